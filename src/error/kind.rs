@@ -1,0 +1,131 @@
+//! Every way a request can fail, in one table: HTTP status, the code operators look for, the outcome
+//! it counts as and whether another try may help. How a row looks on a surface is `respond.rs`.
+
+use http::StatusCode;
+
+use crate::telemetry::labels::{Outcome, Phase};
+
+/// What went wrong. The one place that matches over it is [`Kind::row`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The body or a field of it is not what the endpoint takes.
+    Invalid,
+    /// No credentials, or wrong ones.
+    Unauthorized,
+    /// Known caller, but not for this.
+    Forbidden,
+    /// The operator set this feature to `disabled`.
+    Disabled,
+    /// No such path.
+    NotFound,
+    /// The path exists, the method does not.
+    MethodNotAllowed,
+    /// The model named by an OpenAI-style request is not in the file.
+    UnknownModel,
+    /// No rule of `[features]` and nothing in the request names a model.
+    NoModel,
+    /// The request names an endpoint that Weir must not call.
+    EndpointRefused,
+    /// Body over `limits.max_body`.
+    BodyTooLarge,
+    /// The client did not finish its body within `limits.body_timeout`.
+    BodyTimeout,
+    /// More requests in flight than `[limits]` allows.
+    Overloaded,
+    /// DNS, TCP or TLS to the model server failed.
+    UpstreamConnect,
+    /// The model server answered with this status.
+    UpstreamStatus(u16),
+    /// The model server's bytes are not HTTP, not the dialect, or end too early.
+    UpstreamBroken,
+    /// One of our four limits expired: A1000.
+    Expired(Phase),
+    /// Our own fault.
+    Internal,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// Status on surfaces that have no rule of their own.
+    pub status: StatusCode,
+    /// `error_code` in the access log, `code` in metrics and bodies.
+    pub code: &'static str,
+    /// OpenAI's `error.type`.
+    pub openai_type: &'static str,
+    /// What the request counts as.
+    pub outcome: Outcome,
+    /// Whether the same request may succeed elsewhere or later.
+    pub retryable: bool,
+}
+
+const fn row(status: u16, code: &'static str, openai: &'static str, outcome: Outcome, retryable: bool) -> Row {
+    let status = match StatusCode::from_u16(status) {
+        Ok(status) => status,
+        Err(_) => StatusCode::BAD_GATEWAY,
+    };
+    Row { status, code, openai_type: openai, outcome, retryable }
+}
+
+impl Kind {
+    /// The table.
+    pub const fn row(self) -> Row {
+        use Outcome::{Internal, Overload, Refused, Timeout, UpstreamError};
+        const INVALID: &str = "invalid_request_error";
+        const DENIED: &str = "permission_error";
+        const UPSTREAM: &str = "upstream_error";
+        match self {
+            Self::Invalid => row(422, "invalid_request", INVALID, Refused, false),
+            Self::Unauthorized => row(401, "unauthorized", "authentication_error", Refused, false),
+            Self::Forbidden => row(403, "forbidden", DENIED, Refused, false),
+            Self::Disabled => row(403, "feature_disabled", DENIED, Refused, false),
+            Self::NotFound => row(404, "not_found", INVALID, Refused, false),
+            Self::MethodNotAllowed => row(405, "method_not_allowed", INVALID, Refused, false),
+            Self::UnknownModel => row(404, "model_not_found", INVALID, Refused, false),
+            Self::NoModel => row(422, "no_model", INVALID, Refused, false),
+            Self::EndpointRefused => row(422, "endpoint_refused", INVALID, Refused, false),
+            Self::BodyTooLarge => row(413, "body_too_large", INVALID, Refused, false),
+            Self::BodyTimeout => row(408, "body_timeout", INVALID, Refused, false),
+            Self::Overloaded => row(503, "overloaded", "overloaded_error", Overload, true),
+            Self::UpstreamConnect => row(502, "upstream_connect", UPSTREAM, UpstreamError, true),
+            Self::UpstreamStatus(status) => upstream_status(status),
+            Self::UpstreamBroken => row(502, "upstream_broken", UPSTREAM, UpstreamError, true),
+            Self::Expired(_) => row(504, "A1000", "timeout_error", Timeout, true),
+            Self::Internal => row(500, "internal", "internal_error", Internal, false),
+        }
+    }
+
+    /// The `phase` label: which limit expired, or the phase a failed connection died in.
+    pub const fn phase(self) -> Option<Phase> {
+        match self {
+            Self::Expired(phase) => Some(phase),
+            Self::UpstreamConnect => Some(Phase::Connect),
+            Self::Invalid
+            | Self::Unauthorized
+            | Self::Forbidden
+            | Self::Disabled
+            | Self::NotFound
+            | Self::MethodNotAllowed
+            | Self::UnknownModel
+            | Self::NoModel
+            | Self::EndpointRefused
+            | Self::BodyTooLarge
+            | Self::BodyTimeout
+            | Self::Overloaded
+            | Self::UpstreamStatus(_)
+            | Self::UpstreamBroken
+            | Self::Internal => None,
+        }
+    }
+}
+
+/// A model server's own status keeps its meaning where it has one for the client (4xx, 503 and their
+/// `Retry-After`); any other 5xx is a bad gateway.
+const fn upstream_status(status: u16) -> Row {
+    let retryable = matches!(status, 408 | 409 | 424 | 425 | 429) || status >= 500;
+    let shown = match status {
+        400..=499 | 503 => status,
+        _ => 502,
+    };
+    row(shown, "upstream_status", "upstream_error", Outcome::UpstreamError, retryable)
+}

@@ -1,0 +1,136 @@
+//! One error type for everything a request can run into.
+//!
+//! It carries two messages: `public` for the client and `internal` for the operator's log. There is no
+//! `Display`, so that the second cannot reach the first by accident (omicron's `MessagePair`).
+
+mod kind;
+mod respond;
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+pub use kind::{Kind, Row};
+pub use respond::{Shape, in_band, render};
+
+/// One fault in a request body, in the form FastAPI's clients know (`loc`, `msg`, `type`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BodyFault {
+    /// Where: `["body", "messages", "0", "role"]`; a number is printed as a number.
+    pub loc: Vec<Cow<'static, str>>,
+    /// What is wrong and what is expected.
+    pub msg: String,
+    /// A stable name: `missing`, `json_invalid`, `value_error`, `type_error`.
+    pub kind: &'static str,
+}
+
+impl BodyFault {
+    /// A fault at a top-level field of the body.
+    pub fn at(field: &'static str, kind: &'static str, msg: impl Into<String>) -> Self {
+        Self { loc: vec!["body".into(), field.into()], msg: msg.into(), kind }
+    }
+
+    /// A fault of the body as a whole.
+    pub fn body(kind: &'static str, msg: impl Into<String>) -> Self {
+        Self { loc: vec!["body".into()], msg: msg.into(), kind }
+    }
+}
+
+/// A failed request: what kind, what the client is told, what the operator is told.
+#[derive(Debug)]
+pub struct GatewayError(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: Kind,
+    public: Cow<'static, str>,
+    internal: Option<String>,
+    faults: Vec<BodyFault>,
+    limit: Option<Duration>,
+    retry_after: Option<HeaderValue>,
+    allow: Option<&'static str>,
+    upstream_body: Option<bytes::Bytes>,
+}
+
+impl GatewayError {
+    /// An error with the sentence the client sees.
+    pub fn new(kind: Kind, public: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            public: public.into(),
+            internal: None,
+            faults: Vec::new(),
+            limit: None,
+            retry_after: None,
+            allow: None,
+            upstream_body: None,
+        }))
+    }
+
+    /// A body that does not parse or lacks something: 422 with every fault found.
+    pub fn invalid(faults: Vec<BodyFault>) -> Self {
+        let public = faults.first().map_or_else(|| "Validation error".into(), |fault| fault.msg.clone());
+        let mut error = Self::new(Kind::Invalid, public);
+        error.0.faults = faults;
+        error
+    }
+
+    /// One of the four limits expired: A1000. `who` is the model's name.
+    pub fn expired(phase: crate::telemetry::labels::Phase, limit: Duration, who: &str) -> Self {
+        let seconds = format_seconds(limit);
+        let public = format!("A1000: {who} did not answer within {seconds} s ({})", phase.label());
+        let mut error = Self::new(Kind::Expired(phase), public);
+        error.0.limit = Some(limit);
+        error
+    }
+
+    /// Adds what only the operator may read: addresses, causes, upstream bodies.
+    #[must_use]
+    pub fn internal(mut self, text: impl Into<String>) -> Self {
+        self.0.internal = Some(text.into());
+        self
+    }
+
+    /// Passes a `Retry-After` on.
+    #[must_use]
+    pub fn retry_after(mut self, value: Option<HeaderValue>) -> Self {
+        self.0.retry_after = value;
+        self
+    }
+
+    /// Names the methods of a path (RFC 9110 §15.5.6).
+    #[must_use]
+    pub fn allow(mut self, methods: &'static str) -> Self {
+        self.0.allow = Some(methods);
+        self
+    }
+
+    /// Keeps the model server's own JSON error body, for surfaces that speak its dialect.
+    #[must_use]
+    pub fn upstream_body(mut self, body: bytes::Bytes) -> Self {
+        self.0.upstream_body = Some(body);
+        self
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// The sentence for the client.
+    pub fn public(&self) -> &str {
+        &self.0.public
+    }
+
+    /// The sentence for the log, if there is more to say than `public`.
+    pub fn operator(&self) -> Option<&str> {
+        self.0.internal.as_deref()
+    }
+}
+
+/// Seconds without a needless fraction: `60`, `2.5`.
+fn format_seconds(limit: Duration) -> String {
+    let millis = limit.as_millis();
+    if millis.is_multiple_of(1000) { (millis / 1000).to_string() } else { format!("{}", limit.as_secs_f64()) }
+}

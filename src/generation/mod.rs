@@ -1,0 +1,13 @@
+//! The neutral middle: what a request asks of a model, and what a model says, in no provider's words.
+//!
+//! A surface (`api/`) builds a [`Generation`] and encodes [`Delta`]s; a dialect (`provider/`) encodes the
+//! `Generation` and decodes to `Delta`s; neither names the other. Where the client's dialect is the
+//! model server's dialect the middle is skipped and bytes pass (`relay/passthrough.rs`).
+
+mod delta;
+mod request;
+mod usage;
+
+pub use delta::{Delta, Encode, StopReason};
+pub use request::{Generation, Message, Part, Role, Sampling, Tool, ToolCall};
+pub use usage::Usage;

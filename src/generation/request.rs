@@ -1,0 +1,121 @@
+//! `Generation`: one request to a model, whichever surface it came from.
+
+use serde_json::Value;
+
+/// What a model is asked.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Generation {
+    /// The conversation, oldest first; system messages are messages.
+    pub messages: Vec<Message>,
+    /// Functions the model may call.
+    pub tools: Vec<Tool>,
+    /// Length, randomness and stops.
+    pub sampling: Sampling,
+    /// Whether the answer is wanted piece by piece.
+    pub stream: bool,
+}
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Instructions.
+    System,
+    /// The person, or the program acting for one.
+    User,
+    /// The model.
+    Assistant,
+    /// The result of a call the model made.
+    Tool,
+}
+
+impl Role {
+    /// The name OpenAI-style dialects use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+            Self::Tool => "tool",
+        }
+    }
+
+    /// The role of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "system" | "developer" => Some(Self::System),
+            "user" => Some(Self::User),
+            "assistant" => Some(Self::Assistant),
+            "tool" => Some(Self::Tool),
+            _ => None,
+        }
+    }
+}
+
+/// One turn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said, in order.
+    pub parts: Vec<Part>,
+}
+
+impl Message {
+    /// A turn of plain text.
+    pub fn text(role: Role, text: impl Into<String>) -> Self {
+        Self { role, parts: vec![Part::Text(text.into())] }
+    }
+}
+
+/// One piece of a turn.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Part {
+    /// Words.
+    Text(String),
+    /// A call the model made.
+    ToolCall(ToolCall),
+    /// The answer to the call of that id.
+    ToolResult {
+        /// The call's id.
+        id: String,
+        /// What the function said.
+        content: String,
+    },
+}
+
+/// A function call by the model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolCall {
+    /// The provider's id of this call.
+    pub id: String,
+    /// The function's name.
+    pub name: String,
+    /// JSON text; `{}` when the model sent none.
+    pub arguments: String,
+}
+
+/// A function the model may call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tool {
+    /// Its name.
+    pub name: String,
+    /// What it does, for the model.
+    pub description: String,
+    /// JSON Schema of its arguments.
+    pub parameters: Value,
+}
+
+/// Length, randomness and stops. `None` leaves the choice to the model server.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sampling {
+    /// At most this many tokens of answer.
+    pub max_tokens: Option<u32>,
+    /// 0 is greedy.
+    pub temperature: Option<f64>,
+    /// Nucleus.
+    pub top_p: Option<f64>,
+    /// Texts that end the answer.
+    pub stop: Vec<String>,
+    /// For servers that repeat themselves on request.
+    pub seed: Option<i64>,
+}

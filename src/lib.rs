@@ -1,0 +1,33 @@
+//! **Weir**, an AI gateway: requests of a self-managed GitLab, routed by feature to the model that the
+//! operator chose.
+//!
+//! # Map
+//!
+//! A module may use only modules to its right; `tests/tidy.rs` reads every `use crate::…` and enforces it.
+//!
+//! ```text
+//! main → command → app → {config, demo} → server → api → snapshot → {relay, auth} → {upstream, provider}
+//!      → {route, prompt} → {error, telemetry} → {wire, generation} → secret
+//! ```
+//!
+//! # Invariants
+//!
+//! - `upstream` is the only module that connects outward. `provider` opens no socket and reads no clock.
+//! - `wire`, `generation`, `route` and `provider` do not mention tokio or hyper.
+//! - Each module defines its own checked settings; `config` builds them. Only `config/load.rs` reads the environment.
+//! - `api` never names a provider, `provider` never names a surface; they meet in `generation`.
+//! - `provider/mod.rs` and `error/kind.rs` hold the only `match` over their enum.
+//! - Only `app` and `server` spawn tasks; only `main.rs` ends the process.
+//! - Nothing fails in `Drop`; `Drop` only hands a finished value on.
+
+pub mod auth;
+pub mod error;
+pub mod generation;
+pub mod provider;
+pub mod route;
+pub mod secret;
+pub mod server;
+pub mod snapshot;
+pub mod telemetry;
+pub mod upstream;
+pub mod wire;

@@ -1,0 +1,3 @@
+//! argv → command → exit code; nothing else.
+
+fn main() {}

@@ -1,0 +1,56 @@
+//! OpenAI's API as vLLM, llama.cpp and most model servers speak it.
+//!
+//! Source: providers.md d3, ai-gateway-server.md §2.4, and the rigs' README for what real servers do.
+
+mod fault;
+mod request;
+mod response;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use super::{Decode, Dialect, Outbound, Seen};
+use crate::error::GatewayError;
+use crate::generation::{Delta, Generation, Usage};
+use crate::route::Model;
+
+/// The dialect; it has no state.
+pub(super) struct OpenAi;
+
+impl Dialect for OpenAi {
+    fn encode(&self, generation: &Generation, model: &Model) -> Outbound {
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let body = request::chat_body(generation, &model.upstream_name);
+        Outbound { path: "/chat/completions".into(), headers, body: body.into() }
+    }
+
+    fn authorize(&self, outbound: &mut Outbound, model: &Model) {
+        let Some(key) = &model.api_key else { return };
+        // A key that is no header value was refused when it was read; nothing is sent in its place.
+        if let Ok(mut value) = HeaderValue::try_from(format!("Bearer {}", key.expose())) {
+            value.set_sensitive(true);
+            outbound.headers.insert(header::AUTHORIZATION, value);
+        }
+    }
+
+    fn answer(&self, body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
+        response::whole(body)
+    }
+
+    fn decoder(&self) -> Box<dyn Decode> {
+        Box::new(response::Stream::new())
+    }
+
+    fn look(&self, data: &[u8]) -> Seen {
+        response::look(data)
+    }
+
+    fn usage_of(&self, body: &[u8]) -> Option<Usage> {
+        response::usage_of(body)
+    }
+
+    fn fault(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError {
+        fault::of(status, headers, body)
+    }
+}

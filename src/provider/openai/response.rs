@@ -1,0 +1,293 @@
+//! A model server's answer → deltas; and the quick look that passthrough takes at each event.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use crate::error::{GatewayError, Kind};
+use crate::generation::{Delta, StopReason, Usage};
+use crate::provider::{Decode, Seen};
+use crate::wire::{SseFrames, data_of};
+
+/// One event of a stream holds at most this much; large tool arguments come in pieces.
+const MAX_EVENT: usize = 4 << 20;
+
+#[derive(Deserialize)]
+struct RawUsage {
+    #[serde(default)]
+    prompt_tokens: u64,
+    #[serde(default)]
+    completion_tokens: u64,
+    prompt_tokens_details: Option<Details>,
+    completion_tokens_details: Option<Details>,
+}
+
+#[derive(Default, Deserialize)]
+struct Details {
+    cached_tokens: Option<u64>,
+    reasoning_tokens: Option<u64>,
+}
+
+impl RawUsage {
+    fn usage(self) -> Usage {
+        Usage {
+            input: self.prompt_tokens,
+            output: self.completion_tokens,
+            cached: self.prompt_tokens_details.and_then(|d| d.cached_tokens).unwrap_or(0),
+            reasoning: self.completion_tokens_details.and_then(|d| d.reasoning_tokens).unwrap_or(0),
+        }
+    }
+}
+
+/// A chunk or a whole answer: the same but for `delta` or `message` or `text`.
+#[derive(Deserialize)]
+struct Chunk<'a> {
+    #[serde(borrow, default)]
+    choices: Vec<Choice<'a>>,
+    usage: Option<RawUsage>,
+    error: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Choice<'a> {
+    #[serde(borrow, alias = "message")]
+    delta: Option<Content<'a>>,
+    #[serde(borrow)]
+    text: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    finish_reason: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct Content<'a> {
+    #[serde(borrow)]
+    content: Option<Cow<'a, str>>,
+    #[serde(borrow, alias = "reasoning")]
+    reasoning_content: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    tool_calls: Option<Vec<CallPiece<'a>>>,
+}
+
+#[derive(Deserialize)]
+struct CallPiece<'a> {
+    index: Option<u32>,
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    function: Option<FunctionPiece<'a>>,
+}
+
+#[derive(Deserialize)]
+struct FunctionPiece<'a> {
+    #[serde(borrow)]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    arguments: Option<Cow<'a, str>>,
+}
+
+fn not_the_dialect(what: &str, error: &dyn std::fmt::Display) -> GatewayError {
+    GatewayError::new(Kind::UpstreamBroken, "The model server's answer could not be read")
+        .internal(format!("{what} is not OpenAI's chat format: {error}"))
+}
+
+/// A whole answer.
+pub(super) fn whole(body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
+    let chunk: Chunk<'_> = serde_json::from_slice(body).map_err(|error| not_the_dialect("the answer", &error))?;
+    if chunk.choices.is_empty() {
+        return Err(not_the_dialect("the answer", &"no choices"));
+    }
+    let mut out = Vec::new();
+    deltas(chunk, &mut out);
+    Ok(out)
+}
+
+fn deltas(chunk: Chunk<'_>, out: &mut Vec<Delta>) {
+    // One answer is asked for; further choices of a server that gives more are not ours to mix in.
+    if let Some(choice) = chunk.choices.into_iter().next() {
+        let content = choice.delta.unwrap_or(Content { content: None, reasoning_content: None, tool_calls: None });
+        let text = content.content.or(choice.text);
+        out.extend(content.reasoning_content.filter(|t| !t.is_empty()).map(|t| Delta::Reasoning(t.into_owned())));
+        out.extend(text.filter(|t| !t.is_empty()).map(|t| Delta::Text(t.into_owned())));
+        for (position, piece) in content.tool_calls.unwrap_or_default().into_iter().enumerate() {
+            let (name, arguments) = piece.function.map_or((None, None), |f| (f.name, f.arguments));
+            out.push(Delta::ToolCall {
+                index: piece.index.unwrap_or_else(|| u32::try_from(position).unwrap_or(u32::MAX)),
+                id: piece.id.map(Cow::into_owned),
+                name: name.map(Cow::into_owned),
+                arguments: arguments.map(Cow::into_owned).unwrap_or_default(),
+            });
+        }
+        out.extend(choice.finish_reason.map(|reason| Delta::Stop(stop_reason(&reason))));
+    }
+    out.extend(chunk.usage.map(|usage| Delta::Usage(usage.usage())));
+}
+
+fn stop_reason(reason: &str) -> StopReason {
+    match reason {
+        "stop" | "eos_token" => StopReason::End,
+        "length" => StopReason::Length,
+        "tool_calls" | "function_call" => StopReason::ToolCalls,
+        "content_filter" => StopReason::ContentFilter,
+        _ => StopReason::Other,
+    }
+}
+
+/// Decodes a stream.
+pub(super) struct Stream {
+    frames: SseFrames,
+    stopped: bool,
+    done: bool,
+}
+
+impl Stream {
+    pub(super) const fn new() -> Self {
+        Self { frames: SseFrames::new(MAX_EVENT), stopped: false, done: false }
+    }
+
+    fn event(&mut self, event: &[u8], out: &mut Vec<Delta>) -> Result<(), GatewayError> {
+        let Some(data) = data_of(event) else {
+            return Ok(());
+        };
+        if data.trim_ascii() == b"[DONE]" {
+            self.done = true;
+            return Ok(());
+        }
+        let chunk: Chunk<'_> = serde_json::from_slice(&data).map_err(|error| not_the_dialect("an event", &error))?;
+        if chunk.error.is_some() {
+            let text = String::from_utf8_lossy(&data[..data.len().min(500)]).into_owned();
+            return Err(GatewayError::new(Kind::UpstreamBroken, "The model server failed while answering")
+                .internal(format!("an error inside the stream: {text}")));
+        }
+        let before = out.len();
+        deltas(chunk, out);
+        self.stopped |= out[before..].iter().any(|delta| matches!(delta, Delta::Stop(_)));
+        Ok(())
+    }
+}
+
+impl Decode for Stream {
+    fn feed(&mut self, chunk: Bytes, out: &mut Vec<Delta>) -> Result<(), GatewayError> {
+        self.frames.feed(chunk);
+        loop {
+            let event = self.frames.next_event().map_err(|error| not_the_dialect("the stream", &error))?;
+            let Some(event) = event else { return Ok(()) };
+            self.event(&event, out)?;
+        }
+    }
+
+    fn finish(&mut self, out: &mut Vec<Delta>) -> Result<(), GatewayError> {
+        // A last event without its blank line still counts.
+        let rest = self.frames.take_rest();
+        if !rest.trim_ascii().is_empty() {
+            self.event(&rest, out)?;
+        }
+        if self.done || self.stopped {
+            return Ok(());
+        }
+        Err(GatewayError::new(Kind::UpstreamBroken, "The model server closed the stream before the end")
+            .internal("the stream ended without finish_reason and without [DONE]"))
+    }
+}
+
+/// The look at one passed-through event. Cheap for the common chunk: it is parsed until the first
+/// content was seen, afterwards only when it mentions usage, an error or the end.
+pub(super) fn look(data: &[u8]) -> Seen {
+    if data.trim_ascii() == b"[DONE]" {
+        return Seen { done: true, ..Seen::default() };
+    }
+    let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else {
+        return Seen::default();
+    };
+    let shown = |text: &Option<Cow<'_, str>>| text.as_ref().is_some_and(|t| !t.is_empty());
+    let content = chunk.choices.iter().any(|choice| {
+        let delta = choice.delta.as_ref();
+        shown(&choice.text)
+            || delta.is_some_and(|d| shown(&d.content) || shown(&d.reasoning_content) || d.tool_calls.is_some())
+    });
+    let usage = chunk.usage.map(RawUsage::usage);
+    Seen {
+        content,
+        only_usage: chunk.choices.is_empty() && usage.is_some(),
+        usage,
+        done: false,
+        error: chunk.error.is_some(),
+    }
+}
+
+/// The token counts of a whole answer. `body` may be only its end: what counts is the last `"usage":`.
+///
+/// The bytes `"usage":` cannot stand inside a JSON string, where the quotes would be escaped.
+pub(super) fn usage_of(body: &[u8]) -> Option<Usage> {
+    let key = memchr::memmem::rfind(body, b"\"usage\"")?;
+    let value = body[key + 7..].trim_ascii_start().strip_prefix(b":")?;
+    let mut values = serde_json::Deserializer::from_slice(value).into_iter::<RawUsage>();
+    values.next()?.ok().map(RawUsage::usage)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::{Stream, look, usage_of, whole};
+    use crate::generation::{Delta, StopReason, Usage};
+    use crate::provider::Decode as _;
+
+    fn stream(chunks: &[&'static str]) -> Result<Vec<Delta>, String> {
+        let (mut decoder, mut out) = (Stream::new(), Vec::new());
+        let feed = |decoder: &mut Stream, out: &mut Vec<Delta>| {
+            chunks.iter().try_for_each(|chunk| decoder.feed(Bytes::from_static(chunk.as_bytes()), out))?;
+            decoder.finish(out)
+        };
+        feed(&mut decoder, &mut out).map_err(|e| e.public().to_owned())?;
+        Ok(out)
+    }
+
+    #[test]
+    fn vllm_stream_with_content_in_its_last_chunk() {
+        let out = stream(&[
+            "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n",
+            "\ndata: {\"choices\":[{\"delta\":{\"content\":\"!\"},\"finish_reason\":\"stop\"}]}\n\n",
+            "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":2,\"total_tokens\":9}}\n\ndata: [DONE]\n\n",
+        ]);
+        let usage = Usage { input: 7, output: 2, ..Usage::default() };
+        let text = |t: &str| Delta::Text(t.into());
+        assert_eq!(out.unwrap(), [text("Hi"), text("!"), Delta::Stop(StopReason::End), Delta::Usage(usage)]);
+    }
+
+    #[test]
+    fn a_cut_stream_and_an_error_inside_are_failures() {
+        assert!(stream(&["data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n"]).is_err());
+        assert!(stream(&["data: {\"error\":{\"message\":\"boom\",\"code\":500}}\n\n"]).is_err());
+        assert!(stream(&["data: not json\n\n"]).is_err());
+    }
+
+    #[test]
+    fn whole_answers_with_tools() {
+        let out = whole(br#"{"choices":[{"message":{"role":"assistant","content":null,"tool_calls":[{"id":"c1","type":"function","function":{"name":"f","arguments":"{}"}}]},"finish_reason":"tool_calls"}]}"#).unwrap();
+        assert!(
+            matches!(&out[0], Delta::ToolCall { index: 0, id: Some(id), name: Some(name), arguments } if id == "c1" && name == "f" && arguments == "{}")
+        );
+        assert!(whole(br#"{"choices":[]}"#).is_err());
+    }
+
+    #[test]
+    fn looks_for_what_matters() {
+        assert!(!look(br#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#).content);
+        assert!(look(br#"{"choices":[{"delta":{"content":"a"}}]}"#).content);
+        assert!(look(br#"{"choices":[{"text":"a"}]}"#).content);
+        assert!(look(br#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#).only_usage);
+        assert!(look(b" [DONE]").done);
+        // Azure opens with an empty chunk that is not usage
+        assert!(!look(br#"{"choices":[],"prompt_filter_results":[]}"#).only_usage);
+    }
+
+    #[test]
+    fn finds_usage_from_the_end() {
+        let body = br#"{"choices":[{"message":{"content":"say \"usage\": 1"}}],"usage":{"prompt_tokens":3,"completion_tokens":4,"prompt_tokens_details":{"cached_tokens":2}},"id":"x"}"#;
+        assert_eq!(usage_of(body), Some(Usage { input: 3, output: 4, cached: 2, reasoning: 0 }));
+        assert_eq!(usage_of(br#"{"usage":null}"#), None);
+        assert_eq!(usage_of(b"[1]"), None);
+    }
+}

@@ -1,0 +1,71 @@
+//! The four limits of one call, and how the file's layers combine into them.
+
+use std::time::Duration;
+
+use crate::telemetry::labels::Phase;
+
+/// The limits in force for one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// DNS, TCP and TLS.
+    pub connect: Duration,
+    /// From the request's last byte to the first byte of the answer's body.
+    pub first_byte: Duration,
+    /// Between two chunks.
+    pub idle: Duration,
+    /// The whole request, from its arrival.
+    pub total: Duration,
+}
+
+impl Budget {
+    /// `[timeouts]` defaults. 60 s is GitLab's own default and 600 s its maximum (gitlab-client.md §12.1).
+    pub const DEFAULT: Self = Self {
+        connect: Duration::from_secs(2),
+        first_byte: Duration::from_secs(60),
+        idle: Duration::from_secs(60),
+        total: Duration::from_secs(600),
+    };
+
+    /// The limit of a phase.
+    pub const fn limit(&self, phase: Phase) -> Duration {
+        match phase {
+            Phase::Connect => self.connect,
+            Phase::FirstByte => self.first_byte,
+            Phase::Idle => self.idle,
+            Phase::Total => self.total,
+        }
+    }
+
+    /// This budget with what a layer says put over it.
+    #[must_use]
+    pub fn with(self, patch: &BudgetPatch) -> Self {
+        Self {
+            connect: patch.connect.unwrap_or(self.connect),
+            first_byte: patch.first_byte.unwrap_or(self.first_byte),
+            idle: patch.idle.unwrap_or(self.idle),
+            total: patch.total.unwrap_or(self.total),
+        }
+    }
+
+    /// This budget with the total cut to GitLab's own limit for a feature.
+    #[must_use]
+    pub fn capped(mut self, total: Option<Duration>) -> Self {
+        if let Some(total) = total {
+            self.total = self.total.min(total);
+        }
+        self
+    }
+}
+
+/// What one layer of the file (`[timeouts]`, a model's or a feature's `timeouts`) sets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BudgetPatch {
+    /// `connect`
+    pub connect: Option<Duration>,
+    /// `first_byte`
+    pub first_byte: Option<Duration>,
+    /// `idle`
+    pub idle: Option<Duration>,
+    /// `total`
+    pub total: Option<Duration>,
+}

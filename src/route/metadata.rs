@@ -1,0 +1,123 @@
+//! The model that GitLab names in a request: `model_metadata`, or the flat `model_*` fields of older
+//! calls, as a checked override. Source: gitlab-client.md §4, ai-gateway-server.md §2.1, §2.3.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+use super::{EndpointUrl, Family, Identifier};
+use crate::error::BodyFault;
+use crate::secret::Secret;
+
+/// The fields as sent. Unknown fields are ignored; `provider` is read by nobody: the identifier's
+/// prefix decides (GitLab says `openai` for every self-hosted model, Bedrock included).
+#[derive(Debug, Default, Deserialize)]
+pub struct RawMetadata<'a> {
+    /// The family, despite its name.
+    #[serde(borrow, default)]
+    pub name: Option<Cow<'a, str>>,
+    /// The model server's base address.
+    #[serde(borrow, default)]
+    pub endpoint: Option<Cow<'a, str>>,
+    /// Its key.
+    #[serde(borrow, default)]
+    pub api_key: Option<Cow<'a, str>>,
+    /// `prefix/model`; may be empty.
+    #[serde(borrow, default)]
+    pub identifier: Option<Cow<'a, str>>,
+}
+
+/// A model named by a request, checked.
+#[derive(Debug)]
+pub struct Metadata {
+    /// Provider and upstream model.
+    pub identifier: Identifier,
+    /// Unknown names are `general` (gitlab-client.md §5.2).
+    pub family: Family,
+    /// Where it is. `None` for providers that have an address of their own.
+    pub endpoint: Option<EndpointUrl>,
+    /// Its key; never logged, never echoed.
+    pub api_key: Option<Secret<String>>,
+}
+
+const MAX_ENDPOINT: usize = 255;
+const MAX_API_KEY: usize = 2000;
+
+impl Metadata {
+    /// Checks what was sent. `Ok(None)` when it names no self-hosted model: GitLab's "vendored" form,
+    /// a missing endpoint, nothing at all. `prefix` is where the fields stood, for the fault's `loc`.
+    pub fn check(raw: &RawMetadata<'_>, prefix: &[&'static str]) -> Result<Option<Self>, BodyFault> {
+        let fault = |field: &'static str, msg: String| {
+            let loc = std::iter::once("body").chain(prefix.iter().copied()).chain([field]).map(Cow::Borrowed).collect();
+            BodyFault { loc, msg, kind: "value_error" }
+        };
+        let name = raw.name.as_deref().unwrap_or_default();
+        let text = match raw.identifier.as_deref().map(str::trim) {
+            // an empty identifier means the family's own name on an OpenAI-compatible server
+            None | Some("") => name,
+            Some(text) => text,
+        };
+        let Some(endpoint) = raw.endpoint.as_deref().filter(|text| !text.trim().is_empty()) else {
+            return Ok(None);
+        };
+        if endpoint.len() > MAX_ENDPOINT {
+            return Err(fault("endpoint", format!("at most {MAX_ENDPOINT} characters")));
+        }
+        if raw.api_key.as_deref().is_some_and(|key| key.len() > MAX_API_KEY) {
+            return Err(fault("api_key", format!("at most {MAX_API_KEY} characters")));
+        }
+        let identifier = Identifier::parse(text).map_err(|error| fault("identifier", error.to_string()))?;
+        let endpoint = EndpointUrl::parse(endpoint).map_err(|error| fault("endpoint", error.to_string()))?;
+        let api_key = raw.api_key.as_deref().filter(|key| !key.is_empty()).map(|key| Secret::new(key.to_owned()));
+        Ok(Some(Self {
+            identifier,
+            family: Family::parse(name).unwrap_or_default(),
+            endpoint: Some(endpoint),
+            api_key,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Metadata, RawMetadata};
+    use crate::route::{Family, ProviderKind};
+
+    fn check(json: &str) -> Result<Option<Metadata>, String> {
+        let raw: RawMetadata<'_> = serde_json::from_str(json).unwrap();
+        Metadata::check(&raw, &["model_metadata"]).map_err(|fault| format!("{}: {}", fault.loc.join("."), fault.msg))
+    }
+
+    #[test]
+    fn self_hosted_form() {
+        let m = check(
+            r#"{"provider":"openai","name":"mistral","endpoint":"http://vllm:8000/v1/","api_key":"t","identifier":"custom_openai/M"}"#,
+        );
+        let m = m.unwrap().unwrap();
+        assert_eq!(
+            (m.identifier.provider, &*m.identifier.model, m.family),
+            (ProviderKind::OpenAi, "M", Family::Mistral)
+        );
+        assert_eq!(m.endpoint.unwrap().to_string(), "http://vllm:8000/v1");
+    }
+
+    #[test]
+    fn empty_identifier_is_the_family_and_unknown_families_are_general() {
+        let m = check(r#"{"name":"codestral","endpoint":"http://h/v1","identifier":""}"#).unwrap().unwrap();
+        assert_eq!(&*m.identifier.model, "codestral");
+        let m = check(r#"{"name":"novel","endpoint":"http://h/v1","identifier":"x"}"#).unwrap().unwrap();
+        assert_eq!(m.family, Family::General);
+    }
+
+    #[test]
+    fn vendored_forms_name_no_model() {
+        assert!(check(r#"{"provider":"gitlab","feature_setting":"duo_chat","identifier":null}"#).unwrap().is_none());
+        assert!(check("{}").unwrap().is_none());
+    }
+
+    #[test]
+    fn faults_say_where() {
+        let text = check(r#"{"name":"gpt","endpoint":"not a url","identifier":"x"}"#).unwrap_err();
+        assert_eq!(text, "body.model_metadata.endpoint: an endpoint starts with http:// or https://");
+    }
+}

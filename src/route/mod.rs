@@ -1,0 +1,19 @@
+//! Which model answers one request: the rules of precedence, as a list that is walked top to bottom.
+//!
+//! Pure data and functions: no I/O, no clock, no knowledge of HTTP servers or providers' bodies.
+
+mod budget;
+mod endpoint;
+mod feature;
+mod metadata;
+mod model;
+mod plan;
+mod table;
+
+pub use budget::{Budget, BudgetPatch};
+pub use endpoint::{EndpointUrl, EndpointUrlError, Scheme, is_refused_address};
+pub use feature::Feature;
+pub use metadata::{Metadata, RawMetadata};
+pub use model::{Family, Identifier, IdentifierError, Model, ModelId, ProviderKind};
+pub use plan::{Route, Rule};
+pub use table::{Ask, Choice, RequestModels, Table};

@@ -1,0 +1,195 @@
+//! A model as the operator describes it: where it is, what it is called there, what family it is.
+
+use std::sync::Arc;
+
+use super::{BudgetPatch, EndpointUrl};
+use crate::secret::Secret;
+
+/// A model's name in the file (GitLab's "deployment name"), or `request` for one that a request brought.
+pub type ModelId = Arc<str>;
+
+/// Which kind of server answers. The identifier's prefix decides; `provider` in a request never does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProviderKind {
+    /// OpenAI's API, as vLLM and most model servers speak it.
+    OpenAi,
+    /// Azure OpenAI.
+    Azure,
+    /// Amazon Bedrock.
+    Bedrock,
+    /// Anthropic's Messages API.
+    Anthropic,
+}
+
+impl ProviderKind {
+    /// The `provider` label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::OpenAi => "openai",
+            Self::Azure => "azure",
+            Self::Bedrock => "bedrock",
+            Self::Anthropic => "anthropic",
+        }
+    }
+}
+
+/// `prefix/model` as GitLab's admins write it, split at the first slash (gitlab-client.md §4.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identifier {
+    /// From the prefix.
+    pub provider: ProviderKind,
+    /// What the model server is asked for; may contain slashes.
+    pub model: Box<str>,
+}
+
+/// Why a text is not an identifier.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdentifierError {
+    /// A prefix this version does not know.
+    #[error(
+        "unknown prefix `{0}/`: expected custom_openai/, openai/, hosted_vllm/, litellm_proxy/, azure/, bedrock/ or anthropic/"
+    )]
+    UnknownPrefix(String),
+    /// Nothing behind the prefix.
+    #[error("no model behind the prefix")]
+    NoModel,
+}
+
+impl Identifier {
+    /// Parses an identifier. Without a slash the whole text is a model of an OpenAI-compatible server.
+    pub fn parse(text: &str) -> Result<Self, IdentifierError> {
+        let text = text.trim();
+        let (provider, model) = match text.split_once('/') {
+            None => (ProviderKind::OpenAi, text),
+            Some(("custom_openai" | "openai" | "hosted_vllm" | "litellm_proxy", model)) => {
+                (ProviderKind::OpenAi, model)
+            }
+            Some(("azure", model)) => (ProviderKind::Azure, model),
+            Some(("bedrock", model)) => (ProviderKind::Bedrock, model),
+            Some(("anthropic", model)) => (ProviderKind::Anthropic, model),
+            Some((other, _)) => return Err(IdentifierError::UnknownPrefix(other.to_owned())),
+        };
+        if model.is_empty() {
+            return Err(IdentifierError::NoModel);
+        }
+        Ok(Self { provider, model: model.into() })
+    }
+}
+
+/// Model families of GitLab's admin form (gitlab-client.md §5.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// `mistral`
+    Mistral,
+    /// `mixtral`
+    Mixtral,
+    /// `codestral`
+    Codestral,
+    /// `llama3`
+    Llama3,
+    /// `codellama`
+    Codellama,
+    /// `codegemma`
+    Codegemma,
+    /// `deepseekcoder`
+    Deepseekcoder,
+    /// `claude_3`
+    Claude3,
+    /// `gpt`
+    Gpt,
+    /// `gemini`
+    Gemini,
+    /// `qwen`
+    Qwen,
+    /// `embedding`
+    Embedding,
+    /// `general`: the family of everything else.
+    #[default]
+    General,
+}
+
+impl Family {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Mistral,
+        Self::Mixtral,
+        Self::Codestral,
+        Self::Llama3,
+        Self::Codellama,
+        Self::Codegemma,
+        Self::Deepseekcoder,
+        Self::Claude3,
+        Self::Gpt,
+        Self::Gemini,
+        Self::Qwen,
+        Self::Embedding,
+        Self::General,
+    ];
+
+    /// The name in the file and in GitLab's requests.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Mistral => "mistral",
+            Self::Mixtral => "mixtral",
+            Self::Codestral => "codestral",
+            Self::Llama3 => "llama3",
+            Self::Codellama => "codellama",
+            Self::Codegemma => "codegemma",
+            Self::Deepseekcoder => "deepseekcoder",
+            Self::Claude3 => "claude_3",
+            Self::Gpt => "gpt",
+            Self::Gemini => "gemini",
+            Self::Qwen => "qwen",
+            Self::Embedding => "embedding",
+            Self::General => "general",
+        }
+    }
+
+    /// The family of that name, if it is one.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|family| family.name() == name)
+    }
+}
+
+/// One model: everything needed to ask it, whoever asks.
+#[derive(Debug)]
+pub struct Model {
+    /// Its name in the file.
+    pub id: ModelId,
+    /// Which kind of server answers.
+    pub provider: ProviderKind,
+    /// What the server calls it.
+    pub upstream_name: Arc<str>,
+    /// How it likes to be prompted.
+    pub family: Family,
+    /// Replicas, at least one.
+    pub endpoints: Vec<EndpointUrl>,
+    /// The server's key, if it wants one.
+    pub api_key: Option<Secret<String>>,
+    /// The model's own `timeouts`.
+    pub timeouts: BudgetPatch,
+    /// Whether a request named the endpoints: then each address is checked after resolution.
+    pub from_request: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Identifier, IdentifierError, ProviderKind};
+
+    #[test]
+    fn the_first_slash_splits() {
+        let parse = |text| Identifier::parse(text).map(|i| (i.provider, i.model.to_string()));
+        assert_eq!(
+            parse("custom_openai/mistralai/Mistral-7B"),
+            Ok((ProviderKind::OpenAi, "mistralai/Mistral-7B".into()))
+        );
+        assert_eq!(parse("gpt-4o"), Ok((ProviderKind::OpenAi, "gpt-4o".into())));
+        assert_eq!(parse("hosted_vllm/x"), Ok((ProviderKind::OpenAi, "x".into())));
+        assert_eq!(
+            parse("bedrock/apac.anthropic.claude:0"),
+            Ok((ProviderKind::Bedrock, "apac.anthropic.claude:0".into()))
+        );
+        assert_eq!(parse("openai/"), Err(IdentifierError::NoModel));
+        assert!(matches!(parse("nope/x"), Err(IdentifierError::UnknownPrefix(p)) if p == "nope"));
+    }
+}

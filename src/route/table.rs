@@ -1,0 +1,194 @@
+//! The routing table: `[features]` and `[models]` as one immutable value, and the walk over the rules.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Budget, Feature, Metadata, Model, ModelId, Route, Rule};
+use crate::error::{GatewayError, Kind};
+
+/// What `[features]` says of one feature, or of `default`.
+#[derive(Clone, Debug)]
+pub enum Choice {
+    /// This model, within these limits.
+    Model(Arc<Route>),
+    /// `"disabled"`
+    Disabled,
+}
+
+/// `features.request_models`: what to do with a model that a request names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RequestModels {
+    /// Use it.
+    #[default]
+    Allow,
+    /// Use it only if the file has its endpoint.
+    Listed,
+    /// As if the request had named none.
+    Ignore,
+}
+
+/// What a request says about the model it wants.
+#[derive(Debug, Default)]
+pub struct Ask {
+    /// GitLab's feature, if the endpoint belongs to one.
+    pub feature: Option<Feature>,
+    /// `model_metadata` or the flat fields, checked.
+    pub metadata: Option<Metadata>,
+}
+
+/// The table of one configuration.
+#[derive(Debug, Default)]
+pub struct Table {
+    features: Vec<Option<Choice>>,
+    default: Option<Choice>,
+    named: HashMap<ModelId, Arc<Route>>,
+    request_models: RequestModels,
+    base_budget: Budget,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+impl Table {
+    /// A table of these models, with nothing routed yet. `base` is `[timeouts]`.
+    pub fn new(models: Vec<Arc<Model>>, request_models: RequestModels, base: Budget) -> Self {
+        let named = models.into_iter().map(|model| {
+            let budget = base.with(&model.timeouts);
+            (Arc::clone(&model.id), Arc::new(Route { feature: None, model, budget, rule: Rule::Named }))
+        });
+        Self {
+            features: vec![None; Feature::COUNT],
+            default: None,
+            named: named.collect(),
+            request_models,
+            base_budget: base,
+        }
+    }
+
+    /// Sets what `[features]` says of a feature.
+    pub fn set(&mut self, feature: Feature, choice: Choice) {
+        self.features[feature.index()] = Some(choice);
+    }
+
+    /// Sets `features.default`.
+    pub fn set_default(&mut self, choice: Choice) {
+        self.default = Some(choice);
+    }
+
+    /// The models of the file, by name.
+    pub fn models(&self) -> impl Iterator<Item = &Arc<Route>> {
+        self.named.values()
+    }
+
+    /// What rule 1 says: the feature's own line, else its parent's.
+    pub fn feature_choice(&self, feature: Feature) -> Option<(&Choice, Rule)> {
+        let own = self.features[feature.index()].as_ref().map(|choice| (choice, Rule::Feature));
+        own.or_else(|| {
+            let parent = self.features[feature.parent()?.index()].as_ref()?;
+            Some((parent, Rule::Parent))
+        })
+    }
+
+    /// Rule 4.
+    pub const fn default_choice(&self) -> Option<&Choice> {
+        self.default.as_ref()
+    }
+
+    /// Walks the rules of config.md; the first match wins. (Rule 3, a model bound to a user token, comes with *Identity*.)
+    pub fn resolve(&self, ask: Ask) -> Result<Arc<Route>, GatewayError> {
+        let feature = ask.feature;
+        if let Some((choice, rule)) = feature.and_then(|f| self.feature_choice(f)) {
+            return self.take(choice, feature, rule);
+        }
+        if let Some(metadata) = ask.metadata.filter(|_| self.request_models != RequestModels::Ignore) {
+            return self.named_by_request(metadata, feature);
+        }
+        match &self.default {
+            Some(choice) => self.take(choice, feature, Rule::Default),
+            None => Err(no_model(feature)),
+        }
+    }
+
+    /// The model of an OpenAI-style request: a name of the file, or `feature/<name>`.
+    pub fn resolve_named(&self, name: &str) -> Result<Arc<Route>, GatewayError> {
+        if let Some(feature) = name.strip_prefix("feature/") {
+            let feature = Feature::parse(feature).ok_or_else(|| unknown_model(name))?;
+            return self.resolve(Ask { feature: Some(feature), metadata: None });
+        }
+        self.named.get(name).cloned().ok_or_else(|| unknown_model(name))
+    }
+
+    fn take(&self, choice: &Choice, feature: Option<Feature>, rule: Rule) -> Result<Arc<Route>, GatewayError> {
+        match choice {
+            Choice::Disabled => Err(disabled(feature)),
+            Choice::Model(route) if route.feature == feature && route.rule == rule => Ok(Arc::clone(route)),
+            // a parent's or the default's line: same model, this feature's own label and cap
+            Choice::Model(route) => {
+                let budget = route.budget.capped(feature.and_then(Feature::total_limit));
+                Ok(Arc::new(Route { feature, model: Arc::clone(&route.model), budget, rule }))
+            }
+        }
+    }
+
+    fn named_by_request(&self, metadata: Metadata, feature: Option<Feature>) -> Result<Arc<Route>, GatewayError> {
+        let Some(endpoint) = metadata.endpoint else {
+            return Err(no_model(feature));
+        };
+        if self.request_models == RequestModels::Listed && !self.lists(&endpoint) {
+            return Err(GatewayError::new(
+                Kind::EndpointRefused,
+                "The endpoint named in the request is not in Weir's file (features.request_models = \"listed\")",
+            )
+            .internal(format!("refused endpoint {endpoint}")));
+        }
+        let model = Model {
+            id: request_label(),
+            provider: metadata.identifier.provider,
+            upstream_name: metadata.identifier.model.into(),
+            family: metadata.family,
+            endpoints: vec![endpoint],
+            api_key: metadata.api_key,
+            timeouts: super::BudgetPatch::default(),
+            from_request: true,
+        };
+        let budget = self.base_budget.capped(feature.and_then(Feature::total_limit));
+        Ok(Arc::new(Route { feature, model: Arc::new(model), budget, rule: Rule::Request }))
+    }
+
+    fn lists(&self, endpoint: &super::EndpointUrl) -> bool {
+        self.named.values().any(|route| route.model.endpoints.contains(endpoint))
+    }
+}
+
+/// The `model` label of a model that a request brought: one value, since requests are not a closed set.
+fn request_label() -> ModelId {
+    static LABEL: std::sync::LazyLock<ModelId> = std::sync::LazyLock::new(|| Arc::from("request"));
+    Arc::clone(&LABEL)
+}
+
+fn disabled(feature: Option<Feature>) -> GatewayError {
+    let name = feature.map_or("default", Feature::name);
+    GatewayError::new(Kind::Disabled, format!("{name} is disabled by the administrator (features.{name})"))
+}
+
+fn no_model(feature: Option<Feature>) -> GatewayError {
+    let name = feature.map_or("this request", Feature::name);
+    let key = feature.map_or("…", Feature::name);
+    GatewayError::new(
+        Kind::NoModel,
+        format!("No model is configured for {name}: set features.{key} or features.default"),
+    )
+}
+
+fn unknown_model(name: &str) -> GatewayError {
+    let shown: String = name.chars().take(100).collect();
+    GatewayError::new(
+        Kind::UnknownModel,
+        format!(
+            "The model `{shown}` does not exist here: GET /v1/models lists the names, `feature/<name>` asks by feature"
+        ),
+    )
+}

@@ -1,0 +1,96 @@
+//! `Snapshot`: everything a reload may change, as one immutable value behind one `ArcSwap`. A request loads
+//! it once and finishes on it, whatever is swapped in meanwhile.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+
+use crate::auth::Policy;
+use crate::route::Table;
+use crate::upstream::Endpoints;
+
+/// What a request may read.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Feature → model.
+    pub table: Table,
+    /// Who may call.
+    pub auth: Policy,
+    /// Sizes and waits.
+    pub limits: Limits,
+    /// The live state (in flight, health) of every endpoint in the file.
+    pub endpoints: Endpoints,
+    /// Counts up with every swap.
+    pub generation: u64,
+}
+
+/// `[limits]`, checked: the parts that a reload may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// A longer request body is 413 before it is buffered. Bytes.
+    pub max_body: u64,
+    /// A client that takes longer over its body is let go.
+    pub body_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { max_body: 64 << 20, body_timeout: Duration::from_secs(60) }
+    }
+}
+
+/// The one place the running configuration is read from.
+#[derive(Clone, Debug)]
+pub struct Shared(Arc<ArcSwap<Snapshot>>);
+
+impl Shared {
+    /// Starts with this snapshot.
+    pub fn new(snapshot: Snapshot) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(snapshot)))
+    }
+
+    /// The snapshot in force. Once per request.
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.0.load_full()
+    }
+
+    /// Puts another one in force; requests under way keep theirs.
+    pub fn swap(&self, next: Snapshot) {
+        self.0.store(Arc::new(next));
+    }
+}
+
+/// What became of the last reload, for `/status` and the log.
+#[derive(Clone, Debug)]
+pub struct LastReload {
+    /// When it was tried.
+    pub at: SystemTime,
+    /// Whether what is on disk is in force.
+    pub ok: bool,
+    /// What was wrong with it, as `weir check` prints it; and what needs a restart.
+    pub faults: Vec<String>,
+}
+
+/// The last reload, shared between the watcher and the admin listener.
+#[derive(Clone, Debug)]
+pub struct Reloads(Arc<ArcSwap<LastReload>>);
+
+impl Default for Reloads {
+    fn default() -> Self {
+        let first = LastReload { at: SystemTime::now(), ok: true, faults: Vec::new() };
+        Self(Arc::new(ArcSwap::from_pointee(first)))
+    }
+}
+
+impl Reloads {
+    /// Notes a reload.
+    pub fn note(&self, reload: LastReload) {
+        self.0.store(Arc::new(reload));
+    }
+
+    /// The last one.
+    pub fn last(&self) -> Arc<LastReload> {
+        self.0.load_full()
+    }
+}

@@ -1,0 +1,118 @@
+//! The closed sets that metrics and the access log use as labels. A label is an enum here or a name
+//! from the operator's file; never a user, a path or a free string, so cardinality is bounded.
+
+/// What the client spoke to: one value per public endpoint family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Surface {
+    /// `POST /v1/chat/completions`
+    OpenAiChat,
+    /// `POST /v1/completions`
+    OpenAiCompletions,
+    /// `POST /v1/embeddings`
+    OpenAiEmbeddings,
+    /// `GET /v1/models`
+    OpenAiModels,
+    /// `POST /v1/chat/{name}`, GitLab's older chat call
+    GitlabChat,
+    /// `POST /v1|v2/prompts/model_configuration/check`, GitLab's "Test connection"
+    GitlabModelCheck,
+    /// `/monitoring/*` and `HEAD`
+    Monitoring,
+    /// A path nobody answers
+    #[default]
+    Unknown,
+}
+
+impl Surface {
+    /// Every value, in label order.
+    pub const ALL: [Self; 8] = [
+        Self::OpenAiChat,
+        Self::OpenAiCompletions,
+        Self::OpenAiEmbeddings,
+        Self::OpenAiModels,
+        Self::GitlabChat,
+        Self::GitlabModelCheck,
+        Self::Monitoring,
+        Self::Unknown,
+    ];
+
+    /// The `surface` label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::OpenAiChat => "openai_chat",
+            Self::OpenAiCompletions => "openai_completions",
+            Self::OpenAiEmbeddings => "openai_embeddings",
+            Self::OpenAiModels => "openai_models",
+            Self::GitlabChat => "gitlab_chat",
+            Self::GitlabModelCheck => "gitlab_model_check",
+            Self::Monitoring => "monitoring",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// How a request ended, as the operator would say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Answered in full.
+    Ok,
+    /// Refused: the request was wrong, unauthorised, too large or for a disabled feature.
+    Refused,
+    /// The model server failed.
+    UpstreamError,
+    /// One of the four limits expired: A1000.
+    Timeout,
+    /// The client left before the end.
+    Cancelled,
+    /// Shed because Weir was full or draining.
+    Overload,
+    /// Our own fault.
+    Internal,
+}
+
+impl Outcome {
+    /// Every value, in label order.
+    pub const ALL: [Self; 7] =
+        [Self::Ok, Self::Refused, Self::UpstreamError, Self::Timeout, Self::Cancelled, Self::Overload, Self::Internal];
+
+    /// The `outcome` label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Refused => "refused",
+            Self::UpstreamError => "upstream_error",
+            Self::Timeout => "timeout",
+            Self::Cancelled => "cancelled",
+            Self::Overload => "overload",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// The four limits of one call (`[timeouts]` in the file); also the `phase` label of an expiry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// DNS, TCP and TLS to the model server.
+    Connect,
+    /// From the request's last byte to the first byte of the answer's body.
+    FirstByte,
+    /// Silence between two chunks of a stream.
+    Idle,
+    /// The whole request, from its arrival.
+    Total,
+}
+
+impl Phase {
+    /// Every value, in the order a request meets them.
+    pub const ALL: [Self; 4] = [Self::Connect, Self::FirstByte, Self::Idle, Self::Total];
+
+    /// The `phase` label and the key in `[timeouts]`.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::FirstByte => "first_byte",
+            Self::Idle => "idle",
+            Self::Total => "total",
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! What operators see: one [`Record`] per request, read by the metrics and the access log.
+//!
+//! Never recorded at any level: prompts, answers, credentials, request bodies, query strings.
+//! Standard output carries the access log, one JSON object a line; standard error the operator's log.
+
+mod access_log;
+pub mod labels;
+mod log_writer;
+mod metrics;
+mod operator_log;
+mod record;
+mod trace;
+mod worker;
+
+pub use access_log::AccessLog;
+pub use log_writer::LogWriter;
+pub use metrics::Metrics;
+pub use operator_log::{Format, Level, OperatorLog};
+pub use record::{Facts, Record, Sink};
+pub use trace::{TRACEPARENT, TraceIds, X_REQUEST_ID};
+pub use worker::WorkerTelemetry;

@@ -1,0 +1,79 @@
+//! The operator's log on standard error: reloads, drains, faults. `tracing` with a level that a reload
+//! may change; text on a terminal, JSON elsewhere, unless the file says.
+
+use std::io::IsTerminal as _;
+
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, Registry, fmt, reload};
+
+/// `telemetry.level`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Level {
+    /// Only what needs a person.
+    Error,
+    /// And what may need one soon.
+    Warn,
+    /// And what changed.
+    #[default]
+    Info,
+    /// And why.
+    Debug,
+    /// And everything else; still no prompt and no secret.
+    Trace,
+}
+
+/// `telemetry.format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Text on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Handle to change the level of the running log.
+#[derive(Clone, Debug)]
+pub struct OperatorLog(reload::Handle<LevelFilter, Registry>);
+
+impl OperatorLog {
+    /// Installs the log for the process. The first call wins; later ones (tests) only return a handle.
+    pub fn init(level: Level, format: Format) -> Self {
+        let (filter, handle) = reload::Layer::new(filter(level));
+        let json = match format {
+            Format::Json => true,
+            Format::Text => false,
+            Format::Auto => !std::io::stderr().is_terminal(),
+        };
+        let registry = tracing_subscriber::registry();
+        let layer = if json {
+            fmt::layer().json().flatten_event(true).with_writer(std::io::stderr).boxed()
+        } else {
+            let colour = std::io::stderr().is_terminal();
+            fmt::layer().with_target(false).with_ansi(colour).with_writer(std::io::stderr).boxed()
+        };
+        // Fails when a test already installed one: that log then serves.
+        let _ = registry.with(filter).with(layer).try_init();
+        Self(handle)
+    }
+
+    /// Changes the level at once.
+    pub fn set_level(&self, level: Level) {
+        // Fails only when the subscriber is gone, and then nobody reads the log.
+        let _ = self.0.reload(filter(level));
+    }
+}
+
+const fn filter(level: Level) -> LevelFilter {
+    match level {
+        Level::Error => LevelFilter::ERROR,
+        Level::Warn => LevelFilter::WARN,
+        Level::Info => LevelFilter::INFO,
+        Level::Debug => LevelFilter::DEBUG,
+        Level::Trace => LevelFilter::TRACE,
+    }
+}

@@ -1,0 +1,156 @@
+//! `Record`: the facts of one request, filled in as it goes and handed on exactly once, when the body
+//! ends, fails or is dropped. Metrics, the access log and `/status` all read it and nothing else.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::TraceIds;
+use super::labels::{Outcome, Phase, Surface};
+use crate::error::Kind;
+use crate::generation::Usage;
+
+/// Whom a finished record goes to.
+pub trait Sink: Send + Sync {
+    /// A request has arrived on this surface.
+    fn begin(&self, surface: Surface);
+    /// The request is over.
+    fn finish(&self, facts: &Facts);
+}
+
+/// Facts of one request.
+#[derive(Debug)]
+pub struct Facts {
+    /// When the request's head had been read.
+    pub started: Instant,
+    /// The same moment for people.
+    pub wall: SystemTime,
+    /// Correlation.
+    pub ids: TraceIds,
+    /// The peer, for the log only.
+    pub client: Option<IpAddr>,
+    /// What was called.
+    pub surface: Surface,
+    /// The path, kept only where no surface answers it.
+    pub path: Option<Box<str>>,
+    /// GitLab's feature; `direct` for a model named by the client; `-` before routing.
+    pub feature: &'static str,
+    /// The model's name in the file, `request` for one that the request brought, `-` before routing.
+    pub model: Arc<str>,
+    /// The provider kind's label.
+    pub provider: &'static str,
+    /// Whether the client asked for a stream.
+    pub stream: bool,
+    /// The status sent; 0 while none was.
+    pub status: u16,
+    /// What failed, if anything did.
+    pub failure: Option<Kind>,
+    /// What the operator should know of it.
+    pub note: Option<String>,
+    /// The client left before the end.
+    pub cancelled: bool,
+    /// The body was sent to its end.
+    pub complete: bool,
+    /// When the upstream request was about to be sent.
+    pub upstream_started: Option<Instant>,
+    /// When the upstream's last byte had been read.
+    pub upstream_ended: Option<Instant>,
+    /// When the first content arrived.
+    pub first_token: Option<Instant>,
+    /// Extra sends of the same request.
+    pub retries: u32,
+    /// Tokens as reported.
+    pub usage: Usage,
+    /// Request body.
+    pub bytes_in: u64,
+    /// Response body.
+    pub bytes_out: u64,
+}
+
+impl Facts {
+    /// How it ended.
+    pub fn outcome(&self) -> Outcome {
+        if self.cancelled {
+            return Outcome::Cancelled;
+        }
+        match self.failure {
+            Some(kind) => kind.row().outcome,
+            None if self.complete => Outcome::Ok,
+            None => Outcome::Cancelled,
+        }
+    }
+
+    /// `error_code`, when there is one.
+    pub fn error_code(&self) -> Option<&'static str> {
+        self.failure.map(|kind| kind.row().code)
+    }
+
+    /// The limit or stage that failed.
+    pub fn phase(&self) -> Option<Phase> {
+        self.failure.and_then(Kind::phase)
+    }
+
+    /// Time spent waiting for the model server, from sending to its last byte.
+    pub fn upstream_time(&self, now: Instant) -> Option<Duration> {
+        let started = self.upstream_started?;
+        Some(self.upstream_ended.unwrap_or(now).saturating_duration_since(started))
+    }
+
+    /// From arrival to the first content.
+    pub fn time_to_first_token(&self) -> Option<Duration> {
+        Some(self.first_token?.saturating_duration_since(self.started))
+    }
+}
+
+/// Owns the facts; dropping it hands them on.
+pub struct Record {
+    /// The facts so far.
+    pub facts: Facts,
+    sink: Arc<dyn Sink>,
+}
+
+impl Record {
+    /// Opens the record of a request whose head was just read.
+    pub fn open(sink: Arc<dyn Sink>, surface: Surface, ids: TraceIds, client: Option<IpAddr>) -> Self {
+        let facts = Facts {
+            started: Instant::now(),
+            wall: SystemTime::now(),
+            ids,
+            client,
+            surface,
+            path: None,
+            feature: "-",
+            model: no_model(),
+            provider: "-",
+            stream: false,
+            status: 0,
+            failure: None,
+            note: None,
+            cancelled: false,
+            complete: false,
+            upstream_started: None,
+            upstream_ended: None,
+            first_token: None,
+            retries: 0,
+            usage: Usage::default(),
+            bytes_in: 0,
+            bytes_out: 0,
+        };
+        sink.begin(surface);
+        Self { facts, sink }
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        self.sink.finish(&self.facts);
+    }
+}
+
+/// The label of a request that no model was chosen for; shared, since most error paths end with it.
+fn no_model() -> Arc<str> {
+    static NONE: std::sync::LazyLock<Arc<str>> = std::sync::LazyLock::new(|| Arc::from("-"));
+    Arc::clone(&NONE)
+}

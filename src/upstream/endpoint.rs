@@ -1,0 +1,184 @@
+//! One replica of a model, alive: how many requests it has, whether it was reached. The state is kept
+//! across reloads by address, so that a reload forgets nothing.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use prometheus::IntGauge;
+
+use crate::route::{EndpointUrl, Model, ModelId};
+use crate::telemetry::Metrics;
+
+/// One address of one model.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// Where it is.
+    pub url: EndpointUrl,
+    /// Key of the pools' connections; the same address of two models shares them.
+    pub pool_key: u32,
+    inflight: AtomicUsize,
+    healthy: AtomicBool,
+    inflight_gauge: IntGauge,
+    /// None for an endpoint that a request named: its address is not of a closed set.
+    healthy_gauge: Option<IntGauge>,
+}
+
+impl Endpoint {
+    /// Requests under way here.
+    pub fn inflight(&self) -> usize {
+        self.inflight.load(Ordering::Relaxed)
+    }
+
+    /// Whether the last attempt reached it.
+    pub fn is_healthy(&self) -> bool {
+        self.healthy.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether an attempt reached it.
+    pub fn reached(&self, reached: bool) {
+        if self.healthy.swap(reached, Ordering::Relaxed) != reached {
+            let Some(gauge) = &self.healthy_gauge else {
+                return;
+            };
+            gauge.set(reached.into());
+            if reached {
+                tracing::info!(endpoint = %self.url, "endpoint answers again");
+            } else {
+                tracing::warn!(endpoint = %self.url, "endpoint cannot be reached");
+            }
+        }
+    }
+
+    /// Counts one request in; the guard counts it out.
+    pub fn enter(self: &Arc<Self>) -> Entered {
+        self.inflight.fetch_add(1, Ordering::Relaxed);
+        self.inflight_gauge.inc();
+        Entered(Arc::clone(self))
+    }
+}
+
+/// A request under way at an endpoint; lives as long as the answer's body.
+#[derive(Debug)]
+pub struct Entered(Arc<Endpoint>);
+
+impl Entered {
+    /// Where.
+    pub const fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.0
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.0.inflight.fetch_sub(1, Ordering::Relaxed);
+        self.0.inflight_gauge.dec();
+    }
+}
+
+/// The endpoints of one snapshot, by model.
+#[derive(Clone, Debug, Default)]
+pub struct Endpoints(HashMap<ModelId, Vec<Arc<Endpoint>>>);
+
+impl Endpoints {
+    /// The replicas of a model of the file.
+    pub fn of(&self, model: &ModelId) -> Option<&[Arc<Endpoint>]> {
+        self.0.get(model).map(Vec::as_slice)
+    }
+
+    /// Everything, for `/status`.
+    pub fn iter(&self) -> impl Iterator<Item = (&ModelId, &[Arc<Endpoint>])> {
+        self.0.iter().map(|(model, list)| (model, list.as_slice()))
+    }
+}
+
+/// Makes endpoints, and finds again those it made: one per process.
+pub struct Registry {
+    metrics: Arc<Metrics>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    endpoints: HashMap<(ModelId, EndpointUrl), Arc<Endpoint>>,
+    pool_keys: HashMap<Address, u32>,
+}
+
+/// What a connection depends on: scheme, host, port, and whether its address was checked after resolution.
+type Address = (EndpointUrl, bool);
+
+impl Registry {
+    /// An empty one.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, known: Mutex::default() }
+    }
+
+    /// The endpoints of these models; those that are gone from the file are forgotten.
+    pub fn endpoints<'a>(&self, models: impl Iterator<Item = &'a Arc<Model>>) -> Endpoints {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = HashMap::new();
+        let mut by_model: HashMap<ModelId, Vec<Arc<Endpoint>>> = HashMap::new();
+        for model in models {
+            for url in &model.endpoints {
+                let key = (Arc::clone(&model.id), url.clone());
+                let endpoint = known
+                    .endpoints
+                    .get(&key)
+                    .cloned()
+                    .unwrap_or_else(|| self.make(&mut known.pool_keys, &model.id, url, false));
+                kept.insert(key, Arc::clone(&endpoint));
+                by_model.entry(Arc::clone(&model.id)).or_default().push(endpoint);
+            }
+        }
+        for (model, url) in known.endpoints.keys().filter(|key| !kept.contains_key(*key)) {
+            self.forget(model, url);
+        }
+        known.endpoints = kept;
+        Endpoints(by_model)
+    }
+
+    /// An endpoint that a request named: no state outlives the request but its kept connections.
+    pub fn transient(&self, model: &ModelId, url: &EndpointUrl) -> Arc<Endpoint> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        self.make(&mut known.pool_keys, model, url, true)
+    }
+
+    fn make(
+        &self,
+        pool_keys: &mut HashMap<Address, u32>,
+        model: &ModelId,
+        url: &EndpointUrl,
+        from_request: bool,
+    ) -> Arc<Endpoint> {
+        // A request may name anything: the table of addresses is cleared before it grows without bound.
+        // Cleared keys are not reused, so a kept connection is never found under another address.
+        const MAX_ADDRESSES: usize = 4096;
+        static NEXT_KEY: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        if pool_keys.len() >= MAX_ADDRESSES {
+            pool_keys.clear();
+        }
+        let address = (url.without_base(), from_request);
+        let pool_key = *pool_keys.entry(address).or_insert_with(|| NEXT_KEY.fetch_add(1, Ordering::Relaxed));
+        let label = if from_request { "request".to_owned() } else { url.authority().to_string() };
+        let labels = &[&**model, label.as_str()];
+        let healthy_gauge = (!from_request).then(|| self.metrics.upstream_healthy.with_label_values(labels));
+        if let Some(gauge) = &healthy_gauge {
+            gauge.set(1);
+        }
+        Arc::new(Endpoint {
+            url: url.clone(),
+            pool_key,
+            inflight: AtomicUsize::new(0),
+            healthy: AtomicBool::new(true),
+            inflight_gauge: self.metrics.upstream_inflight.with_label_values(labels),
+            healthy_gauge,
+        })
+    }
+
+    fn forget(&self, model: &ModelId, url: &EndpointUrl) {
+        let labels = &[&**model, url.authority().as_str()];
+        // Not there when two endpoints shared host and port: the first removal took it.
+        let _ = self.metrics.upstream_inflight.remove_label_values(labels);
+        let _ = self.metrics.upstream_healthy.remove_label_values(labels);
+    }
+}

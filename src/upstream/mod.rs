@@ -1,0 +1,33 @@
+//! The only module that connects outward: endpoints and their live state, connections, the pool of kept
+//! ones, and the sending of one request within its limits.
+
+mod connect;
+mod endpoint;
+mod pool;
+mod send;
+mod tls;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use endpoint::{Endpoint, Endpoints, Entered, Registry};
+
+/// What the file and the environment say about connecting outward.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long an unused connection is kept. Below uvicorn's (vLLM's) 5 s, so that we close first
+    /// (providers.md d3.5).
+    pub keep_idle: Duration,
+    /// Unused connections kept per endpoint and worker.
+    pub max_idle: usize,
+    /// Certificate authorities besides the system's: `[tls] extra_ca`, `SSL_CERT_FILE`, `REQUESTS_CA_BUNDLE`.
+    pub extra_ca: Vec<PathBuf>,
+    /// Whether a model that a *request* names may be on a loopback address.
+    pub request_loopback: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { keep_idle: Duration::from_secs(4), max_idle: 256, extra_ca: Vec::new(), request_loopback: false }
+    }
+}

@@ -1,0 +1,156 @@
+//! Server-sent events: cutting a byte stream into events (WHATWG HTML §9.2.5). Events stay bytes; a chunk
+//! that holds whole events is handed on without a copy.
+//!
+//! Line ends are `\n` and `\r\n`; a lone `\r`, which the standard allows and no model server sends, is
+//! an ordinary byte here.
+
+use std::borrow::Cow;
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use memchr::memchr;
+
+/// An event longer than the limit: not a stream we can hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an event of more than {0} bytes")]
+pub struct TooLong(pub usize);
+
+/// Cuts chunks into events. Each event includes the blank line that ends it.
+#[derive(Debug)]
+pub struct SseFrames {
+    /// Bytes not yet cut: a view of the last chunk, or the start of an event across chunks.
+    pending: Bytes,
+    max: usize,
+}
+
+impl SseFrames {
+    /// `max` bounds one event, and with it the memory of one stream.
+    pub const fn new(max: usize) -> Self {
+        Self { pending: Bytes::new(), max }
+    }
+
+    /// Takes the next chunk of the stream.
+    pub fn feed(&mut self, chunk: Bytes) {
+        if self.pending.is_empty() {
+            self.pending = chunk;
+            return;
+        }
+        let mut joined = BytesMut::with_capacity(self.pending.len() + chunk.len());
+        joined.extend_from_slice(&self.pending);
+        joined.extend_from_slice(&chunk);
+        self.pending = joined.freeze();
+    }
+
+    /// The next whole event, or `None` until more is fed.
+    pub fn next_event(&mut self) -> Result<Option<Bytes>, TooLong> {
+        match event_end(&self.pending) {
+            Some(end) if end > self.max => Err(TooLong(self.max)),
+            Some(end) => Ok(Some(self.pending.split_to(end))),
+            None if self.pending.len() > self.max => Err(TooLong(self.max)),
+            None => Ok(None),
+        }
+    }
+
+    /// Bytes that are no whole event yet.
+    pub fn pending(&self) -> &[u8] {
+        &self.pending
+    }
+
+    /// Takes the unfinished rest, at the end of the stream.
+    pub fn take_rest(&mut self) -> Bytes {
+        let len = self.pending.len();
+        self.pending.copy_to_bytes(len)
+    }
+}
+
+/// One past the blank line that ends the first event.
+fn event_end(bytes: &[u8]) -> Option<usize> {
+    let mut from = 0;
+    while let Some(newline) = memchr(b'\n', bytes.get(from..)?) {
+        let next = from + newline + 1;
+        match (bytes.get(next), bytes.get(next + 1)) {
+            (Some(b'\n'), _) => return Some(next + 1),
+            (Some(b'\r'), Some(b'\n')) => return Some(next + 2),
+            _ => from = next,
+        }
+    }
+    None
+}
+
+/// The `data` of an event: its lines joined by `\n`, without one leading space each. `None` when the
+/// event has no data (a comment, a bare `event:`).
+pub fn data_of(event: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let mut data: Option<Cow<'_, [u8]>> = None;
+    for line in event.split(|b| *b == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let Some(value) = line.strip_prefix(b"data") else {
+            continue;
+        };
+        let value = match value {
+            [] => value,
+            [b':', b' ', rest @ ..] | [b':', rest @ ..] => rest,
+            _ => continue,
+        };
+        data = Some(match data {
+            None => Cow::Borrowed(value),
+            Some(before) => {
+                let mut joined = before.into_owned();
+                joined.push(b'\n');
+                joined.extend_from_slice(value);
+                Cow::Owned(joined)
+            }
+        });
+    }
+    data
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::{SseFrames, TooLong, data_of};
+
+    fn all(chunks: &[&str], max: usize) -> Result<Vec<String>, TooLong> {
+        let mut frames = SseFrames::new(max);
+        let mut events = Vec::new();
+        for chunk in chunks {
+            frames.feed(Bytes::copy_from_slice(chunk.as_bytes()));
+            while let Some(event) = frames.next_event()? {
+                events.push(String::from_utf8(event.to_vec()).unwrap());
+            }
+        }
+        Ok(events)
+    }
+
+    #[test]
+    fn cuts_at_blank_lines_however_the_bytes_arrive() {
+        let text = "data: a\n\n: ping\n\ndata: b\r\n\r\nevent: x\ndata: c\n\nrest";
+        let whole = all(&[text], 100).unwrap();
+        assert_eq!(whole, ["data: a\n\n", ": ping\n\n", "data: b\r\n\r\n", "event: x\ndata: c\n\n"]);
+        let bytes: Vec<&str> = text.split("").filter(|s| !s.is_empty()).collect();
+        assert_eq!(all(&bytes, 100).unwrap(), whole);
+    }
+
+    #[test]
+    fn whole_events_are_not_copied() {
+        let chunk = Bytes::from_static(b"data: a\n\ndata: b\n\n");
+        let mut frames = SseFrames::new(100);
+        frames.feed(chunk.clone());
+        assert_eq!(frames.next_event().unwrap().unwrap().as_ptr(), chunk.as_ptr());
+    }
+
+    #[test]
+    fn bounds_one_event() {
+        assert_eq!(all(&["data: 123456789"], 10), Err(TooLong(10)));
+        assert_eq!(all(&["data: 123456789\n\n"], 10), Err(TooLong(10)));
+    }
+
+    #[test]
+    fn data_lines_join() {
+        let data = |event: &str| data_of(event.as_bytes()).map(|d| String::from_utf8(d.into_owned()).unwrap());
+        assert_eq!(data("data: {\"a\":1}\n\n").as_deref(), Some("{\"a\":1}"));
+        assert_eq!(data("data:x\r\ndata:  y\r\n\r\n").as_deref(), Some("x\n y"));
+        assert_eq!(data("data\n\n").as_deref(), Some(""));
+        assert_eq!(data(": ping\n\n"), None);
+        assert_eq!(data("database: no\n\n"), None);
+    }
+}
