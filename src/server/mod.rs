@@ -1,8 +1,13 @@
 //! Accepting connections and serving them: one worker per core, each with its own runtime, listening
 //! socket (`SO_REUSEPORT`) and upstream pool; and beside them the admin listener.
 
+mod admin;
+pub mod side_listener;
+
 use std::net::SocketAddr;
 use std::time::Duration;
+
+pub use admin::Admin;
 
 /// What a reload cannot change, and what concerns connections rather than requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
