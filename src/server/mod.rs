@@ -1,10 +1,12 @@
 //! Accepting connections and serving them: one worker per core, each with its own runtime, listening
 //! socket (`SO_REUSEPORT`) and upstream pool; and beside them the admin listener.
 
+mod admin;
 mod admit;
 mod answer;
 mod listener;
 mod observe;
+pub mod side_listener;
 mod stack;
 mod worker;
 
@@ -20,6 +22,7 @@ use tokio::sync::watch;
 use crate::snapshot::Shared;
 use crate::telemetry::{LogWriter, Metrics, WorkerTelemetry};
 use crate::upstream::{self, Registry};
+pub use admin::Admin;
 use admit::Admission;
 use worker::Worker;
 
