@@ -21,6 +21,8 @@
 //! - Nothing fails in `Drop`; `Drop` only hands a finished value on.
 
 pub mod auth;
+pub mod command;
+pub mod config;
 pub mod error;
 pub mod generation;
 pub mod provider;
