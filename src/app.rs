@@ -191,7 +191,8 @@ impl Reloader {
         let mut lines = Vec::new();
         if running.0 != config.server {
             lines.push(
-                "needs a restart: [server], [admin] or a connection limit of [limits] or [resilience] has changed".to_owned(),
+                "needs a restart: [server], [admin] or a connection limit of [limits] or [resilience] has changed"
+                    .to_owned(),
             );
         }
         if running.1 != config.upstream {
