@@ -188,6 +188,8 @@ impl Stream {
                 return Poll::Ready(Err(expired.error(&self.model)));
             };
             let now = Instant::now();
+            // A chunked body says its end only by ending; one with a length says it with its last bytes.
+            let ended = frame.is_none() || source.body.is_end_stream();
             let (mut bytes, fed) = match frame {
                 Some(Ok(frame)) => {
                     source.timers.arrived(now);
@@ -204,7 +206,7 @@ impl Stream {
                 }
                 return Poll::Ready(Ok(Some(bytes)));
             }
-            if source.body.is_end_stream() {
+            if ended {
                 bytes = self.end(bytes, facts, now)?;
             }
             if !bytes.is_empty() || self.source.is_none() {
