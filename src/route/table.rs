@@ -151,6 +151,7 @@ impl Table {
             family: metadata.family,
             endpoints: vec![endpoint],
             api_key: metadata.api_key,
+            access: super::Access::default(),
             timeouts: super::BudgetPatch::default(),
             from_request: true,
         };
