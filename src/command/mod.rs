@@ -162,3 +162,6 @@ fn load(file: &File, env: &Environment) -> Result<(Config, PathBuf), Faults> {
     let path = config::locate(file.config.as_deref(), env)?;
     Ok((config::load(&path, env)?, path))
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,8 +7,8 @@ use crate::config::{Fault, Faults};
 
 /// Standard output and standard error of one command.
 pub struct Out {
-    out: Box<dyn Write>,
-    err: Box<dyn Write>,
+    out: Box<dyn Write + Send>,
+    err: Box<dyn Write + Send>,
     /// Whether standard error is a terminal that shows colour.
     colour: bool,
 }
@@ -21,7 +21,7 @@ impl Out {
     }
 
     /// Others, without colour.
-    pub fn new(out: Box<dyn Write>, err: Box<dyn Write>) -> Self {
+    pub fn new(out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
         Self { out, err, colour: false }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::fault::{Excerpt, Fault, MASK, Place};
+use super::fault::{Excerpt, Fault, MASK, Place, is_variable_name, may_carry_secret};
 use super::keys;
 
 /// A parsed file.
@@ -179,14 +179,12 @@ fn mask_secrets<'d>(table: &'d DeTable<'_>, path: &mut Vec<&'d str>, out: &mut V
         match keys::find(path) {
             Some(key) if key.is_secret() => mask_secret(value, out),
             known => match value.get_ref() {
-                DeValue::Table(inner) if known.is_some() || !keys::children(path).is_empty() => {
-                    mask_secrets(inner, path, out);
-                }
+                DeValue::Table(inner) if !keys::children(path).is_empty() => mask_secrets(inner, path, out),
                 _ if known.is_none() && keys::children(path).is_empty() => mask_strings(value, out),
-                DeValue::String(text) if text.contains('@') => out.push(value.span()),
+                DeValue::String(text) if may_carry_secret(text) => out.push(value.span()),
                 DeValue::Array(items) => {
                     let with_user =
-                        |item: &&Spanned<DeValue<'_>>| item.get_ref().as_str().is_some_and(|s| s.contains('@'));
+                        |item: &&Spanned<DeValue<'_>>| item.get_ref().as_str().is_some_and(may_carry_secret);
                     out.extend(items.iter().filter(with_user).map(Spanned::span));
                 }
                 _ => {}
@@ -200,8 +198,16 @@ fn mask_secrets<'d>(table: &'d DeTable<'_>, path: &mut Vec<&'d str>, out: &mut V
 fn mask_secret(value: &Spanned<DeValue<'_>>, out: &mut Vec<Range<usize>>) {
     match value.get_ref() {
         DeValue::Table(table) => {
-            let hidden = table.iter().filter(|(name, _)| !matches!(&**name.get_ref(), "env" | "file"));
-            hidden.for_each(|(_, value)| mask_strings(value, out));
+            for (name, value) in table {
+                let is_public = match (&**name.get_ref(), value.get_ref().as_str()) {
+                    ("env", Some(text)) => is_variable_name(text),
+                    ("file", Some(_)) => true,
+                    _ => false,
+                };
+                if !is_public {
+                    mask_strings(value, out);
+                }
+            }
         }
         DeValue::Array(items) => items.iter().for_each(|item| mask_secret(item, out)),
         _ => out.push(value.span()),
