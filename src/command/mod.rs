@@ -84,7 +84,7 @@ struct Check {
 
 #[derive(Debug, Args)]
 struct Explain {
-    /// A feature as in [features], or `default`
+    /// A feature's name in the file, or `default`
     feature: String,
     #[command(flatten)]
     file: File,

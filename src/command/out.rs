@@ -46,7 +46,7 @@ impl Out {
         let errors = faults.errors();
         let warnings = faults.iter().count() - errors;
         let also = if warnings == 0 { String::new() } else { format!(", {}", counted(warnings, "warning")) };
-        self.remark(format_args!("{}{also}: nothing was started or changed", counted(errors, "error")));
+        self.remark(format_args!("{}{also}", counted(errors, "error")));
     }
 }
 

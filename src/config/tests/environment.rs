@@ -77,9 +77,9 @@ fn bad_variables_are_faults_of_the_environment() {
     let (said, _) = one_with("", &[("AIGW_FASTAPI__TLS__ENABLED", "true")]);
     assert_eq!(said, "environment: error: AIGW_FASTAPI__TLS__ENABLED: is not in this version yet");
     let config =
-        good_with("", &[("AIGW_NOVEL", "1"), ("AIGW_GITLAB_API_URL", "http://g"), ("OTHER", "x"), ("AIGW_EMPTY", "")]);
+        good_with("", &[("AIGW_NOVEL", "1"), ("AIGW_GITLAB_URL", "http://g"), ("OTHER", "x"), ("AIGW_EMPTY", "")]);
     assert_eq!(config.warnings.len(), 1);
-    assert_eq!(config.warnings[0].key, "AIGW_GITLAB_API_URL, AIGW_NOVEL");
+    assert_eq!(config.warnings[0].key, "AIGW_GITLAB_URL, AIGW_NOVEL");
 }
 
 #[test]

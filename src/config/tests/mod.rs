@@ -170,10 +170,11 @@ fn numbers_may_be_written_as_toml_writes_them() {
 
 #[test]
 fn text_that_is_not_toml_is_told_like_any_fault() {
-    wrong("[server\n", "1:8: error: not TOML: unclosed table, expected `]`", "");
+    const REST: &str = "keys and values are checked once the file is TOML";
+    wrong("[server\n", "1:8: error: not TOML: unclosed table, expected `]`", REST);
     let faults = bad_with("[server]\nlisten = \"a\nworkers 2\n", &[]);
     assert_eq!(faults.errors(), 2, "{faults}");
-    wrong("[admin]\nlisten = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"\n", "3:1: error: not TOML: duplicate key", "");
+    wrong("[admin]\nlisten = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"\n", "3:1: error: not TOML: duplicate key", REST);
 }
 
 #[test]
@@ -340,4 +341,36 @@ fn checking_a_large_file_takes_no_time() {
     let start = std::time::Instant::now();
     assert_eq!(bad_with(&text, &[]).errors(), 2000);
     assert!(start.elapsed() < Duration::from_secs(20), "quadratic: {:?}", start.elapsed());
+}
+
+#[test]
+fn a_long_line_is_shown_around_what_is_meant() {
+    let models: String = (0..200).map(|i| format!("m{i} = {{ endpoint = \"http://h/v1\" }}, ")).collect();
+    let faults = bad_with(&format!("models = {{ {models} last = {{ endpoint = 5 }} }}"), &[]);
+    let printed = faults.to_string();
+    let lines: Vec<&str> = printed.lines().collect();
+    assert!(lines[1].chars().count() < 220, "{printed}");
+    let caret = lines[2].chars().position(|c| c == '^').unwrap();
+    assert_eq!(lines[1].chars().nth(caret), Some('5'), "{printed}");
+}
+
+#[test]
+fn damaged_files_never_panic() {
+    let mut random = fastrand::Rng::with_seed(7);
+    let whole = super::reference().replace("\n#", "\n");
+    for _ in 0..400 {
+        let mut text: Vec<char> = whole.chars().collect();
+        let start = random.usize(..text.len());
+        text.drain(..start);
+        text.truncate(random.usize(..1500) + 1);
+        for _ in 0..random.usize(..12) {
+            let at = random.usize(..text.len());
+            text[at] =
+                random.choice(['"', '\'', '[', ']', '{', '}', '=', '.', '\n', '\t', 'é', '\u{0}', '#', ',']).unwrap();
+        }
+        let text: String = text.into_iter().collect();
+        if let Err(faults) = from_str(&text, "weir.toml", &Environment::default()) {
+            assert!(faults.errors() > 0 && !faults.to_string().is_empty());
+        }
+    }
 }
