@@ -62,7 +62,8 @@ fn walk<'d>(reader: &mut Reader<'d>, table: &'d DeTable<'d>, path: &mut Vec<&'d 
                 reader.error(path, &name.span(), "expected one table").hint = Some(hint);
             }
             (None, value) => {
-                let said = super::reader::said(value);
+                // the kind only: what stands where [auth] belongs may be a key
+                let said = format!("a value of type {}", value.type_str());
                 reader.error(path, &name.span(), "expected a table of keys").said = Some(said);
             }
             (Some(_), _) => {}

@@ -190,7 +190,8 @@ fn mask_secrets<'d>(table: &'d DeTable<'_>, path: &mut Vec<&'d str>, out: &mut V
             Some(key) if key.is_secret() => mask_secret(value, out),
             known => match value.get_ref() {
                 DeValue::Table(inner) if !keys::children(path).is_empty() => mask_secrets(inner, path, out),
-                _ if known.is_none() && keys::children(path).is_empty() => mask_strings(value, out),
+                // not a table where one belongs, or a key that is none
+                _ if known.is_none() => mask_strings(value, out),
                 DeValue::String(text) if may_carry_secret(text) => out.push(value.span()),
                 DeValue::Array(items) => {
                     let with_user =

@@ -153,7 +153,7 @@ fn values_of_the_wrong_kind_are_told_with_what_was_meant() {
         "1:16: error: tls.extra_ca: said \"ca.pem\", expected an array of PEM files",
         "in brackets: [\"ca.pem\"]",
     );
-    wrong("server = 1", "1:1: error: server: said 1, expected a table of keys", "");
+    wrong("server = 1", "1:1: error: server: said a value of type integer, expected a table of keys", "");
     wrong(
         "[[models.m]]\nendpoint = \"http://h\"",
         "1:10: error: models.m: expected one table",
