@@ -21,6 +21,7 @@
 //! - Nothing fails in `Drop`; `Drop` only hands a finished value on.
 
 pub mod auth;
+pub mod demo;
 pub mod error;
 pub mod generation;
 pub mod provider;
