@@ -35,6 +35,7 @@ fn model(reader: &mut Reader<'_>, name: &str) -> Option<Model> {
     let timeouts = timeouts(reader, &["models", name, "timeouts"]);
     let identifier = identifier?;
     Some(Model {
+        access: crate::route::Access::default(),
         id: name.into(),
         provider: identifier.provider,
         upstream_name: identifier.model.into(),

@@ -46,6 +46,8 @@ pub enum Native {
     OpenAiChat,
     /// OpenAI's `/completions`.
     OpenAiCompletions,
+    /// OpenAI's `/embeddings`.
+    OpenAiEmbeddings,
     /// Anthropic's `/v1/messages`.
     AnthropicMessages,
 }
