@@ -60,8 +60,7 @@ fn probe_all(config: &Config, targets: &[(&Route, &EndpointUrl)], out: &mut Out)
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let mut failed = 0;
     runtime()?.block_on(async {
-        let spawn = Arc::new(|driver| drop(tokio::spawn(driver)));
-        let relay = Relay::new(Upstreams::new(config.upstream.clone(), Arc::clone(&registry), spawn));
+        let relay = Relay::new(Upstreams::new(config.upstream.clone(), Arc::clone(&registry)));
         for (route, url) in targets {
             out.remark(format_args!("probing {} at {url} …", route.model.id));
             let probed = probe(&relay, &registry, route, url).await;
