@@ -217,9 +217,15 @@ async fn the_models_key_is_sent_and_the_clients_is_not() {
 
 #[tokio::test]
 async fn the_model_servers_own_refusals_pass() {
-    let own = json!({"error": {"message": "max_tokens is too large", "type": "BadRequestError", "param": null, "code": 400}});
-    let limit = Reply::whole(429, &[("content-type", "application/json"), ("retry-after", "17")], r#"{"error":{"message":"slow down","code":"rate"}}"#);
-    let upstream = Upstream::script([Reply::json(400, &own), limit, Reply::whole(500, &[], "Internal Server Error")]).await;
+    let own =
+        json!({"error": {"message": "max_tokens is too large", "type": "BadRequestError", "param": null, "code": 400}});
+    let limit = Reply::whole(
+        429,
+        &[("content-type", "application/json"), ("retry-after", "17")],
+        r#"{"error":{"message":"slow down","code":"rate"}}"#,
+    );
+    let upstream =
+        Upstream::script([Reply::json(400, &own), limit, Reply::whole(500, &[], "Internal Server Error")]).await;
     let gateway = Gateway::with_model(&upstream, "").await;
     let answer = gateway.chat("m", true).await;
     assert_eq!((answer.status(), answer.json()), (400, own));
@@ -248,7 +254,9 @@ async fn connections_are_kept_on_both_sides() {
 
 #[tokio::test]
 async fn large_bodies_pass_in_both_directions() {
-    let upstream = Upstream::start(|request| Reply::json(200, &json!({"choices":[{"message":{"content": request.text()}}]}))).await;
+    let upstream =
+        Upstream::start(|request| Reply::json(200, &json!({"choices":[{"message":{"content": request.text()}}]})))
+            .await;
     let gateway = Gateway::with_model(&upstream, "").await;
     let mut body = chat_body("m", false);
     body["messages"][0]["content"] = json!("x".repeat(5 << 20));

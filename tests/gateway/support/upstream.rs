@@ -289,7 +289,10 @@ impl Upstream {
 /// What a well-behaved server says to a chat, completion or embedding request.
 pub(crate) fn answer(request: &Received, text: &str) -> Reply {
     if request.path.ends_with("/embeddings") {
-        return Reply::json(200, &json!({"object":"list","model":"up","data":[{"object":"embedding","index":0,"embedding":[0.5,-1.0]}],"usage":{"prompt_tokens":7,"total_tokens":7}}));
+        return Reply::json(
+            200,
+            &json!({"object":"list","model":"up","data":[{"object":"embedding","index":0,"embedding":[0.5,-1.0]}],"usage":{"prompt_tokens":7,"total_tokens":7}}),
+        );
     }
     if request.wants_stream() {
         let usage = request.json()["stream_options"]["include_usage"] == true;
@@ -300,7 +303,10 @@ pub(crate) fn answer(request: &Received, text: &str) -> Reply {
     } else {
         json!({"index":0,"text":text,"finish_reason":"stop"})
     };
-    Reply::json(200, &json!({"id":"c-1","object":"chat.completion","created":1,"model":"up","choices":[choice],"usage":{"prompt_tokens":7,"completion_tokens":2,"total_tokens":9}}))
+    Reply::json(
+        200,
+        &json!({"id":"c-1","object":"chat.completion","created":1,"model":"up","choices":[choice],"usage":{"prompt_tokens":7,"completion_tokens":2,"total_tokens":9}}),
+    )
 }
 
 async fn serve(stream: TcpStream, connection: usize, shared: Arc<Shared>) {
