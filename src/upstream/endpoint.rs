@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use http::HeaderValue;
 use prometheus::IntGauge;
 
 use crate::route::{EndpointUrl, Model, ModelId};
@@ -17,6 +18,8 @@ pub struct Endpoint {
     pub url: EndpointUrl,
     /// Key of the pools' connections; the same address of two models shares them.
     pub pool_key: u32,
+    /// The `Host` header.
+    pub host: HeaderValue,
     inflight: AtomicUsize,
     healthy: AtomicBool,
     inflight_gauge: IntGauge,
@@ -166,6 +169,7 @@ impl Registry {
             gauge.set(1);
         }
         Arc::new(Endpoint {
+            host: HeaderValue::from_str(url.authority().as_str()).unwrap_or_else(|_| HeaderValue::from_static("")),
             url: url.clone(),
             pool_key,
             inflight: AtomicUsize::new(0),
