@@ -18,7 +18,7 @@ pub use timers::{Expired, Timers};
 pub use tls::{TlsError, tls_config};
 
 /// What the file and the environment say about connecting outward.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// How long an unused connection is kept. Below uvicorn's (vLLM's) 5 s, so that we close first
     /// (providers.md d3.5).
