@@ -3,18 +3,17 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::time::Instant;
 use weir::generation::Usage;
 use weir::provider::{Dialect, dialect};
 use weir::route::ProviderKind;
 use weir::telemetry::labels::Surface;
-use weir::telemetry::{AccessLog, Facts, TraceIds};
+use weir::telemetry::{AccessLog, Facts, Record, Sink, TraceIds};
 use weir::wire::{Edits, SseFrames, data_of, place_of};
 
 /// One hot path.
@@ -138,40 +137,39 @@ fn ids() -> Box<dyn FnMut()> {
 
 fn access_log() -> Box<dyn FnMut()> {
     let (mut log, mut line) = (AccessLog::default(), Vec::new());
-    let facts = facts();
-    let now = facts.started + Duration::from_micros(1_234_567);
+    let record = record();
+    let now = record.facts.started + Duration::from_micros(1_234_567);
     Box::new(move || {
         line.clear();
-        log.line(black_box(&facts), now, &mut line);
+        log.line(black_box(&record.facts), now, &mut line);
         black_box(&line);
     })
 }
 
 /// A streamed request that went well.
-fn facts() -> Facts {
-    let started = Instant::now();
-    Facts {
-        started,
-        wall: SystemTime::UNIX_EPOCH + Duration::from_millis(1_764_000_000_123),
-        ids: TraceIds::of(&HeaderMap::new()),
-        client: Some([127, 0, 0, 1].into()),
-        surface: Surface::OpenAiChat,
-        path: None,
-        feature: "duo_chat",
-        model: Arc::from("mistral-small"),
-        provider: "openai",
-        stream: true,
-        status: 200,
-        failure: None,
-        note: None,
-        cancelled: false,
-        complete: true,
-        upstream_started: Some(started + Duration::from_micros(30)),
-        upstream_ended: Some(started + Duration::from_micros(1_234_500)),
-        first_token: Some(started + Duration::from_micros(80_000)),
-        retries: 0,
-        usage: Usage { input: 812, output: 100, cached: 0, reasoning: 0 },
-        bytes_in: 1024,
-        bytes_out: 21_000,
-    }
+fn record() -> Record {
+    let ids = TraceIds::of(&HeaderMap::new());
+    let mut record = Record::open(Arc::new(Nowhere), Surface::OpenAiChat, ids, Some([127, 0, 0, 1].into()));
+    let facts = &mut record.facts;
+    let after = |micros| Some(facts.started + Duration::from_micros(micros));
+    facts.upstream_started = after(30);
+    facts.first_token = after(80_000);
+    facts.upstream_ended = after(1_234_500);
+    facts.feature = "duo_chat";
+    facts.model = Arc::from("mistral-small");
+    facts.provider = "openai";
+    facts.stream = true;
+    facts.status = 200;
+    facts.complete = true;
+    facts.usage = Usage { input: 812, output: 100, cached: 0, reasoning: 0 };
+    facts.bytes_in = 1024;
+    facts.bytes_out = 21_000;
+    record
+}
+
+struct Nowhere;
+
+impl Sink for Nowhere {
+    fn begin(&self, _: Surface) {}
+    fn finish(&self, _: &Facts) {}
 }
