@@ -25,6 +25,7 @@ pub mod app;
 pub mod auth;
 pub mod command;
 pub mod config;
+pub mod demo;
 pub mod error;
 pub mod generation;
 pub mod manual;

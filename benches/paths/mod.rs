@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use weir::generation::Usage;
+use weir::generation::{Generation, Usage};
 use weir::provider::{Dialect, dialect};
 use weir::route::ProviderKind;
 use weir::telemetry::labels::Surface;
@@ -88,7 +88,7 @@ fn look(data: &'static [u8]) -> Box<dyn FnMut()> {
 
 fn decode() -> Box<dyn FnMut()> {
     let event = Bytes::from_static(EVENT);
-    let (mut decoder, mut deltas) = (openai().decoder(), Vec::new());
+    let (mut decoder, mut deltas) = (openai().decoder(&Generation::default()), Vec::new());
     Box::new(move || {
         deltas.clear();
         decoder.feed(event.clone(), &mut deltas).expect("a chunk of the dialect");

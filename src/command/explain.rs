@@ -54,13 +54,17 @@ fn rows(config: &Config, feature: Option<Feature>) -> Vec<String> {
     let mut rows = Vec::new();
     match (rule, config.request_models) {
         (Rule::Default, RequestModels::Allow) if feature.is_some() => {
-            rows.push(row("rule", "default, unless the request names a model", source("features.request_models")));
+            rows.push(row(
+                "rule",
+                "default, unless the request names a model",
+                format!("{} features.request_models", source("features.request_models")),
+            ));
         }
         (Rule::Default, RequestModels::Listed) if feature.is_some() => {
             rows.push(row(
                 "rule",
                 "default, unless the request names a model at an endpoint of this file",
-                source("features.request_models"),
+                format!("{} features.request_models", source("features.request_models")),
             ));
         }
         (Rule::Parent, _) => rows.push(row("rule", "as its parent", decided.clone())),

@@ -84,7 +84,7 @@ struct Check {
 
 #[derive(Debug, Args)]
 struct Explain {
-    /// A feature as in [features], or `default`
+    /// A feature's name in the file, or `default`
     feature: String,
     #[command(flatten)]
     file: File,
@@ -162,3 +162,6 @@ fn load(file: &File, env: &Environment) -> Result<(Config, PathBuf), Faults> {
     let path = config::locate(file.config.as_deref(), env)?;
     Ok((config::load(&path, env)?, path))
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,8 +7,8 @@ use crate::config::{Fault, Faults};
 
 /// Standard output and standard error of one command.
 pub struct Out {
-    out: Box<dyn Write>,
-    err: Box<dyn Write>,
+    out: Box<dyn Write + Send>,
+    err: Box<dyn Write + Send>,
     /// Whether standard error is a terminal that shows colour.
     colour: bool,
 }
@@ -21,7 +21,7 @@ impl Out {
     }
 
     /// Others, without colour.
-    pub fn new(out: Box<dyn Write>, err: Box<dyn Write>) -> Self {
+    pub fn new(out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
         Self { out, err, colour: false }
     }
 
@@ -46,7 +46,7 @@ impl Out {
         let errors = faults.errors();
         let warnings = faults.iter().count() - errors;
         let also = if warnings == 0 { String::new() } else { format!(", {}", counted(warnings, "warning")) };
-        self.remark(format_args!("{}{also}: nothing was started or changed", counted(errors, "error")));
+        self.remark(format_args!("{}{also}", counted(errors, "error")));
     }
 }
 

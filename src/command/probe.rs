@@ -19,7 +19,7 @@ use crate::error::{GatewayError, Shape};
 use crate::generation::{Delta, Encode, Generation, Message, Role, Sampling};
 use crate::provider::Outbound;
 use crate::relay::{Call, Content, Passed, Relay, RelayBody};
-use crate::route::{BudgetPatch, EndpointUrl, Family, Model, Route, Rule};
+use crate::route::{EndpointUrl, Family, Model, Route, Rule};
 use crate::telemetry::labels::Surface;
 use crate::telemetry::{Facts, Metrics, Record, Sink, TraceIds};
 use crate::upstream::{Endpoints, Registry, Steps, Upstreams};
@@ -133,17 +133,7 @@ async fn probe(relay: &Relay, registry: &Registry, route: &Route, url: &Endpoint
 
 /// The same model with this endpoint alone.
 fn alone(route: &Route, url: &EndpointUrl) -> Route {
-    let model = &route.model;
-    let model = Model {
-        id: Arc::clone(&model.id),
-        provider: model.provider,
-        upstream_name: Arc::clone(&model.upstream_name),
-        family: model.family,
-        endpoints: vec![url.clone()],
-        api_key: model.api_key.clone(),
-        timeouts: BudgetPatch::default(),
-        from_request: false,
-    };
+    let model = Model { endpoints: vec![url.clone()], ..(*route.model).clone() };
     Route { feature: None, model: Arc::new(model), budget: route.budget, rule: Rule::Named }
 }
 

@@ -17,7 +17,7 @@ use super::keys::{self, Acts};
 use super::load::Environment;
 use super::raw::{Document, path_text};
 use super::reader::Reader;
-use super::{environ, features, models};
+use super::{environ, features, load, models, suggest};
 use crate::auth::{KeyHash, Policy};
 use crate::route::{Budget, BudgetPatch};
 use crate::telemetry::{Format, Level};
@@ -62,7 +62,8 @@ fn walk<'d>(reader: &mut Reader<'d>, table: &'d DeTable<'d>, path: &mut Vec<&'d 
                 reader.error(path, &name.span(), "expected one table").hint = Some(hint);
             }
             (None, value) => {
-                let said = super::reader::said(value);
+                // the kind only: what stands where [auth] belongs may be a key
+                let said = format!("a value of type {}", value.type_str());
                 reader.error(path, &name.span(), "expected a table of keys").said = Some(said);
             }
             (Some(_), _) => {}
@@ -77,9 +78,9 @@ fn walk<'d>(reader: &mut Reader<'d>, table: &'d DeTable<'d>, path: &mut Vec<&'d 
 fn unknown(reader: &mut Reader<'_>, path: &[&str], span: &Range<usize>) {
     let Some((name, table)) = path.split_last() else { return };
     let known = keys::children(table);
-    let hint = if let Some(meant) = keys::nearest(name, known.iter().copied()) {
+    let hint = if let Some(meant) = suggest::nearest(name, known.iter().copied()) {
         format!("did you mean {meant}?")
-    } else if let Some(key) = keys::elsewhere(name) {
+    } else if let Some(key) = suggest::elsewhere(name) {
         format!("there is {key}")
     } else if *table == ["features"] {
         "features are named as in GitLab's API; see config/reference.toml".to_owned()
@@ -158,9 +159,7 @@ fn server(reader: &mut Reader<'_>) -> Option<server::Settings> {
         && listen.port() != 0
         && (listen.ip() == admin.ip() || listen.ip().is_unspecified() || admin.ip().is_unspecified())
     {
-        let place = reader.place_of(&["admin", "listen"]);
-        let message = format!("expected another port than server.listen ({listen})");
-        reader.faults.push(Fault::error(place, "admin.listen", message).said(format!("\"{admin}\"")));
+        same_port(reader, listen, admin);
     }
     Some(server::Settings {
         listen: listen?,
@@ -173,6 +172,15 @@ fn server(reader: &mut Reader<'_>) -> Option<server::Settings> {
         queue_wait: queue_wait?,
         drain: drain?,
     })
+}
+
+/// Blames the line that is there: the other address may be a default.
+fn same_port(reader: &mut Reader<'_>, listen: SocketAddr, admin: SocketAddr) {
+    let (said, other) = (("admin.listen", admin), ("server.listen", listen));
+    let (said, other) = if reader.provenance.is_in_file(said.0) { (said, other) } else { (other, said) };
+    let message = format!("expected another port than {} ({})", other.0, other.1);
+    let fault = reader.fault_of(said.0, message).said(format!("\"{}\"", said.1));
+    reader.faults.push(fault);
 }
 
 fn limits(reader: &mut Reader<'_>) -> Option<snapshot::Limits> {
@@ -232,8 +240,9 @@ fn upstream(reader: &mut Reader<'_>) -> Option<upstream::Settings> {
 
 fn certificates(file: &Path) -> Result<(), String> {
     let shown = file.display();
+    let bytes = load::read_limited(file).map_err(|why| format!("cannot read {shown}: {why}"))?;
     let mut found = 0;
-    for certificate in CertificateDer::pem_file_iter(file).map_err(|why| format!("cannot read {shown}: {why}"))? {
+    for certificate in CertificateDer::pem_slice_iter(&bytes) {
         certificate.map_err(|why| format!("{shown} is not a PEM file: {why}"))?;
         found += 1;
     }
@@ -270,9 +279,11 @@ fn auth(reader: &mut Reader<'_>, listen: Option<SocketAddr>) -> Option<Policy> {
             return Some(Policy::Keys(keys.iter().map(|key| KeyHash::of(key.expose().as_bytes())).collect()));
         }
         (_, _, None) => {
-            let is_public = listen.is_some_and(|listen| !is_loopback(listen));
-            if is_public && allow_public == Some(false) && !bypass {
-                public_without_auth(reader);
+            if let Some(listen) = listen.filter(|listen| !is_loopback(*listen))
+                && allow_public == Some(false)
+                && !bypass
+            {
+                public_without_auth(reader, listen);
             }
             return Some(Policy::Off);
         }
@@ -303,16 +314,13 @@ fn bypass(reader: &mut Reader<'_>, file_says: bool) -> bool {
     !file_says
 }
 
-fn public_without_auth(reader: &mut Reader<'_>) {
-    let path = ["server", "listen"];
-    let listen = reader.provenance.iter().find(|(key, _)| *key == "server.listen").map(|(_, s)| s.value.clone());
-    let place = reader.place_of(&path);
+fn public_without_auth(reader: &mut Reader<'_>, listen: SocketAddr) {
     let message =
         "but nobody is asked for a key there (auth.mode is \"off\"): everybody who reaches it may use the models";
     let hint =
         "set auth.static_keys = [{ env = \"…\" }], or listen on 127.0.0.1, or accept it with auth.allow_public = true";
-    let fault = Fault::error(place, "server.listen", message).hint(Some(hint.to_owned()));
-    reader.faults.push(Fault { said: listen, ..fault });
+    let fault = reader.fault_of("server.listen", message).said(format!("\"{listen}\"")).hint(Some(hint.to_owned()));
+    reader.faults.push(fault);
 }
 
 fn is_loopback(address: SocketAddr) -> bool {

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use super::fault::{Fault, Place, quoted};
+use super::keys::{self, Acts};
 use super::load::Environment;
 
 /// One variable.
@@ -136,6 +137,7 @@ pub(super) fn remarks(env: &Environment) -> Vec<Fault> {
                 Fault::error(Place::Environment, name, "is not in this version yet").hint(Some(instead.to_owned())),
             ),
             Some(Nothing) => idle.push(name),
+            Some(Sets(path, ..)) if is_idle(path) => idle.push(name),
             None if name.starts_with("AIGW_") || name.starts_with("DUO_WORKFLOW_") => idle.push(name),
             _ => {}
         }
@@ -144,6 +146,12 @@ pub(super) fn remarks(env: &Environment) -> Vec<Fault> {
         faults.push(Fault::warning(Place::Environment, idle.join(", "), "set, but this version does not act on it"));
     }
     faults
+}
+
+/// Whether nothing acts on a key.
+fn is_idle(key: &str) -> bool {
+    let path: Vec<&str> = key.split('.').collect();
+    keys::find(&path).is_some_and(|key| matches!(key.acts, Acts::NotYet))
 }
 
 /// `true`, `1`, `yes`, `on` and their opposites, in any case.

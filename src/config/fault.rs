@@ -218,6 +218,17 @@ pub(super) fn quoted(text: &str) -> String {
 /// What a secret is shown as.
 pub(super) const MASK: &str = "•••";
 
+/// Whether an address may carry a password or a key, which a fault then must not quote.
+pub(super) fn may_carry_secret(text: &str) -> bool {
+    text.contains(['@', '?'])
+}
+
+/// Whether a text is a variable's name by custom, and not a secret that was put where a name belongs.
+pub(super) fn is_variable_name(text: &str) -> bool {
+    let name = text.trim_matches(['$', '{', '}']);
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Excerpt, Fault, Place};

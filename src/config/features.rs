@@ -6,8 +6,8 @@ use std::sync::Arc;
 use toml::de::DeValue;
 
 use super::check::timeouts;
-use super::keys;
 use super::reader::{Reader, said};
+use super::suggest;
 use crate::route::{Budget, Choice, Feature, Model, RequestModels, Route, Rule, Table};
 
 /// The table, and the models in the order of the file.
@@ -110,7 +110,7 @@ fn is_defined(reader: &Reader<'_>, model: &str) -> bool {
 
 fn undefined(reader: &mut Reader<'_>, path: &[&str], span: &Range<usize>, text: &str) {
     let names = reader.doc.names(&["models"]);
-    let hint = if let Some(near) = keys::nearest(text, names.iter().copied().chain(["disabled"])) {
+    let hint = if let Some(near) = suggest::nearest(text, names.iter().copied().chain(["disabled"])) {
         format!("did you mean {near:?}?")
     } else if names.is_empty() {
         format!("no model is defined: begin a table [models.{}]", super::raw::path_text(&[text]))

@@ -156,7 +156,7 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "models.{name}.identifier",
         Takes::Text("a string"),
-        Example("\"custom_openai/Codestral-22B-v0.1\"", "custom_openai/ and the name"),
+        Example("\"custom_openai/Codestral-22B-v0.1\"", "the name, of an OpenAI-compatible server"),
         "what the model server calls the model; the prefix names the kind of server",
     ),
     key(
@@ -386,14 +386,6 @@ pub(super) fn children(path: &[&str]) -> Vec<&'static str> {
     found
 }
 
-/// Where else a key of this name is, for one that stands in the wrong table.
-pub(super) fn elsewhere(name: &str) -> Option<&'static str> {
-    let mut found = KEYS.iter().map(|key| key.path).filter(|path| path.rsplit('.').next() == Some(name));
-    // `timeouts.total` rather than a model's own
-    let first = found.next()?;
-    Some(found.fold(first, |best, path| if path.len() < best.len() { path } else { best }))
-}
-
 fn matches(part: &str, name: &str) -> bool {
     match part {
         "{name}" => true,
@@ -402,20 +394,9 @@ fn matches(part: &str, name: &str) -> bool {
     }
 }
 
-/// The nearest of some names, if one is near enough to be meant.
-pub fn nearest<'a>(said: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let said = said.to_lowercase();
-    let near = |name: &&str| strsim::damerau_levenshtein(&said, &name.to_lowercase());
-    let best = names.into_iter().min_by_key(near)?;
-    let allowed = (best.chars().count() / 3).max(1);
-    // a word that goes on (`code_completion` for `code_completions_v2`) is meant too
-    let begins = said.len() >= 4 && (best.starts_with(&said) || said.starts_with(best) && best.len() >= 4);
-    (near(&best) <= allowed || begins).then_some(best)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{KEYS, children, elsewhere, find, nearest};
+    use super::{KEYS, children, find};
 
     #[test]
     fn finds_keys_behind_names_and_features() {
@@ -434,17 +415,6 @@ mod tests {
         assert_eq!(children(&["models", "x", "timeouts"]), ["connect", "first_byte", "idle", "total"]);
         assert!(children(&["features"]).contains(&"duo_chat"));
         assert!(children(&["server", "listen"]).is_empty());
-    }
-
-    #[test]
-    fn suggests_only_what_may_be_meant() {
-        let names = ["endpoint", "endpoints", "api_key", "family"];
-        assert_eq!(nearest("endpont", names), Some("endpoint"));
-        assert_eq!(nearest("api-key", names), Some("api_key"));
-        assert_eq!(nearest("apikey", names), Some("api_key"));
-        assert_eq!(nearest("temperature", names), None);
-        assert_eq!(elsewhere("max_body"), Some("limits.max_body"));
-        assert_eq!(elsewhere("total"), Some("timeouts.total"));
     }
 
     #[test]

@@ -86,27 +86,30 @@ pub fn admin_address(path: &Path, env: &Environment) -> Option<std::net::SocketA
 fn read_text(path: &Path) -> Result<String, Faults> {
     let name: Arc<str> = path.to_string_lossy().into();
     let fault = |message: String| Faults::new(vec![Fault::error(Place::File(Arc::clone(&name)), "", message)]);
-    let bytes = read_limited(path, MAX_FILE).map_err(&fault)?;
-    let text = String::from_utf8(bytes).map_err(|error| {
+    let bytes = read_limited(path).map_err(&fault)?;
+    let mut text = String::from_utf8(bytes).map_err(|error| {
         let line = memchr::memchr_iter(b'\n', &error.as_bytes()[..error.utf8_error().valid_up_to()]).count() + 1;
         fault(format!("line {line} is not UTF-8: save the file as UTF-8"))
     })?;
     // Windows editors begin a file with a byte order mark
-    Ok(text.strip_prefix('\u{feff}').map_or_else(|| text.clone(), str::to_owned))
+    if text.starts_with('\u{feff}') {
+        text.remove(0);
+    }
+    Ok(text)
 }
 
-/// A configuration file is a few KiB; this stops a mistaken path.
+/// Configuration, secrets, certificates: a few KiB. This stops a mistaken path.
 const MAX_FILE: u64 = 4 << 20;
-const MAX_SECRET: u64 = 64 << 10;
 
 /// Reads a secret's file. One newline at its end is the editor's, not the secret's.
 pub(super) fn read_secret(path: &Path) -> Result<String, String> {
-    let text = String::from_utf8(read_limited(path, MAX_SECRET)?).map_err(|_| "it is not text".to_owned())?;
+    let text = String::from_utf8(read_limited(path)?).map_err(|_| "it is not text".to_owned())?;
     let secret = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
     Ok(secret.to_owned())
 }
 
-fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
+/// Reads a file whole, unless it is absurdly long.
+pub(super) fn read_limited(path: &Path) -> Result<Vec<u8>, String> {
     let failed = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => "no such file".to_owned(),
         std::io::ErrorKind::PermissionDenied => "no permission to read it".to_owned(),
@@ -115,9 +118,9 @@ fn read_limited(path: &Path, limit: u64) -> Result<Vec<u8>, String> {
     };
     let file = std::fs::File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > limit {
-        return Err(format!("it is longer than {} KiB", limit >> 10));
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(format!("it is longer than {} KiB", MAX_FILE >> 10));
     }
     Ok(bytes)
 }

@@ -15,14 +15,15 @@ mod models;
 mod raw;
 mod reader;
 mod reference;
+mod suggest;
 mod units;
 mod watch;
 
 pub use checked::{Config, Origin, Provenance, Setting};
 pub use fault::{Excerpt, Fault, Faults, Place, Severity};
-pub use keys::nearest;
 pub use load::{Environment, admin_address, from_str, load, locate};
 pub use reference::reference;
+pub use suggest::nearest;
 pub use units::show_duration;
 pub use watch::Watcher;
 

@@ -7,6 +7,7 @@ use super::check::timeouts;
 use super::fault::Fault;
 use super::keys::{self, Acts};
 use super::reader::{Reader, said};
+use super::suggest;
 use crate::provider;
 use crate::route::{EndpointUrl, Family, Identifier, Model, ProviderKind};
 
@@ -20,11 +21,10 @@ fn model(reader: &mut Reader<'_>, name: &str) -> Option<Model> {
     let path = ["models", name];
     let header = reader.doc.get(&path)?;
     header.value.as_table()?;
-    let name_fault = bad_name(name);
-    if let Some(why) = name_fault {
+    if let Some(why) = bad_name(name) {
         reader.error(&path, &header.key, why);
     }
-    let identifier = identifier(reader, name, &header.key);
+    let identifier = identifier(reader, name);
     let family = family(reader, name);
     let provider = identifier.as_ref().map(|identifier| identifier.provider);
     if let Some(provider) = provider {
@@ -35,6 +35,7 @@ fn model(reader: &mut Reader<'_>, name: &str) -> Option<Model> {
     let timeouts = timeouts(reader, &["models", name, "timeouts"]);
     let identifier = identifier?;
     Some(Model {
+        access: crate::route::Access::default(),
         id: name.into(),
         provider: identifier.provider,
         upstream_name: identifier.model.into(),
@@ -58,7 +59,7 @@ fn bad_name(name: &str) -> Option<&'static str> {
     }
 }
 
-fn identifier(reader: &mut Reader<'_>, name: &str, header: &Range<usize>) -> Option<Identifier> {
+fn identifier(reader: &mut Reader<'_>, name: &str) -> Option<Identifier> {
     let path = ["models", name, "identifier"];
     let Some(entry) = reader.doc.get(&path) else {
         return Some(Identifier { provider: ProviderKind::OpenAi, model: name.into() });
@@ -81,7 +82,6 @@ fn identifier(reader: &mut Reader<'_>, name: &str, header: &Range<usize>) -> Opt
             .hint(Some("custom_openai/… speaks to every OpenAI-compatible server, a LiteLLM proxy among them".into()));
         reader.faults.push(fault);
     }
-    let _ = header;
     Some(identifier)
 }
 
@@ -90,7 +90,7 @@ fn prefix_hint(text: &str) -> Option<String> {
     const PREFIXES: [&str; 7] =
         ["custom_openai", "openai", "hosted_vllm", "litellm_proxy", "azure", "bedrock", "anthropic"];
     let (prefix, model) = text.trim().split_once('/')?;
-    let meant = match keys::nearest(prefix, PREFIXES) {
+    let meant = match suggest::nearest(prefix, PREFIXES) {
         Some(near) => format!("{near}/{model}"),
         None => format!("custom_openai/{}", text.trim()),
     };
@@ -106,7 +106,7 @@ fn family(reader: &mut Reader<'_>, name: &str) -> Option<Family> {
     let found = Family::parse(&text);
     if found.is_none() {
         let names = Family::ALL.map(Family::name);
-        let hint = keys::nearest(&text, names).map(|near| format!("did you mean {near:?}?"));
+        let hint = suggest::nearest(&text, names).map(|near| format!("did you mean {near:?}?"));
         let message = format!("expected one of {}", names.join(", "));
         let fault = reader.error(&path, &entry.span, message);
         (fault.said, fault.hint) = (Some(said(entry.value)), hint);
@@ -178,7 +178,8 @@ fn endpoint(reader: &mut Reader<'_>, path: &[&str], text: &str, span: &Range<usi
         Err(why) => why,
     };
     let has_scheme = text.contains("://");
-    let meant = format!("http://{}", text.trim());
+    let path_of_most = if text.contains('/') { "" } else { "/v1" };
+    let meant = format!("http://{}{path_of_most}", text.trim());
     let hint = if !has_scheme && EndpointUrl::parse(&meant).is_ok() {
         format!("did you mean {meant:?}?")
     } else {

@@ -7,8 +7,11 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::fault::{Excerpt, Fault, MASK, Place};
+use super::fault::{Excerpt, Fault, MASK, Place, is_variable_name, may_carry_secret};
 use super::keys;
+
+/// Characters of a line that are shown beside a fault.
+const MAX_SHOWN: usize = 200;
 
 /// A parsed file.
 pub(super) struct Document<'a> {
@@ -49,7 +52,10 @@ impl<'a> Document<'a> {
         mask_secrets(&document.root, &mut Vec::new(), &mut masked);
         masked.sort_by_key(|range: &Range<usize>| range.start);
         document.masked = masked;
-        let faults = errors.iter().map(|error| document.syntax_fault(error)).collect();
+        let mut faults: Vec<Fault> = errors.iter().map(|error| document.syntax_fault(error)).collect();
+        if let Some(last) = faults.last_mut() {
+            last.hint = Some("keys and values are checked once the file is TOML".to_owned());
+        }
         (document, faults)
     }
 
@@ -98,9 +104,12 @@ impl<'a> Document<'a> {
         let column = self.chars(of_line.start..span.start) + 1;
         let shown = self.shown(&of_line);
         let before = |offset: usize| shown.iter().filter(|(at, _)| *at < offset).count();
-        let caret = before(span.start) + 1;
-        let width = before(end).saturating_sub(caret - 1).max(1);
-        let source = shown.into_iter().map(|(_, c)| c).collect();
+        let (from, to) = (before(span.start), before(end));
+        // of a very long line only the part around what is meant
+        let cut = if shown.len() > MAX_SHOWN { from.saturating_sub(MAX_SHOWN / 4) } else { 0 };
+        let source: String = shown.iter().skip(cut).take(MAX_SHOWN).map(|(_, c)| *c).collect();
+        let caret = from - cut + 1;
+        let width = to.min(cut + MAX_SHOWN).saturating_sub(from).max(1);
         Place::Line(Excerpt { file: Arc::clone(&self.file), line, column, source, caret, width })
     }
 
@@ -141,7 +150,8 @@ impl<'a> Document<'a> {
         let (line, of_line) = self.line_of(span.start);
         let column = self.chars(of_line.start..span.start) + 1;
         let written = self.text.get(of_line).unwrap_or_default().trim_end();
-        let (source, caret) = unparsed_line(written, column);
+        let written: String = written.chars().take(MAX_SHOWN).collect();
+        let (source, caret) = unparsed_line(&written, column);
         let width = self.chars(span).clamp(1, source.chars().count().saturating_sub(caret - 1).max(1));
         let excerpt = Excerpt { file: Arc::clone(&self.file), line, column, source, caret, width };
         Fault::error(Place::Line(excerpt), "", format!("not TOML: {}", error.message()))
@@ -179,14 +189,13 @@ fn mask_secrets<'d>(table: &'d DeTable<'_>, path: &mut Vec<&'d str>, out: &mut V
         match keys::find(path) {
             Some(key) if key.is_secret() => mask_secret(value, out),
             known => match value.get_ref() {
-                DeValue::Table(inner) if known.is_some() || !keys::children(path).is_empty() => {
-                    mask_secrets(inner, path, out);
-                }
-                _ if known.is_none() && keys::children(path).is_empty() => mask_strings(value, out),
-                DeValue::String(text) if text.contains('@') => out.push(value.span()),
+                DeValue::Table(inner) if !keys::children(path).is_empty() => mask_secrets(inner, path, out),
+                // not a table where one belongs, or a key that is none
+                _ if known.is_none() => mask_strings(value, out),
+                DeValue::String(text) if may_carry_secret(text) => out.push(value.span()),
                 DeValue::Array(items) => {
                     let with_user =
-                        |item: &&Spanned<DeValue<'_>>| item.get_ref().as_str().is_some_and(|s| s.contains('@'));
+                        |item: &&Spanned<DeValue<'_>>| item.get_ref().as_str().is_some_and(may_carry_secret);
                     out.extend(items.iter().filter(with_user).map(Spanned::span));
                 }
                 _ => {}
@@ -200,8 +209,16 @@ fn mask_secrets<'d>(table: &'d DeTable<'_>, path: &mut Vec<&'d str>, out: &mut V
 fn mask_secret(value: &Spanned<DeValue<'_>>, out: &mut Vec<Range<usize>>) {
     match value.get_ref() {
         DeValue::Table(table) => {
-            let hidden = table.iter().filter(|(name, _)| !matches!(&**name.get_ref(), "env" | "file"));
-            hidden.for_each(|(_, value)| mask_strings(value, out));
+            for (name, value) in table {
+                let is_public = match (&**name.get_ref(), value.get_ref().as_str()) {
+                    ("env", Some(text)) => is_variable_name(text),
+                    ("file", Some(_)) => true,
+                    _ => false,
+                };
+                if !is_public {
+                    mask_strings(value, out);
+                }
+            }
         }
         DeValue::Array(items) => items.iter().for_each(|item| mask_secret(item, out)),
         _ => out.push(value.span()),

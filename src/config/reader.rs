@@ -10,11 +10,11 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::checked::{Origin, Provenance, Setting};
-use super::fault::{Fault, Place, quoted};
+use super::fault::{Fault, MASK, Place, is_variable_name, may_carry_secret, quoted};
 use super::keys::{self, Key, Takes};
 use super::load::Environment;
 use super::raw::{Document, path_text};
-use super::{environ, units};
+use super::{environ, suggest, units};
 use crate::secret::Secret;
 
 /// The document being read, and what was found on the way.
@@ -118,14 +118,15 @@ impl<'d> Reader<'d> {
         self.push(Fault::warning(self.doc.place(span), path_text(path), message))
     }
 
-    /// The place of a key: its line, or the file when a default is to blame.
-    pub(super) fn place_of(&self, path: &[&str]) -> Place {
-        match self.doc.get(path) {
-            Some(entry) => self.doc.place(&entry.span),
-            None => match self.provenance.origin(&path_text(path)) {
-                Origin::Variable(_) => Place::Environment,
-                Origin::Line(_) | Origin::Default => Place::File(self.doc.file().clone()),
-            },
+    /// An error of a value in force, wherever it came from: a line of the file, a variable, a default.
+    pub(super) fn fault_of(&self, key: &str, message: impl Into<String>) -> Fault {
+        let path: Vec<&str> = key.split('.').collect();
+        match (self.doc.get(&path), self.provenance.origin(key)) {
+            (Some(entry), _) => Fault::error(self.doc.place(&entry.span), key, message),
+            (None, Origin::Variable(variable)) => Fault::error(Place::Environment, variable, message),
+            (None, Origin::Line(_) | Origin::Default) => {
+                Fault::error(Place::File(self.doc.file().clone()), key, message)
+            }
         }
     }
 
@@ -179,7 +180,7 @@ impl<'d> Reader<'d> {
             DeValue::Table(table) if table.len() == 1 => {
                 let (kind, value) = table.iter().next()?;
                 match (&**kind.get_ref(), value.get_ref().as_str()) {
-                    ("env", Some(variable)) => (self.variable(variable), value.span(), format!(" in {variable}")),
+                    ("env", Some(name)) => (self.variable(name), value.span(), format!(" in {}", shown_name(name))),
                     ("file", Some(path)) => (self.secret_file(path), value.span(), format!(" in {path}")),
                     _ => (Err(SECRET_FORMS.to_owned()), kind.span(), String::new()),
                 }
@@ -199,7 +200,10 @@ impl<'d> Reader<'d> {
         match self.env.get(variable) {
             Some(value) => Ok(value.to_owned()),
             None if self.env.is_set_to_nothing(variable) => {
-                Err(format!("the environment variable {variable} is empty"))
+                Err(format!("the environment variable {} is empty", shown_name(variable)))
+            }
+            None if !is_variable_name(variable) => {
+                Err("no environment variable has this name: env takes a name, not the secret itself".to_owned())
             }
             None if variable.starts_with('$') => Err(format!(
                 "no environment variable is named {variable}: write {:?}",
@@ -213,6 +217,10 @@ impl<'d> Reader<'d> {
         let full = self.base.join(path);
         super::load::read_secret(&full).map_err(|why| format!("cannot read {}: {why}", full.display()))
     }
+}
+
+fn shown_name(variable: &str) -> &str {
+    if is_variable_name(variable) { variable } else { MASK }
 }
 
 const SECRET_FORMS: &str = "expected { env = \"NAME\" } or { file = \"/run/secrets/name\" }";
@@ -229,7 +237,7 @@ fn wrong(place: Place, name: String, key: &Key, value: &DeValue<'_>) -> Fault {
 /// A value as a fault quotes it.
 pub(super) fn said(value: &DeValue<'_>) -> String {
     match value {
-        DeValue::String(text) if text.contains('@') => "\"•••\"".to_owned(),
+        DeValue::String(text) if may_carry_secret(text) => format!("\"{MASK}\""),
         DeValue::String(text) => quoted(text),
         DeValue::Integer(number) => number.to_string(),
         DeValue::Float(number) => number.to_string(),
@@ -257,7 +265,7 @@ fn hint(takes: Takes, value: &DeValue<'_>) -> Option<String> {
             let unit = text.strip_prefix(number)?.chars().next()?.to_ascii_uppercase();
             Some(format!("{number}{unit}iB")).filter(|meant| units::size(meant).is_some() && *meant != text)?
         }
-        Takes::Word(words) => keys::nearest(&text, words.iter().copied())?.to_owned(),
+        Takes::Word(words) => suggest::nearest(&text, words.iter().copied())?.to_owned(),
         Takes::Integer(..) | Takes::Bool if value.is_str() => {
             let is_meant = text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok();
             return is_meant.then(|| format!("without quotes: {text}"));

@@ -11,6 +11,9 @@ pub enum Delta {
     Text(String),
     /// Words of a reasoning model's thinking; never part of the answer.
     Reasoning(String),
+    /// The provider's signature over the thinking before it: a client that sends the thinking back sends
+    /// this with it.
+    ReasoningSignature(String),
     /// A piece of a function call.
     ToolCall {
         /// Our own running index: 0, 1, … in order of first appearance.
@@ -34,7 +37,7 @@ impl Delta {
         match self {
             Self::Text(text) | Self::Reasoning(text) => !text.is_empty(),
             Self::ToolCall { .. } => true,
-            Self::Usage(_) | Self::Stop(_) => false,
+            Self::ReasoningSignature(_) | Self::Usage(_) | Self::Stop(_) => false,
         }
     }
 }

@@ -9,5 +9,5 @@ mod request;
 mod usage;
 
 pub use delta::{Delta, Encode, StopReason};
-pub use request::{Generation, Message, Part, Role, Sampling, Tool, ToolCall};
+pub use request::{Format, Generation, Image, Message, Part, Role, Sampling, Tool, ToolCall, ToolChoice};
 pub use usage::Usage;

@@ -9,10 +9,53 @@ pub struct Generation {
     pub messages: Vec<Message>,
     /// Functions the model may call.
     pub tools: Vec<Tool>,
+    /// Whether it must call one of them.
+    pub tool_choice: ToolChoice,
+    /// Whether it may call several at once. `None` leaves the choice to the model server.
+    pub parallel_tools: Option<bool>,
+    /// What the answer's text has to look like.
+    pub format: Format,
+    /// How hard a reasoning model is to think, in the words of its provider (`low`, `medium`, `high`, …).
+    pub effort: Option<String>,
     /// Length, randomness and stops.
     pub sampling: Sampling,
     /// Whether the answer is wanted piece by piece.
     pub stream: bool,
+}
+
+/// Whether the model must call a function.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// As it likes.
+    #[default]
+    Auto,
+    /// It must not.
+    None,
+    /// One of them, whichever.
+    Required,
+    /// The one of this name.
+    Named(String),
+}
+
+/// What the answer's text has to look like.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Format {
+    /// Free.
+    #[default]
+    Text,
+    /// Some JSON object.
+    JsonObject,
+    /// JSON that fits a schema.
+    JsonSchema {
+        /// The schema's name.
+        name: String,
+        /// What it is for.
+        description: Option<String>,
+        /// JSON Schema.
+        schema: Value,
+        /// Whether the model server must enforce it.
+        strict: Option<bool>,
+    },
 }
 
 /// Who speaks.
@@ -72,6 +115,15 @@ impl Message {
 pub enum Part {
     /// Words.
     Text(String),
+    /// A picture.
+    Image(Image),
+    /// What the model thought in an earlier turn.
+    Reasoning {
+        /// The thinking.
+        text: String,
+        /// The provider's signature over it; without one Anthropic's models take no thinking back.
+        signature: Option<String>,
+    },
     /// A call the model made.
     ToolCall(ToolCall),
     /// The answer to the call of that id.
@@ -81,6 +133,20 @@ pub enum Part {
         /// What the function said.
         content: String,
     },
+}
+
+/// A picture in a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Image {
+    /// Its bytes.
+    Inline {
+        /// `image/png`, `image/jpeg`, `image/gif` or `image/webp`.
+        media_type: String,
+        /// Base64, standard alphabet, as the client sent it.
+        base64: String,
+    },
+    /// Where the model server may fetch it. Weir does not: it would be an open proxy into the operator's network.
+    Url(String),
 }
 
 /// A function call by the model.

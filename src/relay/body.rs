@@ -188,6 +188,8 @@ impl Stream {
                 return Poll::Ready(Err(expired.error(&self.model)));
             };
             let now = Instant::now();
+            // A chunked body says its end only by ending; one with a length says it with its last bytes.
+            let ended = frame.is_none() || source.body.is_end_stream();
             let (mut bytes, fed) = match frame {
                 Some(Ok(frame)) => {
                     source.timers.arrived(now);
@@ -204,27 +206,31 @@ impl Stream {
                 }
                 return Poll::Ready(Ok(Some(bytes)));
             }
-            if source.body.is_end_stream() {
-                bytes = self.end(bytes, facts, now)?;
+            if ended {
+                bytes = self.end(bytes, facts, now);
             }
-            if !bytes.is_empty() || self.source.is_none() {
-                return Poll::Ready(Ok(Some(bytes).filter(|bytes| !bytes.is_empty())));
+            if !bytes.is_empty() {
+                return Poll::Ready(Ok(Some(bytes)));
             }
         }
     }
 
-    /// The model server has said all: its connection goes back before the client gets the last bytes.
-    fn end(&mut self, bytes: Bytes, facts: &mut Facts, now: Instant) -> Result<Bytes, GatewayError> {
+    /// The model server has said all: its connection goes back before the client gets the last bytes. An
+    /// answer that turns out incomplete fails after them.
+    fn end(&mut self, bytes: Bytes, facts: &mut Facts, now: Instant) -> Bytes {
         facts.upstream_ended = Some(now);
         if let Some(source) = self.source.take() {
             source.lease.end();
         }
-        let last = self.flow.finish(facts)?;
-        facts.complete = true;
-        match (bytes.is_empty(), last.is_empty()) {
-            (_, true) => Ok(bytes),
-            (true, false) => Ok(last),
-            (false, false) => Ok([bytes, last].concat().into()),
+        match self.flow.finish(facts) {
+            Ok(last) => {
+                facts.complete = true;
+                join(bytes, last)
+            }
+            Err(error) => {
+                self.failed = Some(error);
+                bytes
+            }
         }
     }
 
@@ -238,6 +244,14 @@ impl Stream {
         let framed = matches!(self.flow, Flow::Events(_) | Flow::Deltas(_));
         let frame = framed.then(|| in_band(error, self.shape, facts.ids.request_id_str())).flatten();
         frame.ok_or(Abort(error.kind().row().code))
+    }
+}
+
+fn join(bytes: Bytes, last: Bytes) -> Bytes {
+    match (bytes.is_empty(), last.is_empty()) {
+        (_, true) => bytes,
+        (true, false) => last,
+        (false, false) => [bytes, last].concat().into(),
     }
 }
 

@@ -9,6 +9,7 @@ mod passthrough;
 mod translate;
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Response, header};
@@ -77,7 +78,8 @@ impl Relay {
     ) -> Result<Response<Content>, GatewayError> {
         let dialect = dialect_of(&call.route.model)?;
         let mut timers = Timers::start(call.route.budget, facts.started);
-        let inbound = self.send(call, dialect, passed.outbound, &mut timers, facts).await?;
+        let mut outbound = passed.outbound;
+        let inbound = self.send(call, dialect, &mut outbound, &mut timers, facts).await?;
         let Inbound { mut parts, body, lease } = inbound;
         let events = passed.stream && is_event_stream(&parts.headers);
         let flow = if events {
@@ -101,9 +103,9 @@ impl Relay {
     ) -> Result<Response<Content>, GatewayError> {
         let dialect = dialect_of(&call.route.model)?;
         let mut timers = Timers::start(call.route.budget, facts.started);
-        let outbound = dialect.encode(generation, &call.route.model);
-        let Inbound { body, lease, .. } = self.send(call, dialect, outbound, &mut timers, facts).await?;
-        let flow = Flow::Deltas(translate::Translator::new(dialect.decoder(), encoder));
+        let mut outbound = dialect.encode(generation, &call.route.model)?;
+        let Inbound { body, lease, .. } = self.send(call, dialect, &mut outbound, &mut timers, facts).await?;
+        let flow = Flow::Deltas(translate::Translator::new(dialect.decoder(generation), encoder));
         let content = first_byte(call, body, lease, timers, flow, facts).await?;
         let mut response = Response::new(content);
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -119,14 +121,14 @@ impl Relay {
     ) -> Result<Vec<Delta>, GatewayError> {
         let dialect = dialect_of(&call.route.model)?;
         let mut timers = Timers::start(call.route.budget, facts.started);
-        let outbound = dialect.encode(generation, &call.route.model);
-        let Inbound { body, lease, .. } = self.send(call, dialect, outbound, &mut timers, facts).await?;
+        let mut outbound = dialect.encode(generation, &call.route.model)?;
+        let Inbound { body, lease, .. } = self.send(call, dialect, &mut outbound, &mut timers, facts).await?;
         let body = collect(body, MAX_ANSWER, &call.route.model, &mut timers).await?;
         let now = Instant::now();
         facts.upstream_ended = Some(now);
         facts.first_token = Some(now);
         lease.end();
-        let deltas = dialect.answer(&body)?;
+        let deltas = dialect.answer(generation, &body)?;
         for delta in &deltas {
             if let Delta::Usage(usage) = delta {
                 facts.usage = *usage;
@@ -135,32 +137,45 @@ impl Relay {
         Ok(deltas)
     }
 
-    /// Sends, and turns a refusal into an error.
+    /// Sends, and turns a refusal into an error. One that a wrong clock explains is tried once more by the
+    /// right time.
     async fn send(
         &self,
         call: Call<'_>,
         dialect: &dyn Dialect,
-        outbound: Outbound,
+        outbound: &mut Outbound,
         timers: &mut Timers,
         facts: &mut Facts,
     ) -> Result<Inbound, GatewayError> {
         let model = &call.route.model;
-        let sending = Sending { model, endpoints: call.endpoints, dialect, outbound };
-        let inbound = self.upstreams.send(sending, timers, facts).await?;
-        if inbound.parts.status.is_success() {
-            return Ok(inbound);
+        let mut corrected = false;
+        loop {
+            let sending = Sending { model, endpoints: call.endpoints, dialect, outbound: &mut *outbound };
+            let Inbound { parts, body, lease } = self.upstreams.send(sending, timers, facts).await?;
+            if parts.status.is_success() {
+                return Ok(Inbound { parts, body, lease });
+            }
+            let body = collect(body, MAX_FAULT_BODY, model, timers).await;
+            facts.upstream_ended = Some(Instant::now());
+            let endpoint = Arc::clone(lease.endpoint());
+            if body.is_ok() {
+                lease.end();
+            }
+            // The status says enough when the body that goes with it cannot be read.
+            let body = body.unwrap_or_default();
+            let offset = dialect.clock_offset(parts.status, &parts.headers, &body, SystemTime::now());
+            match offset.filter(|_| !corrected) {
+                Some(offset) => endpoint.set_clock(offset),
+                None => return Err(dialect.fault(parts.status, &parts.headers, &body)),
+            }
+            corrected = true;
+            facts.retries += 1;
         }
-        let body = collect(inbound.body, MAX_FAULT_BODY, model, timers).await;
-        facts.upstream_ended = Some(Instant::now());
-        if body.is_ok() {
-            inbound.lease.end();
-        }
-        // The status says enough when the body that goes with it cannot be read.
-        Err(dialect.fault(inbound.parts.status, &inbound.parts.headers, &body.unwrap_or_default()))
     }
 }
 
-fn dialect_of(model: &Model) -> Result<&'static dyn Dialect, GatewayError> {
+/// How the model's server is spoken to.
+pub fn dialect_of(model: &Model) -> Result<&'static dyn Dialect, GatewayError> {
     dialect(model.provider).ok_or_else(|| {
         let text = format!("This version of Weir does not speak to {} models yet", model.provider.label());
         GatewayError::new(Kind::NoModel, text)

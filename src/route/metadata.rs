@@ -67,7 +67,8 @@ impl Metadata {
             return Err(fault("api_key", format!("at most {MAX_API_KEY} characters")));
         }
         let identifier = Identifier::parse(text).map_err(|error| fault("identifier", error.to_string()))?;
-        let endpoint = EndpointUrl::parse(endpoint).map_err(|error| fault("endpoint", error.to_string()))?;
+        let endpoint = EndpointUrl::parse_for(identifier.provider, endpoint)
+            .map_err(|error| fault("endpoint", error.to_string()))?;
         let api_key = raw.api_key.as_deref().filter(|key| !key.is_empty()).map(|key| Secret::new(key.to_owned()));
         Ok(Some(Self {
             identifier,

@@ -2,6 +2,7 @@
 //!
 //! Pure data and functions: no I/O, no clock, no knowledge of HTTP servers or providers' bodies.
 
+mod access;
 mod budget;
 mod endpoint;
 mod feature;
@@ -10,6 +11,10 @@ mod model;
 mod plan;
 mod table;
 
+pub use access::{
+    Access, ApiVersion, ApiVersionError, AwsCredentials, AwsKeys, BedrockAccess, BedrockModel, BedrockModelError,
+    Guardrail, Region, RegionError,
+};
 pub use budget::{Budget, BudgetPatch};
 pub use endpoint::{EndpointUrl, EndpointUrlError, Scheme, is_refused_address};
 pub use feature::Feature;

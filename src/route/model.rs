@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{BudgetPatch, EndpointUrl};
+use super::{Access, BudgetPatch, EndpointUrl};
 use crate::secret::Secret;
 
 /// A model's name in the file (GitLab's "deployment name"), or `request` for one that a request brought.
@@ -152,7 +152,7 @@ impl Family {
 }
 
 /// One model: everything needed to ask it, whoever asks.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Model {
     /// Its name in the file.
     pub id: ModelId,
@@ -166,6 +166,8 @@ pub struct Model {
     pub endpoints: Vec<EndpointUrl>,
     /// The server's key, if it wants one.
     pub api_key: Option<Secret<String>>,
+    /// What else its provider needs.
+    pub access: Access,
     /// The model's own `timeouts`.
     pub timeouts: BudgetPatch,
     /// Whether a request named the endpoints: then each address is checked after resolution.

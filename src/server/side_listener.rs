@@ -94,3 +94,53 @@ where
     serving.as_mut().graceful_shutdown();
     let _ = timeout(FINISH, serving).await;
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http::Response;
+    use http_body_util::Full;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::watch;
+    use tokio::time::timeout;
+
+    use super::{Bounds, serve};
+
+    async fn start(bounds: Bounds) -> (SocketAddr, watch::Sender<bool>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let answer = |_| async { Response::new(Full::new(Bytes::from_static(b"ok"))) };
+        tokio::spawn(serve(listener, bounds, stopped, answer));
+        (address, stop)
+    }
+
+    async fn ask(stream: &mut TcpStream) -> usize {
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        stream.read(&mut [0; 512]).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn further_connections_wait_for_a_place() {
+        let (address, _stop) = start(Bounds { connections: 1, lifetime: Duration::from_secs(60) }).await;
+        let mut first = TcpStream::connect(address).await.unwrap();
+        assert!(ask(&mut first).await > 0);
+        let mut second = TcpStream::connect(address).await.unwrap();
+        assert!(timeout(Duration::from_millis(100), ask(&mut second)).await.is_err());
+        drop(first);
+        let answered = timeout(Duration::from_secs(2), second.read(&mut [0; 512])).await.unwrap().unwrap();
+        assert!(answered > 0);
+    }
+
+    #[tokio::test]
+    async fn a_connection_ends_with_its_lifetime() {
+        let (address, _stop) = start(Bounds { connections: 1, lifetime: Duration::from_millis(100) }).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        assert!(ask(&mut stream).await > 0);
+        assert_eq!(timeout(Duration::from_secs(2), stream.read(&mut [0; 16])).await.unwrap().unwrap(), 0);
+    }
+}

@@ -16,7 +16,7 @@ use super::endpoint::{Endpoint, Endpoints, Entered, Registry};
 use super::pool::Pool;
 use super::{ConnectError, Settings, Steps, Timers};
 use crate::error::{GatewayError, Kind};
-use crate::provider::{Dialect, Outbound};
+use crate::provider::{Attempt, Dialect, Outbound};
 use crate::route::Model;
 use crate::telemetry::labels::Phase;
 use crate::telemetry::{Facts, TRACEPARENT, X_REQUEST_ID};
@@ -41,8 +41,8 @@ pub struct Sending<'a> {
     pub endpoints: &'a Endpoints,
     /// Signs each attempt.
     pub dialect: &'a dyn Dialect,
-    /// The request.
-    pub outbound: Outbound,
+    /// The request; each attempt replaces the last one's credentials.
+    pub outbound: &'a mut Outbound,
 }
 
 /// An answer whose head has arrived.
@@ -64,6 +64,11 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// Where the answer comes from.
+    pub const fn endpoint(&self) -> &Arc<Endpoint> {
+        self.entered.endpoint()
+    }
+
     /// The answer was read to its end: the connection may serve again.
     pub fn end(self) {
         self.pool.put(self.entered.endpoint().pool_key, self.sender);
@@ -87,7 +92,7 @@ impl Upstreams {
     /// once more on a new one (providers.md d3.5).
     pub async fn send(
         &self,
-        mut sending: Sending<'_>,
+        sending: Sending<'_>,
         timers: &mut Timers,
         facts: &mut Facts,
     ) -> Result<Inbound, GatewayError> {
@@ -102,8 +107,9 @@ impl Upstreams {
                 Some(sender) => sender,
                 None => self.connect(&endpoint, model, timers).await?,
             };
-            sending.dialect.authorize(&mut sending.outbound, model);
-            let request = request(&sending.outbound, &endpoint, facts)?;
+            let attempt = Attempt { endpoint: &endpoint.url, now: endpoint.provider_time() };
+            sending.dialect.authorize(sending.outbound, model, &attempt)?;
+            let request = request(sending.outbound, &endpoint, facts)?;
             match timers.run(Phase::FirstByte, exchange(&mut sender, request)).await {
                 Err(expired) => return Err(expired.error(&model.id)),
                 Ok(Ok(response)) => {
@@ -209,7 +215,8 @@ fn request(outbound: &Outbound, endpoint: &Endpoint, facts: &Facts) -> Result<Re
     *request.method_mut() = http::Method::POST;
     let headers = request.headers_mut();
     headers.clone_from(&outbound.headers);
-    headers.insert(header::HOST, endpoint.host.clone());
+    // a signature may cover another name than the connection's
+    headers.entry(header::HOST).or_insert_with(|| endpoint.host.clone());
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION"))));
     headers.insert(X_REQUEST_ID, facts.ids.request_id().clone());

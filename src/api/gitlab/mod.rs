@@ -9,7 +9,11 @@ use crate::generation::Delta;
 fn text_of(deltas: &[Delta]) -> String {
     let words = deltas.iter().filter_map(|delta| match delta {
         Delta::Text(text) => Some(text.as_str()),
-        Delta::Reasoning(_) | Delta::ToolCall { .. } | Delta::Usage(_) | Delta::Stop(_) => None,
+        Delta::Reasoning(_)
+        | Delta::ReasoningSignature(_)
+        | Delta::ToolCall { .. }
+        | Delta::Usage(_)
+        | Delta::Stop(_) => None,
     });
     words.collect()
 }

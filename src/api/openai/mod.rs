@@ -12,8 +12,9 @@ use serde_json::{Map, Value};
 
 use super::{Answer, Context, body};
 use crate::error::{BodyFault, GatewayError};
-use crate::provider::Outbound;
-use crate::relay::Passed;
+use crate::provider::{Native, Outbound};
+use crate::relay::{Passed, dialect_of};
+use crate::route::Model;
 use crate::wire::{Edits, place_of};
 
 /// Which of the three calls.
@@ -28,12 +29,12 @@ pub enum OpenAiCall {
 }
 
 impl OpenAiCall {
-    /// Below the endpoint's base.
-    const fn upstream_path(self) -> &'static str {
+    /// The same, where the model's server speaks it.
+    const fn native(self) -> Native {
         match self {
-            Self::Chat => "/chat/completions",
-            Self::Completions => "/completions",
-            Self::Embeddings => "/embeddings",
+            Self::Chat => Native::OpenAiChat,
+            Self::Completions => Native::OpenAiCompletions,
+            Self::Embeddings => Native::OpenAiEmbeddings,
         }
     }
 
@@ -66,6 +67,8 @@ pub(super) async fn forward(mut context: Context<'_>, call: OpenAiCall, incoming
     let route = context.snapshot.table.resolve_named(&model)?;
     context.routed(&route);
 
+    let native = dialect_of(&route.model)?.native(call.native(), &route.model);
+    let path = native.ok_or_else(|| not_translated(&route.model))?;
     let mut edits = Edits::default();
     if *route.model.upstream_name != *model {
         let range = peek.model.and_then(|raw| place_of(&bytes, raw)).ok_or_else(|| missing("model"))?;
@@ -74,7 +77,7 @@ pub(super) async fn forward(mut context: Context<'_>, call: OpenAiCall, incoming
     let hide_usage = stream && ask_for_usage(&bytes, peek.stream_options, &mut edits)?;
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let outbound = Outbound { path: call.upstream_path().into(), headers, body: edits.apply(&bytes) };
+    let outbound = Outbound { path, headers, body: edits.apply(&bytes) };
     context.relay.pass(context.call(&route), Passed { outbound, stream, hide_usage }, context.facts).await
 }
 
@@ -106,6 +109,12 @@ fn value<T: for<'de> Deserialize<'de>>(field: &'static str, raw: Option<&RawValu
         };
         GatewayError::invalid(vec![BodyFault::at(field, "type_error", expected)])
     })
+}
+
+fn not_translated(model: &Model) -> GatewayError {
+    let kind = model.provider.label();
+    let text = format!("The model `{}` is a {kind} model: Weir does not translate this call to it yet", model.id);
+    GatewayError::invalid(vec![BodyFault::at("model", "value_error", text)])
 }
 
 fn missing(field: &'static str) -> GatewayError {

@@ -9,7 +9,7 @@ mod response;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-use super::{Decode, Dialect, Outbound, Seen};
+use super::{Attempt, Decode, Dialect, Native, Outbound, Seen};
 use crate::error::GatewayError;
 use crate::generation::{Delta, Generation, Usage};
 use crate::route::Model;
@@ -18,27 +18,37 @@ use crate::route::Model;
 pub(super) struct OpenAi;
 
 impl Dialect for OpenAi {
-    fn encode(&self, generation: &Generation, model: &Model) -> Outbound {
+    fn encode(&self, generation: &Generation, model: &Model) -> Result<Outbound, GatewayError> {
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let body = request::chat_body(generation, &model.upstream_name);
-        Outbound { path: "/chat/completions".into(), headers, body: body.into() }
+        Ok(Outbound { path: "/chat/completions".into(), headers, body: body.into() })
     }
 
-    fn authorize(&self, outbound: &mut Outbound, model: &Model) {
-        let Some(key) = &model.api_key else { return };
+    fn native(&self, call: Native, _model: &Model) -> Option<Box<str>> {
+        match call {
+            Native::OpenAiChat => Some("/chat/completions".into()),
+            Native::OpenAiCompletions => Some("/completions".into()),
+            Native::OpenAiEmbeddings => Some("/embeddings".into()),
+            Native::AnthropicMessages => None,
+        }
+    }
+
+    fn authorize(&self, outbound: &mut Outbound, model: &Model, _attempt: &Attempt<'_>) -> Result<(), GatewayError> {
+        let Some(key) = &model.api_key else { return Ok(()) };
         // A key that is no header value was refused when it was read; nothing is sent in its place.
         if let Ok(mut value) = HeaderValue::try_from(format!("Bearer {}", key.expose())) {
             value.set_sensitive(true);
             outbound.headers.insert(header::AUTHORIZATION, value);
         }
+        Ok(())
     }
 
-    fn answer(&self, body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
+    fn answer(&self, _asked: &Generation, body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
         response::whole(body)
     }
 
-    fn decoder(&self) -> Box<dyn Decode> {
+    fn decoder(&self, _asked: &Generation) -> Box<dyn Decode> {
         Box::new(response::Stream::new())
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::generation::{Generation, Message, Part, Sampling};
+use crate::generation::{Format, Generation, Image, Message, Part, Sampling, ToolChoice};
 
 /// The body. `model` is the name at the server.
 pub(super) fn chat_body(generation: &Generation, model: &str) -> bytes::Bytes {
@@ -10,17 +10,54 @@ pub(super) fn chat_body(generation: &Generation, model: &str) -> bytes::Bytes {
     body.insert("model".into(), json!(model));
     body.insert("messages".into(), generation.messages.iter().map(message).collect());
     sampling(&generation.sampling, model, &mut body);
-    if !generation.tools.is_empty() {
-        let tools = generation.tools.iter().map(|tool| {
-            json!({"type": "function", "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters}})
-        });
-        body.insert("tools".into(), tools.collect());
+    tools(generation, &mut body);
+    match &generation.format {
+        Format::Text => {}
+        Format::JsonObject => {
+            body.insert("response_format".into(), json!({"type": "json_object"}));
+        }
+        Format::JsonSchema { name, description, schema, strict } => {
+            let mut inner = json!({"name": name, "schema": schema});
+            if let Some(description) = description {
+                inner["description"] = json!(description);
+            }
+            if let Some(strict) = strict {
+                inner["strict"] = json!(strict);
+            }
+            body.insert("response_format".into(), json!({"type": "json_schema", "json_schema": inner}));
+        }
+    }
+    if let Some(effort) = &generation.effort {
+        body.insert("reasoning_effort".into(), json!(effort));
     }
     if generation.stream {
         body.insert("stream".into(), json!(true));
         body.insert("stream_options".into(), json!({"include_usage": true}));
     }
     Value::Object(body).to_string().into()
+}
+
+fn tools(generation: &Generation, body: &mut Map<String, Value>) {
+    // without tools neither a choice nor a rule about parallel calls is taken
+    if generation.tools.is_empty() {
+        return;
+    }
+    let tools = generation.tools.iter().map(|tool| {
+        json!({"type": "function", "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters}})
+    });
+    body.insert("tools".into(), tools.collect());
+    let choice = match &generation.tool_choice {
+        ToolChoice::Auto => None,
+        ToolChoice::None => Some(json!("none")),
+        ToolChoice::Required => Some(json!("required")),
+        ToolChoice::Named(name) => Some(json!({"type": "function", "function": {"name": name}})),
+    };
+    if let Some(choice) = choice {
+        body.insert("tool_choice".into(), choice);
+    }
+    if let Some(parallel) = generation.parallel_tools {
+        body.insert("parallel_tool_calls".into(), json!(parallel));
+    }
 }
 
 fn sampling(sampling: &Sampling, model: &str, body: &mut Map<String, Value>) {
@@ -45,11 +82,15 @@ fn sampling(sampling: &Sampling, model: &str, body: &mut Map<String, Value>) {
 
 fn message(message: &Message) -> Value {
     let mut text = String::new();
+    let mut images = false;
     let mut calls = Vec::new();
     let mut answers = None;
     for part in &message.parts {
         match part {
             Part::Text(t) => text.push_str(t),
+            Part::Image(_) => images = true,
+            // Earlier thinking is not asked for: OpenAI's API has no field for it.
+            Part::Reasoning { .. } => {}
             Part::ToolCall(call) => calls.push(json!({
                 "id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments},
             })),
@@ -59,7 +100,8 @@ fn message(message: &Message) -> Value {
             }
         }
     }
-    let mut value = json!({"role": message.role.name(), "content": text});
+    let content = if images { message.parts.iter().filter_map(content_part).collect() } else { json!(text) };
+    let mut value = json!({"role": message.role.name(), "content": content});
     if !calls.is_empty() {
         value["tool_calls"] = Value::Array(calls);
     }
@@ -67,4 +109,15 @@ fn message(message: &Message) -> Value {
         value["tool_call_id"] = json!(id);
     }
     value
+}
+
+/// Text and images in order, for messages that hold both.
+fn content_part(part: &Part) -> Option<Value> {
+    let url = match part {
+        Part::Text(text) => return Some(json!({"type": "text", "text": text})),
+        Part::Image(Image::Url(url)) => url.clone(),
+        Part::Image(Image::Inline { media_type, base64 }) => format!("data:{media_type};base64,{base64}"),
+        Part::Reasoning { .. } | Part::ToolCall(_) | Part::ToolResult { .. } => return None,
+    };
+    Some(json!({"type": "image_url", "image_url": {"url": url}}))
 }

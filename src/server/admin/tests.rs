@@ -84,6 +84,7 @@ fn model(id: &str, endpoints: &[&str]) -> Arc<Model> {
         family: Family::General,
         endpoints: endpoints.iter().map(|url| EndpointUrl::parse(url).unwrap()).collect(),
         api_key: Some(Secret::new("sk-canary".to_owned())),
+        access: crate::route::Access::default(),
         timeouts: BudgetPatch::default(),
         from_request: false,
     })

@@ -1,0 +1,236 @@
+//! Azure OpenAI: OpenAI's API with a deployment in the path, its own key header and its own refusals.
+//!
+//! Source: providers.md d2; the rig `rigs/azure`. Entra ID's tokens are to come; keys only.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::openai::OpenAi;
+use super::{Attempt, Decode, Dialect, Native, Outbound, Seen, encoded_once, excerpt, retry_after};
+use crate::error::{GatewayError, Kind};
+use crate::generation::{Delta, Generation, Usage};
+use crate::route::{Access, ApiVersion, Model};
+
+const API_KEY: HeaderName = HeaderName::from_static("api-key");
+
+/// The dialect; it has no state.
+pub(super) struct Azure;
+
+impl Dialect for Azure {
+    fn encode(&self, generation: &Generation, model: &Model) -> Result<Outbound, GatewayError> {
+        let mut outbound = OpenAi.encode(generation, model)?;
+        outbound.path = path(model, "chat/completions");
+        Ok(outbound)
+    }
+
+    fn native(&self, call: Native, model: &Model) -> Option<Box<str>> {
+        match call {
+            Native::OpenAiChat => Some(path(model, "chat/completions")),
+            Native::OpenAiCompletions => Some(path(model, "completions")),
+            Native::OpenAiEmbeddings => Some(path(model, "embeddings")),
+            Native::AnthropicMessages => None,
+        }
+    }
+
+    fn authorize(&self, outbound: &mut Outbound, model: &Model, _attempt: &Attempt<'_>) -> Result<(), GatewayError> {
+        // never both, and never the client's (d2.3)
+        outbound.headers.remove(header::AUTHORIZATION);
+        outbound.headers.remove(API_KEY);
+        let Some(key) = &model.api_key else { return Ok(()) };
+        let mut value = HeaderValue::try_from(key.expose().as_str()).map_err(|_| {
+            GatewayError::new(Kind::Internal, "The gateway could not address the model server")
+                .internal("the Azure api_key holds characters that no header may")
+        })?;
+        value.set_sensitive(true);
+        outbound.headers.insert(API_KEY, value);
+        Ok(())
+    }
+
+    fn answer(&self, asked: &Generation, body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
+        OpenAi.answer(asked, body)
+    }
+
+    fn decoder(&self, asked: &Generation) -> Box<dyn Decode> {
+        OpenAi.decoder(asked)
+    }
+
+    fn look(&self, data: &[u8]) -> Seen {
+        OpenAi.look(data)
+    }
+
+    fn usage_of(&self, body: &[u8]) -> Option<Usage> {
+        OpenAi.usage_of(body)
+    }
+
+    fn fault(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError {
+        fault(status, headers, body)
+    }
+}
+
+/// The path below the resource's root, which is what an Azure endpoint is reduced to when it is read
+/// (`EndpointUrl::parse_for`).
+fn path(model: &Model, operation: &str) -> Box<str> {
+    let version = match &model.access {
+        Access::Azure(version) => version,
+        Access::Key | Access::Bedrock(_) => &ApiVersion::V1,
+    };
+    match version {
+        ApiVersion::V1 => format!("/openai/v1/{operation}"),
+        ApiVersion::Preview => format!("/openai/v1/{operation}?api-version=preview"),
+        ApiVersion::Dated(date) => {
+            let deployment = encoded_once(&model.upstream_name);
+            format!("/openai/deployments/{deployment}/{operation}?api-version={date}")
+        }
+    }
+    .into()
+}
+
+#[derive(Deserialize)]
+struct Body {
+    error: Inner,
+}
+
+#[derive(Deserialize)]
+struct Inner {
+    /// A word or a number, as text or as a number.
+    #[serde(default)]
+    code: Value,
+    message: Option<String>,
+}
+
+fn fault(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError {
+    let inner = serde_json::from_slice::<Body>(body).ok().map(|body| body.error);
+    let code = inner.as_ref().and_then(|inner| inner.code.as_str()).unwrap_or_default();
+    let said = inner.as_ref().and_then(|inner| inner.message.as_deref());
+    let public = match said {
+        Some(said) if matches!(status.as_u16(), 400 | 413 | 422) => said.to_owned(),
+        _ => format!("The model server answered {status}"),
+    };
+    let text = said.map_or_else(|| excerpt(body), str::to_owned);
+    GatewayError::new(Kind::UpstreamStatus(status.as_u16()), public)
+        .internal(format!("{}; Azure said {status} {code}: {text}", hint(status.as_u16(), code)))
+        .retry_after(retry_after(headers))
+        .upstream_body(body.clone())
+}
+
+fn hint(status: u16, code: &str) -> &'static str {
+    match (status, code) {
+        // the client's own fault: 400 is neither retried nor held against the endpoint (d2.4)
+        (_, "content_filter") => "Azure's content filter refused the prompt: change the prompt or the filter's policy",
+        (401, _) => {
+            "Azure refused the key, or the token's audience: check the model's api_key and that it belongs to this resource"
+        }
+        (403, _) => {
+            "Azure forbids it: the resource may only take calls from its own network, or the key's role is too small"
+        }
+        (404, "DeploymentNotFound") => {
+            "no deployment of this name: the identifier is azure/<deployment>, not the model's name; a new one takes up to 5 minutes"
+        }
+        (404, _) => "Azure knows no such path: check the endpoint, the api_version and the deployment's name",
+        (429, _) => "the deployment's limit of tokens or requests per minute is reached: raise it in Azure",
+        (500..=599, _) => "Azure has a problem of its own",
+        _ => "Azure refused the request",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{HeaderMap, StatusCode};
+
+    use super::{Azure, fault};
+    use crate::error::{GatewayError, Kind};
+    use crate::generation::{Delta, Generation, Message, Role, StopReason};
+    use crate::provider::{Attempt, Dialect as _, Native};
+    use crate::route::{Access, ApiVersion, EndpointUrl, Model, ProviderKind};
+    use crate::secret::Secret;
+
+    fn model(version: &str) -> Model {
+        Model {
+            id: "gpt".into(),
+            provider: ProviderKind::Azure,
+            upstream_name: "gpt 4o".into(),
+            family: crate::route::Family::Gpt,
+            endpoints: vec![EndpointUrl::parse("https://acme.openai.azure.com").unwrap()],
+            api_key: Some(Secret::new("canary".into())),
+            access: Access::Azure(ApiVersion::parse(version).unwrap()),
+            timeouts: crate::route::BudgetPatch::default(),
+            from_request: false,
+        }
+    }
+
+    #[test]
+    fn paths_by_version() {
+        let path = |version| Azure.native(Native::OpenAiChat, &model(version)).unwrap();
+        assert_eq!(&*path("v1"), "/openai/v1/chat/completions");
+        assert_eq!(&*path("preview"), "/openai/v1/chat/completions?api-version=preview");
+        assert_eq!(&*path("2024-10-21"), "/openai/deployments/gpt%204o/chat/completions?api-version=2024-10-21");
+        let asked = Generation { messages: vec![Message::text(Role::User, "hi")], ..Generation::default() };
+        let outbound = Azure.encode(&asked, &model("v1")).unwrap();
+        assert_eq!(&*outbound.path, "/openai/v1/chat/completions");
+        assert!(String::from_utf8_lossy(&outbound.body.to_bytes()).contains(r#""model":"gpt 4o""#));
+    }
+
+    #[test]
+    fn the_key_goes_in_its_own_header_and_alone() {
+        let model = model("v1");
+        let mut outbound = Azure.encode(&Generation::default(), &model).unwrap();
+        outbound.headers.insert("authorization", "Bearer client".parse().unwrap());
+        let attempt = Attempt { endpoint: &model.endpoints[0], now: std::time::SystemTime::UNIX_EPOCH };
+        Azure.authorize(&mut outbound, &model, &attempt).unwrap();
+        assert_eq!(outbound.headers["api-key"], "canary");
+        assert!(!outbound.headers.contains_key("authorization"));
+        assert!(!format!("{outbound:?}").contains("canary"));
+    }
+
+    fn refused(status: u16, headers: &[(&'static str, &'static str)], body: &'static str) -> GatewayError {
+        let headers: HeaderMap =
+            headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+        fault(StatusCode::from_u16(status).unwrap(), &headers, &Bytes::from_static(body.as_bytes()))
+    }
+
+    #[test]
+    fn refusals_and_what_to_do_about_them() {
+        let filtered = refused(
+            400,
+            &[],
+            r#"{"error":{"code":"content_filter","param":"prompt","message":"The response was filtered","status":400}}"#,
+        );
+        assert_eq!(filtered.kind(), Kind::UpstreamStatus(400));
+        assert!(!filtered.kind().row().retryable && filtered.public() == "The response was filtered");
+        for (status, body, hint) in [
+            (401, r#"{"error":{"code":"401","message":"Access denied"}}"#, "api_key"),
+            (404, r#"{"error":{"code":"DeploymentNotFound","message":"none"}}"#, "5 minutes"),
+            (404, r#"{"error":{"code":"404","message":"Resource not found"}}"#, "api_version"),
+            (429, r#"{"error":{"code":429,"message":"limit"}}"#, "per minute"),
+            (503, "<html>", "problem of its own"),
+        ] {
+            let error = refused(status, &[], body);
+            assert!(error.operator().unwrap().contains(hint), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn milliseconds_are_preferred_and_rounded_up() {
+        let error = refused(429, &[("retry-after", "60"), ("retry-after-ms", "1500")], "{}");
+        let response = crate::error::render(&error, crate::error::Shape::OpenAi, "r");
+        assert_eq!(response.headers()["retry-after"], "2");
+    }
+
+    #[test]
+    fn chunks_without_choices_are_neither_content_nor_the_end() {
+        let mut decoder = Azure.decoder(&Generation::default());
+        let mut out = Vec::new();
+        let stream = "data: {\"choices\":[],\"created\":0,\"id\":\"\",\"prompt_filter_results\":[{\"prompt_index\":0}]}\n\n\
+            data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"content_filter_results\":{}}]}\n\n\
+            data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n\
+            data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"content_filter\"}]}\n\ndata: [DONE]\n\n";
+        decoder.feed(Bytes::from_static(stream.as_bytes()), &mut out).unwrap();
+        decoder.finish(&mut out).unwrap();
+        assert_eq!(out, [Delta::Text("Hi".into()), Delta::Stop(StopReason::ContentFilter)]);
+        let seen = Azure.look(br#"{"choices":[],"prompt_filter_results":[]}"#);
+        assert!(!seen.content && !seen.only_usage && !seen.done);
+    }
+}

@@ -1,0 +1,316 @@
+//! Bedrock's refusals → `GatewayError`: one table from its error types to a status, and hints for the
+//! operator (providers.md d1.15, d1.17; issue *Providers* item 7).
+
+use std::time::{Duration, SystemTime};
+
+use aws_smithy_types::date_time::{DateTime, Format};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
+
+use crate::error::{GatewayError, Kind};
+use crate::provider::{ClockOffset, excerpt};
+use crate::wire::Frame;
+
+/// AWS refuses signatures more than five minutes off; a difference that small is no reason to believe
+/// that the clock is why.
+const NOTEWORTHY: Duration = Duration::from_mins(1);
+
+#[derive(Deserialize)]
+struct Body {
+    #[serde(alias = "Message")]
+    message: Option<String>,
+    #[serde(rename = "__type")]
+    kind: Option<String>,
+}
+
+/// The error of a non-2xx answer.
+pub(super) fn of(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError {
+    let (kind, said) = read(headers, body);
+    let status = status_of(&kind).unwrap_or(status.as_u16());
+    error(status, &kind, said.as_deref(), body).retry_after(headers.get(header::RETRY_AFTER).cloned())
+}
+
+/// The error of a 200 that is no event stream: a proxy's page, or JSON that should have had another status (d1.14).
+pub(super) fn of_unframed(body: &[u8]) -> GatewayError {
+    let (kind, said) = read(&HeaderMap::new(), body);
+    match status_of(&kind) {
+        Some(status) => error(status, &kind, said.as_deref(), body),
+        None => GatewayError::new(Kind::UpstreamBroken, "The model server did not answer with a stream").internal(
+            format!("status 200 but no event stream: is the endpoint Bedrock's runtime? It said: {}", excerpt(body)),
+        ),
+    }
+}
+
+/// The error of an exception or error frame inside a stream. The type decides, not the status that the
+/// payload repeats (d1.15).
+pub(super) fn of_frame(frame: &Frame) -> GatewayError {
+    let kind = capitalized(frame.name());
+    let body: Option<Body> = serde_json::from_slice(frame.payload()).ok();
+    let said = body.and_then(|body| body.message).or_else(|| frame.error_message().map(str::to_owned));
+    let status = status_of(&kind).or_else(|| kind.parse().ok().filter(|n| (400..600).contains(n))).unwrap_or(500);
+    error(status, &kind, said.as_deref(), frame.payload())
+}
+
+fn error(status: u16, kind: &str, said: Option<&str>, body: &[u8]) -> GatewayError {
+    let text = said.map(without_canonical_request);
+    let public = match text {
+        // the request's own fault: the words are about the client's own body
+        Some(text) if matches!(status, 400 | 413 | 422) => text.to_owned(),
+        _ => format!("The model server answered {}", phrase(status)),
+    };
+    let name = if kind.is_empty() { "no error type" } else { kind };
+    let hint = hint(kind, said.unwrap_or_default());
+    let text = text.map_or_else(|| excerpt(body), str::to_owned);
+    GatewayError::new(Kind::UpstreamStatus(status), public)
+        .internal(format!("{hint}; Bedrock said {status} {name}: {text}"))
+}
+
+fn phrase(status: u16) -> String {
+    StatusCode::from_u16(status).map_or_else(|_| status.to_string(), |status| status.to_string())
+}
+
+/// For a wrong signature AWS repeats the canonical request, and with it the session token: not for a log.
+fn without_canonical_request(said: &str) -> &str {
+    let end = said.find("\n\n").or_else(|| said.find("The Canonical String")).unwrap_or(said.len());
+    let end = said.char_indices().map(|(i, c)| i + c.len_utf8()).take_while(|i| *i <= end.min(2000)).last();
+    said[..end.unwrap_or(0)].trim_end()
+}
+
+/// The error's type, without what stands around it: `x-amzn-errortype: Type:http://…`, `"__type": "ns#Type"`.
+fn read(headers: &HeaderMap, body: &[u8]) -> (String, Option<String>) {
+    let parsed: Option<Body> = serde_json::from_slice(body).ok();
+    let (said, in_body) = parsed.map_or((None, None), |body| (body.message, body.kind));
+    let in_head = headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let full = in_head.or(in_body).unwrap_or_default();
+    let kind = full.split(':').next().unwrap_or_default().rsplit('#').next().unwrap_or_default().trim();
+    (kind.chars().take(100).collect(), said)
+}
+
+fn capitalized(name: &str) -> String {
+    let mut chars = name.chars().take(100);
+    chars.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(chars).collect()
+}
+
+/// The table. What is retried follows from the status (`error/kind.rs`): 408, 424, 429 and 5xx.
+fn status_of(kind: &str) -> Option<u16> {
+    Some(match kind {
+        "ThrottlingException" | "ModelNotReadyException" => 429,
+        "ModelTimeoutException" => 408,
+        "ModelErrorException" | "ModelStreamErrorException" => 424,
+        "ServiceQuotaExceededException" | "ValidationException" | "SerializationException" => 400,
+        "ConflictException" => 409,
+        "ServiceUnavailableException" => 503,
+        "InternalServerException" | "InternalFailure" => 500,
+        "ResourceNotFoundException" | "UnknownOperationException" => 404,
+        "AccessDeniedException"
+        | "UnrecognizedClientException"
+        | "InvalidClientTokenId"
+        | "InvalidSignatureException"
+        | "SignatureDoesNotMatch"
+        | "IncompleteSignatureException"
+        | "IncompleteSignature"
+        | "MissingAuthenticationTokenException"
+        | "MissingAuthenticationToken"
+        | "ExpiredTokenException"
+        | "ExpiredToken"
+        | "RequestExpired" => 403,
+        _ => return None,
+    })
+}
+
+fn is_signature(kind: &str) -> bool {
+    matches!(
+        kind,
+        "InvalidSignatureException"
+            | "SignatureDoesNotMatch"
+            | "RequestExpired"
+            | "RequestTimeTooSkewed"
+            | "AuthFailure"
+    )
+}
+
+/// What the operator can do about it.
+fn hint(kind: &str, said: &str) -> &'static str {
+    let says = |text: &str| said.contains(text);
+    match kind {
+        "RequestExpired" | "RequestTimeTooSkewed" => CLOCK,
+        _ if is_signature(kind) && (says("expired") || says("earlier than") || says("later than")) => CLOCK,
+        _ if is_signature(kind) && says("valid region") => {
+            "the request was signed for another region than the endpoint's: set the model's region to the endpoint's"
+        }
+        _ if is_signature(kind) && says("correct service") => {
+            "the endpoint is not Bedrock's runtime: it wants bedrock-runtime.<region>.amazonaws.com"
+        }
+        _ if is_signature(kind) || kind.starts_with("IncompleteSignature") => {
+            "AWS refused the signature: the secret access key does not belong to the key id, or something between changed the request"
+        }
+        "UnrecognizedClientException" | "InvalidClientTokenId" => {
+            "AWS does not know the access key, or its session token is missing or wrong: temporary keys (ASIA…) need AWS_SESSION_TOKEN"
+        }
+        "ExpiredTokenException" | "ExpiredToken" => "the temporary credentials have expired: renew them",
+        "MissingAuthenticationTokenException" | "MissingAuthenticationToken" => {
+            "no credentials arrived: something between took the authorization header away"
+        }
+        "AccessDeniedException" if says("API Key") || says("Bearer") || says("bearer") => {
+            "the Bedrock API key is wrong or has expired (AWS_BEARER_TOKEN_BEDROCK)"
+        }
+        "AccessDeniedException" if says("not authorized to perform") => {
+            "IAM forbids it: allow bedrock:InvokeModel and bedrock:InvokeModelWithResponseStream on the inference profile and on the model in its source and all destination regions"
+        }
+        "AccessDeniedException" => {
+            "the model is not enabled for this account in this region: request access in the Bedrock console"
+        }
+        "ValidationException" if says("on-demand throughput") => {
+            "this model is only served through an inference profile: name one, such as eu.… or us.… or global.… in front of the id, or its ARN"
+        }
+        "ValidationException" if says("model identifier") => {
+            "Bedrock has no such model id in this region: check its spelling, the region and the profile prefix"
+        }
+        "ResourceNotFoundException" if says("end of its life") || says("Legacy") => {
+            "AWS has retired this model: choose a newer one"
+        }
+        "ResourceNotFoundException" => {
+            "no such model, profile or ARN in this region: check the identifier and the region"
+        }
+        "UnknownOperationException" => "the endpoint is not Bedrock's runtime, or something between changed the path",
+        "ThrottlingException" => {
+            "the account's quota for this model is used up: ask AWS for more, or use a cross-region profile"
+        }
+        "ServiceQuotaExceededException" => "a quota of the account is exceeded: AWS's Service Quotas shows which",
+        "ModelNotReadyException" => "the model is being loaded",
+        "ModelTimeoutException" => "the model took longer than Bedrock lets it",
+        "ModelErrorException" | "ModelStreamErrorException" => "the model failed at this request",
+        "ServiceUnavailableException" | "InternalServerException" => {
+            "Bedrock has a problem of its own: AWS's health page may know"
+        }
+        _ => "Bedrock refused the request",
+    }
+}
+
+const CLOCK: &str = "this machine's clock and AWS's differ by minutes: set the clock (NTP)";
+
+/// How far AWS's clock is from ours, when a signature was refused and the difference explains it (d1.6).
+pub(super) fn clock_offset(headers: &HeaderMap, body: &[u8], now: SystemTime) -> Option<ClockOffset> {
+    let (kind, _) = read(headers, body);
+    if !is_signature(&kind) {
+        return None;
+    }
+    let date = headers.get(header::DATE)?.to_str().ok()?;
+    let theirs = SystemTime::try_from(DateTime::from_str(date, Format::HttpDate).ok()?).ok()?;
+    Some(ClockOffset::between(now, theirs)).filter(|offset| offset.size() >= NOTEWORTHY)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use bytes::Bytes;
+    use http::{HeaderMap, StatusCode};
+
+    use super::{clock_offset, of, of_unframed};
+    use crate::error::{GatewayError, Kind};
+
+    fn fault(status: u16, kind: &'static str, said: &str) -> GatewayError {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-amzn-errortype", format!("{kind}:http://internal.amazon.com/coral/").parse().unwrap());
+        let body = Bytes::from(serde_json::json!({"message": said}).to_string());
+        of(StatusCode::from_u16(status).unwrap(), &headers, &body)
+    }
+
+    /// AWS's types, the status they count as, whether another try may help, a word of the hint.
+    const TABLE: [(u16, &str, &str, u16, bool, &str); 17] = [
+        (429, "ThrottlingException", "Too many requests", 429, true, "quota"),
+        (429, "ModelNotReadyException", "Model is not ready", 429, true, "loaded"),
+        (408, "ModelTimeoutException", "timed out", 408, true, "longer"),
+        (424, "ModelErrorException", "failed", 424, true, "failed"),
+        (400, "ServiceQuotaExceededException", "quota", 400, false, "Service Quotas"),
+        (503, "ServiceUnavailableException", "unavailable", 503, true, "problem of its own"),
+        (500, "InternalServerException", "oops", 500, true, "problem of its own"),
+        (404, "ResourceNotFoundException", "Could not resolve", 404, false, "in this region"),
+        (404, "ResourceNotFoundException", "reached the end of its life", 404, false, "retired"),
+        (403, "AccessDeniedException", "You don't have access to the model", 403, false, "not enabled"),
+        (403, "AccessDeniedException", "User x is not authorized to perform: bedrock:InvokeModel", 403, false, "IAM"),
+        (
+            403,
+            "AccessDeniedException",
+            "Please make sure your API Key is valid.",
+            403,
+            false,
+            "AWS_BEARER_TOKEN_BEDROCK",
+        ),
+        (
+            400,
+            "ValidationException",
+            "Invocation with on-demand throughput isn’t supported",
+            400,
+            false,
+            "inference profile",
+        ),
+        (400, "ValidationException", "The provided model identifier is invalid.", 400, false, "spelling"),
+        (403, "ExpiredTokenException", "The security token is expired", 403, false, "have expired"),
+        (403, "UnrecognizedClientException", "The security token included", 403, false, "AWS_SESSION_TOKEN"),
+        (
+            403,
+            "InvalidSignatureException",
+            "Credential should be scoped to a valid region.",
+            403,
+            false,
+            "region to the endpoint's",
+        ),
+    ];
+
+    #[test]
+    fn every_row_of_the_table() {
+        for (sent, kind, said, status, retryable, hint) in TABLE {
+            let error = fault(sent, kind, said);
+            assert_eq!(error.kind(), Kind::UpstreamStatus(status), "{kind}");
+            assert_eq!(error.kind().row().retryable, retryable, "{kind}");
+            assert!(error.operator().unwrap().contains(hint), "{kind}: {:?}", error.operator());
+            assert!(!error.public().contains(hint), "{kind}: the hint is for the operator");
+        }
+    }
+
+    #[test]
+    fn the_type_decides_wherever_it_stands() {
+        let body = Bytes::from_static(br#"{"__type":"com.amazon.coral#ModelErrorException","Message":"no"}"#);
+        assert_eq!(of(StatusCode::BAD_GATEWAY, &HeaderMap::new(), &body).kind(), Kind::UpstreamStatus(424));
+        let page = Bytes::from_static(b"<html>bad gateway</html>");
+        let error = of(StatusCode::BAD_GATEWAY, &HeaderMap::new(), &page);
+        assert_eq!(error.kind(), Kind::UpstreamStatus(502));
+        assert!(error.operator().unwrap().contains("<html>"), "{:?}", error.operator());
+    }
+
+    #[test]
+    fn a_refused_signature_repeats_no_token() {
+        let said = "The request signature we calculated does not match. Check your key.\n\nThe Canonical String for this request should have been\n'POST\nx-amz-security-token:canary\n'";
+        let error = fault(403, "InvalidSignatureException", said);
+        let text = error.operator().unwrap();
+        assert!(text.contains("secret access key") && text.ends_with("Check your key."), "{text}");
+        let glued = fault(403, "InvalidSignatureException", "é The Canonical String: canary");
+        assert!(!format!("{glued:?}").contains("canary"), "{glued:?}");
+    }
+
+    #[test]
+    fn a_200_that_is_no_stream() {
+        let error = of_unframed(br#"{"__type":"UnknownOperationException"}"#);
+        assert_eq!(error.kind(), Kind::UpstreamStatus(404));
+        assert_eq!(of_unframed(b"<html>login").kind(), Kind::UpstreamBroken);
+    }
+
+    #[test]
+    fn a_wrong_clock_is_found() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_445_412_480); // 2015-10-21 07:28:00
+        let mut headers = HeaderMap::new();
+        headers.insert("x-amzn-errortype", "InvalidSignatureException".parse().unwrap());
+        assert_eq!(clock_offset(&headers, b"{}", now), None);
+        headers.insert("date", "Wed, 21 Oct 2015 07:38:00 GMT".parse().unwrap());
+        let offset = clock_offset(&headers, b"{}", now).unwrap();
+        assert_eq!(offset.apply(now), now + Duration::from_mins(10));
+        let ahead = now + Duration::from_mins(20);
+        assert_eq!(clock_offset(&headers, b"{}", ahead).unwrap().apply(ahead), now + Duration::from_mins(10));
+        assert_eq!(clock_offset(&headers, b"{}", now + Duration::from_secs(601)), None);
+        headers.insert("x-amzn-errortype", "ThrottlingException".parse().unwrap());
+        assert_eq!(clock_offset(&headers, b"{}", now), None);
+    }
+}

@@ -1,0 +1,344 @@
+//! `Generation` → the body of `POST /model/{id}/converse` and `/converse-stream`.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+use crate::error::GatewayError;
+use crate::generation::{Format, Generation, Image, Part, Sampling, ToolChoice};
+use crate::provider::claude::takes_temperature;
+use crate::provider::tool_names::{ToolNames, safe_id};
+use crate::provider::turns::{Block, Conversation, arguments, result_text};
+use crate::provider::untranslatable;
+use crate::route::Guardrail;
+
+const WHO: &str = "Amazon Bedrock";
+
+/// The body. `id` is the model's, for what differs between models.
+pub(super) fn converse_body(
+    generation: &Generation,
+    id: &str,
+    guardrail: Option<&Guardrail>,
+) -> Result<bytes::Bytes, GatewayError> {
+    let names = ToolNames::of(generation);
+    let conversation = Conversation::of(generation);
+    let mut body = Map::new();
+    let mut messages = Vec::with_capacity(conversation.turns.len());
+    for turn in &conversation.turns {
+        let content: Vec<Value> = turn
+            .blocks
+            .iter()
+            .map(|b| block(b, &names))
+            .collect::<Result<Vec<_>, _>>()?
+            .into_iter()
+            .flatten()
+            .collect();
+        messages.push(json!({"role": if turn.by_model { "assistant" } else { "user" }, "content": content}));
+    }
+    body.insert("messages".into(), Value::Array(messages));
+    if !conversation.system.is_empty() {
+        body.insert("system".into(), conversation.system.iter().map(|text| json!({"text": text})).collect());
+    }
+    let inference = inference_config(&generation.sampling, id)?;
+    if !inference.is_empty() {
+        body.insert("inferenceConfig".into(), Value::Object(inference));
+    }
+    if let Some(tools) = tool_config(generation, &conversation, &names)? {
+        body.insert("toolConfig".into(), tools);
+    }
+    let output = output_config(generation)?;
+    if !output.is_empty() {
+        body.insert("outputConfig".into(), Value::Object(output));
+    }
+    if let Some(guardrail) = guardrail {
+        let mut config = json!({"guardrailIdentifier": guardrail.identifier, "guardrailVersion": guardrail.version});
+        if let Some(trace) = &guardrail.trace {
+            config["trace"] = json!(trace);
+        }
+        body.insert("guardrailConfig".into(), config);
+    }
+    Ok(Value::Object(body).to_string().into())
+}
+
+/// A content block, or none for thinking without a signature, which no model takes back.
+fn block(block: &Block<'_>, names: &ToolNames) -> Result<Option<Value>, GatewayError> {
+    Ok(Some(match block {
+        Block::Text(text) => json!({"text": text}),
+        Block::Part(Part::Text(text)) => json!({"text": text}),
+        Block::Part(Part::Image(image)) => self::image(image)?,
+        Block::Part(Part::Reasoning { text, signature: Some(signature) }) => {
+            json!({"reasoningContent": {"reasoningText": {"text": text, "signature": signature}}})
+        }
+        Block::Part(Part::Reasoning { signature: None, .. }) => return Ok(None),
+        Block::Part(Part::ToolCall(call)) => json!({"toolUse": {
+            "toolUseId": safe_id(&call.id), "name": names.safe(&call.name), "input": arguments(&call.arguments, WHO)?,
+        }}),
+        Block::Part(Part::ToolResult { id, content }) => json!({"toolResult": {
+            "toolUseId": safe_id(id), "content": [{"text": result_text(content)}],
+        }}),
+    }))
+}
+
+fn image(image: &Image) -> Result<Value, GatewayError> {
+    let Image::Inline { media_type, base64 } = image else {
+        return Err(untranslatable("messages", WHO, "takes images as data: URLs only"));
+    };
+    let format = match media_type.as_str() {
+        "image/png" => "png",
+        "image/jpeg" => "jpeg",
+        "image/gif" => "gif",
+        "image/webp" => "webp",
+        _ => return Err(untranslatable("messages", WHO, "takes images as PNG, JPEG, GIF or WebP only")),
+    };
+    Ok(json!({"image": {"format": format, "source": {"bytes": base64}}}))
+}
+
+fn inference_config(sampling: &Sampling, id: &str) -> Result<Map<String, Value>, GatewayError> {
+    if sampling.seed.is_some() {
+        return Err(untranslatable("seed", WHO, "cannot repeat an answer"));
+    }
+    let mut config = Map::new();
+    if let Some(n) = sampling.max_tokens {
+        config.insert("maxTokens".into(), json!(n));
+    }
+    if let Some(t) = sampling.temperature.filter(|_| takes_temperature(id)) {
+        config.insert("temperature".into(), json!(t));
+    }
+    if let Some(p) = sampling.top_p {
+        config.insert("topP".into(), json!(p));
+    }
+    if !sampling.stop.is_empty() {
+        config.insert("stopSequences".into(), json!(sampling.stop));
+    }
+    Ok(config)
+}
+
+/// `toolConfig`: wanted whenever the history holds calls, even if none are offered now (d1.19); then what
+/// is offered are the names that were called.
+fn tool_config(
+    generation: &Generation,
+    conversation: &Conversation<'_>,
+    names: &ToolNames,
+) -> Result<Option<Value>, GatewayError> {
+    let has_history = conversation.has_tool_history();
+    if generation.tool_choice == ToolChoice::None && has_history {
+        return Err(untranslatable("tool_choice", WHO, "cannot forbid calls in a conversation that has some"));
+    }
+    if generation.parallel_tools == Some(false) && !generation.tools.is_empty() {
+        return Err(untranslatable("parallel_tool_calls", WHO, "cannot forbid parallel calls"));
+    }
+    if generation.tools.is_empty() || generation.tool_choice == ToolChoice::None {
+        return Ok(has_history.then(|| called_before(conversation, names)));
+    }
+    let tools: Vec<Value> = generation
+        .tools
+        .iter()
+        .map(|tool| {
+            let mut spec = json!({"name": names.safe(&tool.name), "inputSchema": {"json": schema(&tool.parameters)}});
+            if !tool.description.is_empty() {
+                spec["description"] = json!(tool.description);
+            }
+            json!({"toolSpec": spec})
+        })
+        .collect();
+    let mut config = json!({ "tools": tools });
+    match &generation.tool_choice {
+        ToolChoice::Auto | ToolChoice::None => {}
+        ToolChoice::Required => config["toolChoice"] = json!({"any": {}}),
+        ToolChoice::Named(name) => config["toolChoice"] = json!({"tool": {"name": names.safe(name)}}),
+    }
+    Ok(Some(config))
+}
+
+/// A function without parameters has an empty object for a schema, not null.
+fn schema(parameters: &Value) -> Value {
+    if parameters.is_object() { parameters.clone() } else { json!({"type": "object"}) }
+}
+
+fn called_before(conversation: &Conversation<'_>, names: &ToolNames) -> Value {
+    let blocks = conversation.turns.iter().flat_map(|turn| &turn.blocks);
+    let called: BTreeSet<&str> = blocks
+        .filter_map(|block| match block {
+            Block::Part(Part::ToolCall(call)) => Some(names.safe(&call.name)),
+            Block::Part(_) | Block::Text(_) => None,
+        })
+        .collect();
+    // results without their calls: the provider will say what is wrong, but wants a tool to say it
+    let called = if called.is_empty() { BTreeSet::from(["unknown"]) } else { called };
+    let specs =
+        called.into_iter().map(|name| json!({"toolSpec": {"name": name, "inputSchema": {"json": {"type": "object"}}}}));
+    json!({"tools": specs.collect::<Vec<Value>>()})
+}
+
+fn output_config(generation: &Generation) -> Result<Map<String, Value>, GatewayError> {
+    let mut config = Map::new();
+    match &generation.format {
+        Format::Text => {}
+        Format::JsonObject => {
+            return Err(untranslatable("response_format", WHO, "takes a JSON schema (json_schema), not json_object"));
+        }
+        Format::JsonSchema { name, description, schema, strict: _ } => {
+            let mut json_schema = json!({"schema": schema.to_string(), "name": name});
+            if let Some(description) = description {
+                json_schema["description"] = json!(description);
+            }
+            let format = json!({"type": "json_schema", "structure": {"jsonSchema": json_schema}});
+            config.insert("textFormat".into(), format);
+        }
+    }
+    if let Some(effort) = &generation.effort {
+        config.insert("effort".into(), json!(effort));
+    }
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::converse_body;
+    use crate::generation::{Format, Generation, Image, Message, Part, Role, Sampling, Tool, ToolCall, ToolChoice};
+    use crate::route::Guardrail;
+
+    const NOVA: &str = "eu.amazon.nova-micro-v1:0";
+
+    fn user(text: &str) -> Generation {
+        Generation { messages: vec![Message::text(Role::User, text)], ..Generation::default() }
+    }
+
+    fn body(generation: &Generation) -> Value {
+        serde_json::from_slice(&converse_body(generation, NOVA, None).unwrap()).unwrap()
+    }
+
+    fn refusal(generation: &Generation) -> String {
+        converse_body(generation, NOVA, None).unwrap_err().public().to_owned()
+    }
+
+    fn tool(name: &str) -> Tool {
+        Tool { name: name.into(), description: String::new(), parameters: Value::Null }
+    }
+
+    #[test]
+    fn the_plain_request() {
+        let mut asked = user("hi");
+        asked.messages.insert(0, Message::text(Role::System, "be brief"));
+        asked.sampling = Sampling {
+            max_tokens: Some(5),
+            temperature: Some(0.5),
+            top_p: Some(0.9),
+            stop: vec!["END".into()],
+            seed: None,
+        };
+        assert_eq!(
+            body(&asked),
+            json!({
+                "messages": [{"role": "user", "content": [{"text": "hi"}]}], "system": [{"text": "be brief"}],
+                "inferenceConfig": {"maxTokens": 5, "temperature": 0.5, "topP": 0.9, "stopSequences": ["END"]},
+            })
+        );
+        let newer = converse_body(&asked, "us.anthropic.claude-opus-4-7-v1:0", None).unwrap();
+        assert!(!String::from_utf8_lossy(&newer).contains("temperature"));
+    }
+
+    #[test]
+    fn tools_are_offered_chosen_and_renamed() {
+        let mut asked = user("hi");
+        asked.tools = vec![
+            Tool {
+                name: "files.read".into(),
+                description: "Reads".into(),
+                parameters: json!({"type": "object", "x": 1}),
+            },
+            tool("plain"),
+        ];
+        asked.tool_choice = ToolChoice::Named("files.read".into());
+        asked.parallel_tools = Some(true);
+        assert_eq!(
+            body(&asked)["toolConfig"],
+            json!({
+                "tools": [
+                    {"toolSpec": {"name": "files_read", "description": "Reads", "inputSchema": {"json": {"type": "object", "x": 1}}}},
+                    {"toolSpec": {"name": "plain", "inputSchema": {"json": {"type": "object"}}}},
+                ],
+                "toolChoice": {"tool": {"name": "files_read"}},
+            })
+        );
+        asked.tool_choice = ToolChoice::Required;
+        assert_eq!(body(&asked)["toolConfig"]["toolChoice"], json!({"any": {}}));
+        asked.tool_choice = ToolChoice::None;
+        assert_eq!(body(&asked)["toolConfig"], Value::Null);
+        (asked.tool_choice, asked.parallel_tools) = (ToolChoice::Auto, Some(false));
+        assert!(refusal(&asked).contains("`parallel_tool_calls`"));
+        asked.tools.clear();
+        assert_eq!(body(&asked)["toolConfig"], Value::Null);
+    }
+
+    #[test]
+    fn a_history_of_calls_wants_tools() {
+        let call = Part::ToolCall(ToolCall { id: "c 1".into(), name: "f".into(), arguments: String::new() });
+        let mut asked = user("go");
+        asked.messages.push(Message { role: Role::Assistant, parts: vec![call] });
+        asked.messages.push(Message {
+            role: Role::Tool,
+            parts: vec![Part::ToolResult { id: "c 1".into(), content: String::new() }],
+        });
+        let sent = body(&asked);
+        assert_eq!(
+            sent["messages"][1]["content"],
+            json!([{"toolUse": {"toolUseId": "c_1", "name": "f", "input": {}}}])
+        );
+        assert_eq!(
+            sent["messages"][2],
+            json!({"role": "user", "content": [{"toolResult": {"toolUseId": "c_1", "content": [{"text": "(no output)"}]}}]})
+        );
+        assert_eq!(sent["toolConfig"]["tools"][0]["toolSpec"]["name"], "f");
+        asked.tool_choice = ToolChoice::None;
+        assert!(refusal(&asked).contains("`tool_choice`"));
+    }
+
+    #[test]
+    fn pictures_thinking_schema_effort_and_guardrail() {
+        let mut asked = user("what is this");
+        asked.messages[0]
+            .parts
+            .push(Part::Image(Image::Inline { media_type: "image/png".into(), base64: "AAAA".into() }));
+        let thought =
+            |signature: Option<&str>| Part::Reasoning { text: "hm".into(), signature: signature.map(Into::into) };
+        asked.messages.push(Message { role: Role::Assistant, parts: vec![thought(Some("sig")), thought(None)] });
+        asked.format = Format::JsonSchema {
+            name: "n".into(),
+            description: None,
+            schema: json!({"type": "object"}),
+            strict: Some(true),
+        };
+        asked.effort = Some("low".into());
+        let guardrail = Guardrail { identifier: "gr1".into(), version: "1".into(), trace: Some("enabled".into()) };
+        let sent: Value = serde_json::from_slice(&converse_body(&asked, NOVA, Some(&guardrail)).unwrap()).unwrap();
+        assert_eq!(sent["messages"][0]["content"][1], json!({"image": {"format": "png", "source": {"bytes": "AAAA"}}}));
+        assert_eq!(
+            sent["messages"][1]["content"],
+            json!([{"reasoningContent": {"reasoningText": {"text": "hm", "signature": "sig"}}}])
+        );
+        assert_eq!(
+            sent["outputConfig"],
+            json!({"effort": "low", "textFormat": {"type": "json_schema", "structure": {"jsonSchema": {"name": "n", "schema": "{\"type\":\"object\"}"}}}})
+        );
+        assert_eq!(
+            sent["guardrailConfig"],
+            json!({"guardrailIdentifier": "gr1", "guardrailVersion": "1", "trace": "enabled"})
+        );
+    }
+
+    #[test]
+    fn what_bedrock_has_not_is_refused_by_name() {
+        let mut asked = user("hi");
+        asked.sampling.seed = Some(1);
+        assert!(refusal(&asked).contains("`seed`"));
+        let mut asked = user("hi");
+        asked.format = Format::JsonObject;
+        assert!(refusal(&asked).contains("`response_format`"));
+        let mut asked = user("hi");
+        asked.messages[0].parts.push(Part::Image(Image::Url("http://10.0.0.1/x.png".into())));
+        assert!(refusal(&asked).contains("data: URLs"));
+    }
+}
