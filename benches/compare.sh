@@ -220,12 +220,8 @@ throughput() { # NAME: 64 connections
 streams() { # NAME: 100 at a time
   local before after json n
   before=$(cpu_of "$pid")
-  load stream --connections 100 --seconds $t_stream --model $fast >"$tmp/stream" & local loading=$!
-  sleep 1.5
-  note "$1" rss_100 "$(rss_of "$pid")"
-  wait $loading
+  json=$(load stream --connections 100 --seconds $t_stream --model $fast)
   after=$(cpu_of "$pid")
-  json=$(cat "$tmp/stream")
   echo "$json" >>"$tmp/$1.json"
   errors "$1" "$json"
   n=$(number chunks <<<"$json")
@@ -244,6 +240,7 @@ memory() { # NAME: streams that only stay open, 100 and then many
     wait $loading
     errors "$1" "$(cat "$tmp/stream")"
   done
+  note "$1" rss_100 "${rss[0]}"
   note "$1" per_stream "$(calc "(${rss[1]} - ${rss[0]}) / ($many - 100)")"
 }
 
@@ -318,9 +315,9 @@ table() {
   row '  chunk one-way p99, µs' chunk_p99 0 1
   row '  chunks coalesced' coalesced 0 1
   row 'RSS idle, MiB' rss_idle 1 1024 8 value
-  row '  under 100 streams, MiB' rss_100 1 1024
-  row '  at the end, MiB' rss_end 1 1024
-  row '  per open stream, KiB' per_stream 1 1 12 value
+  row '  with 100 streams open, MiB' rss_100 1 1024
+  row '  per further open stream, KiB' per_stream 1 1 12 value
+  row '  after all of it, MiB' rss_end 1 1024
   row 'start to first answer, ms' ready 1 1 50 value
   row 'failed requests' errors 0 1
 }
