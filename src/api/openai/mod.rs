@@ -14,7 +14,7 @@ use super::{Answer, Context, body};
 use crate::error::{BodyFault, GatewayError};
 use crate::provider::{Native, Outbound};
 use crate::relay::{Passed, dialect_of};
-use crate::route::Model;
+use crate::route::{Feature, Model};
 use crate::wire::{Edits, place_of};
 
 /// Which of the three calls.
@@ -64,6 +64,7 @@ pub(super) async fn forward(mut context: Context<'_>, call: OpenAiCall, incoming
     let model: String = value("model", peek.model)?.ok_or_else(|| missing("model"))?;
     let stream = call.streams() && value("stream", peek.stream)?.unwrap_or(false);
     context.facts.stream = stream;
+    context.asked_for(model.strip_prefix("feature/").and_then(Feature::parse));
     let route = context.snapshot.table.resolve_named(&model)?;
     context.routed(&route);
 
