@@ -90,7 +90,8 @@ fn asked_everything(stream: bool) -> Generation {
         parts: vec![Part::ToolResult { id: "call 1".into(), content: String::new() }],
     });
     asked.messages.push(Message { role: Role::User, parts: vec![Part::Text(" ".into()), picture] });
-    asked.tools = vec![Tool { name: "get.weather".into(), description: "d".into(), parameters: schema.clone() }];
+    asked.tools =
+        vec![Tool { name: "get.weather".into(), description: "d".into(), parameters: schema.clone(), strict: None }];
     asked.tool_choice = ToolChoice::Required;
     asked.format = Format::JsonSchema { name: "n".into(), description: Some("d".into()), schema, strict: None };
     asked.effort = Some("low".into());

@@ -169,6 +169,8 @@ pub struct Tool {
     pub description: String,
     /// JSON Schema of its arguments.
     pub parameters: Value,
+    /// Whether the model server must enforce the schema.
+    pub strict: Option<bool>,
 }
 
 /// Length, randomness and stops. `None` leaves the choice to the model server.

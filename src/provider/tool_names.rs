@@ -95,7 +95,12 @@ mod tests {
     use crate::generation::{Generation, Tool};
 
     fn names(all: &[&str]) -> ToolNames {
-        let tool = |name: &&str| Tool { name: (*name).to_owned(), description: String::new(), parameters: json!({}) };
+        let tool = |name: &&str| Tool {
+            name: (*name).to_owned(),
+            description: String::new(),
+            parameters: json!({}),
+            strict: None,
+        };
         ToolNames::of(&Generation { tools: all.iter().map(tool).collect(), ..Generation::default() })
     }
 

@@ -2,8 +2,9 @@
 //! apart, turns that alternate, tool results in the user's turn, no empty text.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::untranslatable;
 use crate::error::GatewayError;
@@ -77,6 +78,28 @@ impl<'a> Conversation<'a> {
         let is_tool = |block: &Block<'_>| matches!(block, Block::Part(Part::ToolCall(_) | Part::ToolResult { .. }));
         self.turns.iter().any(|turn| turn.blocks.iter().any(is_tool))
     }
+
+    /// The names of the functions that were called: both providers want tools offered whenever the history
+    /// holds calls, even if the request offers none (d1.19).
+    pub(super) fn called_before(&self) -> BTreeSet<&'a str> {
+        let blocks = self.turns.iter().flat_map(|turn| &turn.blocks);
+        let mut called: BTreeSet<&str> = blocks
+            .filter_map(|block| match block {
+                Block::Part(Part::ToolCall(call)) => Some(call.name.as_str()),
+                Block::Part(_) | Block::Text(_) => None,
+            })
+            .collect();
+        // results without their calls: the provider says what is wrong, but wants a tool to say it
+        if called.is_empty() {
+            called.insert("unknown");
+        }
+        called
+    }
+}
+
+/// A function without parameters has an empty object for a schema, not null.
+pub(super) fn schema(parameters: &Value) -> Value {
+    if parameters.is_object() { parameters.clone() } else { json!({"type": "object"}) }
 }
 
 fn text(part: &Part) -> Option<&str> {

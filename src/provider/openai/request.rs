@@ -43,7 +43,11 @@ fn tools(generation: &Generation, body: &mut Map<String, Value>) {
         return;
     }
     let tools = generation.tools.iter().map(|tool| {
-        json!({"type": "function", "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters}})
+        let mut function = json!({"name": tool.name, "description": tool.description, "parameters": tool.parameters});
+        if let Some(strict) = tool.strict {
+            function["strict"] = json!(strict);
+        }
+        json!({"type": "function", "function": function})
     });
     body.insert("tools".into(), tools.collect());
     let choice = match &generation.tool_choice {

@@ -24,7 +24,12 @@ fn event(name: &str, payload: &serde_json::Value) -> Vec<u8> {
 
 fn decode(chunks: &[&[u8]]) -> Result<Vec<Delta>, GatewayError> {
     let asked = Generation {
-        tools: vec![Tool { name: "get.weather".into(), description: String::new(), parameters: json!({}) }],
+        tools: vec![Tool {
+            name: "get.weather".into(),
+            description: String::new(),
+            parameters: json!({}),
+            strict: None,
+        }],
         ..Generation::default()
     };
     let (mut decoder, mut out) = (Stream::new(&asked), Vec::new());
