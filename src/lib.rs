@@ -20,6 +20,7 @@
 //! - Only `app` and `server` spawn tasks; only `main.rs` ends the process.
 //! - Nothing fails in `Drop`; `Drop` only hands a finished value on.
 
+pub mod api;
 pub mod auth;
 pub mod error;
 pub mod generation;

@@ -1,0 +1,3 @@
+//! Surfaces.
+
+pub mod openai;

@@ -1,0 +1,6 @@
+//! OpenAI's surface.
+
+pub mod encode;
+mod fields;
+mod translate_messages;
+pub mod translate_request;
