@@ -21,10 +21,16 @@
 //! - Nothing fails in `Drop`; `Drop` only hands a finished value on.
 
 pub mod api;
+pub mod app;
 pub mod auth;
+pub mod command;
+pub mod config;
+pub mod demo;
 pub mod error;
 pub mod generation;
+pub mod manual;
 pub mod provider;
+pub mod relay;
 pub mod route;
 pub mod secret;
 pub mod server;

@@ -1,3 +1,111 @@
-//! Surfaces.
+//! What clients speak to: endpoint → auth → parse → route → relay. One file per surface; none of them names
+//! a provider.
 
-pub mod openai;
+mod body;
+mod endpoint;
+mod gitlab;
+mod openai;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, header, request};
+use hyper::body::Incoming;
+
+pub use endpoint::{Endpoint, Matched};
+pub use openai::OpenAiCall;
+
+use crate::error::{GatewayError, Kind};
+use crate::relay::{Call, Content, Relay};
+use crate::route::Route;
+use crate::snapshot::{Shared, Snapshot};
+use crate::telemetry::Facts;
+
+/// Answers requests; one per worker.
+pub struct Api {
+    shared: Shared,
+    relay: Relay,
+    draining: Arc<AtomicBool>,
+}
+
+/// What an endpoint works with: the request's head, the snapshot it runs on, its facts.
+struct Context<'a> {
+    parts: &'a request::Parts,
+    snapshot: &'a Snapshot,
+    relay: &'a Relay,
+    facts: &'a mut Facts,
+}
+
+type Answer = Result<Response<Content>, GatewayError>;
+
+impl Api {
+    /// On this configuration, through this relay.
+    pub const fn new(shared: Shared, relay: Relay, draining: Arc<AtomicBool>) -> Self {
+        Self { shared, relay, draining }
+    }
+
+    /// The relay, for the worker's tick.
+    pub const fn relay(&self) -> &Relay {
+        &self.relay
+    }
+
+    /// Answers one request. The snapshot is loaded once, here.
+    pub async fn answer(&self, matched: Matched, request: http::Request<Incoming>, facts: &mut Facts) -> Answer {
+        let snapshot = self.shared.load();
+        let (parts, body) = request.into_parts();
+        let endpoint = matched.endpoint?;
+        if endpoint.needs_credentials() {
+            snapshot.auth.admit(&parts.headers)?;
+        }
+        let context = Context { parts: &parts, snapshot: &snapshot, relay: &self.relay, facts };
+        match endpoint {
+            Endpoint::Head => Ok(Response::new(Content::Whole(Bytes::new()))),
+            Endpoint::Healthz => Ok(json("{}")),
+            Endpoint::Ready if self.draining.load(Ordering::Relaxed) => {
+                Err(GatewayError::new(Kind::Overloaded, "Weir is draining"))
+            }
+            Endpoint::Ready => Ok(json("{}")),
+            Endpoint::OpenAiModels => Ok(json(openai::models::list(&snapshot.table))),
+            Endpoint::OpenAi(call) => openai::forward(context, call, body).await,
+            Endpoint::ChatV1(feature) => gitlab::chat_v1::answer(context, feature, body).await,
+            Endpoint::ModelCheck(version) => gitlab::model_check::answer(context, version, body).await,
+        }
+    }
+}
+
+impl Context<'_> {
+    /// Reads the body under the snapshot's limits.
+    async fn body(&mut self, body: Incoming) -> Result<Bytes, GatewayError> {
+        let bytes = body::collect(&self.parts.headers, body, &self.snapshot.limits).await?;
+        self.facts.bytes_in = bytes.len() as u64;
+        Ok(bytes)
+    }
+
+    /// Notes the decision, so that metrics and log carry it whatever comes next.
+    fn routed(&mut self, route: &Route) {
+        self.facts.feature = route.feature_label();
+        self.facts.model = Arc::clone(&route.model.id);
+        self.facts.provider = route.model.provider.label();
+    }
+
+    /// The call along this route.
+    const fn call<'r>(&self, route: &'r Route) -> Call<'r>
+    where
+        Self: 'r,
+    {
+        Call { route, endpoints: &self.snapshot.endpoints, shape: self.facts.shape }
+    }
+}
+
+/// A 200 with JSON.
+fn json(body: impl Into<Bytes>) -> Response<Content> {
+    let mut response = Response::new(Content::Whole(body.into()));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A header as text, if it is there and is text.
+fn text_header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}

@@ -29,6 +29,7 @@ impl Dialect for Azure {
         match call {
             Native::OpenAiChat => Some(path(model, "chat/completions")),
             Native::OpenAiCompletions => Some(path(model, "completions")),
+            Native::OpenAiEmbeddings => Some(path(model, "embeddings")),
             Native::AnthropicMessages => None,
         }
     }

@@ -48,6 +48,8 @@ pub enum Native {
     OpenAiChat,
     /// OpenAI's `/completions`.
     OpenAiCompletions,
+    /// OpenAI's `/embeddings`.
+    OpenAiEmbeddings,
     /// Anthropic's `/v1/messages`.
     AnthropicMessages,
 }

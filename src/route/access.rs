@@ -8,7 +8,7 @@ use crate::secret::Secret;
 
 /// How one model's server is asked. `Default` is an address and `api_key`, which is all that
 /// OpenAI-compatible servers and Anthropic want.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub enum Access {
     /// The address and `api_key`.
     #[default]

@@ -152,7 +152,7 @@ impl Family {
 }
 
 /// One model: everything needed to ask it, whoever asks.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Model {
     /// Its name in the file.
     pub id: ModelId,

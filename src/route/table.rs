@@ -37,7 +37,7 @@ pub struct Ask {
 }
 
 /// The table of one configuration.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Table {
     features: Vec<Option<Choice>>,
     default: Option<Choice>,
@@ -46,9 +46,10 @@ pub struct Table {
     base_budget: Budget,
 }
 
-impl Default for Budget {
+/// Nothing is routed anywhere.
+impl Default for Table {
     fn default() -> Self {
-        Self::DEFAULT
+        Self::new(Vec::new(), RequestModels::Allow, Budget::DEFAULT)
     }
 }
 
@@ -90,6 +91,11 @@ impl Table {
             let parent = self.features[feature.parent()?.index()].as_ref()?;
             Some((parent, Rule::Parent))
         })
+    }
+
+    /// What is done with a model that a request names.
+    pub const fn request_models(&self) -> RequestModels {
+        self.request_models
     }
 
     /// Rule 4.

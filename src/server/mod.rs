@@ -1,8 +1,30 @@
 //! Accepting connections and serving them: one worker per core, each with its own runtime, listening
 //! socket (`SO_REUSEPORT`) and upstream pool; and beside them the admin listener.
 
-use std::net::SocketAddr;
+mod admin;
+mod admit;
+mod answer;
+mod listener;
+mod observe;
+pub mod side_listener;
+mod stack;
+mod worker;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::thread::JoinHandle;
 use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::snapshot::Shared;
+use crate::telemetry::{LogWriter, Metrics, WorkerTelemetry};
+use crate::upstream::{self, Registry};
+pub use admin::Admin;
+use admit::Admission;
+use worker::Worker;
 
 /// What a reload cannot change, and what concerns connections rather than requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,4 +47,78 @@ pub struct Settings {
     pub queue_wait: Duration,
     /// `resilience.drain`: how long streams may go on after SIGTERM.
     pub drain: Duration,
+}
+
+/// Told to the workers once, at the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stop {
+    /// Serve.
+    #[default]
+    No,
+    /// Accept nothing more, end what runs.
+    Drain,
+}
+
+/// What all workers share.
+#[derive(Clone)]
+pub struct Parts {
+    /// The running configuration.
+    pub shared: Shared,
+    /// Endpoint state.
+    pub registry: Arc<Registry>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Where access-log lines go.
+    pub log: LogWriter,
+    /// Set when the drain begins.
+    pub draining: Arc<AtomicBool>,
+}
+
+/// The data path, bound and not yet running.
+pub struct Server {
+    settings: Settings,
+    upstream: upstream::Settings,
+    listeners: Vec<TcpListener>,
+    parts: Parts,
+}
+
+impl Server {
+    /// Binds the public port.
+    pub fn bind(settings: Settings, upstream: upstream::Settings, parts: Parts) -> io::Result<Self> {
+        let listeners = listener::bind(settings.listen, settings.workers.max(1))?;
+        Ok(Self { settings, upstream, listeners, parts })
+    }
+
+    /// Where it listens, with the port that port 0 became.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listeners.first().map_or_else(|| Err(io::ErrorKind::NotFound.into()), TcpListener::local_addr)
+    }
+
+    /// Starts the workers. They end after `stop` says so and their connections have drained.
+    pub fn start(self, stop: &watch::Receiver<Stop>) -> io::Result<Vec<JoinHandle<()>>> {
+        let Self { settings, upstream, listeners, parts } = self;
+        let admission = Arc::new(Admission::new(settings.in_flight, settings.queue, settings.queue_wait));
+        let start = |(index, listener): (usize, TcpListener)| {
+            let worker = Worker {
+                settings: settings.clone(),
+                upstream: upstream.clone(),
+                shared: parts.shared.clone(),
+                registry: Arc::clone(&parts.registry),
+                telemetry: Arc::new(WorkerTelemetry::new(Arc::clone(&parts.metrics), parts.log.clone())),
+                admission: Arc::clone(&admission),
+                draining: Arc::clone(&parts.draining),
+                stop: stop.clone(),
+            };
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            std::thread::Builder::new().name(format!("weir-{index}")).spawn(move || {
+                runtime.block_on(async {
+                    match tokio::net::TcpListener::from_std(listener) {
+                        Ok(listener) => worker.run(listener).await,
+                        Err(error) => tracing::error!(%error, "a worker could not use its socket"),
+                    }
+                });
+            })
+        };
+        listeners.into_iter().enumerate().map(start).collect()
+    }
 }

@@ -95,6 +95,11 @@ const fn digit(n: u32) -> u8 {
     b'0' + (n % 10) as u8
 }
 
+/// RFC 3339 in UTC, to the second: for people, not for lines.
+pub fn rfc3339(at: SystemTime) -> String {
+    second_text(at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()) + "Z"
+}
+
 /// `YYYY-MM-DDTHH:MM:SS` of a Unix second (days to civil date: Howard Hinnant's algorithm).
 fn second_text(unix: u64) -> String {
     let (days, rest) = (unix / 86_400, unix % 86_400);

@@ -12,7 +12,7 @@ mod record;
 mod trace;
 mod worker;
 
-pub use access_log::AccessLog;
+pub use access_log::{AccessLog, rfc3339};
 pub use log_writer::LogWriter;
 pub use metrics::Metrics;
 pub use operator_log::{Format, Level, OperatorLog};

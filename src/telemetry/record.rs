@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::TraceIds;
 use super::labels::{Outcome, Phase, Surface};
-use crate::error::Kind;
+use crate::error::{Kind, Shape};
 use crate::generation::Usage;
 
 /// Whom a finished record goes to.
@@ -33,6 +33,8 @@ pub struct Facts {
     pub client: Option<IpAddr>,
     /// What was called.
     pub surface: Surface,
+    /// How errors look to this client.
+    pub shape: Shape,
     /// The path, kept only where no surface answers it.
     pub path: Option<Box<str>>,
     /// GitLab's feature; `direct` for a model named by the client; `-` before routing.
@@ -49,9 +51,7 @@ pub struct Facts {
     pub failure: Option<Kind>,
     /// What the operator should know of it.
     pub note: Option<String>,
-    /// The client left before the end.
-    pub cancelled: bool,
-    /// The body was sent to its end.
+    /// The body was handed on to its end; without it and without a failure, the client left.
     pub complete: bool,
     /// When the upstream request was about to be sent.
     pub upstream_started: Option<Instant>,
@@ -72,9 +72,6 @@ pub struct Facts {
 impl Facts {
     /// How it ended.
     pub fn outcome(&self) -> Outcome {
-        if self.cancelled {
-            return Outcome::Cancelled;
-        }
         match self.failure {
             Some(kind) => kind.row().outcome,
             None if self.complete => Outcome::Ok,
@@ -120,6 +117,7 @@ impl Record {
             ids,
             client,
             surface,
+            shape: Shape::default(),
             path: None,
             feature: "-",
             model: no_model(),
@@ -128,7 +126,6 @@ impl Record {
             status: 0,
             failure: None,
             note: None,
-            cancelled: false,
             complete: false,
             upstream_started: None,
             upstream_ended: None,

@@ -1,1 +1,215 @@
-//! todo
+//! One connection: DNS, TCP, TLS, HTTP/1.1, each timed, so that `weir probe` can show where it hangs.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::send::OutBody;
+use super::{Settings, TlsError, tls_config};
+use crate::error::{GatewayError, Kind};
+use crate::route::{EndpointUrl, Scheme, is_refused_address};
+
+/// Silence after which the kernel asks whether the peer is still there: a model may think for minutes.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Addresses of one name that are tried.
+const MAX_ADDRESSES: usize = 4;
+
+/// The sending half of a connection.
+pub(super) type Sender = http1::SendRequest<OutBody>;
+/// The half that does the I/O; somebody must run it.
+pub(super) type Driver = http1::Connection<TokioIo<Stream>, OutBody>;
+
+/// Makes connections.
+pub(super) struct Connector {
+    settings: Settings,
+    tls: OnceLock<Result<Arc<rustls::ClientConfig>, TlsError>>,
+}
+
+/// How long each step took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Steps {
+    /// Name → addresses.
+    pub dns: Duration,
+    /// Handshake.
+    pub tcp: Duration,
+    /// Handshake; zero for `http`.
+    pub tls: Duration,
+}
+
+/// Why there is no connection. `Display` is for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The name has no address.
+    #[error("{0} does not resolve: {1}")]
+    Dns(String, io::Error),
+    /// A request named an address that it must not.
+    #[error("{0} is a link-local, loopback or metadata address, which a request may not name")]
+    Refused(IpAddr),
+    /// TCP.
+    #[error("{0}: {1}")]
+    Tcp(SocketAddr, io::Error),
+    /// The handshake or the certificate.
+    #[error("TLS with {0}: {1}")]
+    Tls(String, io::Error),
+    /// Our own side of TLS.
+    #[error("TLS is not available: {0}")]
+    TlsSetup(String),
+    /// HTTP/1.1 could not start.
+    #[error("{0}")]
+    Http(hyper::Error),
+}
+
+impl ConnectError {
+    /// As the failure of a request. The address stays in the log.
+    pub fn error(&self) -> GatewayError {
+        let (kind, public) = match self {
+            Self::Dns(..) => (Kind::UpstreamConnect, "the model server's name does not resolve"),
+            Self::Refused(_) => (Kind::EndpointRefused, "The request names an address that Weir does not call"),
+            Self::Tcp(_, e) if e.kind() == io::ErrorKind::ConnectionRefused => {
+                (Kind::UpstreamConnect, "the model server refused the connection")
+            }
+            Self::Tcp(..) | Self::Http(_) => (Kind::UpstreamConnect, "the model server could not be reached"),
+            Self::Tls(..) | Self::TlsSetup(_) => (Kind::UpstreamConnect, "TLS with the model server failed"),
+        };
+        GatewayError::new(kind, public).internal(self.to_string())
+    }
+}
+
+impl Connector {
+    /// With these settings; certificates are read at the first `https` connection.
+    pub(super) const fn new(settings: Settings) -> Self {
+        Self { settings, tls: OnceLock::new() }
+    }
+
+    /// Connects. The caller bounds the time.
+    pub(super) async fn connect(
+        &self,
+        url: &EndpointUrl,
+        named_by_request: bool,
+    ) -> Result<(Sender, Driver, Steps), ConnectError> {
+        let started = Instant::now();
+        let addresses = resolve(url).await?;
+        if named_by_request {
+            let refused = addresses.iter().find(|a| is_refused_address(a.ip(), self.settings.request_loopback));
+            if let Some(address) = refused {
+                return Err(ConnectError::Refused(address.ip()));
+            }
+        }
+        let dns = started.elapsed();
+        let tcp = dial(&addresses).await?;
+        let mut steps = Steps { dns, tcp: started.elapsed() - dns, tls: Duration::ZERO };
+        let stream = match url.scheme() {
+            Scheme::Http => Stream::Plain(tcp),
+            Scheme::Https => Stream::Tls(Box::new(self.handshake(url, tcp).await?)),
+        };
+        steps.tls = started.elapsed() - dns - steps.tcp;
+        let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(ConnectError::Http)?;
+        Ok((sender, driver, steps))
+    }
+
+    async fn handshake(&self, url: &EndpointUrl, tcp: TcpStream) -> Result<TlsStream<TcpStream>, ConnectError> {
+        let config = self.tls.get_or_init(|| tls_config(&self.settings.extra_ca));
+        let config = config.as_ref().map_err(|error| ConnectError::TlsSetup(error.to_string()))?;
+        let host = url.host().to_owned();
+        let name = ServerName::try_from(host.clone())
+            .map_err(|error| ConnectError::Tls(host.clone(), io::Error::other(error)))?;
+        let connector = TlsConnector::from(Arc::clone(config));
+        connector.connect(name, tcp).await.map_err(|error| ConnectError::Tls(host, error))
+    }
+}
+
+/// Literal addresses skip the resolver; names go through the system's, so `/etc/hosts` and search domains
+/// work as operators expect.
+async fn resolve(url: &EndpointUrl) -> Result<Vec<SocketAddr>, ConnectError> {
+    if let Ok(ip) = url.host().parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, url.port())]);
+    }
+    let fault = |error| ConnectError::Dns(url.host().to_owned(), error);
+    let list: Vec<_> = lookup_host((url.host(), url.port())).await.map_err(fault)?.take(MAX_ADDRESSES).collect();
+    if list.is_empty() { Err(fault(io::Error::other("no addresses"))) } else { Ok(list) }
+}
+
+async fn dial(addresses: &[SocketAddr]) -> Result<TcpStream, ConnectError> {
+    let mut last = None;
+    for address in addresses {
+        match TcpStream::connect(address).await {
+            Ok(stream) => {
+                // Both are hints to the kernel; a connection without them still works.
+                let _ = stream.set_nodelay(true);
+                let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+                let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+                return Ok(stream);
+            }
+            Err(error) => last = Some(ConnectError::Tcp(*address, error)),
+        }
+    }
+    Err(last.unwrap_or_else(|| ConnectError::Dns(String::new(), io::Error::other("no addresses"))))
+}
+
+/// A plain or a TLS stream.
+pub(super) enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(s) => Pin::new(s).poll_read(cx, buf),
+            Self::Tls(s) => Pin::new(s).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(s) => Pin::new(s).poll_write(cx, buf),
+            Self::Tls(s) => Pin::new(s).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(s) => Pin::new(s).poll_flush(cx),
+            Self::Tls(s) => Pin::new(s).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(s) => Pin::new(s).poll_shutdown(cx),
+            Self::Tls(s) => Pin::new(s).poll_shutdown(cx),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+            Self::Tls(s) => Pin::new(s).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(s) => s.is_write_vectored(),
+            Self::Tls(s) => s.is_write_vectored(),
+        }
+    }
+}

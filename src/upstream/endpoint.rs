@@ -4,9 +4,12 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
+use http::HeaderValue;
 use prometheus::IntGauge;
 
+use crate::provider::ClockOffset;
 use crate::route::{EndpointUrl, Model, ModelId};
 use crate::telemetry::Metrics;
 
@@ -17,8 +20,12 @@ pub struct Endpoint {
     pub url: EndpointUrl,
     /// Key of the pools' connections; the same address of two models shares them.
     pub pool_key: u32,
+    /// The `Host` header.
+    pub host: HeaderValue,
     inflight: AtomicUsize,
     healthy: AtomicBool,
+    /// What a refused signature taught us about the provider's clock (providers.md d1.6).
+    clock: Mutex<Option<ClockOffset>>,
     inflight_gauge: IntGauge,
     /// None for an endpoint that a request named: its address is not of a closed set.
     healthy_gauge: Option<IntGauge>,
@@ -33,6 +40,20 @@ impl Endpoint {
     /// Whether the last attempt reached it.
     pub fn is_healthy(&self) -> bool {
         self.healthy.load(Ordering::Relaxed)
+    }
+
+    /// The time by the provider's clock, as far as we know it.
+    pub fn provider_time(&self) -> SystemTime {
+        let now = SystemTime::now();
+        let offset = *self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        offset.map_or(now, |offset| offset.apply(now))
+    }
+
+    /// Notes how far the provider's clock is from ours.
+    pub fn set_clock(&self, offset: ClockOffset) {
+        let by = offset.size();
+        tracing::warn!(endpoint = %self.url, ?by, "the provider's clock differs from ours: check this machine's time");
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(offset);
     }
 
     /// Notes whether an attempt reached it.
@@ -166,10 +187,12 @@ impl Registry {
             gauge.set(1);
         }
         Arc::new(Endpoint {
+            host: HeaderValue::from_str(url.authority().as_str()).unwrap_or_else(|_| HeaderValue::from_static("")),
             url: url.clone(),
             pool_key,
             inflight: AtomicUsize::new(0),
             healthy: AtomicBool::new(true),
+            clock: Mutex::default(),
             inflight_gauge: self.metrics.upstream_inflight.with_label_values(labels),
             healthy_gauge,
         })

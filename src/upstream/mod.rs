@@ -5,15 +5,20 @@ mod connect;
 mod endpoint;
 mod pool;
 mod send;
+mod timers;
 mod tls;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use connect::{ConnectError, Steps};
 pub use endpoint::{Endpoint, Endpoints, Entered, Registry};
+pub use send::{HOP_BY_HOP, Inbound, Lease, Sending, Spawn, Upstreams};
+pub use timers::{Expired, Timers};
+pub use tls::{TlsError, tls_config};
 
 /// What the file and the environment say about connecting outward.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// How long an unused connection is kept. Below uvicorn's (vLLM's) 5 s, so that we close first
     /// (providers.md d3.5).

@@ -11,13 +11,13 @@ use crate::generation::{Delta, Encode, StopReason, Usage};
 
 /// What names an answer.
 #[derive(Clone, Debug)]
-pub struct Naming {
+pub(super) struct Naming {
     /// `chatcmpl-…`
-    pub id: String,
+    pub(super) id: String,
     /// The model as the client named it.
-    pub model: String,
+    pub(super) model: String,
     /// Unix time in seconds.
-    pub created: u64,
+    pub(super) created: u64,
 }
 
 const fn finish_reason(reason: StopReason) -> &'static str {
@@ -75,7 +75,7 @@ impl Calls {
 
 /// Writes a stream of `chat.completion.chunk` events.
 #[derive(Debug)]
-pub struct Chunks {
+pub(super) struct Chunks {
     /// `data: {"id":…,"object":…,"created":…,"model":…,` of every chunk.
     head: Vec<u8>,
     include_usage: bool,
@@ -88,7 +88,7 @@ pub struct Chunks {
 
 impl Chunks {
     /// `include_usage`: whether the client asked for the chunk of token counts.
-    pub fn new(naming: &Naming, include_usage: bool) -> Self {
+    pub(super) fn new(naming: &Naming, include_usage: bool) -> Self {
         let mut head = BytesMut::new();
         head.put_slice(b"data: {\"id\":");
         put(&mut head, &naming.id);
@@ -190,7 +190,7 @@ fn thinking_block(thinking: &str, signature: &str) -> Value {
 
 /// Writes one whole `chat.completion`, at the end.
 #[derive(Debug)]
-pub struct Whole {
+pub(super) struct Whole {
     naming: Naming,
     text: String,
     reasoning: String,
@@ -204,7 +204,7 @@ pub struct Whole {
 
 impl Whole {
     /// An answer that says nothing yet.
-    pub fn new(naming: Naming) -> Self {
+    pub(super) fn new(naming: Naming) -> Self {
         Self {
             naming,
             text: String::new(),

@@ -1,6 +1,150 @@
-//! OpenAI's surface.
+//! OpenAI's API towards clients: bodies pass through byte for byte. Only the top level is looked at, and only
+//! what must change is changed: the model's name, and `include_usage` where we need the token counts.
 
-pub mod encode;
-mod fields;
-mod translate_messages;
-pub mod translate_request;
+pub(super) mod models;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, header};
+use hyper::body::Incoming;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use super::{Answer, Context, body};
+use crate::error::{BodyFault, GatewayError};
+use crate::provider::{Native, Outbound};
+use crate::relay::{Passed, dialect_of};
+use crate::route::Model;
+use crate::wire::{Edits, place_of};
+
+/// Which of the three calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenAiCall {
+    /// `/v1/chat/completions`
+    Chat,
+    /// `/v1/completions`
+    Completions,
+    /// `/v1/embeddings`
+    Embeddings,
+}
+
+impl OpenAiCall {
+    /// The same, where the model's server speaks it.
+    const fn native(self) -> Native {
+        match self {
+            Self::Chat => Native::OpenAiChat,
+            Self::Completions => Native::OpenAiCompletions,
+            Self::Embeddings => Native::OpenAiEmbeddings,
+        }
+    }
+
+    const fn streams(self) -> bool {
+        match self {
+            Self::Chat | Self::Completions => true,
+            Self::Embeddings => false,
+        }
+    }
+}
+
+/// The fields that are looked at, where they stand in the body.
+#[derive(Deserialize)]
+struct Peek<'a> {
+    #[serde(borrow)]
+    model: Option<&'a RawValue>,
+    #[serde(borrow)]
+    stream: Option<&'a RawValue>,
+    #[serde(borrow)]
+    stream_options: Option<&'a RawValue>,
+}
+
+/// Forwards a call to the model that its `model` names.
+pub(super) async fn forward(mut context: Context<'_>, call: OpenAiCall, incoming: Incoming) -> Answer {
+    let bytes = context.body(incoming).await?;
+    let peek: Peek<'_> = body::parse(&bytes)?;
+    let model: String = value("model", peek.model)?.ok_or_else(|| missing("model"))?;
+    let stream = call.streams() && value("stream", peek.stream)?.unwrap_or(false);
+    context.facts.stream = stream;
+    let route = context.snapshot.table.resolve_named(&model)?;
+    context.routed(&route);
+
+    let native = dialect_of(&route.model)?.native(call.native(), &route.model);
+    let path = native.ok_or_else(|| not_translated(&route.model))?;
+    let mut edits = Edits::default();
+    if *route.model.upstream_name != *model {
+        let range = peek.model.and_then(|raw| place_of(&bytes, raw)).ok_or_else(|| missing("model"))?;
+        edits.replace(range, Value::from(&*route.model.upstream_name).to_string());
+    }
+    let hide_usage = stream && ask_for_usage(&bytes, peek.stream_options, &mut edits)?;
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let outbound = Outbound { path, headers, body: edits.apply(&bytes) };
+    context.relay.pass(context.call(&route), Passed { outbound, stream, hide_usage }, context.facts).await
+}
+
+/// Makes the stream report its token counts; true when the client had not asked for them itself.
+fn ask_for_usage(body: &Bytes, options: Option<&RawValue>, edits: &mut Edits) -> Result<bool, GatewayError> {
+    const MEMBER: &str = r#""stream_options":{"include_usage":true}"#;
+    let Some(raw) = options else {
+        edits.add_member(body, MEMBER);
+        return Ok(true);
+    };
+    let mut options: Map<String, Value> = value("stream_options", Some(raw))?.unwrap_or_default();
+    if options.get("include_usage") == Some(&Value::Bool(true)) {
+        return Ok(false);
+    }
+    options.insert("include_usage".into(), Value::Bool(true));
+    let range = place_of(body, raw).ok_or_else(|| missing("stream_options"))?;
+    edits.replace(range, Value::Object(options).to_string());
+    Ok(true)
+}
+
+/// A field of the expected type; absent and `null` are the same, as OpenAI's clients send either.
+fn value<T: for<'de> Deserialize<'de>>(field: &'static str, raw: Option<&RawValue>) -> Result<Option<T>, GatewayError> {
+    let Some(raw) = raw else { return Ok(None) };
+    serde_json::from_str(raw.get()).map_err(|_| {
+        let expected = match field {
+            "stream" => "expected true or false",
+            "stream_options" => "expected an object",
+            _ => "expected a string",
+        };
+        GatewayError::invalid(vec![BodyFault::at(field, "type_error", expected)])
+    })
+}
+
+fn not_translated(model: &Model) -> GatewayError {
+    let kind = model.provider.label();
+    let text = format!("The model `{}` is a {kind} model: Weir does not translate this call to it yet", model.id);
+    GatewayError::invalid(vec![BodyFault::at("model", "value_error", text)])
+}
+
+fn missing(field: &'static str) -> GatewayError {
+    GatewayError::invalid(vec![BodyFault::at(field, "missing", "Field required")])
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::{Peek, ask_for_usage};
+    use crate::wire::Edits;
+
+    fn asked(body: &'static str) -> (bool, String) {
+        let bytes = Bytes::from_static(body.as_bytes());
+        let peek: Peek<'_> = serde_json::from_slice(&bytes).unwrap();
+        let mut edits = Edits::default();
+        let hide = ask_for_usage(&bytes, peek.stream_options, &mut edits).unwrap();
+        (hide, String::from_utf8(edits.apply(&bytes).to_bytes().to_vec()).unwrap())
+    }
+
+    #[test]
+    fn usage_is_asked_for_once() {
+        let same = r#"{"stream_options":{"include_usage":true},"x":1}"#;
+        assert_eq!(asked(same), (false, same.into()));
+        assert_eq!(asked(r#"{"x":1}"#), (true, r#"{"stream_options":{"include_usage":true},"x":1}"#.into()));
+        assert_eq!(
+            asked(r#"{"stream_options":{"a":1}}"#),
+            (true, r#"{"stream_options":{"a":1,"include_usage":true}}"#.into())
+        );
+        assert_eq!(asked(r#"{"stream_options":null,"x":1}"#).0, true);
+    }
+}

@@ -16,18 +16,18 @@ const NOT_ABOUT_THE_ANSWER: [&str; 6] =
 
 /// A chat request.
 #[derive(Debug)]
-pub struct ChatRequest {
+pub(super) struct ChatRequest {
     /// The model's name as the client knows it.
-    pub model: String,
+    pub(super) model: String,
     /// What is asked.
-    pub generation: Generation,
+    pub(super) generation: Generation,
     /// Whether a stream ends with a chunk of token counts (`stream_options.include_usage`).
-    pub include_usage: bool,
+    pub(super) include_usage: bool,
 }
 
 impl ChatRequest {
     /// Reads the body of `POST /v1/chat/completions`. Fails with the first fault and its place.
-    pub fn parse(body: &[u8]) -> Result<Self, GatewayError> {
+    pub(super) fn parse(body: &[u8]) -> Result<Self, GatewayError> {
         read(body).map_err(|fault| GatewayError::invalid(vec![fault]))
     }
 }

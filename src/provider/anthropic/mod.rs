@@ -36,7 +36,7 @@ impl Dialect for Anthropic {
     fn native(&self, call: Native, _model: &Model) -> Option<Box<str>> {
         match call {
             Native::AnthropicMessages => Some(PATH.into()),
-            Native::OpenAiChat | Native::OpenAiCompletions => None,
+            Native::OpenAiChat | Native::OpenAiCompletions | Native::OpenAiEmbeddings => None,
         }
     }
 

@@ -29,6 +29,7 @@ impl Dialect for OpenAi {
         match call {
             Native::OpenAiChat => Some("/chat/completions".into()),
             Native::OpenAiCompletions => Some("/completions".into()),
+            Native::OpenAiEmbeddings => Some("/embeddings".into()),
             Native::AnthropicMessages => None,
         }
     }

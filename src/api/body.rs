@@ -1,0 +1,134 @@
+//! Request bodies: read under a limit, parsed once, faults with their place in the JSON.
+
+use std::borrow::Cow;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, header};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use serde::Deserialize;
+use serde_json::error::Category;
+use tokio::time::timeout;
+
+use crate::error::{BodyFault, GatewayError, Kind};
+use crate::snapshot::Limits;
+
+/// Reads a body of at most `max_body` bytes within `body_timeout`. A length that says more is refused before
+/// a byte is read. A body that came in one piece is not copied.
+pub(super) async fn collect(headers: &HeaderMap, body: Incoming, limits: &Limits) -> Result<Bytes, GatewayError> {
+    let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|length| length > limits.max_body) {
+        return Err(too_large(limits.max_body));
+    }
+    let reading = read(body, limits.max_body, announced.unwrap_or(0));
+    timeout(limits.body_timeout, reading).await.unwrap_or_else(|_| {
+        Err(GatewayError::new(Kind::BodyTimeout, "The request's body did not arrive in time (limits.body_timeout)"))
+    })
+}
+
+async fn read(mut body: Incoming, max: u64, announced: u64) -> Result<Bytes, GatewayError> {
+    let mut first = Bytes::new();
+    let mut all = BytesMut::new();
+    let mut length = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| {
+            GatewayError::new(Kind::Invalid, "The request's body broke off").internal(error.to_string())
+        })?;
+        let Ok(data) = frame.into_data() else { continue };
+        length += data.len() as u64;
+        if length > max {
+            return Err(too_large(max));
+        }
+        if first.is_empty() {
+            first = data;
+            continue;
+        }
+        if all.is_empty() {
+            // The announced length is bounded by `max`; memory grows only as bytes arrive.
+            all.reserve(usize::try_from(announced.min(1 << 20)).unwrap_or(0).max(first.len() + data.len()));
+            all.extend_from_slice(&first);
+        }
+        all.extend_from_slice(&data);
+    }
+    Ok(if all.is_empty() { first } else { all.freeze() })
+}
+
+fn too_large(max: u64) -> GatewayError {
+    GatewayError::new(Kind::BodyTooLarge, format!("The request's body is larger than {max} bytes (limits.max_body)"))
+}
+
+/// Parses a body. On a fault it is parsed a second time to learn the fault's path.
+pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, GatewayError> {
+    serde_json::from_slice(body).map_err(|error| GatewayError::invalid(vec![fault::<T>(body, &error)]))
+}
+
+fn fault<'a, T: Deserialize<'a>>(body: &'a [u8], error: &serde_json::Error) -> BodyFault {
+    if body.trim_ascii().is_empty() {
+        return BodyFault::body("missing", "A JSON body is required");
+    }
+    if error.classify() != Category::Data {
+        let msg = format!("JSON decode error at line {}, column {}: {}", error.line(), error.column(), reason(error));
+        return BodyFault::body("json_invalid", msg);
+    }
+    let mut json = serde_json::Deserializer::from_slice(body);
+    let place = serde_path_to_error::deserialize::<_, T>(&mut json).err();
+    let path = place.map(|error| error.path().to_string()).unwrap_or_default();
+    let mut loc = vec![Cow::Borrowed("body")];
+    loc.extend(path.split(['.', '[', ']']).filter(|part| !part.is_empty()).map(|part| Cow::Owned(part.to_owned())));
+    let msg = reason(error);
+    let Some(field) = msg.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) else {
+        return BodyFault { loc, msg, kind: "type_error" };
+    };
+    loc.push(Cow::Owned(field.to_owned()));
+    BodyFault { loc, msg: "Field required".into(), kind: "missing" }
+}
+
+/// serde's sentence without its position and without the value it met, which may be anything.
+fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
+    match (text.starts_with("invalid type: "), text.find(", expected ")) {
+        (true, Some(at)) => format!("expected {}", &text[at + 11..]),
+        _ => text.chars().take(200).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::parse;
+
+    #[derive(Debug, Deserialize)]
+    struct Body {
+        #[expect(dead_code, reason = "only the parsing is tested")]
+        list: Vec<Item>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    struct Item {
+        #[expect(dead_code, reason = "only the parsing is tested")]
+        name: String,
+    }
+
+    fn fault(body: &str) -> String {
+        let error = parse::<Body>(body.as_bytes()).unwrap_err();
+        let response = crate::error::render(&error, crate::error::Shape::Gitlab, "r");
+        String::from_utf8(response.body().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn faults_have_a_place() {
+        assert_eq!(
+            fault(r#"{"list":[{"name":"a"},{}]}"#),
+            r#"{"detail":[{"loc":["body","list",1,"name"],"msg":"Field required","type":"missing"}]}"#
+        );
+        assert_eq!(
+            fault(r#"{"list":[{"name":7}]}"#),
+            r#"{"detail":[{"loc":["body","list",0,"name"],"msg":"expected a string","type":"type_error"}]}"#
+        );
+        assert!(fault("{").contains("json_invalid"));
+        assert!(fault("").contains("A JSON body is required"));
+        assert!(fault("[1]").contains("type_error") || fault("[1]").contains("missing"));
+    }
+}

@@ -1,0 +1,185 @@
+//! The path table: what is answered, by which method, in which error shape, with or without credentials.
+
+use std::borrow::Cow;
+
+use http::Method;
+
+use super::openai::OpenAiCall;
+use crate::error::{GatewayError, Kind, Shape};
+use crate::route::Feature;
+use crate::telemetry::labels::Surface;
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `HEAD` on any path: GitLab's admin health check takes any status (gitlab-client.md §10.2).
+    Head,
+    /// `GET /monitoring/healthz`
+    Healthz,
+    /// `GET /monitoring/ready`
+    Ready,
+    /// `GET /v1/models`
+    OpenAiModels,
+    /// `POST /v1/chat/completions` and its like
+    OpenAi(OpenAiCall),
+    /// `POST /v1/chat/{name}`
+    ChatV1(Feature),
+    /// `POST /v1|v2/prompts/model_configuration/check`; the version
+    ModelCheck(u8),
+}
+
+/// A request's place in the table, good or not; the record needs the surface either way.
+pub struct Matched {
+    /// What it is for, or why it is for nothing.
+    pub endpoint: Result<Endpoint, GatewayError>,
+    /// The label.
+    pub surface: Surface,
+}
+
+impl Matched {
+    /// Finds the endpoint of a request line.
+    pub fn of(method: &Method, path: &str) -> Self {
+        if method == Method::HEAD {
+            return Self { endpoint: Ok(Endpoint::Head), surface: Surface::Monitoring };
+        }
+        let path = normal(path);
+        let found = match path.as_ref() {
+            "/v1/chat/completions" => Some(Endpoint::OpenAi(OpenAiCall::Chat)),
+            "/v1/completions" => Some(Endpoint::OpenAi(OpenAiCall::Completions)),
+            "/v1/embeddings" => Some(Endpoint::OpenAi(OpenAiCall::Embeddings)),
+            "/v1/models" => Some(Endpoint::OpenAiModels),
+            "/v1/prompts/model_configuration/check" => Some(Endpoint::ModelCheck(1)),
+            "/v2/prompts/model_configuration/check" => Some(Endpoint::ModelCheck(2)),
+            "/monitoring/healthz" => Some(Endpoint::Healthz),
+            "/monitoring/ready" => Some(Endpoint::Ready),
+            other => other.strip_prefix("/v1/chat/").and_then(chat_v1).map(Endpoint::ChatV1),
+        };
+        let Some(endpoint) = found else {
+            return Self { endpoint: Err(not_found(&path)), surface: Surface::Unknown };
+        };
+        let allowed = endpoint.methods();
+        let matched = allowed == method.as_str();
+        let refused = || GatewayError::new(Kind::MethodNotAllowed, "Method Not Allowed").allow(allowed);
+        Self { endpoint: matched.then_some(endpoint).ok_or_else(refused), surface: endpoint.surface() }
+    }
+
+    /// How errors look here, a wrong path included: a client of `/v1/…` that is not GitLab's speaks OpenAI.
+    pub fn shape(&self) -> Shape {
+        match (&self.endpoint, self.surface) {
+            (Ok(endpoint), _) => endpoint.shape(),
+            (
+                _,
+                Surface::OpenAiChat | Surface::OpenAiCompletions | Surface::OpenAiEmbeddings | Surface::OpenAiModels,
+            ) => Shape::OpenAi,
+            _ => Shape::Gitlab,
+        }
+    }
+}
+
+impl Endpoint {
+    /// The `Allow` header's value.
+    const fn methods(self) -> &'static str {
+        match self {
+            Self::Head => "HEAD",
+            Self::Healthz | Self::Ready | Self::OpenAiModels => "GET",
+            Self::OpenAi(_) | Self::ChatV1(_) | Self::ModelCheck(_) => "POST",
+        }
+    }
+
+    const fn surface(self) -> Surface {
+        match self {
+            Self::Head | Self::Healthz | Self::Ready => Surface::Monitoring,
+            Self::OpenAiModels => Surface::OpenAiModels,
+            Self::OpenAi(OpenAiCall::Chat) => Surface::OpenAiChat,
+            Self::OpenAi(OpenAiCall::Completions) => Surface::OpenAiCompletions,
+            Self::OpenAi(OpenAiCall::Embeddings) => Surface::OpenAiEmbeddings,
+            Self::ChatV1(_) => Surface::GitlabChat,
+            Self::ModelCheck(_) => Surface::GitlabModelCheck,
+        }
+    }
+
+    /// How errors look here.
+    pub const fn shape(self) -> Shape {
+        match self {
+            Self::OpenAi(_) | Self::OpenAiModels => Shape::OpenAi,
+            Self::ModelCheck(_) => Shape::GitlabPrompts,
+            Self::Head | Self::Healthz | Self::Ready | Self::ChatV1(_) => Shape::Gitlab,
+        }
+    }
+
+    /// Probes carry no credentials (ai-gateway-server.md §1.0).
+    pub const fn needs_credentials(self) -> bool {
+        match self {
+            Self::Head | Self::Healthz | Self::Ready => false,
+            Self::OpenAiModels | Self::OpenAi(_) | Self::ChatV1(_) | Self::ModelCheck(_) => true,
+        }
+    }
+}
+
+/// GitLab's older chat calls, by name (ai-gateway-server.md §1.6).
+fn chat_v1(name: &str) -> Option<Feature> {
+    let feature = match name {
+        "agent" => "duo_chat",
+        "explain_code" => "duo_chat_explain_code",
+        "write_tests" => "duo_chat_write_tests",
+        "refactor_code" => "duo_chat_refactor_code",
+        "explain_vulnerability" => "duo_chat_explain_vulnerability",
+        "summarize_comments" => "duo_chat_summarize_comments",
+        "troubleshoot_job" => "duo_chat_troubleshoot_job",
+        _ => return None,
+    };
+    Feature::parse(feature)
+}
+
+fn not_found(path: &str) -> GatewayError {
+    let shown: String = path.chars().take(200).collect();
+    GatewayError::new(Kind::NotFound, "Not Found").internal(format!("no such path: {shown}"))
+}
+
+/// One slash where GitLab's plain concatenation put two, `%2F` read as a slash (gitlab-client.md §1, §10.1),
+/// no trailing slash. Borrowed when nothing had to change.
+fn normal(path: &str) -> Cow<'_, str> {
+    let is_normal = !path.contains("//") && !path.contains('%') && (path.len() < 2 || !path.ends_with('/'));
+    if is_normal {
+        return Cow::Borrowed(path);
+    }
+    let decoded = path.replace("%2F", "/").replace("%2f", "/");
+    let mut out = String::with_capacity(decoded.len());
+    decoded.split('/').filter(|part| !part.is_empty()).for_each(|part| {
+        out.push('/');
+        out.push_str(part);
+    });
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::{Endpoint, Matched, OpenAiCall};
+    use crate::error::Kind;
+    use crate::route::Feature;
+
+    fn of(method: &Method, path: &str) -> Result<Endpoint, Kind> {
+        Matched::of(method, path).endpoint.map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn finds_paths_in_every_spelling_gitlab_uses() {
+        let post = Method::POST;
+        assert_eq!(of(&post, "/v1/prompts/model_configuration%2Fcheck"), Ok(Endpoint::ModelCheck(1)));
+        assert_eq!(of(&post, "//v2/prompts/model_configuration/check"), Ok(Endpoint::ModelCheck(2)));
+        assert_eq!(of(&post, "//v1//chat/completions/"), Ok(Endpoint::OpenAi(OpenAiCall::Chat)));
+        assert_eq!(of(&post, "/v1/chat/agent"), Ok(Endpoint::ChatV1(Feature::DUO_CHAT)));
+        assert_eq!(of(&Method::HEAD, "/anything/at/all"), Ok(Endpoint::Head));
+        assert_eq!(of(&Method::GET, "/monitoring/healthz"), Ok(Endpoint::Healthz));
+    }
+
+    #[test]
+    fn refuses_the_rest() {
+        assert_eq!(of(&Method::POST, "/v1/chat/nothing"), Err(Kind::NotFound));
+        assert_eq!(of(&Method::POST, "/"), Err(Kind::NotFound));
+        assert_eq!(of(&Method::GET, "/v1/chat/completions"), Err(Kind::MethodNotAllowed));
+        assert_eq!(of(&Method::POST, "/v1/models"), Err(Kind::MethodNotAllowed));
+    }
+}

@@ -1,0 +1,216 @@
+//! `App`: every long-lived part, built once, top to bottom; run, reload, drain. The only place that knows
+//! how the parts fit together.
+
+use std::future::Future;
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::SystemTime;
+
+use tokio::sync::watch;
+
+use crate::config::{Config, Fault, Faults};
+use crate::server::{Admin, Parts, Server, Settings, Stop};
+use crate::snapshot::{LastReload, Limits, Reloads, Shared, Snapshot};
+use crate::telemetry::{LogWriter, Metrics, OperatorLog};
+use crate::upstream::{self, Registry};
+
+/// Why Weir did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port.
+    #[error("{key} = \"{address}\": {error}{}", hint(.error))]
+    Listen {
+        /// `server.listen` or `admin.listen`.
+        key: &'static str,
+        /// What it says.
+        address: SocketAddr,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// A thread or a runtime.
+    #[error("the system refused a thread or a runtime: {0}")]
+    System(#[from] io::Error),
+    /// Metric names clash, which a test rules out.
+    #[error("metrics: {0}")]
+    Metrics(String),
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => " (something else listens there: `ss -ltnp` names it)",
+        io::ErrorKind::PermissionDenied => " (ports below 1024 need a privilege: take a higher one)",
+        _ => "",
+    }
+}
+
+/// A gateway whose ports are bound.
+pub struct App {
+    server: Server,
+    admin: (Admin, TcpListener),
+    reloader: Reloader,
+    draining: Arc<AtomicBool>,
+    log_thread: JoinHandle<()>,
+    public: SocketAddr,
+    warnings: Vec<String>,
+}
+
+/// Puts configurations in force. One per process, shared.
+#[derive(Clone)]
+pub struct Reloader {
+    shared: Shared,
+    registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
+    reloads: Reloads,
+    operator_log: OperatorLog,
+    generation: Arc<AtomicU64>,
+    /// What runs, to say what a new file changes that only a restart can.
+    running: Arc<Mutex<(Settings, upstream::Settings)>>,
+}
+
+impl App {
+    /// Builds every part and binds both ports. Access-log lines go to `log`.
+    pub fn build(config: Config, log: Box<dyn Write + Send>) -> Result<Self, StartError> {
+        let operator_log = OperatorLog::init(config.log.0, config.log.1);
+        let metrics = Arc::new(Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?);
+        let (writer, log_thread) = LogWriter::start(log, metrics.log_lines_dropped.clone())?;
+        let registry = Arc::new(Registry::new(Arc::clone(&metrics)));
+        let (settings, upstream) = (config.server.clone(), config.upstream.clone());
+        let warnings = config.warnings.iter().map(Fault::headline).collect();
+        let shared = Shared::new(snapshot(config, &registry, 1));
+        metrics.config_generation.set(1);
+        let draining = Arc::new(AtomicBool::new(false));
+        let parts = Parts {
+            shared: shared.clone(),
+            registry: Arc::clone(&registry),
+            metrics: Arc::clone(&metrics),
+            log: writer,
+            draining: Arc::clone(&draining),
+        };
+        let refused = |key, address| move |error| StartError::Listen { key, address, error };
+        let server = Server::bind(settings.clone(), upstream.clone(), parts)
+            .map_err(refused("server.listen", settings.listen))?;
+        let admin_listener = bind_admin(settings.admin).map_err(refused("admin.listen", settings.admin))?;
+        let reloads = Reloads::default();
+        let admin = Admin::new(Arc::clone(&metrics), shared.clone(), reloads.clone(), Arc::clone(&draining));
+        let reloader = Reloader {
+            shared,
+            registry,
+            metrics,
+            reloads,
+            operator_log,
+            generation: Arc::new(AtomicU64::new(1)),
+            running: Arc::new(Mutex::new((settings, upstream))),
+        };
+        let public = server.address()?;
+        Ok(Self { server, admin: (admin, admin_listener), reloader, draining, log_thread, public, warnings })
+    }
+
+    /// Where GitLab finds us.
+    pub const fn public_addr(&self) -> SocketAddr {
+        self.public
+    }
+
+    /// Where `/metrics` and `/status` are.
+    pub fn admin_addr(&self) -> io::Result<SocketAddr> {
+        self.admin.1.local_addr()
+    }
+
+    /// What is odd about the configuration it was built from.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// To put another configuration in force.
+    pub fn reloader(&self) -> Reloader {
+        self.reloader.clone()
+    }
+
+    /// Serves until `stop` is ready, then drains: not ready at once, nothing new accepted, what runs may end.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+        let Self { server, admin: (admin, listener), draining, log_thread, public, .. } = self;
+        let (stop_workers, workers_stop) = watch::channel(Stop::No);
+        let (stop_admin, admin_stop) = watch::channel(false);
+        let workers = server.start(&workers_stop)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let admin_address = listener.local_addr()?;
+        let admin = tokio::spawn(admin.serve(listener, admin_stop));
+        tracing::info!(%public, admin = %admin_address, workers = workers.len(), "serving");
+        stop.await;
+        tracing::info!("draining");
+        draining.store(true, Ordering::Relaxed);
+        stop_workers.send_replace(Stop::Drain);
+        let drained = tokio::task::spawn_blocking(move || workers.into_iter().for_each(|worker| _ = worker.join()));
+        // Bounded by the workers' own limit, resilience.drain.
+        let _ = drained.await;
+        stop_admin.send_replace(true);
+        let _ = admin.await;
+        // The last handle of the log went with the workers: the thread ends when it has written all.
+        let _ = tokio::task::spawn_blocking(move || log_thread.join()).await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+impl Reloader {
+    /// Puts a configuration that checked in force. Requests under way finish on theirs.
+    pub fn apply(&self, config: Config) {
+        let restart = self.needs_restart(&config);
+        for line in &restart {
+            tracing::warn!("{line}");
+        }
+        for warning in &config.warnings {
+            tracing::warn!("{}", warning.headline());
+        }
+        self.operator_log.set_level(config.log.0);
+        let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        self.shared.swap(snapshot(config, &self.registry, generation));
+        self.metrics.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+        self.metrics.config_reload_ok.set(1);
+        self.metrics.config_reloads.with_label_values(&["ok"]).inc();
+        self.reloads.note(LastReload { at: SystemTime::now(), ok: true, faults: restart });
+        tracing::info!(generation, "configuration in force");
+    }
+
+    /// Notes a configuration that did not check. What runs goes on.
+    pub fn refuse(&self, faults: &Faults) {
+        self.metrics.config_reload_ok.set(0);
+        self.metrics.config_reloads.with_label_values(&["failed"]).inc();
+        for fault in faults.iter() {
+            tracing::error!("{}", fault.headline());
+        }
+        let faults: Vec<String> = faults.iter().map(|fault| fault.render(false)).collect();
+        tracing::error!(faults = faults.len(), "the configuration was not reloaded: the old one stays in force");
+        self.reloads.note(LastReload { at: SystemTime::now(), ok: false, faults });
+    }
+
+    fn needs_restart(&self, config: &Config) -> Vec<String> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = Vec::new();
+        if running.0 != config.server {
+            lines.push(
+                "needs a restart: [server], [admin] or a connection limit of [limits] or [resilience] has changed"
+                    .to_owned(),
+            );
+        }
+        if running.1 != config.upstream {
+            lines.push("needs a restart: [tls] or features.request_loopback has changed".to_owned());
+        }
+        lines
+    }
+}
+
+fn snapshot(config: Config, registry: &Registry, generation: u64) -> Snapshot {
+    let endpoints = registry.endpoints(config.models.iter());
+    let limits: Limits = config.limits;
+    Snapshot { table: config.table, auth: config.auth, limits, endpoints, generation }
+}
+
+/// Alone on its port, unlike the public one: a second process must find out.
+fn bind_admin(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}

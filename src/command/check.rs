@@ -1,0 +1,101 @@
+//! `weir check`: the warnings, where each value came from, and what is routed where.
+
+use std::path::Path;
+
+use super::Out;
+use super::out::{aligned, counted};
+use crate::config::{Config, Origin, show_duration};
+use crate::route::{Budget, Choice, Feature, Route, Rule};
+
+/// Prints what a configuration that checked comes to.
+pub(super) fn run(config: &Config, path: &Path, out: &mut Out) {
+    config.warnings.iter().for_each(|warning| out.fault(warning));
+    out.line("Settings");
+    settings(config).iter().for_each(|line| out.line(format_args!("  {line}")));
+    out.line("\nRouting (limits: connect / first byte / idle / total)");
+    routing(config).iter().for_each(|line| out.line(format_args!("  {line}")));
+    let models = counted(config.models.len(), "model");
+    out.line(format_args!("\n{}: fine, {models}, {}", path.display(), counted(config.warnings.len(), "warning")));
+}
+
+/// Every value that is not of a model or a feature; those have the other table and `weir explain`.
+fn settings(config: &Config) -> Vec<String> {
+    let is_general = |key: &str| {
+        !key.starts_with("models.") && (!key.starts_with("features.") || key.starts_with("features.request"))
+    };
+    let workers = ("server.workers", config.server.workers.to_string());
+    let mut rows: Vec<Vec<String>> = config
+        .provenance
+        .iter()
+        .filter(|(key, _)| is_general(key))
+        .map(|(key, setting)| vec![key.to_owned(), setting.value.clone(), config.provenance.show(&setting.origin)])
+        .collect();
+    if config.provenance.origin(workers.0) == Origin::Default {
+        rows.push(vec![workers.0.to_owned(), workers.1, "default (one per core)".to_owned()]);
+    }
+    rows.sort();
+    aligned(&rows)
+}
+
+fn routing(config: &Config) -> Vec<String> {
+    let head = ["feature", "model", "provider", "endpoints", "limits", "decided by"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    rows.extend(Feature::all().map(|feature| row(config, feature)));
+    rows.push(default_row(config));
+    aligned(&rows)
+}
+
+fn row(config: &Config, feature: Feature) -> Vec<String> {
+    let own = config.table.feature_choice(feature);
+    let (choice, key, note) = match (own, feature.parent()) {
+        (Some((choice, Rule::Parent)), Some(parent)) => (choice, line_of(parent.name()), ""),
+        (Some((choice, _)), _) => (choice, line_of(feature.name()), ""),
+        (None, _) => match config.table.default_choice() {
+            Some(choice) => (choice, line_of("default"), ", if the request names none"),
+            None => return without_line(config, feature.name()),
+        },
+    };
+    let inherited = own.is_none_or(|(_, rule)| rule == Rule::Parent);
+    let cap = if inherited { feature.total_limit() } else { None };
+    let by = format!("{} {key}{note}", config.provenance.source(&key));
+    cells(feature.name(), choice, |route| route.budget.capped(cap), by)
+}
+
+fn default_row(config: &Config) -> Vec<String> {
+    let key = line_of("default");
+    match config.table.default_choice() {
+        Some(choice) => {
+            cells("default", choice, |route| route.budget, format!("{} {key}", config.provenance.source(&key)))
+        }
+        None => without_line(config, "default"),
+    }
+}
+
+/// No rule of the file: only a request can name a model.
+fn without_line(config: &Config, name: &str) -> Vec<String> {
+    let ignored = config.request_models == crate::route::RequestModels::Ignore;
+    let by = if ignored { "no line: 422" } else { "no line: the request's own model, else 422" };
+    let dash = || "-".to_owned();
+    vec![name.to_owned(), dash(), dash(), dash(), dash(), by.to_owned()]
+}
+
+fn cells(name: &str, choice: &Choice, budget: impl Fn(&Route) -> Budget, by: String) -> Vec<String> {
+    let dash = || "-".to_owned();
+    match choice {
+        Choice::Disabled => vec![name.to_owned(), "disabled".to_owned(), dash(), dash(), dash(), by],
+        Choice::Model(route) => {
+            let endpoints: Vec<String> = route.model.endpoints.iter().map(ToString::to_string).collect();
+            let model = route.model.id.to_string();
+            let provider = route.model.provider.label().to_owned();
+            vec![name.to_owned(), model, provider, endpoints.join(", "), limits(budget(route)), by]
+        }
+    }
+}
+
+fn limits(budget: Budget) -> String {
+    [budget.connect, budget.first_byte, budget.idle, budget.total].map(show_duration).join(" / ")
+}
+
+fn line_of(name: &str) -> String {
+    format!("features.{name}")
+}

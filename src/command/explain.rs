@@ -1,0 +1,128 @@
+//! `weir explain FEATURE`: how one feature is routed, and which line of the file decided each part.
+
+use std::process::ExitCode;
+
+use super::Out;
+use super::out::aligned;
+use crate::config::{Config, nearest, show_duration};
+use crate::provider;
+use crate::route::{Choice, Feature, RequestModels, Route, Rule};
+use crate::telemetry::labels::Phase;
+
+/// Prints the route of a feature or of `default`.
+pub(super) fn run(config: &Config, name: &str, out: &mut Out) -> ExitCode {
+    let feature = Feature::parse(name);
+    if feature.is_none() && name != "default" {
+        let names: Vec<&str> = Feature::all().map(Feature::name).chain(["default"]).collect();
+        out.remark(format_args!("{name:?} is not a feature of GitLab's"));
+        match nearest(name, names.iter().copied()) {
+            Some(near) => out.remark(format_args!("did you mean {near}?")),
+            None => out.remark(format_args!("they are: {}", names.join(", "))),
+        }
+        return ExitCode::FAILURE;
+    }
+    match feature {
+        Some(feature) => out.line(format_args!("{name}: {}", feature.title())),
+        None => out.line("default: requests that no line of [features] and no model of their own decides"),
+    }
+    rows(config, feature).iter().for_each(|line| out.line(format_args!("  {line}")));
+    ExitCode::SUCCESS
+}
+
+/// The line of `[features]` that decides, if one does.
+fn deciding(config: &Config, feature: Option<Feature>) -> Option<(&Choice, &'static str, Rule)> {
+    let own = feature.and_then(|feature| {
+        let (choice, rule) = config.table.feature_choice(feature)?;
+        let of = if rule == Rule::Parent { feature.parent()? } else { feature };
+        Some((choice, of.name(), rule))
+    });
+    own.or_else(|| Some((config.table.default_choice()?, "default", Rule::Default)))
+}
+
+fn rows(config: &Config, feature: Option<Feature>) -> Vec<String> {
+    let row = |what: &str, value: &str, by: String| vec![what.to_owned(), value.to_owned(), by];
+    let Some((choice, line, rule)) = deciding(config, feature) else {
+        let (value, by) = match config.request_models {
+            RequestModels::Ignore => ("none: 422", "no line of [features], and request_models is \"ignore\""),
+            _ => ("the request's own, else 422", "no line of [features]"),
+        };
+        return aligned(&[row("model", value, by.to_owned())]);
+    };
+    let key = format!("features.{line}");
+    let source = |key: &str| config.provenance.source(key);
+    let decided = format!("{} {key}", source(&key));
+    let mut rows = Vec::new();
+    match (rule, config.request_models) {
+        (Rule::Default, RequestModels::Allow) if feature.is_some() => {
+            rows.push(row(
+                "rule",
+                "default, unless the request names a model",
+                format!("{} features.request_models", source("features.request_models")),
+            ));
+        }
+        (Rule::Default, RequestModels::Listed) if feature.is_some() => {
+            rows.push(row(
+                "rule",
+                "default, unless the request names a model at an endpoint of this file",
+                format!("{} features.request_models", source("features.request_models")),
+            ));
+        }
+        (Rule::Parent, _) => rows.push(row("rule", "as its parent", decided.clone())),
+        _ => rows.push(row("rule", "a line of its own", decided.clone())),
+    }
+    match choice {
+        Choice::Disabled => rows.push(row("model", "disabled: refused, nothing is sent anywhere", decided)),
+        Choice::Model(route) => {
+            rows.push(row("model", &route.model.id, decided));
+            model_rows(config, route, &mut rows);
+            limit_rows(config, route, feature, line, &mut rows);
+        }
+    }
+    aligned(&rows)
+}
+
+fn model_rows(config: &Config, route: &Route, rows: &mut Vec<Vec<String>>) {
+    let model = &route.model;
+    let source = |key: &str| config.provenance.source(&config.provenance.model_key(&model.id, key));
+    let mut row = |what: &str, value: String, by: String| rows.push(vec![what.to_owned(), value, by]);
+    row("identifier", model.upstream_name.to_string(), source("identifier"));
+    row("family", model.family.name().to_owned(), source("family"));
+    let spoken = provider::dialect(model.provider).is_some();
+    let dialect = format!("{}{}", model.provider.label(), if spoken { "" } else { " (not spoken by this version)" });
+    row("dialect", dialect, source("identifier"));
+    let of = if config.provenance.is_in_file(&config.provenance.model_key(&model.id, "endpoints")) {
+        "endpoints"
+    } else {
+        "endpoint"
+    };
+    for endpoint in &model.endpoints {
+        row("endpoint", endpoint.to_string(), source(of));
+    }
+    let key = if model.api_key.is_some() { "set" } else { "none" };
+    row("api_key", key.to_owned(), source("api_key"));
+}
+
+fn limit_rows(config: &Config, route: &Route, feature: Option<Feature>, line: &str, rows: &mut Vec<Vec<String>>) {
+    let own = feature.is_some_and(|feature| feature.name() == line);
+    let cap = feature.and_then(Feature::total_limit);
+    let budget = if own { route.budget } else { route.budget.capped(cap) };
+    for (name, phase) in PHASES {
+        let layers = [
+            format!("features.{line}.timeouts.{name}"),
+            config.provenance.model_key(&route.model.id, &format!("timeouts.{name}")),
+            format!("timeouts.{name}"),
+        ];
+        let said = layers.iter().find(|key| config.provenance.is_in_file(key)).unwrap_or(&layers[2]);
+        let own_total = own && *said == layers[0];
+        let is_capped = phase == Phase::Total && !own_total && cap == Some(budget.total);
+        let by = if is_capped {
+            "GitLab gives up on this feature soon after".to_owned()
+        } else {
+            format!("{} {said}", config.provenance.source(said))
+        };
+        rows.push(vec![name.to_owned(), show_duration(budget.limit(phase)), by]);
+    }
+}
+
+const PHASES: [(&str, Phase); 4] =
+    [("connect", Phase::Connect), ("first_byte", Phase::FirstByte), ("idle", Phase::Idle), ("total", Phase::Total)];

@@ -1,0 +1,72 @@
+//! `weir healthcheck [URL]`: one plain GET of `/ready`. No runtime, no TLS: it runs every few seconds
+//! beside the gateway, against its admin listener.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::Out;
+use crate::config::{self, Environment};
+use crate::route::{EndpointUrl, Scheme};
+
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// Asks, says one line, exits 0 or 1.
+pub(super) fn run(url: Option<&str>, file: Option<&Path>, env: &Environment, out: &mut Out) -> ExitCode {
+    let url = url.map_or_else(|| default_url(file, env), str::to_owned);
+    match ask(&url) {
+        Ok(()) => {
+            out.line(format_args!("ready: {url}"));
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            out.remark(format_args!("not ready: {url}: {why}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `/ready` of `admin.listen`, as far as it can be known; of 127.0.0.1:8082 without a file.
+fn default_url(file: Option<&Path>, env: &Environment) -> String {
+    let path = config::locate(file, env).unwrap_or_default();
+    let admin = config::admin_address(&path, env).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8082)));
+    let host = match admin.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    format!("http://{}/ready", SocketAddr::new(host, admin.port()))
+}
+
+fn ask(url: &str) -> Result<(), String> {
+    let target = EndpointUrl::parse(url).map_err(|why| why.to_string())?;
+    if target.scheme() == Scheme::Https {
+        return Err("only http:// here".to_owned());
+    }
+    let addresses = (target.host(), target.port()).to_socket_addrs().map_err(|why| why.to_string())?;
+    let mut last = "no address".to_owned();
+    for address in addresses {
+        match get(&address, &target) {
+            Ok(200..=299) => return Ok(()),
+            Ok(status) => return Err(format!("HTTP {status}")),
+            Err(why) => last = why.to_string(),
+        }
+    }
+    Err(last)
+}
+
+/// The status of one answer.
+fn get(address: &SocketAddr, target: &EndpointUrl) -> std::io::Result<u16> {
+    let mut stream = TcpStream::connect_timeout(address, LIMIT)?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    stream.set_write_timeout(Some(LIMIT))?;
+    let path = if target.base().is_empty() { "/" } else { target.base() };
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", target.authority());
+    stream.write_all(request.as_bytes())?;
+    let mut head = [0; 12];
+    stream.read_exact(&mut head)?;
+    let status = head.strip_prefix(b"HTTP/1.").and_then(|rest| std::str::from_utf8(rest.get(2..5)?).ok()?.parse().ok());
+    status.ok_or_else(|| std::io::Error::other("the answer is not HTTP/1"))
+}

@@ -1,0 +1,167 @@
+//! The command line: parses it, runs one command, says how it ended.
+
+mod check;
+mod demo;
+mod explain;
+mod healthcheck;
+mod out;
+mod probe;
+mod serve;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use out::Out;
+
+use crate::config::{self, Config, Environment, Faults};
+
+/// `EX_CONFIG` of sysexits.h: service managers know it as "do not restart, fix the file".
+const BAD_CONFIG: u8 = 78;
+
+/// An AI gateway: GitLab Duo requests, routed by feature to the model you chose.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Line {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  weir demo                                try it: no file, no network
+  weir check --config weir.toml            what is wrong with the file, and what it routes where
+  weir explain code_completions            why a feature goes where it goes
+  weir serve --config /etc/weir/weir.toml  run; SIGHUP or a change of the file reloads, SIGTERM drains
+";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway
+    #[command(
+        after_help = "Example:\n  weir serve --config /etc/weir/weir.toml\n\nExit codes: 0 drained, 78 the configuration has faults, 1 anything else."
+    )]
+    Serve(File),
+    /// Run with a built-in model server: no file, no network
+    #[command(after_help = "Example:\n  weir demo\n\nPrints curl lines to paste.")]
+    Demo,
+    /// Check the file without starting: every fault at once, else what is routed where
+    #[command(
+        after_help = "Examples:\n  weir check\n  weir check --config weir.toml\n\nExit codes: 0 fine, 78 the configuration has faults."
+    )]
+    Check(Check),
+    /// How a feature is routed, and which line of the file decided each part
+    #[command(after_help = "Examples:\n  weir explain duo_chat_fix_code\n  weir explain default --config weir.toml")]
+    Explain(Explain),
+    /// Send one real request to each endpoint of each model
+    #[command(
+        after_help = "Examples:\n  weir probe\n  weir probe codestral --config weir.toml\n\nExit codes: 0 all answered, 1 at least one did not."
+    )]
+    Probe(Probe),
+    /// Exit 0 when a running gateway is ready (for a container's HEALTHCHECK)
+    #[command(after_help = "Examples:\n  weir healthcheck\n  weir healthcheck http://127.0.0.1:8082/ready")]
+    Healthcheck(Healthcheck),
+}
+
+/// `--config`
+#[derive(Debug, Args)]
+struct File {
+    /// The file; else $WEIR_CONFIG, ./weir.toml, /etc/weir/weir.toml
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Check {
+    #[command(flatten)]
+    file: File,
+    /// Print every key with its default instead (config/reference.toml)
+    #[arg(long)]
+    reference: bool,
+}
+
+#[derive(Debug, Args)]
+struct Explain {
+    /// A feature's name in the file, or `default`
+    feature: String,
+    #[command(flatten)]
+    file: File,
+}
+
+#[derive(Debug, Args)]
+struct Probe {
+    /// Only this model
+    model: Option<String>,
+    #[command(flatten)]
+    file: File,
+}
+
+#[derive(Debug, Args)]
+struct Healthcheck {
+    /// What to ask; else /ready of admin.listen
+    url: Option<String>,
+    #[command(flatten)]
+    file: File,
+}
+
+/// Runs the command that these arguments name.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let env = Environment::of_process();
+    let mut out = Out::standard(&env);
+    match Line::try_parse_from(args) {
+        Ok(line) => dispatch(line.command, &env, &mut out),
+        Err(error) => {
+            let _ = error.print();
+            // 2 for a line that cannot be read, 0 for --help
+            u8::try_from(error.exit_code()).unwrap_or(2).into()
+        }
+    }
+}
+
+fn dispatch(command: Command, env: &Environment, out: &mut Out) -> ExitCode {
+    match command {
+        Command::Serve(file) => with_config(&file, env, out, |config, path, out| serve::run(config, &path, env, out)),
+        Command::Demo => demo::run(out),
+        Command::Check(check) if check.reference => {
+            out.line(config::reference().trim_end());
+            ExitCode::SUCCESS
+        }
+        Command::Check(check) => with_config(&check.file, env, out, |config, path, out| {
+            check::run(&config, &path, out);
+            ExitCode::SUCCESS
+        }),
+        Command::Explain(explain) => {
+            with_config(&explain.file, env, out, |config, _, out| explain::run(&config, &explain.feature, out))
+        }
+        Command::Probe(probe) => {
+            with_config(&probe.file, env, out, |config, _, out| probe::run(config, probe.model.as_deref(), out))
+        }
+        Command::Healthcheck(ask) => healthcheck::run(ask.url.as_deref(), ask.file.config.as_deref(), env, out),
+    }
+}
+
+/// Loads the file and hands it on, or prints what is wrong with it.
+fn with_config(
+    file: &File,
+    env: &Environment,
+    out: &mut Out,
+    run: impl FnOnce(Config, PathBuf, &mut Out) -> ExitCode,
+) -> ExitCode {
+    match load(file, env) {
+        Ok((config, path)) => run(config, path, out),
+        Err(faults) => {
+            out.faults(&faults);
+            BAD_CONFIG.into()
+        }
+    }
+}
+
+fn load(file: &File, env: &Environment) -> Result<(Config, PathBuf), Faults> {
+    let path = config::locate(file.config.as_deref(), env)?;
+    Ok((config::load(&path, env)?, path))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,68 @@
+//! `Out`: what a command prints. A closed pipe (`weir check | head`) ends the printing, not the program.
+
+use std::fmt;
+use std::io::{IsTerminal as _, Write};
+
+use crate::config::{Fault, Faults};
+
+/// Standard output and standard error of one command.
+pub struct Out {
+    out: Box<dyn Write + Send>,
+    err: Box<dyn Write + Send>,
+    /// Whether standard error is a terminal that shows colour.
+    colour: bool,
+}
+
+impl Out {
+    /// The process's own.
+    pub fn standard(env: &crate::config::Environment) -> Self {
+        let colour = std::io::stderr().is_terminal() && env.get("NO_COLOR").is_none();
+        Self { out: Box::new(std::io::stdout()), err: Box::new(std::io::stderr()), colour }
+    }
+
+    /// Others, without colour.
+    pub fn new(out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
+        Self { out, err, colour: false }
+    }
+
+    /// A line of what was asked for.
+    pub fn line(&mut self, line: impl fmt::Display) {
+        let _ = writeln!(self.out, "{line}");
+    }
+
+    /// A line about how it went.
+    pub fn remark(&mut self, line: impl fmt::Display) {
+        let _ = writeln!(self.err, "{line}");
+    }
+
+    /// One fault, with its line of the file.
+    pub fn fault(&mut self, fault: &Fault) {
+        let _ = self.err.write_all(fault.render(self.colour).as_bytes());
+    }
+
+    /// Every fault, and how many there were.
+    pub fn faults(&mut self, faults: &Faults) {
+        faults.iter().for_each(|fault| self.fault(fault));
+        let errors = faults.errors();
+        let warnings = faults.iter().count() - errors;
+        let also = if warnings == 0 { String::new() } else { format!(", {}", counted(warnings, "warning")) };
+        self.remark(format_args!("{}{also}", counted(errors, "error")));
+    }
+}
+
+/// `1 error`, `2 errors`.
+pub(super) fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Rows as aligned columns, the last one ragged.
+pub(super) fn aligned(rows: &[Vec<String>]) -> Vec<String> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
+}

@@ -1,0 +1,200 @@
+//! `weir probe`: one real request to each endpoint of each model, and how long each step of it took. What
+//! GitLab's "Test connection" tells an administrator, and more.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, header};
+use http_body_util::BodyExt as _;
+use tokio::time::{Instant, timeout};
+
+use super::Out;
+use super::out::{aligned, counted};
+use super::serve::runtime;
+use crate::app::StartError;
+use crate::config::{Config, nearest, show_duration};
+use crate::error::{GatewayError, Shape};
+use crate::generation::{Delta, Encode, Generation, Message, Role, Sampling};
+use crate::provider::Outbound;
+use crate::relay::{Call, Content, Passed, Relay, RelayBody};
+use crate::route::{EndpointUrl, Family, Model, Route, Rule};
+use crate::telemetry::labels::Surface;
+use crate::telemetry::{Facts, Metrics, Record, Sink, TraceIds};
+use crate::upstream::{Endpoints, Registry, Steps, Upstreams};
+
+/// Probes every model, or the one of this name.
+pub(super) fn run(config: Config, only: Option<&str>, out: &mut Out) -> ExitCode {
+    let names: Vec<&str> = config.models.iter().map(|model| &*model.id).collect();
+    if let Some(name) = only.filter(|name| !names.contains(name)) {
+        let near = nearest(name, names.iter().copied());
+        let hint =
+            near.map_or_else(|| format!("there are: {}", names.join(", ")), |near| format!("did you mean {near}?"));
+        out.remark(format_args!("{name:?} is not a model of the file; {hint}"));
+        return ExitCode::FAILURE;
+    }
+    let routes: Vec<Arc<Route>> =
+        config.models.iter().filter_map(|model| config.table.resolve_named(&model.id).ok()).collect();
+    let wanted = routes.iter().filter(|route| only.is_none_or(|name| *route.model.id == *name));
+    let targets: Vec<(&Route, &EndpointUrl)> =
+        wanted.flat_map(|route| route.model.endpoints.iter().map(move |url| (&**route, url))).collect();
+    match probe_all(&config, &targets, out) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(failed) => {
+            out.remark(format_args!("{} did not answer", counted(failed, "endpoint")));
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            out.remark(error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Probes one after the other, so that one does not slow the next; prints the table; counts failures.
+fn probe_all(config: &Config, targets: &[(&Route, &EndpointUrl)], out: &mut Out) -> Result<usize, StartError> {
+    let metrics = Arc::new(Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?);
+    let registry = Arc::new(Registry::new(metrics));
+    let head = ["model", "endpoint", "dns", "tcp", "tls", "first token", "total", "result"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    let mut failed = 0;
+    runtime()?.block_on(async {
+        let spawn = Arc::new(|driver| drop(tokio::spawn(driver)));
+        let relay = Relay::new(Upstreams::new(config.upstream.clone(), Arc::clone(&registry), spawn));
+        for (route, url) in targets {
+            out.remark(format_args!("probing {} at {url} …", route.model.id));
+            let probed = probe(&relay, &registry, route, url).await;
+            failed += usize::from(probed.result.is_err());
+            rows.push(probed.row(route, url));
+        }
+    });
+    aligned(&rows).iter().for_each(|row| out.line(row));
+    Ok(failed)
+}
+
+/// What one endpoint did.
+struct Probed {
+    steps: Option<Steps>,
+    first_token: Option<Duration>,
+    total: Duration,
+    result: Result<String, String>,
+}
+
+impl Probed {
+    fn row(&self, route: &Route, url: &EndpointUrl) -> Vec<String> {
+        let time =
+            |duration: Duration| show_duration(Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(0)));
+        let step =
+            |of: fn(&Steps) -> Duration| self.steps.as_ref().map_or_else(|| "-".to_owned(), |steps| time(of(steps)));
+        let result = match &self.result {
+            Ok(text) => format!("ok: {text}"),
+            Err(text) => format!("FAILED: {text}"),
+        };
+        vec![
+            route.model.id.to_string(),
+            url.to_string(),
+            step(|s| s.dns),
+            step(|s| s.tcp),
+            step(|s| s.tls),
+            self.first_token.map_or_else(|| "-".to_owned(), time),
+            time(self.total),
+            result,
+        ]
+    }
+}
+
+async fn probe(relay: &Relay, registry: &Registry, route: &Route, url: &EndpointUrl) -> Probed {
+    let started = Instant::now();
+    let route = alone(route, url);
+    let endpoint = registry.transient(&route.model.id, url);
+    let connecting = timeout(route.budget.connect, relay.upstreams().probe(&endpoint, &route.model)).await;
+    let failed = |text: String| Probed { steps: None, first_token: None, total: started.elapsed(), result: Err(text) };
+    let steps = match connecting {
+        Ok(Ok(steps)) => steps,
+        Ok(Err(error)) => return failed(error.to_string()),
+        Err(_) => {
+            return failed(format!("no connection within {} (timeouts.connect)", show_duration(route.budget.connect)));
+        }
+    };
+    let mut record = Record::open(Arc::new(Nobody), Surface::Unknown, TraceIds::of(&HeaderMap::new()), None);
+    let answer = ask(relay, &route, &mut record.facts).await;
+    let sent = record.facts.started;
+    let result = match answer {
+        Ok(content) => drain(content, record).await,
+        Err(error) => Err(said(&error)),
+    };
+    let (first_token, result) = match result {
+        Ok((first, text)) => (first.map(|first| first.saturating_duration_since(sent)), Ok(text)),
+        Err(text) => (None, Err(text)),
+    };
+    Probed { steps: Some(steps), first_token, total: started.elapsed(), result }
+}
+
+/// The same model with this endpoint alone.
+fn alone(route: &Route, url: &EndpointUrl) -> Route {
+    let model = Model { endpoints: vec![url.clone()], ..(*route.model).clone() };
+    Route { feature: None, model: Arc::new(model), budget: route.budget, rule: Rule::Named }
+}
+
+/// A few words of chat, or the embedding of one.
+async fn ask(relay: &Relay, route: &Route, facts: &mut Facts) -> Result<Content, GatewayError> {
+    let endpoints = Endpoints::default();
+    let call = Call { route, endpoints: &endpoints, shape: Shape::Gitlab };
+    if route.model.family == Family::Embedding {
+        let body = serde_json::json!({"model": &*route.model.upstream_name, "input": ["ok"]}).to_string();
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let outbound = Outbound { path: "/embeddings".into(), headers, body: Bytes::from(body).into() };
+        let passed = Passed { outbound, stream: false, hide_usage: false };
+        return Ok(relay.pass(call, passed, facts).await?.into_body());
+    }
+    let generation = Generation {
+        messages: vec![Message::text(Role::User, "Reply with the single word OK.")],
+        sampling: Sampling { max_tokens: Some(8), temperature: Some(0.0), ..Sampling::default() },
+        stream: true,
+        ..Generation::default()
+    };
+    Ok(relay.stream(call, &generation, Box::new(Words), "text/plain", facts).await?.into_body())
+}
+
+/// Reads the answer to its end.
+async fn drain(content: Content, record: Record) -> Result<(Option<Instant>, String), String> {
+    let first = record.facts.first_token;
+    let mut body = RelayBody::new(content, record, None);
+    let mut bytes = 0;
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => bytes += frame.data_ref().map_or(0, Bytes::len),
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Ok((first, counted(bytes, "byte")))
+}
+
+/// What the operator should read.
+fn said(error: &GatewayError) -> String {
+    error.operator().map_or_else(|| error.public().to_owned(), |more| format!("{}: {more}", error.public()))
+}
+
+/// The answer's words.
+struct Words;
+
+impl Encode for Words {
+    fn delta(&mut self, delta: &Delta, out: &mut BytesMut) {
+        if let Delta::Text(text) | Delta::Reasoning(text) = delta {
+            out.extend_from_slice(text.as_bytes());
+        }
+    }
+
+    fn finish(&mut self, _out: &mut BytesMut) {}
+}
+
+/// A probe is no request of a client: nobody counts it.
+struct Nobody;
+
+impl Sink for Nobody {
+    fn begin(&self, _surface: Surface) {}
+
+    fn finish(&self, _facts: &Facts) {}
+}

@@ -1,0 +1,74 @@
+//! `weir serve`: runs the gateway on a file, reloads when the file changes or on SIGHUP, drains on SIGTERM.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use super::Out;
+use crate::app::{App, Reloader, StartError};
+use crate::config::{self, Config, Environment, Watcher};
+
+/// Serves `config`, which was read from `path`, until SIGTERM or SIGINT.
+pub(super) fn run(config: Config, path: &Path, env: &Environment, out: &mut Out) -> ExitCode {
+    let served = runtime().and_then(|runtime| runtime.block_on(serve(config, path, env)));
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            out.remark(format_args!("weir did not start: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The ordinary runtime beside the workers: admin listener, file watch, signals.
+pub(super) fn runtime() -> Result<Runtime, StartError> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+async fn serve(config: Config, path: &Path, env: &Environment) -> Result<(), StartError> {
+    let app = App::build(config, Box::new(std::io::stdout()))?;
+    for warning in app.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let reloader = app.reloader();
+    let mut stop = Stop::new()?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (_watcher, mut changes) = Watcher::start(path)?;
+    let mut running = std::pin::pin!(app.run(async move { stop.wait().await }));
+    loop {
+        tokio::select! {
+            ended = &mut running => return ended,
+            _ = hangup.recv() => reload(&reloader, path, env),
+            Some(()) = changes.recv() => reload(&reloader, path, env),
+        }
+    }
+}
+
+/// Reads the file again; what does not check changes nothing.
+fn reload(reloader: &Reloader, path: &Path, env: &Environment) {
+    match config::load(path, env) {
+        Ok(config) => reloader.apply(config),
+        Err(faults) => reloader.refuse(&faults),
+    }
+}
+
+/// SIGTERM (an orchestrator) or SIGINT (Ctrl-C).
+pub(super) struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    pub(super) fn new() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    pub(super) async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The commands as an operator runs them, on files of their own.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use clap::Parser as _;
+
+use super::{Line, Out, dispatch};
+use crate::config::Environment;
+
+/// A writer whose text can be read afterwards.
+#[derive(Clone, Default)]
+struct Page(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Page {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Page {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+/// Exit code, standard output and standard error of a command line; `FILE` stands for a file of this text.
+fn weir(test: &str, text: &str, line: &str) -> (String, String, String) {
+    let file: PathBuf = std::env::temp_dir().join(format!("weir-{test}-{}.toml", std::process::id()));
+    std::fs::write(&file, text).unwrap();
+    let line = line.replace("FILE", file.to_str().unwrap());
+    let command = Line::try_parse_from(line.split(' ')).unwrap().command;
+    let (out, err) = (Page::default(), Page::default());
+    let code = dispatch(command, &Environment::default(), &mut Out::new(Box::new(out.clone()), Box::new(err.clone())));
+    std::fs::remove_file(&file).unwrap();
+    let shorten = |text: String| text.replace(file.to_str().unwrap(), "FILE");
+    (format!("{code:?}"), shorten(out.text()), shorten(err.text()))
+}
+
+fn exit(code: u8) -> String {
+    format!("{:?}", std::process::ExitCode::from(code))
+}
+
+const ROUTED: &str = "\
+[models.codestral]
+endpoint = \"http://gpu-1:8000/v1\"
+timeouts.idle = \"30s\"
+[models.chat]
+endpoint = \"http://gpu-2:8000/v1\"
+[features]
+code_completions = \"codestral\"
+duo_chat = \"chat\"
+duo_chat_fix_code = \"disabled\"
+";
+
+/// The cells of the line that begins so.
+fn cells<'a>(page: &'a str, begin: &str) -> Vec<&'a str> {
+    let line = page.lines().find(|line| line.trim_start().split("  ").next() == Some(begin));
+    line.unwrap_or_else(|| panic!("no {begin} in\n{page}"))
+        .split("  ")
+        .map(str::trim)
+        .filter(|s| !s.is_empty())
+        .collect()
+}
+
+#[test]
+fn the_command_line_is_well_formed() {
+    use clap::CommandFactory as _;
+    Line::command().debug_assert();
+}
+
+#[test]
+fn check_prints_what_is_routed_where_and_who_decided() {
+    let (code, page, err) = weir("check", ROUTED, "weir check --config FILE");
+    assert_eq!((code, err.as_str()), (exit(0), ""));
+    let row = |name| cells(&page, name)[1..].to_vec();
+    let limits = ["2s / 60s / 30s / 50s", "2s / 60s / 60s / 600s"];
+    assert_eq!(
+        row("code_completions"),
+        ["codestral", "openai", "http://gpu-1:8000/v1", limits[0], "FILE:7 features.code_completions"]
+    );
+    assert_eq!(
+        row("duo_chat_write_tests"),
+        ["chat", "openai", "http://gpu-2:8000/v1", limits[1], "FILE:8 features.duo_chat"]
+    );
+    assert_eq!(row("duo_chat_fix_code"), ["disabled", "-", "-", "-", "FILE:9 features.duo_chat_fix_code"]);
+    assert_eq!(row("review_merge_request")[4], "no line: the request's own model, else 422");
+    assert_eq!(cells(&page, "timeouts.idle"), ["timeouts.idle", "\"60s\"", "default"]);
+    assert!(page.ends_with("FILE: fine, 2 models, 0 warnings\n"), "{page}");
+}
+
+#[test]
+fn check_prints_every_fault_and_exits_78() {
+    let (code, page, err) = weir("faults", "server.listen = 1\nlimts.queue = 2\n", "weir check --config FILE");
+    assert_eq!((code, page.as_str()), (exit(78), ""));
+    assert!(err.contains("FILE:1:17: error: server.listen: said 1"), "{err}");
+    assert!(err.contains("hint: did you mean limits?"), "{err}");
+    assert!(err.ends_with("2 errors\n"), "{err}");
+}
+
+#[test]
+fn a_file_with_faults_starts_nothing() {
+    for line in ["weir serve --config FILE", "weir probe --config FILE", "weir explain duo_chat --config FILE"] {
+        assert_eq!(weir("starts-nothing", "server.listen = 1", line).0, exit(78), "{line}");
+    }
+}
+
+#[test]
+fn explain_says_which_line_decided_each_part() {
+    let (code, page, _) = weir("explain", ROUTED, "weir explain code_completions --config FILE");
+    assert_eq!(code, exit(0));
+    assert_eq!(cells(&page, "model"), ["model", "codestral", "FILE:7 features.code_completions"]);
+    assert_eq!(cells(&page, "endpoint"), ["endpoint", "http://gpu-1:8000/v1", "FILE:2"]);
+    assert_eq!(cells(&page, "family"), ["family", "general", "default"]);
+    assert_eq!(cells(&page, "idle"), ["idle", "30s", "FILE:3 models.codestral.timeouts.idle"]);
+    assert_eq!(cells(&page, "first_byte"), ["first_byte", "60s", "default timeouts.first_byte"]);
+    assert_eq!(cells(&page, "total"), ["total", "50s", "GitLab gives up on this feature soon after"]);
+    let (_, page, _) = weir("explain", ROUTED, "weir explain duo_chat_write_tests --config FILE");
+    assert_eq!(cells(&page, "rule"), ["rule", "as its parent", "FILE:8 features.duo_chat"]);
+    let (_, page, _) = weir("explain", ROUTED, "weir explain default --config FILE");
+    assert_eq!(cells(&page, "model"), ["model", "the request's own, else 422", "no line of [features]"]);
+}
+
+#[test]
+fn explain_suggests_for_names_that_are_no_feature() {
+    let (code, _, err) = weir("suggest", ROUTED, "weir explain duo_chat_fixcode --config FILE");
+    assert_eq!(code, exit(1));
+    assert!(err.contains("did you mean duo_chat_fix_code?"), "{err}");
+}
+
+/// One HTTP answer on a loopback port, and the request that it got.
+fn answering(answer: &'static str) -> (std::net::SocketAddr, std::thread::JoinHandle<String>) {
+    use std::io::Read as _;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let thread = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut request = [0; 1024];
+        let length = stream.read(&mut request).unwrap();
+        stream.write_all(answer.as_bytes()).unwrap();
+        String::from_utf8_lossy(&request[..length]).into_owned()
+    });
+    (address, thread)
+}
+
+#[test]
+fn healthcheck_asks_the_address_of_the_file_even_when_the_rest_is_broken() {
+    let (address, server) = answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+    let text = format!("admin.listen = \"{address}\"\nserver.listen = 1\n[models");
+    let (code, page, _) = weir("health", &text, "weir healthcheck --config FILE");
+    assert_eq!((code, page), (exit(0), format!("ready: http://{address}/ready\n")));
+    assert!(server.join().unwrap().starts_with("GET /ready HTTP/1.1\r\n"));
+}
+
+#[test]
+fn healthcheck_fails_on_503_and_on_silence() {
+    let (address, server) = answering("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n");
+    let (code, _, err) = weir("draining", "", &format!("weir healthcheck http://{address}/ready"));
+    assert_eq!((code, err), (exit(1), format!("not ready: http://{address}/ready: HTTP 503\n")));
+    server.join().unwrap();
+    let (address, server) = answering("");
+    assert_eq!(weir("silent", "", &format!("weir healthcheck http://{address}/ready")).0, exit(1));
+    server.join().unwrap();
+}

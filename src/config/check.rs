@@ -1,0 +1,328 @@
+//! The tree → [`Config`], collecting every fault. Sections that have rules of their own are in `models`
+//! and `features`.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use toml::de::{DeTable, DeValue};
+
+use super::checked::{Config, Origin, Setting};
+use super::fault::{Fault, Faults, Place, Severity};
+use super::keys::{self, Acts};
+use super::load::Environment;
+use super::raw::{Document, path_text};
+use super::reader::Reader;
+use super::{environ, features, load, models, suggest};
+use crate::auth::{KeyHash, Policy};
+use crate::route::{Budget, BudgetPatch};
+use crate::telemetry::{Format, Level};
+use crate::{server, snapshot, upstream};
+
+/// Checks a text that stands for the file of this path.
+pub(super) fn check(text: &str, path: &Path, env: &Environment) -> Result<Config, Faults> {
+    let doc = Document::parse(text, path.to_string_lossy().into()).map_err(Faults::new)?;
+    let mut reader = Reader::new(&doc, env, path);
+    reader.provenance.of_file(Arc::clone(doc.file()));
+    walk(&mut reader, doc.root(), &mut Vec::new());
+    reader.faults.extend(environ::remarks(env));
+    let parts = Parts::read(&mut reader);
+    let Reader { mut faults, provenance, .. } = reader;
+    match parts {
+        Some(parts) if faults.iter().all(|fault| fault.severity == Severity::Warning) => {
+            faults.sort_by_key(Fault::order);
+            Ok(parts.into_config(faults, provenance))
+        }
+        _ => Err(Faults::new(faults)),
+    }
+}
+
+/// `admin.listen`, whatever else is wrong.
+pub(super) fn admin_address(text: &str, path: &Path, env: &Environment) -> Option<SocketAddr> {
+    let (doc, _) = Document::parse_leniently(text, path.to_string_lossy().into());
+    Reader::new(&doc, env, path).address(&["admin", "listen"])
+}
+
+/// Finds keys that are none, and keys that nothing acts on; notes the place of every other.
+fn walk<'d>(reader: &mut Reader<'d>, table: &'d DeTable<'d>, path: &mut Vec<&'d str>) {
+    for (name, value) in table {
+        path.push(name.get_ref());
+        let key = keys::find(path);
+        let is_table = !keys::children(path).is_empty();
+        match (key, value.get_ref()) {
+            (None, _) if !is_table => unknown(reader, path, &name.span()),
+            (_, DeValue::Table(inner)) if is_table => walk(reader, inner, path),
+            (None, DeValue::Array(_)) => {
+                let header = path_text(path);
+                let hint = format!("write [{header}], not [[{header}]]");
+                reader.error(path, &name.span(), "expected one table").hint = Some(hint);
+            }
+            (None, value) => {
+                // the kind only: what stands where [auth] belongs may be a key
+                let said = format!("a value of type {}", value.type_str());
+                reader.error(path, &name.span(), "expected a table of keys").said = Some(said);
+            }
+            (Some(_), _) => {}
+        }
+        if let Some(key) = key {
+            note(reader, path, key, &name.span(), &value.span());
+        }
+        path.pop();
+    }
+}
+
+fn unknown(reader: &mut Reader<'_>, path: &[&str], span: &Range<usize>) {
+    let Some((name, table)) = path.split_last() else { return };
+    let known = keys::children(table);
+    let hint = if let Some(meant) = suggest::nearest(name, known.iter().copied()) {
+        format!("did you mean {meant}?")
+    } else if let Some(key) = suggest::elsewhere(name) {
+        format!("there is {key}")
+    } else if *table == ["features"] {
+        "features are named as in GitLab's API; see config/reference.toml".to_owned()
+    } else {
+        format!("known here: {}", known.join(", "))
+    };
+    reader.error(path, span, "unknown key").hint = Some(hint);
+}
+
+/// Notes where a key's value came from, and says so when nothing comes of it.
+fn note(reader: &mut Reader<'_>, path: &[&str], key: &keys::Key, name: &Range<usize>, value: &Range<usize>) {
+    let written = reader.doc.written(value);
+    // log_prompts = false is what happens anyway
+    let is_default = key.default() == Some(written.as_str());
+    match key.acts {
+        Acts::NotYet if !is_default => {
+            reader.warning(path, name, "accepted, but this version does not act on it");
+        }
+        Acts::Refused(instead) => {
+            reader.error(path, name, "is not in this version yet").hint = Some(instead.to_owned());
+        }
+        Acts::Yes | Acts::NotYet | Acts::Only(_) => {}
+    }
+    let origin = Origin::Line(reader.doc.line(name.start));
+    reader.provenance.note(path_text(path), Setting { value: written, origin });
+}
+
+/// Everything that was read.
+struct Parts {
+    server: server::Settings,
+    upstream: upstream::Settings,
+    limits: snapshot::Limits,
+    log: (Level, Format),
+    auth: Policy,
+    routing: features::Routing,
+}
+
+impl Parts {
+    /// Reads every section before it gives up, so that every fault is found.
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let server = server(reader);
+        let auth = auth(reader, server.as_ref().map(|server| server.listen));
+        let base = timeouts(reader, &["timeouts"]);
+        let models = models::read(reader);
+        let routing = features::read(reader, models, Budget::DEFAULT.with(&base));
+        let upstream = upstream(reader);
+        let limits = limits(reader);
+        let log = log(reader);
+        // nothing acts on it; read so that AIGW_GITLAB_URL has an origin
+        let _ = reader.text(&["gitlab", "url"]);
+        Some(Self { server: server?, upstream: upstream?, limits: limits?, log: log?, auth: auth?, routing: routing? })
+    }
+
+    fn into_config(self, warnings: Vec<Fault>, provenance: super::Provenance) -> Config {
+        let Self { server, upstream, limits, log, auth, routing } = self;
+        let features::Routing { table, models, request_models } = routing;
+        Config { server, upstream, table, models, request_models, auth, limits, log, warnings, provenance }
+    }
+}
+
+fn server(reader: &mut Reader<'_>) -> Option<server::Settings> {
+    let listen = reader.address(&["server", "listen"]);
+    let admin = reader.address(&["admin", "listen"]);
+    let workers = match (reader.integer(&["server", "workers"]), reader.doc.get(&["server", "workers"])) {
+        (None, None) => std::thread::available_parallelism().ok().map(Into::into).or(Some(1)),
+        (workers, _) => workers,
+    };
+    let max_headers = reader.size(&["limits", "max_headers"]).and_then(|bytes| bytes.try_into().ok());
+    let header_timeout = reader.duration(&["limits", "header_timeout"]);
+    let in_flight = reader.integer(&["limits", "in_flight"]);
+    let queue = reader.integer(&["limits", "queue"]);
+    let queue_wait = reader.duration(&["limits", "queue_wait"]);
+    let drain = reader.duration(&["resilience", "drain"]);
+    if let (Some(listen), Some(admin)) = (listen, admin)
+        && listen.port() == admin.port()
+        && listen.port() != 0
+        && (listen.ip() == admin.ip() || listen.ip().is_unspecified() || admin.ip().is_unspecified())
+    {
+        same_port(reader, listen, admin);
+    }
+    Some(server::Settings {
+        listen: listen?,
+        workers: workers?,
+        admin: admin?,
+        max_headers: max_headers?,
+        header_timeout: header_timeout?,
+        in_flight: in_flight?,
+        queue: queue?,
+        queue_wait: queue_wait?,
+        drain: drain?,
+    })
+}
+
+/// Blames the line that is there: the other address may be a default.
+fn same_port(reader: &mut Reader<'_>, listen: SocketAddr, admin: SocketAddr) {
+    let (said, other) = (("admin.listen", admin), ("server.listen", listen));
+    let (said, other) = if reader.provenance.is_in_file(said.0) { (said, other) } else { (other, said) };
+    let message = format!("expected another port than {} ({})", other.0, other.1);
+    let fault = reader.fault_of(said.0, message).said(format!("\"{}\"", said.1));
+    reader.faults.push(fault);
+}
+
+fn limits(reader: &mut Reader<'_>) -> Option<snapshot::Limits> {
+    let max_body = reader.size(&["limits", "max_body"]);
+    let body_timeout = reader.duration(&["limits", "body_timeout"]);
+    Some(snapshot::Limits { max_body: max_body?, body_timeout: body_timeout? })
+}
+
+fn log(reader: &mut Reader<'_>) -> Option<(Level, Format)> {
+    let level = reader.word(&["telemetry", "level"]).map(|word| match word {
+        "error" => Level::Error,
+        "warn" => Level::Warn,
+        "debug" => Level::Debug,
+        "trace" => Level::Trace,
+        _ => Level::Info,
+    });
+    let format = match reader.word(&["telemetry", "format"]) {
+        Some("json") => Format::Json,
+        Some(_) => Format::Text,
+        None => Format::Auto,
+    };
+    Some((level?, format))
+}
+
+/// `[timeouts]`, or the `timeouts` of a model or a feature.
+pub(super) fn timeouts(reader: &mut Reader<'_>, path: &[&str]) -> BudgetPatch {
+    let mut read = |phase| -> Option<Duration> { reader.duration(&[path, &[phase]].concat()) };
+    BudgetPatch { connect: read("connect"), first_byte: read("first_byte"), idle: read("idle"), total: read("total") }
+}
+
+fn upstream(reader: &mut Reader<'_>) -> Option<upstream::Settings> {
+    let request_loopback = reader.boolean(&["features", "request_loopback"]);
+    const PATH: &[&str] = &["tls", "extra_ca"];
+    let mut extra_ca = Vec::new();
+    for (file, span) in reader.texts(PATH).unwrap_or_default() {
+        let file = reader.base.join(file);
+        match certificates(&file) {
+            Ok(()) => extra_ca.push(file),
+            Err(why) => {
+                reader.error(PATH, &span, why);
+            }
+        }
+    }
+    for variable in environ::CA_FILES {
+        let Some(file) = reader.env.get(variable).map(PathBuf::from) else { continue };
+        match certificates(&file) {
+            Ok(()) => extra_ca.push(file),
+            // images set these for every program in them: a stale one must not stop Weir
+            Err(why) => {
+                let fault = Fault::warning(Place::Environment, variable, format!("{why}; it is left out"));
+                reader.faults.push(fault);
+            }
+        }
+    }
+    Some(upstream::Settings { extra_ca, request_loopback: request_loopback?, ..upstream::Settings::default() })
+}
+
+fn certificates(file: &Path) -> Result<(), String> {
+    let shown = file.display();
+    let bytes = load::read_limited(file).map_err(|why| format!("cannot read {shown}: {why}"))?;
+    let mut found = 0;
+    for certificate in CertificateDer::pem_slice_iter(&bytes) {
+        certificate.map_err(|why| format!("{shown} is not a PEM file: {why}"))?;
+        found += 1;
+    }
+    if found == 0 { Err(format!("{shown} holds no certificate")) } else { Ok(()) }
+}
+
+const MODE: &[&str] = &["auth", "mode"];
+
+fn auth(reader: &mut Reader<'_>, listen: Option<SocketAddr>) -> Option<Policy> {
+    let mode = reader.word(MODE);
+    let keys = reader.secrets(&["auth", "static_keys"]);
+    let allow_public = reader.boolean(&["auth", "allow_public"]);
+    let said_mode = reader.doc.get(MODE);
+    let said_keys = reader.doc.get(&["auth", "static_keys"]);
+    let bypass = bypass(reader, said_mode.is_some() || said_keys.is_some());
+    match (mode, &said_mode, said_keys) {
+        (Some("gitlab"), Some(at), _) => {
+            reader.error(MODE, &at.span, "GitLab's own tokens are not in this version yet").hint =
+                Some("use static_keys, or \"off\" on a loopback address".to_owned());
+        }
+        (Some("off"), Some(at), Some(_)) => {
+            reader.error(MODE, &at.span, "contradicts static_keys: \"off\" admits everybody").hint =
+                Some("remove one of the two lines".to_owned());
+        }
+        (Some("keys"), Some(at), None) => {
+            reader.error(MODE, &at.span, "expected auth.static_keys beside it");
+        }
+        (None, Some(_), _) => {}
+        (_, _, Some(at)) => {
+            let keys = keys?;
+            if at.value.as_array().is_some_and(|keys| keys.is_empty()) {
+                reader.error(&["auth", "static_keys"], &at.span, "expected at least one key");
+            }
+            return Some(Policy::Keys(keys.iter().map(|key| KeyHash::of(key.expose().as_bytes())).collect()));
+        }
+        (_, _, None) => {
+            if let Some(listen) = listen.filter(|listen| !is_loopback(*listen))
+                && allow_public == Some(false)
+                && !bypass
+            {
+                public_without_auth(reader, listen);
+            }
+            return Some(Policy::Off);
+        }
+    }
+    None
+}
+
+/// `AIGW_AUTH__BYPASS_EXTERNAL`: off, on any address, and told so every time. The file wins.
+fn bypass(reader: &mut Reader<'_>, file_says: bool) -> bool {
+    let Some(said) = reader.env.get(environ::BYPASS) else { return false };
+    let fault = match environ::truth(said) {
+        Some(false) => return false,
+        Some(true) if file_says => {
+            Fault::warning(Place::Environment, environ::BYPASS, "has no effect: the file's [auth] decides")
+        }
+        Some(true) => {
+            let origin = Origin::Variable(environ::BYPASS.to_owned());
+            reader.provenance.note("auth.mode".to_owned(), Setting { value: "\"off\"".to_owned(), origin });
+            let message = "authentication is off: everybody who reaches the listener may use the models";
+            Fault::warning(Place::Environment, environ::BYPASS, message)
+        }
+        None => {
+            let message = "expected true or false";
+            Fault::error(Place::Environment, environ::BYPASS, message).said(super::fault::quoted(said))
+        }
+    };
+    reader.faults.push(fault);
+    !file_says
+}
+
+fn public_without_auth(reader: &mut Reader<'_>, listen: SocketAddr) {
+    let message =
+        "but nobody is asked for a key there (auth.mode is \"off\"): everybody who reaches it may use the models";
+    let hint =
+        "set auth.static_keys = [{ env = \"…\" }], or listen on 127.0.0.1, or accept it with auth.allow_public = true";
+    let fault = reader.fault_of("server.listen", message).said(format!("\"{listen}\"")).hint(Some(hint.to_owned()));
+    reader.faults.push(fault);
+}
+
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}

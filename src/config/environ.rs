@@ -1,0 +1,206 @@
+//! The variables that GitLab's documentation tells an operator of the official container to set, and what
+//! Weir makes of each. Source: ai-gateway-server.md §6. The file wins over all of them.
+
+use std::net::IpAddr;
+
+use super::fault::{Fault, Place, quoted};
+use super::keys::{self, Acts};
+use super::load::Environment;
+
+/// One variable.
+pub(super) struct Variable {
+    pub(super) name: &'static str,
+    pub(super) does: Does,
+    pub(super) doc: &'static str,
+}
+
+/// What a variable does.
+#[derive(Clone, Copy)]
+pub(super) enum Does {
+    /// Sets a key, after conversion to TOML; the text is what is expected.
+    Sets(&'static str, fn(&str) -> Option<String>, &'static str),
+    /// The address part of a key.
+    Host(&'static str),
+    /// The port part of a key.
+    Port(&'static str),
+    /// Read where it is needed (authentication, certificates).
+    Elsewhere,
+    /// Read for Bedrock models.
+    Bedrock,
+    /// Would change what protects the traffic: an error when it is switched on.
+    Refused(&'static str),
+    /// Accepted, no effect: told in one warning.
+    Nothing,
+}
+
+use Does::{Bedrock, Elsewhere, Host, Nothing, Port, Refused, Sets};
+
+const fn variable(name: &'static str, does: Does, doc: &'static str) -> Variable {
+    Variable { name, does, doc }
+}
+
+pub(super) const BYPASS: &str = "AIGW_AUTH__BYPASS_EXTERNAL";
+/// Variables that name a file of certificate authorities.
+pub(super) const CA_FILES: [&str; 2] = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"];
+
+/// The table.
+pub(super) static VARIABLES: &[Variable] = &[
+    variable("AIGW_FASTAPI__API_HOST", Host("server.listen"), "address of server.listen"),
+    variable("AIGW_FASTAPI__API_PORT", Port("server.listen"), "port of server.listen"),
+    variable("AIGW_FASTAPI__METRICS_HOST", Host("admin.listen"), "address of admin.listen"),
+    variable("AIGW_FASTAPI__METRICS_PORT", Port("admin.listen"), "port of admin.listen"),
+    variable("WEB_CONCURRENCY", Sets("server.workers", whole, "a whole number"), "server.workers"),
+    variable(
+        "AIGW_AUTH__BYPASS_EXTERNAL",
+        Elsewhere,
+        "true: everybody may call, on any address (auth.mode off, allow_public)",
+    ),
+    variable("AIGW_LOGGING__LEVEL", Sets("telemetry.level", level, "DEBUG, INFO, WARNING or ERROR"), "telemetry.level"),
+    variable("AIGW_LOGGING__FORMAT_JSON", Sets("telemetry.format", format, "true or false"), "telemetry.format"),
+    variable(
+        "AIGW_CUSTOM_MODELS__ENABLED",
+        Sets("features.request_models", custom_models, "true or false"),
+        "false: features.request_models = \"ignore\"",
+    ),
+    variable("AIGW_GITLAB_URL", Sets("gitlab.url", string, "a URL"), "gitlab.url"),
+    variable("SSL_CERT_FILE", Elsewhere, "one more file for tls.extra_ca"),
+    variable("REQUESTS_CA_BUNDLE", Elsewhere, "one more file for tls.extra_ca"),
+    variable("AWS_REGION", Bedrock, "region of Bedrock models"),
+    variable("AWS_REGION_NAME", Bedrock, "the same"),
+    variable("AWS_ACCESS_KEY_ID", Bedrock, "credentials of Bedrock models"),
+    variable("AWS_SECRET_ACCESS_KEY", Bedrock, "the same"),
+    variable("AWS_SESSION_TOKEN", Bedrock, "the same"),
+    variable("AWS_BEARER_TOKEN_BEDROCK", Bedrock, "the same"),
+    variable("AWS_BEDROCK_RUNTIME_ENDPOINT", Bedrock, "endpoint of Bedrock models"),
+    variable("AIGW_FASTAPI__TLS__ENABLED", Refused("put a TLS proxy in front"), "HTTPS on the listener"),
+    variable(
+        "AIGW_MTLS__ENABLED",
+        Refused("use an endpoint that wants no client certificate"),
+        "client certificate towards model servers",
+    ),
+    variable("AIGW_GITLAB_API_URL", Nothing, "GitLab's API"),
+    variable("AIGW_CUSTOMER_PORTAL_URL", Nothing, "whose tokens are accepted"),
+    variable("AIGW_SELF_SIGNED_JWT__SIGNING_KEY", Nothing, "key of the tokens that the gateway issues"),
+    variable("AIGW_SELF_SIGNED_JWT__VALIDATION_KEY", Nothing, "the same"),
+    variable("DUO_WORKFLOW_SELF_SIGNED_JWT__SIGNING_KEY", Nothing, "the same, Agent Platform"),
+    variable("DUO_WORKFLOW_SELF_SIGNED_JWT__VALIDATION_KEY", Nothing, "the same, Agent Platform"),
+    variable("AIGW_CUSTOM_MODELS__DISABLE_STREAMING", Nothing, "asks models without streaming"),
+];
+
+/// The row of a name.
+pub(super) fn find(name: &str) -> Option<&'static Variable> {
+    VARIABLES.iter().find(|variable| variable.name == name)
+}
+
+/// What the environment says of a key: TOML, and which variables said it. Faults are collected.
+pub(super) fn value_of(
+    key: &str,
+    default: Option<&str>,
+    env: &Environment,
+    faults: &mut Vec<Fault>,
+) -> Option<(String, String)> {
+    let mut host = None;
+    let mut port = None;
+    for variable in VARIABLES {
+        let Some(said) = env.get(variable.name) else { continue };
+        let mut parsed = |value: Option<String>, expected: &str| {
+            let fault = || Fault::error(Place::Environment, variable.name, format!("expected {expected}"));
+            faults.extend(value.is_none().then(|| fault().said(quoted(said))));
+            value.map(|value| (value, variable.name))
+        };
+        match variable.does {
+            Sets(path, convert, expected) if path == key => {
+                return parsed(convert(said), expected).map(|(value, name)| (value, name.to_owned()));
+            }
+            Host(path) if path == key => host = parsed(address(said), "an address like \"127.0.0.1\""),
+            Port(path) if path == key => port = parsed(port_number(said), "a port from 0 to 65535"),
+            _ => {}
+        }
+    }
+    let default = default?.trim_matches('"').parse::<std::net::SocketAddr>().ok()?;
+    let by: Vec<&str> = host.iter().chain(&port).map(|(_, name)| *name).collect();
+    if by.is_empty() {
+        return None;
+    }
+    let host = host.as_ref().and_then(|(host, _)| host.parse().ok()).unwrap_or(default.ip());
+    let port = port.as_ref().and_then(|(port, _)| port.parse().ok()).unwrap_or(default.port());
+    Some((format!("\"{}\"", std::net::SocketAddr::new(host, port)), by.join(", ")))
+}
+
+/// What is to be said about the environment as a whole: variables without effect, variables refused.
+pub(super) fn remarks(env: &Environment) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut idle = Vec::new();
+    for name in env.names() {
+        match find(name).map(|variable| variable.does) {
+            Some(Refused(instead)) if truth(env.get(name).unwrap_or_default()) == Some(true) => faults.push(
+                Fault::error(Place::Environment, name, "is not in this version yet").hint(Some(instead.to_owned())),
+            ),
+            Some(Nothing) => idle.push(name),
+            Some(Sets(path, ..)) if is_idle(path) => idle.push(name),
+            None if name.starts_with("AIGW_") || name.starts_with("DUO_WORKFLOW_") => idle.push(name),
+            _ => {}
+        }
+    }
+    if !idle.is_empty() {
+        faults.push(Fault::warning(Place::Environment, idle.join(", "), "set, but this version does not act on it"));
+    }
+    faults
+}
+
+/// Whether nothing acts on a key.
+fn is_idle(key: &str) -> bool {
+    let path: Vec<&str> = key.split('.').collect();
+    keys::find(&path).is_some_and(|key| matches!(key.acts, Acts::NotYet))
+}
+
+/// `true`, `1`, `yes`, `on` and their opposites, in any case.
+pub(super) fn truth(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" | "t" | "y" => Some(true),
+        "false" | "0" | "no" | "off" | "f" | "n" => Some(false),
+        _ => None,
+    }
+}
+
+fn whole(text: &str) -> Option<String> {
+    text.trim().parse::<u32>().ok().map(|number| number.to_string())
+}
+
+fn level(text: &str) -> Option<String> {
+    let level = match text.trim().to_ascii_lowercase().as_str() {
+        "critical" | "fatal" | "error" => "error",
+        "warn" | "warning" => "warn",
+        "info" => "info",
+        "debug" => "debug",
+        "trace" | "notset" => "trace",
+        _ => return None,
+    };
+    Some(format!("\"{level}\""))
+}
+
+fn format(text: &str) -> Option<String> {
+    truth(text).map(|json| if json { "\"json\"" } else { "\"text\"" }.to_owned())
+}
+
+fn custom_models(text: &str) -> Option<String> {
+    truth(text).map(|enabled| if enabled { "\"allow\"" } else { "\"ignore\"" }.to_owned())
+}
+
+fn string(text: &str) -> Option<String> {
+    let plain = |c: char| c.is_ascii_graphic() && c != '"' && c != '\\';
+    text.chars().all(plain).then(|| format!("\"{text}\""))
+}
+
+fn address(text: &str) -> Option<String> {
+    let text = text.trim();
+    if text == "localhost" {
+        return Some("127.0.0.1".to_owned());
+    }
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    bare.parse::<IpAddr>().ok().map(|address| address.to_string())
+}
+
+fn port_number(text: &str) -> Option<String> {
+    text.trim().parse::<u16>().ok().map(|port| port.to_string())
+}

@@ -1,0 +1,122 @@
+//! `[features]`: which model answers which feature, and within which limits → the routing [`Table`].
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use toml::de::DeValue;
+
+use super::check::timeouts;
+use super::reader::{Reader, said};
+use super::suggest;
+use crate::route::{Budget, Choice, Feature, Model, RequestModels, Route, Rule, Table};
+
+/// The table, and the models in the order of the file.
+pub(super) struct Routing {
+    pub(super) table: Table,
+    pub(super) models: Vec<Arc<Model>>,
+    pub(super) request_models: RequestModels,
+}
+
+/// Reads `[features]` against the models that could be read. `base` is `[timeouts]`.
+pub(super) fn read(reader: &mut Reader<'_>, models: Vec<Arc<Model>>, base: Budget) -> Option<Routing> {
+    let request_models = reader.word(&["features", "request_models"]).map(|word| match word {
+        "listed" => RequestModels::Listed,
+        "ignore" => RequestModels::Ignore,
+        _ => RequestModels::Allow,
+    });
+    let mut table = Table::new(models.clone(), request_models.unwrap_or_default(), base);
+    for name in reader.doc.names(&["features"]) {
+        let feature = Feature::parse(name);
+        if feature.is_none() && name != "default" {
+            continue;
+        }
+        match (choice(reader, name, feature, &models, base), feature) {
+            (Some(choice), Some(feature)) => table.set(feature, choice),
+            (Some(choice), None) => table.set_default(choice),
+            (None, _) => {}
+        }
+    }
+    Some(Routing { table, models, request_models: request_models? })
+}
+
+/// What the file says of one feature, or `None` with a fault noted.
+fn choice(
+    reader: &mut Reader<'_>,
+    name: &str,
+    feature: Option<Feature>,
+    models: &[Arc<Model>],
+    base: Budget,
+) -> Option<Choice> {
+    let path = ["features", name];
+    let entry = reader.doc.get(&path)?;
+    let (model_path, at): (&[&str], _) = match entry.value {
+        DeValue::String(_) => (&path, entry),
+        DeValue::Table(_) => {
+            fallback(reader, name);
+            match reader.doc.get(&["features", name, "model"]) {
+                Some(model) => (&["features", name, "model"], model),
+                None => {
+                    reader.error(&path, &entry.key, "expected model = \"…\" in this table");
+                    return None;
+                }
+            }
+        }
+        other => {
+            reader.wrong(&path, &entry.span, other);
+            return None;
+        }
+    };
+    let patch = timeouts(reader, &["features", name, "timeouts"]);
+    let text = match at.value.as_str() {
+        Some("disabled") => return Some(Choice::Disabled),
+        Some("gitlab") => {
+            reader.error(model_path, &at.span, "GitLab's cloud (\"gitlab\") is not in this version yet").hint =
+                Some("name one of your own models, or \"disabled\"".to_owned());
+            return None;
+        }
+        Some(text) => text,
+        None => {
+            reader.wrong(model_path, &at.span, at.value);
+            return None;
+        }
+    };
+    if !is_defined(reader, text) {
+        undefined(reader, model_path, &at.span, text);
+        return None;
+    }
+    // absent when the model itself has faults; they are told already
+    let model = models.iter().find(|model| &*model.id == text)?;
+    let mut budget = base.with(&model.timeouts).with(&patch);
+    if patch.total.is_none() {
+        budget = budget.capped(feature.and_then(Feature::total_limit));
+    }
+    let rule = if feature.is_some() { Rule::Feature } else { Rule::Default };
+    Some(Choice::Model(Arc::new(Route { feature, model: Arc::clone(model), budget, rule })))
+}
+
+/// Nothing falls back yet; that the names exist is checked all the same.
+fn fallback(reader: &mut Reader<'_>, name: &str) {
+    let path = ["features", name, "fallback"];
+    for (text, span) in reader.texts(&path).unwrap_or_default() {
+        if !is_defined(reader, &text) {
+            undefined(reader, &path, &span, &text);
+        }
+    }
+}
+
+fn is_defined(reader: &Reader<'_>, model: &str) -> bool {
+    reader.doc.get(&["models", model]).is_some()
+}
+
+fn undefined(reader: &mut Reader<'_>, path: &[&str], span: &Range<usize>, text: &str) {
+    let names = reader.doc.names(&["models"]);
+    let hint = if let Some(near) = suggest::nearest(text, names.iter().copied().chain(["disabled"])) {
+        format!("did you mean {near:?}?")
+    } else if names.is_empty() {
+        format!("no model is defined: begin a table [models.{}]", super::raw::path_text(&[text]))
+    } else {
+        format!("defined are {}", names.join(", "))
+    };
+    let fault = reader.error(path, span, "expected the name of a model in [models]");
+    (fault.said, fault.hint) = (Some(said(&DeValue::String(text.into()))), Some(hint));
+}

@@ -1,0 +1,427 @@
+//! Every key of the file: what it takes, its default, what it is for, and whether this version acts on it.
+//! The one list that the reader, the "did you mean", `config/reference.toml` and the manual share.
+
+use crate::route::{Feature, ProviderKind};
+
+/// One key.
+pub(super) struct Key {
+    /// `limits.max_body`. `{name}` stands for any name, `{feature}` for a feature or `default`.
+    pub(super) path: &'static str,
+    /// What may be said there.
+    pub(super) takes: Takes,
+    /// What holds when nothing is said.
+    pub(super) preset: Preset,
+    /// Whether anything comes of it.
+    pub(super) acts: Acts,
+    /// One line for the operator.
+    pub(super) doc: &'static str,
+}
+
+/// What a key takes; the bounds are written as the file writes them.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Takes {
+    /// `"127.0.0.1:5052"`
+    Address,
+    /// `"60s"`, from … to …
+    Duration(&'static str, &'static str),
+    /// `"16MiB"`, from … to …
+    Size(&'static str, &'static str),
+    /// A whole number, from … to …
+    Integer(i64, i64),
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// `true` or `false`
+    Bool,
+    /// A string; what kind, for the fault.
+    Text(&'static str),
+    /// An array of strings; what kind.
+    Texts(&'static str),
+    /// `{ env = "…" }`, `{ file = "…" }` or, with a warning, a string.
+    Secret,
+    /// An array of secrets.
+    Secrets,
+    /// A model's name, `"disabled"`, `"gitlab"` or a table with `model`.
+    Choice,
+    /// Something that this version does not read.
+    Unread,
+}
+
+/// A key's value in a file that does not name it.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Preset {
+    /// This, as TOML.
+    Is(&'static str),
+    /// Nothing fixed: an example, as TOML, and what holds without it.
+    Example(&'static str, &'static str),
+}
+
+/// Whether this version acts on a key.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Acts {
+    /// It does.
+    Yes,
+    /// It does not, and nobody is the worse for it: a warning.
+    NotYet,
+    /// It does not, and an operator may rely on it: an error, with what to do instead.
+    Refused(&'static str),
+    /// Only for models of these providers.
+    Only(&'static [ProviderKind]),
+}
+
+use Preset::{Example, Is};
+
+const fn key(path: &'static str, takes: Takes, preset: Preset, doc: &'static str) -> Key {
+    Key { path, takes, preset, acts: Acts::Yes, doc }
+}
+
+impl Key {
+    const fn acts(mut self, acts: Acts) -> Self {
+        self.acts = acts;
+        self
+    }
+
+    /// The default as TOML, if there is a fixed one.
+    pub(super) const fn default(&self) -> Option<&'static str> {
+        match self.preset {
+            Is(text) => Some(text),
+            Example(..) => None,
+        }
+    }
+
+    /// Whether its value must not be shown.
+    pub(super) fn is_secret(&self) -> bool {
+        matches!(self.takes, Takes::Secret | Takes::Secrets) || self.path.ends_with(".entra")
+    }
+}
+
+const URL: &str = "a URL like \"http://host:port/v1\"";
+const SHORT: Takes = Takes::Duration("10ms", "10m");
+const WAIT: Takes = Takes::Duration("10ms", "30m");
+const CONNECT: Takes = Takes::Duration("10ms", "60s");
+const TOTAL: Takes = Takes::Duration("10ms", "2h");
+const BEDROCK: Acts = Acts::Only(&[ProviderKind::Bedrock]);
+const AZURE: Acts = Acts::Only(&[ProviderKind::Azure]);
+const RATES: Acts = Acts::Refused("remove it: Weir would let through what this line promises to stop");
+const OF_TIMEOUTS: Preset = Example("\"30s\"", "from [timeouts]");
+
+/// The table. Order is that of `config/reference.toml`.
+pub(super) static KEYS: &[Key] = &[
+    key(
+        "server.listen",
+        Takes::Address,
+        Is("\"127.0.0.1:5052\""),
+        "GitLab's \"Local AI Gateway URL\". 0.0.0.0 for every interface",
+    ),
+    key("server.workers", Takes::Integer(1, 1024), Example("2", "one per core"), "threads that serve requests"),
+    key(
+        "server.tls",
+        Takes::Unread,
+        Example("{ cert = \"tls.crt\", key = \"tls.key\" }", "plain HTTP"),
+        "HTTPS on the listener",
+    )
+    .acts(Acts::Refused("put a TLS proxy in front and listen on loopback")),
+    key(
+        "admin.listen",
+        Takes::Address,
+        Is("\"127.0.0.1:8082\""),
+        "/metrics /live /ready /status, never on the public listener",
+    ),
+    key(
+        "agent_platform.listen",
+        Takes::Address,
+        Example("\"0.0.0.0:50052\"", "no such listener"),
+        "GitLab's \"Local URL for the Duo Agent Platform service\"",
+    )
+    .acts(Acts::NotYet),
+    key(
+        "gitlab.url",
+        Takes::Text("a URL like \"https://gitlab.example.com\""),
+        Example("\"https://gitlab.example.com\"", "none"),
+        "whose tokens are accepted",
+    )
+    .acts(Acts::NotYet),
+    key(
+        "auth.mode",
+        Takes::Word(&["off", "keys", "gitlab"]),
+        Example("\"off\"", "\"keys\" with static_keys, else \"off\""),
+        "who may call: everybody, or the holders of a key",
+    ),
+    key("auth.allow_public", Takes::Bool, Is("false"), "whether \"off\" may serve on an address that is not loopback"),
+    key(
+        "auth.static_keys",
+        Takes::Secrets,
+        Example("[{ env = \"WEIR_CLIENT_KEY\" }]", "none"),
+        "keys that a caller may present as a bearer token",
+    ),
+    key(
+        "models.{name}.identifier",
+        Takes::Text("a string"),
+        Example("\"custom_openai/Codestral-22B-v0.1\"", "the name, of an OpenAI-compatible server"),
+        "what the model server calls the model; the prefix names the kind of server",
+    ),
+    key(
+        "models.{name}.family",
+        Takes::Text("a string"),
+        Example("\"codestral\"", "\"general\""),
+        "GitLab's model family: how the model likes to be prompted",
+    ),
+    key(
+        "models.{name}.endpoint",
+        Takes::Text(URL),
+        Example("\"http://gpu-1:8000/v1\"", "none; this or endpoints"),
+        "where the model server is",
+    ),
+    key(
+        "models.{name}.endpoints",
+        Takes::Texts("an array of URLs like [\"http://host:port/v1\"]"),
+        Example("[\"http://gpu-1:8000/v1\", \"http://gpu-2:8000/v1\"]", "none; this or endpoint"),
+        "its replicas",
+    ),
+    key(
+        "models.{name}.api_key",
+        Takes::Secret,
+        Example("{ env = \"VLLM_API_KEY\" }", "none"),
+        "the model server's key; or { file = \"/run/secrets/x\" }",
+    ),
+    key("models.{name}.timeouts.connect", CONNECT, OF_TIMEOUTS, "this model's own limits, over those of [timeouts]"),
+    key("models.{name}.timeouts.first_byte", WAIT, OF_TIMEOUTS, ""),
+    key("models.{name}.timeouts.idle", WAIT, OF_TIMEOUTS, ""),
+    key("models.{name}.timeouts.total", TOTAL, OF_TIMEOUTS, ""),
+    key(
+        "models.{name}.max_parallel",
+        Takes::Integer(1, 1_000_000),
+        Example("16", "no limit"),
+        "requests at this model at a time",
+    )
+    .acts(Acts::NotYet),
+    key(
+        "models.{name}.max_queue",
+        Takes::Integer(0, 1_000_000),
+        Example("64", "no queue"),
+        "requests that wait for it",
+    )
+    .acts(Acts::NotYet),
+    key(
+        "models.{name}.region",
+        Takes::Text("a region like \"eu-central-1\""),
+        Example("\"ap-northeast-1\"", "AWS_REGION"),
+        "Bedrock: where the model is",
+    )
+    .acts(BEDROCK),
+    key(
+        "models.{name}.api_version",
+        Takes::Text("a version like \"2025-02-01-preview\""),
+        Example("\"2025-02-01-preview\"", "the v1 path"),
+        "Azure: the API's version",
+    )
+    .acts(AZURE),
+    key(
+        "models.{name}.entra",
+        Takes::Unread,
+        Example("{ tenant = \"…\", client_id = \"…\", client_secret = { env = \"…\" } }", "api_key"),
+        "Azure: Entra ID instead of a key",
+    )
+    .acts(AZURE),
+    key("features.{feature}", Takes::Choice, Example("\"codestral\"", "features.default"), ""),
+    key(
+        "features.{feature}.model",
+        Takes::Text("a model's name"),
+        Example("\"codestral\"", "none"),
+        "the table form of a feature's line",
+    ),
+    key(
+        "features.{feature}.fallback",
+        Takes::Texts("an array of models' names"),
+        Example("[\"gpt\"]", "none"),
+        "models to try next",
+    )
+    .acts(Acts::NotYet),
+    key(
+        "features.{feature}.timeouts.connect",
+        CONNECT,
+        OF_TIMEOUTS,
+        "this feature's own limits, over those of its model",
+    ),
+    key("features.{feature}.timeouts.first_byte", WAIT, OF_TIMEOUTS, ""),
+    key("features.{feature}.timeouts.idle", WAIT, OF_TIMEOUTS, ""),
+    key("features.{feature}.timeouts.total", TOTAL, OF_TIMEOUTS, ""),
+    key(
+        "features.request_models",
+        Takes::Word(&["allow", "listed", "ignore"]),
+        Is("\"allow\""),
+        "a model that GitLab names in a request: use it, only if its endpoint is in this file, or never",
+    ),
+    key(
+        "features.request_loopback",
+        Takes::Bool,
+        Is("false"),
+        "whether such a model may be on this machine; link-local addresses are always refused",
+    ),
+    key("timeouts.connect", CONNECT, Is("\"2s\""), "DNS, TCP and TLS"),
+    key(
+        "timeouts.first_byte",
+        WAIT,
+        Is("\"60s\""),
+        "from the request sent to the first byte of the answer (GitLab's own default)",
+    ),
+    key("timeouts.idle", WAIT, Is("\"60s\""), "between two chunks of a stream"),
+    key(
+        "timeouts.total",
+        TOTAL,
+        Is("\"600s\""),
+        "the whole request (GitLab's own maximum); code suggestions at most 50s",
+    ),
+    key(
+        "timeouts.chat_surface",
+        Takes::Word(&["event", "answer"]),
+        Example("\"event\"", "\"event\""),
+        "how chat shows an expired limit",
+    )
+    .acts(Acts::NotYet),
+    key(
+        "limits.max_body",
+        Takes::Size("1KiB", "1GiB"),
+        Is("\"64MiB\""),
+        "a longer request body is 413 before it is buffered",
+    ),
+    key("limits.max_headers", Takes::Size("8KiB", "1MiB"), Is("\"32KiB\""), "a longer request head is 431"),
+    key("limits.header_timeout", SHORT, Is("\"15s\""), "a client that does not finish its headers is let go"),
+    key("limits.body_timeout", WAIT, Is("\"60s\""), "a client that does not finish its body is let go"),
+    key(
+        "limits.in_flight",
+        Takes::Integer(1, 1_000_000),
+        Is("4096"),
+        "requests being answered; beyond it they wait in",
+    ),
+    key("limits.queue", Takes::Integer(0, 1_000_000), Is("1024"), "a bounded queue, for at most"),
+    key("limits.queue_wait", Takes::Duration("1ms", "5m"), Is("\"1s\""), "then 503 with Retry-After"),
+    key(
+        "limits.connections_per_client",
+        Takes::Integer(1, 1_000_000),
+        Example("64", "no limit"),
+        "connections of one address",
+    )
+    .acts(RATES),
+    key(
+        "limits.requests_per_minute",
+        Takes::Integer(1, 1_000_000_000),
+        Example("600", "no limit"),
+        "requests of one caller",
+    )
+    .acts(RATES),
+    key(
+        "limits.tokens_per_minute",
+        Takes::Integer(1, 1_000_000_000),
+        Example("100000", "no limit"),
+        "tokens of one caller",
+    )
+    .acts(RATES),
+    key(
+        "limits.shared",
+        Takes::Text("a URL like \"redis://host\""),
+        Example("\"redis://host\"", "each process counts for itself"),
+        "where several gateways count together",
+    )
+    .acts(RATES),
+    key(
+        "tls.extra_ca",
+        Takes::Texts("an array of PEM files"),
+        Is("[]"),
+        "certificate authorities of model servers, besides the system's",
+    ),
+    key(
+        "resilience.retry_budget",
+        Takes::Unread,
+        Example("0.2", "no retries"),
+        "extra upstream requests, as a share of requests",
+    )
+    .acts(Acts::NotYet),
+    key("resilience.drain", Takes::Duration("0s", "1h"), Is("\"30s\""), "how long streams may go on after SIGTERM"),
+    key(
+        "telemetry.level",
+        Takes::Word(&["error", "warn", "info", "debug", "trace"]),
+        Is("\"info\""),
+        "the operator's log, on standard error",
+    ),
+    key(
+        "telemetry.format",
+        Takes::Word(&["json", "text"]),
+        Example("\"json\"", "text on a terminal, json elsewhere"),
+        "how it is written",
+    ),
+    key("telemetry.log_prompts", Takes::Bool, Is("false"), "this version never logs prompts").acts(Acts::NotYet),
+    key(
+        "telemetry.otlp",
+        Takes::Text("a URL like \"http://collector:4318\""),
+        Example("\"http://collector:4318\"", "none"),
+        "where OpenTelemetry goes",
+    )
+    .acts(Acts::NotYet),
+];
+
+/// The key of this path, if it is one.
+pub(super) fn find(path: &[&str]) -> Option<&'static Key> {
+    KEYS.iter().find(|key| {
+        let mut pattern = key.path.split('.');
+        path.iter().all(|name| pattern.next().is_some_and(|part| matches(part, name))) && pattern.next().is_none()
+    })
+}
+
+/// The names that may follow this path, in the table's order. `{name}` is among them when any may.
+pub(super) fn children(path: &[&str]) -> Vec<&'static str> {
+    let mut found = Vec::new();
+    for key in KEYS {
+        let mut pattern = key.path.split('.');
+        if !path.iter().all(|name| pattern.next().is_some_and(|part| matches(part, name))) {
+            continue;
+        }
+        match pattern.next() {
+            Some("{feature}") => found.extend(Feature::all().map(Feature::name).chain(["default"])),
+            Some(part) => found.push(part),
+            None => {}
+        }
+    }
+    let mut seen = std::collections::HashSet::new();
+    found.retain(|name| seen.insert(*name));
+    found
+}
+
+fn matches(part: &str, name: &str) -> bool {
+    match part {
+        "{name}" => true,
+        "{feature}" => name == "default" || Feature::parse(name).is_some(),
+        _ => part == name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{KEYS, children, find};
+
+    #[test]
+    fn finds_keys_behind_names_and_features() {
+        assert_eq!(find(&["models", "any.name", "api_key"]).unwrap().path, "models.{name}.api_key");
+        assert_eq!(
+            find(&["features", "default", "timeouts", "idle"]).unwrap().path,
+            "features.{feature}.timeouts.idle"
+        );
+        assert!(find(&["features", "nothing"]).is_none());
+        assert!(find(&["server"]).is_none());
+    }
+
+    #[test]
+    fn lists_what_may_follow() {
+        assert_eq!(children(&["admin"]), ["listen"]);
+        assert_eq!(children(&["models", "x", "timeouts"]), ["connect", "first_byte", "idle", "total"]);
+        assert!(children(&["features"]).contains(&"duo_chat"));
+        assert!(children(&["server", "listen"]).is_empty());
+    }
+
+    #[test]
+    fn no_key_is_listed_twice() {
+        let mut paths: Vec<&str> = KEYS.iter().map(|key| key.path).collect();
+        paths.sort_unstable();
+        paths.dedup();
+        assert_eq!(paths.len(), KEYS.len());
+    }
+}

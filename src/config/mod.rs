@@ -1,0 +1,31 @@
+//! The configuration: a file and the environment → [`Config`], or every fault at once.
+//!
+//! `raw` keeps the file as a tree that knows its places; `keys` is the list of what may stand in it;
+//! `reader` reads typed values out of it; `check`, `models` and `features` build each module's own
+//! settings, so that no module imports this one. A reload may change everything but [`Config::server`].
+
+mod check;
+mod checked;
+mod environ;
+mod fault;
+mod features;
+mod keys;
+mod load;
+mod models;
+mod raw;
+mod reader;
+mod reference;
+mod suggest;
+mod units;
+mod watch;
+
+pub use checked::{Config, Origin, Provenance, Setting};
+pub use fault::{Excerpt, Fault, Faults, Place, Severity};
+pub use load::{Environment, admin_address, from_str, load, locate};
+pub use reference::reference;
+pub use suggest::nearest;
+pub use units::show_duration;
+pub use watch::Watcher;
+
+#[cfg(test)]
+mod tests;

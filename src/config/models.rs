@@ -1,0 +1,192 @@
+//! `[models]`: each table → one [`Model`].
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::check::timeouts;
+use super::fault::Fault;
+use super::keys::{self, Acts};
+use super::reader::{Reader, said};
+use super::suggest;
+use crate::provider;
+use crate::route::{EndpointUrl, Family, Identifier, Model, ProviderKind};
+
+/// The models that could be read, in the order of the file. The others have left their faults.
+pub(super) fn read(reader: &mut Reader<'_>) -> Vec<Arc<Model>> {
+    let names = reader.doc.names(&["models"]);
+    names.into_iter().filter_map(|name| model(reader, name).map(Arc::new)).collect()
+}
+
+fn model(reader: &mut Reader<'_>, name: &str) -> Option<Model> {
+    let path = ["models", name];
+    let header = reader.doc.get(&path)?;
+    header.value.as_table()?;
+    if let Some(why) = bad_name(name) {
+        reader.error(&path, &header.key, why);
+    }
+    let identifier = identifier(reader, name);
+    let family = family(reader, name);
+    let provider = identifier.as_ref().map(|identifier| identifier.provider);
+    if let Some(provider) = provider {
+        only_for(reader, name, provider);
+    }
+    let endpoints = endpoints(reader, name, &header.key, provider);
+    let api_key = reader.secret(&["models", name, "api_key"]);
+    let timeouts = timeouts(reader, &["models", name, "timeouts"]);
+    let identifier = identifier?;
+    Some(Model {
+        access: crate::route::Access::default(),
+        id: name.into(),
+        provider: identifier.provider,
+        upstream_name: identifier.model.into(),
+        family: family?,
+        endpoints: endpoints?,
+        api_key,
+        timeouts,
+        from_request: false,
+    })
+}
+
+/// A model's name is a label of metrics, a value of headers and a line of `/v1/models`.
+fn bad_name(name: &str) -> Option<&'static str> {
+    match name {
+        "disabled" | "gitlab" => Some("this name means something else in [features]: choose another"),
+        "request" => Some("this name stands for models that requests bring: choose another"),
+        _ if name.starts_with("feature/") => Some("feature/… asks by feature in /v1: choose another name"),
+        _ if name.is_empty() || name.len() > 100 => Some("a model's name has 1 to 100 characters"),
+        _ if !name.bytes().all(|b| b.is_ascii_graphic()) => Some("a model's name is of visible ASCII characters"),
+        _ => None,
+    }
+}
+
+fn identifier(reader: &mut Reader<'_>, name: &str) -> Option<Identifier> {
+    let path = ["models", name, "identifier"];
+    let Some(entry) = reader.doc.get(&path) else {
+        return Some(Identifier { provider: ProviderKind::OpenAi, model: name.into() });
+    };
+    let text = reader.text(&path)?;
+    let fault = |reader: &Reader<'_>, message: String| {
+        Fault::error(reader.doc.place(&entry.span), super::raw::path_text(&path), message).said(said(entry.value))
+    };
+    let identifier = match Identifier::parse(&text) {
+        Ok(identifier) => identifier,
+        Err(why) => {
+            let fault = fault(reader, why.to_string()).hint(prefix_hint(&text));
+            reader.faults.push(fault);
+            return None;
+        }
+    };
+    if provider::dialect(identifier.provider).is_none() {
+        let message = format!("this version does not speak to {} servers yet", identifier.provider.label());
+        let fault = fault(reader, message)
+            .hint(Some("custom_openai/… speaks to every OpenAI-compatible server, a LiteLLM proxy among them".into()));
+        reader.faults.push(fault);
+    }
+    Some(identifier)
+}
+
+/// `mistralai/Mistral-7B` is a Hugging Face name that lacks its prefix.
+fn prefix_hint(text: &str) -> Option<String> {
+    const PREFIXES: [&str; 7] =
+        ["custom_openai", "openai", "hosted_vllm", "litellm_proxy", "azure", "bedrock", "anthropic"];
+    let (prefix, model) = text.trim().split_once('/')?;
+    let meant = match suggest::nearest(prefix, PREFIXES) {
+        Some(near) => format!("{near}/{model}"),
+        None => format!("custom_openai/{}", text.trim()),
+    };
+    Some(format!("did you mean {meant:?}?"))
+}
+
+fn family(reader: &mut Reader<'_>, name: &str) -> Option<Family> {
+    let path = ["models", name, "family"];
+    let Some(entry) = reader.doc.get(&path) else {
+        return Some(Family::General);
+    };
+    let text = reader.text(&path)?;
+    let found = Family::parse(&text);
+    if found.is_none() {
+        let names = Family::ALL.map(Family::name);
+        let hint = suggest::nearest(&text, names).map(|near| format!("did you mean {near:?}?"));
+        let message = format!("expected one of {}", names.join(", "));
+        let fault = reader.error(&path, &entry.span, message);
+        (fault.said, fault.hint) = (Some(said(entry.value)), hint);
+    }
+    found
+}
+
+/// Keys of one kind of server at a model of another.
+fn only_for(reader: &mut Reader<'_>, name: &str, provider: ProviderKind) {
+    for said in reader.doc.names(&["models", name]) {
+        let path = ["models", name, said];
+        let Some(Acts::Only(kinds)) = keys::find(&path).map(|key| key.acts) else { continue };
+        let Some(entry) = reader.doc.get(&path).filter(|_| !kinds.contains(&provider)) else { continue };
+        let kinds: Vec<&str> = kinds.iter().map(|kind| kind.label()).collect();
+        let message = format!("only for {} models; this is one of {}", kinds.join(" and "), provider.label());
+        reader.error(&path, &entry.key, message);
+    }
+}
+
+fn endpoints(
+    reader: &mut Reader<'_>,
+    name: &str,
+    header: &Range<usize>,
+    provider: Option<ProviderKind>,
+) -> Option<Vec<EndpointUrl>> {
+    let (one, many) = (["models", name, "endpoint"], ["models", name, "endpoints"]);
+    let texts = match (reader.doc.get(&one), reader.doc.get(&many)) {
+        (Some(_), Some(both)) => {
+            reader.error(&many, &both.key, "endpoint and endpoints: expected only one of them");
+            return None;
+        }
+        (Some(entry), None) => vec![(reader.text(&one)?, entry.span)],
+        (None, Some(entry)) => {
+            let texts = reader.texts(&many)?;
+            if texts.is_empty() {
+                reader.error(&many, &entry.span, "expected at least one URL");
+                return None;
+            }
+            texts
+        }
+        // the others have addresses of their own
+        (None, None) if matches!(provider, Some(ProviderKind::Bedrock | ProviderKind::Anthropic)) => {
+            return Some(vec![]);
+        }
+        (None, None) => {
+            let hint = "say where the model server is: endpoint = \"http://host:port/v1\"";
+            reader.error(&["models", name], header, "expected endpoint or endpoints").hint = Some(hint.to_owned());
+            return None;
+        }
+    };
+    let path: &[&str] = if reader.doc.get(&one).is_some() { &one } else { &many };
+    let mut found = Vec::new();
+    let mut all_good = true;
+    for (text, span) in texts {
+        match endpoint(reader, path, &text, &span) {
+            Some(url) if found.contains(&url) => {
+                reader.warning(path, &span, "listed twice");
+            }
+            Some(url) => found.push(url),
+            None => all_good = false,
+        }
+    }
+    all_good.then_some(found)
+}
+
+fn endpoint(reader: &mut Reader<'_>, path: &[&str], text: &str, span: &Range<usize>) -> Option<EndpointUrl> {
+    let why = match EndpointUrl::parse(text) {
+        Ok(url) => return Some(url),
+        Err(why) => why,
+    };
+    let has_scheme = text.contains("://");
+    let path_of_most = if text.contains('/') { "" } else { "/v1" };
+    let meant = format!("http://{}{path_of_most}", text.trim());
+    let hint = if !has_scheme && EndpointUrl::parse(&meant).is_ok() {
+        format!("did you mean {meant:?}?")
+    } else {
+        why.to_string()
+    };
+    let value = toml::de::DeValue::String(text.into());
+    let fault = reader.error(path, span, "expected a URL like \"http://host:port/v1\"");
+    (fault.said, fault.hint) = (Some(said(&value)), Some(hint));
+    None
+}

@@ -1,0 +1,159 @@
+//! `config/reference.toml`, written from the tables of keys and variables: it cannot lag behind them.
+
+use std::fmt::Write as _;
+
+use super::environ::{Does, VARIABLES};
+use super::keys::{Acts, KEYS, Key, Preset, Takes};
+use crate::route::Feature;
+
+const HEAD: &str = "\
+# Every key of Weir's configuration, its default and what it is for. Written by `weir check --reference`
+# from src/config/keys.rs; a test keeps the two the same.
+#
+# `key = value` is the default. `#key = value` is an example of a key without a fixed default.
+# Durations: \"250ms\", \"60s\", \"5m\", \"1h\". Sizes: \"512B\", \"32KiB\", \"16MiB\", \"1GiB\" (also KB, MB, GB).
+# Secrets: { env = \"NAME\" } or { file = \"/run/secrets/name\" }. Paths are relative to this file.
+";
+
+/// The text of `config/reference.toml`.
+pub fn reference() -> String {
+    let mut text = HEAD.to_owned();
+    let mut table = "";
+    for key in KEYS {
+        let (of, name) = split(key.path);
+        if of != table {
+            let comment = if of.contains('{') { "#" } else { "" };
+            let _ = writeln!(text, "\n{comment}[{}]", of.replace("{name}", "codestral"));
+            table = of;
+        }
+        if name == "{feature}" {
+            features(&mut text);
+        } else {
+            entry(&mut text, key, &name.replace("{feature}", "code_generations"));
+        }
+    }
+    environment(&mut text);
+    text
+}
+
+/// The table a key is shown in, and its name there.
+fn split(path: &str) -> (&str, &str) {
+    let (table, name) = path.split_once('.').unwrap_or(("", path));
+    match name.strip_prefix("{name}.") {
+        Some(rest) => (&path[..table.len() + ".{name}".len()], rest),
+        None => (table, name),
+    }
+}
+
+fn entry(text: &mut String, key: &Key, name: &str) {
+    let (value, without) = match key.preset {
+        Preset::Is(value) => (value, None),
+        Preset::Example(value, without) => (value, Some(without)),
+    };
+    let is_default = without.is_none() && matches!(key.acts, Acts::Yes);
+    let remarks = [
+        (!key.doc.is_empty()).then(|| key.doc.to_owned()),
+        range(key.takes),
+        without.map(|without| format!("Default: {without}")),
+        match key.acts {
+            Acts::NotYet => Some("Accepted, not acted on in this version".to_owned()),
+            Acts::Refused(_) => Some("Refused: not in this version".to_owned()),
+            Acts::Yes | Acts::Only(_) => None,
+        },
+    ];
+    let doc: Vec<String> = remarks.into_iter().flatten().map(|remark| sentence(&remark)).collect();
+    let _ = writeln!(text, "# {}", doc.join(" "));
+    let _ = writeln!(text, "{}{name} = {value}", if is_default { "" } else { "#" });
+}
+
+fn sentence(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(|c| c.to_ascii_uppercase()).unwrap_or_default();
+    format!("{first}{}.", chars.as_str())
+}
+
+fn range(takes: Takes) -> Option<String> {
+    match takes {
+        Takes::Duration(min, max) | Takes::Size(min, max) => Some(format!("{min} to {max}")),
+        Takes::Integer(min, max) => Some(format!("{min} to {max}")),
+        Takes::Word(words) => Some(format!("One of {}", words.join(", "))),
+        _ => None,
+    }
+}
+
+fn features(text: &mut String) {
+    text.push_str(
+        "# Each is a model's name, \"disabled\", or a table as below. \
+         Default: the line it names, else features.default, else 422.\n",
+    );
+    let mut line = |name: &str, doc: String| {
+        let said = format!("#{name} = \"codestral\"");
+        let _ = writeln!(text, "{said:<48} # {doc}");
+    };
+    line("default", "every feature without a line of its own".to_owned());
+    for feature in Feature::all() {
+        let parent = feature.parent().map(|parent| format!("; default: {}", parent.name())).unwrap_or_default();
+        line(feature.name(), format!("{}{parent}", feature.title()));
+    }
+}
+
+fn environment(text: &mut String) {
+    text.push_str("\n# Environment variables of GitLab's own container that Weir knows. What this file says wins.\n");
+    for variable in VARIABLES {
+        let remark = match variable.does {
+            Does::Nothing => "; not acted on in this version",
+            Does::Refused(_) => "; refused when true, not in this version",
+            Does::Bedrock => "; for when this version speaks to Bedrock",
+            Does::Sets(..) | Does::Host(_) | Does::Port(_) | Does::Elsewhere => "",
+        };
+        let _ = writeln!(text, "# {:<46} {}{remark}", variable.name, variable.doc);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::reference;
+    use crate::config::{Environment, Severity, from_str};
+
+    #[test]
+    fn the_file_in_the_repository_is_this_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config/reference.toml");
+        let committed = std::fs::read_to_string(path).unwrap();
+        assert!(committed == reference(), "config/reference.toml is stale: weir check --reference > {path}");
+    }
+
+    #[test]
+    fn says_the_defaults() {
+        let said = from_str(&reference(), "reference.toml", &Environment::default()).unwrap();
+        let unsaid = from_str("", "empty.toml", &Environment::default()).unwrap();
+        assert_eq!(said.warnings, []);
+        assert_eq!((said.server, said.limits, said.log), (unsaid.server, unsaid.limits, unsaid.log));
+    }
+
+    #[test]
+    fn every_example_is_a_key_that_is_known_and_well_formed() {
+        let uncommented: String = reference()
+            .lines()
+            .map(|line| match line.strip_prefix('#') {
+                // two forms of one thing: only one of them may be said
+                Some(rest) if rest.starts_with("code_generations = ") || rest.starts_with("endpoint = ") => "",
+                Some(rest) if !rest.is_empty() && !rest.starts_with(' ') => rest,
+                _ => line,
+            })
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let env = Environment::from_iter([("VLLM_API_KEY", "k"), ("WEIR_CLIENT_KEY", "k")]);
+        let faults = from_str(&uncommented, "reference.toml", &env).unwrap_err();
+        let unexpected: Vec<String> = faults
+            .iter()
+            .filter(|fault| fault.severity == Severity::Error)
+            .map(|fault| fault.headline())
+            .filter(|text| {
+                !["not in this version yet", "only for", "\"gpt\"", "contradicts"]
+                    .iter()
+                    .any(|known| text.contains(known))
+            })
+            .collect();
+        assert_eq!(unexpected, [] as [&str; 0]);
+    }
+}

@@ -1,0 +1,376 @@
+//! What an operator can get wrong in the file, a test per kind.
+
+mod environment;
+mod files;
+
+use std::time::Duration;
+
+use super::{Config, Environment, Faults, Severity, from_str};
+use crate::auth::Policy;
+use crate::route::{Budget, Choice, Feature, RequestModels, Rule};
+use crate::telemetry::{Format, Level};
+use crate::{snapshot, upstream};
+
+const MODEL: &str = "[models.m]\nendpoint = \"http://gpu:8000/v1\"\n";
+
+fn env(pairs: &[(&str, &str)]) -> Environment {
+    pairs.iter().copied().collect()
+}
+
+fn good_with(text: &str, pairs: &[(&str, &str)]) -> Config {
+    from_str(text, "weir.toml", &env(pairs)).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+fn good(text: &str) -> Config {
+    good_with(text, &[])
+}
+
+fn bad_with(text: &str, pairs: &[(&str, &str)]) -> Faults {
+    from_str(text, "weir.toml", &env(pairs)).expect_err(text)
+}
+
+/// The one error of a text: its headline without file, and its hint.
+fn one(text: &str) -> (String, String) {
+    one_with(text, &[])
+}
+
+fn one_with(text: &str, pairs: &[(&str, &str)]) -> (String, String) {
+    let faults = bad_with(text, pairs);
+    let errors: Vec<_> = faults.iter().filter(|fault| fault.severity == Severity::Error).collect();
+    assert_eq!(errors.len(), 1, "{faults}");
+    let headline = errors[0].headline();
+    let headline = headline.strip_prefix("weir.toml:").unwrap_or(&headline).to_owned();
+    (headline, errors[0].hint.clone().unwrap_or_default())
+}
+
+#[track_caller]
+fn wrong(text: &str, headline: &str, hint: &str) {
+    let (said, hinted) = one(text);
+    assert_eq!((said.as_str(), hinted.as_str()), (headline, hint));
+}
+
+#[test]
+fn an_empty_file_is_the_defaults() {
+    let config = good("");
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:5052");
+    assert_eq!(config.server.admin.to_string(), "127.0.0.1:8082");
+    assert!(config.server.workers >= 1);
+    assert_eq!(config.limits, snapshot::Limits::default());
+    assert_eq!(config.upstream.request_loopback, upstream::Settings::default().request_loopback);
+    assert!(matches!(config.auth, Policy::Off));
+    assert_eq!(config.log, (Level::Info, Format::Auto));
+    assert_eq!(config.request_models, RequestModels::Allow);
+    let route = good(&format!("{MODEL}[features]\ndefault = \"m\"\n"));
+    let Some(Choice::Model(route)) = route.table.default_choice() else { panic!("no default") };
+    assert_eq!(route.budget, Budget::DEFAULT);
+}
+
+#[test]
+fn the_smallest_file_in_the_repository_is_good() {
+    let text = include_str!("../../../config/weir.toml");
+    let config = good(text);
+    assert_eq!((config.models.len(), config.warnings.len()), (1, 0));
+}
+
+#[test]
+fn every_fault_is_told_at_once_in_the_order_of_the_file() {
+    let text = "\
+[server]
+listen = \"nowhere\"
+wrokers = 2
+[timeouts]
+connect = \"1h\"
+[models.codestral]
+endpoint = \"gpu-1:8000\"
+api_key = { env = \"UNSET\" }
+[features]
+default = \"codestrl\"
+";
+    let faults = bad_with(text, &[("WEB_CONCURRENCY", "many")]);
+    let places: Vec<String> =
+        faults.iter().map(|f| f.headline().split(": ").take(3).collect::<Vec<_>>().join(" ")).collect();
+    let expected = [
+        "weir.toml:2:10 error server.listen",
+        "weir.toml:3:1 error server.wrokers",
+        "weir.toml:5:11 error timeouts.connect",
+        "weir.toml:7:12 error models.codestral.endpoint",
+        "weir.toml:8:19 error models.codestral.api_key",
+        "weir.toml:10:11 error features.default",
+        "environment error WEB_CONCURRENCY",
+    ];
+    assert_eq!(places, expected);
+    assert_eq!(faults.errors(), 7);
+}
+
+#[test]
+fn unknown_keys_are_told_with_the_nearest() {
+    wrong("[server]\nlistn = \"x\"\n", "2:1: error: server.listn: unknown key", "did you mean listen?");
+    wrong("[sever]\nlisten = \"x\"\n", "1:2: error: sever: unknown key", "did you mean server?");
+    wrong("[server]\nmax_body = 1\n", "2:1: error: server.max_body: unknown key", "there is limits.max_body");
+    wrong("[admin]\nzzz = 1\n", "2:1: error: admin.zzz: unknown key", "known here: listen");
+    let text = format!("{MODEL}[features]\nduo_chat_fixcode = \"m\"\n");
+    wrong(&text, "4:1: error: features.duo_chat_fixcode: unknown key", "did you mean duo_chat_fix_code?");
+}
+
+#[test]
+fn values_of_the_wrong_kind_are_told_with_what_was_meant() {
+    let address = "expected an address and port like \"127.0.0.1:5052\"";
+    wrong(
+        "server.listen = \":80\"",
+        &format!("1:17: error: server.listen: said \":80\", {address}"),
+        "did you mean \"0.0.0.0:80\"?",
+    );
+    wrong(
+        "admin.listen = 8082",
+        &format!("1:16: error: admin.listen: said 8082, {address}"),
+        "did you mean \"127.0.0.1:8082\"?",
+    );
+    let duration = "expected a duration from 10ms to 30m like \"60s\"";
+    wrong("timeouts.idle = 60", &format!("1:17: error: timeouts.idle: said 60, {duration}"), "did you mean \"60s\"?");
+    wrong("timeouts.idle = \"31m\"", &format!("1:17: error: timeouts.idle: said \"31m\", {duration}"), "");
+    let size = "expected a size from 1KiB to 1GiB like \"16MiB\"";
+    wrong(
+        "limits.max_body = \"16M\"",
+        &format!("1:19: error: limits.max_body: said \"16M\", {size}"),
+        "did you mean \"16MiB\"?",
+    );
+    let whole = "expected a whole number from 1 to 1024";
+    wrong("server.workers = \"2\"", &format!("1:18: error: server.workers: said \"2\", {whole}"), "without quotes: 2");
+    wrong("server.workers = 0", &format!("1:18: error: server.workers: said 0, {whole}"), "");
+    let word = "expected \"error\", \"warn\", \"info\", \"debug\" or \"trace\"";
+    wrong(
+        "telemetry.level = \"warning\"",
+        &format!("1:19: error: telemetry.level: said \"warning\", {word}"),
+        "did you mean \"warn\"?",
+    );
+    wrong(
+        "auth.allow_public = \"true\"",
+        "1:21: error: auth.allow_public: said \"true\", expected true or false",
+        "without quotes: true",
+    );
+    wrong(
+        "tls.extra_ca = \"ca.pem\"",
+        "1:16: error: tls.extra_ca: said \"ca.pem\", expected an array of PEM files",
+        "in brackets: [\"ca.pem\"]",
+    );
+    wrong("server = 1", "1:1: error: server: said a value of type integer, expected a table of keys", "");
+    wrong(
+        "[[models.m]]\nendpoint = \"http://h\"",
+        "1:10: error: models.m: expected one table",
+        "write [models.m], not [[models.m]]",
+    );
+}
+
+#[test]
+fn numbers_may_be_written_as_toml_writes_them() {
+    assert_eq!(good("limits.in_flight = 1_000").server.in_flight, 1000);
+    assert_eq!(good("limits.in_flight = 0x10").server.in_flight, 16);
+    assert_eq!(good("server.listen = \"localhost:0\"").server.listen.to_string(), "127.0.0.1:0");
+}
+
+#[test]
+fn text_that_is_not_toml_is_told_like_any_fault() {
+    const REST: &str = "keys and values are checked once the file is TOML";
+    wrong("[server\n", "1:8: error: not TOML: unclosed table, expected `]`", REST);
+    let faults = bad_with("[server]\nlisten = \"a\nworkers 2\n", &[]);
+    assert_eq!(faults.errors(), 2, "{faults}");
+    wrong("[admin]\nlisten = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"\n", "3:1: error: not TOML: duplicate key", REST);
+}
+
+#[test]
+fn endpoints_are_one_or_many_and_are_urls() {
+    let expected = "expected a URL like \"http://host:port/v1\"";
+    wrong(
+        "models.m.endpoint = \"gpu-1:8000\"",
+        &format!("1:21: error: models.m.endpoint: said \"gpu-1:8000\", {expected}"),
+        "did you mean \"http://gpu-1:8000/v1\"?",
+    );
+    wrong(
+        "[models.m]",
+        "1:9: error: models.m: expected endpoint or endpoints",
+        "say where the model server is: endpoint = \"http://host:port/v1\"",
+    );
+    wrong("models.m.endpoints = []", "1:22: error: models.m.endpoints: expected at least one URL", "");
+    wrong(
+        &format!("{MODEL}endpoints = [\"http://h\"]\n"),
+        "3:1: error: models.m.endpoints: endpoint and endpoints: expected only one of them",
+        "",
+    );
+    let config = good("models.m.endpoints = [\"http://a/v1\", \"http://b/v1\", \"http://a/v1/\"]");
+    assert_eq!(config.models[0].endpoints.len(), 2);
+    assert_eq!(config.warnings[0].message, "listed twice");
+}
+
+#[test]
+fn identifiers_and_families_are_known_ones() {
+    let text = |line: &str| format!("{MODEL}{line}\n");
+    let (said, hint) = one(&text("identifier = \"mistralai/Mistral-7B\""));
+    assert!(
+        said.starts_with("3:14: error: models.m.identifier: said \"mistralai/Mistral-7B\", unknown prefix"),
+        "{said}"
+    );
+    assert_eq!(hint, "did you mean \"custom_openai/mistralai/Mistral-7B\"?");
+    let (said, hint) = one(&text("family = \"lama3\""));
+    assert!(said.starts_with("3:10: error: models.m.family: said \"lama3\", expected one of mistral, "), "{said}");
+    assert_eq!(hint, "did you mean \"llama3\"?");
+    assert_eq!(&*good(MODEL).models[0].upstream_name, "m", "a model without an identifier is asked for by its name");
+}
+
+#[test]
+fn providers_that_are_not_spoken_to_are_told() {
+    for identifier in ["bedrock/x", "azure/x", "anthropic/x"] {
+        let kind = crate::route::Identifier::parse(identifier).unwrap().provider;
+        let text = format!("{MODEL}identifier = \"{identifier}\"\n");
+        let result = from_str(&text, "weir.toml", &Environment::default());
+        // the fault goes by itself once the dialect is there
+        assert_eq!(result.is_ok(), crate::provider::dialect(kind).is_some(), "{identifier}");
+    }
+    let text = format!("{MODEL}region = \"eu-central-1\"\n");
+    wrong(&text, "3:1: error: models.m.region: only for bedrock models; this is one of openai", "");
+}
+
+#[test]
+fn names_with_another_meaning_are_no_models_names() {
+    for name in ["disabled", "gitlab", "request", "\"feature/x\"", "\"a b\"", "\"\"", "\"ü\""] {
+        let (said, _) = one(&format!("[models.{name}]\nendpoint = \"http://h/v1\"\n"));
+        assert!(said.starts_with("1:9: error: models."), "{said}");
+    }
+    assert_eq!(&*good("[models.\"gpt-4.1\"]\nendpoint = \"http://h/v1\"\n").models[0].id, "gpt-4.1");
+}
+
+#[test]
+fn features_name_models_that_are_there() {
+    let text = |line: &str| format!("{MODEL}[models.codestral]\nendpoint = \"http://h/v1\"\n[features]\n{line}\n");
+    let expected = "expected the name of a model in [models]";
+    wrong(
+        &text("default = \"codestrl\""),
+        &format!("6:11: error: features.default: said \"codestrl\", {expected}"),
+        "did you mean \"codestral\"?",
+    );
+    wrong(
+        &text("duo_chat = \"zzzzz\""),
+        &format!("6:12: error: features.duo_chat: said \"zzzzz\", {expected}"),
+        "defined are m, codestral",
+    );
+    wrong(
+        &text("duo_chat = { model = \"m\", fallback = [\"gpt\"] }"),
+        &format!("6:39: error: features.duo_chat.fallback: said \"gpt\", {expected}"),
+        "defined are m, codestral",
+    );
+    wrong(
+        &text("duo_chat = { timeouts = { idle = \"1s\" } }"),
+        "6:1: error: features.duo_chat: expected model = \"…\" in this table",
+        "",
+    );
+    let (said, _) = one(&text("duo_chat = \"gitlab\""));
+    assert_eq!(said, "6:12: error: features.duo_chat: GitLab's cloud (\"gitlab\") is not in this version yet");
+    let (said, _) = one(&text("duo_chat = 3"));
+    assert!(
+        said.starts_with("6:12: error: features.duo_chat: said 3, expected a model's name, \"disabled\", or a table")
+    );
+}
+
+#[test]
+fn a_model_with_faults_is_not_also_undefined() {
+    let (said, _) = one("[models.m]\nendpoint = \"nope\"\n[features]\ndefault = \"m\"\n");
+    assert!(said.starts_with("2:12"), "{said}");
+}
+
+#[test]
+fn limits_of_a_feature_go_over_its_models_over_the_files() {
+    let text = "\
+[timeouts]
+connect = \"1s\"
+first_byte = \"70s\"
+[models.m]
+endpoint = \"http://h/v1\"
+timeouts = { first_byte = \"20s\", idle = \"20s\" }
+[features]
+default = \"m\"
+duo_chat = { model = \"m\", timeouts = { idle = \"5s\" } }
+code_completions = \"m\"
+code_generations = { model = \"m\", timeouts = { total = \"120s\" } }
+duo_chat_fix_code = \"disabled\"
+";
+    let config = good(text);
+    let seconds = |name: &str| {
+        let (choice, rule) = config.table.feature_choice(Feature::parse(name).unwrap()).unwrap();
+        let Choice::Model(route) = choice else { panic!("disabled") };
+        assert_eq!((route.rule, rule, route.feature), (Rule::Feature, Rule::Feature, Feature::parse(name)));
+        let Budget { connect, first_byte, idle, total } = route.budget;
+        [connect, first_byte, idle, total].map(|limit| limit.as_secs())
+    };
+    assert_eq!(seconds("duo_chat"), [1, 20, 5, 600]);
+    assert_eq!(seconds("code_completions"), [1, 20, 20, 50], "capped by GitLab's own limit");
+    assert_eq!(seconds("code_generations"), [1, 20, 20, 120], "unless its own line says otherwise");
+    let fix_code = config.table.feature_choice(Feature::parse("duo_chat_fix_code").unwrap());
+    assert!(matches!(fix_code, Some((Choice::Disabled, Rule::Feature))));
+    let Some(Choice::Model(route)) = config.table.default_choice() else { panic!("no default") };
+    assert_eq!((route.feature, route.rule), (None, Rule::Default));
+    assert!(std::sync::Arc::ptr_eq(&route.model, &config.models[0]));
+}
+
+#[test]
+fn what_this_version_does_not_do_is_refused_or_told() {
+    let (said, _) = one("server.tls = { cert = \"a\", key = \"b\" }");
+    assert_eq!(said, "1:8: error: server.tls: is not in this version yet");
+    let (said, _) = one("limits.requests_per_minute = 60");
+    assert_eq!(said, "1:8: error: limits.requests_per_minute: is not in this version yet");
+    let config = good("resilience.retry_budget = 0.2\ntelemetry.log_prompts = false\n");
+    let told: Vec<&str> = config.warnings.iter().map(|fault| fault.key.as_str()).collect();
+    assert_eq!(told, ["resilience.retry_budget"], "log_prompts = false is what happens anyway");
+}
+
+#[test]
+fn two_listeners_do_not_share_a_port() {
+    wrong(
+        "server.listen = \"127.0.0.1:8082\"",
+        "1:17: error: server.listen: said \"127.0.0.1:8082\", expected another port than admin.listen (127.0.0.1:8082)",
+        "",
+    );
+    good("server.listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"");
+}
+
+#[test]
+fn checking_a_large_file_takes_no_time() {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    for i in 0..2000 {
+        writeln!(text, "[models.m{i}]\nendpoint = \"http://h{i}/v1\"\napi_key = \"k{i}\"\nfamly = 1").unwrap();
+    }
+    let start = std::time::Instant::now();
+    assert_eq!(bad_with(&text, &[]).errors(), 2000);
+    assert!(start.elapsed() < Duration::from_secs(20), "quadratic: {:?}", start.elapsed());
+}
+
+#[test]
+fn a_long_line_is_shown_around_what_is_meant() {
+    let models: String = (0..200).map(|i| format!("m{i} = {{ endpoint = \"http://h/v1\" }}, ")).collect();
+    let faults = bad_with(&format!("models = {{ {models} last = {{ endpoint = 5 }} }}"), &[]);
+    let printed = faults.to_string();
+    let lines: Vec<&str> = printed.lines().collect();
+    assert!(lines[1].chars().count() < 220, "{printed}");
+    let caret = lines[2].chars().position(|c| c == '^').unwrap();
+    assert_eq!(lines[1].chars().nth(caret), Some('5'), "{printed}");
+}
+
+#[test]
+fn damaged_files_never_panic() {
+    let mut random = fastrand::Rng::with_seed(7);
+    let whole = super::reference().replace("\n#", "\n");
+    for _ in 0..400 {
+        let mut text: Vec<char> = whole.chars().collect();
+        let start = random.usize(..text.len());
+        text.drain(..start);
+        text.truncate(random.usize(..1500) + 1);
+        for _ in 0..random.usize(..12) {
+            let at = random.usize(..text.len());
+            text[at] =
+                random.choice(['"', '\'', '[', ']', '{', '}', '=', '.', '\n', '\t', 'é', '\u{0}', '#', ',']).unwrap();
+        }
+        let text: String = text.into_iter().collect();
+        if let Err(faults) = from_str(&text, "weir.toml", &Environment::default()) {
+            assert!(faults.errors() > 0 && !faults.to_string().is_empty());
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! `weir demo`: Weir with no file and no network, in front of a small model server in the same process. This
+//! module has the model server, the configuration and the words; `app` runs them.
+
+pub mod model;
+mod shapes;
+mod speech;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+
+/// The demo's file, with the addresses still to be put in ([`config`]).
+pub const CONFIG: &str = include_str!("demo.toml");
+
+/// The demo's file for these addresses: Weir's own, the admin listener's, the model server's.
+pub fn config(public: SocketAddr, admin: SocketAddr, model: SocketAddr) -> String {
+    CONFIG
+        .replace("@LISTEN@", &public.to_string())
+        .replace("@ADMIN@", &admin.to_string())
+        .replace("@MODEL@", &model.to_string())
+}
+
+/// What a newcomer reads: what is running, and lines to paste. One terminal screen.
+pub fn banner(public: SocketAddr, admin: SocketAddr) -> String {
+    include_str!("banner.txt").replace("@LISTEN@", &public.to_string()).replace("@ADMIN@", &admin.to_string())
+}

@@ -1,0 +1,203 @@
+//! The demo's model server over a real socket, and the texts.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::model::ModelServer;
+use super::{banner, config};
+use crate::secret::Secret;
+use crate::wire::{SseFrames, data_of};
+
+struct Server {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    served: tokio::task::JoinHandle<std::io::Result<()>>,
+}
+
+impl Server {
+    fn start(api_key: Option<&str>) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = watch::channel(false);
+        let api_key = api_key.map(|key| Secret::new(key.to_owned()));
+        let server = ModelServer { api_key, pace: Duration::from_millis(1) };
+        Self { address, stop, served: tokio::spawn(server.serve(listener, stopped)) }
+    }
+
+    async fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> String {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}");
+        let request = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        timeout(Duration::from_secs(5), stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        answer
+    }
+
+    /// Status and JSON body.
+    async fn post(&self, path: &str, body: Value) -> (String, Value) {
+        let answer = self.send("POST", path, "", &body.to_string()).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head[9..12].to_owned(), serde_json::from_str(body).unwrap())
+    }
+
+    /// The `data` of every event, and whether the body ended properly.
+    async fn stream(&self, path: &str, body: Value) -> (Vec<String>, bool) {
+        let answer = self.send("POST", path, "", &body.to_string()).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("content-type: text/event-stream"), "{head}");
+        let lines = body.split("\r\n").collect::<Vec<_>>();
+        // chunk sizes and chunk texts alternate
+        let text: String = lines.iter().skip(1).step_by(2).copied().collect();
+        let mut frames = SseFrames::new(1 << 20);
+        frames.feed(text.into());
+        let mut events = Vec::new();
+        while let Some(event) = frames.next_event().unwrap() {
+            events.push(String::from_utf8(data_of(&event).unwrap().into_owned()).unwrap());
+        }
+        (events, body.ends_with("\r\n0\r\n\r\n"))
+    }
+}
+
+fn chat(model: &str) -> Value {
+    json!({ "model": model, "messages": [{ "role": "user", "content": "Hello there" }] })
+}
+
+const SAID: &str = "You said: \"Hello there\". This is Weir's demo model: it repeats, it does not think.";
+
+#[tokio::test]
+async fn answers_whole() {
+    let server = Server::start(None);
+    let (status, answer) = server.post("/v1/chat/completions", chat("demo")).await;
+    assert_eq!((status.as_str(), answer["object"].as_str()), ("200", Some("chat.completion")));
+    let choice = &answer["choices"][0];
+    assert_eq!((choice["message"]["content"].as_str(), choice["finish_reason"].as_str()), (Some(SAID), Some("stop")));
+    assert_eq!(answer["usage"], json!({ "prompt_tokens": 2, "completion_tokens": 15, "total_tokens": 17 }));
+
+    let parts = json!([{ "type": "text", "text": "def a():" }]);
+    let ask = json!({ "messages": [{ "role": "user", "content": parts }], "max_tokens": 3 });
+    let (_, answer) = server.post("/v1/chat/completions", ask).await;
+    assert_eq!(answer["choices"][0]["message"]["content"], "You said: \"def");
+    assert_eq!(answer["choices"][0]["finish_reason"], "length");
+
+    let (_, answer) = server.post("/v1/completions", json!({ "model": "demo", "prompt": "def a():" })).await;
+    let text = answer["choices"][0]["text"].as_str().unwrap();
+    assert!(answer["object"] == "text_completion" && text.starts_with("\n    pass"), "{answer}");
+}
+
+#[tokio::test]
+async fn streams_as_vllm_frames_it() {
+    let server = Server::start(None);
+    let mut ask = chat("demo");
+    (ask["stream"], ask["stream_options"]) = (true.into(), json!({ "include_usage": true }));
+    let (events, ended) = server.stream("/v1/chat/completions", ask.clone()).await;
+    assert!(ended);
+    assert_eq!(events.last().unwrap(), "[DONE]");
+    let chunks: Vec<Value> = events[..events.len() - 1].iter().map(|e| serde_json::from_str(e).unwrap()).collect();
+    assert_eq!(chunks[0]["choices"][0]["delta"], json!({ "role": "assistant", "content": "" }));
+    let text = chunks.iter().filter_map(|c| c["choices"][0]["delta"]["content"].as_str()).collect::<String>();
+    assert_eq!(text, SAID);
+    let [.., last, usage] = chunks.as_slice() else { panic!("{chunks:?}") };
+    assert_eq!(last["choices"][0]["delta"], json!({ "content": " think." }));
+    assert_eq!(last["choices"][0]["finish_reason"], "stop");
+    assert_eq!((&usage["choices"], &usage["usage"]["completion_tokens"]), (&json!([]), &15.into()));
+
+    ask["stream_options"] = Value::Null;
+    let (events, _) = server.stream("/v1/chat/completions", ask).await;
+    assert!(events.iter().all(|event| !event.contains("usage")));
+
+    let (events, _) = server.stream("/v1/completions", json!({ "prompt": "a", "stream": true })).await;
+    assert!(events[0].contains("\"text\":\" and\""), "{}", events[0]);
+}
+
+#[tokio::test]
+async fn refuses_as_vllm_does() {
+    let server = Server::start(Some("sk-demo"));
+    let answer = server.send("POST", "/v1/chat/completions", "authorization: Bearer wrong\r\n", "{}").await;
+    assert!(answer.starts_with("HTTP/1.1 401 ") && answer.ends_with("{\"error\":\"Unauthorized\"}"), "{answer}");
+    let models = server.send("GET", "/v1/models", "authorization: Bearer sk-demo\r\n", "").await;
+    assert!(models.contains("\"id\":\"demo-slow\""), "{models}");
+    let health = server.send("GET", "/health", "", "").await;
+    assert!(health.starts_with("HTTP/1.1 200 ") && health.ends_with("\r\n\r\n"), "{health}");
+
+    let server = Server::start(None);
+    let (status, answer) = server.post("/v1/chat/completions", chat("gpt-9")).await;
+    assert_eq!((status.as_str(), &answer["error"]["code"]), ("404", &404.into()));
+    assert_eq!(answer["error"]["message"], "The model `gpt-9` does not exist.");
+    let (status, answer) = server.post("/v1/chat/completions", json!({ "messages": "no" })).await;
+    assert_eq!((status.as_str(), &answer["error"]["type"]), ("400", &"BadRequestError".into()));
+    let (status, _) = server.post("/v1/chat/completions", json!({ "model": "demo" })).await;
+    assert_eq!(status, "400");
+    let (status, answer) = server.post("/v1/chat/completions", chat("demo-broken")).await;
+    assert_eq!((status.as_str(), &answer["error"]["code"]), ("500", &500.into()));
+    let (status, answer) = server.post("/nope", json!({})).await;
+    assert_eq!((status.as_str(), answer), ("404", json!({ "detail": "Not Found" })));
+}
+
+#[tokio::test]
+async fn demo_cut_does_not_end_its_body() {
+    let server = Server::start(None);
+    let mut ask = chat("demo-cut");
+    let answer = server.send("POST", "/v1/chat/completions", "", &ask.to_string()).await;
+    assert!(answer.contains("200 OK") && !answer.ends_with("0\r\n\r\n"), "{answer}");
+    ask["stream"] = true.into();
+    let (events, ended) = server.stream("/v1/chat/completions", ask).await;
+    assert!(!ended && events.len() == 8, "{events:?}");
+}
+
+#[tokio::test]
+async fn demo_slow_holds_back_its_head_until_the_client_leaves() {
+    let server = Server::start(None);
+    let slow = server.post("/v1/chat/completions", chat("demo-slow"));
+    assert!(timeout(Duration::from_millis(300), slow).await.is_err());
+    // an answer still under way would hold this up for five seconds
+    server.stop.send(true).unwrap();
+    timeout(Duration::from_secs(2), server.served).await.expect("serve returns").unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn embeds() {
+    let server = Server::start(None);
+    let (_, answer) = server.post("/v1/embeddings", json!({ "model": "demo", "input": ["a b", "c"] })).await;
+    assert_eq!((answer["data"].as_array().unwrap().len(), &answer["usage"]["prompt_tokens"]), (2, &3.into()));
+    assert_eq!(answer["data"][1]["embedding"].as_array().unwrap().len(), 8);
+}
+
+#[tokio::test]
+async fn stops_when_told() {
+    let server = Server::start(None);
+    server.send("GET", "/health", "", "").await;
+    server.stop.send(true).unwrap();
+    timeout(Duration::from_secs(2), server.served).await.expect("serve returns").unwrap().unwrap();
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+#[test]
+fn the_configuration_is_toml_without_placeholders() {
+    let text = config(address("127.0.0.1:5052"), address("127.0.0.1:8082"), address("127.0.0.1:40001"));
+    assert!(!text.contains('@'), "{text}");
+    let file: toml::Table = toml::from_str(&text).unwrap();
+    assert_eq!(file["server"]["listen"].as_str(), Some("127.0.0.1:5052"));
+    assert_eq!(file["models"]["demo-slow"]["endpoints"][0].as_str(), Some("http://127.0.0.1:40001/v1"));
+    for feature in file["features"].as_table().unwrap().keys().filter(|key| *key != "default") {
+        assert!(crate::route::Feature::parse(feature).is_some(), "{feature}");
+    }
+}
+
+#[test]
+fn the_banner_fits_a_terminal() {
+    let text = banner(address("127.0.0.1:5052"), address("127.0.0.1:8082"));
+    assert!(!text.contains('@') && text.lines().count() <= 30, "{}", text.lines().count());
+    for line in text.lines() {
+        assert!(line.chars().count() <= 100, "{} columns: {line}", line.chars().count());
+    }
+}

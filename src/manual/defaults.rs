@@ -1,0 +1,16 @@
+//! Why every default is what it is.
+//!
+//! | key | default | why |
+//! |---|---|---|
+//! | `timeouts.connect` | 2 s | a model server in the same network answers in milliseconds; two seconds survive one lost SYN |
+//! | `timeouts.first_byte` | 60 s | GitLab's own default patience (`ai_gateway_timeout_seconds`) |
+//! | `timeouts.idle` | 60 s | GitLab counts silence, not duration: 60 s is its default |
+//! | `timeouts.total` | 600 s | GitLab's maximum; code suggestions are cut to 50 s, before Workhorse's 55 s |
+//! | Test connection | 2.8 s, or 14.5 s | GitLab before 19.0 waits 3 s, later 15 s: our words come before its timeout |
+//! | `limits.max_body` | 64 MiB | 50 messages of chat with context items can be tens of MB |
+//! | `limits.max_headers` | 32 KiB | GitLab sends about 3 KB; at most 100 headers, hyper's own table |
+//! | `limits.header_timeout` | 15 s | also how long an idle client connection is kept |
+//! | `limits.in_flight`, `queue`, `queue_wait` | 4096, 1024, 1 s | at 12 KiB a stream 50 MiB; a second is the longest wait a person does not notice as an error |
+//! | kept upstream connections | 4 s | uvicorn (vLLM) closes at 5 s: we close first, so none dies under a request |
+//! | `resilience.drain` | 30 s | Kubernetes' default grace period |
+//! | `/v1/chat/*` `max_tokens` | 2048 | the official 8192 does not fit small models' contexts |

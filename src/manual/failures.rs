@@ -1,0 +1,17 @@
+//! What each failure looks like, to a GitLab user and to the operator.
+//!
+//! | what happened | status, and where | GitLab shows | access log | first thing to look at |
+//! |---|---|---|---|---|
+//! | a limit expired | 504, `x-weir-error: A1000` | A1000 "couldn't respond in time" | `error_code=A1000`, `phase` | `phase`: `connect` is the network, `first_byte` a busy or cold model, `idle` a stuck one, `total` a long answer |
+//! | model server down | 502; prompts and Test connection 421 | A9999, or Test connection's text | `upstream_connect` with the address in `note` | `weir probe` |
+//! | model server said 4xx or 5xx | its 4xx and 503, else 502; prompts 421 `"NNN: Phrase"` | A9999, or Test connection's text | `upstream_status` with its words in `note` | the model's key, identifier, endpoint |
+//! | the answer broke off | in-band `error` event on SSE, else the connection is cut | A1003 or A1004 | `upstream_broken` | the model server's log at that request id |
+//! | feature disabled | 403 | M3006 | `feature_disabled` | `[features]` |
+//! | no model for the feature | 422 naming the key to set | A9999 | `no_model` | `weir explain FEATURE` |
+//! | endpoint that a request may not name | 422 | A9999 | `endpoint_refused` | `features.request_models` |
+//! | Weir is full | 503, `Retry-After` | A9999 | `overloaded` | `limits.in_flight`, more replicas |
+//! | the client left | none | nothing | `outcome=cancelled`; the upstream was closed | nothing |
+//! | our own fault | 500 | A9999 | `internal` | standard error, and tell us |
+//!
+//! The head of an answer is held back until the model server's first body byte, so that all but `idle`,
+//! `total` and a broken stream are an honest status.

@@ -1,0 +1,11 @@
+//! The manual, compiled by rustdoc so that its links break the build when they break.
+//!
+//! - [`request`]: the life of a streamed request.
+//! - [`failures`]: what each failure looks like to a GitLab user and to the operator.
+//! - [`defaults`]: why every default is what it is.
+//! - [`decisions`]: dated decisions, newest first.
+
+pub mod decisions;
+pub mod defaults;
+pub mod failures;
+pub mod request;

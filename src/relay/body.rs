@@ -1,0 +1,262 @@
+//! `RelayBody` owns everything that must end with the answer: the lease of the connection, the timers, the
+//! record. However a stream ends (complete, broken, expired, client gone), it ends here, in one place.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
+
+use super::passthrough::{Tail, Tap};
+use super::translate::Translator;
+use crate::error::{GatewayError, Kind, Shape, in_band};
+use crate::telemetry::{Facts, Record};
+use crate::upstream::{Lease, Timers};
+
+/// The stream failed after its head on a surface that has no words for it: the connection is cut, since a
+/// clean end would be a lie.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer broke off: {0}")]
+pub struct Abort(&'static str);
+
+/// What a response carries.
+pub enum Content {
+    /// A body that is there already.
+    Whole(Bytes),
+    /// A body that is still arriving.
+    Stream(Box<Stream>),
+}
+
+/// The body of every response. Dropping it before its end is the client's leaving: the connection to the
+/// model server closes with the lease, and the record says `cancelled`.
+pub struct RelayBody {
+    content: Content,
+    record: Record,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+impl RelayBody {
+    /// From here on the record, and the request's place among those in flight, end with the body.
+    pub fn new(content: Content, mut record: Record, place: Option<OwnedSemaphorePermit>) -> Self {
+        if let Content::Whole(bytes) = &content
+            && bytes.is_empty()
+        {
+            record.facts.complete = true;
+        }
+        Self { content, record, _place: place }
+    }
+}
+
+impl Body for RelayBody {
+    type Data = Bytes;
+    type Error = Abort;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
+        let Self { content, record, .. } = &mut *self;
+        let facts = &mut record.facts;
+        let next = match content {
+            Content::Whole(bytes) if bytes.is_empty() => None,
+            Content::Whole(bytes) => {
+                facts.complete = true;
+                Some(Ok(std::mem::take(bytes)))
+            }
+            Content::Stream(stream) => ready!(stream.poll_next(cx, facts)),
+        };
+        if let Some(Ok(bytes)) = &next {
+            facts.bytes_out += bytes.len() as u64;
+        }
+        Poll::Ready(next.map(|next| next.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Whole(bytes) => bytes.is_empty(),
+            Content::Stream(stream) => stream.is_over(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            // A passed-through Content-Length header says more than we know.
+            Content::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+/// What happens to the bytes on their way.
+pub(super) enum Flow {
+    /// Handed on; the end is kept for its token counts.
+    Whole(Tail),
+    /// Handed on event by event, with a look at each.
+    Events(Tap),
+    /// Decoded and encoded anew.
+    Deltas(Translator),
+}
+
+impl Flow {
+    /// What a chunk becomes for the client; may be nothing yet. A failure may come with bytes before it.
+    fn feed(&mut self, chunk: Bytes, facts: &mut Facts, now: Instant) -> Fed {
+        match self {
+            Self::Whole(tail) => (tail.feed(chunk, facts, now), Ok(())),
+            Self::Events(tap) => tap.feed(chunk, facts, now),
+            Self::Deltas(translator) => translator.feed(chunk, facts, now),
+        }
+    }
+
+    /// What is still to be said at the end; fails when the answer is not complete.
+    fn finish(&mut self, facts: &mut Facts) -> Result<Bytes, GatewayError> {
+        match self {
+            Self::Whole(tail) => {
+                tail.finish(facts);
+                Ok(Bytes::new())
+            }
+            Self::Events(tap) => tap.finish(facts),
+            Self::Deltas(translator) => translator.finish(facts),
+        }
+    }
+}
+
+/// Bytes for the client, and whether the answer goes on after them.
+pub(super) type Fed = (Bytes, Result<(), GatewayError>);
+
+/// A body that is still arriving.
+pub struct Stream {
+    /// Gone once the answer has ended, one way or the other.
+    source: Option<Source>,
+    flow: Flow,
+    shape: Shape,
+    model: Arc<str>,
+    /// Bytes for the client that were held back with the head.
+    held: Bytes,
+    /// A failure that came with bytes before it; told at the next poll.
+    failed: Option<GatewayError>,
+}
+
+/// What is closed when the answer ends.
+struct Source {
+    body: Incoming,
+    lease: Lease,
+    timers: Timers,
+}
+
+impl Stream {
+    pub(super) const fn new(
+        body: Incoming,
+        lease: Lease,
+        timers: Timers,
+        flow: Flow,
+        shape: Shape,
+        model: Arc<str>,
+    ) -> Self {
+        Self { source: Some(Source { body, lease, timers }), flow, shape, model, held: Bytes::new(), failed: None }
+    }
+
+    /// Waits for the first bytes for the client, while an error can still be a status.
+    pub(super) async fn fill(&mut self, facts: &mut Facts) -> Result<(), GatewayError> {
+        let first = poll_fn(|cx| self.poll_bytes(cx, facts)).await?;
+        self.held = first.unwrap_or_default();
+        Ok(())
+    }
+
+    fn is_over(&self) -> bool {
+        self.source.is_none() && self.held.is_empty() && self.failed.is_none()
+    }
+
+    /// The next bytes for the client, or the end. A failure becomes a last frame, or an abort.
+    fn poll_next(&mut self, cx: &mut Context<'_>, facts: &mut Facts) -> Poll<Option<Result<Bytes, Abort>>> {
+        if !self.held.is_empty() {
+            return Poll::Ready(Some(Ok(std::mem::take(&mut self.held))));
+        }
+        match ready!(self.poll_bytes(cx, facts)) {
+            Ok(bytes) => Poll::Ready(bytes.map(Ok)),
+            Err(error) => Poll::Ready(Some(self.fail(&error, facts))),
+        }
+    }
+
+    /// As `poll_next`, with errors as they are.
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, facts: &mut Facts) -> Poll<Result<Option<Bytes>, GatewayError>> {
+        loop {
+            let Some(source) = &mut self.source else { return Poll::Ready(self.failed.take().map_or(Ok(None), Err)) };
+            let Poll::Ready(frame) = Pin::new(&mut source.body).poll_frame(cx) else {
+                let expired = ready!(source.timers.poll_expired(cx));
+                return Poll::Ready(Err(expired.error(&self.model)));
+            };
+            let now = Instant::now();
+            // A chunked body says its end only by ending; one with a length says it with its last bytes.
+            let ended = frame.is_none() || source.body.is_end_stream();
+            let (mut bytes, fed) = match frame {
+                Some(Ok(frame)) => {
+                    source.timers.arrived(now);
+                    self.flow.feed(frame.into_data().unwrap_or_default(), facts, now)
+                }
+                Some(Err(error)) => (Bytes::new(), Err(broken(&error))),
+                None => (Bytes::new(), Ok(())),
+            };
+            if let Err(error) = fed {
+                self.source = None;
+                self.failed = Some(error);
+                if bytes.is_empty() {
+                    continue;
+                }
+                return Poll::Ready(Ok(Some(bytes)));
+            }
+            if ended {
+                bytes = self.end(bytes, facts, now);
+            }
+            if !bytes.is_empty() {
+                return Poll::Ready(Ok(Some(bytes)));
+            }
+        }
+    }
+
+    /// The model server has said all: its connection goes back before the client gets the last bytes. An
+    /// answer that turns out incomplete fails after them.
+    fn end(&mut self, bytes: Bytes, facts: &mut Facts, now: Instant) -> Bytes {
+        facts.upstream_ended = Some(now);
+        if let Some(source) = self.source.take() {
+            source.lease.end();
+        }
+        match self.flow.finish(facts) {
+            Ok(last) => {
+                facts.complete = true;
+                join(bytes, last)
+            }
+            Err(error) => {
+                self.failed = Some(error);
+                bytes
+            }
+        }
+    }
+
+    /// Cancels the upstream and says what happened in the surface's own words, if it has any.
+    fn fail(&mut self, error: &GatewayError, facts: &mut Facts) -> Result<Bytes, Abort> {
+        self.source = None;
+        facts.upstream_ended.get_or_insert_with(Instant::now);
+        facts.failure = Some(error.kind());
+        facts.note = error.operator().map(str::to_owned);
+        facts.complete = true;
+        let framed = matches!(self.flow, Flow::Events(_) | Flow::Deltas(_));
+        let frame = framed.then(|| in_band(error, self.shape, facts.ids.request_id_str())).flatten();
+        frame.ok_or(Abort(error.kind().row().code))
+    }
+}
+
+fn join(bytes: Bytes, last: Bytes) -> Bytes {
+    match (bytes.is_empty(), last.is_empty()) {
+        (_, true) => bytes,
+        (true, false) => last,
+        (false, false) => [bytes, last].concat().into(),
+    }
+}
+
+/// The model server's connection failed in the middle of its answer.
+pub(super) fn broken(error: &(dyn std::error::Error + 'static)) -> GatewayError {
+    let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
+    GatewayError::new(Kind::UpstreamBroken, "The model server's answer broke off").internal(format!("{error}{cause}"))
+}

@@ -1,0 +1,222 @@
+//! The story of a request between route and answer, as plain code: send, judge the head, hold it back until
+//! the first byte of the body, hand over a body that owns all that must end with it.
+//!
+//! The head is held until the body's first byte because model servers send theirs before the first token:
+//! until then a failure can still be an honest status instead of a broken stream.
+
+mod body;
+mod passthrough;
+mod translate;
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Response, header};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+pub use body::{Abort, Content, RelayBody, Stream};
+
+use crate::error::{GatewayError, Kind, Shape};
+use crate::generation::{Delta, Encode, Generation};
+use crate::provider::{Dialect, Outbound, dialect};
+use crate::route::{Model, Route};
+use crate::telemetry::Facts;
+use crate::upstream::{Endpoints, Inbound, Lease, Sending, Timers, Upstreams};
+use body::Flow;
+
+/// A model server's error body is read up to this size.
+const MAX_FAULT_BODY: usize = 64 << 10;
+/// A whole answer that is translated, not passed, is held up to this size.
+const MAX_ANSWER: usize = 16 << 20;
+
+/// Sends requests along routes; one per worker.
+pub struct Relay {
+    upstreams: Upstreams,
+}
+
+/// What is constant for one request.
+#[derive(Clone, Copy)]
+pub struct Call<'a> {
+    /// Where it goes.
+    pub route: &'a Route,
+    /// The snapshot's endpoints.
+    pub endpoints: &'a Endpoints,
+    /// How its errors look.
+    pub shape: Shape,
+}
+
+/// A request in the upstream's own dialect.
+pub struct Passed {
+    /// The request.
+    pub outbound: Outbound,
+    /// Whether it asks for a stream of events.
+    pub stream: bool,
+    /// Whether we added `include_usage` and must hide its chunk.
+    pub hide_usage: bool,
+}
+
+impl Relay {
+    /// Through these connections.
+    pub const fn new(upstreams: Upstreams) -> Self {
+        Self { upstreams }
+    }
+
+    /// The way out, for the worker's tick.
+    pub const fn upstreams(&self) -> &Upstreams {
+        &self.upstreams
+    }
+
+    /// Same dialect in and out: the answer's bytes are handed on as they come.
+    pub async fn pass(
+        &self,
+        call: Call<'_>,
+        passed: Passed,
+        facts: &mut Facts,
+    ) -> Result<Response<Content>, GatewayError> {
+        let dialect = dialect_of(&call.route.model)?;
+        let mut timers = Timers::start(call.route.budget, facts.started);
+        let mut outbound = passed.outbound;
+        let inbound = self.send(call, dialect, &mut outbound, &mut timers, facts).await?;
+        let Inbound { mut parts, body, lease } = inbound;
+        let events = passed.stream && is_event_stream(&parts.headers);
+        let flow = if events {
+            Flow::Events(passthrough::Tap::new(dialect, passed.hide_usage))
+        } else {
+            Flow::Whole(passthrough::Tail::new(dialect))
+        };
+        passthrough::clean_headers(&mut parts.headers, events);
+        let content = first_byte(call, body, lease, timers, flow, facts).await?;
+        Ok(Response::from_parts(parts, content))
+    }
+
+    /// A streamed answer, translated by `encoder` into what the surface speaks.
+    pub async fn stream(
+        &self,
+        call: Call<'_>,
+        generation: &Generation,
+        encoder: Box<dyn Encode>,
+        content_type: &'static str,
+        facts: &mut Facts,
+    ) -> Result<Response<Content>, GatewayError> {
+        let dialect = dialect_of(&call.route.model)?;
+        let mut timers = Timers::start(call.route.budget, facts.started);
+        let mut outbound = dialect.encode(generation, &call.route.model)?;
+        let Inbound { body, lease, .. } = self.send(call, dialect, &mut outbound, &mut timers, facts).await?;
+        let flow = Flow::Deltas(translate::Translator::new(dialect.decoder(generation), encoder));
+        let content = first_byte(call, body, lease, timers, flow, facts).await?;
+        let mut response = Response::new(content);
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        Ok(response)
+    }
+
+    /// A whole answer, for surfaces that send one JSON value.
+    pub async fn ask(
+        &self,
+        call: Call<'_>,
+        generation: &Generation,
+        facts: &mut Facts,
+    ) -> Result<Vec<Delta>, GatewayError> {
+        let dialect = dialect_of(&call.route.model)?;
+        let mut timers = Timers::start(call.route.budget, facts.started);
+        let mut outbound = dialect.encode(generation, &call.route.model)?;
+        let Inbound { body, lease, .. } = self.send(call, dialect, &mut outbound, &mut timers, facts).await?;
+        let body = collect(body, MAX_ANSWER, &call.route.model, &mut timers).await?;
+        let now = Instant::now();
+        facts.upstream_ended = Some(now);
+        facts.first_token = Some(now);
+        lease.end();
+        let deltas = dialect.answer(generation, &body)?;
+        for delta in &deltas {
+            if let Delta::Usage(usage) = delta {
+                facts.usage = *usage;
+            }
+        }
+        Ok(deltas)
+    }
+
+    /// Sends, and turns a refusal into an error. One that a wrong clock explains is tried once more by the
+    /// right time.
+    async fn send(
+        &self,
+        call: Call<'_>,
+        dialect: &dyn Dialect,
+        outbound: &mut Outbound,
+        timers: &mut Timers,
+        facts: &mut Facts,
+    ) -> Result<Inbound, GatewayError> {
+        let model = &call.route.model;
+        let mut corrected = false;
+        loop {
+            let sending = Sending { model, endpoints: call.endpoints, dialect, outbound: &mut *outbound };
+            let Inbound { parts, body, lease } = self.upstreams.send(sending, timers, facts).await?;
+            if parts.status.is_success() {
+                return Ok(Inbound { parts, body, lease });
+            }
+            let body = collect(body, MAX_FAULT_BODY, model, timers).await;
+            facts.upstream_ended = Some(Instant::now());
+            let endpoint = Arc::clone(lease.endpoint());
+            if body.is_ok() {
+                lease.end();
+            }
+            // The status says enough when the body that goes with it cannot be read.
+            let body = body.unwrap_or_default();
+            let offset = dialect.clock_offset(parts.status, &parts.headers, &body, SystemTime::now());
+            match offset.filter(|_| !corrected) {
+                Some(offset) => endpoint.set_clock(offset),
+                None => return Err(dialect.fault(parts.status, &parts.headers, &body)),
+            }
+            corrected = true;
+            facts.retries += 1;
+        }
+    }
+}
+
+/// How the model's server is spoken to.
+pub fn dialect_of(model: &Model) -> Result<&'static dyn Dialect, GatewayError> {
+    dialect(model.provider).ok_or_else(|| {
+        let text = format!("This version of Weir does not speak to {} models yet", model.provider.label());
+        GatewayError::new(Kind::NoModel, text)
+    })
+}
+
+fn is_event_stream(headers: &http::HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    value.is_some_and(|v| v.len() >= 17 && v[..17].eq_ignore_ascii_case(b"text/event-stream"))
+}
+
+/// Waits for the first bytes that are for the client. A body that ends before them is passed as empty.
+async fn first_byte(
+    call: Call<'_>,
+    body: Incoming,
+    lease: Lease,
+    timers: Timers,
+    flow: Flow,
+    facts: &mut Facts,
+) -> Result<Content, GatewayError> {
+    let model = Arc::clone(&call.route.model.id);
+    let mut stream = Box::new(Stream::new(body, lease, timers, flow, call.shape, model));
+    stream.fill(facts).await?;
+    Ok(Content::Stream(stream))
+}
+
+/// Reads a body to its end, within the limits.
+async fn collect(body: Incoming, max: usize, model: &Model, timers: &mut Timers) -> Result<Bytes, GatewayError> {
+    let mut body = Limited::new(body, max);
+    let mut all = BytesMut::new();
+    loop {
+        let frame = timers.go_on(body.frame()).await.map_err(|expired| expired.error(&model.id))?;
+        match frame {
+            None => return Ok(all.freeze()),
+            Some(Ok(frame)) => {
+                timers.arrived(Instant::now());
+                if let Ok(data) = frame.into_data() {
+                    all.extend_from_slice(&data);
+                }
+            }
+            Some(Err(error)) => return Err(body::broken(&*error)),
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Same dialect in and out: bytes are handed on, usage is tapped, the usage chunk that we asked for is
+//! taken out again. Nothing is re-serialised.
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, header};
+use memchr::memmem;
+use tokio::time::Instant;
+
+use super::body::Fed;
+use crate::error::{GatewayError, Kind};
+use crate::provider::{Dialect, Seen};
+use crate::telemetry::Facts;
+use crate::upstream::HOP_BY_HOP;
+use crate::wire::{SseFrames, data_of};
+
+/// One event, and with it the memory of one stream, is at most this long.
+const MAX_EVENT: usize = 4 << 20;
+/// How much of a whole answer's end is kept to find its token counts in.
+const TAIL: usize = 2048;
+
+/// Removes what belongs to the upstream's connection, and the length of a body that we may change.
+pub(super) fn clean_headers(headers: &mut HeaderMap, may_change: bool) {
+    if let Some(named) = headers.remove(header::CONNECTION) {
+        let named = named.to_str().unwrap_or_default().to_owned();
+        named.split(',').for_each(|name| _ = headers.remove(name.trim()));
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+    // not ours to repeat: which software the operator runs
+    headers.remove(header::SERVER);
+    if may_change {
+        headers.remove(header::CONTENT_LENGTH);
+    }
+}
+
+/// A whole answer: its first byte is the first token, its end holds the token counts.
+pub(super) struct Tail {
+    dialect: &'static dyn Dialect,
+    end: Bytes,
+}
+
+impl Tail {
+    pub(super) const fn new(dialect: &'static dyn Dialect) -> Self {
+        Self { dialect, end: Bytes::new() }
+    }
+
+    pub(super) fn feed(&mut self, chunk: Bytes, facts: &mut Facts, now: Instant) -> Bytes {
+        facts.first_token.get_or_insert(now);
+        self.end = if chunk.len() >= TAIL || self.end.is_empty() {
+            chunk.slice(chunk.len().saturating_sub(TAIL)..)
+        } else {
+            let keep = self.end.len().min(TAIL - chunk.len());
+            [&self.end[self.end.len() - keep..], &chunk].concat().into()
+        };
+        chunk
+    }
+
+    pub(super) fn finish(&self, facts: &mut Facts) {
+        facts.usage = self.dialect.usage_of(&self.end).unwrap_or(facts.usage);
+    }
+}
+
+/// A stream of events.
+pub(super) struct Tap {
+    dialect: &'static dyn Dialect,
+    frames: SseFrames,
+    hide_usage: bool,
+    saw_content: bool,
+    done: bool,
+    stopped: bool,
+}
+
+impl Tap {
+    pub(super) fn new(dialect: &'static dyn Dialect, hide_usage: bool) -> Self {
+        Self { dialect, frames: SseFrames::new(MAX_EVENT), hide_usage, saw_content: false, done: false, stopped: false }
+    }
+
+    /// What of this chunk goes to the client. Whole events only, so that a usage chunk can be taken out
+    /// whatever way its bytes arrive; a client cannot act on part of an event anyway.
+    pub(super) fn feed(&mut self, chunk: Bytes, facts: &mut Facts, now: Instant) -> Fed {
+        let whole_before = self.frames.pending().is_empty();
+        self.frames.feed(chunk.clone());
+        let mut shown = Shown::default();
+        match self.cut(&mut shown, facts, now) {
+            Ok(hidden) if whole_before && !hidden && self.frames.pending().is_empty() => (chunk, Ok(())),
+            result => (shown.into_bytes(), result.map(|_| ())),
+        }
+    }
+
+    /// Looks at each whole event; true when one was hidden.
+    fn cut(&mut self, shown: &mut Shown, facts: &mut Facts, now: Instant) -> Result<bool, GatewayError> {
+        let mut hidden = false;
+        while let Some(event) = self.frames.next_event().map_err(|error| too_long(&error))? {
+            if self.look(&event, facts, now)? {
+                hidden = true;
+            } else {
+                shown.push(event);
+            }
+        }
+        Ok(hidden)
+    }
+
+    /// The rest of a stream whose last event lacks its blank line is passed as it is.
+    pub(super) fn finish(&mut self, facts: &mut Facts) -> Result<Bytes, GatewayError> {
+        let rest = self.frames.take_rest();
+        if !rest.is_empty() && self.look(&rest, facts, Instant::now())? {
+            return Ok(Bytes::new());
+        }
+        if self.done || self.stopped {
+            return Ok(rest);
+        }
+        // Without an end marker or a reason a stream was cut, however cleanly the connection closed.
+        Err(GatewayError::new(Kind::UpstreamBroken, "The model server closed the stream before the end")
+            .internal("the stream ended without finish_reason and without [DONE]"))
+    }
+
+    /// Reads an event; true when it is to be hidden.
+    fn look(&mut self, event: &[u8], facts: &mut Facts, now: Instant) -> Result<bool, GatewayError> {
+        self.stopped |= says_finished(event);
+        if self.saw_content && !is_interesting(event) {
+            return Ok(false);
+        }
+        let Some(data) = data_of(event) else { return Ok(false) };
+        let Seen { content, usage, only_usage, done, error } = self.dialect.look(&data);
+        if error && !self.saw_content {
+            // nothing has reached the client: this is still an ordinary failure
+            let text = String::from_utf8_lossy(&data[..data.len().min(500)]).into_owned();
+            return Err(GatewayError::new(Kind::UpstreamBroken, "The model server failed before its first word")
+                .internal(format!("an error inside the stream: {text}"))
+                .upstream_body(Bytes::copy_from_slice(&data)));
+        }
+        if error {
+            // The client reads the server's own words; the record must not count a success.
+            facts.failure = Some(Kind::UpstreamBroken);
+            self.done = true;
+        }
+        if content && !self.saw_content {
+            self.saw_content = true;
+            facts.first_token.get_or_insert(now);
+        }
+        facts.usage = usage.unwrap_or(facts.usage);
+        self.done |= done;
+        Ok(only_usage && self.hide_usage)
+    }
+}
+
+/// Whether an event may hold more than content. False positives only cost a parse; the words cannot hide
+/// from this search, since JSON escapes neither their letters nor, outside strings, their quotes.
+fn is_interesting(event: &[u8]) -> bool {
+    memmem::find(event, b"\"usage\"").is_some()
+        || memmem::find(event, b"[DONE]").is_some()
+        || memmem::find(event, b"\"error\"").is_some()
+}
+
+/// Whether an event gives a reason for the end: `"finish_reason":"…"` rather than `null`.
+fn says_finished(event: &[u8]) -> bool {
+    let value = memmem::find(event, b"\"finish_reason\":").map(|at| event[at + 16..].trim_ascii_start());
+    value.is_some_and(|value| value.first() == Some(&b'"'))
+}
+
+fn too_long(error: &crate::wire::TooLong) -> GatewayError {
+    GatewayError::new(Kind::UpstreamBroken, "The model server's answer could not be read").internal(error.to_string())
+}
+
+/// Events to hand on: one is shared, several are joined.
+#[derive(Default)]
+struct Shown {
+    first: Bytes,
+    more: BytesMut,
+}
+
+impl Shown {
+    fn push(&mut self, event: Bytes) {
+        if self.first.is_empty() && self.more.is_empty() {
+            self.first = event;
+            return;
+        }
+        if self.more.is_empty() {
+            self.more.extend_from_slice(&self.first);
+        }
+        self.more.extend_from_slice(&event);
+    }
+
+    fn into_bytes(self) -> Bytes {
+        if self.more.is_empty() { self.first } else { self.more.freeze() }
+    }
+}

@@ -1,0 +1,49 @@
+//! frames → `Delta` → frames: the way of answers whose surface speaks another dialect than the model.
+
+use bytes::{Bytes, BytesMut};
+use tokio::time::Instant;
+
+use super::body::Fed;
+use crate::error::GatewayError;
+use crate::generation::{Delta, Encode};
+use crate::provider::Decode;
+use crate::telemetry::Facts;
+
+/// A decoder and an encoder, and the deltas between them.
+pub(super) struct Translator {
+    decoder: Box<dyn Decode>,
+    encoder: Box<dyn Encode>,
+    deltas: Vec<Delta>,
+}
+
+impl Translator {
+    pub(super) const fn new(decoder: Box<dyn Decode>, encoder: Box<dyn Encode>) -> Self {
+        Self { decoder, encoder, deltas: Vec::new() }
+    }
+
+    pub(super) fn feed(&mut self, chunk: Bytes, facts: &mut Facts, now: Instant) -> Fed {
+        let decoded = self.decoder.feed(chunk, &mut self.deltas);
+        (self.write(facts, now), decoded)
+    }
+
+    pub(super) fn finish(&mut self, facts: &mut Facts) -> Result<Bytes, GatewayError> {
+        self.decoder.finish(&mut self.deltas)?;
+        let mut out: BytesMut = self.write(facts, Instant::now()).into();
+        self.encoder.finish(&mut out);
+        Ok(out.freeze())
+    }
+
+    fn write(&mut self, facts: &mut Facts, now: Instant) -> Bytes {
+        let mut out = BytesMut::new();
+        for delta in self.deltas.drain(..) {
+            if delta.is_content() {
+                facts.first_token.get_or_insert(now);
+            }
+            if let Delta::Usage(usage) = &delta {
+                facts.usage = *usage;
+            }
+            self.encoder.delta(&delta, &mut out);
+        }
+        out.freeze()
+    }
+}

@@ -1,0 +1,166 @@
+//! The admin listener: `/metrics`, `/live`, `/ready` and `/status`, never on the public address. It runs on
+//! an ordinary runtime beside the workers, so that a scrape takes nothing from the data path.
+
+mod numbers;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, VARY};
+use http::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::side_listener::{self, Bounds};
+use crate::snapshot::{Reloads, Shared};
+use crate::telemetry::Metrics;
+
+const BOUNDS: Bounds = Bounds { connections: 64, lifetime: Duration::from_secs(300) };
+const TEXT: &str = "text/plain; charset=utf-8";
+/// Prometheus' text format.
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+const PAGE: &str = include_str!("status.html");
+
+/// What the admin listener reads.
+pub struct Admin {
+    metrics: Arc<Metrics>,
+    shared: Shared,
+    reloads: Reloads,
+    draining: Arc<AtomicBool>,
+    started: Instant,
+}
+
+impl Admin {
+    /// Uptime counts from here. `draining` is set when SIGTERM has arrived.
+    pub fn new(metrics: Arc<Metrics>, shared: Shared, reloads: Reloads, draining: Arc<AtomicBool>) -> Self {
+        Self { metrics, shared, reloads, draining, started: Instant::now() }
+    }
+
+    /// Answers until `stop`. That comes after the drain: while draining, `/ready` must still say 503.
+    pub async fn serve(self, listener: TcpListener, stop: watch::Receiver<bool>) {
+        let admin = Arc::new(self);
+        side_listener::serve(listener, BOUNDS, stop, move |request| {
+            let answer = admin.answer(&request);
+            async { answer }
+        })
+        .await;
+    }
+
+    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            let mut refused = response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET or HEAD\n");
+            refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return refused;
+        }
+        let draining = self.draining.load(Ordering::Relaxed);
+        match request.uri().path() {
+            "/metrics" => response(StatusCode::OK, EXPOSITION, self.metrics.render()),
+            "/live" => response(StatusCode::OK, TEXT, "ok\n"),
+            "/ready" if draining => response(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n"),
+            "/ready" => response(StatusCode::OK, TEXT, "ready\n"),
+            "/status" if prefers_html(request.headers()) => page(),
+            "/status" => self.status(draining),
+            _ => response(StatusCode::NOT_FOUND, TEXT, "not here: /metrics /live /ready /status are\n"),
+        }
+    }
+
+    fn status(&self, draining: bool) -> Response<Full<Bytes>> {
+        let families = self.metrics.gather();
+        let process = status::Process { uptime: self.started.elapsed(), draining };
+        let (snapshot, reload) = (self.shared.load(), self.reloads.last());
+        let status = status::of(&snapshot, &reload, &families, process);
+        match serde_json::to_vec(&status) {
+            Ok(json) => {
+                let mut answer = response(StatusCode::OK, "application/json", json);
+                answer.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+                answer
+            }
+            Err(error) => {
+                tracing::error!(%error, "/status could not be written");
+                response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "see Weir's log\n")
+            }
+        }
+    }
+}
+
+fn response(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+/// The page holds no data: it polls `/status` as JSON.
+fn page() -> Response<Full<Bytes>> {
+    let mut answer = response(StatusCode::OK, "text/html; charset=utf-8", PAGE);
+    let headers = answer.headers_mut();
+    headers.insert(VARY, HeaderValue::from_static("accept"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.insert(HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin"));
+    if let Some(policy) = &*POLICY {
+        headers.insert(CONTENT_SECURITY_POLICY, policy.clone());
+    }
+    answer
+}
+
+/// Only the page's own script runs, named by its hash; it may talk only to this listener.
+static POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| {
+    let hash = base64(ring::digest::digest(&ring::digest::SHA256, script().as_bytes()).as_ref());
+    let policy = format!(
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{hash}'; connect-src 'self'; \
+         img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    HeaderValue::try_from(policy).ok()
+});
+
+/// The text between the page's script tags: what a browser hashes.
+fn script() -> &'static str {
+    let from = PAGE.find("<script>").map_or(0, |tag| tag + "<script>".len());
+    let to = PAGE.find("</script>").unwrap_or(PAGE.len());
+    PAGE.get(from..to).unwrap_or_default()
+}
+
+/// RFC 4648 §4. One hash at start is not worth a dependency.
+fn base64(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for group in bytes.chunks(3) {
+        let bits = (0..3).fold(0_u32, |bits, i| bits << 8 | u32::from(group.get(i).copied().unwrap_or_default()));
+        for i in 0..4 {
+            let digit = DIGITS[(bits >> (18 - 6 * i) & 63) as usize];
+            text.push(if i <= group.len() { char::from(digit) } else { '=' });
+        }
+    }
+    text
+}
+
+/// Whether `Accept` gives `text/html` more weight than JSON (RFC 9110 §12.5.1). `*/*` and no header at all,
+/// which scripts send, prefer neither: JSON.
+fn prefers_html(headers: &HeaderMap) -> bool {
+    let ranges = || headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
+    let weight = |names: [&str; 3]| {
+        // the most specific range that is there decides
+        names.into_iter().find_map(|name| ranges().find_map(|range| weight_of(range, name))).unwrap_or(0.0)
+    };
+    weight(["text/html", "text/*", "*/*"]) > weight(["application/json", "application/*", "*/*"])
+}
+
+/// The `q` of a media range, if it is this one.
+fn weight_of(range: &str, name: &str) -> Option<f32> {
+    let mut parts = range.split(';').map(str::trim);
+    if !parts.next()?.eq_ignore_ascii_case(name) {
+        return None;
+    }
+    let q = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+    Some(q.map_or(1.0, |q| q.parse().unwrap_or(0.0)))
+}

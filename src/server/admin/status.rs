@@ -1,0 +1,277 @@
+//! `/status` as data: what is routed where and why, how each model does, what became of the last reload.
+//! The page (`status.html`) polls this; scripts may too. No field can hold a secret: endpoint addresses
+//! have no user part by construction, and keys are not read here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::proto::MetricFamily;
+use serde::Serialize;
+
+use super::numbers::{Buckets, Family, count, label_of, sum, sum_by};
+use crate::route::{Ask, Budget, Choice, Feature, Route, Rule, Table};
+use crate::snapshot::{LastReload, Snapshot};
+use crate::telemetry::labels::Outcome;
+use crate::telemetry::rfc3339;
+
+/// What the process knows of itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Process {
+    pub(super) uptime: Duration,
+    pub(super) draining: bool,
+}
+
+/// The whole of it. Counts are since the start of the process.
+#[derive(Debug, Serialize)]
+pub(super) struct Status<'a> {
+    version: &'static str,
+    uptime_s: u64,
+    /// Counts the configurations put in force.
+    generation: u64,
+    draining: bool,
+    last_reload: Reload<'a>,
+    features: Vec<FeatureRow<'a>>,
+    models: Vec<ModelRow<'a>>,
+    /// By surface.
+    inflight: BTreeMap<&'a str, u64>,
+    requests_total: u64,
+    /// By surface.
+    requests: BTreeMap<&'a str, u64>,
+    /// By outcome.
+    outcomes: BTreeMap<&'a str, u64>,
+    /// By code.
+    errors: BTreeMap<&'a str, u64>,
+    /// Upper bounds of `models[].duration_buckets` and `ttft_buckets`; these have one count more, of all.
+    bucket_bounds_s: Vec<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Reload<'a> {
+    at: String,
+    ok: bool,
+    faults: &'a [String],
+}
+
+/// One line of the routing table.
+#[derive(Debug, Serialize)]
+struct FeatureRow<'a> {
+    feature: &'static str,
+    title: &'static str,
+    parent: Option<&'static str>,
+    /// A model's name, `disabled`, or none: the request must name a model, else it is 422.
+    model: Option<&'a str>,
+    /// `feature`, `parent` or `default`.
+    rule: Option<&'static str>,
+    /// The line of `[features]` that decided.
+    key: Option<&'static str>,
+    timeouts_ms: Option<Timeouts>,
+}
+
+#[derive(Debug, Serialize)]
+struct Timeouts {
+    connect: u64,
+    first_byte: u64,
+    idle: u64,
+    total: u64,
+}
+
+/// One model of the file; or `request`, all models that requests brought themselves.
+#[derive(Debug, Serialize)]
+struct ModelRow<'a> {
+    name: &'a str,
+    provider: Option<&'static str>,
+    family: Option<&'static str>,
+    upstream_name: Option<&'a str>,
+    endpoints: Vec<EndpointRow>,
+    inflight: u64,
+    /// By outcome.
+    requests: BTreeMap<&'static str, u64>,
+    errors: Vec<ErrorRow<'a>>,
+    retries: u64,
+    p50_ms: Option<f64>,
+    p99_ms: Option<f64>,
+    ttft_p50_ms: Option<f64>,
+    ttft_p99_ms: Option<f64>,
+    tokens_in: u64,
+    tokens_out: u64,
+    duration_buckets: Vec<u64>,
+    ttft_buckets: Vec<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct EndpointRow {
+    url: String,
+    healthy: bool,
+    inflight: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct ErrorRow<'a> {
+    code: &'a str,
+    phase: &'a str,
+    count: u64,
+}
+
+/// Puts it together.
+pub(super) fn of<'a>(
+    snapshot: &'a Snapshot,
+    reload: &'a LastReload,
+    families: &'a [MetricFamily],
+    process: Process,
+) -> Status<'a> {
+    let requests = Family::of(families, "weir_requests_total");
+    let durations = Family::of(families, "weir_request_duration_seconds");
+    Status {
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_s: process.uptime.as_secs(),
+        generation: snapshot.generation,
+        draining: process.draining,
+        last_reload: Reload { at: rfc3339(reload.at), ok: reload.ok, faults: &reload.faults },
+        features: features(&snapshot.table),
+        models: models(snapshot, families),
+        inflight: sum_by(Family::of(families, "weir_inflight").all(), "surface"),
+        requests_total: sum(requests.all()),
+        requests: sum_by(requests.all(), "surface"),
+        outcomes: sum_by(requests.all(), "outcome"),
+        errors: sum_by(Family::of(families, "weir_errors_total").all(), "code"),
+        bucket_bounds_s: Buckets::merge(durations.all().take(1)).bounds(),
+    }
+}
+
+fn features(table: &Table) -> Vec<FeatureRow<'_>> {
+    let mut rows: Vec<_> = Feature::all().map(|feature| feature_row(table, feature)).collect();
+    let choice = table.default_choice();
+    rows.push(FeatureRow {
+        feature: "default",
+        title: "Every other request",
+        parent: None,
+        model: choice.map(model_of),
+        rule: choice.map(|_| label(Rule::Default)),
+        key: choice.map(|_| "default"),
+        timeouts_ms: choice.and_then(|choice| match choice {
+            Choice::Model(route) => Some(timeouts(&route.budget)),
+            Choice::Disabled => None,
+        }),
+    });
+    rows
+}
+
+fn feature_row(table: &Table, feature: Feature) -> FeatureRow<'_> {
+    let choice = table.feature_choice(feature).or_else(|| Some((table.default_choice()?, Rule::Default)));
+    // the limits come from the walk that requests take, so that the page cannot say otherwise
+    let route = table.resolve(Ask { feature: Some(feature), metadata: None }).ok();
+    FeatureRow {
+        feature: feature.name(),
+        title: feature.title(),
+        parent: feature.parent().map(Feature::name),
+        model: choice.map(|(choice, _)| model_of(choice)),
+        rule: choice.map(|(_, rule)| label(rule)),
+        key: choice.and_then(|(_, rule)| match rule {
+            Rule::Parent => feature.parent().map(Feature::name),
+            Rule::Default => Some("default"),
+            Rule::Feature | Rule::Request | Rule::Named => Some(feature.name()),
+        }),
+        timeouts_ms: route.map(|route| timeouts(&route.budget)),
+    }
+}
+
+fn model_of(choice: &Choice) -> &str {
+    match choice {
+        Choice::Model(route) => &route.model.id,
+        Choice::Disabled => "disabled",
+    }
+}
+
+const fn label(rule: Rule) -> &'static str {
+    match rule {
+        Rule::Feature => "feature",
+        Rule::Parent => "parent",
+        Rule::Request => "request",
+        Rule::Default => "default",
+        Rule::Named => "named",
+    }
+}
+
+fn timeouts(budget: &Budget) -> Timeouts {
+    let ms = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+    Timeouts {
+        connect: ms(budget.connect),
+        first_byte: ms(budget.first_byte),
+        idle: ms(budget.idle),
+        total: ms(budget.total),
+    }
+}
+
+/// The label of models that requests bring (`Table::resolve`).
+const FROM_REQUESTS: &str = "request";
+
+fn models<'a>(snapshot: &'a Snapshot, families: &'a [MetricFamily]) -> Vec<ModelRow<'a>> {
+    let mut routes: Vec<&Arc<Route>> = snapshot.table.models().collect();
+    routes.sort_by(|a, b| a.model.id.cmp(&b.model.id));
+    let mut rows: Vec<_> = routes.into_iter().map(|route| file_model(snapshot, route, families)).collect();
+    // they are in no file, so their row is there once one was asked for
+    let asked = Family::of(families, "weir_requests_total").with("model", FROM_REQUESTS).next().is_some();
+    if asked && rows.iter().all(|row| row.name != FROM_REQUESTS) {
+        rows.push(numbers(FROM_REQUESTS, families));
+    }
+    rows
+}
+
+fn file_model<'a>(snapshot: &'a Snapshot, route: &'a Route, families: &'a [MetricFamily]) -> ModelRow<'a> {
+    let model = &route.model;
+    let endpoints = snapshot.endpoints.of(&model.id).unwrap_or_default();
+    ModelRow {
+        provider: Some(model.provider.label()),
+        family: Some(model.family.name()),
+        upstream_name: Some(&model.upstream_name),
+        endpoints: endpoints
+            .iter()
+            .map(|e| EndpointRow { url: e.url.to_string(), healthy: e.is_healthy(), inflight: e.inflight() })
+            .collect(),
+        ..numbers(&model.id, families)
+    }
+}
+
+fn numbers<'a>(name: &'a str, families: &'a [MetricFamily]) -> ModelRow<'a> {
+    let family = |metric: &str| Family::of(families, metric).with("model", name);
+    let by_outcome = sum_by(family("weir_requests_total"), "outcome");
+    let outcome = |outcome: Outcome| {
+        let label = outcome.label();
+        (label, by_outcome.get(label).copied().unwrap_or_default())
+    };
+    let tokens = sum_by(family("weir_tokens_total"), "direction");
+    let tokens = |direction: &str| tokens.get(direction).copied().unwrap_or_default();
+    let duration = Buckets::merge(family("weir_request_duration_seconds"));
+    let ttft = Buckets::merge(family("weir_time_to_first_token_seconds"));
+    ModelRow {
+        name,
+        provider: None,
+        family: None,
+        upstream_name: None,
+        endpoints: Vec::new(),
+        inflight: sum(family("weir_upstream_inflight")),
+        requests: Outcome::ALL.into_iter().map(outcome).collect(),
+        errors: errors(name, families),
+        retries: sum(family("weir_retries_total")),
+        p50_ms: duration.quantile_ms(0.5),
+        p99_ms: duration.quantile_ms(0.99),
+        ttft_p50_ms: ttft.quantile_ms(0.5),
+        ttft_p99_ms: ttft.quantile_ms(0.99),
+        tokens_in: tokens("input"),
+        tokens_out: tokens("output"),
+        duration_buckets: duration.counts(),
+        ttft_buckets: ttft.counts(),
+    }
+}
+
+/// Most frequent first.
+fn errors<'a>(model: &'a str, families: &'a [MetricFamily]) -> Vec<ErrorRow<'a>> {
+    let mut counts: BTreeMap<_, u64> = BTreeMap::new();
+    for metric in Family::of(families, "weir_errors_total").with("model", model) {
+        *counts.entry((label_of(metric, "code"), label_of(metric, "phase"))).or_default() += count(metric);
+    }
+    let mut rows: Vec<_> = counts.into_iter().map(|((code, phase), count)| ErrorRow { code, phase, count }).collect();
+    rows.sort_by_key(|row| std::cmp::Reverse(row.count));
+    rows
+}

@@ -1,0 +1,125 @@
+//! One worker: a thread with its own runtime, socket, pool and telemetry. Nothing on a request's path leaves
+//! it.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tower::Service as _;
+
+use super::admit::Admission;
+use super::stack::stack;
+use super::{Settings, Stop};
+use crate::api::Api;
+use crate::relay::Relay;
+use crate::snapshot::Shared;
+use crate::telemetry::WorkerTelemetry;
+use crate::upstream::{self, Registry, Spawn, Upstreams};
+
+/// How often buffered log lines are written and old connections closed.
+const TICK: Duration = Duration::from_millis(100);
+/// After a failed accept (out of descriptors, mostly): time for some to come back.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a worker is made of.
+pub(super) struct Worker {
+    pub(super) settings: Settings,
+    pub(super) upstream: upstream::Settings,
+    pub(super) shared: Shared,
+    pub(super) registry: Arc<Registry>,
+    pub(super) telemetry: Arc<WorkerTelemetry>,
+    pub(super) admission: Arc<Admission>,
+    pub(super) draining: Arc<AtomicBool>,
+    pub(super) stop: watch::Receiver<Stop>,
+}
+
+impl Worker {
+    /// Accepts and serves until told to stop, then drains.
+    pub(super) async fn run(self, listener: TcpListener) {
+        let spawn: Spawn = Arc::new(|driver| drop(tokio::spawn(driver)));
+        let upstreams = Upstreams::new(self.upstream.clone(), Arc::clone(&self.registry), spawn);
+        let api = Arc::new(Api::new(self.shared.clone(), Relay::new(upstreams), Arc::clone(&self.draining)));
+        let mut connections = JoinSet::new();
+        let mut stop = self.stop.clone();
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => drop(connections.spawn(self.serve(stream, peer, &api))),
+                    Err(error) => {
+                        tracing::warn!(%error, "a connection could not be accepted");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                _ = tick.tick() => self.tick(&api, &mut connections),
+                _ = stop.changed() => break,
+            }
+        }
+        drop(listener);
+        self.drain(&api, &mut connections).await;
+    }
+
+    fn tick(&self, api: &Api, connections: &mut JoinSet<()>) {
+        self.telemetry.flush();
+        api.relay().upstreams().prune();
+        while connections.try_join_next().is_some() {}
+    }
+
+    /// Connections end after their current answer; what is left at the limit is cut.
+    async fn drain(&self, api: &Api, connections: &mut JoinSet<()>) {
+        let all = async {
+            loop {
+                tokio::select! {
+                    ended = connections.join_next() => if ended.is_none() { break },
+                    () = sleep(TICK) => { self.telemetry.flush(); api.relay().upstreams().prune(); }
+                }
+            }
+        };
+        if timeout(self.settings.drain, all).await.is_err() {
+            tracing::warn!(cut = connections.len(), "resilience.drain is over: connections are cut");
+            connections.shutdown().await;
+        }
+        self.telemetry.flush();
+    }
+
+    /// The future that serves one connection.
+    fn serve(&self, stream: TcpStream, peer: SocketAddr, api: &Arc<Api>) -> impl Future<Output = ()> + Send + use<> {
+        // A hint to the kernel; a connection without it is slower, not wrong.
+        let _ = stream.set_nodelay(true);
+        let client: IpAddr = peer.ip().to_canonical();
+        let sink = Arc::clone(&self.telemetry);
+        let stack = stack(Arc::clone(api), sink, Arc::clone(&self.admission), client);
+        let service = service_fn(move |request| stack.clone().call(request));
+        let mut http = http1::Builder::new();
+        http.timer(TokioTimer::new())
+            .header_read_timeout(self.settings.header_timeout)
+            .max_buf_size(self.settings.max_headers);
+        let mut stop = self.stop.clone();
+        async move {
+            let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+            let ended = tokio::select! {
+                biased;
+                ended = connection.as_mut() => ended,
+                _ = stop.changed() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            // Clients leave, send rubbish or let their headers time out: theirs to know, ours to count.
+            if let Err(error) = ended {
+                tracing::debug!(%client, %error, "connection ended");
+            }
+        }
+    }
+}
