@@ -256,6 +256,16 @@ fn bedrock_refuses_what_was_not_signed_so() {
 
 #[test]
 #[ignore = "needs ../shared/rigs/bedrock"]
+fn the_signature_of_bedrocks_openai_endpoint_verifies() {
+    let mut model = bedrock("openai.gpt-oss-20b-1:0", good_keys());
+    model.provider = ProviderKind::BedrockOpenAi;
+    // the rig has no such path, and says so only to those whose signature is good
+    let error = ask(&model, &asked(false)).unwrap_err();
+    assert_eq!(error.kind(), Kind::UpstreamStatus(404), "{error:?}");
+}
+
+#[test]
+#[ignore = "needs ../shared/rigs/bedrock"]
 fn bedrock_with_a_wrong_clock_recovers_with_the_offset() {
     let model = bedrock("m", good_keys());
     let endpoint = &model.endpoints[0];

@@ -143,6 +143,7 @@ pub const fn dialect(kind: ProviderKind) -> Option<&'static dyn Dialect> {
         ProviderKind::OpenAi => Some(&openai::OpenAi),
         ProviderKind::Azure => Some(&azure::Azure),
         ProviderKind::Bedrock => Some(&bedrock::Bedrock),
+        ProviderKind::BedrockOpenAi => Some(&bedrock::BedrockOpenAi),
         ProviderKind::Anthropic => Some(&anthropic::Anthropic),
     }
 }

@@ -4,6 +4,7 @@
 //! `rigs/bedrock` recomputes the signatures and validates the bodies.
 
 mod fault;
+mod openai;
 mod request;
 mod response;
 mod sign;
@@ -17,6 +18,8 @@ use super::{Attempt, ClockOffset, Decode, Dialect, Native, Outbound, Seen, encod
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
 use crate::route::{Access, AwsCredentials, BedrockAccess, BedrockModel, Model};
+
+pub(super) use openai::BedrockOpenAi;
 
 /// The dialect; it has no state.
 pub(super) struct Bedrock;

@@ -1,6 +1,7 @@
 //! Converse's answer and ConverseStream's events → deltas.
 
 use bytes::Bytes;
+use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -122,8 +123,13 @@ fn stop_reason(reason: &str) -> StopReason {
 
 /// A whole answer.
 pub(super) fn whole(asked: &Generation, body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
-    let answer: Whole<'_> =
-        serde_json::from_slice(body).map_err(|error| unreadable("the answer is not Converse's", &error))?;
+    let answer: Whole<'_> = serde_json::from_slice(body).map_err(|error| {
+        // an error that should have had another status (providers.md d1.14)
+        if fault::is_aws(&HeaderMap::new(), body) {
+            return fault::of_unframed(body);
+        }
+        unreadable("the answer is not Converse's", &error)
+    })?;
     let (mut out, mut calls) = (Vec::new(), OpenCalls::new(ToolNames::of(asked)));
     for block in answer.output.message.content {
         out.extend(block.text.filter(|text| !text.is_empty()).map(Delta::Text));

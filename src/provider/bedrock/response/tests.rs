@@ -186,13 +186,19 @@ fn whole_answers() {
         ]
     );
     assert_eq!(usage_of(body.as_bytes()), Some(usage));
-    for wrong in ["", "[]", "{}", "{\"output\":null}", "{\"Output\":{\"__type\":\"UnknownOperationException\"}}"] {
+    for wrong in ["", "[]", "{}", "{\"output\":null}"] {
         assert_eq!(
             whole(&Generation::default(), wrong.as_bytes()).unwrap_err().kind(),
             Kind::UpstreamBroken,
             "{wrong}"
         );
     }
+}
+
+#[test]
+fn a_whole_200_that_is_an_error() {
+    let error = whole(&Generation::default(), br#"{"Output":{"__type":"UnknownOperationException"},"Version":"1.0"}"#);
+    assert_eq!(error.unwrap_err().kind(), Kind::UpstreamStatus(404));
 }
 
 #[test]
