@@ -84,12 +84,16 @@ fn asked_everything(stream: bool) -> Generation {
     let picture = Part::Image(Image::Inline { media_type: "image/png".into(), base64: "iVBORw0KGgo=".into() });
     let schema = serde_json::json!({"type": "object"});
     let mut asked = asked(stream);
+    asked.messages[0].parts.push(Part::CachePoint { ttl: Some("1h".into()) });
     asked.messages.push(Message { role: Role::Assistant, parts: vec![Part::Text("ok".into()), call] });
     asked.messages.push(Message {
         role: Role::Tool,
         parts: vec![Part::ToolResult { id: "call 1".into(), content: String::new() }],
     });
-    asked.messages.push(Message { role: Role::User, parts: vec![Part::Text(" ".into()), picture] });
+    asked.messages.push(Message {
+        role: Role::User,
+        parts: vec![Part::Text(" ".into()), picture, Part::CachePoint { ttl: None }],
+    });
     asked.tools =
         vec![Tool { name: "get.weather".into(), description: "d".into(), parameters: schema.clone(), strict: None }];
     asked.tool_choice = ToolChoice::Required;

@@ -30,7 +30,8 @@
 //! | `n` > 1, `logprobs`, `logit_bias`, penalties ≠ 0 | refused | refused |
 //! | `store`, `prediction`, `audio`, `web_search_options`, unknown fields | refused | refused |
 //! | `user`, `metadata`, `safety_identifier`, `prompt_cache_key` | left out: they are not about the answer | the same |
-//! | `cache_control` on a part | refused | refused |
+//! | `cache_control` on a text or image | `cachePoint` behind it | `cache_control` |
+//! | `cache_control` on a tool or a tool's result | refused | refused |
 //!
 //! What comes back: text in `content`; thinking in `reasoning_content`, and with its signature in
 //! `thinking_blocks`; calls with our own running index, their fragments as they came, `{}` for a call without

@@ -12,8 +12,8 @@ use crate::generation::{Generation, Part, Role};
 
 /// The conversation.
 pub(super) struct Conversation<'a> {
-    /// System texts in order, wherever they stood.
-    pub(super) system: Vec<&'a str>,
+    /// System texts and cache points in order, wherever they stood.
+    pub(super) system: Vec<&'a Part>,
     /// Turns; neighbours differ in who speaks.
     pub(super) turns: Vec<Turn<'a>>,
 }
@@ -41,15 +41,24 @@ impl<'a> Conversation<'a> {
         let mut conversation = Self { system: Vec::new(), turns: Vec::new() };
         for message in &generation.messages {
             if message.role == Role::System {
-                conversation.system.extend(message.parts.iter().filter_map(text).filter(|text| !is_blank(text)));
+                message.parts.iter().for_each(|part| match part {
+                    Part::Text(text) if !is_blank(text) => conversation.system.push(part),
+                    Part::CachePoint { .. } if !conversation.system.is_empty() => conversation.system.push(part),
+                    _ => {}
+                });
                 continue;
             }
             let by_model = message.role == Role::Assistant;
-            let parts = message.parts.iter().filter(|part| !text(part).is_some_and(is_blank)).map(Block::Part);
-            match conversation.turns.last_mut() {
-                Some(last) if last.by_model == by_model => last.blocks.extend(parts),
-                _ => conversation.turns.push(Turn { by_model, blocks: parts.collect() }),
+            if conversation.turns.last().is_none_or(|last| last.by_model != by_model) {
+                conversation.turns.push(Turn { by_model, blocks: Vec::new() });
             }
+            let Some(turn) = conversation.turns.last_mut() else { continue };
+            message.parts.iter().for_each(|part| match part {
+                Part::Text(text) if is_blank(text) => {}
+                // what it would follow is not there
+                Part::CachePoint { .. } if turn.blocks.is_empty() => {}
+                _ => turn.blocks.push(Block::Part(part)),
+            });
             // a turn of blank text would stand between two that belong together
             if conversation.turns.last().is_some_and(|turn| turn.blocks.is_empty()) {
                 conversation.turns.pop();
@@ -102,13 +111,6 @@ pub(super) fn schema(parameters: &Value) -> Value {
     if parameters.is_object() { parameters.clone() } else { json!({"type": "object"}) }
 }
 
-fn text(part: &Part) -> Option<&str> {
-    match part {
-        Part::Text(text) => Some(text),
-        Part::Image(_) | Part::Reasoning { .. } | Part::ToolCall(_) | Part::ToolResult { .. } => None,
-    }
-}
-
 fn is_blank(text: &str) -> bool {
     text.trim().is_empty()
 }
@@ -138,6 +140,7 @@ mod tests {
         let block = |block: &Block<'_>| match block {
             Block::Part(Part::Text(text)) => text.clone(),
             Block::Text(text) => (*text).to_owned(),
+            Block::Part(Part::CachePoint { .. }) => "cache".to_owned(),
             Block::Part(Part::ToolCall(call)) => format!("call {}", call.id),
             Block::Part(Part::ToolResult { id, .. }) => format!("result {id}"),
             Block::Part(_) => "?".to_owned(),
@@ -147,7 +150,11 @@ mod tests {
             format!("{}[{}]", if turn.by_model { "model" } else { "user" }, blocks.join("|"))
         };
         let turns: Vec<String> = conversation.turns.iter().map(turn).collect();
-        (conversation.system.iter().map(|s| (*s).to_owned()).collect(), turns.join(" "))
+        let system = conversation.system.iter().map(|part| match part {
+            Part::Text(text) => text.clone(),
+            _ => "cache".to_owned(),
+        });
+        (system.collect(), turns.join(" "))
     }
 
     fn call(id: &str) -> Part {
@@ -183,6 +190,23 @@ mod tests {
             result("2"),
         ]);
         assert_eq!(turns, "user[go] model[ok|call 1|call 2] user[result 1|result 2|and]");
+    }
+
+    #[test]
+    fn cache_points_follow_what_is_to_be_kept() {
+        let cache = || Part::CachePoint { ttl: None };
+        let with = |role, mut parts: Vec<Part>| {
+            parts.push(cache());
+            Message { role, parts }
+        };
+        let (system, turns) = shape(vec![
+            with(Role::System, vec![Part::Text(" ".into())]),
+            with(Role::System, vec![Part::Text("brief".into())]),
+            with(Role::User, vec![Part::Text(" ".into())]),
+            with(Role::User, vec![Part::Text("a".into())]),
+        ]);
+        assert_eq!(system, ["brief", "cache"]);
+        assert_eq!(turns, "user[a|cache]");
     }
 
     #[test]

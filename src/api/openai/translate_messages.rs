@@ -80,7 +80,11 @@ fn result(message: &mut Fields) -> Result<Part, BodyFault> {
     for part in content(message, Role::Tool)? {
         match part {
             Part::Text(piece) => text.push_str(&piece),
-            Part::Image(_) | Part::Reasoning { .. } | Part::ToolCall(_) | Part::ToolResult { .. } => {}
+            Part::Image(_)
+            | Part::Reasoning { .. }
+            | Part::CachePoint { .. }
+            | Part::ToolCall(_)
+            | Part::ToolResult { .. } => {}
         }
     }
     Ok(Part::ToolResult { id, content: text })
@@ -94,22 +98,33 @@ fn content(message: &mut Fields, role: Role) -> Result<Vec<Part>, BodyFault> {
         None => Err(fault(&place, "missing", "Field required")),
         Some(Value::String(text)) => Ok(vec![Part::Text(text)]),
         Some(Value::Array(parts)) => {
-            placed(parts, &place).into_iter().map(|(value, place)| part(Fields::of(value, place)?, role)).collect()
+            let mut read = Vec::with_capacity(parts.len());
+            for (value, place) in placed(parts, &place) {
+                part(Fields::of(value, place)?, role, &mut read)?;
+            }
+            Ok(read)
         }
         Some(_) => Err(fault(&place, "type_error", "expected a string or a list of parts")),
     }
 }
 
-fn part(mut part: Fields, role: Role) -> Result<Part, BodyFault> {
+fn part(mut part: Fields, role: Role, read: &mut Vec<Part>) -> Result<(), BodyFault> {
     let kind = part.required("type")?;
-    let parsed = match (kind.as_str(), role) {
+    read.push(match (kind.as_str(), role) {
         ("text", _) => Part::Text(part.required("text")?),
         ("refusal", Role::Assistant) => Part::Text(part.required("refusal")?),
         ("image_url", Role::User) => Part::Image(image(&mut part)?),
         _ => return Err(refused(&part.at("type"), &kind)),
-    };
-    part.end()?;
-    Ok(parsed)
+    });
+    // as Anthropic's clients and LiteLLM's mark what is worth keeping; a result of a call is one text here
+    if role != Role::Tool
+        && let Some(mut cache) = part.object("cache_control")?
+    {
+        cache.only("type", |kind| kind == "ephemeral")?;
+        read.push(Part::CachePoint { ttl: cache.text("ttl")? });
+        cache.end()?;
+    }
+    part.end()
 }
 
 /// `detail` is a hint for OpenAI's own pricing; no other provider has such a thing.
@@ -190,6 +205,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_worth_keeping_is_marked() {
+        let cache = json!({"type": "ephemeral", "ttl": "1h"});
+        let read =
+            read(json!([{"role": "system", "content": [{"type": "text", "text": "brief", "cache_control": cache}]}]));
+        let parts = vec![Part::Text("brief".into()), Part::CachePoint { ttl: Some("1h".into()) }];
+        assert_eq!(read.unwrap(), [Message { role: Role::System, parts }]);
+    }
+
+    #[test]
     fn faults_say_where() {
         for (message, said) in [
             (json!("hi"), "messages.0: expected an object"),
@@ -215,7 +239,11 @@ mod tests {
                 "messages.0.content.0.image_url.url: expected",
             ),
             (
-                json!({"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {}}]}),
+                json!({"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {"type": "eternal"}}]}),
+                "messages.0.content.0.cache_control.type: `type` cannot",
+            ),
+            (
+                json!({"role": "tool", "tool_call_id": "1", "content": [{"type": "text", "text": "x", "cache_control": {}}]}),
                 "messages.0.content.0.cache_control: `cache_control` cannot",
             ),
             (json!({"role": "tool", "content": "x"}), "messages.0.tool_call_id: Field required"),

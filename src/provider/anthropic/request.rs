@@ -23,14 +23,17 @@ pub(super) fn messages_body(generation: &Generation, model: &str) -> Result<byte
     for turn in &conversation.turns {
         let mut content = Vec::with_capacity(turn.blocks.len());
         for block in &turn.blocks {
-            content.extend(self::block(block, &names)?);
+            push(block, &names, &mut content)?;
         }
         messages.push(json!({"role": if turn.by_model { "assistant" } else { "user" }, "content": content}));
     }
     body.insert("messages".into(), Value::Array(messages));
     if !conversation.system.is_empty() {
-        let system = conversation.system.iter().map(|text| json!({"type": "text", "text": text}));
-        body.insert("system".into(), system.collect());
+        let mut system = Vec::with_capacity(conversation.system.len());
+        for part in &conversation.system {
+            push(&Block::Part(part), &names, &mut system)?;
+        }
+        body.insert("system".into(), Value::Array(system));
     }
     sampling(&generation.sampling, model, &mut body)?;
     tools(generation, &conversation, &names, &mut body);
@@ -44,16 +47,28 @@ pub(super) fn messages_body(generation: &Generation, model: &str) -> Result<byte
     Ok(Value::Object(body).to_string().into())
 }
 
-/// A content block, or none for thinking without a signature, which no model takes back.
-fn block(block: &Block<'_>, names: &ToolNames) -> Result<Option<Value>, GatewayError> {
-    Ok(Some(match block {
+/// Appends a content block, or marks the last one as the end of what may be cached.
+fn push(block: &Block<'_>, names: &ToolNames, content: &mut Vec<Value>) -> Result<(), GatewayError> {
+    content.push(match block {
         Block::Text(text) => json!({"type": "text", "text": text}),
         Block::Part(Part::Text(text)) => json!({"type": "text", "text": text}),
         Block::Part(Part::Image(image)) => json!({"type": "image", "source": source(image)?}),
         Block::Part(Part::Reasoning { text, signature: Some(signature) }) => {
             json!({"type": "thinking", "thinking": text, "signature": signature})
         }
-        Block::Part(Part::Reasoning { signature: None, .. }) => return Ok(None),
+        // no model takes thinking back without its signature
+        Block::Part(Part::Reasoning { signature: None, .. }) => return Ok(()),
+        Block::Part(Part::CachePoint { ttl }) => {
+            // thinking cannot be marked; it is cached with what follows it
+            let markable = |last: &&mut Value| last["type"] != "thinking";
+            if let Some(last) = content.last_mut().filter(markable) {
+                last["cache_control"] = json!({"type": "ephemeral"});
+                if let Some(ttl) = ttl {
+                    last["cache_control"]["ttl"] = json!(ttl);
+                }
+            }
+            return Ok(());
+        }
         Block::Part(Part::ToolCall(call)) => json!({
             "type": "tool_use", "id": safe_id(&call.id), "name": names.safe(&call.name),
             "input": arguments(&call.arguments, WHO)?,
@@ -61,7 +76,8 @@ fn block(block: &Block<'_>, names: &ToolNames) -> Result<Option<Value>, GatewayE
         Block::Part(Part::ToolResult { id, content }) => {
             json!({"type": "tool_result", "tool_use_id": safe_id(id), "content": result_text(content)})
         }
-    }))
+    });
+    Ok(())
 }
 
 fn source(image: &Image) -> Result<Value, GatewayError> {
@@ -256,6 +272,22 @@ mod tests {
         assert_eq!(
             sent["output_config"],
             json!({"effort": "low", "format": {"type": "json_schema", "schema": {"type": "object"}}})
+        );
+    }
+
+    #[test]
+    fn cache_points_mark_the_block_before() {
+        let mut asked = user("hi");
+        asked.messages.insert(0, Message::text(Role::System, "brief"));
+        asked.messages[0].parts.push(Part::CachePoint { ttl: None });
+        asked.messages[1].parts.push(Part::CachePoint { ttl: Some("1h".into()) });
+        let sent = body(&asked);
+        assert_eq!(
+            (&sent["system"], &sent["messages"][0]["content"]),
+            (
+                &json!([{"type": "text", "text": "brief", "cache_control": {"type": "ephemeral"}}]),
+                &json!([{"type": "text", "text": "hi", "cache_control": {"type": "ephemeral", "ttl": "1h"}}])
+            )
         );
     }
 

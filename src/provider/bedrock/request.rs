@@ -35,7 +35,11 @@ pub(super) fn converse_body(
     }
     body.insert("messages".into(), Value::Array(messages));
     if !conversation.system.is_empty() {
-        body.insert("system".into(), conversation.system.iter().map(|text| json!({"text": text})).collect());
+        let mut system = Vec::with_capacity(conversation.system.len());
+        for part in &conversation.system {
+            system.extend(block(&Block::Part(part), &names)?);
+        }
+        body.insert("system".into(), Value::Array(system));
     }
     let inference = inference_config(&generation.sampling, id)?;
     if !inference.is_empty() {
@@ -68,6 +72,13 @@ fn block(block: &Block<'_>, names: &ToolNames) -> Result<Option<Value>, GatewayE
             json!({"reasoningContent": {"reasoningText": {"text": text, "signature": signature}}})
         }
         Block::Part(Part::Reasoning { signature: None, .. }) => return Ok(None),
+        Block::Part(Part::CachePoint { ttl }) => {
+            let mut point = json!({"type": "default"});
+            if let Some(ttl) = ttl {
+                point["ttl"] = json!(ttl);
+            }
+            json!({ "cachePoint": point })
+        }
         Block::Part(Part::ToolCall(call)) => json!({"toolUse": {
             "toolUseId": safe_id(&call.id), "name": names.safe(&call.name), "input": arguments(&call.arguments, WHO)?,
         }}),
@@ -317,6 +328,17 @@ mod tests {
             sent["guardrailConfig"],
             json!({"guardrailIdentifier": "gr1", "guardrailVersion": "1", "trace": "enabled"})
         );
+    }
+
+    #[test]
+    fn cache_points() {
+        let mut asked = user("hi");
+        asked.messages.insert(0, Message::text(Role::System, "brief"));
+        asked.messages[0].parts.push(Part::CachePoint { ttl: None });
+        asked.messages[1].parts.push(Part::CachePoint { ttl: Some("1h".into()) });
+        let sent = body(&asked);
+        assert_eq!(sent["system"], json!([{"text": "brief"}, {"cachePoint": {"type": "default"}}]));
+        assert_eq!(sent["messages"][0]["content"][1], json!({"cachePoint": {"type": "default", "ttl": "1h"}}));
     }
 
     #[test]

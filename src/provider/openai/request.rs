@@ -93,8 +93,8 @@ fn message(message: &Message) -> Value {
         match part {
             Part::Text(t) => text.push_str(t),
             Part::Image(_) => images = true,
-            // Earlier thinking is not asked for: OpenAI's API has no field for it.
-            Part::Reasoning { .. } => {}
+            // OpenAI's API has no field for earlier thinking, and caches by itself.
+            Part::Reasoning { .. } | Part::CachePoint { .. } => {}
             Part::ToolCall(call) => calls.push(json!({
                 "id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments},
             })),
@@ -121,7 +121,9 @@ fn content_part(part: &Part) -> Option<Value> {
         Part::Text(text) => return Some(json!({"type": "text", "text": text})),
         Part::Image(Image::Url(url)) => url.clone(),
         Part::Image(Image::Inline { media_type, base64 }) => format!("data:{media_type};base64,{base64}"),
-        Part::Reasoning { .. } | Part::ToolCall(_) | Part::ToolResult { .. } => return None,
+        Part::Reasoning { .. } | Part::CachePoint { .. } | Part::ToolCall(_) | Part::ToolResult { .. } => {
+            return None;
+        }
     };
     Some(json!({"type": "image_url", "image_url": {"url": url}}))
 }
