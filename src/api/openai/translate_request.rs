@@ -301,4 +301,25 @@ mod tests {
         assert!(ChatRequest::parse(b"{\"model\":").unwrap_err().public().starts_with("JSON decode error at line 1"));
         assert!(ChatRequest::parse(b"[]").unwrap_err().public().contains("expected an object"));
     }
+
+    #[test]
+    fn arbitrary_bodies_never_panic() {
+        let mut random = fastrand::Rng::with_seed(3);
+        let good = with(&json!({"tools": [{"type": "function", "function": {"name": "f"}}], "stop": ["a"], "seed": 1,
+            "response_format": {"type": "json_schema", "json_schema": {"name": "n"}}, "stream_options": {}}))
+        .to_string();
+        let (mut fine, mut refused) = (0, 0);
+        for _ in 0..5000 {
+            let mut bytes = good.clone().into_bytes();
+            for _ in 0..random.usize(0..3) {
+                let at = random.usize(..bytes.len());
+                bytes[at] = *random.choice(b"{}[]\",:0ane").unwrap_or(&b' ');
+            }
+            match ChatRequest::parse(&bytes) {
+                Ok(_) => fine += 1,
+                Err(_) => refused += 1,
+            }
+        }
+        assert!(fine > 100 && refused > 100, "{fine} fine, {refused} refused");
+    }
 }
