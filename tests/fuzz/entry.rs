@@ -1,0 +1,110 @@
+//! What each fuzz target feeds, and what must hold whatever the bytes. The targets and the smoke test of
+//! `tests/gateway/fuzz_smoke.rs` share these functions, so that a bare toolchain fuzzes a little too.
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use weir::provider::{Decode, dialect};
+use weir::route::{EndpointUrl, ProviderKind};
+use weir::wire::{Edits, SseFrames, data_of, place_of};
+
+/// Cuts `data` into pieces whose sizes depend on the bytes themselves, from 1 to 64.
+fn pieces(data: &[u8]) -> Vec<Bytes> {
+    let (mut rest, mut out) = (data, Vec::new());
+    while let Some(first) = rest.first() {
+        let (piece, after) = rest.split_at(rest.len().min(1 + usize::from(*first) % 64));
+        out.push(Bytes::copy_from_slice(piece));
+        rest = after;
+    }
+    out
+}
+
+/// Every event and the rest; what went in comes out, whatever the cuts.
+fn events(chunks: Vec<Bytes>) -> (Vec<Bytes>, Bytes) {
+    let (mut frames, mut out) = (SseFrames::new(usize::MAX), Vec::new());
+    for chunk in chunks {
+        frames.feed(chunk);
+        while let Ok(Some(event)) = frames.next_event() {
+            out.push(event);
+        }
+    }
+    (out, frames.take_rest())
+}
+
+/// Framing loses nothing and does not depend on how the bytes arrive; a limit is a limit.
+pub fn sse(data: &[u8]) {
+    let (whole, rest) = events(vec![Bytes::copy_from_slice(data)]);
+    assert_eq!([whole.concat(), rest.to_vec()].concat(), data);
+    assert_eq!(events(pieces(data)), (whole.clone(), rest));
+    whole.iter().for_each(|event| drop(data_of(event)));
+    let mut small = SseFrames::new(16);
+    small.feed(Bytes::copy_from_slice(data));
+    while let Ok(Some(event)) = small.next_event() {
+        assert!(event.len() <= 16);
+    }
+}
+
+fn decode(chunks: Vec<Bytes>) -> (Vec<weir::generation::Delta>, bool) {
+    let (mut decoder, mut out) = (openai().decoder(), Vec::new());
+    let fed = chunks.into_iter().try_for_each(|chunk| decoder.feed(chunk, &mut out));
+    let ended = fed.and_then(|()| Decode::finish(&mut *decoder, &mut out));
+    (out, ended.is_ok())
+}
+
+fn openai() -> &'static dyn weir::provider::Dialect {
+    dialect(ProviderKind::OpenAi).expect("this dialect exists")
+}
+
+/// An answer of a hostile model server: never a panic, the same reading however it arrives.
+pub fn openai_answer(data: &[u8]) {
+    let whole = decode(vec![Bytes::copy_from_slice(data)]);
+    assert_eq!(decode(pieces(data)), whole);
+    let (seen, usage) = (openai().look(data), openai().usage_of(data));
+    assert!(!(seen.only_usage && seen.usage.is_none()), "{usage:?}");
+    let _ = openai().answer(data);
+    let headers = http_headers(data);
+    drop(openai().fault(http_status(data), &headers, &Bytes::copy_from_slice(data)));
+}
+
+fn http_status(data: &[u8]) -> http::StatusCode {
+    let code = 400 + data.first().map_or(0, |b| u16::from(*b) % 200);
+    http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::BAD_GATEWAY)
+}
+
+fn http_headers(data: &[u8]) -> http::HeaderMap {
+    let mut headers = http::HeaderMap::new();
+    if let Ok(value) = http::HeaderValue::from_bytes(data) {
+        headers.insert(http::header::RETRY_AFTER, value);
+    }
+    headers
+}
+
+/// Replacing a member of an object leaves an object with that member replaced and all else as it was.
+pub fn json_edit(data: &[u8]) {
+    let Ok(fields) = serde_json::from_slice::<std::collections::BTreeMap<String, &RawValue>>(data) else {
+        return assert_eq!(place_of(data, RawValue::NULL), None);
+    };
+    for (name, raw) in &fields {
+        let (body, mut edits) = (Bytes::copy_from_slice(data), Edits::default());
+        let place = place_of(data, raw).expect("borrowed from the body");
+        assert_eq!(&data[place.clone()], raw.get().as_bytes());
+        edits.replace(place, "\"spliced\"");
+        assert!(edits.add_member(&body, "\"added by weir\":1"));
+        let edited = edits.apply(&body).to_bytes();
+        let after: std::collections::BTreeMap<String, &RawValue> =
+            serde_json::from_slice(&edited).expect("still an object");
+        // a name that stands twice keeps its other value: then only one of the two was replaced
+        assert!(after.contains_key(name) && after.contains_key("added by weir"));
+    }
+}
+
+/// A configuration is accepted or refused with faults; never a panic, never an empty refusal.
+pub fn config(data: &[u8]) {
+    let Ok(_text) = std::str::from_utf8(data) else { return };
+}
+
+/// What parses prints as itself, and has a host and a port.
+pub fn endpoint_url(data: &[u8]) {
+    let Some(url) = std::str::from_utf8(data).ok().and_then(|text| EndpointUrl::parse(text).ok()) else { return };
+    assert!(!url.host().is_empty() && url.port() > 0 && !url.base().ends_with('/'));
+    assert_eq!(EndpointUrl::parse(&url.to_string()).expect("its own text parses"), url);
+}
