@@ -134,6 +134,8 @@ pub struct Stream {
     held: Bytes,
     /// A failure that came with bytes before it; told at the next poll.
     failed: Option<GatewayError>,
+    /// A cut that is due at the next poll.
+    cut: Option<Abort>,
 }
 
 /// What is closed when the answer ends.
@@ -144,7 +146,8 @@ struct Source {
 
 impl Stream {
     pub(super) const fn new(body: AnswerBody, timers: Timers, flow: Flow, shape: Shape, model: Arc<str>) -> Self {
-        Self { source: Some(Source { body, timers }), flow, shape, model, held: Bytes::new(), failed: None }
+        let source = Some(Source { body, timers });
+        Self { source, flow, shape, model, held: Bytes::new(), failed: None, cut: None }
     }
 
     /// Waits for the first bytes for the client, while an error can still be a status.
@@ -155,7 +158,7 @@ impl Stream {
     }
 
     fn is_over(&self) -> bool {
-        self.source.is_none() && self.held.is_empty() && self.failed.is_none()
+        self.source.is_none() && self.held.is_empty() && self.failed.is_none() && self.cut.is_none()
     }
 
     /// The next bytes for the client, or the end. A failure becomes a last frame, or an abort.
@@ -163,9 +166,21 @@ impl Stream {
         if !self.held.is_empty() {
             return Poll::Ready(Some(Ok(std::mem::take(&mut self.held))));
         }
-        match ready!(self.poll_bytes(cx, facts)) {
-            Ok(bytes) => Poll::Ready(bytes.map(Ok)),
-            Err(error) => Poll::Ready(Some(self.fail(&error, facts))),
+        if let Some(cut) = self.cut.take() {
+            return Poll::Ready(Some(Err(cut)));
+        }
+        let error = match ready!(self.poll_bytes(cx, facts)) {
+            Ok(bytes) => return Poll::Ready(bytes.map(Ok)),
+            Err(error) => error,
+        };
+        match self.fail(&error, facts) {
+            Ok(frame) => Poll::Ready(Some(Ok(frame))),
+            Err(cut) => {
+                // hyper drops what it holds when a body fails: the head and what came before go out first
+                self.cut = Some(cut);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
         }
     }
 

@@ -1,14 +1,14 @@
 //! What each fuzz target feeds, and what must hold whatever the bytes. The targets and the smoke test of
 //! `tests/gateway/fuzz_smoke.rs` share these functions, so that a bare toolchain fuzzes a little too.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::value::RawValue;
 use weir::config::{self, Environment};
 use weir::generation::{Delta, Generation};
 use weir::provider::{Decode, Dialect, dialect};
 use weir::route::{EndpointUrl, ProviderKind};
-use weir::wire::{Edits, EventStreamFrames, SseFrames, data_of, place_of};
+use weir::wire::{Edits, EventStreamFrames, SseFrames, data_of, place_of, read_head};
 
 /// Cuts `data` into pieces whose sizes depend on the bytes themselves, from 1 to 64.
 fn pieces(data: &[u8]) -> Vec<Bytes> {
@@ -99,6 +99,26 @@ pub fn event_stream(data: &[u8]) {
         (out, None)
     };
     assert_eq!(frames(pieces(data)), frames(vec![Bytes::copy_from_slice(data)]));
+}
+
+/// A response of a hostile server: the same head, body and verdict however the bytes arrive. Bytes before a
+/// fault may or may not have been handed on.
+pub fn http1(data: &[u8]) {
+    let read = |chunks: Vec<Bytes>| {
+        let (mut buffer, mut body, mut framing) = (BytesMut::new(), BytesMut::new(), None);
+        for chunk in chunks {
+            buffer.extend_from_slice(&chunk);
+            if framing.is_none() {
+                framing = read_head(&mut buffer).map_err(|error| error.0)?.map(|head| (head.framing, head));
+            }
+            if let Some((framing, _)) = &mut framing {
+                framing.decode(&buffer.split(), &mut body).map_err(|error| error.0)?;
+            }
+        }
+        let read = framing.map(|(framing, head)| (framing.is_over(), head.status, head.headers, head.keep_alive));
+        Ok::<_, &str>((read, body))
+    };
+    assert_eq!(read(pieces(data)), read(vec![Bytes::copy_from_slice(data)]));
 }
 
 /// Replacing a member of an object leaves an object with that member replaced and all else as it was.

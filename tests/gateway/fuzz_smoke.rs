@@ -1,6 +1,7 @@
 //! What the fuzz targets do, a little, on any toolchain: the committed seeds and two thousand mutations of
 //! each target's, the same ones every time.
 
+#[expect(unreachable_pub, reason = "it is a library of its own in the fuzz workspace")]
 #[path = "../fuzz/entry.rs"]
 mod entry;
 
@@ -93,6 +94,11 @@ fn bedrock_answer() {
 #[test]
 fn event_stream() {
     smoke("event_stream", entry::event_stream);
+}
+
+#[test]
+fn http1() {
+    smoke("http1", entry::http1);
 }
 
 #[test]

@@ -72,11 +72,6 @@ impl Gateway {
         }
     }
 
-    /// Stops and waits for the end of the drain.
-    pub(crate) fn stop(&mut self) {
-        drop(self.stop.take());
-    }
-
     /// One exchange on a connection of its own.
     pub(crate) async fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         Client::connect(self.public).await.call(method, path, headers, body).await
