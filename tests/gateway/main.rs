@@ -8,6 +8,7 @@ mod chat_v1; // GitLab's troubleshooting curl
 mod config_faults; // broken files, every fault at once
 mod disconnect; // a client that leaves cancels the upstream
 mod fuzz_smoke; // the fuzz targets, a little, on any toolchain
+mod golden; // translations as files
 mod model_check; // GitLab's Test connection
 mod monitoring; // probes, 404, 405, the admin listener
 mod openai; // bytes pass, the model is replaced, usage is tapped
