@@ -134,8 +134,8 @@ pub struct Stream {
     held: Bytes,
     /// A failure that came with bytes before it; told at the next poll.
     failed: Option<GatewayError>,
-    /// A cut that is due at the next poll.
-    cut: Option<Abort>,
+    /// The failure's code, once the connection is about to be cut for it.
+    aborting: Option<&'static str>,
 }
 
 /// What is closed when the answer ends.
@@ -146,8 +146,15 @@ struct Source {
 
 impl Stream {
     pub(super) const fn new(body: AnswerBody, timers: Timers, flow: Flow, shape: Shape, model: Arc<str>) -> Self {
-        let source = Some(Source { body, timers });
-        Self { source, flow, shape, model, held: Bytes::new(), failed: None, cut: None }
+        Self {
+            source: Some(Source { body, timers }),
+            flow,
+            shape,
+            model,
+            held: Bytes::new(),
+            failed: None,
+            aborting: None,
+        }
     }
 
     /// Waits for the first bytes for the client, while an error can still be a status.
@@ -158,7 +165,7 @@ impl Stream {
     }
 
     fn is_over(&self) -> bool {
-        self.source.is_none() && self.held.is_empty() && self.failed.is_none() && self.cut.is_none()
+        self.source.is_none() && self.held.is_empty() && self.failed.is_none() && self.aborting.is_none()
     }
 
     /// The next bytes for the client, or the end. A failure becomes a last frame, or an abort.
@@ -166,21 +173,20 @@ impl Stream {
         if !self.held.is_empty() {
             return Poll::Ready(Some(Ok(std::mem::take(&mut self.held))));
         }
-        if let Some(cut) = self.cut.take() {
-            return Poll::Ready(Some(Err(cut)));
+        if let Some(code) = self.aborting.take() {
+            return Poll::Ready(Some(Err(Abort(code))));
         }
-        let error = match ready!(self.poll_bytes(cx, facts)) {
-            Ok(bytes) => return Poll::Ready(bytes.map(Ok)),
-            Err(error) => error,
-        };
-        match self.fail(&error, facts) {
-            Ok(frame) => Poll::Ready(Some(Ok(frame))),
-            Err(cut) => {
-                // hyper drops what it holds when a body fails: the head and what came before go out first
-                self.cut = Some(cut);
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
+        match ready!(self.poll_bytes(cx, facts)) {
+            Ok(bytes) => Poll::Ready(bytes.map(Ok)),
+            Err(error) => match self.fail(&error, facts) {
+                Some(frame) => Poll::Ready(Some(Ok(frame))),
+                None => {
+                    // One turn for the server to flush what the client is owed; an error closes at once.
+                    self.aborting = Some(error.kind().row().code);
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+            },
         }
     }
 
@@ -237,15 +243,14 @@ impl Stream {
     }
 
     /// Cancels the upstream and says what happened in the surface's own words, if it has any.
-    fn fail(&mut self, error: &GatewayError, facts: &mut Facts) -> Result<Bytes, Abort> {
+    fn fail(&mut self, error: &GatewayError, facts: &mut Facts) -> Option<Bytes> {
         self.source = None;
         facts.upstream_ended.get_or_insert_with(Instant::now);
         facts.failure = Some(error.kind());
         facts.note = error.operator().map(str::to_owned);
         facts.complete = true;
         let framed = matches!(self.flow, Flow::Events(_) | Flow::Deltas(_));
-        let frame = framed.then(|| in_band(error, self.shape, facts.ids.request_id_str())).flatten();
-        frame.ok_or(Abort(error.kind().row().code))
+        framed.then(|| in_band(error, self.shape, facts.ids.request_id_str())).flatten()
     }
 }
 
