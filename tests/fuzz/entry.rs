@@ -1,11 +1,14 @@
 //! What each fuzz target feeds, and what must hold whatever the bytes. The targets and the smoke test of
 //! `tests/gateway/fuzz_smoke.rs` share these functions, so that a bare toolchain fuzzes a little too.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::value::RawValue;
-use weir::provider::{Decode, dialect};
+use weir::config::{self, Environment};
+use weir::generation::{Delta, Generation};
+use weir::provider::{Decode, Dialect, dialect};
 use weir::route::{EndpointUrl, ProviderKind};
-use weir::wire::{Edits, SseFrames, data_of, place_of};
+use weir::wire::{Edits, EventStreamFrames, SseFrames, data_of, place_of, read_head};
 
 /// Cuts `data` into pieces whose sizes depend on the bytes themselves, from 1 to 64.
 fn pieces(data: &[u8]) -> Vec<Bytes> {
@@ -43,39 +46,79 @@ pub fn sse(data: &[u8]) {
     }
 }
 
-fn decode(chunks: Vec<Bytes>) -> (Vec<weir::generation::Delta>, bool) {
-    let (mut decoder, mut out) = (openai().decoder(), Vec::new());
+fn decode(kind: ProviderKind, chunks: Vec<Bytes>) -> (Vec<Delta>, bool) {
+    let (mut decoder, mut out) = (spoken(kind).decoder(&Generation::default()), Vec::new());
     let fed = chunks.into_iter().try_for_each(|chunk| decoder.feed(chunk, &mut out));
     let ended = fed.and_then(|()| Decode::finish(&mut *decoder, &mut out));
     (out, ended.is_ok())
 }
 
-fn openai() -> &'static dyn weir::provider::Dialect {
-    dialect(ProviderKind::OpenAi).expect("this dialect exists")
+fn spoken(kind: ProviderKind) -> &'static dyn Dialect {
+    dialect(kind).expect("this dialect exists")
 }
 
-/// An answer of a hostile model server: never a panic, the same reading however it arrives.
-pub fn openai_answer(data: &[u8]) {
-    let whole = decode(vec![Bytes::copy_from_slice(data)]);
-    assert_eq!(decode(pieces(data)), whole);
-    let (seen, usage) = (openai().look(data), openai().usage_of(data));
-    assert!(!(seen.only_usage && seen.usage.is_none()), "{usage:?}");
-    let _ = openai().answer(data);
-    let headers = http_headers(data);
-    drop(openai().fault(http_status(data), &headers, &Bytes::copy_from_slice(data)));
-}
-
-fn http_status(data: &[u8]) -> http::StatusCode {
-    let code = 400 + data.first().map_or(0, |b| u16::from(*b) % 200);
-    http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::BAD_GATEWAY)
-}
-
-fn http_headers(data: &[u8]) -> http::HeaderMap {
-    let mut headers = http::HeaderMap::new();
-    if let Ok(value) = http::HeaderValue::from_bytes(data) {
-        headers.insert(http::header::RETRY_AFTER, value);
+/// A hostile model server: never a panic, and a stream reads the same however it arrives.
+fn answer_of(kind: ProviderKind, data: &[u8]) {
+    assert_eq!(decode(kind, pieces(data)), decode(kind, vec![Bytes::copy_from_slice(data)]));
+    let seen = spoken(kind).look(data);
+    assert!(!seen.only_usage || seen.usage.is_some(), "{seen:?}");
+    let (_, _) = (spoken(kind).usage_of(data), spoken(kind).answer(&Generation::default(), data));
+    let status = StatusCode::from_u16(400 + data.first().map_or(0, |b| u16::from(*b) % 200));
+    let mut headers = HeaderMap::new();
+    if let Ok(value) = HeaderValue::from_bytes(data) {
+        headers.insert(header::RETRY_AFTER, value);
     }
-    headers
+    drop(spoken(kind).fault(status.expect("400 to 599"), &headers, &Bytes::copy_from_slice(data)));
+}
+
+/// OpenAI's dialect.
+pub fn openai_answer(data: &[u8]) {
+    answer_of(ProviderKind::OpenAi, data);
+    answer_of(ProviderKind::Azure, data);
+}
+
+/// Bedrock's dialect.
+pub fn bedrock_answer(data: &[u8]) {
+    answer_of(ProviderKind::Bedrock, data);
+}
+
+/// AWS's frames: the same ones however the bytes arrive, and none after the first bad one.
+pub fn event_stream(data: &[u8]) {
+    let frames = |chunks: Vec<Bytes>| {
+        let (mut frames, mut out) = (EventStreamFrames::new(1 << 16), Vec::new());
+        for chunk in chunks {
+            frames.feed(&chunk);
+            loop {
+                match frames.next_frame() {
+                    Ok(Some(frame)) => out.push(format!("{frame:?}")),
+                    Ok(None) => break,
+                    Err(error) => return (out, Some(error.to_string())),
+                }
+            }
+        }
+        (out, None)
+    };
+    assert_eq!(frames(pieces(data)), frames(vec![Bytes::copy_from_slice(data)]));
+}
+
+/// A response of a hostile server: the same head, body and verdict however the bytes arrive. Bytes before a
+/// fault may or may not have been handed on.
+pub fn http1(data: &[u8]) {
+    let read = |chunks: Vec<Bytes>| {
+        let (mut buffer, mut body, mut framing) = (BytesMut::new(), BytesMut::new(), None);
+        for chunk in chunks {
+            buffer.extend_from_slice(&chunk);
+            if framing.is_none() {
+                framing = read_head(&mut buffer).map_err(|error| error.0)?.map(|head| (head.framing, head));
+            }
+            if let Some((framing, _)) = &mut framing {
+                framing.decode(&buffer.split(), &mut body).map_err(|error| error.0)?;
+            }
+        }
+        let read = framing.map(|(framing, head)| (framing.is_over(), head.status, head.headers, head.keep_alive));
+        Ok::<_, &str>((read, body))
+    };
+    assert_eq!(read(pieces(data)), read(vec![Bytes::copy_from_slice(data)]));
 }
 
 /// Replacing a member of an object leaves an object with that member replaced and all else as it was.
@@ -99,7 +142,11 @@ pub fn json_edit(data: &[u8]) {
 
 /// A configuration is accepted or refused with faults; never a panic, never an empty refusal.
 pub fn config(data: &[u8]) {
-    let Ok(_text) = std::str::from_utf8(data) else { return };
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Err(faults) = config::from_str(text, "weir.toml", &Environment::default()) {
+        assert!(faults.errors() > 0);
+        faults.iter().for_each(|fault| assert!(!fault.render(false).is_empty()));
+    }
 }
 
 /// What parses prints as itself, and has a host and a port.

@@ -7,7 +7,7 @@ use crate::support::{Client, End, Gateway, Reply, Upstream};
 const PATH: &str = "/v1/chat/agent";
 
 /// The body of that `curl`; the model it names is only asked where the file lets it.
-fn curl(content: Value, stream: bool) -> Value {
+fn curl(content: &Value, stream: bool) -> Value {
     json!({"prompt_components": [{
         "type": "string",
         "metadata": {"source": "string", "version": "string"},
@@ -20,7 +20,7 @@ async fn the_curl_of_the_troubleshooting_page_works() {
     let upstream = Upstream::says("Hi there").await;
     let gateway = Gateway::with_model(&upstream, "").await;
     let headers = [("accept", "application/json"), ("Content-Type", "application/json")];
-    let body = curl(json!("Hello"), false).to_string();
+    let body = curl(&json!("Hello"), false).to_string();
     let mut client = Client::connect(gateway.public).await;
     let answer = client.call("POST", PATH, &headers, body.as_bytes()).await;
     assert_eq!(answer.status(), 200, "{}", answer.text());
@@ -38,7 +38,7 @@ async fn the_curl_of_the_troubleshooting_page_works() {
 async fn a_stream_is_raw_text() {
     let upstream = Upstream::says("Hi there, you").await;
     let gateway = Gateway::with_model(&upstream, "").await;
-    let answer = gateway.post(PATH, &curl(json!("Hello"), true)).await;
+    let answer = gateway.post(PATH, &curl(&json!("Hello"), true)).await;
     assert_eq!((answer.status(), answer.text(), answer.end), (200, "Hi there, you", End::Proper));
     let line = gateway.line(&answer).await;
     assert_eq!((&line["stream"], &line["tokens_in"]), (&json!(true), &json!(7)), "{line}");
@@ -49,7 +49,7 @@ async fn parameters_and_message_lists_are_passed_on() {
     let upstream = Upstream::says("Hi").await;
     let gateway = Gateway::with_model(&upstream, "").await;
     let messages = json!([{"role": "system", "content": "Be brief"}, {"role": "user", "content": "Hello"}]);
-    let mut body = curl(messages.clone(), false);
+    let mut body = curl(&messages, false);
     body["prompt_components"][0]["payload"]["params"] =
         json!({"stop_sequences": ["END"], "temperature": 0.5, "max_tokens_to_sample": 64});
     assert_eq!(gateway.post(PATH, &body).await.status(), 200);
@@ -72,7 +72,7 @@ async fn each_name_is_its_feature() {
         ("troubleshoot_job", "duo_chat_troubleshoot_job"),
     ];
     for (name, feature) in names {
-        let answer = gateway.post(&format!("/v1/chat/{name}"), &curl(json!("Hello"), false)).await;
+        let answer = gateway.post(&format!("/v1/chat/{name}"), &curl(&json!("Hello"), false)).await;
         assert_eq!((answer.status(), &gateway.line(&answer).await["feature"]), (200, &json!(feature)));
     }
 }
@@ -109,13 +109,13 @@ async fn a_failed_model_is_clean_before_the_head_and_cut_after_it() {
     ])
     .await;
     let gateway = Gateway::with_model(&upstream, "").await;
-    let answer = gateway.post(PATH, &curl(json!("Hello"), false)).await;
+    let answer = gateway.post(PATH, &curl(&json!("Hello"), false)).await;
     assert_eq!((answer.status(), answer.end), (502, End::Proper));
     assert!(answer.json()["detail"][0]["msg"].as_str().unwrap().contains("500"), "{}", answer.text());
-    let answer = gateway.post(PATH, &curl(json!("Hello"), true)).await;
+    let answer = gateway.post(PATH, &curl(&json!("Hello"), true)).await;
     assert_eq!(answer.status(), 502);
     assert!(answer.header("content-type").unwrap().starts_with("text/plain"), "{answer:?}");
-    let answer = gateway.post(PATH, &curl(json!("Hello"), true)).await;
+    let answer = gateway.post(PATH, &curl(&json!("Hello"), true)).await;
     assert_eq!((answer.status(), answer.text(), answer.end), (200, "one", End::Cut));
     assert_eq!(gateway.line(&answer).await["error_code"], "upstream_broken");
 }

@@ -5,15 +5,17 @@ mod client;
 mod gateway;
 mod log;
 mod metrics;
+mod process;
 mod upstream;
 
 use std::time::Duration;
 
 pub(crate) use client::{Answer, Client, End};
-pub(crate) use gateway::{Gateway, chat_body, one_model};
+pub(crate) use gateway::{Gateway, chat_body, one_model, parse};
 pub(crate) use log::Log;
 pub(crate) use metrics::Metrics;
-pub(crate) use upstream::{Deaf, Received, Reply, Upstream, answer};
+pub(crate) use process::{Folder, Process};
+pub(crate) use upstream::{Deaf, Reply, Upstream};
 
 /// How long anything that must happen may take on a busy machine. Nothing is expected to come near it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);

@@ -287,7 +287,7 @@ impl Upstream {
 }
 
 /// What a well-behaved server says to a chat, completion or embedding request.
-pub(crate) fn answer(request: &Received, text: &str) -> Reply {
+fn answer(request: &Received, text: &str) -> Reply {
     if request.path.ends_with("/embeddings") {
         return Reply::json(
             200,
