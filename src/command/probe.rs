@@ -107,7 +107,7 @@ impl Probed {
 async fn probe(relay: &Relay, registry: &Registry, route: &Route, url: &EndpointUrl) -> Probed {
     let started = Instant::now();
     let route = alone(route, url);
-    let endpoint = registry.transient(&route.model.id, url);
+    let endpoint = registry.transient(&route.model, url);
     let connecting = timeout(route.budget.connect, relay.upstreams().probe(&endpoint, &route.model)).await;
     let failed = |text: String| Probed { steps: None, first_token: None, total: started.elapsed(), result: Err(text) };
     let steps = match connecting {
