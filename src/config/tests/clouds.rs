@@ -271,7 +271,7 @@ fn azure_needs_a_key_and_the_resources_root() {
         alone,
         "write \"https://acme.openai.azure.com\" and api_version = \"2025-01-01-preview\"; the deployment is named in identifier = \"azure/…\"",
     );
-    let (said, hint) = one_with(&AZURE.to_owned(), &[AZURE_KEY]);
+    let (said, hint) = one_with(AZURE, &[AZURE_KEY]);
     assert_eq!(said, "1:9: error: models.m: expected endpoint or endpoints");
     assert!(hint.contains("openai.azure.com"), "{hint}");
 }
