@@ -288,7 +288,9 @@ def probed():
 def serve(name, env, admin):
     logs = [open(DIR / f"{'access' if name == 'weir' else name}.log", "w"), open(DIR / f"{name}.err", "w")]
     weir = subprocess.Popen([WEIR, "serve", "--config", str(DIR / f"{name}.toml")], env=env, stdout=logs[0], stderr=logs[1])
+    running.append(weir)
     for _ in range(200):
+        if weir.poll() is not None: break       # another one has the port, and would answer for it
         try: get(f"http://127.0.0.1:{admin}/status"); return weir
         except OSError: time.sleep(0.05)
     sys.exit((DIR / f"{name}.err").read_text())
@@ -297,15 +299,15 @@ def stop(weir):
     weir.terminate()
     is_("exit", weir.wait(10), 0)
 
-started = time.time()
+started, running = time.time(), []
 (DIR / "weir.toml").write_text(config("nova"))
-weir = serve("weir", ENV, 19407)
 try:
+    weir = serve("weir", ENV, 19407)
     for part in (shown_by_check_and_explain, good_models, bad_models, broken_streams, a_proxys_page, azure_passthrough, models_of_requests, bare, probed):
         part()
+    stop(weir)
 finally:
-    weir.terminate()
-is_("exit", weir.wait(10), 0)
+    for weir in running: weir.kill()
 everything = "\n".join(seen + [path.read_text() for path in DIR.glob("*.log") if path.name != "rigs.log"] + [path.read_text() for path in DIR.glob("*.err")])
 for secret in SECRETS: assert secret not in everything, everything[max(0, everything.index(secret) - 300):][:600]
 print(f"secrets: none of {len(SECRETS)} in {len(everything)} characters of answers, logs and commands; {time.time() - started:.0f} s")
