@@ -51,6 +51,17 @@ impl ApiVersion {
     }
 }
 
+/// As the file writes it.
+impl fmt::Display for ApiVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V1 => "v1",
+            Self::Preview => "preview",
+            Self::Dated(date) => date,
+        })
+    }
+}
+
 /// Where Bedrock is and as whom it is asked.
 #[derive(Clone, Debug)]
 pub struct BedrockAccess {
@@ -94,6 +105,41 @@ pub struct Guardrail {
     pub version: Box<str>,
     /// `enabled`, `disabled` or `enabled_full`.
     pub trace: Option<Box<str>>,
+}
+
+/// Why something is not a guardrail. What was said stays out of it: the variable holds JSON of any kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GuardrailError {
+    /// The identifier.
+    #[error("a guardrail's identifier is its id (letters and digits) or its ARN")]
+    Identifier,
+    /// The version.
+    #[error("a guardrail's version is \"DRAFT\" or a number")]
+    Version,
+    /// The trace.
+    #[error("a guardrail's trace is \"enabled\", \"disabled\" or \"enabled_full\"")]
+    Trace,
+}
+
+impl Guardrail {
+    /// Parses the three parts, by the patterns of AWS's service model of `bedrock-runtime`.
+    pub fn parse(identifier: &str, version: &str, trace: Option<&str>) -> Result<Self, GuardrailError> {
+        let is_id = !identifier.is_empty() && identifier.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let is_arn = is_model_arn(identifier) && identifier.contains(":guardrail/");
+        if identifier.len() > 2048 || !(is_id || is_arn) {
+            return Err(GuardrailError::Identifier);
+        }
+        let is_number = (1..=8).contains(&version.len())
+            && version.bytes().all(|b| b.is_ascii_digit())
+            && !version.starts_with('0');
+        if version != "DRAFT" && !is_number {
+            return Err(GuardrailError::Version);
+        }
+        if trace.is_some_and(|trace| !matches!(trace, "enabled" | "disabled" | "enabled_full")) {
+            return Err(GuardrailError::Trace);
+        }
+        Ok(Self { identifier: identifier.into(), version: version.into(), trace: trace.map(Into::into) })
+    }
 }
 
 /// An AWS region's name, safe in a host name: `eu-central-1`. Whether it exists only AWS knows.
@@ -173,6 +219,12 @@ impl BedrockModel {
         }
         Ok(Self { region, id: id.into() })
     }
+
+    /// The region that the text names: in front, else in its ARN, which is served nowhere else.
+    pub fn named_region(&self) -> Option<Region> {
+        let of_arn = || Region::parse(self.id.strip_prefix("arn:")?.split(':').nth(2)?).ok();
+        self.region.clone().or_else(of_arn)
+    }
 }
 
 /// The region of a model's ARN, or `None` when it is none.
@@ -191,7 +243,9 @@ fn arn_region(arn: &str) -> Option<Region> {
 
 #[cfg(test)]
 mod tests {
-    use super::{ApiVersion, AwsCredentials, AwsKeys, BedrockModel, BedrockModelError, Region};
+    use super::{
+        ApiVersion, AwsCredentials, AwsKeys, BedrockModel, BedrockModelError, Guardrail, GuardrailError, Region,
+    };
     use crate::secret::Secret;
 
     #[test]
@@ -247,6 +301,31 @@ mod tests {
         for wrong in ["", "a b", "a/b", "..", "a%3A0", "é"] {
             assert!(matches!(BedrockModel::parse(wrong), Err(BedrockModelError::Id(_))), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_region_in_front_wins_over_the_arns() {
+        let region = |text: &str| BedrockModel::parse(text).unwrap().named_region().map(|region| region.to_string());
+        let arn = "arn:aws:bedrock:eu-central-1:123456789012:application-inference-profile/a1";
+        assert_eq!(region(arn).as_deref(), Some("eu-central-1"));
+        assert_eq!(region(&format!("us-west-2/{arn}")).as_deref(), Some("us-west-2"));
+        assert_eq!(region("converse/eu.amazon.nova-micro-v1:0"), None);
+    }
+
+    #[test]
+    fn guardrails_by_awss_patterns() {
+        let arn = "arn:aws:bedrock:us-east-1:123456789012:guardrail/abc1";
+        for identifier in ["abc123", arn] {
+            assert_eq!(&*Guardrail::parse(identifier, "12", Some("enabled")).unwrap().identifier, identifier);
+        }
+        assert_eq!(&*Guardrail::parse("a", "DRAFT", None).unwrap().version, "DRAFT");
+        for wrong in ["", "ABC", "a b", "arn:aws:bedrock:us-east-1:123456789012:model/abc1"] {
+            assert_eq!(Guardrail::parse(wrong, "1", None), Err(GuardrailError::Identifier), "{wrong}");
+        }
+        for wrong in ["", "0", "draft", "1.0", "123456789"] {
+            assert_eq!(Guardrail::parse("a", wrong, None), Err(GuardrailError::Version), "{wrong}");
+        }
+        assert_eq!(Guardrail::parse("a", "1", Some("on")), Err(GuardrailError::Trace));
     }
 
     #[test]

@@ -172,7 +172,8 @@ pub struct Model {
     pub access: Access,
     /// The model's own `timeouts`.
     pub timeouts: BudgetPatch,
-    /// Whether a request named the endpoints: then each address is checked after resolution.
+    /// Whether a request named the endpoints: then each address is checked after resolution. Not so for a
+    /// Bedrock model that a request brought: its endpoint is the operator's.
     pub from_request: bool,
 }
 

@@ -127,7 +127,7 @@ impl Upstreams {
             Some(list) if !model.from_request => list,
             _ => {
                 let url = model.endpoints.first().ok_or_else(|| no_endpoint(model))?;
-                return Ok(self.registry.transient(&model.id, url));
+                return Ok(self.registry.transient(model, url));
             }
         };
         let offset = if list.len() > 1 { fastrand::usize(..list.len()) } else { 0 };
