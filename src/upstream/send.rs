@@ -109,7 +109,8 @@ impl Upstreams {
         model: &Model,
         timers: &mut Timers,
     ) -> Result<Connection, GatewayError> {
-        let connecting = self.connector.connect(&endpoint.url, model.from_request);
+        // boxed, since it is rare and large: every request's future would otherwise hold its space
+        let connecting = Box::pin(self.connector.connect(&endpoint.url, model.from_request));
         let error = match timers.run(Phase::Connect, connecting).await {
             Ok(Ok((stream, _))) => return Ok(Connection::new(stream)),
             Ok(Err(error)) => error.error(),

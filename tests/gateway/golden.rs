@@ -42,7 +42,7 @@ fn model(provider: ProviderKind) -> Model {
     };
     let access = match provider {
         ProviderKind::Azure => Access::Azure(ApiVersion::default()),
-        ProviderKind::Bedrock => Access::Bedrock(Box::new(bedrock)),
+        ProviderKind::Bedrock | ProviderKind::BedrockOpenAi => Access::Bedrock(Box::new(bedrock)),
         ProviderKind::OpenAi | ProviderKind::Anthropic => Access::Key,
     };
     Model {
@@ -91,6 +91,7 @@ fn tools() -> Generation {
             Message { role: Role::User, parts: vec![Part::Text("And this?".into()), picture] },
         ],
         tools: vec![Tool {
+            strict: None,
             name: "get_issue".into(),
             description: "Reads an issue".into(),
             parameters: json!({"type": "object", "properties": {"id": {"type": "integer"}}, "required": ["id"]}),
