@@ -1,11 +1,11 @@
 //! How model servers frame their answers (RFC 9112): every legal way is read, keeps or ends the connection as
 //! it says, and what is ambiguous is refused.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 
-use crate::support::{Answer, End, Gateway, Reply, Upstream, chat_body, one_model};
+use crate::support::{Answer, End, Gateway, Reply, Upstream, one_model};
 
 const BODY: &str =
     "{\"choices\":[{\"message\":{\"content\":\"Hi\"}}],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":2}}";
@@ -142,7 +142,11 @@ async fn early<F: Future<Output = ()> + Send>(
     early: String,
     rest: impl FnOnce(TcpStream) -> F + Send + 'static,
 ) -> Gateway {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    // the connections take it over: little fits between the two sides
+    socket.set_recv_buffer_size(64 << 10).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(8).unwrap();
     let url = format!("http://{}/v1", listener.local_addr().unwrap());
     tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -150,14 +154,18 @@ async fn early<F: Future<Output = ()> + Send>(
         stream.write_all(early.as_bytes()).await.unwrap();
         rest(stream).await;
     });
-    Gateway::start(&format!("{}[timeouts]\nfirst_byte = \"5s\"\n", one_model(&url))).await
+    Gateway::start(&format!("{}[timeouts]\nfirst_byte = \"9s\"\n", one_model(&url))).await
 }
 
-/// More than the socket buffers of both sides hold.
-fn large_chat() -> Value {
-    let mut body = chat_body("m", false);
-    body["pad"] = json!("x".repeat(20 << 20));
-    body
+/// More than the socket buffers of both sides hold (4 MiB are Linux's most for sending).
+const LARGE: usize = 6 << 20;
+
+fn large_chat() -> String {
+    format!("{{\"model\":\"m\",\"pad\":\"{}\"}}", "x".repeat(LARGE))
+}
+
+async fn send_large(gateway: &Gateway) -> Answer {
+    gateway.call("POST", "/v1/chat/completions", &[], large_chat().as_bytes()).await
 }
 
 #[tokio::test]
@@ -170,21 +178,21 @@ async fn a_server_that_refuses_before_it_has_read_the_body_is_heard() {
         drop(stream);
     })
     .await;
-    let answer = gateway.post("/v1/chat/completions", &large_chat()).await;
+    let answer = send_large(&gateway).await;
     assert_eq!((answer.status(), answer.text()), (413, refusal));
 }
 
 #[tokio::test]
 async fn an_interim_answer_does_not_stop_the_body() {
     let gateway = early("HTTP/1.1 103 Early Hints\r\n\r\n".to_owned(), async |mut stream| {
-        let mut all = Vec::new();
-        while all.len() < 19 << 20 || !all.ends_with(b"}") {
+        let mut all = Vec::with_capacity(LARGE);
+        while all.len() < LARGE - 4096 || !all.ends_with(b"}") {
             assert!(stream.read_buf(&mut all).await.unwrap() > 0);
         }
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{BODY}", BODY.len());
         stream.write_all(answer.as_bytes()).await.unwrap();
     })
     .await;
-    let answer = gateway.post("/v1/chat/completions", &large_chat()).await;
+    let answer = send_large(&gateway).await;
     assert_eq!((answer.status(), answer.text()), (200, BODY));
 }
