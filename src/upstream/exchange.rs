@@ -59,29 +59,44 @@ impl Connection {
 
     /// Sends a request and waits for the head of its answer. The caller bounds the time.
     pub(super) async fn exchange(&mut self, head: Bytes, body: &Payload) -> Result<Head, ExchangeError> {
-        if let Err(error) = self.write(head, body).await {
-            // A server that has refused the request may close before it has read all of it.
-            return self.head().await.map_err(|_| match error.kind() {
+        match self.write(head, body).await {
+            Ok(None) => self.head().await,
+            // A server that refuses a request may answer before it has read all of it; the rest is not sent.
+            Ok(Some(head)) => Ok(Head { keep_alive: false, ..head }),
+            // Or close.
+            Err(ExchangeError::Io(error)) => self.head().await.map_err(|_| match error.kind() {
                 io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => ExchangeError::Unanswered,
                 _ => error.into(),
-            });
+            }),
+            Err(error) => Err(error),
         }
-        self.head().await
     }
 
-    async fn write(&mut self, head: Bytes, body: &Payload) -> io::Result<()> {
+    /// Sends a request; returns an answer's head that came before all of it was sent.
+    async fn write(&mut self, head: Bytes, body: &Payload) -> Result<Option<Head>, ExchangeError> {
         let mut pieces: Vec<Bytes> = Vec::with_capacity(1 + body.pieces().len());
         pieces.push(head);
         pieces.extend_from_slice(body.pieces());
         let mut first = 0;
         while first < pieces.len() {
-            let mut written = poll_fn(|cx| {
+            let written = poll_fn(|cx| {
                 let slices: Vec<IoSlice<'_>> = pieces[first..].iter().map(|piece| IoSlice::new(piece)).collect();
-                Pin::new(&mut self.stream).poll_write_vectored(cx, &slices)
+                if let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write_vectored(cx, &slices) {
+                    return Poll::Ready(written.map(Some));
+                }
+                // The server reads no more for now: does it say why? Its close is the next write's to find.
+                let read = ready!(poll_read(&mut self.stream, cx, |bytes| self.buffer.extend_from_slice(bytes)))?;
+                if read > 0 { Poll::Ready(Ok::<_, io::Error>(None)) } else { Poll::Pending }
             })
             .await?;
+            let Some(mut written) = written else {
+                match read_head(&mut self.buffer)? {
+                    None => continue,
+                    early => return Ok(early),
+                }
+            };
             if written == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
+                return Err(io::Error::from(io::ErrorKind::WriteZero).into());
             }
             while first < pieces.len() && written >= pieces[first].len() {
                 written -= pieces[first].len();
@@ -91,7 +106,8 @@ impl Connection {
                 piece.advance(written);
             }
         }
-        poll_fn(|cx| Pin::new(&mut self.stream).poll_flush(cx)).await
+        poll_fn(|cx| Pin::new(&mut self.stream).poll_flush(cx)).await?;
+        Ok(None)
     }
 
     async fn head(&mut self) -> Result<Head, ExchangeError> {
@@ -175,9 +191,10 @@ impl AnswerBody {
         }
     }
 
-    /// The connection may serve again, unless the server said otherwise.
+    /// The connection may serve again, unless the server said otherwise or sent more than its answer, which
+    /// would be read as the next one.
     fn end(&mut self) {
-        if let Some(connection) = self.connection.take().filter(|_| self.keep_alive) {
+        if let Some(connection) = self.connection.take().filter(|c| self.keep_alive && c.buffer.is_empty()) {
             self.pool.put(self.entered.endpoint().pool_key, connection);
         }
     }

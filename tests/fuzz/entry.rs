@@ -82,6 +82,11 @@ pub fn bedrock_answer(data: &[u8]) {
     answer_of(ProviderKind::Bedrock, data);
 }
 
+/// Anthropic's dialect.
+pub fn anthropic_answer(data: &[u8]) {
+    answer_of(ProviderKind::Anthropic, data);
+}
+
 /// AWS's frames: the same ones however the bytes arrive, and none after the first bad one.
 pub fn event_stream(data: &[u8]) {
     let frames = |chunks: Vec<Bytes>| {

@@ -92,6 +92,11 @@ fn bedrock_answer() {
 }
 
 #[test]
+fn anthropic_answer() {
+    smoke("anthropic_answer", entry::anthropic_answer);
+}
+
+#[test]
 fn event_stream() {
     smoke("event_stream", entry::event_stream);
 }

@@ -58,7 +58,8 @@ fn model(provider: ProviderKind) -> Model {
     }
 }
 
-const SPOKEN: [ProviderKind; 3] = [ProviderKind::OpenAi, ProviderKind::Azure, ProviderKind::Bedrock];
+const SPOKEN: [ProviderKind; 4] =
+    [ProviderKind::OpenAi, ProviderKind::Azure, ProviderKind::Bedrock, ProviderKind::Anthropic];
 
 fn chat() -> Generation {
     Generation {
@@ -158,6 +159,7 @@ fn streams() {
             Some("openai") => ProviderKind::OpenAi,
             Some("azure") => ProviderKind::Azure,
             Some("bedrock") => ProviderKind::Bedrock,
+            Some("anthropic") => ProviderKind::Anthropic,
             other => panic!("{name}: which dialect is {other:?}?"),
         };
         let bytes = fs::read(&path).unwrap();

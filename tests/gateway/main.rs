@@ -7,6 +7,7 @@ mod bad_input; // a 4xx that says what is wrong, and no harm
 mod chat_v1; // GitLab's troubleshooting curl
 mod config_faults; // broken files, every fault at once
 mod disconnect; // a client that leaves cancels the upstream
+mod framing; // how model servers frame their answers
 mod fuzz_smoke; // the fuzz targets, a little, on any toolchain
 mod golden; // translations as files
 mod model_check; // GitLab's Test connection

@@ -259,7 +259,7 @@ async fn large_bodies_pass_in_both_directions() {
             .await;
     let gateway = Gateway::with_model(&upstream, "").await;
     let mut body = chat_body("m", false);
-    body["messages"][0]["content"] = json!("x".repeat(5 << 20));
+    body["messages"][0]["content"] = json!("x".repeat(2 << 20));
     let answer = gateway.post("/v1/chat/completions", &body).await;
     assert_eq!(answer.status(), 200);
     body["model"] = json!("up");

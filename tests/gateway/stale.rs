@@ -86,21 +86,37 @@ async fn clean_502(gateway: &Gateway, answer: &Answer, code: &str) {
     assert_eq!(gateway.metrics().await.sum("weir_errors_total", &[("code", code), ("model", "m")]), 1.0);
 }
 
+const GARBAGE: [&[u8]; 8] = [
+    b"SSH-2.0-OpenSSH_9.6\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01",
+    b"\0\0\0\0\0\0\0\0\r\n\r\n",
+    b"HTTP/9.9 200 OK\r\n\r\n",
+    b"HTTP/1.1 2000 OK\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nbad header\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello!",
+    b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nnot a size\r\n",
+];
+
 #[tokio::test]
 async fn garbage_is_a_clean_502() {
-    for garbage in [
-        &b"SSH-2.0-OpenSSH_9.6\r\n"[..],
-        b"\x16\x03\x01\x02\x00\x01\x00\x01",
-        b"\0\0\0\0\0\0\0\0\r\n\r\n",
-        b"HTTP/9.9 200 OK\r\n\r\n",
-        b"HTTP/1.1 2000 OK\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nbad header\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello!",
-    ] {
+    let (mut file, mut upstreams) = (String::new(), Vec::new());
+    for (index, garbage) in GARBAGE.into_iter().enumerate() {
+        upstreams.push(Upstream::always(Reply::raw(garbage)).await);
+        file.push_str(&format!("[models.g{index}]\nendpoint = \"{}\"\n", upstreams[index].url()));
+    }
+    let gateway = Gateway::start(&file).await;
+    let mut answers = Vec::new();
+    for index in 0..GARBAGE.len() {
         for stream in [false, true] {
-            let (gateway, _upstream) = behind(Reply::raw(garbage)).await;
-            clean_502(&gateway, &gateway.chat("m", stream).await, "upstream_broken").await;
+            let answer = gateway.chat(&format!("g{index}"), stream).await;
+            assert_eq!((answer.status(), answer.end), (502, End::Proper), "{index}: {}", answer.text());
+            assert_eq!(answer.json()["error"]["code"], "upstream_broken", "{index}");
+            answers.push(answer);
         }
+    }
+    for answer in answers {
+        let line = gateway.line(&answer).await;
+        assert_eq!((&line["outcome"], &line["error_code"]), (&json!("upstream_error"), &json!("upstream_broken")));
     }
 }
 

@@ -46,6 +46,11 @@ impl Reply {
         Self::default().bytes(bytes)
     }
 
+    /// Bytes of the test's own; the connection is kept.
+    pub(crate) fn kept(bytes: impl Into<Vec<u8>>) -> Self {
+        Self { keep: true, ..Self::raw(bytes) }
+    }
+
     /// The connection is closed instead of an answer.
     pub(crate) fn closed() -> Self {
         Self::default()
@@ -140,6 +145,11 @@ impl Reply {
     /// This body, for ever.
     pub(crate) fn forever(self, bytes: &[u8]) -> Self {
         self.step(Step::Forever(chunk(bytes)))
+    }
+
+    /// These bytes, for ever, outside any framing.
+    pub(crate) fn repeated(self, bytes: &[u8]) -> Self {
+        self.step(Step::Forever(bytes.to_vec()))
     }
 
     /// The connection is torn down.
