@@ -25,7 +25,7 @@ use crate::telemetry::{Facts, Metrics, Record, Sink, TraceIds};
 use crate::upstream::{Endpoints, Registry, Steps, Upstreams};
 
 /// Probes every model, or the one of this name.
-pub(super) fn run(config: Config, only: Option<&str>, out: &mut Out) -> ExitCode {
+pub(super) fn run(config: &Config, only: Option<&str>, out: &mut Out) -> ExitCode {
     let names: Vec<&str> = config.models.iter().map(|model| &*model.id).collect();
     if let Some(name) = only.filter(|name| !names.contains(name)) {
         let near = nearest(name, names.iter().copied());
@@ -39,7 +39,7 @@ pub(super) fn run(config: Config, only: Option<&str>, out: &mut Out) -> ExitCode
     let wanted = routes.iter().filter(|route| only.is_none_or(|name| *route.model.id == *name));
     let targets: Vec<(&Route, &EndpointUrl)> =
         wanted.flat_map(|route| route.model.endpoints.iter().map(move |url| (&**route, url))).collect();
-    match probe_all(&config, &targets, out) {
+    match probe_all(config, &targets, out) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(failed) => {
             out.remark(format_args!("{} did not answer", counted(failed, "endpoint")));
@@ -60,8 +60,7 @@ fn probe_all(config: &Config, targets: &[(&Route, &EndpointUrl)], out: &mut Out)
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let mut failed = 0;
     runtime()?.block_on(async {
-        let spawn = Arc::new(|driver| drop(tokio::spawn(driver)));
-        let relay = Relay::new(Upstreams::new(config.upstream.clone(), Arc::clone(&registry), spawn));
+        let relay = Relay::new(Upstreams::new(config.upstream.clone(), Arc::clone(&registry)));
         for (route, url) in targets {
             out.remark(format_args!("probing {} at {url} …", route.model.id));
             let probed = probe(&relay, &registry, route, url).await;

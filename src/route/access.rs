@@ -137,7 +137,8 @@ impl fmt::Display for Region {
 /// What follows `bedrock/` in an identifier: a model id, an inference profile's id, or an ARN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BedrockModel {
-    /// Named in front, `us-west-2/anthropic.claude-…`: it wins over the model's `region`.
+    /// Named in front, `us-west-2/anthropic.claude-…`, or by an ARN: where the model's `region` says nothing,
+    /// this is it, and where it says something else, one of them is a mistake.
     pub region: Option<Region>,
     /// The id or ARN, not percent-encoded.
     pub id: Box<str>,
@@ -163,11 +164,8 @@ impl BedrockModel {
         let in_front = rest.split_once('/').and_then(|(first, id)| Some((Region::parse(first).ok()?, id)));
         let (region, id) = in_front.map_or((None, rest), |(region, id)| (Some(region), id));
         if id.starts_with("arn:") {
-            return if is_model_arn(id) {
-                Ok(Self { region, id: id.into() })
-            } else {
-                Err(BedrockModelError::Arn(shown()))
-            };
+            let of_arn = arn_region(id).ok_or_else(|| BedrockModelError::Arn(shown()))?;
+            return Ok(Self { region: Some(region.unwrap_or(of_arn)), id: id.into() });
         }
         let good = id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':'));
         if id.is_empty() || id.len() > 2048 || !good || id.bytes().all(|b| b == b'.') {
@@ -177,17 +175,18 @@ impl BedrockModel {
     }
 }
 
-fn is_model_arn(arn: &str) -> bool {
+/// The region of a model's ARN, or `None` when it is none.
+fn arn_region(arn: &str) -> Option<Region> {
     let parts: Vec<&str> = arn.splitn(6, ':').collect();
-    let [_, partition, service, region, account, resource] = parts[..] else { return false };
+    let [_, partition, service, region, account, resource] = parts[..] else { return None };
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'/');
-    partition.starts_with("aws")
+    let is_model = partition.starts_with("aws")
         && matches!(service, "bedrock" | "sagemaker")
-        && Region::parse(region).is_ok()
         && (account.is_empty() || (account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit())))
         && resource.split_once('/').is_some_and(|(kind, id)| !kind.is_empty() && !id.is_empty())
         && arn.len() <= 2048
-        && arn.bytes().all(good)
+        && arn.bytes().all(good);
+    Region::parse(region).ok().filter(|_| is_model)
 }
 
 #[cfg(test)]
@@ -228,9 +227,9 @@ mod tests {
         assert_eq!(parse("eu.amazon.nova-micro-v1:0"), Ok((None, "eu.amazon.nova-micro-v1:0".into())));
         assert_eq!(parse("us-west-2/meta.llama3"), Ok((Some("us-west-2".into()), "meta.llama3".into())));
         assert_eq!(parse("converse/meta.llama3"), Ok((None, "meta.llama3".into())));
-        assert_eq!(parse(arn), Ok((None, arn.into())));
+        assert_eq!(parse(arn), Ok((Some("eu-central-1".into()), arn.into())));
         let foundation = "arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-micro-v1:0";
-        assert_eq!(parse(foundation), Ok((None, foundation.into())));
+        assert_eq!(parse(foundation), Ok((Some("us-east-1".into()), foundation.into())));
     }
 
     #[test]

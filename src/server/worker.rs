@@ -24,7 +24,7 @@ use crate::api::Api;
 use crate::relay::Relay;
 use crate::snapshot::Shared;
 use crate::telemetry::WorkerTelemetry;
-use crate::upstream::{self, Registry, Spawn, Upstreams};
+use crate::upstream::{self, Registry, Upstreams};
 
 /// How often buffered log lines are written and old connections closed.
 const TICK: Duration = Duration::from_millis(100);
@@ -46,8 +46,7 @@ pub(super) struct Worker {
 impl Worker {
     /// Accepts and serves until told to stop, then drains.
     pub(super) async fn run(self, listener: TcpListener) {
-        let spawn: Spawn = Arc::new(|driver| drop(tokio::spawn(driver)));
-        let upstreams = Upstreams::new(self.upstream.clone(), Arc::clone(&self.registry), spawn);
+        let upstreams = Upstreams::new(self.upstream.clone(), Arc::clone(&self.registry));
         let api = Arc::new(Api::new(self.shared.clone(), Relay::new(upstreams), Arc::clone(&self.draining)));
         let mut connections = JoinSet::new();
         let mut stop = self.stop.clone();

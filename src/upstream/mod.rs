@@ -3,6 +3,7 @@
 
 mod connect;
 mod endpoint;
+mod exchange;
 mod pool;
 mod send;
 mod timers;
@@ -13,7 +14,8 @@ use std::time::Duration;
 
 pub use connect::{ConnectError, Steps};
 pub use endpoint::{Endpoint, Endpoints, Entered, Registry};
-pub use send::{HOP_BY_HOP, Inbound, Lease, Sending, Spawn, Upstreams};
+pub use exchange::{AnswerBody, ExchangeError};
+pub use send::{HOP_BY_HOP, Inbound, Sending, Upstreams};
 pub use timers::{Expired, Timers};
 pub use tls::{TlsError, tls_config};
 
