@@ -44,6 +44,7 @@ chmod 755 "$tmp"                   # nginx's worker is another user
 finish() {
   local running; running=$(jobs -p)
   [ -z "$running" ] || kill $running 2>/dev/null || true
+  wait 2>/dev/null || true
   if [ "$out" ]; then mkdir -p "$out" && cp "$tmp"/*.json "$tmp"/*.txt "$out"/ 2>/dev/null || true; fi
   rm -rf "$tmp"
 }
@@ -217,6 +218,16 @@ throughput() { # NAME: 64 connections
   note "$1" busy "$(calc "($after - $before) / 1e7 / $seconds")"
 }
 
+steady() { # NAME: as many requests for each: no contender gains by batching under its own load
+  local before after json
+  before=$(cpu_of "$pid")
+  json=$(load open --rate 5000 --connections 64 --seconds $t_latency --model $fast)
+  after=$(cpu_of "$pid")
+  echo "$json" >>"$tmp/$1.json"
+  errors "$1" "$json"
+  note "$1" steady_cpu "$(calc "($after - $before) / 1000 / ($(number answered <<<"$json") + 1e-9)")"
+}
+
 streams() { # NAME: 100 at a time
   local before after json n
   before=$(cpu_of "$pid")
@@ -256,6 +267,7 @@ cell() { # NAME: everything about one contender, once
   load closed --connections 64 --seconds $t_warm --model $fast >/dev/null
   latency "$1"
   throughput "$1"
+  steady "$1"
   streams "$1"
   note "$1" rss_end "$(rss_of "$pid")"
   stop
@@ -263,7 +275,7 @@ cell() { # NAME: everything about one contender, once
 
 taskset -c $rig_cpu "$rig/mock" --listen "127.0.0.1:$port" &
 limit=$([ $quick ] && echo 60 || echo $((80 * rounds)))
-(sleep "$limit" & trap "kill $!; exit" TERM; wait; echo "compare.sh: not done after $limit s" >&2; kill $$) &
+(sleep "$limit" & trap "kill $! 2>/dev/null; exit" TERM; wait; echo "compare.sh: not done after $limit s" >&2; kill $$) &
 to=$port load ready --seconds 5 >/dev/null || die "the mock does not answer"
 begun=$SECONDS
 for ((round = 1; round <= rounds; round++)); do
@@ -308,6 +320,7 @@ table() {
   row '  latency p50, µs' p50 0 1
   row '  latency p99, µs' p99 0 1
   row '  CPU per request, µs' cpu 1 1 1.5 ratio
+  row 'CPU per request at 5,000/s, µs' steady_cpu 1 1
   row '1 connection: latency p50, µs' c1_p50 1 1
   row '  latency p99, µs' c1_p99 1 1
   row '100 streams: CPU per chunk, µs' chunk_cpu 1 1 1.25 ratio
