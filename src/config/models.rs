@@ -44,7 +44,8 @@ fn model(reader: &mut Reader<'_>, name: &str, inherited: &Inherited) -> Option<M
             azure::check_key(reader, name, &header.key);
             (endpoints, version.map(Access::Azure))
         }
-        ProviderKind::Bedrock => {
+        // no identifier reads as BedrockOpenAi: its key is not in this version's file yet
+        ProviderKind::Bedrock | ProviderKind::BedrockOpenAi => {
             let model = Bedrock { name, header: &header.key, model: &identifier.model, inherited };
             let read = model.read(reader, endpoints.clone().unwrap_or_default(), api_key.take());
             let (found, access) = read.unzip();

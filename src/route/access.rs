@@ -125,7 +125,7 @@ impl Guardrail {
     /// Parses the three parts, by the patterns of AWS's service model of `bedrock-runtime`.
     pub fn parse(identifier: &str, version: &str, trace: Option<&str>) -> Result<Self, GuardrailError> {
         let is_id = !identifier.is_empty() && identifier.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-        let is_arn = is_model_arn(identifier) && identifier.contains(":guardrail/");
+        let is_arn = arn_region(identifier).is_some() && identifier.contains(":guardrail/");
         if identifier.len() > 2048 || !(is_id || is_arn) {
             return Err(GuardrailError::Identifier);
         }
