@@ -134,7 +134,9 @@ frontend front
 backend back
   server mock 127.0.0.1:$port pool-max-conn 2000
 EOF
-cat >"$tmp/weir.toml" <<EOF
+# In a directory of its own: Weir watches the one its file is in, and the access log is written in $tmp.
+mkdir "$tmp/etc"
+cat >"$tmp/etc/weir.toml" <<EOF
 [server]
 listen = "127.0.0.1:${port_of[weir]}"
 workers = 1
@@ -164,7 +166,7 @@ start() {
   case $1 in
     nginx) taskset -c $gateway_cpu nginx -e "$tmp/nginx.log" -c "$tmp/nginx.conf" >/dev/null 2>&1 & ;;
     haproxy) taskset -c $gateway_cpu haproxy -db -f "$tmp/haproxy.cfg" >/dev/null 2>&1 & ;;
-    weir) taskset -c $gateway_cpu "$weir" serve --config "$tmp/weir.toml" >"$tmp/access.log" 2>"$tmp/weir.log" & ;;
+    weir) taskset -c $gateway_cpu "$weir" serve --config "$tmp/etc/weir.toml" >"$tmp/access.log" 2>"$tmp/weir.log" & ;;
   esac
   pid=$!
 }
