@@ -2,8 +2,9 @@
 //! `..data` symlink, a bind mount. The directory is watched, since those replace the file itself; and the
 //! content is compared every two seconds, for file systems that tell nothing.
 
+use std::ffi::OsStr;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
@@ -51,9 +52,10 @@ impl std::fmt::Debug for Watcher {
 /// `None` where the system cannot: the poll then serves alone.
 fn watch_directory(path: &Path, events: SyncSender<()>) -> Option<notify::RecommendedWatcher> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let file = path.file_name().map(ToOwned::to_owned);
     let made = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // reading the file is an event too: it would wake us for ever
-        if !event.is_ok_and(|event| event.kind.is_access()) {
+        // reading the file is an event too: it would wake us for ever; so would a log beside it
+        if event.map_or(true, |event| !event.kind.is_access() && concerns(&event.paths, file.as_deref())) {
             // Full means that the thread is about to look anyway.
             let _ = events.try_send(());
         }
@@ -63,6 +65,15 @@ fn watch_directory(path: &Path, events: SyncSender<()>) -> Option<notify::Recomm
         Ok(watcher)
     });
     watching.map_err(|error| tracing::warn!(%error, "no file events here: the configuration is polled every 2 s")).ok()
+}
+
+/// Whether an event is about the file, or about the link that Kubernetes swaps (`..data`).
+fn concerns(paths: &[PathBuf], file: Option<&OsStr>) -> bool {
+    let ours = |path: &PathBuf| {
+        let name = path.file_name();
+        name == file || name.is_some_and(|name| name.as_encoded_bytes().starts_with(b".."))
+    };
+    paths.is_empty() || paths.iter().any(ours)
 }
 
 fn run(path: &Path, poll: Duration, mut known: Option<u64>, wakeups: &Receiver<()>, changed: &mpsc::Sender<()>) {

@@ -1,9 +1,11 @@
 //! Same dialect in and out: bytes are handed on, usage is tapped, the usage chunk that we asked for is
 //! taken out again. Nothing is re-serialised.
 
+use std::sync::LazyLock;
+
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
-use memchr::memmem;
+use memchr::memmem::Finder;
 use tokio::time::Instant;
 
 use super::body::Fed;
@@ -148,14 +150,15 @@ impl Tap {
 /// Whether an event may hold more than content. False positives only cost a parse; the words cannot hide
 /// from this search, since JSON escapes neither their letters nor, outside strings, their quotes.
 fn is_interesting(event: &[u8]) -> bool {
-    memmem::find(event, b"\"usage\"").is_some()
-        || memmem::find(event, b"[DONE]").is_some()
-        || memmem::find(event, b"\"error\"").is_some()
+    static WORDS: LazyLock<[Finder<'static>; 3]> =
+        LazyLock::new(|| [Finder::new(b"\"usage\""), Finder::new(b"[DONE]"), Finder::new(b"\"error\"")]);
+    WORDS.iter().any(|word| word.find(event).is_some())
 }
 
 /// Whether an event gives a reason for the end: `"finish_reason":"…"` rather than `null`.
 fn says_finished(event: &[u8]) -> bool {
-    let value = memmem::find(event, b"\"finish_reason\":").map(|at| event[at + 16..].trim_ascii_start());
+    static REASON: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"finish_reason\":"));
+    let value = REASON.find(event).map(|at| event[at + 16..].trim_ascii_start());
     value.is_some_and(|value| value.first() == Some(&b'"'))
 }
 

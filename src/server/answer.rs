@@ -41,7 +41,7 @@ impl Service<Exchange> for Answer {
         let api = Arc::clone(&self.api);
         Box::pin(async move {
             let Exchange { request, matched, mut record, place } = exchange;
-            let answered = contained(api.answer(matched, request, &mut record.facts)).await;
+            let answered = contained(pin!(api.answer(matched, request, &mut record.facts))).await;
             match answered {
                 Err(error) => Err(Failed { error, record }),
                 Ok(mut response) => {
@@ -56,8 +56,7 @@ impl Service<Exchange> for Answer {
 
 /// Runs a future; a panic becomes an error. The message went to standard error by the panic hook; it is
 /// not repeated to the client.
-async fn contained<T>(future: impl Future<Output = Result<T, GatewayError>>) -> Result<T, GatewayError> {
-    let mut future = pin!(future);
+async fn contained<T>(mut future: Pin<&mut impl Future<Output = Result<T, GatewayError>>>) -> Result<T, GatewayError> {
     poll_fn(|cx| {
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
         polled.unwrap_or_else(|_| {

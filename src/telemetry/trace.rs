@@ -54,10 +54,12 @@ impl TraceIds {
     }
 }
 
-/// An id we are willing to repeat in headers and logs: short, visible ASCII.
+/// An id we are willing to repeat in headers and logs as it is: short, visible ASCII, nothing that JSON escapes.
 fn is_plain(value: &HeaderValue) -> bool {
     let bytes = value.as_bytes();
-    !bytes.is_empty() && bytes.len() <= MAX_REQUEST_ID && bytes.iter().all(u8::is_ascii_graphic)
+    !bytes.is_empty()
+        && bytes.len() <= MAX_REQUEST_ID
+        && bytes.iter().all(|b| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\'))
 }
 
 fn new_request_id() -> HeaderValue {

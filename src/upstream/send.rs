@@ -1,6 +1,7 @@
 //! Sending one request: pick a replica, take or make a connection, wait for the head, all within limits.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -83,7 +84,11 @@ impl Upstreams {
             let attempt = Attempt { endpoint: &endpoint.url, now: endpoint.provider_time() };
             sending.dialect.authorize(sending.outbound, model, &attempt)?;
             let head = request_head(sending.outbound, &endpoint, facts);
-            match timers.run(Phase::FirstByte, connection.exchange(head, &sending.outbound.body)).await {
+            let answered = {
+                let exchange = pin!(connection.exchange(head, &sending.outbound.body));
+                timers.run(Phase::FirstByte, exchange).await
+            };
+            match answered {
                 Err(expired) => return Err(expired.error(&model.id)),
                 Ok(Ok(Head { status, headers, framing, keep_alive })) => {
                     endpoint.reached(true);

@@ -4,7 +4,7 @@
 //! stream of a thousand chunks costs one timer registration per idle period, not one per chunk.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -59,16 +59,16 @@ impl Timers {
         self.phase_at = now + self.budget.idle;
     }
 
-    /// Runs a future until it is ready or the phase, which begins now, or the total expires.
-    pub async fn run<F: Future>(&mut self, phase: Phase, future: F) -> Result<F::Output, Expired> {
+    /// Runs a future until it is ready or the phase, which begins now, or the total expires. Pinned by the
+    /// caller: an async function would hold it twice.
+    pub async fn run<F: Future + Unpin>(&mut self, phase: Phase, future: F) -> Result<F::Output, Expired> {
         self.enter(phase);
         self.go_on(future).await
     }
 
     /// Runs a future within the phase that is already under way.
-    pub async fn go_on<F: Future>(&mut self, future: F) -> Result<F::Output, Expired> {
-        let mut future = pin!(future);
-        poll_fn(|cx| match future.as_mut().poll(cx) {
+    pub async fn go_on<F: Future + Unpin>(&mut self, mut future: F) -> Result<F::Output, Expired> {
+        poll_fn(|cx| match Pin::new(&mut future).poll(cx) {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
             Poll::Pending => self.poll_expired(cx).map(Err),
         })
@@ -96,6 +96,7 @@ impl Timers {
 #[cfg(test)]
 mod tests {
     use std::future::pending;
+    use std::pin::pin;
     use std::time::Duration;
 
     use tokio::time::{Instant, sleep};
@@ -115,10 +116,10 @@ mod tests {
         let mut timers = Timers::start(budget(), started);
         assert_eq!(timers.run(Phase::Connect, pending::<()>()).await.unwrap_err().phase, Phase::Connect);
         assert_eq!(started.elapsed().as_secs(), 1);
-        assert!(timers.run(Phase::FirstByte, sleep(Duration::from_secs(4))).await.is_ok());
+        assert!(timers.run(Phase::FirstByte, pin!(sleep(Duration::from_secs(4)))).await.is_ok());
         for _ in 0..2 {
             timers.arrived(Instant::now());
-            assert!(timers.go_on(sleep(Duration::from_millis(1500))).await.is_ok());
+            assert!(timers.go_on(pin!(sleep(Duration::from_millis(1500)))).await.is_ok());
         }
         timers.arrived(Instant::now());
         let expired = timers.go_on(pending::<()>()).await.unwrap_err();
@@ -130,7 +131,7 @@ mod tests {
         let started = Instant::now();
         let mut timers = Timers::start(budget(), started);
         timers.enter(Phase::FirstByte);
-        assert!(timers.go_on(sleep(Duration::from_secs(1))).await.is_ok());
+        assert!(timers.go_on(pin!(sleep(Duration::from_secs(1)))).await.is_ok());
         timers.arrived(Instant::now());
         assert_eq!(timers.go_on(pending::<()>()).await.unwrap_err().phase, Phase::Idle);
         assert_eq!(started.elapsed().as_secs(), 3);
