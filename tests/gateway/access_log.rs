@@ -139,7 +139,9 @@ async fn hostile_ids_and_paths_stay_one_line() {
     let answer = gateway.call("GET", "/%22%0A%7B%22x", &[("x-request-id", "\"},{\"a\":\"")], b"").await;
     assert_eq!(answer.status(), 404);
     let line = gateway.line(&answer).await;
-    assert_eq!((&line["path"], &line["request_id"]), (&json!("/%22%0A%7B%22x"), &json!("\"},{\"a\":\"")));
+    assert_eq!(line["path"], "/%22%0A%7B%22x");
+    // an id that JSON would have to escape is not the caller's any more
+    assert_eq!(line["request_id"].as_str().unwrap().len(), 32, "{line}");
     assert_eq!(gateway.log.lines().len(), 1);
 }
 
