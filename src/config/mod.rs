@@ -4,6 +4,7 @@
 //! `reader` reads typed values out of it; `check`, `models` and `features` build each module's own
 //! settings, so that no module imports this one. A reload may change everything but [`Config::server`].
 
+mod auth;
 mod check;
 mod checked;
 mod environ;

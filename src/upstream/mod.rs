@@ -3,6 +3,7 @@
 
 mod connect;
 mod endpoint;
+mod fetch;
 mod pool;
 mod send;
 mod timers;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 pub use connect::{ConnectError, Steps};
 pub use endpoint::{Endpoint, Endpoints, Entered, Registry};
+pub use fetch::{FetchError, Fetched, Fetcher};
 pub use send::{HOP_BY_HOP, Inbound, Lease, Sending, Spawn, Upstreams};
 pub use timers::{Expired, Timers};
 pub use tls::{TlsError, tls_config};

@@ -242,7 +242,7 @@ pub(super) struct OutBody {
 }
 
 impl OutBody {
-    fn new(payload: &Payload) -> Self {
+    pub(super) fn new(payload: &Payload) -> Self {
         Self { left: payload.len() as u64, pieces: payload.pieces().to_vec().into_iter() }
     }
 }
