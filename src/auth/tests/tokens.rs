@@ -14,7 +14,8 @@ fn verify_at(token: &str, now: SystemTime) -> Result<Claims, Refused> {
     let keys = KeySet::parse(JWKS.as_bytes()).unwrap();
     let token = Token::read(token.as_bytes())?;
     let unknown = || Refused::UnknownKey { kid: token.kid().to_owned(), issuer: token.issuer().to_owned() };
-    token.verify(keys.get(token.kid()).ok_or_else(unknown)?, HERE, now)
+    let key = keys.get(token.kid()).ok_or_else(unknown)?;
+    token.verify(key, HERE, now)
 }
 
 fn verify(token: &str) -> Result<Claims, Refused> {
