@@ -84,13 +84,18 @@ fn asked_everything(stream: bool) -> Generation {
     let picture = Part::Image(Image::Inline { media_type: "image/png".into(), base64: "iVBORw0KGgo=".into() });
     let schema = serde_json::json!({"type": "object"});
     let mut asked = asked(stream);
+    asked.messages[0].parts.push(Part::CachePoint { ttl: Some("1h".into()) });
     asked.messages.push(Message { role: Role::Assistant, parts: vec![Part::Text("ok".into()), call] });
     asked.messages.push(Message {
         role: Role::Tool,
         parts: vec![Part::ToolResult { id: "call 1".into(), content: String::new() }],
     });
-    asked.messages.push(Message { role: Role::User, parts: vec![Part::Text(" ".into()), picture] });
-    asked.tools = vec![Tool { name: "get.weather".into(), description: "d".into(), parameters: schema.clone() }];
+    asked.messages.push(Message {
+        role: Role::User,
+        parts: vec![Part::Text(" ".into()), picture, Part::CachePoint { ttl: None }],
+    });
+    asked.tools =
+        vec![Tool { name: "get.weather".into(), description: "d".into(), parameters: schema.clone(), strict: None }];
     asked.tool_choice = ToolChoice::Required;
     asked.format = Format::JsonSchema { name: "n".into(), description: Some("d".into()), schema, strict: None };
     asked.effort = Some("low".into());
@@ -251,6 +256,16 @@ fn bedrock_refuses_what_was_not_signed_so() {
     outbound.path = outbound.path.replace("/m/", "/n/").into();
     let (kind, _) = operator(answer(dialect, &asked(false), &post(&model.endpoints[0], &outbound)));
     assert_eq!(kind, forbidden);
+}
+
+#[test]
+#[ignore = "needs ../shared/rigs/bedrock"]
+fn the_signature_of_bedrocks_openai_endpoint_verifies() {
+    let mut model = bedrock("openai.gpt-oss-20b-1:0", good_keys());
+    model.provider = ProviderKind::BedrockOpenAi;
+    // the rig has no such path, and says so only to those whose signature is good
+    let error = ask(&model, &asked(false)).unwrap_err();
+    assert_eq!(error.kind(), Kind::UpstreamStatus(404), "{error:?}");
 }
 
 #[test]

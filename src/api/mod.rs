@@ -19,7 +19,7 @@ pub use openai::OpenAiCall;
 
 use crate::error::{GatewayError, Kind};
 use crate::relay::{Call, Content, Relay};
-use crate::route::Route;
+use crate::route::{Feature, Route};
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::Facts;
 
@@ -81,6 +81,11 @@ impl Context<'_> {
         let bytes = body::collect(&self.parts.headers, body, &self.snapshot.limits).await?;
         self.facts.bytes_in = bytes.len() as u64;
         Ok(bytes)
+    }
+
+    /// Notes the feature before the decision, so that a refusal is counted for it, too.
+    fn asked_for(&mut self, feature: Option<Feature>) {
+        self.facts.feature = feature.map_or(self.facts.feature, Feature::name);
     }
 
     /// Notes the decision, so that metrics and log carry it whatever comes next.

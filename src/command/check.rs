@@ -1,17 +1,23 @@
 //! `weir check`: the warnings, where each value came from, and what is routed where.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use super::Out;
 use super::out::{aligned, counted};
-use crate::config::{Config, Origin, show_duration};
-use crate::route::{Budget, Choice, Feature, Route, Rule};
+use crate::config::{Config, Origin, Setting, show_duration};
+use crate::route::{Budget, Choice, Feature, Model, ProviderKind, RequestModels, Route, Rule};
 
 /// Prints what a configuration that checked comes to.
 pub(super) fn run(config: &Config, path: &Path, out: &mut Out) {
     config.warnings.iter().for_each(|warning| out.fault(warning));
     out.line("Settings");
     settings(config).iter().for_each(|line| out.line(format_args!("  {line}")));
+    let access = access(config);
+    if !access.is_empty() {
+        out.line("\nBedrock and Azure");
+        access.iter().for_each(|line| out.line(format_args!("  {line}")));
+    }
     out.line("\nRouting (limits: connect / first byte / idle / total)");
     routing(config).iter().for_each(|line| out.line(format_args!("  {line}")));
     let models = counted(config.models.len(), "model");
@@ -35,6 +41,22 @@ fn settings(config: &Config) -> Vec<String> {
     }
     rows.sort();
     aligned(&rows)
+}
+
+/// How Bedrock and Azure models are reached: which region, whose credentials; and what the environment gives
+/// to models that requests bring.
+fn access(config: &Config) -> Vec<String> {
+    let is_cloud = |model: &&Arc<Model>| matches!(model.provider, ProviderKind::Bedrock | ProviderKind::Azure);
+    let brought = (config.request_models != RequestModels::Ignore).then_some("request");
+    let names = config.models.iter().filter(is_cloud).map(|model| &*model.id).chain(brought);
+    let rows = names.flat_map(|name| {
+        let label = if name == "request" { "models of requests" } else { name };
+        let row = move |(key, setting): (&str, &Setting)| {
+            vec![label.to_owned(), key.to_owned(), setting.value.clone(), config.provenance.show(&setting.origin)]
+        };
+        config.provenance.access_of(name).map(row)
+    });
+    aligned(&rows.collect::<Vec<_>>())
 }
 
 fn routing(config: &Config) -> Vec<String> {
@@ -73,7 +95,7 @@ fn default_row(config: &Config) -> Vec<String> {
 
 /// No rule of the file: only a request can name a model.
 fn without_line(config: &Config, name: &str) -> Vec<String> {
-    let ignored = config.request_models == crate::route::RequestModels::Ignore;
+    let ignored = config.request_models == RequestModels::Ignore;
     let by = if ignored { "no line: 422" } else { "no line: the request's own model, else 422" };
     let dash = || "-".to_owned();
     vec![name.to_owned(), dash(), dash(), dash(), dash(), by.to_owned()]

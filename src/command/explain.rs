@@ -6,7 +6,7 @@ use super::Out;
 use super::out::aligned;
 use crate::config::{Config, nearest, show_duration};
 use crate::provider;
-use crate::route::{Choice, Feature, RequestModels, Route, Rule};
+use crate::route::{Choice, Feature, ProviderKind, RequestModels, Route, Rule};
 use crate::telemetry::labels::Phase;
 
 /// Prints the route of a feature or of `default`.
@@ -95,11 +95,20 @@ fn model_rows(config: &Config, route: &Route, rows: &mut Vec<Vec<String>>) {
     } else {
         "endpoint"
     };
+    let public = model.provider == ProviderKind::Bedrock && source(of) == "default";
     for endpoint in &model.endpoints {
-        row("endpoint", endpoint.to_string(), source(of));
+        let by = if public { "default: the region's public one".to_owned() } else { source(of) };
+        row("endpoint", endpoint.to_string(), by);
     }
-    let key = if model.api_key.is_some() { "set" } else { "none" };
-    row("api_key", key.to_owned(), source("api_key"));
+    if model.provider != ProviderKind::Bedrock {
+        let key = if model.api_key.is_some() { "set" } else { "none" };
+        row("api_key", key.to_owned(), source("api_key"));
+    }
+    for (key, setting) in config.provenance.access_of(&model.id) {
+        if !matches!(key, "endpoint" | "api_key") {
+            row(key, setting.value.clone(), config.provenance.show(&setting.origin));
+        }
+    }
 }
 
 fn limit_rows(config: &Config, route: &Route, feature: Option<Feature>, line: &str, rows: &mut Vec<Vec<String>>) {

@@ -136,7 +136,7 @@ fn dispatch(command: Command, env: &Environment, out: &mut Out) -> ExitCode {
             with_config(&explain.file, env, out, |config, _, out| explain::run(&config, &explain.feature, out))
         }
         Command::Probe(probe) => {
-            with_config(&probe.file, env, out, |config, _, out| probe::run(config, probe.model.as_deref(), out))
+            with_config(&probe.file, env, out, |config, _, out| probe::run(&config, probe.model.as_deref(), out))
         }
         Command::Healthcheck(ask) => healthcheck::run(ask.url.as_deref(), ask.file.config.as_deref(), env, out),
     }

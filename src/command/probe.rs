@@ -2,7 +2,7 @@
 //! GitLab's "Test connection" tells an administrator, and more.
 
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -25,7 +25,7 @@ use crate::telemetry::{Facts, Metrics, Record, Sink, TraceIds};
 use crate::upstream::{Endpoints, Registry, Steps, Upstreams};
 
 /// Probes every model, or the one of this name.
-pub(super) fn run(config: Config, only: Option<&str>, out: &mut Out) -> ExitCode {
+pub(super) fn run(config: &Config, only: Option<&str>, out: &mut Out) -> ExitCode {
     let names: Vec<&str> = config.models.iter().map(|model| &*model.id).collect();
     if let Some(name) = only.filter(|name| !names.contains(name)) {
         let near = nearest(name, names.iter().copied());
@@ -39,7 +39,7 @@ pub(super) fn run(config: Config, only: Option<&str>, out: &mut Out) -> ExitCode
     let wanted = routes.iter().filter(|route| only.is_none_or(|name| *route.model.id == *name));
     let targets: Vec<(&Route, &EndpointUrl)> =
         wanted.flat_map(|route| route.model.endpoints.iter().map(move |url| (&**route, url))).collect();
-    match probe_all(&config, &targets, out) {
+    match probe_all(config, &targets, out) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(failed) => {
             out.remark(format_args!("{} did not answer", counted(failed, "endpoint")));
@@ -60,8 +60,7 @@ fn probe_all(config: &Config, targets: &[(&Route, &EndpointUrl)], out: &mut Out)
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let mut failed = 0;
     runtime()?.block_on(async {
-        let spawn = Arc::new(|driver| drop(tokio::spawn(driver)));
-        let relay = Relay::new(Upstreams::new(config.upstream.clone(), Arc::clone(&registry), spawn));
+        let relay = Relay::new(Upstreams::new(config.upstream.clone(), Arc::clone(&registry)));
         for (route, url) in targets {
             out.remark(format_args!("probing {} at {url} …", route.model.id));
             let probed = probe(&relay, &registry, route, url).await;
@@ -107,7 +106,7 @@ impl Probed {
 async fn probe(relay: &Relay, registry: &Registry, route: &Route, url: &EndpointUrl) -> Probed {
     let started = Instant::now();
     let route = alone(route, url);
-    let endpoint = registry.transient(&route.model.id, url);
+    let endpoint = registry.transient(&route.model, url);
     let connecting = timeout(route.budget.connect, relay.upstreams().probe(&endpoint, &route.model)).await;
     let failed = |text: String| Probed { steps: None, first_token: None, total: started.elapsed(), result: Err(text) };
     let steps = match connecting {
@@ -117,11 +116,13 @@ async fn probe(relay: &Relay, registry: &Registry, route: &Route, url: &Endpoint
             return failed(format!("no connection within {} (timeouts.connect)", show_duration(route.budget.connect)));
         }
     };
-    let mut record = Record::open(Arc::new(Nobody), Surface::Unknown, TraceIds::of(&HeaderMap::new()), None);
+    let told = Arc::new(Told::default());
+    let sink: Arc<dyn Sink> = Arc::<Told>::clone(&told);
+    let mut record = Record::open(sink, Surface::Unknown, TraceIds::of(&HeaderMap::new()), None);
     let answer = ask(relay, &route, &mut record.facts).await;
     let sent = record.facts.started;
     let result = match answer {
-        Ok(content) => drain(content, record).await,
+        Ok(content) => drain(content, record, &told).await,
         Err(error) => Err(said(&error)),
     };
     let (first_token, result) = match result {
@@ -158,15 +159,19 @@ async fn ask(relay: &Relay, route: &Route, facts: &mut Facts) -> Result<Content,
     Ok(relay.stream(call, &generation, Box::new(Words), "text/plain", facts).await?.into_body())
 }
 
-/// Reads the answer to its end.
-async fn drain(content: Content, record: Record) -> Result<(Option<Instant>, String), String> {
+/// Reads the answer to its end. Of one that breaks off, the record knows why.
+async fn drain(content: Content, record: Record, told: &Told) -> Result<(Option<Instant>, String), String> {
     let first = record.facts.first_token;
     let mut body = RelayBody::new(content, record, None);
     let mut bytes = 0;
     while let Some(frame) = body.frame().await {
         match frame {
             Ok(frame) => bytes += frame.data_ref().map_or(0, Bytes::len),
-            Err(error) => return Err(error.to_string()),
+            Err(error) => {
+                drop(body);
+                let note = told.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+                return Err(note.map_or_else(|| error.to_string(), |note| format!("{error}: {note}")));
+            }
         }
     }
     Ok((first, counted(bytes, "byte")))
@@ -190,11 +195,14 @@ impl Encode for Words {
     fn finish(&mut self, _out: &mut BytesMut) {}
 }
 
-/// A probe is no request of a client: nobody counts it.
-struct Nobody;
+/// A probe is no request of a client: nobody counts it. The note of the last one is kept.
+#[derive(Default)]
+struct Told(Mutex<Option<String>>);
 
-impl Sink for Nobody {
+impl Sink for Told {
     fn begin(&self, _surface: Surface) {}
 
-    fn finish(&self, _facts: &Facts) {}
+    fn finish(&self, facts: &Facts) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&facts.note);
+    }
 }

@@ -31,12 +31,20 @@ impl Page {
 
 /// Exit code, standard output and standard error of a command line; `FILE` stands for a file of this text.
 fn weir(test: &str, text: &str, line: &str) -> (String, String, String) {
+    weir_with(test, text, line, &[])
+}
+
+fn weir_with(test: &str, text: &str, line: &str, env: &[(&str, &str)]) -> (String, String, String) {
     let file: PathBuf = std::env::temp_dir().join(format!("weir-{test}-{}.toml", std::process::id()));
     std::fs::write(&file, text).unwrap();
     let line = line.replace("FILE", file.to_str().unwrap());
     let command = Line::try_parse_from(line.split(' ')).unwrap().command;
     let (out, err) = (Page::default(), Page::default());
-    let code = dispatch(command, &Environment::default(), &mut Out::new(Box::new(out.clone()), Box::new(err.clone())));
+    let code = dispatch(
+        command,
+        &env.iter().copied().collect::<Environment>(),
+        &mut Out::new(Box::new(out.clone()), Box::new(err.clone())),
+    );
     std::fs::remove_file(&file).unwrap();
     let shorten = |text: String| text.replace(file.to_str().unwrap(), "FILE");
     (format!("{code:?}"), shorten(out.text()), shorten(err.text()))
@@ -166,4 +174,48 @@ fn healthcheck_fails_on_503_and_on_silence() {
     let (address, server) = answering("");
     assert_eq!(weir("silent", "", &format!("weir healthcheck http://{address}/ready")).0, exit(1));
     server.join().unwrap();
+}
+
+#[test]
+fn check_and_explain_say_which_credentials_were_chosen_and_never_show_them() {
+    const CLOUDS: &str = "\
+[models.sonnet]
+identifier = \"bedrock/apac.anthropic.claude-sonnet-4-20250514-v1:0\"
+[models.team]
+identifier = \"bedrock/us-west-2/x\"
+api_key = { env = \"TEAM_KEY\" }
+[models.gpt]
+identifier = \"azure/gpt\"
+endpoint = \"https://acme.openai.azure.com\"
+api_key = { env = \"AZURE_KEY\" }
+[features]
+default = \"sonnet\"
+duo_chat = \"gpt\"
+";
+    let env = [
+        ("AWS_REGION", "ap-northeast-1"),
+        ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", "canary"),
+        ("TEAM_KEY", "canary"),
+        ("AZURE_KEY", "canary"),
+    ];
+    let (code, page, err) = weir_with("clouds", CLOUDS, "weir check --config FILE", &env);
+    assert_eq!((code, err.as_str()), (exit(0), ""));
+    let says = |row: &str| {
+        let mut rows = page.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+        rows.any(|line| line == row)
+    };
+    assert!(says("sonnet region \"ap-northeast-1\" AWS_REGION"), "{page}");
+    assert!(says("sonnet credentials an access key AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"), "{page}");
+    assert!(says("team region \"us-west-2\" FILE:4"), "{page}");
+    assert!(says("team credentials a Bedrock API key FILE:5"), "{page}");
+    assert!(says("gpt api_version \"v1\" default"), "{page}");
+    assert!(says("models of requests region \"ap-northeast-1\" AWS_REGION"), "{page}");
+    let (_, default, _) = weir_with("clouds-default", CLOUDS, "weir explain default --config FILE", &env);
+    let public = "https://bedrock-runtime.ap-northeast-1.amazonaws.com";
+    assert_eq!(cells(&default, "endpoint"), ["endpoint", public, "default: the region's public one"]);
+    assert_eq!(cells(&default, "credentials")[1], "an access key");
+    let (_, chat, _) = weir_with("clouds-chat", CLOUDS, "weir explain duo_chat --config FILE", &env);
+    assert_eq!(cells(&chat, "api_version")[1..], ["\"v1\"", "default"]);
+    assert!(![page, default, chat].concat().contains("canary"));
 }

@@ -17,7 +17,7 @@ use super::keys::{self, Acts};
 use super::load::Environment;
 use super::raw::{Document, path_text};
 use super::reader::Reader;
-use super::{auth, environ, features, load, models, suggest};
+use super::{auth, environ, features, inherited, load, models, suggest};
 use crate::auth::Settings as AuthSettings;
 use crate::route::{Budget, BudgetPatch};
 use crate::telemetry::{Format, Level};
@@ -124,8 +124,12 @@ impl Parts {
         let server = server(reader);
         let auth = auth::read(reader, server.as_ref().map(|server| server.listen));
         let base = timeouts(reader, &["timeouts"]);
-        let models = models::read(reader);
-        let routing = features::read(reader, models, Budget::DEFAULT.with(&base));
+        let inherited = inherited::read(reader);
+        let models = models::read(reader, &inherited);
+        let mut routing = features::read(reader, models, Budget::DEFAULT.with(&base));
+        if let Some(routing) = &mut routing {
+            routing.table.set_providers(inherited.defaults());
+        }
         let upstream = upstream(reader);
         let limits = limits(reader);
         let log = log(reader);

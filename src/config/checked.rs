@@ -94,6 +94,24 @@ impl Provenance {
         matches!(self.origin(key), Origin::Line(_))
     }
 
+    /// What decides how a Bedrock or an Azure model is reached, as far as it was said: key and value in force.
+    /// `request` stands for models that requests bring.
+    pub fn access_of(&self, model: &str) -> impl Iterator<Item = (&'static str, &Setting)> {
+        const KEYS: [&str; 9] = [
+            "region",
+            "endpoint",
+            "signing_host",
+            "credentials",
+            "guardrail",
+            "guardrail.identifier",
+            "guardrail.version",
+            "api_version",
+            "api_key",
+        ];
+        let setting = move |key| Some((key, self.settings.get(&self.model_key(model, key))?));
+        KEYS.into_iter().filter_map(setting)
+    }
+
     /// Every value in force, by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Setting)> {
         self.settings.iter().map(|(key, setting)| (key.as_str(), setting))

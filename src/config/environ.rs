@@ -23,17 +23,15 @@ pub(super) enum Does {
     Host(&'static str),
     /// The port part of a key.
     Port(&'static str),
-    /// Read where it is needed (authentication, certificates).
+    /// Read where it is needed (authentication, certificates, Bedrock, Azure).
     Elsewhere,
-    /// Read for Bedrock models.
-    Bedrock,
     /// Would change what protects the traffic: an error when it is switched on.
     Refused(&'static str),
     /// Accepted, no effect: told in one warning.
     Nothing,
 }
 
-use Does::{Bedrock, Elsewhere, Host, Nothing, Port, Refused, Sets};
+use Does::{Elsewhere, Host, Nothing, Port, Refused, Sets};
 
 const fn variable(name: &'static str, does: Does, doc: &'static str) -> Variable {
     Variable { name, does, doc }
@@ -67,13 +65,15 @@ pub(super) static VARIABLES: &[Variable] = &[
     variable("AIGW_CLOUD_CONNECTOR_SERVICE_NAME", Sets("gitlab.audience", string, "a name"), "gitlab.audience"),
     variable("SSL_CERT_FILE", Elsewhere, "one more file for tls.extra_ca"),
     variable("REQUESTS_CA_BUNDLE", Elsewhere, "one more file for tls.extra_ca"),
-    variable("AWS_REGION", Bedrock, "region of Bedrock models"),
-    variable("AWS_REGION_NAME", Bedrock, "the same"),
-    variable("AWS_ACCESS_KEY_ID", Bedrock, "credentials of Bedrock models"),
-    variable("AWS_SECRET_ACCESS_KEY", Bedrock, "the same"),
-    variable("AWS_SESSION_TOKEN", Bedrock, "the same"),
-    variable("AWS_BEARER_TOKEN_BEDROCK", Bedrock, "the same"),
-    variable("AWS_BEDROCK_RUNTIME_ENDPOINT", Bedrock, "endpoint of Bedrock models"),
+    variable("AWS_REGION", Elsewhere, "region of Bedrock models"),
+    variable("AWS_REGION_NAME", Elsewhere, "the same, when AWS_REGION is not set"),
+    variable("AWS_BEARER_TOKEN_BEDROCK", Elsewhere, "Bedrock API key; wins over the access key"),
+    variable("AWS_ACCESS_KEY_ID", Elsewhere, "access key of Bedrock models"),
+    variable("AWS_SECRET_ACCESS_KEY", Elsewhere, "the same"),
+    variable("AWS_SESSION_TOKEN", Elsewhere, "the same, when it is temporary"),
+    variable("AWS_BEDROCK_RUNTIME_ENDPOINT", Elsewhere, "endpoint of Bedrock models"),
+    variable("AIGW_BEDROCK_GUARDRAIL_CONFIG", Elsewhere, "guardrail of Bedrock models, as JSON"),
+    variable("AZURE_API_VERSION", Elsewhere, "api_version of Azure models"),
     variable("AIGW_FASTAPI__TLS__ENABLED", Refused("put a TLS proxy in front"), "HTTPS on the listener"),
     variable(
         "AIGW_MTLS__ENABLED",

@@ -180,7 +180,7 @@ pub(super) static KEYS: &[Key] = &[
         "models.{name}.endpoint",
         Takes::Text(URL),
         Example("\"http://gpu-1:8000/v1\"", "none; this or endpoints"),
-        "where the model server is",
+        "where the model server is. Bedrock: default AWS_BEDROCK_RUNTIME_ENDPOINT, else the region's public one",
     ),
     key(
         "models.{name}.endpoints",
@@ -192,7 +192,7 @@ pub(super) static KEYS: &[Key] = &[
         "models.{name}.api_key",
         Takes::Secret,
         Example("{ env = \"VLLM_API_KEY\" }", "none"),
-        "the model server's key; or { file = \"/run/secrets/x\" }",
+        "the model server's key; or { file = \"/run/secrets/x\" }. Azure: one of the resource's keys. Bedrock: an API key",
     ),
     key("models.{name}.timeouts.connect", CONNECT, OF_TIMEOUTS, "this model's own limits, over those of [timeouts]"),
     key("models.{name}.timeouts.first_byte", WAIT, OF_TIMEOUTS, ""),
@@ -215,14 +215,58 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "models.{name}.region",
         Takes::Text("a region like \"eu-central-1\""),
-        Example("\"ap-northeast-1\"", "AWS_REGION"),
+        Example("\"ap-northeast-1\"", "the identifier's, else AWS_REGION, else AWS_REGION_NAME"),
         "Bedrock: where the model is",
     )
     .acts(BEDROCK),
     key(
+        "models.{name}.signing_host",
+        Takes::Text("a host like \"bedrock-runtime.eu-central-1.amazonaws.com\""),
+        Example("\"bedrock-runtime.ap-northeast-1.amazonaws.com\"", "the endpoint's"),
+        "Bedrock: the host to send and sign when the endpoint is a proxy in front of it",
+    )
+    .acts(BEDROCK),
+    key(
+        "models.{name}.access_key_id",
+        Takes::Secret,
+        Example("{ env = \"TEAM_KEY_ID\" }", "the environment's credentials"),
+        "Bedrock: credentials of this model. api_key takes a Bedrock API key instead",
+    )
+    .acts(BEDROCK),
+    key("models.{name}.secret_access_key", Takes::Secret, Example("{ env = \"TEAM_SECRET\" }", "none"), "")
+        .acts(BEDROCK),
+    key(
+        "models.{name}.session_token",
+        Takes::Secret,
+        Example("{ env = \"TEAM_TOKEN\" }", "none"),
+        "With a temporary access key",
+    )
+    .acts(BEDROCK),
+    key(
+        "models.{name}.guardrail.identifier",
+        Takes::Text("a guardrail's id or ARN"),
+        Example("\"abc123\"", "AIGW_BEDROCK_GUARDRAIL_CONFIG"),
+        "Bedrock: a guardrail for every request",
+    )
+    .acts(BEDROCK),
+    key(
+        "models.{name}.guardrail.version",
+        Takes::Text("\"DRAFT\" or a number as a string"),
+        Example("\"1\"", "none; must be said"),
+        "",
+    )
+    .acts(BEDROCK),
+    key(
+        "models.{name}.guardrail.trace",
+        Takes::Word(&["enabled", "disabled", "enabled_full"]),
+        Example("\"enabled\"", "AWS's, \"disabled\""),
+        "",
+    )
+    .acts(BEDROCK),
+    key(
         "models.{name}.api_version",
-        Takes::Text("a version like \"2025-02-01-preview\""),
-        Example("\"2025-02-01-preview\"", "the v1 path"),
+        Takes::Text("v1, preview or a date like \"2025-02-01-preview\""),
+        Example("\"2025-02-01-preview\"", "AZURE_API_VERSION, else \"v1\""),
         "Azure: the API's version",
     )
     .acts(AZURE),
@@ -230,7 +274,7 @@ pub(super) static KEYS: &[Key] = &[
         "models.{name}.entra",
         Takes::Unread,
         Example("{ tenant = \"…\", client_id = \"…\", client_secret = { env = \"…\" } }", "api_key"),
-        "Azure: Entra ID instead of a key",
+        "Azure: Entra ID instead of a key. Refused: not in this version",
     )
     .acts(AZURE),
     key("features.{feature}", Takes::Choice, Example("\"codestral\"", "features.default"), ""),

@@ -3,21 +3,24 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::azure;
+use super::bedrock::Bedrock;
 use super::check::timeouts;
 use super::fault::Fault;
+use super::inherited::Inherited;
 use super::keys::{self, Acts};
 use super::reader::{Reader, said};
 use super::suggest;
 use crate::provider;
-use crate::route::{EndpointUrl, Family, Identifier, Model, ProviderKind};
+use crate::route::{Access, ApiVersion, EndpointUrl, Family, Identifier, Model, ProviderKind};
 
 /// The models that could be read, in the order of the file. The others have left their faults.
-pub(super) fn read(reader: &mut Reader<'_>) -> Vec<Arc<Model>> {
+pub(super) fn read(reader: &mut Reader<'_>, inherited: &Inherited) -> Vec<Arc<Model>> {
     let names = reader.doc.names(&["models"]);
-    names.into_iter().filter_map(|name| model(reader, name).map(Arc::new)).collect()
+    names.into_iter().filter_map(|name| model(reader, name, inherited).map(Arc::new)).collect()
 }
 
-fn model(reader: &mut Reader<'_>, name: &str) -> Option<Model> {
+fn model(reader: &mut Reader<'_>, name: &str, inherited: &Inherited) -> Option<Model> {
     let path = ["models", name];
     let header = reader.doc.get(&path)?;
     header.value.as_table()?;
@@ -30,18 +33,34 @@ fn model(reader: &mut Reader<'_>, name: &str) -> Option<Model> {
     if let Some(provider) = provider {
         only_for(reader, name, provider);
     }
-    let endpoints = endpoints(reader, name, &header.key, provider);
-    let api_key = reader.secret(&["models", name, "api_key"]);
+    let is_azure = provider == Some(ProviderKind::Azure);
+    let version = if is_azure { azure::api_version(reader, name, inherited) } else { None };
+    let endpoints = endpoints(reader, name, &header.key, provider, version.as_ref());
+    let mut api_key = reader.secret(&["models", name, "api_key"]);
     let timeouts = timeouts(reader, &["models", name, "timeouts"]);
     let identifier = identifier?;
+    let (endpoints, access) = match identifier.provider {
+        ProviderKind::Azure => {
+            azure::check_key(reader, name, &header.key);
+            (endpoints, version.map(Access::Azure))
+        }
+        // no identifier reads as BedrockOpenAi: its key is not in this version's file yet
+        ProviderKind::Bedrock | ProviderKind::BedrockOpenAi => {
+            let model = Bedrock { name, header: &header.key, model: &identifier.model, inherited };
+            let read = model.read(reader, endpoints.clone().unwrap_or_default(), api_key.take());
+            let (found, access) = read.unzip();
+            (endpoints.and(found), access.map(|access| Access::Bedrock(Box::new(access))))
+        }
+        ProviderKind::OpenAi | ProviderKind::Anthropic => (endpoints, Some(Access::Key)),
+    };
     Some(Model {
-        access: crate::route::Access::default(),
         id: name.into(),
         provider: identifier.provider,
         upstream_name: identifier.model.into(),
         family: family?,
         endpoints: endpoints?,
         api_key,
+        access: access?,
         timeouts,
         from_request: false,
     })
@@ -118,7 +137,9 @@ fn family(reader: &mut Reader<'_>, name: &str) -> Option<Family> {
 fn only_for(reader: &mut Reader<'_>, name: &str, provider: ProviderKind) {
     for said in reader.doc.names(&["models", name]) {
         let path = ["models", name, said];
-        let Some(Acts::Only(kinds)) = keys::find(&path).map(|key| key.acts) else { continue };
+        // a table is for whom its keys are
+        let inner = keys::children(&path).first().and_then(|inner| keys::find(&["models", name, said, inner]));
+        let Some(Acts::Only(kinds)) = keys::find(&path).or(inner).map(|key| key.acts) else { continue };
         let Some(entry) = reader.doc.get(&path).filter(|_| !kinds.contains(&provider)) else { continue };
         let kinds: Vec<&str> = kinds.iter().map(|kind| kind.label()).collect();
         let message = format!("only for {} models; this is one of {}", kinds.join(" and "), provider.label());
@@ -131,6 +152,7 @@ fn endpoints(
     name: &str,
     header: &Range<usize>,
     provider: Option<ProviderKind>,
+    version: Option<&ApiVersion>,
 ) -> Option<Vec<EndpointUrl>> {
     let (one, many) = (["models", name, "endpoint"], ["models", name, "endpoints"]);
     let texts = match (reader.doc.get(&one), reader.doc.get(&many)) {
@@ -152,7 +174,10 @@ fn endpoints(
             return Some(vec![]);
         }
         (None, None) => {
-            let hint = "say where the model server is: endpoint = \"http://host:port/v1\"";
+            let hint = match provider {
+                Some(ProviderKind::Azure) => "say where the resource is: endpoint = \"https://….openai.azure.com\"",
+                _ => "say where the model server is: endpoint = \"http://host:port/v1\"",
+            };
             reader.error(&["models", name], header, "expected endpoint or endpoints").hint = Some(hint.to_owned());
             return None;
         }
@@ -161,7 +186,10 @@ fn endpoints(
     let mut found = Vec::new();
     let mut all_good = true;
     for (text, span) in texts {
-        match endpoint(reader, path, &text, &span) {
+        if provider == Some(ProviderKind::Azure) {
+            azure::check_root(reader, path, &text, &span, version);
+        }
+        match endpoint(reader, path, &text, &span, provider.unwrap_or(ProviderKind::OpenAi)) {
             Some(url) if found.contains(&url) => {
                 reader.warning(path, &span, "listed twice");
             }
@@ -172,8 +200,14 @@ fn endpoints(
     all_good.then_some(found)
 }
 
-fn endpoint(reader: &mut Reader<'_>, path: &[&str], text: &str, span: &Range<usize>) -> Option<EndpointUrl> {
-    let why = match EndpointUrl::parse(text) {
+fn endpoint(
+    reader: &mut Reader<'_>,
+    path: &[&str],
+    text: &str,
+    span: &Range<usize>,
+    provider: ProviderKind,
+) -> Option<EndpointUrl> {
+    let why = match EndpointUrl::parse_for(provider, text) {
         Ok(url) => return Some(url),
         Err(why) => why,
     };

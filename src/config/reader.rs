@@ -187,12 +187,7 @@ impl<'d> Reader<'d> {
             }
             _ => (Err(SECRET_FORMS.to_owned()), span.clone(), String::new()),
         };
-        let checked = found.and_then(|secret| match secret.as_bytes() {
-            [] => Err(format!("an empty secret{from}")),
-            bytes if bytes.iter().all(u8::is_ascii_graphic) => Ok(Secret::new(secret)),
-            // it goes into a header as it is; which character is wrong is not told
-            _ => Err(format!("the secret{from} has a character that is not visible ASCII (a space, a line break?)")),
-        });
+        let checked = found.and_then(|secret| visible(secret, &from));
         checked.map_err(|message| self.faults.push(Fault::error(self.doc.place(&span), name, message))).ok()
     }
 
@@ -216,6 +211,15 @@ impl<'d> Reader<'d> {
     fn secret_file(&self, path: &str) -> Result<String, String> {
         let full = self.base.join(path);
         super::load::read_secret(&full).map_err(|why| format!("cannot read {}: {why}", full.display()))
+    }
+}
+
+/// A secret goes into a header as it is; which character of it is wrong is not told. `from` says where it was.
+pub(super) fn visible(secret: String, from: &str) -> Result<Secret<String>, String> {
+    match secret.as_bytes() {
+        [] => Err(format!("an empty secret{from}")),
+        bytes if bytes.iter().all(u8::is_ascii_graphic) => Ok(Secret::new(secret)),
+        _ => Err(format!("the secret{from} has a character that is not visible ASCII (a space, a line break?)")),
     }
 }
 

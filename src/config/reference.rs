@@ -103,7 +103,6 @@ fn environment(text: &mut String) {
         let remark = match variable.does {
             Does::Nothing => "; not acted on in this version",
             Does::Refused(_) => "; refused when true, not in this version",
-            Does::Bedrock => "; for when this version speaks to Bedrock",
             Does::Sets(..) | Does::Host(_) | Does::Port(_) | Does::Elsewhere => "",
         };
         let _ = writeln!(text, "# {:<46} {}{remark}", variable.name, variable.doc);

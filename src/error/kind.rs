@@ -124,10 +124,12 @@ impl Kind {
 }
 
 /// A model server's own status keeps its meaning where it has one for the client (4xx, 503 and their
-/// `Retry-After`); any other 5xx is a bad gateway.
+/// `Retry-After`); any other 5xx is a bad gateway. So is 401, 403 and 407: it is our key that was refused, and
+/// GitLab would tell the user to buy a subscription (M3006).
 const fn upstream_status(status: u16) -> Row {
     let retryable = matches!(status, 408 | 409 | 424 | 425 | 429) || status >= 500;
     let shown = match status {
+        401 | 403 | 407 => 502,
         400..=499 | 503 => status,
         _ => 502,
     };

@@ -124,6 +124,12 @@ pub enum Part {
         /// The provider's signature over it; without one Anthropic's models take no thinking back.
         signature: Option<String>,
     },
+    /// The provider may keep what it has read up to here for the next request. Providers that cache by
+    /// themselves, or not at all, need not be told.
+    CachePoint {
+        /// For how long, in the provider's words (`5m`, `1h`).
+        ttl: Option<String>,
+    },
     /// A call the model made.
     ToolCall(ToolCall),
     /// The answer to the call of that id.
@@ -169,6 +175,8 @@ pub struct Tool {
     pub description: String,
     /// JSON Schema of its arguments.
     pub parameters: Value,
+    /// Whether the model server must enforce the schema.
+    pub strict: Option<bool>,
 }
 
 /// Length, randomness and stops. `None` leaves the choice to the model server.

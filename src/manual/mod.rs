@@ -3,9 +3,11 @@
 //! - [`request`]: the life of a streamed request.
 //! - [`failures`]: what each failure looks like to a GitLab user and to the operator.
 //! - [`defaults`]: why every default is what it is.
+//! - [`providers`]: what each provider is given of a request, and what it is refused.
 //! - [`decisions`]: dated decisions, newest first.
 
 pub mod decisions;
 pub mod defaults;
 pub mod failures;
+pub mod providers;
 pub mod request;

@@ -1,9 +1,11 @@
 //! Dialects: how each kind of model server is asked and how its answers read. Pure: no socket, no clock.
 //! The one `match` over [`ProviderKind`] is [`dialect`].
 
+mod anthropic;
 mod azure;
 mod bedrock;
 mod claude;
+mod open_calls;
 mod openai;
 mod tool_names;
 mod turns;
@@ -141,7 +143,8 @@ pub const fn dialect(kind: ProviderKind) -> Option<&'static dyn Dialect> {
         ProviderKind::OpenAi => Some(&openai::OpenAi),
         ProviderKind::Azure => Some(&azure::Azure),
         ProviderKind::Bedrock => Some(&bedrock::Bedrock),
-        ProviderKind::Anthropic => None,
+        ProviderKind::BedrockOpenAi => Some(&bedrock::BedrockOpenAi),
+        ProviderKind::Anthropic => Some(&anthropic::Anthropic),
     }
 }
 

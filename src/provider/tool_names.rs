@@ -22,7 +22,11 @@ impl ToolNames {
     pub(super) fn of(generation: &Generation) -> Self {
         let in_history = generation.messages.iter().flat_map(|message| &message.parts).filter_map(|part| match part {
             Part::ToolCall(call) => Some(call.name.as_str()),
-            Part::Text(_) | Part::Image(_) | Part::Reasoning { .. } | Part::ToolResult { .. } => None,
+            Part::Text(_)
+            | Part::Image(_)
+            | Part::Reasoning { .. }
+            | Part::CachePoint { .. }
+            | Part::ToolResult { .. } => None,
         });
         let chosen = match &generation.tool_choice {
             ToolChoice::Named(name) => Some(name.as_str()),
@@ -95,7 +99,12 @@ mod tests {
     use crate::generation::{Generation, Tool};
 
     fn names(all: &[&str]) -> ToolNames {
-        let tool = |name: &&str| Tool { name: (*name).to_owned(), description: String::new(), parameters: json!({}) };
+        let tool = |name: &&str| Tool {
+            name: (*name).to_owned(),
+            description: String::new(),
+            parameters: json!({}),
+            strict: None,
+        };
         ToolNames::of(&Generation { tools: all.iter().map(tool).collect(), ..Generation::default() })
     }
 

@@ -2,8 +2,9 @@
 //! apart, turns that alternate, tool results in the user's turn, no empty text.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::untranslatable;
 use crate::error::GatewayError;
@@ -11,8 +12,8 @@ use crate::generation::{Generation, Part, Role};
 
 /// The conversation.
 pub(super) struct Conversation<'a> {
-    /// System texts in order, wherever they stood.
-    pub(super) system: Vec<&'a str>,
+    /// System texts and cache points in order, wherever they stood.
+    pub(super) system: Vec<&'a Part>,
     /// Turns; neighbours differ in who speaks.
     pub(super) turns: Vec<Turn<'a>>,
 }
@@ -40,15 +41,24 @@ impl<'a> Conversation<'a> {
         let mut conversation = Self { system: Vec::new(), turns: Vec::new() };
         for message in &generation.messages {
             if message.role == Role::System {
-                conversation.system.extend(message.parts.iter().filter_map(text).filter(|text| !is_blank(text)));
+                message.parts.iter().for_each(|part| match part {
+                    Part::Text(text) if !is_blank(text) => conversation.system.push(part),
+                    Part::CachePoint { .. } if !conversation.system.is_empty() => conversation.system.push(part),
+                    _ => {}
+                });
                 continue;
             }
             let by_model = message.role == Role::Assistant;
-            let parts = message.parts.iter().filter(|part| !text(part).is_some_and(is_blank)).map(Block::Part);
-            match conversation.turns.last_mut() {
-                Some(last) if last.by_model == by_model => last.blocks.extend(parts),
-                _ => conversation.turns.push(Turn { by_model, blocks: parts.collect() }),
+            if conversation.turns.last().is_none_or(|last| last.by_model != by_model) {
+                conversation.turns.push(Turn { by_model, blocks: Vec::new() });
             }
+            let Some(turn) = conversation.turns.last_mut() else { continue };
+            message.parts.iter().for_each(|part| match part {
+                Part::Text(text) if is_blank(text) => {}
+                // what it would follow is not there
+                Part::CachePoint { .. } if turn.blocks.is_empty() => {}
+                _ => turn.blocks.push(Block::Part(part)),
+            });
             // a turn of blank text would stand between two that belong together
             if conversation.turns.last().is_some_and(|turn| turn.blocks.is_empty()) {
                 conversation.turns.pop();
@@ -77,13 +87,28 @@ impl<'a> Conversation<'a> {
         let is_tool = |block: &Block<'_>| matches!(block, Block::Part(Part::ToolCall(_) | Part::ToolResult { .. }));
         self.turns.iter().any(|turn| turn.blocks.iter().any(is_tool))
     }
+
+    /// The names of the functions that were called: both providers want tools offered whenever the history
+    /// holds calls, even if the request offers none (d1.19).
+    pub(super) fn called_before(&self) -> BTreeSet<&'a str> {
+        let blocks = self.turns.iter().flat_map(|turn| &turn.blocks);
+        let mut called: BTreeSet<&str> = blocks
+            .filter_map(|block| match block {
+                Block::Part(Part::ToolCall(call)) => Some(call.name.as_str()),
+                Block::Part(_) | Block::Text(_) => None,
+            })
+            .collect();
+        // results without their calls: the provider says what is wrong, but wants a tool to say it
+        if called.is_empty() {
+            called.insert("unknown");
+        }
+        called
+    }
 }
 
-fn text(part: &Part) -> Option<&str> {
-    match part {
-        Part::Text(text) => Some(text),
-        Part::Image(_) | Part::Reasoning { .. } | Part::ToolCall(_) | Part::ToolResult { .. } => None,
-    }
+/// A function without parameters has an empty object for a schema, not null.
+pub(super) fn schema(parameters: &Value) -> Value {
+    if parameters.is_object() { parameters.clone() } else { json!({"type": "object"}) }
 }
 
 fn is_blank(text: &str) -> bool {
@@ -115,6 +140,7 @@ mod tests {
         let block = |block: &Block<'_>| match block {
             Block::Part(Part::Text(text)) => text.clone(),
             Block::Text(text) => (*text).to_owned(),
+            Block::Part(Part::CachePoint { .. }) => "cache".to_owned(),
             Block::Part(Part::ToolCall(call)) => format!("call {}", call.id),
             Block::Part(Part::ToolResult { id, .. }) => format!("result {id}"),
             Block::Part(_) => "?".to_owned(),
@@ -124,7 +150,11 @@ mod tests {
             format!("{}[{}]", if turn.by_model { "model" } else { "user" }, blocks.join("|"))
         };
         let turns: Vec<String> = conversation.turns.iter().map(turn).collect();
-        (conversation.system.iter().map(|s| (*s).to_owned()).collect(), turns.join(" "))
+        let system = conversation.system.iter().map(|part| match part {
+            Part::Text(text) => text.clone(),
+            _ => "cache".to_owned(),
+        });
+        (system.collect(), turns.join(" "))
     }
 
     fn call(id: &str) -> Part {
@@ -160,6 +190,23 @@ mod tests {
             result("2"),
         ]);
         assert_eq!(turns, "user[go] model[ok|call 1|call 2] user[result 1|result 2|and]");
+    }
+
+    #[test]
+    fn cache_points_follow_what_is_to_be_kept() {
+        let cache = || Part::CachePoint { ttl: None };
+        let with = |role, mut parts: Vec<Part>| {
+            parts.push(cache());
+            Message { role, parts }
+        };
+        let (system, turns) = shape(vec![
+            with(Role::System, vec![Part::Text(" ".into())]),
+            with(Role::System, vec![Part::Text("brief".into())]),
+            with(Role::User, vec![Part::Text(" ".into())]),
+            with(Role::User, vec![Part::Text("a".into())]),
+        ]);
+        assert_eq!(system, ["brief", "cache"]);
+        assert_eq!(turns, "user[a|cache]");
     }
 
     #[test]

@@ -1,5 +1,4 @@
-//! `RelayBody` owns everything that must end with the answer: the lease of the connection, the timers, the
-//! record. However a stream ends (complete, broken, expired, client gone), it ends here, in one place.
+//! `RelayBody` owns everything that must end with the answer: the connection, the timers, the record. However a stream ends (complete, broken, expired, client gone), it ends here, in one place.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -8,7 +7,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
@@ -16,7 +14,7 @@ use super::passthrough::{Tail, Tap};
 use super::translate::Translator;
 use crate::error::{GatewayError, Kind, Shape, in_band};
 use crate::telemetry::{Facts, Record};
-use crate::upstream::{Lease, Timers};
+use crate::upstream::{AnswerBody, ExchangeError, Timers};
 
 /// The stream failed after its head on a surface that has no words for it: the connection is cut, since a
 /// clean end would be a lie.
@@ -136,25 +134,27 @@ pub struct Stream {
     held: Bytes,
     /// A failure that came with bytes before it; told at the next poll.
     failed: Option<GatewayError>,
+    /// The failure's code, once the connection is about to be cut for it.
+    aborting: Option<&'static str>,
 }
 
 /// What is closed when the answer ends.
 struct Source {
-    body: Incoming,
-    lease: Lease,
+    body: AnswerBody,
     timers: Timers,
 }
 
 impl Stream {
-    pub(super) const fn new(
-        body: Incoming,
-        lease: Lease,
-        timers: Timers,
-        flow: Flow,
-        shape: Shape,
-        model: Arc<str>,
-    ) -> Self {
-        Self { source: Some(Source { body, lease, timers }), flow, shape, model, held: Bytes::new(), failed: None }
+    pub(super) const fn new(body: AnswerBody, timers: Timers, flow: Flow, shape: Shape, model: Arc<str>) -> Self {
+        Self {
+            source: Some(Source { body, timers }),
+            flow,
+            shape,
+            model,
+            held: Bytes::new(),
+            failed: None,
+            aborting: None,
+        }
     }
 
     /// Waits for the first bytes for the client, while an error can still be a status.
@@ -165,7 +165,7 @@ impl Stream {
     }
 
     fn is_over(&self) -> bool {
-        self.source.is_none() && self.held.is_empty() && self.failed.is_none()
+        self.source.is_none() && self.held.is_empty() && self.failed.is_none() && self.aborting.is_none()
     }
 
     /// The next bytes for the client, or the end. A failure becomes a last frame, or an abort.
@@ -173,9 +173,20 @@ impl Stream {
         if !self.held.is_empty() {
             return Poll::Ready(Some(Ok(std::mem::take(&mut self.held))));
         }
+        if let Some(code) = self.aborting.take() {
+            return Poll::Ready(Some(Err(Abort(code))));
+        }
         match ready!(self.poll_bytes(cx, facts)) {
             Ok(bytes) => Poll::Ready(bytes.map(Ok)),
-            Err(error) => Poll::Ready(Some(self.fail(&error, facts))),
+            Err(error) => match self.fail(&error, facts) {
+                Some(frame) => Poll::Ready(Some(Ok(frame))),
+                None => {
+                    // One turn for the server to flush what the client is owed; an error closes at once.
+                    self.aborting = Some(error.kind().row().code);
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+            },
         }
     }
 
@@ -183,17 +194,16 @@ impl Stream {
     fn poll_bytes(&mut self, cx: &mut Context<'_>, facts: &mut Facts) -> Poll<Result<Option<Bytes>, GatewayError>> {
         loop {
             let Some(source) = &mut self.source else { return Poll::Ready(self.failed.take().map_or(Ok(None), Err)) };
-            let Poll::Ready(frame) = Pin::new(&mut source.body).poll_frame(cx) else {
+            let Poll::Ready(read) = source.body.poll_chunk(cx) else {
                 let expired = ready!(source.timers.poll_expired(cx));
                 return Poll::Ready(Err(expired.error(&self.model)));
             };
             let now = Instant::now();
-            // A chunked body says its end only by ending; one with a length says it with its last bytes.
-            let ended = frame.is_none() || source.body.is_end_stream();
-            let (mut bytes, fed) = match frame {
-                Some(Ok(frame)) => {
+            let ended = source.body.is_over();
+            let (mut bytes, fed) = match read {
+                Some(Ok(chunk)) => {
                     source.timers.arrived(now);
-                    self.flow.feed(frame.into_data().unwrap_or_default(), facts, now)
+                    self.flow.feed(chunk, facts, now)
                 }
                 Some(Err(error)) => (Bytes::new(), Err(broken(&error))),
                 None => (Bytes::new(), Ok(())),
@@ -215,13 +225,11 @@ impl Stream {
         }
     }
 
-    /// The model server has said all: its connection goes back before the client gets the last bytes. An
-    /// answer that turns out incomplete fails after them.
+    /// The model server has said all, and its connection has gone back to the pool. An answer that turns out
+    /// incomplete fails after its last bytes.
     fn end(&mut self, bytes: Bytes, facts: &mut Facts, now: Instant) -> Bytes {
         facts.upstream_ended = Some(now);
-        if let Some(source) = self.source.take() {
-            source.lease.end();
-        }
+        self.source = None;
         match self.flow.finish(facts) {
             Ok(last) => {
                 facts.complete = true;
@@ -235,15 +243,14 @@ impl Stream {
     }
 
     /// Cancels the upstream and says what happened in the surface's own words, if it has any.
-    fn fail(&mut self, error: &GatewayError, facts: &mut Facts) -> Result<Bytes, Abort> {
+    fn fail(&mut self, error: &GatewayError, facts: &mut Facts) -> Option<Bytes> {
         self.source = None;
         facts.upstream_ended.get_or_insert_with(Instant::now);
         facts.failure = Some(error.kind());
         facts.note = error.operator().map(str::to_owned);
         facts.complete = true;
         let framed = matches!(self.flow, Flow::Events(_) | Flow::Deltas(_));
-        let frame = framed.then(|| in_band(error, self.shape, facts.ids.request_id_str())).flatten();
-        frame.ok_or(Abort(error.kind().row().code))
+        framed.then(|| in_band(error, self.shape, facts.ids.request_id_str())).flatten()
     }
 }
 
@@ -256,7 +263,6 @@ fn join(bytes: Bytes, last: Bytes) -> Bytes {
 }
 
 /// The model server's connection failed in the middle of its answer.
-pub(super) fn broken(error: &(dyn std::error::Error + 'static)) -> GatewayError {
-    let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
-    GatewayError::new(Kind::UpstreamBroken, "The model server's answer broke off").internal(format!("{error}{cause}"))
+pub(super) fn broken(error: &ExchangeError) -> GatewayError {
+    GatewayError::new(Kind::UpstreamBroken, "The model server's answer broke off").internal(error.to_string())
 }

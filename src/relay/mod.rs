@@ -8,13 +8,12 @@ mod body;
 mod passthrough;
 mod translate;
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Response, header};
-use http_body_util::{BodyExt as _, Limited};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
 pub use body::{Abort, Content, RelayBody, Stream};
@@ -24,7 +23,7 @@ use crate::generation::{Delta, Encode, Generation};
 use crate::provider::{Dialect, Outbound, dialect};
 use crate::route::{Model, Route};
 use crate::telemetry::Facts;
-use crate::upstream::{Endpoints, Inbound, Lease, Sending, Timers, Upstreams};
+use crate::upstream::{AnswerBody, Endpoints, Inbound, Sending, Timers, Upstreams};
 use body::Flow;
 
 /// A model server's error body is read up to this size.
@@ -80,16 +79,18 @@ impl Relay {
         let mut timers = Timers::start(call.route.budget, facts.started);
         let mut outbound = passed.outbound;
         let inbound = self.send(call, dialect, &mut outbound, &mut timers, facts).await?;
-        let Inbound { mut parts, body, lease } = inbound;
-        let events = passed.stream && is_event_stream(&parts.headers);
+        let Inbound { status, mut headers, body } = inbound;
+        let events = passed.stream && is_event_stream(&headers);
         let flow = if events {
             Flow::Events(passthrough::Tap::new(dialect, passed.hide_usage))
         } else {
             Flow::Whole(passthrough::Tail::new(dialect))
         };
-        passthrough::clean_headers(&mut parts.headers, events);
-        let content = first_byte(call, body, lease, timers, flow, facts).await?;
-        Ok(Response::from_parts(parts, content))
+        passthrough::clean_headers(&mut headers, events);
+        let mut response = Response::new(first_byte(call, body, timers, flow, facts).await?);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        Ok(response)
     }
 
     /// A streamed answer, translated by `encoder` into what the surface speaks.
@@ -104,9 +105,9 @@ impl Relay {
         let dialect = dialect_of(&call.route.model)?;
         let mut timers = Timers::start(call.route.budget, facts.started);
         let mut outbound = dialect.encode(generation, &call.route.model)?;
-        let Inbound { body, lease, .. } = self.send(call, dialect, &mut outbound, &mut timers, facts).await?;
+        let Inbound { body, .. } = self.send(call, dialect, &mut outbound, &mut timers, facts).await?;
         let flow = Flow::Deltas(translate::Translator::new(dialect.decoder(generation), encoder));
-        let content = first_byte(call, body, lease, timers, flow, facts).await?;
+        let content = first_byte(call, body, timers, flow, facts).await?;
         let mut response = Response::new(content);
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         Ok(response)
@@ -122,12 +123,11 @@ impl Relay {
         let dialect = dialect_of(&call.route.model)?;
         let mut timers = Timers::start(call.route.budget, facts.started);
         let mut outbound = dialect.encode(generation, &call.route.model)?;
-        let Inbound { body, lease, .. } = self.send(call, dialect, &mut outbound, &mut timers, facts).await?;
+        let Inbound { body, .. } = self.send(call, dialect, &mut outbound, &mut timers, facts).await?;
         let body = collect(body, MAX_ANSWER, &call.route.model, &mut timers).await?;
         let now = Instant::now();
         facts.upstream_ended = Some(now);
         facts.first_token = Some(now);
-        lease.end();
         let deltas = dialect.answer(generation, &body)?;
         for delta in &deltas {
             if let Delta::Usage(usage) = delta {
@@ -151,22 +151,18 @@ impl Relay {
         let mut corrected = false;
         loop {
             let sending = Sending { model, endpoints: call.endpoints, dialect, outbound: &mut *outbound };
-            let Inbound { parts, body, lease } = self.upstreams.send(sending, timers, facts).await?;
-            if parts.status.is_success() {
-                return Ok(Inbound { parts, body, lease });
+            let Inbound { status, headers, body } = self.upstreams.send(sending, timers, facts).await?;
+            if status.is_success() {
+                return Ok(Inbound { status, headers, body });
             }
-            let body = collect(body, MAX_FAULT_BODY, model, timers).await;
-            facts.upstream_ended = Some(Instant::now());
-            let endpoint = Arc::clone(lease.endpoint());
-            if body.is_ok() {
-                lease.end();
-            }
+            let endpoint = Arc::clone(body.endpoint());
             // The status says enough when the body that goes with it cannot be read.
-            let body = body.unwrap_or_default();
-            let offset = dialect.clock_offset(parts.status, &parts.headers, &body, SystemTime::now());
+            let body = collect(body, MAX_FAULT_BODY, model, timers).await.unwrap_or_default();
+            facts.upstream_ended = Some(Instant::now());
+            let offset = dialect.clock_offset(status, &headers, &body, SystemTime::now());
             match offset.filter(|_| !corrected) {
                 Some(offset) => endpoint.set_clock(offset),
-                None => return Err(dialect.fault(parts.status, &parts.headers, &body)),
+                None => return Err(dialect.fault(status, &headers, &body)),
             }
             corrected = true;
             facts.retries += 1;
@@ -190,33 +186,40 @@ fn is_event_stream(headers: &http::HeaderMap) -> bool {
 /// Waits for the first bytes that are for the client. A body that ends before them is passed as empty.
 async fn first_byte(
     call: Call<'_>,
-    body: Incoming,
-    lease: Lease,
+    body: AnswerBody,
     timers: Timers,
     flow: Flow,
     facts: &mut Facts,
 ) -> Result<Content, GatewayError> {
     let model = Arc::clone(&call.route.model.id);
-    let mut stream = Box::new(Stream::new(body, lease, timers, flow, call.shape, model));
+    let mut stream = Box::new(Stream::new(body, timers, flow, call.shape, model));
     stream.fill(facts).await?;
     Ok(Content::Stream(stream))
 }
 
 /// Reads a body to its end, within the limits.
-async fn collect(body: Incoming, max: usize, model: &Model, timers: &mut Timers) -> Result<Bytes, GatewayError> {
-    let mut body = Limited::new(body, max);
+async fn collect(mut body: AnswerBody, max: usize, model: &Model, timers: &mut Timers) -> Result<Bytes, GatewayError> {
+    let mut first = Bytes::new();
     let mut all = BytesMut::new();
     loop {
-        let frame = timers.go_on(body.frame()).await.map_err(|expired| expired.error(&model.id))?;
-        match frame {
+        let next = timers.go_on(poll_fn(|cx| body.poll_chunk(cx))).await.map_err(|expired| expired.error(&model.id))?;
+        let chunk = match next {
+            None if all.is_empty() => return Ok(first),
             None => return Ok(all.freeze()),
-            Some(Ok(frame)) => {
-                timers.arrived(Instant::now());
-                if let Ok(data) = frame.into_data() {
-                    all.extend_from_slice(&data);
-                }
-            }
-            Some(Err(error)) => return Err(body::broken(&*error)),
+            Some(chunk) => chunk.map_err(|error| body::broken(&error))?,
+        };
+        timers.arrived(Instant::now());
+        if first.len().max(all.len()) + chunk.len() > max {
+            let text = "The model server's answer is too long to be read";
+            return Err(GatewayError::new(Kind::UpstreamBroken, text).internal(format!("more than {max} bytes")));
         }
+        if first.is_empty() {
+            first = chunk;
+            continue;
+        }
+        if all.is_empty() {
+            all.extend_from_slice(&first);
+        }
+        all.extend_from_slice(&chunk);
     }
 }

@@ -51,6 +51,17 @@ impl ApiVersion {
     }
 }
 
+/// As the file writes it.
+impl fmt::Display for ApiVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V1 => "v1",
+            Self::Preview => "preview",
+            Self::Dated(date) => date,
+        })
+    }
+}
+
 /// Where Bedrock is and as whom it is asked.
 #[derive(Clone, Debug)]
 pub struct BedrockAccess {
@@ -96,6 +107,41 @@ pub struct Guardrail {
     pub trace: Option<Box<str>>,
 }
 
+/// Why something is not a guardrail. What was said stays out of it: the variable holds JSON of any kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GuardrailError {
+    /// The identifier.
+    #[error("a guardrail's identifier is its id (letters and digits) or its ARN")]
+    Identifier,
+    /// The version.
+    #[error("a guardrail's version is \"DRAFT\" or a number")]
+    Version,
+    /// The trace.
+    #[error("a guardrail's trace is \"enabled\", \"disabled\" or \"enabled_full\"")]
+    Trace,
+}
+
+impl Guardrail {
+    /// Parses the three parts, by the patterns of AWS's service model of `bedrock-runtime`.
+    pub fn parse(identifier: &str, version: &str, trace: Option<&str>) -> Result<Self, GuardrailError> {
+        let is_id = !identifier.is_empty() && identifier.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let is_arn = arn_region(identifier).is_some() && identifier.contains(":guardrail/");
+        if identifier.len() > 2048 || !(is_id || is_arn) {
+            return Err(GuardrailError::Identifier);
+        }
+        let is_number = (1..=8).contains(&version.len())
+            && version.bytes().all(|b| b.is_ascii_digit())
+            && !version.starts_with('0');
+        if version != "DRAFT" && !is_number {
+            return Err(GuardrailError::Version);
+        }
+        if trace.is_some_and(|trace| !matches!(trace, "enabled" | "disabled" | "enabled_full")) {
+            return Err(GuardrailError::Trace);
+        }
+        Ok(Self { identifier: identifier.into(), version: version.into(), trace: trace.map(Into::into) })
+    }
+}
+
 /// An AWS region's name, safe in a host name: `eu-central-1`. Whether it exists only AWS knows.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Region(Box<str>);
@@ -137,7 +183,8 @@ impl fmt::Display for Region {
 /// What follows `bedrock/` in an identifier: a model id, an inference profile's id, or an ARN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BedrockModel {
-    /// Named in front, `us-west-2/anthropic.claude-…`: it wins over the model's `region`.
+    /// Named in front, `us-west-2/anthropic.claude-…`, or by an ARN: where the model's `region` says nothing,
+    /// this is it, and where it says something else, one of them is a mistake.
     pub region: Option<Region>,
     /// The id or ARN, not percent-encoded.
     pub id: Box<str>,
@@ -163,11 +210,8 @@ impl BedrockModel {
         let in_front = rest.split_once('/').and_then(|(first, id)| Some((Region::parse(first).ok()?, id)));
         let (region, id) = in_front.map_or((None, rest), |(region, id)| (Some(region), id));
         if id.starts_with("arn:") {
-            return if is_model_arn(id) {
-                Ok(Self { region, id: id.into() })
-            } else {
-                Err(BedrockModelError::Arn(shown()))
-            };
+            let of_arn = arn_region(id).ok_or_else(|| BedrockModelError::Arn(shown()))?;
+            return Ok(Self { region: Some(region.unwrap_or(of_arn)), id: id.into() });
         }
         let good = id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':'));
         if id.is_empty() || id.len() > 2048 || !good || id.bytes().all(|b| b == b'.') {
@@ -175,24 +219,33 @@ impl BedrockModel {
         }
         Ok(Self { region, id: id.into() })
     }
+
+    /// The region that the text names: in front, else in its ARN, which is served nowhere else.
+    pub fn named_region(&self) -> Option<Region> {
+        let of_arn = || Region::parse(self.id.strip_prefix("arn:")?.split(':').nth(2)?).ok();
+        self.region.clone().or_else(of_arn)
+    }
 }
 
-fn is_model_arn(arn: &str) -> bool {
+/// The region of a model's ARN, or `None` when it is none.
+fn arn_region(arn: &str) -> Option<Region> {
     let parts: Vec<&str> = arn.splitn(6, ':').collect();
-    let [_, partition, service, region, account, resource] = parts[..] else { return false };
+    let [_, partition, service, region, account, resource] = parts[..] else { return None };
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'/');
-    partition.starts_with("aws")
+    let is_model = partition.starts_with("aws")
         && matches!(service, "bedrock" | "sagemaker")
-        && Region::parse(region).is_ok()
         && (account.is_empty() || (account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit())))
         && resource.split_once('/').is_some_and(|(kind, id)| !kind.is_empty() && !id.is_empty())
         && arn.len() <= 2048
-        && arn.bytes().all(good)
+        && arn.bytes().all(good);
+    Region::parse(region).ok().filter(|_| is_model)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{ApiVersion, AwsCredentials, AwsKeys, BedrockModel, BedrockModelError, Region};
+    use super::{
+        ApiVersion, AwsCredentials, AwsKeys, BedrockModel, BedrockModelError, Guardrail, GuardrailError, Region,
+    };
     use crate::secret::Secret;
 
     #[test]
@@ -228,9 +281,9 @@ mod tests {
         assert_eq!(parse("eu.amazon.nova-micro-v1:0"), Ok((None, "eu.amazon.nova-micro-v1:0".into())));
         assert_eq!(parse("us-west-2/meta.llama3"), Ok((Some("us-west-2".into()), "meta.llama3".into())));
         assert_eq!(parse("converse/meta.llama3"), Ok((None, "meta.llama3".into())));
-        assert_eq!(parse(arn), Ok((None, arn.into())));
+        assert_eq!(parse(arn), Ok((Some("eu-central-1".into()), arn.into())));
         let foundation = "arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-micro-v1:0";
-        assert_eq!(parse(foundation), Ok((None, foundation.into())));
+        assert_eq!(parse(foundation), Ok((Some("us-east-1".into()), foundation.into())));
     }
 
     #[test]
@@ -248,6 +301,31 @@ mod tests {
         for wrong in ["", "a b", "a/b", "..", "a%3A0", "é"] {
             assert!(matches!(BedrockModel::parse(wrong), Err(BedrockModelError::Id(_))), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_region_in_front_wins_over_the_arns() {
+        let region = |text: &str| BedrockModel::parse(text).unwrap().named_region().map(|region| region.to_string());
+        let arn = "arn:aws:bedrock:eu-central-1:123456789012:application-inference-profile/a1";
+        assert_eq!(region(arn).as_deref(), Some("eu-central-1"));
+        assert_eq!(region(&format!("us-west-2/{arn}")).as_deref(), Some("us-west-2"));
+        assert_eq!(region("converse/eu.amazon.nova-micro-v1:0"), None);
+    }
+
+    #[test]
+    fn guardrails_by_awss_patterns() {
+        let arn = "arn:aws:bedrock:us-east-1:123456789012:guardrail/abc1";
+        for identifier in ["abc123", arn] {
+            assert_eq!(&*Guardrail::parse(identifier, "12", Some("enabled")).unwrap().identifier, identifier);
+        }
+        assert_eq!(&*Guardrail::parse("a", "DRAFT", None).unwrap().version, "DRAFT");
+        for wrong in ["", "ABC", "a b", "arn:aws:bedrock:us-east-1:123456789012:model/abc1"] {
+            assert_eq!(Guardrail::parse(wrong, "1", None), Err(GuardrailError::Identifier), "{wrong}");
+        }
+        for wrong in ["", "0", "draft", "1.0", "123456789"] {
+            assert_eq!(Guardrail::parse("a", wrong, None), Err(GuardrailError::Version), "{wrong}");
+        }
+        assert_eq!(Guardrail::parse("a", "1", Some("on")), Err(GuardrailError::Trace));
     }
 
     #[test]

@@ -68,7 +68,8 @@ impl EndpointUrl {
             (text, _) => text.trim_start_matches(':').parse().map_err(|_| EndpointUrlError::Malformed)?,
         };
         let base = path.trim_end_matches('/');
-        let path_is_good = base.is_empty() || base.parse::<PathAndQuery>().is_ok();
+        // `PathAndQuery` lets other bytes pass; on the wire they would have to be percent-encoded
+        let path_is_good = base.is_empty() || (base.is_ascii() && base.parse::<PathAndQuery>().is_ok());
         if host.is_empty() || port == 0 || !path_is_good {
             return Err(EndpointUrlError::Malformed);
         }
@@ -80,7 +81,7 @@ impl EndpointUrl {
     /// (ai-gateway-server.md §2.5). An Anthropic one may or may not end in `/v1`.
     pub fn parse_for(provider: ProviderKind, text: &str) -> Result<Self, EndpointUrlError> {
         match provider {
-            ProviderKind::OpenAi | ProviderKind::Bedrock => Self::parse(text),
+            ProviderKind::OpenAi | ProviderKind::Bedrock | ProviderKind::BedrockOpenAi => Self::parse(text),
             ProviderKind::Azure => {
                 let mut url = Self::parse(text.split('?').next().unwrap_or_default())?;
                 if let Some(cut) = format!("{}/", url.base).rfind("/openai/") {
@@ -225,6 +226,7 @@ mod tests {
         assert_eq!(error("http://h:99999"), EndpointUrlError::Malformed);
         assert_eq!(error("http://u:p@h"), EndpointUrlError::UserInfo);
         assert_eq!(error("http://h/v1?x=1"), EndpointUrlError::Query);
+        assert_eq!(error("http://h/v1/\u{a0}/"), EndpointUrlError::Malformed);
     }
 
     #[test]

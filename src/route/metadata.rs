@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::{EndpointUrl, Family, Identifier};
+use super::{BedrockModel, EndpointUrl, Family, Identifier, ProviderKind};
 use crate::error::BodyFault;
 use crate::secret::Secret;
 
@@ -34,10 +34,23 @@ pub struct Metadata {
     pub identifier: Identifier,
     /// Unknown names are `general` (gitlab-client.md §5.2).
     pub family: Family,
-    /// Where it is. `None` for providers that have an address of their own.
-    pub endpoint: Option<EndpointUrl>,
-    /// Its key; never logged, never echoed.
-    pub api_key: Option<Secret<String>>,
+    /// Where it is.
+    pub target: Target,
+}
+
+/// Where a model that a request named is asked.
+#[derive(Debug)]
+pub enum Target {
+    /// At this address, which is checked after resolution.
+    Endpoint {
+        /// The model server's base address.
+        url: EndpointUrl,
+        /// Its key; never logged, never echoed.
+        api_key: Option<Secret<String>>,
+    },
+    /// At the operator's Bedrock, as the operator. GitLab's form wants an endpoint for every model, so one
+    /// comes with this too: a dummy, which like the key is not read (ai-gateway-server.md §2.6).
+    Bedrock(BedrockModel),
 }
 
 const MAX_ENDPOINT: usize = 255;
@@ -57,31 +70,36 @@ impl Metadata {
             None | Some("") => name,
             Some(text) => text,
         };
-        let Some(endpoint) = raw.endpoint.as_deref().filter(|text| !text.trim().is_empty()) else {
-            return Ok(None);
+        let endpoint = raw.endpoint.as_deref().filter(|text| !text.trim().is_empty());
+        let identifier = match (Identifier::parse(text), endpoint) {
+            (Ok(identifier), _) if identifier.provider == ProviderKind::Bedrock => identifier,
+            (Err(error), None) if text.starts_with("bedrock/") => return Err(fault("identifier", error.to_string())),
+            (_, None) => return Ok(None),
+            (parsed, Some(_)) => parsed.map_err(|error| fault("identifier", error.to_string()))?,
         };
-        if endpoint.len() > MAX_ENDPOINT {
-            return Err(fault("endpoint", format!("at most {MAX_ENDPOINT} characters")));
-        }
-        if raw.api_key.as_deref().is_some_and(|key| key.len() > MAX_API_KEY) {
-            return Err(fault("api_key", format!("at most {MAX_API_KEY} characters")));
-        }
-        let identifier = Identifier::parse(text).map_err(|error| fault("identifier", error.to_string()))?;
-        let endpoint = EndpointUrl::parse_for(identifier.provider, endpoint)
-            .map_err(|error| fault("endpoint", error.to_string()))?;
-        let api_key = raw.api_key.as_deref().filter(|key| !key.is_empty()).map(|key| Secret::new(key.to_owned()));
-        Ok(Some(Self {
-            identifier,
-            family: Family::parse(name).unwrap_or_default(),
-            endpoint: Some(endpoint),
-            api_key,
-        }))
+        let target = if identifier.provider == ProviderKind::Bedrock {
+            let model = BedrockModel::parse(&identifier.model);
+            Target::Bedrock(model.map_err(|error| fault("identifier", error.to_string()))?)
+        } else {
+            let endpoint = endpoint.unwrap_or_default();
+            if endpoint.len() > MAX_ENDPOINT {
+                return Err(fault("endpoint", format!("at most {MAX_ENDPOINT} characters")));
+            }
+            if raw.api_key.as_deref().is_some_and(|key| key.len() > MAX_API_KEY) {
+                return Err(fault("api_key", format!("at most {MAX_API_KEY} characters")));
+            }
+            let url = EndpointUrl::parse_for(identifier.provider, endpoint)
+                .map_err(|error| fault("endpoint", error.to_string()))?;
+            let api_key = raw.api_key.as_deref().filter(|key| !key.is_empty()).map(|key| Secret::new(key.to_owned()));
+            Target::Endpoint { url, api_key }
+        };
+        Ok(Some(Self { identifier, family: Family::parse(name).unwrap_or_default(), target }))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Metadata, RawMetadata};
+    use super::{Metadata, RawMetadata, Target};
     use crate::route::{Family, ProviderKind};
 
     fn check(json: &str) -> Result<Option<Metadata>, String> {
@@ -99,7 +117,30 @@ mod tests {
             (m.identifier.provider, &*m.identifier.model, m.family),
             (ProviderKind::OpenAi, "M", Family::Mistral)
         );
-        assert_eq!(m.endpoint.unwrap().to_string(), "http://vllm:8000/v1");
+        let Target::Endpoint { url, api_key } = m.target else { panic!("no endpoint") };
+        assert_eq!((url.to_string().as_str(), api_key.unwrap().expose().as_str()), ("http://vllm:8000/v1", "t"));
+    }
+
+    #[test]
+    fn bedrock_models_need_no_endpoint_and_read_none() {
+        for dummy in ["", r#""endpoint":"http://bedrockselfhostedmodel.com/v1","api_key":"k","#, r#""endpoint":"-","#] {
+            let m = check(&format!(r#"{{{dummy}"name":"claude_3","identifier":"bedrock/us-west-2/eu.x-v1:0"}}"#));
+            let m = m.unwrap().unwrap();
+            assert_eq!((&*m.identifier.model, m.family), ("us-west-2/eu.x-v1:0", Family::Claude3));
+            assert!(matches!(m.target, Target::Bedrock(model) if &*model.id == "eu.x-v1:0"));
+        }
+        for wrong in ["bedrock/", "bedrock/a b", "bedrock/arn:aws:s3:::x"] {
+            let text = check(&format!(r#"{{"name":"claude_3","identifier":"{wrong}"}}"#)).unwrap_err();
+            assert!(text.starts_with("body.model_metadata.identifier: "), "{wrong}: {text}");
+        }
+    }
+
+    #[test]
+    fn azure_endpoints_are_taken_in_every_form_that_admins_paste() {
+        let full = "https://acme.openai.azure.com/openai/deployments/x/chat/completions?api-version=2024-10-21";
+        let m = check(&format!(r#"{{"name":"gpt","endpoint":"{full}","identifier":"azure/gpt"}}"#)).unwrap().unwrap();
+        let Target::Endpoint { url, .. } = m.target else { panic!("no endpoint") };
+        assert_eq!(url.to_string(), "https://acme.openai.azure.com");
     }
 
     #[test]

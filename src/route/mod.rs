@@ -9,16 +9,18 @@ mod feature;
 mod metadata;
 mod model;
 mod plan;
+mod provider_defaults;
 mod table;
 
 pub use access::{
     Access, ApiVersion, ApiVersionError, AwsCredentials, AwsKeys, BedrockAccess, BedrockModel, BedrockModelError,
-    Guardrail, Region, RegionError,
+    Guardrail, GuardrailError, Region, RegionError,
 };
 pub use budget::{Budget, BudgetPatch};
 pub use endpoint::{EndpointUrl, EndpointUrlError, Scheme, is_refused_address};
 pub use feature::Feature;
-pub use metadata::{Metadata, RawMetadata};
+pub use metadata::{Metadata, RawMetadata, Target};
 pub use model::{Family, Identifier, IdentifierError, Model, ModelId, ProviderKind};
 pub use plan::{Route, Rule};
+pub use provider_defaults::ProviderDefaults;
 pub use table::{Ask, Choice, RequestModels, Table};

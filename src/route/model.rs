@@ -15,8 +15,10 @@ pub enum ProviderKind {
     OpenAi,
     /// Azure OpenAI.
     Azure,
-    /// Amazon Bedrock.
+    /// Amazon Bedrock's Converse.
     Bedrock,
+    /// Amazon Bedrock's OpenAI-compatible endpoint: a `bedrock/` model with `bedrock_openai = true`.
+    BedrockOpenAi,
     /// Anthropic's Messages API.
     Anthropic,
 }
@@ -27,7 +29,7 @@ impl ProviderKind {
         match self {
             Self::OpenAi => "openai",
             Self::Azure => "azure",
-            Self::Bedrock => "bedrock",
+            Self::Bedrock | Self::BedrockOpenAi => "bedrock",
             Self::Anthropic => "anthropic",
         }
     }
@@ -170,7 +172,8 @@ pub struct Model {
     pub access: Access,
     /// The model's own `timeouts`.
     pub timeouts: BudgetPatch,
-    /// Whether a request named the endpoints: then each address is checked after resolution.
+    /// Whether a request named the endpoints: then each address is checked after resolution. Not so for a
+    /// Bedrock model that a request brought: its endpoint is the operator's.
     pub from_request: bool,
 }
 

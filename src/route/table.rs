@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Budget, Feature, Metadata, Model, ModelId, Route, Rule};
+use super::{
+    Access, Budget, BudgetPatch, Feature, Metadata, Model, ModelId, ProviderDefaults, ProviderKind, Route, Rule, Target,
+};
 use crate::error::{GatewayError, Kind};
 
 /// What `[features]` says of one feature, or of `default`.
@@ -44,6 +46,7 @@ pub struct Table {
     named: HashMap<ModelId, Arc<Route>>,
     request_models: RequestModels,
     base_budget: Budget,
+    providers: ProviderDefaults,
 }
 
 /// Nothing is routed anywhere.
@@ -66,6 +69,7 @@ impl Table {
             named: named.collect(),
             request_models,
             base_budget: base,
+            providers: ProviderDefaults::default(),
         }
     }
 
@@ -77,6 +81,11 @@ impl Table {
     /// Sets `features.default`.
     pub fn set_default(&mut self, choice: Choice) {
         self.default = Some(choice);
+    }
+
+    /// Sets what models that requests bring get from the operator.
+    pub fn set_providers(&mut self, providers: ProviderDefaults) {
+        self.providers = providers;
     }
 
     /// The models of the file, by name.
@@ -140,8 +149,17 @@ impl Table {
     }
 
     fn named_by_request(&self, metadata: Metadata, feature: Option<Feature>) -> Result<Arc<Route>, GatewayError> {
-        let Some(endpoint) = metadata.endpoint else {
-            return Err(no_model(feature));
+        let provider = metadata.identifier.provider;
+        let from_request = matches!(metadata.target, Target::Endpoint { .. });
+        let (endpoint, api_key, access) = match metadata.target {
+            Target::Endpoint { url, api_key } if provider == ProviderKind::Azure => {
+                (url, api_key, Access::Azure(self.providers.api_version.clone()))
+            }
+            Target::Endpoint { url, api_key } => (url, api_key, Access::Key),
+            Target::Bedrock(model) => {
+                let (url, access) = self.providers.bedrock(&model)?;
+                (url, None, Access::Bedrock(Box::new(access)))
+            }
         };
         if self.request_models == RequestModels::Listed && !self.lists(&endpoint) {
             return Err(GatewayError::new(
@@ -152,14 +170,14 @@ impl Table {
         }
         let model = Model {
             id: request_label(),
-            provider: metadata.identifier.provider,
+            provider,
             upstream_name: metadata.identifier.model.into(),
             family: metadata.family,
             endpoints: vec![endpoint],
-            api_key: metadata.api_key,
-            access: super::Access::default(),
-            timeouts: super::BudgetPatch::default(),
-            from_request: true,
+            api_key,
+            access,
+            timeouts: BudgetPatch::default(),
+            from_request,
         };
         let budget = self.base_budget.capped(feature.and_then(Feature::total_limit));
         Ok(Arc::new(Route { feature, model: Arc::new(model), budget, rule: Rule::Request }))
@@ -198,4 +216,90 @@ fn unknown_model(name: &str) -> GatewayError {
             "The model `{shown}` does not exist here: GET /v1/models lists the names, `feature/<name>` asks by feature"
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Ask, RequestModels, Table};
+    use crate::error::Kind;
+    use crate::route::{
+        Access, ApiVersion, AwsCredentials, Budget, Metadata, ProviderDefaults, RawMetadata, Region, Route,
+    };
+    use crate::secret::Secret;
+
+    fn table(request_models: RequestModels, providers: Option<ProviderDefaults>) -> Table {
+        let mut table = Table::new(Vec::new(), request_models, Budget::DEFAULT);
+        providers.into_iter().for_each(|providers| table.set_providers(providers));
+        table
+    }
+
+    fn operator() -> ProviderDefaults {
+        ProviderDefaults {
+            region: Some(Region::parse("eu-central-1").unwrap()),
+            credentials: Some(Arc::new(AwsCredentials::ApiKey(Secret::new("operators".into())))),
+            ..ProviderDefaults::default()
+        }
+    }
+
+    fn resolve(table: &Table, identifier: &str) -> Result<Arc<Route>, (Kind, String)> {
+        let raw = RawMetadata {
+            name: Some("gpt".into()),
+            endpoint: Some("https://acme.openai.azure.com/openai/deployments/x?api-version=1".into()),
+            api_key: Some("requests".into()),
+            identifier: Some(identifier.into()),
+        };
+        let metadata = Metadata::check(&raw, &["model_metadata"]).unwrap();
+        let result = table.resolve(Ask { feature: None, metadata });
+        result.map_err(|error| (error.kind(), error.public().to_owned()))
+    }
+
+    #[test]
+    fn a_requests_bedrock_model_is_asked_where_and_as_whom_the_operator_says() {
+        let table = table(RequestModels::Allow, Some(operator()));
+        let arn = "bedrock/arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/a1";
+        for (identifier, region) in
+            [("bedrock/x", "eu-central-1"), ("bedrock/us-west-2/x", "us-west-2"), (arn, "us-east-1")]
+        {
+            let route = resolve(&table, identifier).unwrap();
+            let Access::Bedrock(access) = &route.model.access else { panic!("{:?}", route.model) };
+            assert_eq!(access.region.as_str(), region);
+            assert_eq!(route.model.endpoints[0].host(), format!("bedrock-runtime.{region}.amazonaws.com"));
+            assert!(!route.model.from_request, "the address is the operator's own: it may be on a private network");
+            assert!(route.model.api_key.is_none(), "the request's key is a dummy");
+        }
+    }
+
+    #[test]
+    fn without_region_or_credentials_it_is_a_422_that_names_the_variables() {
+        let lacks = |providers| {
+            let (kind, text) = resolve(&table(RequestModels::Allow, Some(providers)), "bedrock/x").unwrap_err();
+            assert_eq!(kind.row().status, 422);
+            text
+        };
+        let no_region = lacks(ProviderDefaults { region: None, ..operator() });
+        assert!(no_region.ends_with("has no AWS region: set AWS_REGION in its environment"), "{no_region}");
+        let no_keys = lacks(ProviderDefaults { credentials: None, ..operator() });
+        assert!(no_keys.contains("AWS_ACCESS_KEY_ID") && !no_keys.contains("AWS_REGION"), "{no_keys}");
+        let neither = lacks(ProviderDefaults::default());
+        assert!(neither.contains("AWS_REGION; and AWS_BEARER_TOKEN_BEDROCK"), "{neither}");
+    }
+
+    #[test]
+    fn a_requests_azure_model_brings_address_and_key_but_no_version() {
+        let route = resolve(&table(RequestModels::Allow, None), "azure/gpt").unwrap();
+        let version = ApiVersion::Dated("2025-02-01-preview".into());
+        assert!(matches!(&route.model.access, Access::Azure(found) if *found == version), "{:?}", route.model);
+        assert_eq!(route.model.endpoints[0].to_string(), "https://acme.openai.azure.com");
+        assert_eq!(route.model.api_key.as_ref().unwrap().expose(), "requests");
+        assert!(route.model.from_request, "its address is checked after resolution");
+    }
+
+    #[test]
+    fn listed_holds_for_the_operators_bedrock_too() {
+        let table = table(RequestModels::Listed, Some(operator()));
+        assert_eq!(resolve(&table, "bedrock/x").unwrap_err().0, Kind::EndpointRefused);
+        assert_eq!(resolve(&table, "azure/x").unwrap_err().0, Kind::EndpointRefused);
+    }
 }

@@ -4,6 +4,7 @@
 mod admin;
 mod admit;
 mod answer;
+mod client_io;
 mod listener;
 mod observe;
 pub mod side_listener;

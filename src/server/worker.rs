@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -18,13 +18,14 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tower::Service as _;
 
 use super::admit::Admission;
+use super::client_io::ClientIo;
 use super::stack::stack;
 use super::{Settings, Stop};
 use crate::api::Api;
 use crate::relay::Relay;
 use crate::snapshot::Shared;
 use crate::telemetry::WorkerTelemetry;
-use crate::upstream::{self, Registry, Spawn, Upstreams};
+use crate::upstream::{self, Registry, Upstreams};
 
 /// How often buffered log lines are written and old connections closed.
 const TICK: Duration = Duration::from_millis(100);
@@ -46,8 +47,7 @@ pub(super) struct Worker {
 impl Worker {
     /// Accepts and serves until told to stop, then drains.
     pub(super) async fn run(self, listener: TcpListener) {
-        let spawn: Spawn = Arc::new(|driver| drop(tokio::spawn(driver)));
-        let upstreams = Upstreams::new(self.upstream.clone(), Arc::clone(&self.registry), spawn);
+        let upstreams = Upstreams::new(self.upstream.clone(), Arc::clone(&self.registry));
         let api = Arc::new(Api::new(self.shared.clone(), Relay::new(upstreams), Arc::clone(&self.draining)));
         let mut connections = JoinSet::new();
         let mut stop = self.stop.clone();
@@ -104,10 +104,14 @@ impl Worker {
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(self.settings.header_timeout)
-            .max_buf_size(self.settings.max_headers);
+            .max_buf_size(self.settings.max_headers)
+            // ClientIo notices a client that leaves
+            .half_close(true);
         let mut stop = self.stop.clone();
+        // made here and not inside: the builder would stay in the task as long as the connection
+        let connection = http.serve_connection(ClientIo::new(stream), service);
         async move {
-            let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+            let mut connection = pin!(connection);
             let ended = tokio::select! {
                 biased;
                 ended = connection.as_mut() => ended,

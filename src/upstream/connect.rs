@@ -1,4 +1,4 @@
-//! One connection: DNS, TCP, TLS, HTTP/1.1, each timed, so that `weir probe` can show where it hangs.
+//! One connection: DNS, TCP, TLS, each timed, so that `weir probe` can show where it hangs.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -7,8 +7,6 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, lookup_host};
@@ -16,7 +14,6 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::send::OutBody;
 use super::{Settings, TlsError, tls_config};
 use crate::error::{GatewayError, Kind};
 use crate::route::{EndpointUrl, Scheme, is_refused_address};
@@ -25,11 +22,6 @@ use crate::route::{EndpointUrl, Scheme, is_refused_address};
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 4;
-
-/// The sending half of a connection.
-pub(super) type Sender = http1::SendRequest<OutBody>;
-/// The half that does the I/O; somebody must run it.
-pub(super) type Driver = http1::Connection<TokioIo<Stream>, OutBody>;
 
 /// Makes connections.
 pub(super) struct Connector {
@@ -66,9 +58,6 @@ pub enum ConnectError {
     /// Our own side of TLS.
     #[error("TLS is not available: {0}")]
     TlsSetup(String),
-    /// HTTP/1.1 could not start.
-    #[error("{0}")]
-    Http(hyper::Error),
 }
 
 impl ConnectError {
@@ -80,7 +69,7 @@ impl ConnectError {
             Self::Tcp(_, e) if e.kind() == io::ErrorKind::ConnectionRefused => {
                 (Kind::UpstreamConnect, "the model server refused the connection")
             }
-            Self::Tcp(..) | Self::Http(_) => (Kind::UpstreamConnect, "the model server could not be reached"),
+            Self::Tcp(..) => (Kind::UpstreamConnect, "the model server could not be reached"),
             Self::Tls(..) | Self::TlsSetup(_) => (Kind::UpstreamConnect, "TLS with the model server failed"),
         };
         GatewayError::new(kind, public).internal(self.to_string())
@@ -98,7 +87,7 @@ impl Connector {
         &self,
         url: &EndpointUrl,
         named_by_request: bool,
-    ) -> Result<(Sender, Driver, Steps), ConnectError> {
+    ) -> Result<(Stream, Steps), ConnectError> {
         let started = Instant::now();
         let addresses = resolve(url).await?;
         if named_by_request {
@@ -115,8 +104,7 @@ impl Connector {
             Scheme::Https => Stream::Tls(Box::new(self.handshake(url, tcp).await?)),
         };
         steps.tls = started.elapsed() - dns - steps.tcp;
-        let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(ConnectError::Http)?;
-        Ok((sender, driver, steps))
+        Ok((stream, steps))
     }
 
     async fn handshake(&self, url: &EndpointUrl, tcp: TcpStream) -> Result<TlsStream<TcpStream>, ConnectError> {

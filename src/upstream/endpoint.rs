@@ -13,6 +13,9 @@ use crate::provider::ClockOffset;
 use crate::route::{EndpointUrl, Model, ModelId};
 use crate::telemetry::Metrics;
 
+/// How far a provider's clock is from ours, once we know.
+type Clock = Arc<Mutex<Option<ClockOffset>>>;
+
 /// One address of one model.
 #[derive(Debug)]
 pub struct Endpoint {
@@ -24,8 +27,9 @@ pub struct Endpoint {
     pub host: HeaderValue,
     inflight: AtomicUsize,
     healthy: AtomicBool,
-    /// What a refused signature taught us about the provider's clock (providers.md d1.6).
-    clock: Mutex<Option<ClockOffset>>,
+    /// What a refused signature taught us about the provider's clock (providers.md d1.6): of the address, so
+    /// that an endpoint made for one request only knows it too.
+    clock: Clock,
     inflight_gauge: IntGauge,
     /// None for an endpoint that a request named: its address is not of a closed set.
     healthy_gauge: Option<IntGauge>,
@@ -122,7 +126,14 @@ pub struct Registry {
 #[derive(Default)]
 struct Known {
     endpoints: HashMap<(ModelId, EndpointUrl), Arc<Endpoint>>,
-    pool_keys: HashMap<Address, u32>,
+    addresses: HashMap<Address, Peer>,
+}
+
+/// What all endpoints of one address share.
+#[derive(Clone)]
+struct Peer {
+    pool_key: u32,
+    clock: Clock,
 }
 
 /// What a connection depends on: scheme, host, port, and whether its address was checked after resolution.
@@ -146,7 +157,7 @@ impl Registry {
                     .endpoints
                     .get(&key)
                     .cloned()
-                    .unwrap_or_else(|| self.make(&mut known.pool_keys, &model.id, url, false));
+                    .unwrap_or_else(|| self.make(&mut known.addresses, model, url, true));
                 kept.insert(key, Arc::clone(&endpoint));
                 by_model.entry(Arc::clone(&model.id)).or_default().push(endpoint);
             }
@@ -158,31 +169,35 @@ impl Registry {
         Endpoints(by_model)
     }
 
-    /// An endpoint that a request named: no state outlives the request but its kept connections.
-    pub fn transient(&self, model: &ModelId, url: &EndpointUrl) -> Arc<Endpoint> {
+    /// An endpoint of a model that a request brought: no state outlives the request but what its address
+    /// shares, kept connections and clock.
+    pub fn transient(&self, model: &Model, url: &EndpointUrl) -> Arc<Endpoint> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        self.make(&mut known.pool_keys, model, url, true)
+        self.make(&mut known.addresses, model, url, false)
     }
 
+    /// `in_file`: its address is of a closed set, so it may be a label.
     fn make(
         &self,
-        pool_keys: &mut HashMap<Address, u32>,
-        model: &ModelId,
+        addresses: &mut HashMap<Address, Peer>,
+        model: &Model,
         url: &EndpointUrl,
-        from_request: bool,
+        in_file: bool,
     ) -> Arc<Endpoint> {
         // A request may name anything: the table of addresses is cleared before it grows without bound.
         // Cleared keys are not reused, so a kept connection is never found under another address.
         const MAX_ADDRESSES: usize = 4096;
         static NEXT_KEY: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        if pool_keys.len() >= MAX_ADDRESSES {
-            pool_keys.clear();
+        if addresses.len() >= MAX_ADDRESSES {
+            addresses.clear();
         }
-        let address = (url.without_base(), from_request);
-        let pool_key = *pool_keys.entry(address).or_insert_with(|| NEXT_KEY.fetch_add(1, Ordering::Relaxed));
-        let label = if from_request { "request".to_owned() } else { url.authority().to_string() };
-        let labels = &[&**model, label.as_str()];
-        let healthy_gauge = (!from_request).then(|| self.metrics.upstream_healthy.with_label_values(labels));
+        let new = || Peer { pool_key: NEXT_KEY.fetch_add(1, Ordering::Relaxed), clock: Clock::default() };
+        // a connection to the operator's own address was not checked: a request's may not find it
+        let Peer { pool_key, clock } =
+            addresses.entry((url.without_base(), model.from_request)).or_insert_with(new).clone();
+        let label = if in_file { url.authority().to_string() } else { "request".to_owned() };
+        let labels = &[&*model.id, label.as_str()];
+        let healthy_gauge = in_file.then(|| self.metrics.upstream_healthy.with_label_values(labels));
         if let Some(gauge) = &healthy_gauge {
             gauge.set(1);
         }
@@ -192,7 +207,7 @@ impl Registry {
             pool_key,
             inflight: AtomicUsize::new(0),
             healthy: AtomicBool::new(true),
-            clock: Mutex::default(),
+            clock,
             inflight_gauge: self.metrics.upstream_inflight.with_label_values(labels),
             healthy_gauge,
         })
@@ -203,5 +218,45 @@ impl Registry {
         // Not there when two endpoints shared host and port: the first removal took it.
         let _ = self.metrics.upstream_inflight.remove_label_values(labels);
         let _ = self.metrics.upstream_healthy.remove_label_values(labels);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::{Duration, SystemTime};
+
+    use super::Registry;
+    use crate::provider::ClockOffset;
+    use crate::route::{Access, BudgetPatch, EndpointUrl, Family, Model, ProviderKind};
+    use crate::telemetry::Metrics;
+
+    fn model(from_request: bool) -> Model {
+        Model {
+            id: "request".into(),
+            provider: ProviderKind::Bedrock,
+            upstream_name: "x".into(),
+            family: Family::General,
+            endpoints: vec![EndpointUrl::parse("http://h/base").unwrap()],
+            api_key: None,
+            access: Access::Key,
+            timeouts: BudgetPatch::default(),
+            from_request,
+        }
+    }
+
+    #[test]
+    fn an_address_keeps_its_clock_and_its_connections_to_itself() {
+        let registry = Registry::new(Arc::new(Metrics::new().unwrap()));
+        let transient = |from_request| {
+            let model = model(from_request);
+            registry.transient(&model, &model.endpoints[0])
+        };
+        let operators = transient(false);
+        assert_ne!(operators.pool_key, transient(true).pool_key, "unchecked connections are not for requests");
+        let now = SystemTime::now();
+        operators.set_clock(ClockOffset::between(now, now + Duration::from_hours(1)));
+        assert!(transient(false).provider_time() > now + Duration::from_mins(59), "the next request knows it");
+        assert!(transient(true).provider_time() < now + Duration::from_mins(59));
     }
 }

@@ -1,19 +1,17 @@
 //! A small document from a server of the operator's choice: an issuer's keys. One connection per document,
 //! bounded in time and size, no redirects. Nothing of a client's request goes out here.
 
-use std::pin::pin;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
-use http_body_util::{BodyExt as _, Limited};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tokio::time::timeout;
 
-use super::connect::{Connector, Driver, Sender};
-use super::send::OutBody;
-use super::{ConnectError, Settings};
+use super::connect::Connector;
+use super::exchange::Connection;
+use super::{ConnectError, ExchangeError, Settings};
 use crate::route::EndpointUrl;
-use crate::wire::Payload;
+use crate::wire::{Head, Payload, write_head};
 
 /// From the name's resolution to the last byte.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -42,7 +40,7 @@ pub enum FetchError {
     Connect(#[from] ConnectError),
     /// The connection broke, or what came is not HTTP.
     #[error("{0}")]
-    Broken(String),
+    Broken(#[from] ExchangeError),
     /// Another status than 200.
     #[error("HTTP {0}")]
     Status(StatusCode),
@@ -69,50 +67,37 @@ impl Fetcher {
     }
 
     async fn get_unbounded(&self, url: &EndpointUrl, path: &str) -> Result<Fetched, FetchError> {
-        let (sender, driver, _) = self.connector.connect(url, false).await?;
-        exchange(sender, driver, request(url, path)?).await
-    }
-}
-
-/// Runs the connection beside the exchange: nothing is spawned, so nothing outlives a cancelled fetch.
-async fn exchange(sender: Sender, driver: Driver, request: Request<OutBody>) -> Result<Fetched, FetchError> {
-    let (mut exchange, mut driver) = (pin!(answer(sender, request)), pin!(driver));
-    tokio::select! {
-        biased;
-        answer = exchange.as_mut() => answer,
-        // the server closed after its last byte; what it sent is there to be read
-        _ = driver.as_mut() => exchange.await,
-    }
-}
-
-async fn answer(mut sender: Sender, request: Request<OutBody>) -> Result<Fetched, FetchError> {
-    let broken = |error: hyper::Error| FetchError::Broken(error.to_string());
-    let (parts, body) = sender.send_request(request).await.map_err(broken)?.into_parts();
-    match parts.status {
-        StatusCode::OK => {}
-        status if status.is_redirection() => {
-            let location = parts.headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
+        let (stream, _) = self.connector.connect(url, false).await?;
+        let mut connection = Connection::new(stream);
+        let Head { status, headers, framing, .. } =
+            connection.exchange(request_head(url, path), &Payload::default()).await?;
+        if status.is_redirection() {
+            let location = headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
             return Err(FetchError::Redirect(status, location.unwrap_or("nowhere").chars().take(200).collect()));
         }
-        status => return Err(FetchError::Status(status)),
+        if status != StatusCode::OK {
+            return Err(FetchError::Status(status));
+        }
+        let body = connection.document(framing, MAX_BODY).await?.ok_or(FetchError::TooLong)?;
+        Ok(Fetched { headers, body })
     }
-    let body = Limited::new(body, MAX_BODY).collect().await.map_err(|error| {
-        let too_long = error.is::<http_body_util::LengthLimitError>();
-        if too_long { FetchError::TooLong } else { FetchError::Broken(error.to_string()) }
-    })?;
-    Ok(Fetched { headers: parts.headers, body: body.to_bytes() })
 }
 
-fn request(url: &EndpointUrl, path: &str) -> Result<Request<OutBody>, FetchError> {
-    let target = format!("{}{path}", url.base());
-    let target = if target.is_empty() { "/" } else { &target };
-    let request = Request::get(target)
-        .header(header::HOST, url.authority().as_str())
-        .header(header::ACCEPT, HeaderValue::from_static("application/json"))
-        .header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))
-        .header(header::CONNECTION, HeaderValue::from_static("close"))
-        .header(header::USER_AGENT, HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION"))));
-    request.body(OutBody::new(&Payload::default())).map_err(|error| FetchError::Broken(error.to_string()))
+fn request_head(url: &EndpointUrl, path: &str) -> Bytes {
+    const FIXED: [(HeaderName, &str); 4] = [
+        (header::ACCEPT, "application/json"),
+        (header::ACCEPT_ENCODING, "identity"),
+        (header::CONNECTION, "close"),
+        (header::USER_AGENT, concat!("weir/", env!("CARGO_PKG_VERSION"))),
+    ];
+    let mut headers: HeaderMap =
+        FIXED.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value))).collect();
+    // an authority is a header's value: its characters were checked when it was parsed
+    headers.extend(HeaderValue::from_str(url.authority().as_str()).map(|host| (header::HOST, host)));
+    let path = if url.base().is_empty() && path.is_empty() { "/" } else { path };
+    let mut head = BytesMut::with_capacity(256);
+    write_head(&mut head, "GET", &[url.base(), path], &headers, 0);
+    head.freeze()
 }
 
 #[cfg(test)]
@@ -147,7 +132,7 @@ mod tests {
             (&*answer.body, &answer.headers["cache-control"]),
             (&b"{\"keys\":[]}"[..], &"max-age=9".parse().unwrap())
         );
-        assert!(asked.starts_with("GET /root/keys HTTP/1.1\r\nhost: 127.0.0.1:"), "{asked}");
+        assert!(asked.starts_with("GET /root/keys HTTP/1.1\r\n") && asked.contains("\r\nhost: 127.0.0.1:"), "{asked}");
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 
 mod connect;
 mod endpoint;
+mod exchange;
 mod fetch;
 mod pool;
 mod send;
@@ -14,8 +15,9 @@ use std::time::Duration;
 
 pub use connect::{ConnectError, Steps};
 pub use endpoint::{Endpoint, Endpoints, Entered, Registry};
+pub use exchange::{AnswerBody, ExchangeError};
 pub use fetch::{FetchError, Fetched, Fetcher};
-pub use send::{HOP_BY_HOP, Inbound, Lease, Sending, Spawn, Upstreams};
+pub use send::{HOP_BY_HOP, Inbound, Sending, Upstreams};
 pub use timers::{Expired, Timers};
 pub use tls::{TlsError, tls_config};
 

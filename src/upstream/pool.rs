@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::time::Instant;
 
 use super::Settings;
-use super::connect::Sender;
+use super::exchange::Connection;
 
 /// Connections waiting for their next request, newest last.
 pub(super) struct Pool {
@@ -15,7 +15,7 @@ pub(super) struct Pool {
 }
 
 struct Idle {
-    sender: Sender,
+    connection: Connection,
     since: Instant,
 }
 
@@ -25,29 +25,26 @@ impl Pool {
     }
 
     /// The connection used last, if one is fresh enough: the others may then grow old and go.
-    pub(super) fn take(&self, key: u32) -> Option<Sender> {
+    pub(super) fn take(&self, key: u32) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = idle.get_mut(&key)?;
-        while let Some(Idle { sender, since }) = kept.pop() {
+        while let Some(Idle { mut connection, since }) = kept.pop() {
             if since.elapsed() >= self.settings.keep_idle {
                 // everything below is older still
                 kept.clear();
-            } else if !sender.is_closed() {
-                return Some(sender);
+            } else if connection.is_quiet() {
+                return Some(connection);
             }
         }
         None
     }
 
     /// Keeps a connection whose answer was read to its end.
-    pub(super) fn put(&self, key: u32, sender: Sender) {
-        if sender.is_closed() {
-            return;
-        }
+    pub(super) fn put(&self, key: u32, connection: Connection) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = idle.entry(key).or_default();
         if kept.len() < self.settings.max_idle {
-            kept.push(Idle { sender, since: Instant::now() });
+            kept.push(Idle { connection, since: Instant::now() });
         }
     }
 
@@ -55,7 +52,7 @@ impl Pool {
     pub(super) fn prune(&self) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|_, kept| {
-            kept.retain(|idle| idle.since.elapsed() < self.settings.keep_idle && !idle.sender.is_closed());
+            kept.retain(|idle| idle.since.elapsed() < self.settings.keep_idle);
             !kept.is_empty()
         });
     }

@@ -1,36 +1,29 @@
 //! Sending one request: pick a replica, take or make a connection, wait for the head, all within limits.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Response, header, response};
-use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::time::Instant;
 
-use super::connect::{Connector, Sender};
-use super::endpoint::{Endpoint, Endpoints, Entered, Registry};
+use super::connect::Connector;
+use super::endpoint::{Endpoint, Endpoints, Registry};
+use super::exchange::Connection;
 use super::pool::Pool;
-use super::{ConnectError, Settings, Steps, Timers};
+use super::{AnswerBody, ConnectError, ExchangeError, Settings, Steps, Timers};
 use crate::error::{GatewayError, Kind};
 use crate::provider::{Attempt, Dialect, Outbound};
 use crate::route::Model;
 use crate::telemetry::labels::Phase;
 use crate::telemetry::{Facts, TRACEPARENT, X_REQUEST_ID};
-use crate::wire::Payload;
-
-/// Runs a connection's I/O until it ends. The server hands it in: only `app` and `server` spawn.
-pub type Spawn = Arc<dyn Fn(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + Sync>;
+use crate::wire::{Head, write_head};
 
 /// One worker's way out.
 pub struct Upstreams {
     pool: Arc<Pool>,
     connector: Connector,
     registry: Arc<Registry>,
-    spawn: Spawn,
 }
 
 /// What to send, and to whom.
@@ -47,38 +40,18 @@ pub struct Sending<'a> {
 
 /// An answer whose head has arrived.
 pub struct Inbound {
-    /// Status and headers.
-    pub parts: response::Parts,
+    /// The status.
+    pub status: http::StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
     /// The body, still arriving.
-    pub body: Incoming,
-    /// To be ended when the body was read to its end.
-    pub lease: Lease,
-}
-
-/// A connection in use. Dropping it closes the connection, which makes a model server stop (providers.md
-/// d3.4); [`Lease::end`] keeps it instead.
-pub struct Lease {
-    sender: Sender,
-    entered: Entered,
-    pool: Arc<Pool>,
-}
-
-impl Lease {
-    /// Where the answer comes from.
-    pub const fn endpoint(&self) -> &Arc<Endpoint> {
-        self.entered.endpoint()
-    }
-
-    /// The answer was read to its end: the connection may serve again.
-    pub fn end(self) {
-        self.pool.put(self.entered.endpoint().pool_key, self.sender);
-    }
+    pub body: AnswerBody,
 }
 
 impl Upstreams {
     /// With an empty pool.
-    pub fn new(settings: Settings, registry: Arc<Registry>, spawn: Spawn) -> Self {
-        Self { pool: Arc::new(Pool::new(settings.clone())), connector: Connector::new(settings), registry, spawn }
+    pub fn new(settings: Settings, registry: Arc<Registry>) -> Self {
+        Self { pool: Arc::new(Pool::new(settings.clone())), connector: Connector::new(settings), registry }
     }
 
     /// Closes kept connections that are too old.
@@ -103,21 +76,21 @@ impl Upstreams {
         let mut kept = self.pool.take(endpoint.pool_key);
         loop {
             let reused = kept.is_some();
-            let mut sender = match kept.take() {
-                Some(sender) => sender,
+            let mut connection = match kept.take() {
+                Some(connection) => connection,
                 None => self.connect(&endpoint, model, timers).await?,
             };
             let attempt = Attempt { endpoint: &endpoint.url, now: endpoint.provider_time() };
             sending.dialect.authorize(sending.outbound, model, &attempt)?;
-            let request = request(sending.outbound, &endpoint, facts)?;
-            match timers.run(Phase::FirstByte, exchange(&mut sender, request)).await {
+            let head = request_head(sending.outbound, &endpoint, facts);
+            match timers.run(Phase::FirstByte, connection.exchange(head, &sending.outbound.body)).await {
                 Err(expired) => return Err(expired.error(&model.id)),
-                Ok(Ok(response)) => {
+                Ok(Ok(Head { status, headers, framing, keep_alive })) => {
                     endpoint.reached(true);
-                    let (parts, body) = response.into_parts();
-                    return Ok(Inbound { parts, body, lease: Lease { sender, entered, pool: Arc::clone(&self.pool) } });
+                    let body = AnswerBody::new(connection, framing, keep_alive, entered, Arc::clone(&self.pool));
+                    return Ok(Inbound { status, headers, body });
                 }
-                Ok(Err(error)) if reused && is_replayable(&error) => facts.retries += 1,
+                Ok(Err(ExchangeError::Unanswered)) if reused => facts.retries += 1,
                 Ok(Err(error)) => return Err(broken(&endpoint, &error)),
             }
         }
@@ -125,36 +98,26 @@ impl Upstreams {
 
     /// Opens a connection and reports its steps, for `weir probe`.
     pub async fn probe(&self, endpoint: &Endpoint, model: &Model) -> Result<Steps, ConnectError> {
-        let (sender, driver, steps) = self.connector.connect(&endpoint.url, model.from_request).await?;
-        self.drive(driver);
-        self.pool.put(endpoint.pool_key, sender);
+        let (stream, steps) = self.connector.connect(&endpoint.url, model.from_request).await?;
+        self.pool.put(endpoint.pool_key, Connection::new(stream));
         Ok(steps)
     }
 
-    async fn connect(&self, endpoint: &Endpoint, model: &Model, timers: &mut Timers) -> Result<Sender, GatewayError> {
-        let connecting = self.connector.connect(&endpoint.url, model.from_request);
-        let connected = timers.run(Phase::Connect, connecting).await;
-        match connected {
-            Ok(Ok((sender, driver, _))) => {
-                self.drive(driver);
-                Ok(sender)
-            }
-            Ok(Err(error)) => {
-                endpoint.reached(false);
-                Err(error.error())
-            }
-            Err(expired) => {
-                endpoint.reached(false);
-                Err(expired.error(&model.id).internal(format!("connecting to {}", endpoint.url)))
-            }
-        }
-    }
-
-    fn drive(&self, driver: super::connect::Driver) {
-        (self.spawn)(Box::pin(async move {
-            // Its error is also the error of the request under way, which reports it.
-            let _ = driver.await;
-        }));
+    async fn connect(
+        &self,
+        endpoint: &Endpoint,
+        model: &Model,
+        timers: &mut Timers,
+    ) -> Result<Connection, GatewayError> {
+        // boxed, since it is rare and large: every request's future would otherwise hold its space
+        let connecting = Box::pin(self.connector.connect(&endpoint.url, model.from_request));
+        let error = match timers.run(Phase::Connect, connecting).await {
+            Ok(Ok((stream, _))) => return Ok(Connection::new(stream)),
+            Ok(Err(error)) => error.error(),
+            Err(expired) => expired.error(&model.id).internal(format!("connecting to {}", endpoint.url)),
+        };
+        endpoint.reached(false);
+        Err(error)
     }
 
     /// The replica with the fewest requests under way, among those that were reached last time if there
@@ -164,7 +127,7 @@ impl Upstreams {
             Some(list) if !model.from_request => list,
             _ => {
                 let url = model.endpoints.first().ok_or_else(|| no_endpoint(model))?;
-                return Ok(self.registry.transient(&model.id, url));
+                return Ok(self.registry.transient(model, url));
             }
         };
         let offset = if list.len() > 1 { fastrand::usize(..list.len()) } else { 0 };
@@ -177,51 +140,30 @@ fn no_endpoint(model: &Model) -> GatewayError {
     GatewayError::new(Kind::Internal, "the model has no endpoint").internal(format!("model {}", model.id))
 }
 
-/// The wait for readiness is for the previous answer's last bytes to be put away, on our own side.
-async fn exchange(sender: &mut Sender, request: Request<OutBody>) -> Result<Response<Incoming>, hyper::Error> {
-    sender.ready().await?;
-    sender.send_request(request).await
-}
-
-/// Whether the peer closed without a byte of an answer.
-fn is_replayable(error: &hyper::Error) -> bool {
-    error.is_closed() || error.is_canceled() || error.is_incomplete_message() || is_reset(error)
-}
-
-fn is_reset(error: &hyper::Error) -> bool {
-    use std::error::Error as _;
-    let io = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
-    io.is_some_and(|e| matches!(e.kind(), std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe))
-}
-
-fn broken(endpoint: &Endpoint, error: &hyper::Error) -> GatewayError {
-    use std::error::Error as _;
-    let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
-    let public = if error.is_parse() {
-        "the model server did not answer in HTTP"
-    } else {
-        "the model server closed the connection"
+/// The peer's fault, told without its address.
+fn broken(endpoint: &Endpoint, error: &ExchangeError) -> GatewayError {
+    let public = match error {
+        ExchangeError::NotHttp(_) => "the model server did not answer in HTTP",
+        ExchangeError::Unanswered | ExchangeError::Cut => "the model server closed the connection",
+        ExchangeError::Io(e) if e.kind() == io::ErrorKind::ConnectionReset => "the model server closed the connection",
+        ExchangeError::Io(_) => "the connection to the model server failed",
     };
-    GatewayError::new(Kind::UpstreamBroken, public).internal(format!("{}: {error}{cause}", endpoint.url))
+    GatewayError::new(Kind::UpstreamBroken, public).internal(format!("{}: {error}", endpoint.url))
 }
 
-/// The request of one attempt.
-fn request(outbound: &Outbound, endpoint: &Endpoint, facts: &Facts) -> Result<Request<OutBody>, GatewayError> {
-    let mut request = Request::new(OutBody::new(&outbound.body));
-    let path = format!("{}{}", endpoint.url.base(), outbound.path);
-    *request.uri_mut() = path.try_into().map_err(|error: http::uri::InvalidUri| {
-        GatewayError::new(Kind::Internal, "the upstream path is not a path").internal(error.to_string())
-    })?;
-    *request.method_mut() = http::Method::POST;
-    let headers = request.headers_mut();
-    headers.clone_from(&outbound.headers);
+/// The head of one attempt.
+fn request_head(outbound: &Outbound, endpoint: &Endpoint, facts: &Facts) -> Bytes {
+    const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION")));
+    let mut headers = outbound.headers.clone();
     // a signature may cover another name than the connection's
     headers.entry(header::HOST).or_insert_with(|| endpoint.host.clone());
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION"))));
+    headers.insert(header::USER_AGENT, USER_AGENT);
     headers.insert(X_REQUEST_ID, facts.ids.request_id().clone());
     headers.insert(TRACEPARENT, facts.ids.traceparent());
-    Ok(request)
+    let mut head = BytesMut::with_capacity(512);
+    write_head(&mut head, "POST", &[endpoint.url.base(), &outbound.path], &headers, outbound.body.len());
+    head.freeze()
 }
 
 /// Headers that belong to one connection (RFC 9110 §7.6.1); `Connection` may name more.
@@ -234,34 +176,3 @@ pub const HOP_BY_HOP: [HeaderName; 7] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
 ];
-
-/// A request body of shared pieces.
-pub(super) struct OutBody {
-    pieces: std::vec::IntoIter<Bytes>,
-    left: u64,
-}
-
-impl OutBody {
-    pub(super) fn new(payload: &Payload) -> Self {
-        Self { left: payload.len() as u64, pieces: payload.pieces().to_vec().into_iter() }
-    }
-}
-
-impl Body for OutBody {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let piece = self.pieces.next();
-        self.left -= piece.as_ref().map_or(0, |p| p.len() as u64);
-        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.left == 0
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
-    }
-}

@@ -88,6 +88,7 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, feature: Feature, i
     if stream {
         context.facts.shape = Shape::GitlabText;
     }
+    context.asked_for(Some(feature));
     let ask = Ask { feature: Some(feature), metadata: metadata(payload)? };
     let route = context.snapshot.table.resolve(ask)?;
     context.routed(&route);

@@ -1,7 +1,13 @@
 //! OpenAI's API towards clients: bodies pass through byte for byte. Only the top level is looked at, and only
-//! what must change is changed: the model's name, and `include_usage` where we need the token counts.
+//! what must change is changed: the model's name, and `include_usage` where we need the token counts. Chat
+//! with a model whose server speaks otherwise is translated.
 
+mod chat;
+mod encode;
+mod fields;
 pub(super) mod models;
+mod translate_messages;
+mod translate_request;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, header};
@@ -14,7 +20,7 @@ use super::{Answer, Context, body};
 use crate::error::{BodyFault, GatewayError};
 use crate::provider::{Native, Outbound};
 use crate::relay::{Passed, dialect_of};
-use crate::route::Model;
+use crate::route::{Feature, Model};
 use crate::wire::{Edits, place_of};
 
 /// Which of the three calls.
@@ -64,11 +70,16 @@ pub(super) async fn forward(mut context: Context<'_>, call: OpenAiCall, incoming
     let model: String = value("model", peek.model)?.ok_or_else(|| missing("model"))?;
     let stream = call.streams() && value("stream", peek.stream)?.unwrap_or(false);
     context.facts.stream = stream;
+    context.asked_for(model.strip_prefix("feature/").and_then(Feature::parse));
     let route = context.snapshot.table.resolve_named(&model)?;
     context.routed(&route);
 
     let native = dialect_of(&route.model)?.native(call.native(), &route.model);
-    let path = native.ok_or_else(|| not_translated(&route.model))?;
+    let path = match (native, call) {
+        (Some(path), _) => path,
+        (None, OpenAiCall::Chat) => return chat::translated(context, &route, &bytes).await,
+        (None, OpenAiCall::Completions | OpenAiCall::Embeddings) => return Err(not_translated(&route.model)),
+    };
     let mut edits = Edits::default();
     if *route.model.upstream_name != *model {
         let range = peek.model.and_then(|raw| place_of(&bytes, raw)).ok_or_else(|| missing("model"))?;
@@ -113,7 +124,7 @@ fn value<T: for<'de> Deserialize<'de>>(field: &'static str, raw: Option<&RawValu
 
 fn not_translated(model: &Model) -> GatewayError {
     let kind = model.provider.label();
-    let text = format!("The model `{}` is a {kind} model: Weir does not translate this call to it yet", model.id);
+    let text = format!("The model `{}` is a {kind} model: it answers /v1/chat/completions only", model.id);
     GatewayError::invalid(vec![BodyFault::at("model", "value_error", text)])
 }
 

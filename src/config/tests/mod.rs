@@ -1,5 +1,6 @@
 //! What an operator can get wrong in the file, a test per kind.
 
+mod clouds;
 mod environment;
 mod files;
 mod gitlab;
@@ -219,10 +220,11 @@ fn identifiers_and_families_are_known_ones() {
 
 #[test]
 fn providers_that_are_not_spoken_to_are_told() {
+    let env = env(&[("AWS_REGION", "eu-central-1"), ("AWS_BEARER_TOKEN_BEDROCK", "k"), ("K", "k")]);
     for identifier in ["bedrock/x", "azure/x", "anthropic/x"] {
         let kind = crate::route::Identifier::parse(identifier).unwrap().provider;
-        let text = format!("{MODEL}identifier = \"{identifier}\"\n");
-        let result = from_str(&text, "weir.toml", &Environment::default());
+        let text = format!("{MODEL}identifier = \"{identifier}\"\napi_key = {{ env = \"K\" }}\n");
+        let result = from_str(&text, "weir.toml", &env);
         // the fault goes by itself once the dialect is there
         assert_eq!(result.is_ok(), crate::provider::dialect(kind).is_some(), "{identifier}");
     }

@@ -22,6 +22,15 @@ struct Body {
     message: Option<String>,
     #[serde(rename = "__type")]
     kind: Option<String>,
+    /// `{"Output":{"__type":"UnknownOperationException"},"Version":"1.0"}`, with status 200.
+    #[serde(rename = "Output")]
+    output: Option<Output>,
+}
+
+#[derive(Deserialize)]
+struct Output {
+    #[serde(rename = "__type")]
+    kind: Option<String>,
 }
 
 /// The error of a non-2xx answer.
@@ -31,13 +40,21 @@ pub(super) fn of(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Gatew
     error(status, &kind, said.as_deref(), body).retry_after(headers.get(header::RETRY_AFTER).cloned())
 }
 
+/// Whether an answer is AWS's own refusal: it has a type.
+pub(super) fn is_aws(headers: &HeaderMap, body: &[u8]) -> bool {
+    !read(headers, body).0.is_empty()
+}
+
 /// The error of a 200 that is no event stream: a proxy's page, or JSON that should have had another status (d1.14).
 pub(super) fn of_unframed(body: &[u8]) -> GatewayError {
     let (kind, said) = read(&HeaderMap::new(), body);
     match status_of(&kind) {
         Some(status) => error(status, &kind, said.as_deref(), body),
-        None => GatewayError::new(Kind::UpstreamBroken, "The model server did not answer with a stream").internal(
-            format!("status 200 but no event stream: is the endpoint Bedrock's runtime? It said: {}", excerpt(body)),
+        None => GatewayError::new(Kind::UpstreamBroken, "The model server did not answer as Bedrock does").internal(
+            format!(
+                "status 200 but not Bedrock's format: is the endpoint Bedrock's runtime? It said: {}",
+                excerpt(body)
+            ),
         ),
     }
 }
@@ -80,7 +97,8 @@ fn without_canonical_request(said: &str) -> &str {
 /// The error's type, without what stands around it: `x-amzn-errortype: Type:http://…`, `"__type": "ns#Type"`.
 fn read(headers: &HeaderMap, body: &[u8]) -> (String, Option<String>) {
     let parsed: Option<Body> = serde_json::from_slice(body).ok();
-    let (said, in_body) = parsed.map_or((None, None), |body| (body.message, body.kind));
+    let in_output = |body: Option<Output>| body.and_then(|output| output.kind);
+    let (said, in_body) = parsed.map_or((None, None), |body| (body.message, body.kind.or(in_output(body.output))));
     let in_head = headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let full = in_head.or(in_body).unwrap_or_default();
     let kind = full.split(':').next().unwrap_or_default().rsplit('#').next().unwrap_or_default().trim();
@@ -295,6 +313,10 @@ mod tests {
     fn a_200_that_is_no_stream() {
         let error = of_unframed(br#"{"__type":"UnknownOperationException"}"#);
         assert_eq!(error.kind(), Kind::UpstreamStatus(404));
+        let nested = of_unframed(
+            br#"{"Output":{"__type":"com.amazon.coral.service#UnknownOperationException"},"Version":"1.0"}"#,
+        );
+        assert_eq!(nested.kind(), Kind::UpstreamStatus(404));
         assert_eq!(of_unframed(b"<html>login").kind(), Kind::UpstreamBroken);
     }
 

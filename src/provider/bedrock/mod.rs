@@ -4,6 +4,7 @@
 //! `rigs/bedrock` recomputes the signatures and validates the bodies.
 
 mod fault;
+mod openai;
 mod request;
 mod response;
 mod sign;
@@ -18,6 +19,8 @@ use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
 use crate::route::{Access, AwsCredentials, BedrockAccess, BedrockModel, Model};
 
+pub(super) use openai::BedrockOpenAi;
+
 /// The dialect; it has no state.
 pub(super) struct Bedrock;
 
@@ -28,6 +31,10 @@ impl Dialect for Bedrock {
                 .internal(error.to_string())
         })?;
         let access = access(model)?;
+        if let Some(region) = named.region.filter(|region| *region != access.region) {
+            let text = format!("the identifier names {region}, but the model's region is {}", access.region);
+            return Err(GatewayError::new(Kind::Internal, "The model's region is set wrongly").internal(text));
+        }
         let body = request::converse_body(generation, &named.id, access.guardrail.as_ref())?;
         let (operation, accept) = if generation.stream {
             ("converse-stream", HeaderValue::from_static("application/vnd.amazon.eventstream"))
@@ -100,5 +107,71 @@ fn access(model: &Model) -> Result<&BedrockAccess, GatewayError> {
         .internal(
             "set the model's region and credentials, or AWS_REGION and AWS_ACCESS_KEY_ID or AWS_BEARER_TOKEN_BEDROCK",
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::SystemTime;
+
+    use super::Bedrock;
+    use crate::error::Kind;
+    use crate::generation::{Generation, Message, Role};
+    use crate::provider::{Attempt, Dialect as _};
+    use crate::route::{
+        Access, AwsCredentials, BedrockAccess, BudgetPatch, EndpointUrl, Family, Model, ProviderKind, Region,
+    };
+    use crate::secret::Secret;
+
+    fn model(name: &str) -> Model {
+        let access = BedrockAccess {
+            region: Region::parse("eu-central-1").unwrap(),
+            credentials: Arc::new(AwsCredentials::ApiKey(Secret::new("canary".into()))),
+            signing_host: Some("vpce-1.example".parse().unwrap()),
+            guardrail: None,
+        };
+        Model {
+            id: "m".into(),
+            provider: ProviderKind::Bedrock,
+            upstream_name: name.into(),
+            family: Family::General,
+            endpoints: vec![EndpointUrl::parse("https://h").unwrap()],
+            api_key: Some(Secret::new("the form's, not AWS's".into())),
+            access: Access::Bedrock(Box::new(access)),
+            timeouts: BudgetPatch::default(),
+            from_request: false,
+        }
+    }
+
+    fn asked(stream: bool) -> Generation {
+        Generation { messages: vec![Message::text(Role::User, "hi")], stream, ..Generation::default() }
+    }
+
+    #[test]
+    fn paths_hosts_and_the_api_key() {
+        let model = model("converse/eu.amazon.nova-micro-v1:0");
+        let whole = Bedrock.encode(&asked(false), &model).unwrap();
+        assert_eq!(&*whole.path, "/model/eu.amazon.nova-micro-v1%3A0/converse");
+        let mut streamed = Bedrock.encode(&asked(true), &model).unwrap();
+        assert_eq!(&*streamed.path, "/model/eu.amazon.nova-micro-v1%3A0/converse-stream");
+        assert_eq!(streamed.headers["accept"], "application/vnd.amazon.eventstream");
+        let attempt = Attempt { endpoint: &model.endpoints[0], now: SystemTime::UNIX_EPOCH };
+        Bedrock.authorize(&mut streamed, &model, &attempt).unwrap();
+        assert_eq!(streamed.headers["authorization"], "Bearer canary");
+        assert_eq!(streamed.headers["host"], "vpce-1.example");
+        assert!(!streamed.headers.contains_key("x-amz-date"));
+        assert!(!format!("{streamed:?}").contains("canary"));
+    }
+
+    #[test]
+    fn what_is_set_wrongly_is_said() {
+        let error = |model: &Model| Bedrock.encode(&asked(false), model).unwrap_err();
+        assert_eq!(error(&model("arn:aws:bedrock:nowhere")).kind(), Kind::UnknownModel);
+        let elsewhere = error(&model("us-west-2/meta.llama3"));
+        assert!(elsewhere.operator().unwrap().contains("names us-west-2"), "{elsewhere:?}");
+        let mut without = model("m");
+        without.access = Access::Key;
+        assert!(error(&without).operator().unwrap().contains("AWS_REGION"));
     }
 }

@@ -1,14 +1,12 @@
 //! `Generation` → the body of `POST /model/{id}/converse` and `/converse-stream`.
 
-use std::collections::BTreeSet;
-
 use serde_json::{Map, Value, json};
 
 use crate::error::GatewayError;
 use crate::generation::{Format, Generation, Image, Part, Sampling, ToolChoice};
 use crate::provider::claude::takes_temperature;
 use crate::provider::tool_names::{ToolNames, safe_id};
-use crate::provider::turns::{Block, Conversation, arguments, result_text};
+use crate::provider::turns::{Block, Conversation, arguments, result_text, schema};
 use crate::provider::untranslatable;
 use crate::route::Guardrail;
 
@@ -37,7 +35,11 @@ pub(super) fn converse_body(
     }
     body.insert("messages".into(), Value::Array(messages));
     if !conversation.system.is_empty() {
-        body.insert("system".into(), conversation.system.iter().map(|text| json!({"text": text})).collect());
+        let mut system = Vec::with_capacity(conversation.system.len());
+        for part in &conversation.system {
+            system.extend(block(&Block::Part(part), &names)?);
+        }
+        body.insert("system".into(), Value::Array(system));
     }
     let inference = inference_config(&generation.sampling, id)?;
     if !inference.is_empty() {
@@ -70,6 +72,13 @@ fn block(block: &Block<'_>, names: &ToolNames) -> Result<Option<Value>, GatewayE
             json!({"reasoningContent": {"reasoningText": {"text": text, "signature": signature}}})
         }
         Block::Part(Part::Reasoning { signature: None, .. }) => return Ok(None),
+        Block::Part(Part::CachePoint { ttl }) => {
+            let mut point = json!({"type": "default"});
+            if let Some(ttl) = ttl {
+                point["ttl"] = json!(ttl);
+            }
+            json!({ "cachePoint": point })
+        }
         Block::Part(Part::ToolCall(call)) => json!({"toolUse": {
             "toolUseId": safe_id(&call.id), "name": names.safe(&call.name), "input": arguments(&call.arguments, WHO)?,
         }}),
@@ -138,6 +147,9 @@ fn tool_config(
             if !tool.description.is_empty() {
                 spec["description"] = json!(tool.description);
             }
+            if let Some(strict) = tool.strict {
+                spec["strict"] = json!(strict);
+            }
             json!({"toolSpec": spec})
         })
         .collect();
@@ -150,23 +162,10 @@ fn tool_config(
     Ok(Some(config))
 }
 
-/// A function without parameters has an empty object for a schema, not null.
-fn schema(parameters: &Value) -> Value {
-    if parameters.is_object() { parameters.clone() } else { json!({"type": "object"}) }
-}
-
 fn called_before(conversation: &Conversation<'_>, names: &ToolNames) -> Value {
-    let blocks = conversation.turns.iter().flat_map(|turn| &turn.blocks);
-    let called: BTreeSet<&str> = blocks
-        .filter_map(|block| match block {
-            Block::Part(Part::ToolCall(call)) => Some(names.safe(&call.name)),
-            Block::Part(_) | Block::Text(_) => None,
-        })
-        .collect();
-    // results without their calls: the provider will say what is wrong, but wants a tool to say it
-    let called = if called.is_empty() { BTreeSet::from(["unknown"]) } else { called };
+    let called = conversation.called_before().into_iter();
     let specs =
-        called.into_iter().map(|name| json!({"toolSpec": {"name": name, "inputSchema": {"json": {"type": "object"}}}}));
+        called.map(|name| json!({"toolSpec": {"name": names.safe(name), "inputSchema": {"json": {"type": "object"}}}}));
     json!({"tools": specs.collect::<Vec<Value>>()})
 }
 
@@ -215,7 +214,7 @@ mod tests {
     }
 
     fn tool(name: &str) -> Tool {
-        Tool { name: name.into(), description: String::new(), parameters: Value::Null }
+        Tool { name: name.into(), description: String::new(), parameters: Value::Null, strict: None }
     }
 
     #[test]
@@ -248,6 +247,7 @@ mod tests {
                 name: "files.read".into(),
                 description: "Reads".into(),
                 parameters: json!({"type": "object", "x": 1}),
+                strict: None,
             },
             tool("plain"),
         ];
@@ -308,7 +308,8 @@ mod tests {
         asked.format = Format::JsonSchema {
             name: "n".into(),
             description: None,
-            schema: json!({"type": "object"}),
+            // a model writes the properties in this order: first the reasons, then the answer
+            schema: json!({"properties": {"reasons": {}, "answer": {}}}),
             strict: Some(true),
         };
         asked.effort = Some("low".into());
@@ -321,12 +322,23 @@ mod tests {
         );
         assert_eq!(
             sent["outputConfig"],
-            json!({"effort": "low", "textFormat": {"type": "json_schema", "structure": {"jsonSchema": {"name": "n", "schema": "{\"type\":\"object\"}"}}}})
+            json!({"effort": "low", "textFormat": {"type": "json_schema", "structure": {"jsonSchema": {"name": "n", "schema": "{\"properties\":{\"reasons\":{},\"answer\":{}}}"}}}})
         );
         assert_eq!(
             sent["guardrailConfig"],
             json!({"guardrailIdentifier": "gr1", "guardrailVersion": "1", "trace": "enabled"})
         );
+    }
+
+    #[test]
+    fn cache_points() {
+        let mut asked = user("hi");
+        asked.messages.insert(0, Message::text(Role::System, "brief"));
+        asked.messages[0].parts.push(Part::CachePoint { ttl: None });
+        asked.messages[1].parts.push(Part::CachePoint { ttl: Some("1h".into()) });
+        let sent = body(&asked);
+        assert_eq!(sent["system"], json!([{"text": "brief"}, {"cachePoint": {"type": "default"}}]));
+        assert_eq!(sent["messages"][0]["content"][1], json!({"cachePoint": {"type": "default", "ttl": "1h"}}));
     }
 
     #[test]

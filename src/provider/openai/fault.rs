@@ -1,13 +1,11 @@
 //! A model server's refusal → `GatewayError`: what the client is told, what the operator is told.
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
 use crate::error::{GatewayError, Kind};
-
-/// How much of a foreign body goes to the log.
-const LOGGED: usize = 500;
+use crate::provider::{excerpt, retry_after};
 
 /// Shapes seen: OpenAI's `{"error":{"message"}}`, vLLM's 401 `{"error":"Unauthorized"}`, older vLLM's
 /// `{"object":"error","message"}`, FastAPI's `{"detail"}`.
@@ -42,10 +40,10 @@ pub(super) fn of(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Gatew
         Some(said) if matches!(status.as_u16(), 400 | 413 | 422) => said.clone(),
         _ => format!("The model server answered {status}"),
     };
-    let text = said.unwrap_or_else(|| String::from_utf8_lossy(&body[..body.len().min(LOGGED)]).into_owned());
+    let text = said.unwrap_or_else(|| excerpt(body));
     GatewayError::new(Kind::UpstreamStatus(status.as_u16()), public)
         .internal(format!("{hint}; it said {status}: {text}"))
-        .retry_after(headers.get(header::RETRY_AFTER).cloned())
+        .retry_after(retry_after(headers))
         .upstream_body(body.clone())
 }
 

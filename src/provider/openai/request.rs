@@ -43,7 +43,11 @@ fn tools(generation: &Generation, body: &mut Map<String, Value>) {
         return;
     }
     let tools = generation.tools.iter().map(|tool| {
-        json!({"type": "function", "function": {"name": tool.name, "description": tool.description, "parameters": tool.parameters}})
+        let mut function = json!({"name": tool.name, "description": tool.description, "parameters": tool.parameters});
+        if let Some(strict) = tool.strict {
+            function["strict"] = json!(strict);
+        }
+        json!({"type": "function", "function": function})
     });
     body.insert("tools".into(), tools.collect());
     let choice = match &generation.tool_choice {
@@ -89,8 +93,8 @@ fn message(message: &Message) -> Value {
         match part {
             Part::Text(t) => text.push_str(t),
             Part::Image(_) => images = true,
-            // Earlier thinking is not asked for: OpenAI's API has no field for it.
-            Part::Reasoning { .. } => {}
+            // OpenAI's API has no field for earlier thinking, and caches by itself.
+            Part::Reasoning { .. } | Part::CachePoint { .. } => {}
             Part::ToolCall(call) => calls.push(json!({
                 "id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments},
             })),
@@ -117,7 +121,9 @@ fn content_part(part: &Part) -> Option<Value> {
         Part::Text(text) => return Some(json!({"type": "text", "text": text})),
         Part::Image(Image::Url(url)) => url.clone(),
         Part::Image(Image::Inline { media_type, base64 }) => format!("data:{media_type};base64,{base64}"),
-        Part::Reasoning { .. } | Part::ToolCall(_) | Part::ToolResult { .. } => return None,
+        Part::Reasoning { .. } | Part::CachePoint { .. } | Part::ToolCall(_) | Part::ToolResult { .. } => {
+            return None;
+        }
     };
     Some(json!({"type": "image_url", "image_url": {"url": url}}))
 }

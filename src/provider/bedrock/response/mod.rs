@@ -1,12 +1,14 @@
 //! Converse's answer and ConverseStream's events → deltas.
 
 use bytes::Bytes;
+use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::fault;
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, StopReason, Usage};
+use crate::provider::open_calls::OpenCalls;
 use crate::provider::tool_names::ToolNames;
 use crate::provider::{Decode, unreadable};
 use crate::wire::{EventStreamFrames, FrameKind};
@@ -15,8 +17,6 @@ use crate::wire::{EventStreamFrames, FrameKind};
 const MAX_FRAME: usize = 16 << 20;
 /// How much of a 200 that is no event stream is kept to be read as an error.
 const MAX_UNFRAMED: usize = 64 << 10;
-/// Blocks open at once; Bedrock opens one.
-const MAX_OPEN: usize = 64;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -123,10 +123,14 @@ fn stop_reason(reason: &str) -> StopReason {
 
 /// A whole answer.
 pub(super) fn whole(asked: &Generation, body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
-    let answer: Whole<'_> =
-        serde_json::from_slice(body).map_err(|error| unreadable("the answer is not Converse's", &error))?;
-    let names = ToolNames::of(asked);
-    let (mut out, mut calls) = (Vec::new(), 0);
+    let answer: Whole<'_> = serde_json::from_slice(body).map_err(|error| {
+        // an error that should have had another status (providers.md d1.14)
+        if fault::is_aws(&HeaderMap::new(), body) {
+            return fault::of_unframed(body);
+        }
+        unreadable("the answer is not Converse's", &error)
+    })?;
+    let (mut out, mut calls) = (Vec::new(), OpenCalls::new(ToolNames::of(asked)));
     for block in answer.output.message.content {
         out.extend(block.text.filter(|text| !text.is_empty()).map(Delta::Text));
         let cited = block.citations_content.map(|cited| cited.content).unwrap_or_default();
@@ -136,13 +140,8 @@ pub(super) fn whole(asked: &Generation, body: &[u8]) -> Result<Vec<Delta>, Gatew
             out.extend(reasoning.signature.map(Delta::ReasoningSignature));
         }
         if let Some(call) = block.tool_use {
-            out.push(Delta::ToolCall {
-                index: calls,
-                id: Some(call.tool_use_id),
-                name: Some(names.restore(call.name)),
-                arguments: call.input.map_or_else(|| "{}".to_owned(), |input| input.get().to_owned()),
-            });
-            calls = calls.saturating_add(1);
+            let input = call.input.map(RawValue::get);
+            out.push(calls.whole(call.tool_use_id, call.name, input));
         }
     }
     out.push(Delta::Stop(stop_reason(answer.stop_reason.as_deref().unwrap_or_default())));
@@ -193,7 +192,7 @@ struct BlockDelta {
 struct Piece {
     text: Option<String>,
     tool_use: Option<ToolPiece>,
-    reasoning_content: Option<ReasoningText2>,
+    reasoning_content: Option<ReasoningPiece>,
 }
 
 #[derive(Deserialize)]
@@ -203,7 +202,7 @@ struct ToolPiece {
 }
 
 #[derive(Deserialize)]
-struct ReasoningText2 {
+struct ReasoningPiece {
     text: Option<String>,
     signature: Option<String>,
 }
@@ -226,20 +225,10 @@ struct Metadata {
     usage: Option<RawUsage>,
 }
 
-/// A call whose block is open.
-struct OpenCall {
-    block: u64,
-    index: u32,
-    /// Whether any of its arguments came.
-    has_arguments: bool,
-}
-
 /// Decodes a stream.
 pub(super) struct Stream {
     frames: EventStreamFrames,
-    names: ToolNames,
-    open: Vec<OpenCall>,
-    calls: u32,
+    calls: OpenCalls,
     begun: bool,
     stopped: bool,
     /// The body when it turned out to be no event stream.
@@ -250,9 +239,7 @@ impl Stream {
     pub(super) fn new(asked: &Generation) -> Self {
         Self {
             frames: EventStreamFrames::new(MAX_FRAME),
-            names: ToolNames::of(asked),
-            open: Vec::new(),
-            calls: 0,
+            calls: OpenCalls::new(ToolNames::of(asked)),
             begun: false,
             stopped: false,
             unframed: None,
@@ -262,8 +249,16 @@ impl Stream {
     fn event(&mut self, name: &str, payload: &[u8], out: &mut Vec<Delta>) -> Result<(), GatewayError> {
         match name {
             "contentBlockDelta" => self.piece(parse(name, payload)?, out),
-            "contentBlockStart" => self.start(parse(name, payload)?, out)?,
-            "contentBlockStop" => self.stop(&parse(name, payload)?, out),
+            "contentBlockStart" => {
+                let start: BlockStart = parse(name, payload)?;
+                if let Some(call) = start.start.and_then(|start| start.tool_use) {
+                    out.push(self.calls.start(start.content_block_index, call.tool_use_id, call.name)?);
+                }
+            }
+            "contentBlockStop" => {
+                let stop: BlockStop = parse(name, payload)?;
+                out.extend(self.calls.stop(stop.content_block_index));
+            }
             "messageStop" => {
                 let stop: MessageStop = parse(name, payload)?;
                 self.stopped = true;
@@ -280,23 +275,6 @@ impl Stream {
         Ok(())
     }
 
-    fn start(&mut self, start: BlockStart, out: &mut Vec<Delta>) -> Result<(), GatewayError> {
-        let Some(call) = start.start.and_then(|start| start.tool_use) else { return Ok(()) };
-        if self.open.len() >= MAX_OPEN {
-            return Err(unreadable("the stream", &"too many blocks open at once"));
-        }
-        let index = self.calls;
-        self.calls = self.calls.saturating_add(1);
-        self.open.push(OpenCall { block: start.content_block_index, index, has_arguments: false });
-        out.push(Delta::ToolCall {
-            index,
-            id: Some(call.tool_use_id),
-            name: Some(self.names.restore(call.name)),
-            arguments: String::new(),
-        });
-        Ok(())
-    }
-
     fn piece(&mut self, piece: BlockDelta, out: &mut Vec<Delta>) {
         let Some(delta) = piece.delta else { return };
         out.extend(delta.text.filter(|text| !text.is_empty()).map(Delta::Text));
@@ -304,20 +282,7 @@ impl Stream {
             out.extend(reasoning.text.filter(|text| !text.is_empty()).map(Delta::Reasoning));
             out.extend(reasoning.signature.filter(|text| !text.is_empty()).map(Delta::ReasoningSignature));
         }
-        let call = self.open.iter_mut().find(|call| call.block == piece.content_block_index);
-        if let (Some(arguments), Some(call)) = (delta.tool_use.filter(|tool| !tool.input.is_empty()), call) {
-            call.has_arguments = true;
-            out.push(Delta::ToolCall { index: call.index, id: None, name: None, arguments: arguments.input });
-        }
-    }
-
-    /// A call without arguments is a call with none of them: `{}`.
-    fn stop(&mut self, stop: &BlockStop, out: &mut Vec<Delta>) {
-        let Some(at) = self.open.iter().position(|call| call.block == stop.content_block_index) else { return };
-        let call = self.open.swap_remove(at);
-        if !call.has_arguments {
-            out.push(Delta::ToolCall { index: call.index, id: None, name: None, arguments: "{}".to_owned() });
-        }
+        out.extend(delta.tool_use.and_then(|tool| self.calls.arguments(piece.content_block_index, tool.input)));
     }
 }
 

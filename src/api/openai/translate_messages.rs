@@ -1,0 +1,260 @@
+//! The `messages` of a chat request in OpenAI's words → [`Message`]s.
+
+use serde_json::Value;
+
+use super::fields::{Fields, Place, fault, placed, refused};
+use crate::error::BodyFault;
+use crate::generation::{Image, Message, Part, Role, ToolCall};
+
+/// All of them, in order.
+pub(super) fn messages(list: Vec<(Value, Place)>) -> Result<Vec<Message>, BodyFault> {
+    list.into_iter().map(|(value, place)| message(Fields::of(value, place)?)).collect()
+}
+
+fn message(mut message: Fields) -> Result<Message, BodyFault> {
+    let name = message.required("role")?;
+    let Some(role) = Role::parse(&name) else { return Err(refused(&message.at("role"), &name)) };
+    let parts = match role {
+        Role::System | Role::User => content(&mut message, role)?,
+        Role::Assistant => assistant(&mut message)?,
+        Role::Tool => vec![result(&mut message)?],
+    };
+    message.end()?;
+    Ok(Message { role, parts })
+}
+
+/// What the model said: thinking, then words, then calls, which is the order it made them in.
+fn assistant(message: &mut Fields) -> Result<Vec<Part>, BodyFault> {
+    let mut parts = reasoning(message)?;
+    parts.extend(content(message, Role::Assistant)?);
+    parts.extend(message.text("refusal")?.map(Part::Text));
+    for (value, place) in message.list("tool_calls")?.unwrap_or_default() {
+        let mut call = Fields::of(value, place)?;
+        let kind = call.text("type")?.unwrap_or_else(|| "function".into());
+        if kind != "function" {
+            return Err(refused(&call.at("type"), &kind));
+        }
+        // a client that repeats what a stream gave it may repeat the index
+        call.ignore(&["index"]);
+        let id = call.required("id")?;
+        let missing = fault(&call.at("function"), "missing", "Field required");
+        let mut function = call.object("function")?.ok_or(missing)?;
+        let name = function.required("name")?;
+        let arguments = function.text("arguments")?.unwrap_or_default();
+        function.end()?;
+        call.end()?;
+        parts.push(Part::ToolCall(ToolCall { id, name, arguments }));
+    }
+    // parts of an answer that clients send back whole
+    message.only("annotations", |value| value.as_array().is_some_and(Vec::is_empty))?;
+    Ok(parts)
+}
+
+/// Earlier thinking: `thinking_blocks` with the provider's signature, as our own answers and LiteLLM's
+/// have them, or else `reasoning_content` without one.
+fn reasoning(message: &mut Fields) -> Result<Vec<Part>, BodyFault> {
+    let plain = message.text("reasoning_content")?.or(message.text("reasoning")?);
+    let Some(blocks) = message.list("thinking_blocks")? else {
+        return Ok(plain.map(|text| Part::Reasoning { text, signature: None }).into_iter().collect());
+    };
+    let mut parts = Vec::with_capacity(blocks.len());
+    for (value, place) in blocks {
+        let mut block = Fields::of(value, place)?;
+        let kind = block.required("type")?;
+        if kind != "thinking" {
+            return Err(refused(&block.at("type"), &kind));
+        }
+        let (text, signature) = (block.text("thinking")?.unwrap_or_default(), block.text("signature")?);
+        block.end()?;
+        parts.push(Part::Reasoning { text, signature });
+    }
+    Ok(parts)
+}
+
+/// The result of a call.
+fn result(message: &mut Fields) -> Result<Part, BodyFault> {
+    let id = message.required("tool_call_id")?;
+    // the call's own name, repeated
+    message.ignore(&["name"]);
+    let mut text = String::new();
+    for part in content(message, Role::Tool)? {
+        match part {
+            Part::Text(piece) => text.push_str(&piece),
+            Part::Image(_)
+            | Part::Reasoning { .. }
+            | Part::CachePoint { .. }
+            | Part::ToolCall(_)
+            | Part::ToolResult { .. } => {}
+        }
+    }
+    Ok(Part::ToolResult { id, content: text })
+}
+
+/// `content`: a text, a list of parts, or for the model's own turns nothing.
+fn content(message: &mut Fields, role: Role) -> Result<Vec<Part>, BodyFault> {
+    let place = message.at("content");
+    match message.take("content") {
+        None if role == Role::Assistant => Ok(Vec::new()),
+        None => Err(fault(&place, "missing", "Field required")),
+        Some(Value::String(text)) => Ok(vec![Part::Text(text)]),
+        Some(Value::Array(parts)) => {
+            let mut read = Vec::with_capacity(parts.len());
+            for (value, place) in placed(parts, &place) {
+                part(Fields::of(value, place)?, role, &mut read)?;
+            }
+            Ok(read)
+        }
+        Some(_) => Err(fault(&place, "type_error", "expected a string or a list of parts")),
+    }
+}
+
+fn part(mut part: Fields, role: Role, read: &mut Vec<Part>) -> Result<(), BodyFault> {
+    let kind = part.required("type")?;
+    read.push(match (kind.as_str(), role) {
+        ("text", _) => Part::Text(part.required("text")?),
+        ("refusal", Role::Assistant) => Part::Text(part.required("refusal")?),
+        ("image_url", Role::User) => Part::Image(image(&mut part)?),
+        _ => return Err(refused(&part.at("type"), &kind)),
+    });
+    // as Anthropic's clients and LiteLLM's mark what is worth keeping; a result of a call is one text here
+    if role != Role::Tool
+        && let Some(mut cache) = part.object("cache_control")?
+    {
+        cache.only("type", |kind| kind == "ephemeral")?;
+        read.push(Part::CachePoint { ttl: cache.text("ttl")? });
+        cache.end()?;
+    }
+    part.end()
+}
+
+/// `detail` is a hint for OpenAI's own pricing; no other provider has such a thing.
+fn image(part: &mut Fields) -> Result<Image, BodyFault> {
+    let missing = fault(&part.at("image_url"), "missing", "Field required");
+    let mut source = part.object("image_url")?.ok_or(missing)?;
+    source.ignore(&["detail"]);
+    let url = source.required("url")?;
+    let place = source.at("url");
+    source.end()?;
+    if url.starts_with("https://") || url.starts_with("http://") {
+        return Ok(Image::Url(url));
+    }
+    let inline = url.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,"));
+    let Some((media_type, base64)) = inline.filter(|(_, data)| is_base64(data)) else {
+        let msg = "expected https://… or data:image/…;base64,…";
+        return Err(fault(&place, "value_error", msg));
+    };
+    Ok(Image::Inline { media_type: media_type.to_ascii_lowercase(), base64: base64.to_owned() })
+}
+
+fn is_base64(data: &str) -> bool {
+    let digits = data.trim_end_matches('=');
+    !digits.is_empty()
+        && data.len() - digits.len() <= 2
+        && digits.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::messages;
+    use crate::api::openai::fields::placed;
+    use crate::generation::{Image, Message, Part, Role, ToolCall};
+
+    fn read(list: Value) -> Result<Vec<Message>, String> {
+        let Value::Array(items) = list else { unreachable!() };
+        messages(placed(items, &vec!["messages".into()]))
+            .map_err(|fault| format!("{}: {}", fault.loc.join("."), fault.msg))
+    }
+
+    #[test]
+    fn a_conversation_with_calls_pictures_and_thinking() {
+        let read = read(json!([
+            {"role": "developer", "content": "brief"},
+            {"role": "user", "content": [{"type": "text", "text": "what"}, {"type": "image_url", "image_url": {"url": "data:image/PNG;base64,AAA=", "detail": "high"}},
+                {"type": "image_url", "image_url": {"url": "https://h/x.png"}}]},
+            {"role": "assistant", "content": null, "refusal": null, "annotations": [], "reasoning_content": "hm",
+                "thinking_blocks": [{"type": "thinking", "thinking": "hm", "signature": "sig"}],
+                "tool_calls": [{"index": 0, "id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+            {"role": "tool", "tool_call_id": "c1", "name": "f", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+            {"role": "assistant", "content": "done", "reasoning_content": "ok"},
+        ]));
+        let inline = Image::Inline { media_type: "image/png".into(), base64: "AAA=".into() };
+        let call = ToolCall { id: "c1".into(), name: "f".into(), arguments: "{}".into() };
+        let expected = [
+            Message::text(Role::System, "brief"),
+            Message {
+                role: Role::User,
+                parts: vec![
+                    Part::Text("what".into()),
+                    Part::Image(inline),
+                    Part::Image(Image::Url("https://h/x.png".into())),
+                ],
+            },
+            Message {
+                role: Role::Assistant,
+                parts: vec![Part::Reasoning { text: "hm".into(), signature: Some("sig".into()) }, Part::ToolCall(call)],
+            },
+            Message { role: Role::Tool, parts: vec![Part::ToolResult { id: "c1".into(), content: "ab".into() }] },
+            Message {
+                role: Role::Assistant,
+                parts: vec![Part::Reasoning { text: "ok".into(), signature: None }, Part::Text("done".into())],
+            },
+        ];
+        assert_eq!(read.unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_worth_keeping_is_marked() {
+        let cache = json!({"type": "ephemeral", "ttl": "1h"});
+        let read =
+            read(json!([{"role": "system", "content": [{"type": "text", "text": "brief", "cache_control": cache}]}]));
+        let parts = vec![Part::Text("brief".into()), Part::CachePoint { ttl: Some("1h".into()) }];
+        assert_eq!(read.unwrap(), [Message { role: Role::System, parts }]);
+    }
+
+    #[test]
+    fn faults_say_where() {
+        for (message, said) in [
+            (json!("hi"), "messages.0: expected an object"),
+            (json!({"content": "hi"}), "messages.0.role: Field required"),
+            (json!({"role": "function", "content": ""}), "messages.0.role: `function` cannot be"),
+            (json!({"role": "user"}), "messages.0.content: Field required"),
+            (json!({"role": "user", "content": 1}), "messages.0.content: expected a string or a list"),
+            (json!({"role": "user", "content": "x", "name": "eve"}), "messages.0.name: `name` cannot be"),
+            (
+                json!({"role": "user", "content": [{"type": "input_audio"}]}),
+                "messages.0.content.0.type: `input_audio` cannot",
+            ),
+            (
+                json!({"role": "system", "content": [{"type": "image_url", "image_url": {}}]}),
+                "messages.0.content.0.type: `image_url` cannot",
+            ),
+            (
+                json!({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]}),
+                "messages.0.content.0.image_url.url: expected",
+            ),
+            (
+                json!({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,!!"}}]}),
+                "messages.0.content.0.image_url.url: expected",
+            ),
+            (
+                json!({"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {"type": "eternal"}}]}),
+                "messages.0.content.0.cache_control.type: `type` cannot",
+            ),
+            (
+                json!({"role": "tool", "tool_call_id": "1", "content": [{"type": "text", "text": "x", "cache_control": {}}]}),
+                "messages.0.content.0.cache_control: `cache_control` cannot",
+            ),
+            (json!({"role": "tool", "content": "x"}), "messages.0.tool_call_id: Field required"),
+            (json!({"role": "assistant", "function_call": {}}), "messages.0.function_call: `function_call` cannot"),
+            (
+                json!({"role": "assistant", "tool_calls": [{"id": "1", "type": "custom"}]}),
+                "messages.0.tool_calls.0.type: `custom` cannot",
+            ),
+        ] {
+            let text = read(json!([message])).unwrap_err();
+            assert!(text.starts_with(said), "{text}");
+        }
+    }
+}

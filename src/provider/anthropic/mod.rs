@@ -1,0 +1,76 @@
+//! Anthropic's Messages API as a model server speaks it.
+//!
+//! Source: Anthropic's own Python SDK for the shapes (0.x of November 2026), ai-gateway-server.md §2.3.
+
+mod fault;
+mod request;
+mod response;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+use super::{Attempt, Decode, Dialect, Native, Outbound, Seen};
+use crate::error::{GatewayError, Kind};
+use crate::generation::{Delta, Generation, Usage};
+use crate::route::Model;
+
+const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+const VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+/// The only version of the API there is.
+const VERSION_IS: HeaderValue = HeaderValue::from_static("2023-06-01");
+/// Below the host: endpoints are reduced to what stands before `/v1` (`EndpointUrl::parse_for`).
+const PATH: &str = "/v1/messages";
+
+/// The dialect; it has no state.
+pub(super) struct Anthropic;
+
+impl Dialect for Anthropic {
+    fn encode(&self, generation: &Generation, model: &Model) -> Result<Outbound, GatewayError> {
+        let body = request::messages_body(generation, &model.upstream_name)?;
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(VERSION, VERSION_IS);
+        Ok(Outbound { path: PATH.into(), headers, body: body.into() })
+    }
+
+    fn native(&self, call: Native, _model: &Model) -> Option<Box<str>> {
+        match call {
+            Native::AnthropicMessages => Some(PATH.into()),
+            Native::OpenAiChat | Native::OpenAiCompletions | Native::OpenAiEmbeddings => None,
+        }
+    }
+
+    fn authorize(&self, outbound: &mut Outbound, model: &Model, _attempt: &Attempt<'_>) -> Result<(), GatewayError> {
+        outbound.headers.remove(header::AUTHORIZATION);
+        outbound.headers.remove(API_KEY);
+        outbound.headers.entry(VERSION).or_insert(VERSION_IS);
+        let Some(key) = &model.api_key else { return Ok(()) };
+        let mut value = HeaderValue::try_from(key.expose().as_str()).map_err(|_| {
+            GatewayError::new(Kind::Internal, "The gateway could not address the model server")
+                .internal("the Anthropic api_key holds characters that no header may")
+        })?;
+        value.set_sensitive(true);
+        outbound.headers.insert(API_KEY, value);
+        Ok(())
+    }
+
+    fn answer(&self, asked: &Generation, body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
+        response::whole(asked, body)
+    }
+
+    fn decoder(&self, asked: &Generation) -> Box<dyn Decode> {
+        Box::new(response::Stream::new(asked))
+    }
+
+    fn look(&self, data: &[u8]) -> Seen {
+        response::look(data)
+    }
+
+    fn usage_of(&self, body: &[u8]) -> Option<Usage> {
+        response::usage_of(body)
+    }
+
+    fn fault(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError {
+        fault::of(status, headers, body)
+    }
+}

@@ -1,0 +1,122 @@
+//! Bedrock's OpenAI-compatible endpoint (`bedrock_openai = true`): OpenAI's bodies, AWS's credentials, nothing
+//! to translate (providers.md d1.22). Fewer models are behind it than behind Converse.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use super::{Bedrock, fault};
+use crate::error::GatewayError;
+use crate::generation::{Delta, Generation, Usage};
+use crate::provider::openai::OpenAi;
+use crate::provider::{Attempt, ClockOffset, Decode, Dialect, Native, Outbound, Seen};
+use crate::route::Model;
+
+/// The dialect; it has no state.
+pub(in crate::provider) struct BedrockOpenAi;
+
+impl Dialect for BedrockOpenAi {
+    fn encode(&self, generation: &Generation, model: &Model) -> Result<Outbound, GatewayError> {
+        let mut outbound = OpenAi.encode(generation, model)?;
+        outbound.path = path(model);
+        Ok(outbound)
+    }
+
+    fn native(&self, call: Native, model: &Model) -> Option<Box<str>> {
+        match call {
+            Native::OpenAiChat => Some(path(model)),
+            Native::OpenAiCompletions | Native::OpenAiEmbeddings | Native::AnthropicMessages => None,
+        }
+    }
+
+    fn authorize(&self, outbound: &mut Outbound, model: &Model, attempt: &Attempt<'_>) -> Result<(), GatewayError> {
+        Bedrock.authorize(outbound, model, attempt)
+    }
+
+    fn answer(&self, asked: &Generation, body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
+        OpenAi.answer(asked, body)
+    }
+
+    fn decoder(&self, asked: &Generation) -> Box<dyn Decode> {
+        OpenAi.decoder(asked)
+    }
+
+    fn look(&self, data: &[u8]) -> Seen {
+        OpenAi.look(data)
+    }
+
+    fn usage_of(&self, body: &[u8]) -> Option<Usage> {
+        OpenAi.usage_of(body)
+    }
+
+    /// AWS's front door answers in AWS's words, the model behind it in OpenAI's.
+    fn fault(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError {
+        if fault::is_aws(headers, body) {
+            fault::of(status, headers, body)
+        } else {
+            OpenAi.fault(status, headers, body)
+        }
+    }
+
+    fn clock_offset(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &Bytes,
+        now: SystemTime,
+    ) -> Option<ClockOffset> {
+        Bedrock.clock_offset(status, headers, body, now)
+    }
+}
+
+/// Below Bedrock's runtime it is `/openai/v1`; an endpoint that names its own path, such as
+/// `https://bedrock-mantle.us-east-1.api.aws/v1`, is taken at its word.
+fn path(model: &Model) -> Box<str> {
+    let has_path = model.endpoints.first().is_some_and(|endpoint| !endpoint.base().is_empty());
+    if has_path { "/chat/completions" } else { "/openai/v1/chat/completions" }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{HeaderMap, StatusCode};
+
+    use super::BedrockOpenAi;
+    use crate::provider::{Dialect as _, Native};
+    use crate::route::{Access, BudgetPatch, EndpointUrl, Family, Model, ProviderKind};
+
+    fn path(endpoint: &str) -> Option<Box<str>> {
+        let model = Model {
+            id: "m".into(),
+            provider: ProviderKind::BedrockOpenAi,
+            upstream_name: "openai.gpt-oss-20b-1:0".into(),
+            family: Family::General,
+            endpoints: vec![EndpointUrl::parse(endpoint).unwrap()],
+            api_key: None,
+            access: Access::Key,
+            timeouts: BudgetPatch::default(),
+            from_request: false,
+        };
+        BedrockOpenAi.native(Native::OpenAiChat, &model)
+    }
+
+    #[test]
+    fn paths_by_endpoint() {
+        let runtime = path("https://bedrock-runtime.us-east-1.amazonaws.com");
+        assert_eq!(runtime.as_deref(), Some("/openai/v1/chat/completions"));
+        assert_eq!(path("https://bedrock-mantle.us-east-1.api.aws/v1").as_deref(), Some("/chat/completions"));
+    }
+
+    #[test]
+    fn faults_of_the_front_door_and_of_the_model() {
+        let fault = |headers: &HeaderMap, body: &'static str| {
+            BedrockOpenAi.fault(StatusCode::FORBIDDEN, headers, &Bytes::from_static(body.as_bytes()))
+        };
+        let mut aws = HeaderMap::new();
+        aws.insert("x-amzn-errortype", "UnrecognizedClientException".parse().unwrap());
+        assert!(fault(&aws, r#"{"message":"no"}"#).operator().unwrap().contains("access key"));
+        let model = fault(&HeaderMap::new(), r#"{"error":{"message":"no","type":"x"}}"#);
+        assert!(model.operator().unwrap().contains("refused the key"));
+    }
+}

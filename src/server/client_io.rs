@@ -1,0 +1,75 @@
+//! The client's socket as hyper sees it, and the one thing hyper's own EOF detection costs too much for:
+//! noticing a client that leaves in the middle of an answer.
+//!
+//! hyper detects it by reading, for which it allocates a second 8 KiB buffer per request. So it is told that
+//! half-closed connections are fine, and the check is made here, by peeking when the kernel says that there is
+//! something to read.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use tokio::io::ReadBuf;
+use tokio::net::TcpStream;
+
+/// A client's connection.
+pub(super) struct ClientIo(TokioIo<TcpStream>);
+
+impl ClientIo {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self(TokioIo::new(stream))
+    }
+
+    /// An error once the client has closed its side. Bytes that wait (a pipelined request) are no end.
+    fn check_open(&self, cx: &mut Context<'_>) -> io::Result<()> {
+        let stream = self.0.inner();
+        let Poll::Ready(ready) = stream.poll_read_ready(cx) else { return Ok(()) };
+        ready?;
+        let mut byte = [0];
+        match stream.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
+            Poll::Ready(Ok(0)) => Err(io::ErrorKind::ConnectionAborted.into()),
+            Poll::Ready(Err(error)) => Err(error),
+            Poll::Ready(Ok(_)) | Poll::Pending => Ok(()),
+        }
+    }
+
+    fn inner(self: Pin<&mut Self>) -> Pin<&mut TokioIo<TcpStream>> {
+        Pin::new(&mut self.get_mut().0)
+    }
+}
+
+impl Read for ClientIo {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        self.inner().poll_read(cx, buf)
+    }
+}
+
+impl Write for ClientIo {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.inner().poll_write(cx, buf)
+    }
+
+    /// hyper flushes at the end of each of its turns, whether or not it has written: the place to look.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.as_mut().inner().poll_flush(cx))?;
+        Poll::Ready(self.check_open(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner().poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.inner().poll_write_vectored(cx, bufs)
+    }
+}

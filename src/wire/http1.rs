@@ -1,0 +1,355 @@
+//! HTTP/1.1 as a client writes and reads it (RFC 9112): one request head out, one response head and one framed
+//! body in. Bytes in, bytes out; the connection is `upstream/exchange.rs`.
+//!
+//! Ours and not hyper's client: that one costs a task, two channel hops an event and 26 KiB a connection,
+//! which is most of what an open stream took (`manual/decisions.rs`).
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+/// A response head longer than this is no answer.
+const MAX_HEAD: usize = 64 << 10;
+const MAX_HEADERS: usize = 128;
+/// A chunk's size line, extensions included, and a trailer section.
+const MAX_LINE: usize = 8 << 10;
+
+/// What the peer sent is not HTTP/1.1, or not an answer we can frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotHttp(pub &'static str);
+
+/// Appends a request head; `path` is its parts. The caller's headers say everything but the length.
+pub fn write_head(out: &mut BytesMut, method: &str, path: &[&str], headers: &HeaderMap, length: usize) {
+    out.put_slice(method.as_bytes());
+    out.put_slice(b" ");
+    path.iter().for_each(|part| out.put_slice(part.as_bytes()));
+    out.put_slice(b" HTTP/1.1\r\n");
+    for (name, value) in headers {
+        out.put_slice(name.as_str().as_bytes());
+        out.put_slice(b": ");
+        out.put_slice(value.as_bytes());
+        out.put_slice(b"\r\n");
+    }
+    out.put_slice(b"content-length: ");
+    out.put_slice(itoa::Buffer::new().format(length).as_bytes());
+    out.put_slice(b"\r\n\r\n");
+}
+
+/// A response head.
+#[derive(Debug)]
+pub struct Head {
+    /// Never 1xx: interim responses are skipped.
+    pub status: StatusCode,
+    /// As sent.
+    pub headers: HeaderMap,
+    /// How its body is framed.
+    pub framing: Framing,
+    /// Whether the connection may serve again after the body.
+    pub keep_alive: bool,
+}
+
+/// Takes a whole response head from the front of `buffer`; `None` until more has arrived.
+pub fn read_head(buffer: &mut BytesMut) -> Result<Option<Head>, NotHttp> {
+    loop {
+        let mut slots = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut response = httparse::Response::new(&mut slots);
+        let length = match response.parse(buffer) {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) if buffer.len() > MAX_HEAD => {
+                return Err(NotHttp("the response head is too long"));
+            }
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(httparse::Error::TooManyHeaders) => return Err(NotHttp("the response has too many headers")),
+            Err(_) => return Err(NotHttp("the response is not HTTP/1.1")),
+        };
+        let status = response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(NotHttp("no status"))?;
+        let old = response.version == Some(0);
+        let places: Vec<(usize, usize, usize, usize)> = response.headers.iter().map(|h| place(buffer, h)).collect();
+        let head = buffer.split_to(length).freeze();
+        if status.is_informational() {
+            if status == StatusCode::SWITCHING_PROTOCOLS {
+                return Err(NotHttp("the server switched to another protocol"));
+            }
+            continue;
+        }
+        let headers = collect(&head, &places)?;
+        let framing = Framing::of(status, &headers)?;
+        let says = |word: &str| has_token(&headers, &header::CONNECTION, word);
+        let keep_alive = framing != Framing::UntilClose && !says("close") && (!old || says("keep-alive"));
+        return Ok(Some(Head { status, headers, framing, keep_alive }));
+    }
+}
+
+/// Where a header's name and value stand, as offsets: the parser's borrow ends before the bytes are frozen.
+fn place(buffer: &[u8], header: &httparse::Header<'_>) -> (usize, usize, usize, usize) {
+    let base = buffer.as_ptr().addr();
+    let name = header.name.as_ptr().addr() - base;
+    let value = header.value.as_ptr().addr().wrapping_sub(base);
+    // an empty value may be a static empty slice
+    let value = if header.value.is_empty() { name } else { value };
+    (name, name + header.name.len(), value, value + header.value.len())
+}
+
+/// Values share the head's bytes.
+fn collect(head: &Bytes, places: &[(usize, usize, usize, usize)]) -> Result<HeaderMap, NotHttp> {
+    let mut headers = HeaderMap::with_capacity(places.len() + 2);
+    for &(name, name_end, value, value_end) in places {
+        let name = HeaderName::from_bytes(&head[name..name_end]).map_err(|_| NotHttp("a header's name"))?;
+        let value =
+            HeaderValue::from_maybe_shared(head.slice(value..value_end)).map_err(|_| NotHttp("a header's value"))?;
+        headers.append(name, value);
+    }
+    Ok(headers)
+}
+
+/// How a body's end is known (RFC 9112 §6.3), and how much of it is still to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// This many bytes.
+    Length(u64),
+    /// Chunks.
+    Chunked(Chunked),
+    /// Everything until the connection closes.
+    UntilClose,
+}
+
+impl Framing {
+    fn of(status: StatusCode, headers: &HeaderMap) -> Result<Self, NotHttp> {
+        if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+            return Ok(Self::Length(0));
+        }
+        let lengths = headers.get_all(header::CONTENT_LENGTH);
+        if let Some(encoding) = headers.get(header::TRANSFER_ENCODING) {
+            // both, or a coding we did not ask for: a smuggler's shape (§6.1, §6.3)
+            let plain = encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+            let one = headers.get_all(header::TRANSFER_ENCODING).iter().count() == 1;
+            let fine = plain && one && lengths.iter().next().is_none();
+            return if fine {
+                Ok(Self::Chunked(Chunked::START))
+            } else {
+                Err(NotHttp("the response's framing is ambiguous"))
+            };
+        }
+        let mut length = None;
+        for value in lengths {
+            let text = value.to_str().unwrap_or_default().trim();
+            let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+            let parsed =
+                text.parse::<u64>().ok().filter(|_| digits).ok_or(NotHttp("the response's length is no number"))?;
+            if length.is_some_and(|length| length != parsed) {
+                return Err(NotHttp("the response has two lengths"));
+            }
+            length = Some(parsed);
+        }
+        Ok(length.map_or(Self::UntilClose, Self::Length))
+    }
+
+    /// Whether nothing is left to read.
+    pub const fn is_over(&self) -> bool {
+        match self {
+            Self::Length(left) => *left == 0,
+            Self::Chunked(chunked) => matches!(chunked.state, State::Over),
+            Self::UntilClose => false,
+        }
+    }
+
+    /// Takes what was read; appends the body's bytes to `out`. Bytes behind the body's end are an error: we
+    /// never have two requests under way.
+    pub fn decode(&mut self, read: &[u8], out: &mut BytesMut) -> Result<(), NotHttp> {
+        match self {
+            Self::UntilClose => out.extend_from_slice(read),
+            Self::Length(left) => {
+                if read.len() as u64 > *left {
+                    return Err(NotHttp("more bytes than the response's length"));
+                }
+                *left -= read.len() as u64;
+                out.extend_from_slice(read);
+            }
+            Self::Chunked(chunked) => chunked.decode(read, out)?,
+        }
+        Ok(())
+    }
+}
+
+/// The chunked coding (RFC 9112 §7.1), wherever the bytes are split.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chunked {
+    state: State,
+    /// Of the current chunk.
+    left: u64,
+    /// Of the current line, or of the trailer section.
+    line: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Digits of a size; whether one was seen.
+    Size(bool),
+    /// After the size: extensions, ignored, up to the line's end.
+    Extension,
+    SizeLf,
+    Data,
+    DataCr,
+    DataLf,
+    /// At the start of a trailer line, or of the empty one.
+    TrailerStart,
+    Trailer,
+    LastLf,
+    Over,
+}
+
+impl Chunked {
+    const START: Self = Self { state: State::Size(false), left: 0, line: 0 };
+
+    fn decode(&mut self, mut read: &[u8], out: &mut BytesMut) -> Result<(), NotHttp> {
+        while let Some((&byte, rest)) = read.split_first() {
+            if self.state == State::Data {
+                let taken = usize::try_from(self.left).unwrap_or(usize::MAX).min(read.len());
+                out.extend_from_slice(&read[..taken]);
+                self.left -= taken as u64;
+                read = &read[taken..];
+                if self.left == 0 {
+                    self.state = State::DataCr;
+                }
+                continue;
+            }
+            self.state = self.step(byte)?;
+            read = rest;
+        }
+        Ok(())
+    }
+
+    /// One byte of the framing around the data.
+    fn step(&mut self, byte: u8) -> Result<State, NotHttp> {
+        const BAD: NotHttp = NotHttp("a chunk's framing is broken");
+        self.line += 1;
+        if self.line > MAX_LINE {
+            return Err(NotHttp("a chunk's line is too long"));
+        }
+        Ok(match (self.state, byte) {
+            (State::Size(_), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+                let digit = char::from(byte).to_digit(16).unwrap_or(0);
+                // sixteen digits fit; a seventeenth would overflow
+                self.left = self.left.checked_mul(16).ok_or(BAD)? + u64::from(digit);
+                State::Size(true)
+            }
+            (State::Size(true), b';' | b' ' | b'\t') => State::Extension,
+            (State::Size(true) | State::Extension, b'\r') => State::SizeLf,
+            (State::Extension, b) if b != b'\n' => State::Extension,
+            (State::SizeLf, b'\n') => {
+                self.line = 0;
+                if self.left == 0 { State::TrailerStart } else { State::Data }
+            }
+            (State::DataCr, b'\r') => State::DataLf,
+            (State::DataLf, b'\n') => {
+                self.line = 0;
+                State::Size(false)
+            }
+            (State::TrailerStart, b'\r') => State::LastLf,
+            (State::TrailerStart | State::Trailer, b) if b != b'\n' && b != b'\r' => State::Trailer,
+            (State::Trailer, b'\r') => State::Trailer,
+            (State::Trailer, b'\n') => State::TrailerStart,
+            (State::LastLf, b'\n') => State::Over,
+            _ => return Err(BAD),
+        })
+    }
+}
+
+fn has_token(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use http::{HeaderMap, HeaderValue};
+
+    use super::{Framing, Head, NotHttp, read_head, write_head};
+
+    fn head(text: &str) -> Result<Option<Head>, NotHttp> {
+        read_head(&mut BytesMut::from(text))
+    }
+
+    fn body(framing: &mut Framing, pieces: &[&[u8]]) -> Result<String, NotHttp> {
+        let mut out = BytesMut::new();
+        pieces.iter().try_for_each(|piece| framing.decode(piece, &mut out))?;
+        Ok(String::from_utf8(out.to_vec()).unwrap())
+    }
+
+    fn chunked() -> Framing {
+        head("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").unwrap().unwrap().framing
+    }
+
+    #[test]
+    fn writes_a_head() {
+        let mut headers = HeaderMap::new();
+        headers.insert("host", HeaderValue::from_static("h:1"));
+        let mut out = BytesMut::new();
+        write_head(&mut out, "POST", &["/v1", "/x"], &headers, 7);
+        assert_eq!(out, "POST /v1/x HTTP/1.1\r\nhost: h:1\r\ncontent-length: 7\r\n\r\n");
+    }
+
+    #[test]
+    fn reads_a_head_when_it_is_whole_and_leaves_the_rest() {
+        let text = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nA: b\r\nEmpty:\r\ncontent-length: 3\r\n\r\nxyz";
+        for cut in 0..text.len() - 3 {
+            assert!(head(&text[..cut]).unwrap().is_none(), "{cut}");
+        }
+        let mut buffer = BytesMut::from(text);
+        let head = read_head(&mut buffer).unwrap().unwrap();
+        assert_eq!((head.status.as_u16(), head.framing, head.keep_alive), (200, Framing::Length(3), true));
+        assert_eq!(
+            (&head.headers["a"], &head.headers["empty"]),
+            (&HeaderValue::from_static("b"), &HeaderValue::from_static(""))
+        );
+        assert_eq!(buffer, "xyz");
+    }
+
+    #[test]
+    fn knows_when_a_connection_ends() {
+        let keep = |text: &str| head(text).unwrap().unwrap().keep_alive;
+        assert!(!keep("HTTP/1.1 200 OK\r\nConnection: Close\r\ncontent-length: 0\r\n\r\n"));
+        assert!(!keep("HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n"));
+        assert!(keep("HTTP/1.0 200 OK\r\nconnection: keep-alive\r\ncontent-length: 0\r\n\r\n"));
+        assert!(!keep("HTTP/1.1 200 OK\r\n\r\n"));
+    }
+
+    #[test]
+    fn refuses_ambiguous_framing() {
+        let refused = |headers: &str| head(&format!("HTTP/1.1 200 OK\r\n{headers}\r\n\r\n")).is_err();
+        assert!(refused("content-length: 1\r\ntransfer-encoding: chunked"));
+        assert!(refused("content-length: 1\r\ncontent-length: 2"));
+        assert!(refused("content-length: +1"));
+        assert!(refused("transfer-encoding: gzip, chunked"));
+        assert!(head("SSH-2.0-OpenSSH\r\n\r\n").is_err());
+        assert!(head("HTTP/1.1 101 Switching Protocols\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn chunks_come_out_the_same_however_they_are_split() {
+        let text = b"4\r\nWiki\r\n6;ext=1\r\npedia \r\nE\r\nin \r\n\r\nchunks.\r\n0\r\nT: x\r\n\r\n";
+        let whole = "Wikipedia in \r\n\r\nchunks.";
+        let mut framing = chunked();
+        assert_eq!(body(&mut framing, &[text]).unwrap(), whole);
+        assert!(framing.is_over());
+        for cut in 0..text.len() {
+            let mut framing = chunked();
+            assert_eq!(body(&mut framing, &[&text[..cut], &text[cut..]]).unwrap(), whole, "{cut}");
+            assert!(framing.is_over());
+        }
+        let mut framing = chunked();
+        let bytes: Vec<&[u8]> = text.chunks(1).collect();
+        assert_eq!(body(&mut framing, &bytes).unwrap(), whole);
+    }
+
+    #[test]
+    fn broken_chunks_are_errors() {
+        for bad in [&b"x"[..], b"\r\n", b"1\n", b"1\r\nab", b"1\r\na\n", b"FFFFFFFFFFFFFFFFF\r\n", b"0\r\n\r\nmore"] {
+            assert!(body(&mut chunked(), &[bad]).is_err(), "{bad:?}");
+        }
+        let long = vec![b'0'; 10_000];
+        assert!(body(&mut chunked(), &[&long]).is_err());
+        assert!(body(&mut Framing::Length(2), &[b"abc"]).is_err());
+    }
+}

@@ -1,0 +1,205 @@
+//! A client that sees what is on the wire: the head as sent, the body with its arrival times, and whether it
+//! ended properly. It can leave in the middle.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::soon;
+
+/// How a body ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// By its length or its last chunk.
+    Proper,
+    /// The connection was closed before.
+    Cut,
+}
+
+/// One connection. Dropping it leaves.
+pub(crate) struct Client {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+/// A head and what is known of the body's framing.
+#[derive(Clone, Debug)]
+pub(crate) struct Head {
+    pub(crate) status: u16,
+    headers: Vec<(String, String)>,
+}
+
+/// A whole answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) head: Head,
+    pub(crate) body: Vec<u8>,
+    /// Pieces as they arrived.
+    pub(crate) pieces: Vec<(Instant, Vec<u8>)>,
+    pub(crate) end: End,
+}
+
+impl Head {
+    /// A header's value, by its lower-case name.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+}
+
+impl Answer {
+    pub(crate) fn status(&self) -> u16 {
+        self.head.status
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.header(name)
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+    }
+
+    /// The `data` of each event.
+    pub(crate) fn events(&self) -> Vec<String> {
+        let events = self.text().split_terminator("\n\n");
+        events.map(|event| event.strip_prefix("data: ").unwrap_or(event).to_owned()).collect()
+    }
+
+    /// Head and body, for a search that must find nothing.
+    pub(crate) fn everything(&self) -> String {
+        format!("{:?}\n{}", self.head, String::from_utf8_lossy(&self.body))
+    }
+}
+
+impl Client {
+    pub(crate) async fn connect(address: SocketAddr) -> Self {
+        let stream = soon("connecting", TcpStream::connect(address)).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self { stream, buffer: Vec::new() }
+    }
+
+    /// Bytes as they are.
+    pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
+        // A gateway that has answered early may close before all is written.
+        let _ = soon("writing", self.stream.write_all(bytes.as_ref())).await;
+    }
+
+    /// A request with `Content-Length` if it has a body.
+    pub(crate) async fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) {
+        let mut head = format!("{method} {path} HTTP/1.1\r\nhost: weir.test\r\n");
+        headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
+        if !body.is_empty() {
+            head.push_str(&format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len()));
+        }
+        head.push_str("\r\n");
+        self.write([head.as_bytes(), body].concat()).await;
+    }
+
+    /// Reads more into the buffer. False at the end.
+    async fn fill(&mut self) -> bool {
+        soon("more of the answer", self.stream.read_buf(&mut self.buffer)).await.is_ok_and(|count| count > 0)
+    }
+
+    /// The head of the next answer; `None` when the connection was closed instead.
+    pub(crate) async fn try_head(&mut self) -> Option<Head> {
+        let end = loop {
+            if let Some(at) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+                break at;
+            }
+            if !self.fill().await {
+                return None;
+            }
+        };
+        let head = String::from_utf8(self.buffer.drain(..end + 4).collect()).unwrap();
+        let mut lines = head.lines();
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let headers = lines.filter_map(|line| line.split_once(':'));
+        let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
+        Some(Head { status, headers })
+    }
+
+    /// The head of the next answer.
+    pub(crate) async fn head(&mut self) -> Head {
+        self.try_head().await.expect("an answer instead of a close")
+    }
+
+    /// The next piece of a chunked body; `None` at its end.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Vec<u8>>, End> {
+        let line_end = loop {
+            if let Some(at) = self.buffer.windows(2).position(|window| window == b"\r\n") {
+                break at;
+            }
+            if !self.fill().await {
+                return Err(End::Cut);
+            }
+        };
+        let size = std::str::from_utf8(&self.buffer[..line_end]).unwrap();
+        let size = usize::from_str_radix(size, 16).unwrap();
+        while self.buffer.len() < line_end + 2 + size + 2 {
+            if !self.fill().await {
+                return Err(End::Cut);
+            }
+        }
+        let chunk = self.buffer.drain(..line_end + 2 + size + 2).skip(line_end + 2).take(size).collect();
+        Ok((size > 0).then_some(chunk))
+    }
+
+    /// Reads a chunked body until it holds `text`; returns what was read.
+    pub(crate) async fn read_until(&mut self, text: &str) -> String {
+        let mut seen = String::new();
+        while !seen.contains(text) {
+            let chunk = self.chunk().await.expect("more").expect("more");
+            seen.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+        seen
+    }
+
+    /// The rest of an answer whose head was read. `bodiless` for answers to HEAD.
+    pub(crate) async fn body(&mut self, head: Head, bodiless: bool) -> Answer {
+        let mut answer = Answer { head, body: Vec::new(), pieces: Vec::new(), end: End::Proper };
+        if bodiless || answer.status() == 204 {
+            return answer;
+        }
+        if answer.header("transfer-encoding") == Some("chunked") {
+            loop {
+                match self.chunk().await {
+                    Ok(Some(chunk)) => answer.pieces.push((Instant::now(), chunk)),
+                    Ok(None) => break,
+                    Err(end) => {
+                        answer.end = end;
+                        break;
+                    }
+                }
+            }
+            answer.body = answer.pieces.iter().flat_map(|(_, piece)| piece.clone()).collect();
+            return answer;
+        }
+        let length: usize = answer.header("content-length").expect("a framed body").parse().unwrap();
+        while self.buffer.len() < length && self.fill().await {}
+        if self.buffer.len() < length {
+            answer.end = End::Cut;
+        }
+        answer.body = self.buffer.drain(..length.min(self.buffer.len())).collect();
+        answer.pieces.push((Instant::now(), answer.body.clone()));
+        answer
+    }
+
+    /// One whole exchange.
+    pub(crate) async fn call(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        self.send(method, path, headers, body).await;
+        let head = self.head().await;
+        self.body(head, method == "HEAD").await
+    }
+
+    /// Whether the other side closes now.
+    pub(crate) async fn is_closed(&mut self) -> bool {
+        !self.fill().await
+    }
+}

@@ -1,0 +1,139 @@
+//! The real gateway, in this process, on ports of its own. It drains and stops when dropped.
+
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
+
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use weir::app::{App, Reloader};
+use weir::config::{Config, Environment, Faults};
+
+use super::{Answer, Client, Log, Metrics, Upstream};
+
+/// What every test's file starts with: loopback, no keys, one worker, a short drain.
+const HOUSE: &str = r#"
+[server]
+listen = "127.0.0.1:0"
+workers = 1
+[admin]
+listen = "127.0.0.1:0"
+[auth]
+mode = "off"
+[resilience]
+drain = "100ms"
+"#;
+
+/// A running gateway.
+pub(crate) struct Gateway {
+    pub(crate) public: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) log: Log,
+    reloader: Reloader,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Gateway {
+    /// With this file behind the house's own lines.
+    pub(crate) async fn start(file: &str) -> Self {
+        Self::start_whole(&format!("{HOUSE}{file}")).await
+    }
+
+    /// With one model `m` (called `up` at its server) for everything, and more lines.
+    pub(crate) async fn with_model(upstream: &Upstream, more: &str) -> Self {
+        Self::start(&format!("{}{more}", one_model(&upstream.url()))).await
+    }
+
+    /// With this file and nothing else.
+    pub(crate) async fn start_whole(file: &str) -> Self {
+        // The first subscriber of a process stays: tests that read the operator's log run the program itself.
+        let _ = tracing::subscriber::set_global_default(tracing::subscriber::NoSubscriber::default());
+        let config = parse(file).unwrap_or_else(|faults| panic!("{faults}\n{file}"));
+        let log = Log::default();
+        let app = App::build(config, Box::new(log.clone())).unwrap();
+        let (public, admin, reloader) = (app.public_addr(), app.admin_addr().unwrap(), app.reloader());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let running = app.run(async {
+                let _ = stopped.await;
+            });
+            runtime.block_on(running).unwrap();
+        });
+        Self { public, admin, log, reloader, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// What the file watch does: reads this text and puts it in force, or keeps the old.
+    pub(crate) fn reload(&self, file: &str) {
+        match parse(&format!("{HOUSE}{file}")) {
+            Ok(config) => self.reloader.apply(config),
+            Err(faults) => self.reloader.refuse(&faults),
+        }
+    }
+
+    /// One exchange on a connection of its own.
+    pub(crate) async fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        Client::connect(self.public).await.call(method, path, headers, body).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.call("GET", path, &[], b"").await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.call("POST", path, &[], body.to_string().as_bytes()).await
+    }
+
+    /// A chat with this model, one short question.
+    pub(crate) async fn chat(&self, model: &str, stream: bool) -> Answer {
+        self.post("/v1/chat/completions", &chat_body(model, stream)).await
+    }
+
+    /// A chat under way: the request is sent, nothing is read.
+    pub(crate) async fn open_chat(&self, model: &str, stream: bool) -> Client {
+        let mut client = Client::connect(self.public).await;
+        client.send("POST", "/v1/chat/completions", &[], chat_body(model, stream).to_string().as_bytes()).await;
+        client
+    }
+
+    /// One exchange with the admin listener.
+    pub(crate) async fn admin(&self, path: &str) -> Answer {
+        Client::connect(self.admin).await.call("GET", path, &[], b"").await
+    }
+
+    pub(crate) async fn metrics(&self) -> Metrics {
+        Metrics::parse(self.admin("/metrics").await.text())
+    }
+
+    /// The access-log line of an answer.
+    pub(crate) async fn line(&self, answer: &Answer) -> Value {
+        self.log.line(answer.header("x-request-id").expect("an id in the answer")).await
+    }
+}
+
+/// A file's configuration. The environment is not looked at.
+pub(crate) fn parse(file: &str) -> Result<Config, Faults> {
+    weir::config::from_str(file, "weir.toml", &Environment::default())
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let ended = self.thread.take().map(JoinHandle::join);
+        // a test that already failed says why itself
+        assert!(matches!(ended, Some(Ok(()))) || std::thread::panicking(), "the gateway ended by a panic");
+    }
+}
+
+/// One model `m` for everything.
+pub(crate) fn one_model(url: &str) -> String {
+    format!(
+        "[models.m]\nidentifier = \"custom_openai/up\"\nfamily = \"general\"\nendpoints = [\"{url}\"]\n[features]\ndefault = \"m\"\n"
+    )
+}
+
+/// An OpenAI-style chat request.
+pub(crate) fn chat_body(model: &str, stream: bool) -> Value {
+    json!({"model": model, "messages": [{"role": "user", "content": "Hello"}], "stream": stream})
+}

@@ -1,0 +1,39 @@
+//! `/metrics` as numbers that can be asked for by labels.
+
+use std::collections::BTreeMap;
+
+/// One scrape.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    pub(crate) text: String,
+    samples: Vec<(String, BTreeMap<String, String>, f64)>,
+}
+
+impl Metrics {
+    /// Reads the exposition format. A line that is none fails the test.
+    pub(crate) fn parse(text: &str) -> Self {
+        let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+        Self { text: text.to_owned(), samples: lines.map(sample).collect() }
+    }
+
+    /// The sum of every series of that name that has these labels; 0 when there is none.
+    pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let has = |have: &BTreeMap<String, String>| labels.iter().all(|(k, v)| have.get(*k).is_some_and(|h| h == v));
+        self.samples.iter().filter(|(n, have, _)| n == name && has(have)).map(|(_, _, value)| value).sum()
+    }
+
+    /// The values that a label takes in a family.
+    pub(crate) fn values(&self, name: &str, label: &str) -> Vec<&str> {
+        let family = self.samples.iter().filter(|(n, _, _)| n == name);
+        family.filter_map(|(_, labels, _)| labels.get(label).map(String::as_str)).collect()
+    }
+}
+
+fn sample(line: &str) -> (String, BTreeMap<String, String>, f64) {
+    let (series, value) = line.rsplit_once(' ').unwrap();
+    let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+    let labels = labels.strip_suffix('}').unwrap();
+    let labels = labels.split_terminator("\",").filter_map(|pair| pair.split_once("=\""));
+    let labels = labels.map(|(key, value)| (key.to_owned(), value.trim_end_matches('"').to_owned())).collect();
+    (name.to_owned(), labels, value.parse().unwrap())
+}

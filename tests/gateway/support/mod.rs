@@ -1,0 +1,39 @@
+//! What every topic needs: a gateway in this process, a model server that follows a script, a client that
+//! sees bytes, and readers for the metrics and the access log.
+
+mod client;
+mod gateway;
+mod log;
+mod metrics;
+mod process;
+mod upstream;
+
+use std::time::Duration;
+
+pub(crate) use client::{Answer, Client, End};
+pub(crate) use gateway::{Gateway, chat_body, one_model, parse};
+pub(crate) use log::Log;
+pub(crate) use metrics::Metrics;
+pub(crate) use process::{Folder, Process};
+pub(crate) use upstream::{Deaf, Reply, Upstream};
+
+/// How long anything that must happen may take on a busy machine. Nothing is expected to come near it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Waits for what must happen.
+pub(crate) async fn soon<F: Future>(what: &str, future: F) -> F::Output {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(output) => output,
+        Err(_) => panic!("{what} did not happen within {PATIENCE:?}"),
+    }
+}
+
+/// Asks again until the answer is yes, for state that announces no change (metrics, `/status`).
+pub(crate) async fn eventually<F: AsyncFnMut() -> bool>(what: &str, mut asks: F) {
+    soon(what, async {
+        while !asks().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}

@@ -1,0 +1,457 @@
+//! A model server that does what the test says, over TCP by hand, so that it can also misbehave. It keeps
+//! what it received, and when each connection was closed from the other side.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+
+use super::soon;
+
+/// One thing the server does.
+#[derive(Clone, Debug)]
+enum Step {
+    Bytes(Vec<u8>),
+    Wait(Duration),
+    /// Until the test opens the gate.
+    Gate(Arc<Notify>),
+    /// Until the other side closes.
+    Stall,
+    /// The same bytes until the other side closes.
+    Forever(Vec<u8>),
+    /// RST instead of FIN.
+    Reset,
+}
+
+/// An answer, as the steps it takes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reply {
+    steps: Vec<Step>,
+    keep: bool,
+    chunked: bool,
+}
+
+impl Reply {
+    /// Silence: not even a head.
+    pub(crate) fn stalled() -> Self {
+        Self::default().stall()
+    }
+
+    /// Bytes of the test's own, then a close.
+    pub(crate) fn raw(bytes: impl Into<Vec<u8>>) -> Self {
+        Self::default().bytes(bytes)
+    }
+
+    /// Bytes of the test's own; the connection is kept.
+    pub(crate) fn kept(bytes: impl Into<Vec<u8>>) -> Self {
+        Self { keep: true, ..Self::raw(bytes) }
+    }
+
+    /// The connection is closed instead of an answer.
+    pub(crate) fn closed() -> Self {
+        Self::default()
+    }
+
+    /// A head; the body follows in chunks. The connection is kept once [`Reply::end`] was called.
+    pub(crate) fn head(status: u16, headers: &[(&str, &str)]) -> Self {
+        let mut head = format!("HTTP/1.1 {status} Whatever\r\ntransfer-encoding: chunked\r\n");
+        headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
+        head.push_str("\r\n");
+        Self { chunked: true, ..Self::default() }.bytes(head)
+    }
+
+    /// A whole answer with `Content-Length`; the connection is kept.
+    pub(crate) fn whole(status: u16, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Self {
+        let body = body.as_ref();
+        let mut head = format!("HTTP/1.1 {status} Whatever\r\ncontent-length: {}\r\n", body.len());
+        headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
+        head.push_str("\r\n");
+        let mut reply = Self::default().bytes([head.as_bytes(), body].concat());
+        reply.keep = true;
+        reply
+    }
+
+    /// A whole JSON answer.
+    pub(crate) fn json(status: u16, body: &Value) -> Self {
+        Self::whole(status, &[("content-type", "application/json")], body.to_string())
+    }
+
+    /// The head of an event stream.
+    pub(crate) fn sse() -> Self {
+        Self::head(200, &[("content-type", "text/event-stream; charset=utf-8")])
+    }
+
+    /// One event; its data is given.
+    pub(crate) fn event(self, data: impl AsRef<str>) -> Self {
+        self.bytes(format!("data: {}\n\n", data.as_ref()))
+    }
+
+    /// One event with a piece of the answer's text.
+    pub(crate) fn text(self, text: &str) -> Self {
+        self.event(json!({"id":"c-1","object":"chat.completion.chunk","created":1,"model":"up","choices":[{"index":0,"delta":{"content":text},"finish_reason":null}]}).to_string())
+    }
+
+    /// `finish_reason`, usage (`7` in, `2` out) if `usage`, `[DONE]`, and the end of the body.
+    pub(crate) fn done(self, usage: bool) -> Self {
+        let stop = self.event(r#"{"id":"c-1","object":"chat.completion.chunk","created":1,"model":"up","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#);
+        let counted = if usage {
+            stop.event(r#"{"id":"c-1","object":"chat.completion.chunk","created":1,"model":"up","choices":[],"usage":{"prompt_tokens":7,"completion_tokens":2,"total_tokens":9}}"#)
+        } else {
+            stop
+        };
+        counted.event("[DONE]").end()
+    }
+
+    /// More of the body, framed as the head said; before a head, bytes as they are.
+    pub(crate) fn bytes(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        let bytes = bytes.into();
+        let is_head = self.steps.is_empty();
+        self.steps.push(Step::Bytes(if self.chunked && !is_head { chunk(&bytes) } else { bytes }));
+        self
+    }
+
+    /// The end of a chunked body; the connection is kept.
+    pub(crate) fn end(mut self) -> Self {
+        self.steps.push(Step::Bytes(b"0\r\n\r\n".to_vec()));
+        self.keep = true;
+        self
+    }
+
+    /// Closes after the answer, without having said so.
+    pub(crate) fn then_close(mut self) -> Self {
+        self.keep = false;
+        self
+    }
+
+    /// Time passes.
+    pub(crate) fn wait(self, time: Duration) -> Self {
+        self.step(Step::Wait(time))
+    }
+
+    /// Waits for the test.
+    pub(crate) fn gate(self, gate: &Arc<Notify>) -> Self {
+        self.step(Step::Gate(Arc::clone(gate)))
+    }
+
+    /// Nothing more until the other side closes.
+    pub(crate) fn stall(self) -> Self {
+        self.step(Step::Stall)
+    }
+
+    /// This body, for ever.
+    pub(crate) fn forever(self, bytes: &[u8]) -> Self {
+        self.step(Step::Forever(chunk(bytes)))
+    }
+
+    /// These bytes, for ever, outside any framing.
+    pub(crate) fn repeated(self, bytes: &[u8]) -> Self {
+        self.step(Step::Forever(bytes.to_vec()))
+    }
+
+    /// The connection is torn down.
+    pub(crate) fn reset(self) -> Self {
+        self.step(Step::Reset)
+    }
+
+    fn step(mut self, step: Step) -> Self {
+        self.steps.push(step);
+        self
+    }
+}
+
+fn chunk(bytes: &[u8]) -> Vec<u8> {
+    [format!("{:x}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat()
+}
+
+/// A request as it arrived.
+#[derive(Clone, Debug)]
+pub(crate) struct Received {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+    /// Which connection it came on, counted from 0.
+    pub(crate) connection: usize,
+}
+
+impl Received {
+    /// A header's value, by its lower-case name.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+
+    /// All of the head's values, for a search that must find nothing.
+    pub(crate) fn head_text(&self) -> String {
+        self.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect()
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    fn wants_stream(&self) -> bool {
+        serde_json::from_slice::<Value>(&self.body).is_ok_and(|body| body["stream"] == true)
+    }
+}
+
+type Script = dyn Fn(&Received) -> Reply + Send + Sync;
+
+struct Shared {
+    script: Box<Script>,
+    received: watch::Sender<Vec<Received>>,
+    /// Per connection, when the other side closed it.
+    closed: watch::Sender<Vec<Option<Instant>>>,
+}
+
+/// The server. It stops with the test's runtime.
+pub(crate) struct Upstream {
+    pub(crate) address: SocketAddr,
+    shared: Arc<Shared>,
+}
+
+impl Upstream {
+    /// Answers each request as the script says.
+    pub(crate) async fn start(script: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (received, closed) = (watch::Sender::new(Vec::new()), watch::Sender::new(Vec::new()));
+        let shared = Arc::new(Shared { script: Box::new(script), received, closed });
+        let accepting = Arc::clone(&shared);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                stream.set_nodelay(true).unwrap();
+                let mut connection = 0;
+                accepting.closed.send_modify(|closed| {
+                    connection = closed.len();
+                    closed.push(None);
+                });
+                tokio::spawn(serve(stream, connection, Arc::clone(&accepting)));
+            }
+        });
+        Self { address, shared }
+    }
+
+    /// The same answer every time.
+    pub(crate) async fn always(reply: Reply) -> Self {
+        Self::start(move |_| reply.clone()).await
+    }
+
+    /// These answers in order; the last one again and again.
+    pub(crate) async fn script(replies: impl IntoIterator<Item = Reply>) -> Self {
+        let replies = Mutex::new(replies.into_iter().collect::<VecDeque<_>>());
+        Self::start(move |_| {
+            let mut replies = replies.lock().unwrap();
+            if replies.len() > 1 { replies.pop_front().unwrap() } else { replies[0].clone() }
+        })
+        .await
+    }
+
+    /// A model that says `text`, streamed when asked to, with usage when asked to (7 in, 2 out).
+    pub(crate) async fn says(text: &'static str) -> Self {
+        Self::start(move |request| answer(request, text)).await
+    }
+
+    /// `http://127.0.0.1:port/v1`, for the file.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/v1", self.address)
+    }
+
+    /// Everything received so far.
+    pub(crate) fn requests(&self) -> Vec<Received> {
+        self.shared.received.borrow().clone()
+    }
+
+    /// The only request received.
+    pub(crate) fn only_request(&self) -> Received {
+        let mut requests = self.requests();
+        assert_eq!(requests.len(), 1, "{requests:?}");
+        requests.remove(0)
+    }
+
+    /// How many connections were made.
+    pub(crate) fn connections(&self) -> usize {
+        self.shared.closed.borrow().len()
+    }
+
+    /// Waits until this many requests have arrived.
+    pub(crate) async fn received(&self, count: usize) {
+        let mut received = self.shared.received.subscribe();
+        soon("the upstream request", received.wait_for(|list| list.len() >= count)).await.unwrap();
+    }
+
+    /// Waits until the other side has closed that connection; says when it did.
+    pub(crate) async fn closed(&self, connection: usize) -> Instant {
+        let mut closed = self.shared.closed.subscribe();
+        let is_closed = |list: &Vec<Option<Instant>>| list.get(connection).is_some_and(Option::is_some);
+        let list = soon("the upstream connection's close", closed.wait_for(is_closed)).await.unwrap();
+        list[connection].unwrap()
+    }
+}
+
+/// What a well-behaved server says to a chat, completion or embedding request.
+fn answer(request: &Received, text: &str) -> Reply {
+    if request.path.ends_with("/embeddings") {
+        return Reply::json(
+            200,
+            &json!({"object":"list","model":"up","data":[{"object":"embedding","index":0,"embedding":[0.5,-1.0]}],"usage":{"prompt_tokens":7,"total_tokens":7}}),
+        );
+    }
+    if request.wants_stream() {
+        let usage = request.json()["stream_options"]["include_usage"] == true;
+        return text.split_inclusive(' ').fold(Reply::sse(), Reply::text).done(usage);
+    }
+    let choice = if request.path.ends_with("/chat/completions") {
+        json!({"index":0,"message":{"role":"assistant","content":text},"finish_reason":"stop"})
+    } else {
+        json!({"index":0,"text":text,"finish_reason":"stop"})
+    };
+    Reply::json(
+        200,
+        &json!({"id":"c-1","object":"chat.completion","created":1,"model":"up","choices":[choice],"usage":{"prompt_tokens":7,"completion_tokens":2,"total_tokens":9}}),
+    )
+}
+
+async fn serve(stream: TcpStream, connection: usize, shared: Arc<Shared>) {
+    let mut buffer = Vec::new();
+    while let Some(request) = read_request(&stream, &mut buffer, connection).await {
+        let reply = (shared.script)(&request);
+        shared.received.send_modify(|list| list.push(request));
+        let kept = tokio::select! {
+            kept = play(&stream, &reply) => kept,
+            () = peer_closed(&stream, &mut buffer) => false,
+        };
+        if !kept {
+            break;
+        }
+    }
+    shared.closed.send_modify(|closed| closed[connection] = Some(Instant::now()));
+}
+
+/// Performs the steps. Says whether the connection is kept.
+async fn play(stream: &TcpStream, reply: &Reply) -> bool {
+    for step in &reply.steps {
+        let written = match step {
+            Step::Bytes(bytes) => write(stream, bytes).await,
+            Step::Wait(time) => {
+                tokio::time::sleep(*time).await;
+                true
+            }
+            Step::Gate(gate) => {
+                gate.notified().await;
+                true
+            }
+            Step::Stall => std::future::pending().await,
+            Step::Forever(bytes) => {
+                while write(stream, bytes).await {}
+                false
+            }
+            Step::Reset => {
+                socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
+                false
+            }
+        };
+        if !written {
+            return false;
+        }
+    }
+    reply.keep
+}
+
+async fn write(stream: &TcpStream, mut bytes: &[u8]) -> bool {
+    while !bytes.is_empty() {
+        if stream.writable().await.is_err() {
+            return false;
+        }
+        match stream.try_write(bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// Reads more. False at the end.
+async fn read(stream: &TcpStream, buffer: &mut Vec<u8>) -> bool {
+    loop {
+        if stream.readable().await.is_err() {
+            return false;
+        }
+        let mut piece = [0; 16 * 1024];
+        match stream.try_read(&mut piece) {
+            Ok(0) => return false,
+            Ok(count) => {
+                buffer.extend_from_slice(&piece[..count]);
+                return true;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return false,
+        }
+    }
+}
+
+async fn peer_closed(stream: &TcpStream, buffer: &mut Vec<u8>) {
+    while read(stream, buffer).await {}
+}
+
+async fn read_request(stream: &TcpStream, buffer: &mut Vec<u8>, connection: usize) -> Option<Received> {
+    let head_end = loop {
+        if let Some(at) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+            break at;
+        }
+        if !read(stream, buffer).await {
+            return None;
+        }
+    };
+    let head = String::from_utf8(buffer.drain(..head_end + 4).collect()).unwrap();
+    let mut lines = head.lines();
+    let mut request_line = lines.next()?.split(' ');
+    let (method, path) = (request_line.next()?.to_owned(), request_line.next()?.to_owned());
+    let headers: Vec<(String, String)> = lines
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+        .collect();
+    let mut request = Received { method, path, headers, body: Vec::new(), connection };
+    let length = request.header("content-length").and_then(|text| text.parse::<usize>().ok()).unwrap_or(0);
+    assert!(request.header("transfer-encoding").is_none(), "the gateway knows its bodies' length");
+    while buffer.len() < length {
+        if !read(stream, buffer).await {
+            return None;
+        }
+    }
+    request.body = buffer.drain(..length).collect();
+    Some(request)
+}
+
+/// A listener whose backlog is full: connecting to it takes for ever.
+pub(crate) struct Deaf {
+    pub(crate) address: SocketAddr,
+    _sockets: Vec<socket2::Socket>,
+}
+
+impl Deaf {
+    pub(crate) fn start() -> Self {
+        let socket = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let listener = socket();
+        listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap().as_socket().unwrap();
+        let mut sockets = vec![listener];
+        for _ in 0..8 {
+            let filler = socket();
+            filler.set_nonblocking(true).unwrap();
+            // EINPROGRESS: it either took a place or proves that there is none
+            let _ = filler.connect(&address.into());
+            sockets.push(filler);
+        }
+        Self { address, _sockets: sockets }
+    }
+}

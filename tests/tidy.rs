@@ -1,0 +1,427 @@
+//! The house rules that no compiler checks: sizes, layers, names, what may stand where. The tree is read
+//! as text, so a broken rule is one failure that lists every offender with its line.
+#![expect(clippy::unwrap_used, reason = "a file that cannot be read fails the test")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Longest file, tests not counted.
+const MAX_FILE: usize = 600;
+/// Longest function, signature and braces counted.
+const MAX_FUNCTION: usize = 80;
+
+/// A module may use its own rank and those below it; peers of one rank may know each other.
+const LAYERS: &[&[&str]] = &[
+    &["main"],
+    &["command"],
+    &["app"],
+    &["config", "demo"],
+    &["server"],
+    &["api"],
+    &["snapshot"],
+    &["relay", "auth"],
+    &["upstream", "provider"],
+    &["route", "prompt"],
+    &["error", "telemetry"],
+    &["wire", "generation"],
+    &["secret"],
+];
+
+/// Modules without I/O and without a clock.
+const PURE: &[&str] = &["wire", "generation", "route", "provider"];
+const IO_CRATES: &[&str] = &["tokio", "hyper", "hyper_util", "tokio_rustls"];
+/// Names that say nothing about what is inside.
+const EMPTY_NAMES: &[&str] = &["utils", "util", "helpers", "helper", "common", "types", "core", "manager", "misc"];
+/// What `ls` shows.
+const TOP_LEVEL: &[&str] =
+    &["Cargo.toml", "Cargo.lock", "Dockerfile", "LICENSE", "README.md", "benches", "config", "src", "tests"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// One source file.
+struct Source {
+    /// Below the root: `src/wire/sse.rs`.
+    path: String,
+    /// All of it.
+    text: String,
+    /// Without test items; line numbers are kept.
+    production: String,
+    /// `production` with comments and literals blanked.
+    code: String,
+}
+
+impl Source {
+    fn read(path: &Path) -> Self {
+        let text = fs::read_to_string(path).unwrap();
+        let shown = path.strip_prefix(root()).unwrap().to_string_lossy().replace('\\', "/");
+        let is_test = shown.ends_with("/tests.rs") || shown.contains("/tests/");
+        let production = if is_test { String::new() } else { without_tests(&text) };
+        let code = blank_comments_and_literals(&production);
+        Self { path: shown, text, production, code }
+    }
+
+    /// `wire` for `src/wire/sse.rs`, `main` for `src/main.rs`.
+    fn module(&self) -> &str {
+        let inner = self.path.strip_prefix("src/").unwrap_or(&self.path);
+        inner.split('/').next().unwrap_or(inner).trim_end_matches(".rs")
+    }
+
+    /// How many `super` lead from this file's module to the crate's root.
+    fn depth(&self) -> usize {
+        let parts = self.path.split('/').count() - 1;
+        if self.path.ends_with("/mod.rs") { parts - 1 } else { parts }
+    }
+}
+
+fn rust_files(dir: &str) -> Vec<Source> {
+    let mut paths = Vec::new();
+    collect(&root().join(dir), &mut paths);
+    paths.sort();
+    paths.iter().map(|path| Source::read(path)).collect()
+}
+
+fn collect(dir: &Path, out: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries {
+        let path = entry.unwrap().path();
+        if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
+            collect(&path, out);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            out.push(path);
+        }
+    }
+}
+
+/// Blanks every `#[cfg(test)]` item that starts in the first column.
+fn without_tests(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line != "#[cfg(test)]" {
+            out.push_str(line);
+            out.push('\n');
+            continue;
+        }
+        out.push('\n');
+        for inside in lines.by_ref() {
+            out.push('\n');
+            if inside == "}" || (inside.ends_with(';') && !inside.starts_with(' ')) {
+                break;
+            }
+        }
+    }
+    out
+}
+
+/// Comments, strings and characters become spaces: what is left is code.
+fn blank_comments_and_literals(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let end = literal_end(bytes, at);
+        if end == at {
+            out.push(bytes[at]);
+            at += 1;
+        } else {
+            out.extend(bytes[at..end].iter().map(|b| if *b == b'\n' { b'\n' } else { b' ' }));
+            at = end;
+        }
+    }
+    String::from_utf8(out).unwrap()
+}
+
+/// One past the comment or literal that starts at `at`, or `at` itself.
+fn literal_end(bytes: &[u8], at: usize) -> usize {
+    let rest = &bytes[at..];
+    let starts_word = at == 0 || !(bytes[at - 1].is_ascii_alphanumeric() || bytes[at - 1] == b'_');
+    if rest.starts_with(b"//") {
+        return at + rest.iter().position(|b| *b == b'\n').unwrap_or(rest.len());
+    }
+    if rest.starts_with(b"/*") {
+        return at + rest.windows(2).position(|pair| pair == b"*/").map_or(rest.len(), |end| end + 2);
+    }
+    if starts_word && (rest.starts_with(b"r\"") || rest.starts_with(b"r#") || rest.starts_with(b"br")) {
+        let hashes_at = rest.iter().position(|b| *b == b'r').unwrap_or(0) + 1;
+        let hashes = rest[hashes_at..].iter().take_while(|b| **b == b'#').count();
+        if rest.get(hashes_at + hashes) == Some(&b'"') {
+            let close: Vec<u8> = std::iter::once(b'"').chain(std::iter::repeat_n(b'#', hashes)).collect();
+            let inside = hashes_at + hashes + 1;
+            let end = rest[inside..].windows(close.len()).position(|window| window == close);
+            return at + end.map_or(rest.len(), |end| inside + end + close.len());
+        }
+    }
+    match rest {
+        [b'"', ..] => at + quoted_end(rest, b'"'),
+        [b'\'', b'\\', ..] => at + quoted_end(rest, b'\''),
+        [b'\'', ..] => char_end(rest).map_or(at, |end| at + end),
+        _ => at,
+    }
+}
+
+fn quoted_end(rest: &[u8], quote: u8) -> usize {
+    let mut at = 1;
+    while at < rest.len() && rest[at] != quote {
+        at += if rest[at] == b'\\' { 2 } else { 1 };
+    }
+    (at + 1).min(rest.len())
+}
+
+/// `'x'` is a character, `'x` a lifetime.
+fn char_end(rest: &[u8]) -> Option<usize> {
+    let width = match *rest.get(1)? {
+        byte if byte < 0x80 => 1,
+        byte if byte < 0xe0 => 2,
+        byte if byte < 0xf0 => 3,
+        _ => 4,
+    };
+    (rest.get(1 + width) == Some(&b'\'')).then_some(width + 2)
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+/// Where `word` stands as a whole word.
+fn words(text: &str, word: &str) -> Vec<usize> {
+    let bytes = text.as_bytes();
+    let free = |at: usize, len: usize| {
+        let before = at.checked_sub(1).is_none_or(|i| !is_word(bytes[i]));
+        before && bytes.get(at + len).is_none_or(|b| !is_word(*b))
+    };
+    text.match_indices(word).map(|(at, _)| at).filter(|at| free(*at, word.len())).collect()
+}
+
+fn line_of(text: &str, at: usize) -> usize {
+    text[..at].matches('\n').count() + 1
+}
+
+fn report(rule: &str, offenders: &[String]) {
+    assert!(offenders.is_empty(), "\n{rule}:\n  {}\n", offenders.join("\n  "));
+}
+
+/// Every top-level module that the file names, with the line: `use crate::…`, inline `crate::x::`, and
+/// chains of `super` that reach the crate's root.
+fn used_modules(source: &Source) -> Vec<(usize, String)> {
+    let code = &source.code;
+    let root_word = if source.module() == "main" { "weir" } else { "crate" };
+    let mut found = Vec::new();
+    for at in words(code, root_word) {
+        if let Some(rest) = code[at + root_word.len()..].strip_prefix("::") {
+            found.extend(first_names(rest).into_iter().map(|name| (line_of(code, at), name)));
+        }
+    }
+    let chain = "super::".repeat(source.depth());
+    for (at, _) in code.match_indices(&chain) {
+        let outer = code[..at].ends_with("super::") || at.checked_sub(1).is_some_and(|i| is_word(code.as_bytes()[i]));
+        if !outer && !chain.is_empty() {
+            found.extend(first_names(&code[at + chain.len()..]).into_iter().map(|name| (line_of(code, at), name)));
+        }
+    }
+    found
+}
+
+/// `a` of `a::b`, or `a` and `c` of `{a::b, c}`.
+fn first_names(rest: &str) -> Vec<String> {
+    let name = |text: &str| -> String { text.trim_start().chars().take_while(|c| is_word(*c as u8)).collect() };
+    let Some(group) = rest.strip_prefix('{') else {
+        return vec![name(rest)];
+    };
+    let (mut depth, mut names, mut item) = (0_usize, Vec::new(), String::new());
+    for c in group.chars() {
+        match c {
+            '}' if depth == 0 => break,
+            ',' if depth == 0 => names.push(name(&std::mem::take(&mut item))),
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if !(c == ',' && depth == 0) {
+            item.push(c);
+        }
+    }
+    names.push(name(&item));
+    names.retain(|name| !name.is_empty());
+    names
+}
+
+fn rank(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&module))
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    let silent = |source: &&Source| !source.text.starts_with("//! ") || source.text.lines().next().unwrap().len() < 20;
+    let offenders: Vec<String> = rust_files("src").iter().filter(silent).map(|source| source.path.clone()).collect();
+    report("the first line of a file is `//!` and a sentence", &offenders);
+}
+
+#[test]
+fn files_are_short() {
+    let sources = rust_files("src");
+    let long = sources.iter().filter_map(|source| {
+        let lines = source.production.trim_end().lines().count();
+        (lines > MAX_FILE).then(|| format!("{}: {lines}", source.path))
+    });
+    report(&format!("at most {MAX_FILE} lines a file, tests not counted"), &long.collect::<Vec<_>>());
+}
+
+#[test]
+fn functions_are_short() {
+    let mut offenders = Vec::new();
+    for source in rust_files("src") {
+        let lines: Vec<&str> = source.code.lines().collect();
+        for (start, line) in lines.iter().enumerate().filter(|(_, line)| !words(line, "fn").is_empty()) {
+            let indent = &line[..line.len() - line.trim_start().len()];
+            let close = format!("{indent}}}");
+            let body = lines[start..].iter().position(|l| l.ends_with('{') || l.ends_with(';') || l.ends_with('}'));
+            if body.is_none_or(|body| !lines[start + body].ends_with('{')) {
+                continue;
+            }
+            let length = lines[start..].iter().position(|l| *l == close).map_or(0, |end| end + 1);
+            if length > MAX_FUNCTION {
+                offenders.push(format!("{}:{}: {length} lines", source.path, start + 1));
+            }
+        }
+    }
+    report(&format!("at most {MAX_FUNCTION} lines a function"), &offenders);
+}
+
+#[test]
+fn tests_stand_last() {
+    let mut offenders = Vec::new();
+    for source in rust_files("src") {
+        let mut lines = source.text.lines().enumerate().skip_while(|(_, line)| *line != "#[cfg(test)]");
+        lines.next();
+        let is_block = lines.next().is_some_and(|(_, line)| line.ends_with('{'));
+        let after = lines.skip_while(|(_, line)| *line != "}").skip(1).find(|(_, line)| !line.is_empty());
+        if let Some((at, _)) = after.filter(|_| is_block) {
+            offenders.push(format!("{}:{}", source.path, at + 1));
+        }
+    }
+    report("nothing follows a file's tests", &offenders);
+}
+
+#[test]
+fn modules_use_only_what_is_below_them() {
+    let mut offenders = Vec::new();
+    // lib.rs lists the modules; the manual is prose
+    let sources = rust_files("src").into_iter().filter(|source| !matches!(source.module(), "lib" | "manual"));
+    for source in sources {
+        let Some(own) = rank(source.module()) else {
+            offenders.push(format!("{}: module `{}` has no place in LAYERS", source.path, source.module()));
+            continue;
+        };
+        for (line, used) in used_modules(&source) {
+            match rank(&used) {
+                Some(other) if other >= own => {}
+                Some(_) => offenders.push(format!("{}:{line}: `{}` uses `{used}`", source.path, source.module())),
+                None => offenders.push(format!("{}:{line}: unknown module `{used}`", source.path)),
+            }
+        }
+    }
+    report("a module uses only its own layer and those below (src/lib.rs has the list)", &offenders);
+}
+
+#[test]
+fn the_map_in_lib_rs_is_the_one_enforced_here() {
+    let lib = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let map = lib.split("```").nth(1).unwrap();
+    let named: Vec<String> = words_of(map).filter(|word| word != "text").collect();
+    let expected: Vec<String> = LAYERS.iter().flat_map(|layer| layer.iter().map(|m| (*m).to_owned())).collect();
+    assert_eq!(named, expected);
+}
+
+fn words_of(text: &str) -> impl Iterator<Item = String> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty()).map(str::to_owned)
+}
+
+#[test]
+fn pure_modules_name_no_runtime() {
+    let mut offenders = Vec::new();
+    for source in rust_files("src").iter().filter(|source| PURE.contains(&source.module())) {
+        for word in IO_CRATES {
+            let lines = words(&source.code, word).into_iter().map(|at| line_of(&source.code, at));
+            offenders.extend(lines.map(|line| format!("{}:{line}: {word}", source.path)));
+        }
+        for clock in ["Instant::now", "SystemTime::now"] {
+            let lines = words(&source.code, clock).into_iter().map(|at| line_of(&source.code, at));
+            offenders.extend(lines.map(|line| format!("{}:{line}: {clock}", source.path)));
+        }
+    }
+    report("wire, generation, route and provider do no I/O and read no clock", &offenders);
+}
+
+#[test]
+fn only_the_loader_reads_the_environment() {
+    let mut offenders = Vec::new();
+    for source in rust_files("src").iter().filter(|source| source.path != "src/config/load.rs") {
+        for at in words(&source.code, "env") {
+            let (before, after) = (&source.code[..at], &source.code[at + 3..]);
+            let is_module = before.ends_with("std::") || after.starts_with("::var") || after.starts_with("::temp");
+            let is_args = source.module() == "main" && after.starts_with("::args");
+            if is_module && !is_args {
+                offenders.push(format!("{}:{}", source.path, line_of(&source.code, at)));
+            }
+        }
+    }
+    report("only config/load.rs names std::env (main.rs its args)", &offenders);
+}
+
+#[test]
+fn names_say_something() {
+    let mut offenders = BTreeSet::new();
+    for source in ["src", "tests", "benches"].into_iter().flat_map(rust_files) {
+        let parts = source.path.trim_end_matches(".rs").split('/');
+        offenders.extend(parts.filter(|part| EMPTY_NAMES.contains(part)).map(|_| source.path.clone()));
+        for name in EMPTY_NAMES {
+            let inline = format!("mod {name}");
+            let lines = words(&source.code, &inline).into_iter().map(|at| line_of(&source.code, at));
+            offenders.extend(lines.map(|line| format!("{}:{line}: {inline}", source.path)));
+        }
+    }
+    report("a module is named for what it does", &offenders.into_iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    // spelled apart, so that this file is not its own offender
+    let marks = [concat!("to", "do"), concat!("fix", "me"), concat!("unimple", "mented")];
+    let mut offenders = Vec::new();
+    for source in ["src", "tests", "benches"].into_iter().flat_map(rust_files) {
+        let text = source.text.to_ascii_lowercase();
+        for mark in marks {
+            let lines = words(&text, mark).into_iter().map(|at| line_of(&text, at));
+            offenders.extend(lines.map(|line| format!("{}:{line}: {mark}", source.path)));
+        }
+    }
+    report("no marks for later: an issue, or done", &offenders);
+}
+
+#[test]
+fn the_top_level_is_the_card() {
+    let entries = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let shown: BTreeSet<String> = entries.filter(|name| !name.starts_with('.') && name != "target").collect();
+    let wanted: BTreeSet<String> = TOP_LEVEL.iter().map(|name| (*name).to_owned()).collect();
+    let extra = shown.difference(&wanted).map(|name| format!("not wanted: {name}"));
+    let missing = wanted.difference(&shown).map(|name| format!("missing: {name}"));
+    report("the top level of the repository is fixed", &extra.chain(missing).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_reader_of_this_file_reads_rust() {
+    let source = |text: &str| {
+        let production = without_tests(text);
+        let code = blank_comments_and_literals(&production);
+        Source { path: "src/wire/sse.rs".into(), text: text.into(), production, code }
+    };
+    let text = "use crate::{a::{x, y}, b};\nfn f<'a>(c: char) { crate::c::g('\\'', \"crate::no\", r#\"crate::\"no\"#) }\n\
+                // crate::no\nuse super::super::d::e;\nuse super::own;\n#[cfg(test)]\nmod tests;\nuse crate::f;\n\
+                #[cfg(test)]\nmod more {\n    use crate::no;\n}\n";
+    let used: Vec<(usize, String)> = used_modules(&source(text));
+    let named: Vec<(usize, &str)> = used.iter().map(|(line, name)| (*line, name.as_str())).collect();
+    assert_eq!(named, [(1, "a"), (1, "b"), (2, "c"), (8, "f"), (4, "d")]);
+}
