@@ -11,11 +11,12 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 
+use crate::auth::{Issuers, Refresher};
 use crate::config::{Config, Fault, Faults};
 use crate::server::{Admin, Parts, Server, Settings, Stop};
 use crate::snapshot::{LastReload, Limits, Reloads, Shared, Snapshot};
 use crate::telemetry::{LogWriter, Metrics, OperatorLog};
-use crate::upstream::{self, Registry};
+use crate::upstream::{self, Fetcher, Registry};
 
 /// Why Weir did not start.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +52,7 @@ pub struct App {
     server: Server,
     admin: (Admin, TcpListener),
     reloader: Reloader,
+    refresher: Refresher,
     draining: Arc<AtomicBool>,
     log_thread: JoinHandle<()>,
     public: SocketAddr,
@@ -62,6 +64,7 @@ pub struct App {
 pub struct Reloader {
     shared: Shared,
     registry: Arc<Registry>,
+    issuers: Arc<Issuers>,
     metrics: Arc<Metrics>,
     reloads: Reloads,
     operator_log: OperatorLog,
@@ -79,7 +82,9 @@ impl App {
         let registry = Arc::new(Registry::new(Arc::clone(&metrics)));
         let (settings, upstream) = (config.server.clone(), config.upstream.clone());
         let warnings = config.warnings.iter().map(Fault::headline).collect();
-        let shared = Shared::new(snapshot(config, &registry, 1));
+        let issuers = Arc::new(Issuers::default());
+        let refresher = issuers.refresher(Fetcher::new(upstream.clone()));
+        let shared = Shared::new(snapshot(config, &registry, &issuers, 1));
         metrics.config_generation.set(1);
         let draining = Arc::new(AtomicBool::new(false));
         let parts = Parts {
@@ -98,6 +103,7 @@ impl App {
         let reloader = Reloader {
             shared,
             registry,
+            issuers,
             metrics,
             reloads,
             operator_log,
@@ -105,7 +111,8 @@ impl App {
             running: Arc::new(Mutex::new((settings, upstream))),
         };
         let public = server.address()?;
-        Ok(Self { server, admin: (admin, admin_listener), reloader, draining, log_thread, public, warnings })
+        let admin = (admin, admin_listener);
+        Ok(Self { server, admin, reloader, refresher, draining, log_thread, public, warnings })
     }
 
     /// Where GitLab finds us.
@@ -130,13 +137,14 @@ impl App {
 
     /// Serves until `stop` is ready, then drains: not ready at once, nothing new accepted, what runs may end.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { server, admin: (admin, listener), draining, log_thread, public, .. } = self;
+        let Self { server, admin: (admin, listener), refresher, draining, log_thread, public, .. } = self;
         let (stop_workers, workers_stop) = watch::channel(Stop::No);
         let (stop_admin, admin_stop) = watch::channel(false);
         let workers = server.start(&workers_stop)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let admin_address = listener.local_addr()?;
         let admin = tokio::spawn(admin.serve(listener, admin_stop));
+        let refreshing = tokio::spawn(refresher.run());
         tracing::info!(%public, admin = %admin_address, workers = workers.len(), "serving");
         stop.await;
         tracing::info!("draining");
@@ -145,6 +153,7 @@ impl App {
         let drained = tokio::task::spawn_blocking(move || workers.into_iter().for_each(|worker| _ = worker.join()));
         // Bounded by the workers' own limit, resilience.drain.
         let _ = drained.await;
+        refreshing.abort();
         stop_admin.send_replace(true);
         let _ = admin.await;
         // The last handle of the log went with the workers: the thread ends when it has written all.
@@ -166,7 +175,7 @@ impl Reloader {
         }
         self.operator_log.set_level(config.log.0);
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
-        self.shared.swap(snapshot(config, &self.registry, generation));
+        self.shared.swap(snapshot(config, &self.registry, &self.issuers, generation));
         self.metrics.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         self.metrics.config_reload_ok.set(1);
         self.metrics.config_reloads.with_label_values(&["ok"]).inc();
@@ -202,10 +211,11 @@ impl Reloader {
     }
 }
 
-fn snapshot(config: Config, registry: &Registry, generation: u64) -> Snapshot {
+fn snapshot(config: Config, registry: &Registry, issuers: &Issuers, generation: u64) -> Snapshot {
     let endpoints = registry.endpoints(config.models.iter());
     let limits: Limits = config.limits;
-    Snapshot { table: config.table, auth: config.auth, limits, endpoints, generation }
+    let auth = issuers.policy(config.auth);
+    Snapshot { table: config.table, auth, limits, endpoints, generation }
 }
 
 /// Alone on its port, unlike the public one: a second process must find out.

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use http::Method;
 
 use super::openai::OpenAiCall;
+use crate::auth::{Permission, Scopes};
 use crate::error::{GatewayError, Kind, Shape};
 use crate::route::Feature;
 use crate::telemetry::labels::Surface;
@@ -107,12 +108,21 @@ impl Endpoint {
         }
     }
 
-    /// Probes carry no credentials (ai-gateway-server.md §1.0).
-    pub const fn needs_credentials(self) -> bool {
-        match self {
-            Self::Head | Self::Healthz | Self::Ready => false,
-            Self::OpenAiModels | Self::OpenAi(_) | Self::ChatV1(_) | Self::ModelCheck(_) => true,
-        }
+    /// What a caller needs (gitlab-client.md §5.3). Probes carry no credentials (ai-gateway-server.md §1.0).
+    ///
+    /// OpenAI's calls are not GitLab's, so no primitive of GitLab's names them: an instance that is entitled to
+    /// any part of Duo may make them.
+    pub fn permission(self) -> Option<Permission> {
+        let (any_of, what) = match self {
+            Self::Head | Self::Healthz | Self::Ready => return None,
+            Self::OpenAiModels | Self::OpenAi(_) => (Scopes::ANY, "models".into()),
+            Self::ChatV1(Feature::DUO_CHAT) => (Scopes::of_feature(Feature::DUO_CHAT), "duo chat".into()),
+            Self::ChatV1(feature) => (Scopes::of_feature(feature), feature.name().into()),
+            Self::ModelCheck(_) => {
+                (Scopes::of_feature(Feature::CODE_COMPLETIONS), "'model_configuration/check'".into())
+            }
+        };
+        Some(Permission { any_of, what })
     }
 }
 
@@ -157,6 +167,7 @@ mod tests {
     use http::Method;
 
     use super::{Endpoint, Matched, OpenAiCall};
+    use crate::auth::Scopes;
     use crate::error::Kind;
     use crate::route::Feature;
 
@@ -173,6 +184,18 @@ mod tests {
         assert_eq!(of(&post, "/v1/chat/agent"), Ok(Endpoint::ChatV1(Feature::DUO_CHAT)));
         assert_eq!(of(&Method::HEAD, "/anything/at/all"), Ok(Endpoint::Head));
         assert_eq!(of(&Method::GET, "/monitoring/healthz"), Ok(Endpoint::Healthz));
+    }
+
+    #[test]
+    fn only_probes_need_no_credentials() {
+        for probe in [Endpoint::Head, Endpoint::Healthz, Endpoint::Ready] {
+            assert_eq!(probe.permission(), None);
+        }
+        let check = Endpoint::ModelCheck(1).permission().unwrap();
+        assert_eq!((check.any_of, &*check.what), (Scopes::of(["complete_code"]), "'model_configuration/check'"));
+        let explain = Endpoint::ChatV1(Feature::parse("duo_chat_explain_code").unwrap()).permission().unwrap();
+        assert_eq!(explain.any_of, Scopes::of(["explain_code"]));
+        assert_eq!(Endpoint::OpenAi(OpenAiCall::Chat).permission().unwrap().any_of, Scopes::ANY);
     }
 
     #[test]

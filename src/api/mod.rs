@@ -8,6 +8,7 @@ mod openai;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header, request};
@@ -55,8 +56,8 @@ impl Api {
         let snapshot = self.shared.load();
         let (parts, body) = request.into_parts();
         let endpoint = matched.endpoint?;
-        if endpoint.needs_credentials() {
-            snapshot.auth.admit(&parts.headers)?;
+        if let Some(permission) = endpoint.permission() {
+            snapshot.auth.admit(&parts.headers, SystemTime::now()).await?.may(&permission)?;
         }
         let context = Context { parts: &parts, snapshot: &snapshot, relay: &self.relay, facts };
         match endpoint {

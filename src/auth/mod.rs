@@ -1,65 +1,153 @@
-//! Who may call. This version knows two modes: `off`, for loopback and labs, and static keys for clients
-//! that are not GitLab; GitLab's own tokens come with the *Identity* issue and are refused until then.
+//! Who may call: everybody (`off`), the holders of a static key, a GitLab by the tokens it signs.
+//!
+//! Source: gitlab-client.md §3, ai-gateway-server.md §5. What a request is refused with is GitLab's own, word
+//! for word: its operators know the sentences, and its clients read them.
 
+mod identity;
+mod issuer;
+mod jwks;
+mod jwt;
 mod keys;
+#[cfg(test)]
+mod tests;
+mod trusted;
+
+use std::time::SystemTime;
 
 use http::{HeaderMap, header};
 
+pub use identity::{Caller, Permission, Scopes};
+pub use issuer::{Issuer, IssuerStatus};
+pub use jwks::{Discovery, KeySet, PublishedError};
+pub use jwt::{Claims, Expected, Refused, SKEW, Token};
 pub use keys::KeyHash;
+pub use trusted::{Issuers, Refresher, Trust};
 
 use crate::error::{GatewayError, Kind};
+use crate::route::EndpointUrl;
 
-/// `[auth]`, checked.
-#[derive(Clone, Debug, Default)]
-pub enum Policy {
-    /// Everybody may call (`mode = "off"`).
+/// `[auth]` and `[gitlab]`, checked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Settings {
+    /// `mode = "off"`
     #[default]
     Off,
-    /// `static_keys`: a bearer token must hash to one of these.
+    /// `mode = "keys"`: a bearer token must hash to one of these.
     Keys(Vec<KeyHash>),
+    /// `mode = "gitlab"`: a static key, if there are any, or a token of an issuer.
+    Gitlab {
+        /// `static_keys`
+        keys: Vec<KeyHash>,
+        /// Whose tokens.
+        gitlab: GitlabSettings,
+    },
+}
+
+/// `[gitlab]`, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GitlabSettings {
+    /// `url`
+    pub url: EndpointUrl,
+    /// `cloud_issuer`: CustomersDot, if its tokens are accepted.
+    pub cloud_issuer: Option<EndpointUrl>,
+    /// `audience`: who we are in a token's `aud`.
+    pub audience: Box<str>,
+}
+
+/// The rule in force, with the keys it goes by. Made by [`Issuers::policy`].
+#[derive(Clone, Debug, Default)]
+pub enum Policy {
+    /// Everybody may call.
+    #[default]
+    Off,
+    /// Callers say who they are.
+    Closed {
+        /// The static keys.
+        keys: Vec<KeyHash>,
+        /// Whose tokens, if any are accepted.
+        gitlab: Option<Trust>,
+    },
 }
 
 impl Policy {
-    /// Admits or refuses by the `Authorization` header (`Bearer …`) or `x-api-key`.
-    pub fn admit(&self, headers: &HeaderMap) -> Result<(), GatewayError> {
-        let Self::Keys(keys) = self else {
-            return Ok(());
+    /// Admits or refuses by the request's headers. Waits only for a key that a fetch under way may bring.
+    pub async fn admit(&self, headers: &HeaderMap, now: SystemTime) -> Result<Caller, GatewayError> {
+        let Self::Closed { keys, gitlab } = self else {
+            return Ok(Caller::Anyone);
         };
-        let refused = |text: &'static str| Err(GatewayError::new(Kind::Unauthorized, text));
-        // the sentences are GitLab's (gitlab-client.md §3.5): its operators know them
-        let token = match (headers.get(header::AUTHORIZATION), headers.get("x-api-key")) {
-            (None, None) => return refused("No authorization header presented"),
-            (None, Some(key)) => key.as_bytes(),
-            (Some(value), _) => match value.as_bytes().split_at_checked(7) {
-                Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => token,
-                _ => return refused("Invalid authorization header"),
-            },
+        let token = credential(headers)?;
+        if is_known(keys, token) {
+            return Ok(Caller::Key);
+        }
+        let Some(gitlab) = gitlab else {
+            return Err(refused("Forbidden by auth provider").internal("not one of auth.static_keys"));
         };
-        let presented = KeyHash::of(token.trim_ascii());
-        // every key is compared, so that the time says nothing about which one matched
-        let known = keys.iter().fold(false, |known, key| known | key.same_as(&presented));
-        if known { Ok(()) } else { refused("Forbidden by auth provider") }
+        let mut types = headers.get_all("x-gitlab-authentication-type").iter();
+        if types.next().is_none_or(|value| !value.as_bytes().eq_ignore_ascii_case(b"oidc")) || types.next().is_some() {
+            return Err(refused("Invalid authentication token type - only OIDC is supported"));
+        }
+        let claims = gitlab.verify(token, now).await?;
+        match identity::mismatch(&claims, headers) {
+            Some(which) => Err(refused(which)),
+            None => Ok(Caller::Gitlab(claims)),
+        }
+    }
+
+    /// `off`, `keys` or `gitlab`.
+    pub const fn mode(&self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Closed { gitlab: None, .. } => "keys",
+            Self::Closed { gitlab: Some(_), .. } => "gitlab",
+        }
+    }
+
+    /// How many static keys there are.
+    pub const fn static_keys(&self) -> usize {
+        match self {
+            Self::Off => 0,
+            Self::Closed { keys, .. } => keys.len(),
+        }
+    }
+
+    /// Whose tokens are accepted, and how their keys are.
+    pub fn issuers(&self) -> Vec<IssuerStatus> {
+        match self {
+            Self::Closed { gitlab: Some(trust), .. } => trust.status(),
+            Self::Off | Self::Closed { gitlab: None, .. } => Vec::new(),
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use http::{HeaderMap, HeaderValue};
+fn refused(text: &'static str) -> GatewayError {
+    GatewayError::new(Kind::Unauthorized, text)
+}
 
-    use super::{KeyHash, Policy};
-
-    #[test]
-    fn admits_only_known_keys() {
-        let policy = Policy::Keys(vec![KeyHash::of(b"one"), KeyHash::of(b"two")]);
-        let admit = |name: &'static str, value: &'static str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(name, HeaderValue::from_static(value));
-            policy.admit(&headers).map_err(|e| e.public().to_owned())
-        };
-        assert_eq!(admit("authorization", "Bearer two"), Ok(()));
-        assert_eq!(admit("x-api-key", "one"), Ok(()));
-        assert_eq!(admit("authorization", "Bearer "), Err("Forbidden by auth provider".into()));
-        assert_eq!(admit("authorization", "Basic two"), Err("Invalid authorization header".into()));
-        assert_eq!(admit("accept", "x"), Err("No authorization header presented".into()));
+/// What the client presents: `Authorization: Bearer …`, else `x-api-key`, as Anthropic's clients send it.
+fn credential(headers: &HeaderMap) -> Result<&[u8], GatewayError> {
+    let mut presented = headers.get_all(header::AUTHORIZATION).iter();
+    let token = match (presented.next(), headers.get("x-api-key")) {
+        (None, None) => return Err(refused("No authorization header presented")),
+        (None, Some(key)) => key.as_bytes(),
+        (Some(value), _) => match value.as_bytes().split_at_checked(7) {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => token,
+            _ => b"",
+        },
+    };
+    let token = token.trim_ascii();
+    // two headers: whoever stands between us and the client may have read the other one. An empty token is what
+    // GitLab sends without a licence (gitlab-client.md §3.1)
+    if token.is_empty() || presented.next().is_some() {
+        return Err(refused("Invalid authorization header"));
     }
+    Ok(token)
+}
+
+/// Every key is compared, so that the time says nothing about which one matched.
+fn is_known(keys: &[KeyHash], token: &[u8]) -> bool {
+    if keys.is_empty() {
+        return false;
+    }
+    let presented = KeyHash::of(token);
+    keys.iter().fold(false, |known, key| known | key.same_as(&presented))
 }

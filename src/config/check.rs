@@ -17,8 +17,8 @@ use super::keys::{self, Acts};
 use super::load::Environment;
 use super::raw::{Document, path_text};
 use super::reader::Reader;
-use super::{environ, features, inherited, load, models, suggest};
-use crate::auth::{KeyHash, Policy};
+use super::{auth, environ, features, inherited, load, models, suggest};
+use crate::auth::Settings as AuthSettings;
 use crate::route::{Budget, BudgetPatch};
 use crate::telemetry::{Format, Level};
 use crate::{server, snapshot, upstream};
@@ -114,7 +114,7 @@ struct Parts {
     upstream: upstream::Settings,
     limits: snapshot::Limits,
     log: (Level, Format),
-    auth: Policy,
+    auth: AuthSettings,
     routing: features::Routing,
 }
 
@@ -122,7 +122,7 @@ impl Parts {
     /// Reads every section before it gives up, so that every fault is found.
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let server = server(reader);
-        let auth = auth(reader, server.as_ref().map(|server| server.listen));
+        let auth = auth::read(reader, server.as_ref().map(|server| server.listen));
         let base = timeouts(reader, &["timeouts"]);
         let inherited = inherited::read(reader);
         let models = models::read(reader, &inherited);
@@ -133,8 +133,6 @@ impl Parts {
         let upstream = upstream(reader);
         let limits = limits(reader);
         let log = log(reader);
-        // nothing acts on it; read so that AIGW_GITLAB_URL has an origin
-        let _ = reader.text(&["gitlab", "url"]);
         Some(Self { server: server?, upstream: upstream?, limits: limits?, log: log?, auth: auth?, routing: routing? })
     }
 
@@ -251,82 +249,4 @@ fn certificates(file: &Path) -> Result<(), String> {
         found += 1;
     }
     if found == 0 { Err(format!("{shown} holds no certificate")) } else { Ok(()) }
-}
-
-const MODE: &[&str] = &["auth", "mode"];
-
-fn auth(reader: &mut Reader<'_>, listen: Option<SocketAddr>) -> Option<Policy> {
-    let mode = reader.word(MODE);
-    let keys = reader.secrets(&["auth", "static_keys"]);
-    let allow_public = reader.boolean(&["auth", "allow_public"]);
-    let said_mode = reader.doc.get(MODE);
-    let said_keys = reader.doc.get(&["auth", "static_keys"]);
-    let bypass = bypass(reader, said_mode.is_some() || said_keys.is_some());
-    match (mode, &said_mode, said_keys) {
-        (Some("gitlab"), Some(at), _) => {
-            reader.error(MODE, &at.span, "GitLab's own tokens are not in this version yet").hint =
-                Some("use static_keys, or \"off\" on a loopback address".to_owned());
-        }
-        (Some("off"), Some(at), Some(_)) => {
-            reader.error(MODE, &at.span, "contradicts static_keys: \"off\" admits everybody").hint =
-                Some("remove one of the two lines".to_owned());
-        }
-        (Some("keys"), Some(at), None) => {
-            reader.error(MODE, &at.span, "expected auth.static_keys beside it");
-        }
-        (None, Some(_), _) => {}
-        (_, _, Some(at)) => {
-            let keys = keys?;
-            if at.value.as_array().is_some_and(|keys| keys.is_empty()) {
-                reader.error(&["auth", "static_keys"], &at.span, "expected at least one key");
-            }
-            return Some(Policy::Keys(keys.iter().map(|key| KeyHash::of(key.expose().as_bytes())).collect()));
-        }
-        (_, _, None) => {
-            if let Some(listen) = listen.filter(|listen| !is_loopback(*listen))
-                && allow_public == Some(false)
-                && !bypass
-            {
-                public_without_auth(reader, listen);
-            }
-            return Some(Policy::Off);
-        }
-    }
-    None
-}
-
-/// `AIGW_AUTH__BYPASS_EXTERNAL`: off, on any address, and told so every time. The file wins.
-fn bypass(reader: &mut Reader<'_>, file_says: bool) -> bool {
-    let Some(said) = reader.env.get(environ::BYPASS) else { return false };
-    let fault = match environ::truth(said) {
-        Some(false) => return false,
-        Some(true) if file_says => {
-            Fault::warning(Place::Environment, environ::BYPASS, "has no effect: the file's [auth] decides")
-        }
-        Some(true) => {
-            let origin = Origin::Variable(environ::BYPASS.to_owned());
-            reader.provenance.note("auth.mode".to_owned(), Setting { value: "\"off\"".to_owned(), origin });
-            let message = "authentication is off: everybody who reaches the listener may use the models";
-            Fault::warning(Place::Environment, environ::BYPASS, message)
-        }
-        None => {
-            let message = "expected true or false";
-            Fault::error(Place::Environment, environ::BYPASS, message).said(super::fault::quoted(said))
-        }
-    };
-    reader.faults.push(fault);
-    !file_says
-}
-
-fn public_without_auth(reader: &mut Reader<'_>, listen: SocketAddr) {
-    let message =
-        "but nobody is asked for a key there (auth.mode is \"off\"): everybody who reaches it may use the models";
-    let hint =
-        "set auth.static_keys = [{ env = \"…\" }], or listen on 127.0.0.1, or accept it with auth.allow_public = true";
-    let fault = reader.fault_of("server.listen", message).said(format!("\"{listen}\"")).hint(Some(hint.to_owned()));
-    reader.faults.push(fault);
-}
-
-fn is_loopback(address: SocketAddr) -> bool {
-    address.ip().to_canonical().is_loopback()
 }

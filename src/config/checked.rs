@@ -25,7 +25,7 @@ pub struct Config {
     /// What the table does with a model that a request names.
     pub request_models: RequestModels,
     /// Who may call.
-    pub auth: auth::Policy,
+    pub auth: auth::Settings,
     /// Sizes and waits of one request.
     pub limits: snapshot::Limits,
     /// The operator's log.

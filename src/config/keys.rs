@@ -137,14 +137,25 @@ pub(super) static KEYS: &[Key] = &[
         "gitlab.url",
         Takes::Text("a URL like \"https://gitlab.example.com\""),
         Example("\"https://gitlab.example.com\"", "none"),
-        "whose tokens are accepted",
-    )
-    .acts(Acts::NotYet),
+        "the GitLab whose tokens are accepted; its keys are fetched from /.well-known/openid-configuration there",
+    ),
+    key(
+        "gitlab.cloud_issuer",
+        Takes::Text("a URL like \"https://customers.gitlab.com\""),
+        Example("\"https://customers.gitlab.com\"", "none, and nothing is asked of it"),
+        "GitLab's licence server, whose tokens GitLab sends for features without a self-hosted model",
+    ),
+    key(
+        "gitlab.audience",
+        Takes::Text("a name like \"gitlab-ai-gateway\""),
+        Is("\"gitlab-ai-gateway\""),
+        "this service's name among those that a token is for",
+    ),
     key(
         "auth.mode",
         Takes::Word(&["off", "keys", "gitlab"]),
-        Example("\"off\"", "\"keys\" with static_keys, else \"off\""),
-        "who may call: everybody, or the holders of a key",
+        Example("\"gitlab\"", "\"gitlab\" with gitlab.url, else \"keys\" with static_keys, else \"off\""),
+        "who may call: everybody, the holders of a key, or GitLab by its tokens and the holders of a key",
     ),
     key("auth.allow_public", Takes::Bool, Is("false"), "whether \"off\" may serve on an address that is not loopback"),
     key(

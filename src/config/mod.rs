@@ -5,6 +5,7 @@
 //! `inherited` from the environment) and `features` build each module's own settings, so that no module
 //! imports this one. A reload may change everything but [`Config::server`].
 
+mod auth;
 mod azure;
 mod bedrock;
 mod check;

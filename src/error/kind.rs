@@ -12,6 +12,8 @@ pub enum Kind {
     Invalid,
     /// No credentials, or wrong ones.
     Unauthorized,
+    /// The keys that tokens are verified with were never fetched: nobody can be told apart yet.
+    NoSigningKeys,
     /// Known caller, but not for this.
     Forbidden,
     /// The operator set this feature to `disabled`.
@@ -77,6 +79,7 @@ impl Kind {
         match self {
             Self::Invalid => row(422, "invalid_request", INVALID, Refused, false),
             Self::Unauthorized => row(401, "unauthorized", "authentication_error", Refused, false),
+            Self::NoSigningKeys => row(503, "no_signing_keys", "server_error", Outcome::Internal, true),
             Self::Forbidden => row(403, "forbidden", DENIED, Refused, false),
             Self::Disabled => row(403, "feature_disabled", DENIED, Refused, false),
             Self::NotFound => row(404, "not_found", INVALID, Refused, false),
@@ -102,6 +105,7 @@ impl Kind {
             Self::UpstreamConnect => Some(Phase::Connect),
             Self::Invalid
             | Self::Unauthorized
+            | Self::NoSigningKeys
             | Self::Forbidden
             | Self::Disabled
             | Self::NotFound

@@ -57,7 +57,7 @@ fn finish(error: &GatewayError, status: StatusCode, content_type: &'static str, 
     headers.insert(WEIR_ERROR, HeaderValue::from_static(error.kind().row().code));
     if let Some(value) = &error.0.retry_after {
         headers.insert(header::RETRY_AFTER, value.clone());
-    } else if error.kind() == Kind::Overloaded {
+    } else if matches!(error.kind(), Kind::Overloaded | Kind::NoSigningKeys) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     if let Some(methods) = error.0.allow {
@@ -105,6 +105,7 @@ fn gitlab(error: &GatewayError, request_id: &str) -> Value {
     match error.kind() {
         // gitlab-client.md §3.5: 401 uses `error`, everything else uses `detail`
         Kind::Unauthorized => json!({"error": error.public()}),
+        Kind::Forbidden => json!({"detail": error.public()}),
         Kind::NotFound => json!({"detail": "Not Found"}),
         Kind::MethodNotAllowed => json!({"detail": "Method Not Allowed"}),
         _ if !error.0.faults.is_empty() => json!({"detail": fault_list(&error.0.faults)}),

@@ -1,5 +1,11 @@
 //! Dated decisions, newest first. What was rejected is said, so that it need not be tried again unknowingly.
 //!
+//! **2026-11-24, GitLab's tokens.** A key verifies only tokens of the issuer that published it; the official gateway merges all
+//! key sets. Keys are fetched by one task beside the workers, never by a request, which waits at most 2 s, and only 64 of
+//! them at a time: strangers can name keys that nobody has. A gateway that never got a key answers 503, not 401, since the token may
+//! be fine. `iss` is held against the name in the discovery document, which may differ from `gitlab.url` behind a proxy. No verified
+//! token is cached: GitLab signs a fresh one for every request. OpenAI's calls are open to a token with any scope of Duo.
+//!
 //! **2026-11-24, the head waits for the body's first byte.** Model servers send their head before the first token.
 //! Passing it on at once would make every later failure an in-band one; waiting costs nothing, since the client could do
 //! nothing with it. So expiry of `first_byte` is a 504 with A1000 on every surface that has not spoken yet.

@@ -11,6 +11,8 @@
 //! | `limits.max_headers` | 32 KiB | GitLab sends about 3 KB; at most 100 headers, hyper's own table |
 //! | `limits.header_timeout` | 15 s | also how long an idle client connection is kept |
 //! | `limits.in_flight`, `queue`, `queue_wait` | 4096, 1024, 1 s | at 12 KiB a stream 50 MiB; a second is the longest wait a person does not notice as an error |
+//! | clocks of GitLab and Weir | 30 s apart | NTP keeps them within one; GitLab itself allows 5 s backwards |
+//! | GitLab's keys | 24 h | what GitLab says of them; sooner if a token names another, at most every 10 s, and with every reload |
 //! | kept upstream connections | 4 s | uvicorn (vLLM) closes at 5 s: we close first, so none dies under a request |
 //! | `resilience.drain` | 30 s | Kubernetes' default grace period |
 //! | `/v1/chat/*` `max_tokens` | 2048 | the official 8192 does not fit small models' contexts |

@@ -110,6 +110,18 @@ impl Connection {
         Ok(None)
     }
 
+    /// Reads the whole of a body that is a document; `None` when it is longer than `limit` bytes.
+    pub(super) async fn document(&mut self, framing: Framing, limit: usize) -> Result<Option<Bytes>, ExchangeError> {
+        let (mut framing, mut whole) = (framing, BytesMut::new());
+        while !framing.is_over() {
+            poll_fn(|cx| poll_body(self, &mut framing, cx, &mut whole)).await?;
+            if whole.len() > limit {
+                return Ok(None);
+            }
+        }
+        Ok(Some(whole.freeze()))
+    }
+
     async fn head(&mut self) -> Result<Head, ExchangeError> {
         loop {
             if let Some(head) = read_head(&mut self.buffer)? {

@@ -1,13 +1,17 @@
 //! What each fuzz target feeds, and what must hold whatever the bytes. The targets and the smoke test of
 //! `tests/gateway/fuzz_smoke.rs` share these functions, so that a bare toolchain fuzzes a little too.
 
+use std::sync::LazyLock;
+use std::time::{Duration, UNIX_EPOCH};
+
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::value::RawValue;
+use weir::auth::{Discovery, Expected, KeySet, Token};
 use weir::config::{self, Environment};
 use weir::generation::{Delta, Generation};
 use weir::provider::{Decode, Dialect, dialect};
-use weir::route::{EndpointUrl, ProviderKind};
+use weir::route::{EndpointUrl, ProviderKind, Scheme};
 use weir::wire::{Edits, EventStreamFrames, SseFrames, data_of, place_of, read_head};
 
 /// Cuts `data` into pieces whose sizes depend on the bytes themselves, from 1 to 64.
@@ -159,4 +163,26 @@ pub fn endpoint_url(data: &[u8]) {
     let Some(url) = std::str::from_utf8(data).ok().and_then(|text| EndpointUrl::parse(text).ok()) else { return };
     assert!(!url.host().is_empty() && url.port() > 0 && !url.base().ends_with('/'));
     assert_eq!(EndpointUrl::parse(&url.to_string()).expect("its own text parses"), url);
+}
+
+/// A bearer token, a key set, a discovery document: none panics, and the only token that is believed is the one
+/// that was signed.
+pub fn token(data: &[u8]) {
+    const GOLDEN: &[u8] = include_bytes!("../golden/jwt/token.txt");
+    static KEYS: LazyLock<KeySet> =
+        LazyLock::new(|| KeySet::parse(include_bytes!("../golden/jwt/jwks.json")).expect("our own keys"));
+    if let Ok(token) = Token::read(data)
+        && let Some(key) = KEYS.get(token.kid())
+    {
+        let expected = Expected { issuer: "https://gitlab.example.com", audience: "gitlab-ai-gateway" };
+        let now = UNIX_EPOCH + Duration::from_secs(1_762_430_400);
+        assert!(token.verify(key, expected, now).is_err() || data == GOLDEN.trim_ascii_end());
+    }
+    if let Ok(keys) = KeySet::parse(data) {
+        assert!(!keys.is_empty() && keys.len() <= 64);
+    }
+    let url = EndpointUrl::parse("https://gitlab.example.com").expect("a URL");
+    if let Ok(found) = Discovery::parse(data, &url) {
+        assert_eq!(found.jwks_uri.scheme(), Scheme::Https);
+    }
 }

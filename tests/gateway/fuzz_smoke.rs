@@ -77,6 +77,11 @@ fn smoke(target: &str, feed: fn(&[u8])) {
 }
 
 #[test]
+fn token() {
+    smoke("token", entry::token);
+}
+
+#[test]
 fn sse() {
     smoke("sse", entry::sse);
 }

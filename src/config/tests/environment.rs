@@ -1,7 +1,7 @@
 //! Who may call, and who wins: the file over the environment over the defaults.
 
 use super::{good, good_with, one, one_with, wrong};
-use crate::auth::Policy;
+use crate::auth::Settings;
 use crate::config::Origin;
 use crate::route::RequestModels;
 use crate::telemetry::{Format, Level};
@@ -19,7 +19,7 @@ fn off_on_a_public_address_is_refused_with_both_ways_out() {
     good("server.listen = \"0.0.0.0:5052\"\nauth.allow_public = true");
     good("server.listen = \"[::1]:5052\"");
     let config = good_with("server.listen = \"0.0.0.0:5052\"\nauth.static_keys = [{ env = \"K\" }]", &[("K", "key")]);
-    assert!(matches!(config.auth, Policy::Keys(keys) if keys.len() == 1));
+    assert!(matches!(config.auth, Settings::Keys(keys) if keys.len() == 1));
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn auth_lines_that_contradict_each_other_are_told() {
     let (said, _) = one("auth.mode = \"off\"\nauth.static_keys = [\"k\"]");
     assert_eq!(said, "1:13: error: auth.mode: contradicts static_keys: \"off\" admits everybody");
     let (said, _) = one("auth.mode = \"gitlab\"");
-    assert_eq!(said, "1:13: error: auth.mode: GitLab's own tokens are not in this version yet");
+    assert_eq!(said, "1:13: error: auth.mode: expected gitlab.url beside it: whose tokens to accept");
     let (said, hint) = one("auth.mode = \"of\"");
     assert!(said.contains("expected \"off\", \"keys\" or \"gitlab\""), "{said}");
     assert_eq!(hint, "did you mean \"off\"?");
@@ -77,21 +77,21 @@ fn bad_variables_are_faults_of_the_environment() {
     let (said, _) = one_with("", &[("AIGW_FASTAPI__TLS__ENABLED", "true")]);
     assert_eq!(said, "environment: error: AIGW_FASTAPI__TLS__ENABLED: is not in this version yet");
     let config =
-        good_with("", &[("AIGW_NOVEL", "1"), ("AIGW_GITLAB_URL", "http://g"), ("OTHER", "x"), ("AIGW_EMPTY", "")]);
+        good_with("", &[("AIGW_NOVEL", "1"), ("AIGW_GITLAB_API_URL", "http://g"), ("OTHER", "x"), ("AIGW_EMPTY", "")]);
     assert_eq!(config.warnings.len(), 1);
-    assert_eq!(config.warnings[0].key, "AIGW_GITLAB_URL, AIGW_NOVEL");
+    assert_eq!(config.warnings[0].key, "AIGW_GITLAB_API_URL, AIGW_NOVEL");
 }
 
 #[test]
 fn the_bypass_variable_opens_and_says_so_unless_the_file_decides() {
     let public = ("AIGW_FASTAPI__API_HOST", "0.0.0.0");
     let config = good_with("", &[public, ("AIGW_AUTH__BYPASS_EXTERNAL", "true")]);
-    assert!(matches!(config.auth, Policy::Off));
+    assert!(matches!(config.auth, Settings::Off));
     assert!(config.warnings[0].message.starts_with("authentication is off"), "{:?}", config.warnings);
     assert_eq!(config.provenance.source("auth.mode"), "AIGW_AUTH__BYPASS_EXTERNAL");
     let keys = "auth.static_keys = [{ env = \"K\" }]";
     let config = good_with(keys, &[public, ("AIGW_AUTH__BYPASS_EXTERNAL", "true"), ("K", "key")]);
-    assert!(matches!(config.auth, Policy::Keys(_)));
+    assert!(matches!(config.auth, Settings::Keys(_)));
     let (said, _) = one_with("auth.mode = \"off\"", &[public, ("AIGW_AUTH__BYPASS_EXTERNAL", "true")]);
     assert!(said.contains("but nobody is asked for a key"), "the file's own \"off\" is not allow_public: {said}");
 }

@@ -3,11 +3,12 @@
 mod clouds;
 mod environment;
 mod files;
+mod gitlab;
 
 use std::time::Duration;
 
 use super::{Config, Environment, Faults, Severity, from_str};
-use crate::auth::Policy;
+use crate::auth::Settings;
 use crate::route::{Budget, Choice, Feature, RequestModels, Rule};
 use crate::telemetry::{Format, Level};
 use crate::{snapshot, upstream};
@@ -58,7 +59,7 @@ fn an_empty_file_is_the_defaults() {
     assert!(config.server.workers >= 1);
     assert_eq!(config.limits, snapshot::Limits::default());
     assert_eq!(config.upstream.request_loopback, upstream::Settings::default().request_loopback);
-    assert!(matches!(config.auth, Policy::Off));
+    assert!(matches!(config.auth, Settings::Off));
     assert_eq!(config.log, (Level::Info, Format::Auto));
     assert_eq!(config.request_models, RequestModels::Allow);
     let route = good(&format!("{MODEL}[features]\ndefault = \"m\"\n"));

@@ -10,6 +10,7 @@ use prometheus::proto::MetricFamily;
 use serde::Serialize;
 
 use super::numbers::{Buckets, Family, count, label_of, sum, sum_by};
+use crate::auth::{IssuerStatus, Policy};
 use crate::route::{Ask, Budget, Choice, Feature, Route, Rule, Table};
 use crate::snapshot::{LastReload, Snapshot};
 use crate::telemetry::labels::Outcome;
@@ -31,6 +32,7 @@ pub(super) struct Status<'a> {
     generation: u64,
     draining: bool,
     last_reload: Reload<'a>,
+    auth: Auth,
     features: Vec<FeatureRow<'a>>,
     models: Vec<ModelRow<'a>>,
     /// By surface.
@@ -51,6 +53,29 @@ struct Reload<'a> {
     at: String,
     ok: bool,
     faults: &'a [String],
+}
+
+/// Who may call.
+#[derive(Debug, Serialize)]
+struct Auth {
+    /// `off`, `keys` or `gitlab`.
+    mode: &'static str,
+    static_keys: usize,
+    issuers: Vec<IssuerRow>,
+}
+
+/// Whose tokens are accepted.
+#[derive(Debug, Serialize)]
+struct IssuerRow {
+    /// The address in the file.
+    url: String,
+    /// The name in its tokens, once it is known.
+    issuer: Option<String>,
+    keys: usize,
+    /// How old they are.
+    age_s: Option<u64>,
+    /// Why the last fetch failed, if it did.
+    error: Option<String>,
 }
 
 /// One line of the routing table.
@@ -128,6 +153,7 @@ pub(super) fn of<'a>(
         generation: snapshot.generation,
         draining: process.draining,
         last_reload: Reload { at: rfc3339(reload.at), ok: reload.ok, faults: &reload.faults },
+        auth: auth(&snapshot.auth),
         features: features(&snapshot.table),
         models: models(snapshot, families),
         inflight: sum_by(Family::of(families, "weir_inflight").all(), "surface"),
@@ -137,6 +163,18 @@ pub(super) fn of<'a>(
         errors: sum_by(Family::of(families, "weir_errors_total").all(), "code"),
         bucket_bounds_s: Buckets::merge(durations.all().take(1)).bounds(),
     }
+}
+
+fn auth(policy: &Policy) -> Auth {
+    let row = |status: IssuerStatus| IssuerRow {
+        url: status.url,
+        issuer: status.issuer,
+        keys: status.keys,
+        age_s: status.age.map(|age| age.as_secs()),
+        error: status.fault,
+    };
+    let issuers = policy.issuers().into_iter().map(row).collect();
+    Auth { mode: policy.mode(), static_keys: policy.static_keys(), issuers }
 }
 
 fn features(table: &Table) -> Vec<FeatureRow<'_>> {

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::{Admin, base64, script};
-use crate::auth::Policy;
+use crate::auth::{GitlabSettings, Issuers, KeyHash, Policy, Settings};
 use crate::error::Kind;
 use crate::generation::Usage;
 use crate::route::{
@@ -246,6 +246,26 @@ async fn status_shows_the_faults_of_the_last_reload() {
     let (address, _stop, _) = rig.serve("127.0.0.1:0").await;
     let reload = serde_json::json!({ "at": "2000-02-29T00:00:00Z", "ok": false, "faults": ["weir.toml:3:1: <b>"] });
     assert_eq!(json(address).await["last_reload"], reload);
+}
+
+#[tokio::test]
+async fn status_says_who_may_call() {
+    let rig = Rig::routed();
+    let (address, _stop, _) = rig.serve("127.0.0.1:0").await;
+    assert_eq!(json(address).await["auth"], serde_json::json!({ "mode": "off", "static_keys": 0, "issuers": [] }));
+    let gitlab = GitlabSettings {
+        url: EndpointUrl::parse("https://gitlab.example.com").unwrap(),
+        cloud_issuer: None,
+        audience: "gitlab-ai-gateway".into(),
+    };
+    let mut next = snapshot(table(), &rig.registry, 5);
+    next.auth = Issuers::default().policy(Settings::Gitlab { keys: vec![KeyHash::of(b"sk-canary")], gitlab });
+    rig.shared.swap(next);
+    let issuer = serde_json::json!({
+        "url": "https://gitlab.example.com", "issuer": null, "keys": 0, "age_s": null, "error": null
+    });
+    let expected = serde_json::json!({ "mode": "gitlab", "static_keys": 1, "issuers": [issuer] });
+    assert_eq!(json(address).await["auth"], expected);
 }
 
 #[tokio::test]

@@ -1,0 +1,86 @@
+//! Whose tokens are accepted.
+
+use super::{good, good_with, one, one_with, wrong};
+use crate::auth::{GitlabSettings, Settings};
+
+/// The settings of a text that accepts a GitLab's tokens: address, second issuer, audience, number of keys.
+#[track_caller]
+fn accepts(text: &str, env: &[(&str, &str)]) -> (String, Option<String>, String, usize) {
+    let config = good_with(text, env);
+    let Settings::Gitlab { keys, gitlab: GitlabSettings { url, cloud_issuer, audience } } = config.auth else {
+        panic!("{:?}", config.auth)
+    };
+    (url.to_string(), cloud_issuer.map(|url| url.to_string()), audience.into(), keys.len())
+}
+
+const GITLAB: &str = "https://gitlab.example.com";
+const ON_PUBLIC: &str = "server.listen = \"0.0.0.0:5052\"\ngitlab.url = \"https://gitlab.example.com/\"\n";
+
+#[test]
+fn a_gitlab_is_enough_to_serve_on_a_public_address() {
+    let plain = (GITLAB.to_owned(), None, "gitlab-ai-gateway".to_owned(), 0);
+    assert_eq!(accepts(ON_PUBLIC, &[]), plain);
+    assert_eq!(accepts(&format!("{ON_PUBLIC}auth.mode = \"gitlab\"\n"), &[]), plain);
+    let both = format!("{ON_PUBLIC}auth.static_keys = [{{ env = \"K\" }}]\n");
+    assert_eq!(accepts(&both, &[("K", "key")]).3, 1);
+    let config = good(ON_PUBLIC);
+    assert_eq!(config.provenance.source("auth.mode"), "weir.toml:2");
+    assert_eq!(config.warnings, []);
+}
+
+#[test]
+fn the_official_variables_are_enough_too() {
+    let env = [
+        ("AIGW_FASTAPI__API_HOST", "0.0.0.0"),
+        ("AIGW_GITLAB_URL", GITLAB),
+        ("AIGW_CUSTOMER_PORTAL_URL", "https://customers.gitlab.com"),
+        ("AIGW_CLOUD_CONNECTOR_SERVICE_NAME", "another"),
+    ];
+    let cloud = Some("https://customers.gitlab.com".to_owned());
+    assert_eq!(accepts("", &env), (GITLAB.to_owned(), cloud, "another".to_owned(), 0));
+    assert_eq!(good_with("", &env).provenance.source("auth.mode"), "AIGW_GITLAB_URL");
+}
+
+#[test]
+fn what_the_file_says_of_the_mode_holds() {
+    let keys = format!("{ON_PUBLIC}auth.static_keys = [{{ env = \"K\" }}]\nauth.mode = \"keys\"\n");
+    assert!(matches!(good_with(&keys, &[("K", "key")]).auth, Settings::Keys(keys) if keys.len() == 1));
+    let (said, _) = one(&format!("{ON_PUBLIC}auth.mode = \"off\""));
+    assert!(said.contains("but nobody is asked for a key there"), "{said}");
+}
+
+#[test]
+fn the_bypass_variable_opens_only_where_the_file_names_no_gitlab() {
+    let bypass = ("AIGW_AUTH__BYPASS_EXTERNAL", "true");
+    assert_eq!(accepts(ON_PUBLIC, &[bypass]).0, GITLAB);
+    assert!(good_with(ON_PUBLIC, &[bypass]).warnings[0].message.contains("has no effect"));
+    let config = good_with("", &[("AIGW_FASTAPI__API_HOST", "0.0.0.0"), ("AIGW_GITLAB_URL", GITLAB), bypass]);
+    assert_eq!(config.auth, Settings::Off);
+}
+
+#[test]
+fn addresses_that_are_none_are_told_with_what_was_meant() {
+    let expected = "expected a URL like \"https://gitlab.example.com\"";
+    wrong(
+        "gitlab.url = \"gitlab.example.com\"",
+        &format!(
+            "1:14: error: gitlab.url: said \"gitlab.example.com\", {expected}: an endpoint starts with http:// or https://"
+        ),
+        "did you mean \"https://gitlab.example.com\"?",
+    );
+    let (said, _) = one("[gitlab]\nurl = \"https://g\"\ncloud_issuer = \"ftp://c\"");
+    assert!(said.starts_with("3:16: error: gitlab.cloud_issuer: said \"ftp://c\", expected a URL"), "{said}");
+    let (said, _) = one_with("", &[("AIGW_GITLAB_URL", "gitlab")]);
+    assert!(said.starts_with("environment: error: AIGW_GITLAB_URL: said \"gitlab\", expected a URL"), "{said}");
+    let (said, _) = one("gitlab.url = \"https://root:sk-canary@g\"");
+    assert!(!said.contains("sk-canary") && said.contains("no user or password"), "{said}");
+    let (said, _) = one("[gitlab]\nurl = \"https://g\"\naudience = \"\"");
+    assert_eq!(said, "3:12: error: gitlab.audience: said \"\", expected a name like \"gitlab-ai-gateway\"");
+}
+
+#[test]
+fn keys_over_plain_http_are_warned_of() {
+    let warnings = good("gitlab.url = \"http://gitlab.internal\"").warnings;
+    assert!(warnings[0].headline().contains("gitlab.url: said \"http://gitlab.internal\", plain HTTP"), "{warnings:?}");
+    assert_eq!(good("gitlab.url = \"http://127.0.0.1:3000\"").warnings, []);
+}
