@@ -50,6 +50,27 @@ impl RelayBody {
     }
 }
 
+impl RelayBody {
+    /// The bytes that were held back with the head, if the answer is a stream that goes on.
+    pub fn take_held(&mut self) -> Option<Bytes> {
+        let Content::Stream(stream) = &mut self.content else { return None };
+        let held = std::mem::take(&mut stream.held);
+        self.record.facts.bytes_out += held.len() as u64;
+        Some(held).filter(|held| !held.is_empty())
+    }
+
+    /// Ready when the total has expired, which fails the request: for a client that does not read.
+    pub fn poll_total(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Content::Stream(stream) = &mut self.content else { return Poll::Pending };
+        let Some(source) = &mut stream.source else { return Poll::Pending };
+        let expired = ready!(source.timers.poll_total(cx));
+        let error = expired.error(&stream.model).internal("the client did not read");
+        // There is nobody to tell: the socket is full.
+        let _ = stream.fail(&error, &mut self.record.facts);
+        Poll::Ready(())
+    }
+}
+
 impl Body for RelayBody {
     type Data = Bytes;
     type Error = Abort;

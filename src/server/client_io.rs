@@ -7,24 +7,39 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
+use super::handover::Handover;
+
 /// A client's connection.
-pub(super) struct ClientIo(TokioIo<TcpStream>);
+pub(super) struct ClientIo {
+    stream: TokioIo<TcpStream>,
+    handover: Arc<Handover>,
+    /// What hyper had read beyond the request whose answer left it.
+    unread: Bytes,
+}
 
 impl ClientIo {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self(TokioIo::new(stream))
+    /// `handover` is told of each flush.
+    pub(super) fn new(stream: TcpStream, handover: Arc<Handover>) -> Self {
+        Self { stream: TokioIo::new(stream), handover, unread: Bytes::new() }
+    }
+
+    /// Gives back what hyper had read, to be read again.
+    pub(super) fn unread(&mut self, bytes: Bytes) {
+        self.unread = bytes;
     }
 
     /// An error once the client has closed its side. Bytes that wait (a pipelined request) are no end.
-    fn check_open(&self, cx: &mut Context<'_>) -> io::Result<()> {
-        let stream = self.0.inner();
+    pub(super) fn check_open(&self, cx: &mut Context<'_>) -> io::Result<()> {
+        let stream = self.stream.inner();
         let Poll::Ready(ready) = stream.poll_read_ready(cx) else { return Ok(()) };
         ready?;
         let mut byte = [0];
@@ -36,12 +51,17 @@ impl ClientIo {
     }
 
     fn inner(self: Pin<&mut Self>) -> Pin<&mut TokioIo<TcpStream>> {
-        Pin::new(&mut self.get_mut().0)
+        Pin::new(&mut self.get_mut().stream)
     }
 }
 
 impl Read for ClientIo {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        if !self.unread.is_empty() {
+            let length = self.unread.len().min(buf.remaining());
+            buf.put_slice(&self.unread.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         self.inner().poll_read(cx, buf)
     }
 }
@@ -54,6 +74,7 @@ impl Write for ClientIo {
     /// hyper flushes at the end of each of its turns, whether or not it has written: the place to look.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().inner().poll_flush(cx))?;
+        self.handover.flushed();
         Poll::Ready(self.check_open(cx))
     }
 
@@ -62,7 +83,7 @@ impl Write for ClientIo {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.stream.is_write_vectored()
     }
 
     fn poll_write_vectored(

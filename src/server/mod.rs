@@ -5,6 +5,7 @@ mod admin;
 mod admit;
 mod answer;
 mod client_io;
+mod handover;
 mod listener;
 mod observe;
 pub mod side_listener;

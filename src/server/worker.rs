@@ -1,13 +1,18 @@
 //! One worker: a thread with its own runtime, socket, pool and telemetry. Nothing on a request's path leaves
 //! it.
 
-use std::future::Future;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::task::Poll;
 use std::time::Duration;
 
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::rt::Write as _;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
@@ -15,14 +20,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
-use tower::Service as _;
+use tower::Service;
 
 use super::admit::Admission;
 use super::client_io::ClientIo;
+use super::handover::{ChunkWriter, Handover, Outgoing, Parked, keeps_alive};
 use super::stack::stack;
 use super::{Settings, Stop};
 use crate::api::Api;
-use crate::relay::Relay;
+use crate::relay::{Relay, RelayBody};
 use crate::snapshot::Shared;
 use crate::telemetry::WorkerTelemetry;
 use crate::upstream::{self, Registry, Upstreams};
@@ -100,30 +106,86 @@ impl Worker {
         let client: IpAddr = peer.ip().to_canonical();
         let sink = Arc::clone(&self.telemetry);
         let stack = stack(Arc::clone(api), sink, Arc::clone(&self.admission), client);
-        let service = service_fn(move |request| stack.clone().call(request));
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(self.settings.header_timeout)
             .max_buf_size(self.settings.max_headers)
             // ClientIo notices a client that leaves
             .half_close(true);
-        let mut stop = self.stop.clone();
-        // made here and not inside: the builder would stay in the task as long as the connection
-        let connection = http.serve_connection(ClientIo::new(stream), service);
+        let stop = self.stop.clone();
         async move {
-            let mut connection = pin!(connection);
-            let ended = tokio::select! {
-                biased;
-                ended = connection.as_mut() => ended,
-                _ = stop.changed() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
             // Clients leave, send rubbish or let their headers time out: theirs to know, ours to count.
-            if let Err(error) = ended {
-                tracing::debug!(%client, %error, "connection ended");
+            if let Err(error) = connection(stream, stack, http, stop).await {
+                tracing::debug!(%client, error, "connection ended");
             }
         }
     }
+}
+
+/// One connection: hyper reads requests and writes heads and short answers; streams are written by us.
+async fn connection<S>(
+    stream: TcpStream,
+    stack: S,
+    http: http1::Builder,
+    mut stop: watch::Receiver<Stop>,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+where
+    S: Service<Request<Incoming>, Response = Response<RelayBody>, Error = Infallible, Future: Send> + Clone,
+{
+    let handover = Arc::new(Handover::default());
+    let mut io = ClientIo::new(stream, Arc::clone(&handover));
+    let mut stopping = false;
+    loop {
+        let service = service_fn(|request| answer(stack.clone(), request, &handover));
+        let mut serving = http.serve_connection(io, service);
+        let turn = tokio::select! {
+            biased;
+            turn = until_handover(&mut serving, &handover) => turn,
+            _ = stop.changed(), if !stopping => {
+                stopping = true;
+                Pin::new(&mut serving).graceful_shutdown();
+                until_handover(&mut serving, &handover).await
+            }
+        };
+        let Some(mut parked) = turn? else { return Ok(()) };
+        let parts = serving.into_parts();
+        io = parts.io;
+        io.unread(parts.read_buf);
+        let mut chunks = ChunkWriter::new();
+        poll_fn(|cx| chunks.poll(cx, &mut io, &mut parked.body)).await?;
+        stopping |= stop.has_changed().unwrap_or(true);
+        if stopping || !parked.keep_alive {
+            poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx)).await?;
+            return Ok(());
+        }
+    }
+}
+
+/// Runs the stack; a streamed answer is parked for the connection's task.
+async fn answer<S>(
+    mut stack: S,
+    request: Request<Incoming>,
+    handover: &Arc<Handover>,
+) -> Result<Response<Outgoing>, Infallible>
+where
+    S: Service<Request<Incoming>, Response = Response<RelayBody>, Error = Infallible>,
+{
+    let keep_alive = keeps_alive(&request);
+    let response = stack.call(request).await?;
+    Ok(match keep_alive {
+        Some(keep_alive) => handover.offer(response, keep_alive),
+        None => response.map(Outgoing::whole),
+    })
+}
+
+/// Runs hyper until its connection ends (`None`) or it has written its part of a streamed answer.
+async fn until_handover<F>(serving: &mut F, handover: &Handover) -> Result<Option<Parked>, hyper::Error>
+where
+    F: Future<Output = Result<(), hyper::Error>> + Unpin,
+{
+    poll_fn(|cx| match Pin::new(&mut *serving).poll(cx) {
+        Poll::Ready(ended) => Poll::Ready(ended.map(|()| None)),
+        Poll::Pending => handover.take().map_or(Poll::Pending, |parked| Poll::Ready(Ok(Some(parked)))),
+    })
+    .await
 }

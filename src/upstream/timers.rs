@@ -75,6 +75,13 @@ impl Timers {
         .await
     }
 
+    /// Ready when the total has expired: the one limit that runs while the client does not read.
+    pub fn poll_total(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
+        self.phase = Phase::Total;
+        self.phase_at = self.total_at;
+        self.poll_expired(cx)
+    }
+
     /// Ready when a limit has expired.
     pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
         let at = self.phase_at.min(self.total_at);

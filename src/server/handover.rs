@@ -1,0 +1,208 @@
+//! A streamed answer leaves hyper once its head is out.
+//!
+//! hyper keeps two 8 KiB buffers per connection for as long as an answer lasts, which is most of what an open
+//! stream would take. So it parses the request, writes the head and the first chunk, and then gives the socket
+//! back; the rest of the stream is framed here (RFC 9112 §7.1), and when it has ended hyper gets the socket
+//! again for the next request. Answers of a known length never come here.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::{Request, Response, Version, header};
+use http_body::{Body, Frame, SizeHint};
+use hyper::rt::Write as _;
+
+use super::client_io::ClientIo;
+use crate::relay::{Abort, RelayBody};
+
+/// The place where one connection's service leaves a streamed body for the connection's task.
+#[derive(Default)]
+pub(super) struct Handover {
+    parked: Mutex<Option<Parked>>,
+    /// hyper has taken all that it gets of the body.
+    taken: AtomicBool,
+    /// And written it to the socket.
+    written: AtomicBool,
+}
+
+/// A body on its way out of hyper.
+pub(super) struct Parked {
+    pub(super) body: RelayBody,
+    /// Whether the client may ask again on this connection.
+    pub(super) keep_alive: bool,
+}
+
+impl Handover {
+    /// Parks the body of a streamed answer; others go through hyper as they are.
+    pub(super) fn offer(self: &Arc<Self>, response: Response<RelayBody>, keep_alive: bool) -> Response<Outgoing> {
+        let (parts, mut body) = response.into_parts();
+        let streamed = !parts.headers.contains_key(header::CONTENT_LENGTH);
+        match body.take_held() {
+            Some(first) if streamed && !body.is_end_stream() => {
+                *self.parked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Parked { body, keep_alive });
+                let first = Some(first);
+                Response::from_parts(parts, Outgoing::First { first, place: Arc::clone(self) })
+            }
+            held => Response::from_parts(parts, Outgoing::Whole { first: held, rest: body }),
+        }
+    }
+
+    /// Told by the socket after each flush.
+    pub(super) fn flushed(&self) {
+        if self.taken.load(Ordering::Relaxed) {
+            self.written.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The parked body, once hyper's part of it is on the wire.
+    pub(super) fn take(&self) -> Option<Parked> {
+        if !self.written.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.taken.store(false, Ordering::Relaxed);
+        self.written.store(false, Ordering::Relaxed);
+        self.parked.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Whether the client speaks chunks, and keeps the connection (RFC 9112 §9.3). HTTP/1.0 gets neither.
+pub(super) fn keeps_alive<B>(request: &Request<B>) -> Option<bool> {
+    let closes = |value: &http::HeaderValue| {
+        value.to_str().is_ok_and(|text| text.split(',').any(|word| word.trim().eq_ignore_ascii_case("close")))
+    };
+    let close = request.headers().get_all(header::CONNECTION).iter().any(closes);
+    (request.version() == Version::HTTP_11).then_some(!close)
+}
+
+/// The body that hyper sees.
+pub(super) enum Outgoing {
+    /// All of it.
+    Whole { first: Option<Bytes>, rest: RelayBody },
+    /// Its first chunk; then nothing, until the socket is taken back.
+    First { first: Option<Bytes>, place: Arc<Handover> },
+}
+
+impl Outgoing {
+    /// An answer that hyper writes to its end.
+    pub(super) const fn whole(body: RelayBody) -> Self {
+        Self::Whole { first: None, rest: body }
+    }
+}
+
+impl Body for Outgoing {
+    type Data = Bytes;
+    type Error = Abort;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
+        match &mut *self {
+            Self::Whole { first, rest } => match first.take() {
+                Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
+                None => Pin::new(rest).poll_frame(cx),
+            },
+            Self::First { first, place } => match first.take() {
+                Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
+                None => {
+                    place.taken.store(true, Ordering::Relaxed);
+                    Poll::Pending
+                }
+            },
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole { first, rest } => first.is_none() && rest.is_end_stream(),
+            Self::First { .. } => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole { first: None, rest } => rest.size_hint(),
+            Self::Whole { .. } | Self::First { .. } => SizeHint::default(),
+        }
+    }
+}
+
+/// Writes the rest of a stream in chunks, one write each.
+pub(super) struct ChunkWriter {
+    /// `<size>\r\n`, or the last chunk.
+    size: Vec<u8>,
+    data: Bytes,
+    sent: usize,
+    over: bool,
+}
+
+impl ChunkWriter {
+    pub(super) const fn new() -> Self {
+        Self { size: Vec::new(), data: Bytes::new(), sent: 0, over: false }
+    }
+
+    /// Ready when the stream has ended and all of it is written; fails when it broke off, when the client has
+    /// left, or when it has stopped reading for so long that the request's total limit is over.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut ClientIo,
+        body: &mut RelayBody,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            if !self.size.is_empty() {
+                let Poll::Ready(written) = self.poll_write(cx, io) else {
+                    io.check_open(cx)?;
+                    ready!(body.poll_total(cx));
+                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                };
+                written?;
+                continue;
+            }
+            if self.over {
+                return Pin::new(io).poll_flush(cx);
+            }
+            match Pin::new(&mut *body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => self.start(frame.into_data().unwrap_or_default()),
+                Poll::Ready(None) => {
+                    self.size.extend_from_slice(b"0\r\n\r\n");
+                    self.over = true;
+                }
+                Poll::Ready(Some(Err(abort))) => return Poll::Ready(Err(io::Error::other(abort))),
+                Poll::Pending => {
+                    io.check_open(cx)?;
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// An empty chunk would end the stream.
+    fn start(&mut self, data: Bytes) {
+        if !data.is_empty() {
+            use io::Write as _;
+            // Writing to a Vec cannot fail.
+            let _ = write!(self.size, "{:x}\r\n", data.len());
+            self.data = data;
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, io: &mut ClientIo) -> Poll<io::Result<()>> {
+        let end: &[u8] = if self.over { b"" } else { b"\r\n" };
+        let mut pieces = [IoSlice::new(&self.size), IoSlice::new(&self.data), IoSlice::new(end)];
+        let mut left: &mut [IoSlice<'_>] = &mut pieces;
+        IoSlice::advance_slices(&mut left, self.sent);
+        let written = ready!(Pin::new(io).poll_write_vectored(cx, left))?;
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.sent += written;
+        if self.sent == self.size.len() + self.data.len() + end.len() {
+            self.size.clear();
+            self.data.clear();
+            self.sent = 0;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
