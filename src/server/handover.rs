@@ -79,6 +79,7 @@ pub(super) fn keeps_alive<B>(request: &Request<B>) -> Option<bool> {
 }
 
 /// The body that hyper sees.
+#[expect(clippy::large_enum_variant, reason = "boxing would cost every short answer an allocation")]
 pub(super) enum Outgoing {
     /// All of it.
     Whole { first: Option<Bytes>, rest: RelayBody },
