@@ -95,9 +95,12 @@ fn message(message: &Message) -> Value {
             Part::Image(_) => images = true,
             // OpenAI's API has no field for earlier thinking, and caches by itself.
             Part::Reasoning { .. } | Part::CachePoint { .. } => {}
-            Part::ToolCall(call) => calls.push(json!({
-                "id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments},
-            })),
+            Part::ToolCall(call) => {
+                // a call without arguments has an empty object, which is what templates and parsers expect
+                let arguments = if call.arguments.trim().is_empty() { "{}" } else { &call.arguments };
+                let function = json!({"name": call.name, "arguments": arguments});
+                calls.push(json!({"id": call.id, "type": "function", "function": function}));
+            }
             Part::ToolResult { id, content } => {
                 text.push_str(content);
                 answers = Some(id);
