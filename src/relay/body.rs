@@ -59,14 +59,17 @@ impl RelayBody {
         Some(held).filter(|held| !held.is_empty())
     }
 
-    /// Ready when the total has expired, which fails the request: for a client that does not read.
+    /// Ready when the total has expired while the client does not read. The request has then failed and its
+    /// upstream is cancelled; the next frame says so, if the client gets to it.
     pub fn poll_total(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Content::Stream(stream) = &mut self.content else { return Poll::Pending };
         let Some(source) = &mut stream.source else { return Poll::Pending };
         let expired = ready!(source.timers.poll_total(cx));
         let error = expired.error(&stream.model).internal("the client did not read");
-        // There is nobody to tell: the socket is full.
-        let _ = stream.fail(&error, &mut self.record.facts);
+        match stream.fail(&error, &mut self.record.facts) {
+            Some(frame) => stream.held = frame,
+            None => stream.aborting = Some(error.kind().row().code),
+        }
         Poll::Ready(())
     }
 }

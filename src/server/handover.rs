@@ -5,16 +5,19 @@
 //! back; the rest of the stream is framed here (RFC 9112 §7.1), and when it has ended hyper gets the socket
 //! again for the next request. Answers of a known length never come here.
 
+use std::future::Future as _;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, Version, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::rt::Write as _;
+use tokio::time::{Sleep, sleep};
 
 use super::client_io::ClientIo;
 use crate::relay::{Abort, RelayBody};
@@ -136,15 +139,20 @@ pub(super) struct ChunkWriter {
     data: Bytes,
     sent: usize,
     over: bool,
+    /// Runs once the total is over, while the client takes its last bytes.
+    grace: Option<Pin<Box<Sleep>>>,
 }
+
+/// How long a client may take over the last bytes of an answer that has run out of time.
+const GRACE: Duration = Duration::from_secs(2);
 
 impl ChunkWriter {
     pub(super) const fn new() -> Self {
-        Self { size: Vec::new(), data: Bytes::new(), sent: 0, over: false }
+        Self { size: Vec::new(), data: Bytes::new(), sent: 0, over: false, grace: None }
     }
 
     /// Ready when the stream has ended and all of it is written; fails when it broke off, when the client has
-    /// left, or when it has stopped reading for so long that the request's total limit is over.
+    /// left, or when it does not read although the request's total limit is over.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -155,7 +163,11 @@ impl ChunkWriter {
             if !self.size.is_empty() {
                 let Poll::Ready(written) = self.poll_write(cx, io) else {
                     io.check_open(cx)?;
-                    ready!(body.poll_total(cx));
+                    if body.poll_total(cx).is_ready() {
+                        self.grace = Some(Box::pin(sleep(GRACE)));
+                    }
+                    let Some(grace) = &mut self.grace else { return Poll::Pending };
+                    ready!(grace.as_mut().poll(cx));
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 };
                 written?;

@@ -70,7 +70,7 @@ impl Requests {
         let ttft = "From the request's head to the first content.";
         let waited = "From sending to the model server to its last byte.";
         let failed = "Failed requests, by code (A1000: a limit expired) and phase.";
-        let again = "Requests sent once more because a kept connection had died.";
+        let again = "Further attempts: a kept connection had died, or a replica could not be reached.";
         let left = "Clients that left before the end; the upstream was cancelled.";
         Ok(Self {
             total: counter(r, "requests_total", total_help, ended)?,

@@ -2,16 +2,20 @@
 //! across reloads by address, so that a reload forgets nothing.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
 use prometheus::IntGauge;
+use tokio::time::Instant;
 
 use crate::provider::ClockOffset;
 use crate::route::{EndpointUrl, Model, ModelId};
 use crate::telemetry::Metrics;
+
+/// How long an endpoint that was not reached is left alone while there is another.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// How far a provider's clock is from ours, once we know.
 type Clock = Arc<Mutex<Option<ClockOffset>>>;
@@ -26,7 +30,9 @@ pub struct Endpoint {
     /// The `Host` header.
     pub host: HeaderValue,
     inflight: AtomicUsize,
-    healthy: AtomicBool,
+    epoch: Instant,
+    /// 0 while it is reached; else when it may be tried again, in milliseconds after `epoch`.
+    retry_at: AtomicU64,
     /// What a refused signature taught us about the provider's clock (providers.md d1.6): of the address, so
     /// that an endpoint made for one request only knows it too.
     clock: Clock,
@@ -43,7 +49,24 @@ impl Endpoint {
 
     /// Whether the last attempt reached it.
     pub fn is_healthy(&self) -> bool {
-        self.healthy.load(Ordering::Relaxed)
+        self.retry_at.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether a request should go here rather than elsewhere: it was reached last time, or it is time to see.
+    pub fn is_due(&self) -> bool {
+        let retry_at = self.retry_at.load(Ordering::Relaxed);
+        retry_at == 0 || self.after_epoch(Duration::ZERO) >= retry_at
+    }
+
+    /// One request goes to see whether it is back; the others wait for its word.
+    pub fn claim(&self) {
+        if !self.is_healthy() {
+            self.retry_at.store(self.after_epoch(RETRY_AFTER), Ordering::Relaxed);
+        }
+    }
+
+    fn after_epoch(&self, more: Duration) -> u64 {
+        u64::try_from((self.epoch.elapsed() + more).as_millis()).unwrap_or(u64::MAX).max(1)
     }
 
     /// The time by the provider's clock, as far as we know it.
@@ -62,7 +85,9 @@ impl Endpoint {
 
     /// Notes whether an attempt reached it.
     pub fn reached(&self, reached: bool) {
-        if self.healthy.swap(reached, Ordering::Relaxed) != reached {
+        let retry_at = if reached { 0 } else { self.after_epoch(RETRY_AFTER) };
+        let was_reached = self.retry_at.swap(retry_at, Ordering::Relaxed) == 0;
+        if was_reached != reached {
             let Some(gauge) = &self.healthy_gauge else {
                 return;
             };
@@ -120,6 +145,7 @@ impl Endpoints {
 /// Makes endpoints, and finds again those it made: one per process.
 pub struct Registry {
     metrics: Arc<Metrics>,
+    epoch: Instant,
     known: Mutex<Known>,
 }
 
@@ -142,7 +168,7 @@ type Address = (EndpointUrl, bool);
 impl Registry {
     /// An empty one.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, known: Mutex::default() }
+        Self { metrics, epoch: Instant::now(), known: Mutex::default() }
     }
 
     /// The endpoints of these models; those that are gone from the file are forgotten.
@@ -206,7 +232,8 @@ impl Registry {
             url: url.clone(),
             pool_key,
             inflight: AtomicUsize::new(0),
-            healthy: AtomicBool::new(true),
+            epoch: self.epoch,
+            retry_at: AtomicU64::new(0),
             clock,
             inflight_gauge: self.metrics.upstream_inflight.with_label_values(labels),
             healthy_gauge,
@@ -226,7 +253,9 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, SystemTime};
 
-    use super::Registry;
+    use tokio::time::advance;
+
+    use super::{RETRY_AFTER, Registry};
     use crate::provider::ClockOffset;
     use crate::route::{Access, BudgetPatch, EndpointUrl, Family, Model, ProviderKind};
     use crate::telemetry::Metrics;
@@ -258,5 +287,22 @@ mod tests {
         operators.set_clock(ClockOffset::between(now, now + Duration::from_hours(1)));
         assert!(transient(false).provider_time() > now + Duration::from_mins(59), "the next request knows it");
         assert!(transient(true).provider_time() < now + Duration::from_mins(59));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_request_at_a_time_sees_whether_it_is_back() {
+        let registry = Registry::new(Arc::new(Metrics::new().unwrap()));
+        let model = model(true);
+        let endpoint = registry.transient(&model, &model.endpoints[0]);
+        assert!(endpoint.is_healthy() && endpoint.is_due());
+        advance(Duration::from_secs(60)).await;
+        endpoint.reached(false);
+        assert!(!endpoint.is_due());
+        advance(RETRY_AFTER).await;
+        assert!(endpoint.is_due() && !endpoint.is_healthy());
+        endpoint.claim();
+        assert!(!endpoint.is_due(), "the others wait for the one that went");
+        endpoint.reached(true);
+        assert!(endpoint.is_healthy() && endpoint.is_due());
     }
 }

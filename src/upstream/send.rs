@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::time::Instant;
 
 use super::connect::Connector;
-use super::endpoint::{Endpoint, Endpoints, Registry};
+use super::endpoint::{Endpoint, Endpoints, Entered, Registry};
 use super::exchange::Connection;
 use super::pool::Pool;
 use super::{AnswerBody, ConnectError, ExchangeError, Settings, Steps, Timers};
@@ -62,42 +62,71 @@ impl Upstreams {
 
     /// Sends and waits for the head. On return the first-byte limit is running.
     ///
-    /// A kept connection may have died unseen; if it dies before a byte of the answer, the request goes
-    /// once more on a new one (providers.md d3.5).
+    /// A replica that cannot be connected to is passed over for the next one: nothing was sent to it. A kept
+    /// connection may have died unseen; if it dies before a byte of the answer, the request goes once more on a
+    /// new one (providers.md d3.5).
     pub async fn send(
         &self,
-        sending: Sending<'_>,
+        mut sending: Sending<'_>,
         timers: &mut Timers,
         facts: &mut Facts,
     ) -> Result<Inbound, GatewayError> {
-        let model = sending.model;
-        let entered = self.choose(model, sending.endpoints)?.enter();
-        let endpoint = Arc::clone(entered.endpoint());
         facts.upstream_started = Some(Instant::now());
-        let mut kept = self.pool.take(endpoint.pool_key);
+        let mut tried = Tried::default();
+        let mut may_reuse = true;
         loop {
+            let (place, endpoint) = self.choose(sending.model, sending.endpoints, tried)?;
+            let entered = endpoint.enter();
+            let kept = self.pool.take(endpoint.pool_key).filter(|_| may_reuse);
             let reused = kept.is_some();
-            let mut connection = match kept.take() {
+            let connection = match kept {
                 Some(connection) => connection,
-                None => self.connect(&endpoint, model, timers).await?,
+                None => match self.connect(&endpoint, sending.model, timers).await {
+                    Ok(connection) => connection,
+                    Err(error) if was_unreachable(&error) && tried.another(place, sending.replicas()) => {
+                        facts.retries += 1;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                },
             };
-            let attempt = Attempt { endpoint: &endpoint.url, now: endpoint.provider_time() };
-            sending.dialect.authorize(sending.outbound, model, &attempt)?;
-            let head = request_head(sending.outbound, &endpoint, facts);
-            let answered = {
-                let exchange = pin!(connection.exchange(head, &sending.outbound.body));
-                timers.run(Phase::FirstByte, exchange).await
-            };
-            match answered {
-                Err(expired) => return Err(expired.error(&model.id)),
-                Ok(Ok(Head { status, headers, framing, keep_alive })) => {
-                    endpoint.reached(true);
-                    let body = AnswerBody::new(connection, framing, keep_alive, entered, Arc::clone(&self.pool));
-                    return Ok(Inbound { status, headers, body });
+            match self.exchange(&mut sending, connection, entered, timers, facts).await {
+                Err(Failure::Unanswered) if reused => {
+                    facts.retries += 1;
+                    may_reuse = false;
                 }
-                Ok(Err(ExchangeError::Unanswered)) if reused => facts.retries += 1,
-                Ok(Err(error)) => return Err(broken(&endpoint, &error)),
+                Err(Failure::Unanswered) => return Err(broken(&endpoint, &ExchangeError::Unanswered)),
+                Err(Failure::Told(error)) => return Err(error),
+                Ok(inbound) => return Ok(inbound),
             }
+        }
+    }
+
+    /// One attempt on one connection.
+    async fn exchange(
+        &self,
+        sending: &mut Sending<'_>,
+        mut connection: Connection,
+        entered: Entered,
+        timers: &mut Timers,
+        facts: &Facts,
+    ) -> Result<Inbound, Failure> {
+        let (model, endpoint) = (sending.model, Arc::clone(entered.endpoint()));
+        let attempt = Attempt { endpoint: &endpoint.url, now: endpoint.provider_time() };
+        sending.dialect.authorize(sending.outbound, model, &attempt)?;
+        let head = request_head(sending.outbound, &endpoint, facts);
+        let answered = {
+            let exchange = pin!(connection.exchange(head, &sending.outbound.body));
+            timers.run(Phase::FirstByte, exchange).await.map_err(|expired| expired.error(&model.id))?
+        };
+        match answered {
+            Ok(Head { status, headers, framing, keep_alive }) => {
+                endpoint.reached(true);
+                let body = AnswerBody::new(connection, framing, keep_alive, entered, Arc::clone(&self.pool));
+                Ok(Inbound { status, headers, body })
+            }
+            Err(ExchangeError::Unanswered) => Err(Failure::Unanswered),
+            Err(error) => Err(broken(&endpoint, &error).into()),
         }
     }
 
@@ -125,20 +154,70 @@ impl Upstreams {
         Err(error)
     }
 
-    /// The replica with the fewest requests under way, among those that were reached last time if there
-    /// is one; ties are broken at random, so that workers do not move in step.
-    fn choose(&self, model: &Model, endpoints: &Endpoints) -> Result<Arc<Endpoint>, GatewayError> {
+    /// The replica with the fewest requests under way, among those that are due if there is one; ties are broken
+    /// at random, so that workers do not move in step. Its place in the list comes with it.
+    fn choose(
+        &self,
+        model: &Model,
+        endpoints: &Endpoints,
+        tried: Tried,
+    ) -> Result<(usize, Arc<Endpoint>), GatewayError> {
         let list = match endpoints.of(&model.id) {
             Some(list) if !model.from_request => list,
             _ => {
                 let url = model.endpoints.first().ok_or_else(|| no_endpoint(model))?;
-                return Ok(self.registry.transient(model, url));
+                return Ok((0, self.registry.transient(model, url)));
             }
         };
         let offset = if list.len() > 1 { fastrand::usize(..list.len()) } else { 0 };
-        let rotated = list.iter().cycle().skip(offset).take(list.len());
-        rotated.min_by_key(|e| (!e.is_healthy(), e.inflight())).cloned().ok_or_else(|| no_endpoint(model))
+        let rotated = list.iter().enumerate().cycle().skip(offset).take(list.len());
+        let best = rotated.min_by_key(|(place, e)| (tried.has(*place), !e.is_due(), e.inflight()));
+        let (place, endpoint) = best.ok_or_else(|| no_endpoint(model))?;
+        endpoint.claim();
+        Ok((place, Arc::clone(endpoint)))
     }
+}
+
+impl Sending<'_> {
+    /// How many endpoints may be tried.
+    fn replicas(&self) -> usize {
+        if self.model.from_request { 1 } else { self.endpoints.of(&self.model.id).map_or(1, <[_]>::len) }
+    }
+}
+
+/// Which replicas could not be connected to, by their place in the list; the first 64 can be told apart.
+#[derive(Clone, Copy, Default)]
+struct Tried(u64);
+
+impl Tried {
+    fn has(self, place: usize) -> bool {
+        place < 64 && self.0 & (1 << place) != 0
+    }
+
+    /// Notes a place; whether another is left to try.
+    fn another(&mut self, place: usize, replicas: usize) -> bool {
+        self.0 |= if place < 64 { 1 << place } else { 0 };
+        (self.0.count_ones() as usize) < replicas.min(64) && place < 64
+    }
+}
+
+/// How one attempt ended without an answer.
+enum Failure {
+    /// Not a byte came.
+    Unanswered,
+    /// What the client is told.
+    Told(GatewayError),
+}
+
+impl From<GatewayError> for Failure {
+    fn from(error: GatewayError) -> Self {
+        Self::Told(error)
+    }
+}
+
+/// Whether an error says that nothing was sent: another replica may do better.
+fn was_unreachable(error: &GatewayError) -> bool {
+    matches!(error.kind(), Kind::UpstreamConnect | Kind::Expired(Phase::Connect))
 }
 
 fn no_endpoint(model: &Model) -> GatewayError {

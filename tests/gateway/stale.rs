@@ -252,3 +252,20 @@ async fn hop_by_hop_headers_and_the_servers_name_stay_behind() {
     }
     assert_eq!(answer.header("x-kept"), Some("2"));
 }
+
+#[tokio::test]
+async fn a_replica_that_cannot_be_reached_is_passed_over() {
+    let upstream = Upstream::says("Hi").await;
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = gone.local_addr().unwrap();
+    drop(gone);
+    let file = format!("[models.m]\nendpoints = [\"http://{address}/v1\", \"{}\"]\n", upstream.url());
+    let gateway = Gateway::start(&file).await;
+    for _ in 0..20 {
+        assert_eq!(gateway.chat("m", false).await.status(), 200);
+    }
+    let metrics = gateway.metrics().await;
+    assert!(metrics.sum("weir_upstream_healthy", &[("model", "m")]) >= 1.0);
+    assert!(metrics.sum("weir_retries_total", &[("model", "m")]) <= 1.0, "tried once, then left alone");
+    assert_eq!(metrics.sum("weir_errors_total", &[]), 0.0);
+}
