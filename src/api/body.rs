@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::error::{BodyFault, GatewayError, Kind};
 use crate::snapshot::Limits;
+use crate::wire::Gather;
 
 /// Reads a body of at most `max_body` bytes within `body_timeout`. A length that says more is refused before
 /// a byte is read. A body that came in one piece is not copied.
@@ -20,37 +21,26 @@ pub(super) async fn collect(headers: &HeaderMap, body: Incoming, limits: &Limits
     if announced.is_some_and(|length| length > limits.max_body) {
         return Err(too_large(limits.max_body));
     }
-    let reading = read(body, limits.max_body, announced.unwrap_or(0));
+    let reading = read(body, limits.max_body);
     timeout(limits.body_timeout, reading).await.unwrap_or_else(|_| {
         Err(GatewayError::new(Kind::BodyTimeout, "The request's body did not arrive in time (limits.body_timeout)"))
     })
 }
 
-async fn read(mut body: Incoming, max: u64, announced: u64) -> Result<Bytes, GatewayError> {
-    let mut first = Bytes::new();
-    let mut all = BytesMut::new();
-    let mut length = 0;
+async fn read(mut body: Incoming, max: u64) -> Result<Bytes, GatewayError> {
+    let mut all = Gather::default();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| {
             GatewayError::new(Kind::Invalid, "The request's body broke off").internal(error.to_string())
         })?;
         let Ok(data) = frame.into_data() else { continue };
-        length += data.len() as u64;
-        if length > max {
+        // Memory grows only as bytes arrive, whatever length was announced.
+        if (all.len() + data.len()) as u64 > max {
             return Err(too_large(max));
         }
-        if first.is_empty() {
-            first = data;
-            continue;
-        }
-        if all.is_empty() {
-            // The announced length is bounded by `max`; memory grows only as bytes arrive.
-            all.reserve(usize::try_from(announced.min(1 << 20)).unwrap_or(0).max(first.len() + data.len()));
-            all.extend_from_slice(&first);
-        }
-        all.extend_from_slice(&data);
+        all.push(data);
     }
-    Ok(if all.is_empty() { first } else { all.freeze() })
+    Ok(all.into_bytes())
 }
 
 fn too_large(max: u64) -> GatewayError {

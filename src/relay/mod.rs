@@ -12,7 +12,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use tokio::time::Instant;
 
@@ -24,6 +24,7 @@ use crate::provider::{Dialect, Outbound, dialect};
 use crate::route::{Model, Route};
 use crate::telemetry::Facts;
 use crate::upstream::{AnswerBody, Endpoints, Inbound, Sending, Timers, Upstreams};
+use crate::wire::Gather;
 use body::Flow;
 
 /// A model server's error body is read up to this size.
@@ -199,27 +200,16 @@ async fn first_byte(
 
 /// Reads a body to its end, within the limits.
 async fn collect(mut body: AnswerBody, max: usize, model: &Model, timers: &mut Timers) -> Result<Bytes, GatewayError> {
-    let mut first = Bytes::new();
-    let mut all = BytesMut::new();
+    let mut all = Gather::default();
     loop {
         let next = timers.go_on(poll_fn(|cx| body.poll_chunk(cx))).await.map_err(|expired| expired.error(&model.id))?;
-        let chunk = match next {
-            None if all.is_empty() => return Ok(first),
-            None => return Ok(all.freeze()),
-            Some(chunk) => chunk.map_err(|error| body::broken(&error))?,
-        };
+        let Some(chunk) = next else { return Ok(all.into_bytes()) };
+        let chunk = chunk.map_err(|error| body::broken(&error))?;
         timers.arrived(Instant::now());
-        if first.len().max(all.len()) + chunk.len() > max {
+        if all.len() + chunk.len() > max {
             let text = "The model server's answer is too long to be read";
             return Err(GatewayError::new(Kind::UpstreamBroken, text).internal(format!("more than {max} bytes")));
         }
-        if first.is_empty() {
-            first = chunk;
-            continue;
-        }
-        if all.is_empty() {
-            all.extend_from_slice(&first);
-        }
-        all.extend_from_slice(&chunk);
+        all.push(chunk);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, header};
 use memchr::memmem::Finder;
 use tokio::time::Instant;
@@ -13,7 +13,7 @@ use crate::error::{GatewayError, Kind};
 use crate::provider::{Dialect, Seen};
 use crate::telemetry::Facts;
 use crate::upstream::HOP_BY_HOP;
-use crate::wire::{SseFrames, data_of};
+use crate::wire::{Gather, SseFrames, data_of};
 
 /// One event, and with it the memory of one stream, is at most this long.
 const MAX_EVENT: usize = 4 << 20;
@@ -83,7 +83,7 @@ impl Tap {
     pub(super) fn feed(&mut self, chunk: Bytes, facts: &mut Facts, now: Instant) -> Fed {
         let whole_before = self.frames.pending().is_empty();
         self.frames.feed(chunk.clone());
-        let mut shown = Shown::default();
+        let mut shown = Gather::default();
         match self.cut(&mut shown, facts, now) {
             Ok(hidden) if whole_before && !hidden && self.frames.pending().is_empty() => (chunk, Ok(())),
             result => (shown.into_bytes(), result.map(|_| ())),
@@ -91,7 +91,7 @@ impl Tap {
     }
 
     /// Looks at each whole event; true when one was hidden.
-    fn cut(&mut self, shown: &mut Shown, facts: &mut Facts, now: Instant) -> Result<bool, GatewayError> {
+    fn cut(&mut self, shown: &mut Gather, facts: &mut Facts, now: Instant) -> Result<bool, GatewayError> {
         let mut hidden = false;
         while let Some(event) = self.frames.next_event().map_err(|error| too_long(&error))? {
             if self.look(&event, facts, now)? {
@@ -164,28 +164,4 @@ fn says_finished(event: &[u8]) -> bool {
 
 fn too_long(error: &crate::wire::TooLong) -> GatewayError {
     GatewayError::new(Kind::UpstreamBroken, "The model server's answer could not be read").internal(error.to_string())
-}
-
-/// Events to hand on: one is shared, several are joined.
-#[derive(Default)]
-struct Shown {
-    first: Bytes,
-    more: BytesMut,
-}
-
-impl Shown {
-    fn push(&mut self, event: Bytes) {
-        if self.first.is_empty() && self.more.is_empty() {
-            self.first = event;
-            return;
-        }
-        if self.more.is_empty() {
-            self.more.extend_from_slice(&self.first);
-        }
-        self.more.extend_from_slice(&event);
-    }
-
-    fn into_bytes(self) -> Bytes {
-        if self.more.is_empty() { self.first } else { self.more.freeze() }
-    }
 }

@@ -2,12 +2,14 @@
 //! Everything here takes hostile input: sizes are constructor arguments, and the fuzz targets start here.
 
 mod event_stream;
+mod gather;
 mod http1;
 mod json;
 mod payload;
 mod sse;
 
 pub use event_stream::{EventStreamFrames, Frame, FrameError, FrameKind};
+pub use gather::Gather;
 pub use http1::{Chunked, Framing, Head, NotHttp, read_head, write_head};
 pub use json::{Edits, place_of};
 pub use payload::Payload;

@@ -1,0 +1,61 @@
+//! Bytes that arrive in pieces and are wanted as one. A single piece, the usual case, is not copied.
+
+use bytes::{Bytes, BytesMut};
+
+/// Pieces so far. The caller bounds their length.
+#[derive(Debug, Default)]
+pub struct Gather {
+    first: Bytes,
+    joined: BytesMut,
+}
+
+impl Gather {
+    /// Adds a piece.
+    pub fn push(&mut self, piece: Bytes) {
+        if self.first.is_empty() {
+            self.first = piece;
+            return;
+        }
+        if self.joined.is_empty() {
+            self.joined.extend_from_slice(&self.first);
+        }
+        self.joined.extend_from_slice(&piece);
+    }
+
+    /// Bytes so far.
+    pub fn len(&self) -> usize {
+        self.first.len().max(self.joined.len())
+    }
+
+    /// Whether nothing came yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All of them.
+    pub fn into_bytes(self) -> Bytes {
+        if self.joined.is_empty() { self.first } else { self.joined.freeze() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::Gather;
+
+    #[test]
+    fn joins_pieces_and_copies_only_when_there_are_several() {
+        let piece = Bytes::from_static(b"one");
+        let mut gather = Gather::default();
+        gather.push(Bytes::new());
+        gather.push(piece.clone());
+        gather.push(Bytes::new());
+        assert_eq!((gather.len(), gather.is_empty()), (3, false));
+        gather.push(Bytes::from_static(b"two"));
+        assert_eq!((gather.len(), gather.into_bytes()), (6, Bytes::from_static(b"onetwo")));
+        let mut gather = Gather::default();
+        gather.push(piece.clone());
+        assert_eq!(gather.into_bytes().as_ptr(), piece.as_ptr());
+    }
+}
