@@ -22,11 +22,13 @@
 //! ```
 //!
 //! Backpressure is the poll itself: the body is polled when the client's socket can take more, and polls the
-//! upstream then. There is no channel and no task per request; the only task besides the connection's own
-//! is the one that drives the upstream connection.
+//! upstream then. There is no channel and no task per request: the client connection's task polls both sockets.
 //!
-//! However it ends, [`RelayBody`](crate::relay::RelayBody) is dropped: its lease closes the upstream
-//! connection unless the answer was read to its end, its record is handed to metrics and log exactly once.
+//! hyper reads the request and writes the head with the first chunk; then the stream leaves it
+//! (`server/handover.rs`), and hyper gets the socket back for the next request.
+//!
+//! However it ends, [`RelayBody`](crate::relay::RelayBody) is dropped: the upstream connection closes
+//! with it unless the answer was read to its end, and its record is handed to metrics and log exactly once.
 //!
 //! Where client and model speak the same dialect (`/v1/chat/completions` to an OpenAI-compatible server) the steps
 //! through `Generation` and `Delta` are skipped: the body is forwarded as received, with `model` spliced and
