@@ -31,7 +31,7 @@ pub enum Content {
 }
 
 /// The body of every response. Dropping it before its end is the client's leaving: the connection to the
-/// model server closes with the lease, and the record says `cancelled`.
+/// model server closes, and the record says `cancelled`.
 pub struct RelayBody {
     content: Content,
     record: Record,
