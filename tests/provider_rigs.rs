@@ -150,7 +150,7 @@ fn dechunked(mut rest: &[u8]) -> Vec<u8> {
 }
 
 fn signed(model: &Model, asked: &Generation) -> (&'static dyn Dialect, Outbound) {
-    let dialect = dialect(model.provider).unwrap();
+    let dialect = dialect(model.provider);
     let mut outbound = dialect.encode(asked, model).unwrap();
     let attempt = Attempt { endpoint: &model.endpoints[0], now: SystemTime::now() };
     dialect.authorize(&mut outbound, model, &attempt).unwrap();
@@ -273,7 +273,7 @@ fn the_signature_of_bedrocks_openai_endpoint_verifies() {
 fn bedrock_with_a_wrong_clock_recovers_with_the_offset() {
     let model = bedrock("m", good_keys());
     let endpoint = &model.endpoints[0];
-    let dialect = dialect(ProviderKind::Bedrock).unwrap();
+    let dialect = dialect(ProviderKind::Bedrock);
     let ours = SystemTime::now() - Duration::from_mins(20);
     let asked = asked(true);
     let mut outbound = dialect.encode(&asked, &model).unwrap();

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use super::Out;
 use super::out::aligned;
 use crate::config::{Config, nearest, show_duration};
-use crate::provider;
 use crate::route::{Choice, Feature, ProviderKind, RequestModels, Route, Rule};
 use crate::telemetry::labels::Phase;
 
@@ -87,9 +86,7 @@ fn model_rows(config: &Config, route: &Route, rows: &mut Vec<Vec<String>>) {
     let mut row = |what: &str, value: String, by: String| rows.push(vec![what.to_owned(), value, by]);
     row("identifier", model.upstream_name.to_string(), source("identifier"));
     row("family", model.family.name().to_owned(), source("family"));
-    let spoken = provider::dialect(model.provider).is_some();
-    let dialect = format!("{}{}", model.provider.label(), if spoken { "" } else { " (not spoken by this version)" });
-    row("dialect", dialect, source("identifier"));
+    row("dialect", model.provider.label().to_owned(), source("identifier"));
     let of = if config.provenance.is_in_file(&config.provenance.model_key(&model.id, "endpoints")) {
         "endpoints"
     } else {

@@ -11,7 +11,6 @@ use super::inherited::Inherited;
 use super::keys::{self, Acts};
 use super::reader::{Reader, said};
 use super::suggest;
-use crate::provider;
 use crate::route::{Access, ApiVersion, EndpointUrl, Family, Identifier, Model, ProviderKind};
 
 /// The models that could be read, in the order of the file. The others have left their faults.
@@ -95,12 +94,6 @@ fn identifier(reader: &mut Reader<'_>, name: &str) -> Option<Identifier> {
             return None;
         }
     };
-    if provider::dialect(identifier.provider).is_none() {
-        let message = format!("this version does not speak to {} servers yet", identifier.provider.label());
-        let fault = fault(reader, message)
-            .hint(Some("custom_openai/… speaks to every OpenAI-compatible server, a LiteLLM proxy among them".into()));
-        reader.faults.push(fault);
-    }
     Some(identifier)
 }
 

@@ -137,14 +137,14 @@ pub trait Dialect: Sync {
     }
 }
 
-/// The dialect of a kind of server, or `None` for kinds that this version does not speak.
-pub const fn dialect(kind: ProviderKind) -> Option<&'static dyn Dialect> {
+/// The dialect of a kind of server.
+pub const fn dialect(kind: ProviderKind) -> &'static dyn Dialect {
     match kind {
-        ProviderKind::OpenAi => Some(&openai::OpenAi),
-        ProviderKind::Azure => Some(&azure::Azure),
-        ProviderKind::Bedrock => Some(&bedrock::Bedrock),
-        ProviderKind::BedrockOpenAi => Some(&bedrock::BedrockOpenAi),
-        ProviderKind::Anthropic => Some(&anthropic::Anthropic),
+        ProviderKind::OpenAi => &openai::OpenAi,
+        ProviderKind::Azure => &azure::Azure,
+        ProviderKind::Bedrock => &bedrock::Bedrock,
+        ProviderKind::BedrockOpenAi => &bedrock::BedrockOpenAi,
+        ProviderKind::Anthropic => &anthropic::Anthropic,
     }
 }
 
@@ -160,7 +160,7 @@ fn unreadable(what: &str, error: &dyn std::fmt::Display) -> GatewayError {
 }
 
 /// The start of a foreign body, for the log.
-fn excerpt(body: &[u8]) -> String {
+pub fn excerpt(body: &[u8]) -> String {
     const LOGGED: usize = 500;
     String::from_utf8_lossy(&body[..body.len().min(LOGGED)]).into_owned()
 }

@@ -76,7 +76,7 @@ impl Relay {
         passed: Passed,
         facts: &mut Facts,
     ) -> Result<Response<Content>, GatewayError> {
-        let dialect = dialect_of(&call.route.model)?;
+        let dialect = dialect(call.route.model.provider);
         let mut timers = Timers::start(call.route.budget, facts.started);
         let mut outbound = passed.outbound;
         let inbound = self.send(call, dialect, &mut outbound, &mut timers, facts).await?;
@@ -103,7 +103,7 @@ impl Relay {
         content_type: &'static str,
         facts: &mut Facts,
     ) -> Result<Response<Content>, GatewayError> {
-        let dialect = dialect_of(&call.route.model)?;
+        let dialect = dialect(call.route.model.provider);
         let mut timers = Timers::start(call.route.budget, facts.started);
         let mut outbound = dialect.encode(generation, &call.route.model)?;
         let Inbound { body, .. } = self.send(call, dialect, &mut outbound, &mut timers, facts).await?;
@@ -121,7 +121,7 @@ impl Relay {
         generation: &Generation,
         facts: &mut Facts,
     ) -> Result<Vec<Delta>, GatewayError> {
-        let dialect = dialect_of(&call.route.model)?;
+        let dialect = dialect(call.route.model.provider);
         let mut timers = Timers::start(call.route.budget, facts.started);
         let mut outbound = dialect.encode(generation, &call.route.model)?;
         let Inbound { body, .. } = self.send(call, dialect, &mut outbound, &mut timers, facts).await?;
@@ -169,14 +169,6 @@ impl Relay {
             facts.retries += 1;
         }
     }
-}
-
-/// How the model's server is spoken to.
-pub fn dialect_of(model: &Model) -> Result<&'static dyn Dialect, GatewayError> {
-    dialect(model.provider).ok_or_else(|| {
-        let text = format!("This version of Weir does not speak to {} models yet", model.provider.label());
-        GatewayError::new(Kind::NoModel, text)
-    })
 }
 
 fn is_event_stream(headers: &http::HeaderMap) -> bool {

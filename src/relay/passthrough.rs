@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::body::Fed;
 use crate::error::{GatewayError, Kind};
-use crate::provider::{Dialect, Seen};
+use crate::provider::{Dialect, Seen, excerpt};
 use crate::telemetry::Facts;
 use crate::upstream::HOP_BY_HOP;
 use crate::wire::{Gather, SseFrames, data_of};
@@ -127,9 +127,8 @@ impl Tap {
         let Seen { content, usage, only_usage, done, error } = self.dialect.look(&data);
         if error && !self.saw_content {
             // nothing has reached the client: this is still an ordinary failure
-            let text = String::from_utf8_lossy(&data[..data.len().min(500)]).into_owned();
             return Err(GatewayError::new(Kind::UpstreamBroken, "The model server failed before its first word")
-                .internal(format!("an error inside the stream: {text}"))
+                .internal(format!("an error inside the stream: {}", excerpt(&data)))
                 .upstream_body(Bytes::copy_from_slice(&data)));
         }
         if error {

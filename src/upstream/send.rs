@@ -77,7 +77,7 @@ impl Upstreams {
         loop {
             let (place, endpoint) = self.choose(sending.model, sending.endpoints, tried)?;
             let entered = endpoint.enter();
-            let kept = self.pool.take(endpoint.pool_key).filter(|_| may_reuse);
+            let kept = if may_reuse { self.pool.take(endpoint.pool_key) } else { None };
             let reused = kept.is_some();
             let connection = match kept {
                 Some(connection) => connection,

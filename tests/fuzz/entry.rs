@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use weir::auth::{Discovery, Expected, KeySet, Token};
 use weir::config::{self, Environment};
 use weir::generation::{Delta, Generation};
-use weir::provider::{Decode, Dialect, dialect};
+use weir::provider::{Decode, dialect};
 use weir::route::{EndpointUrl, ProviderKind, Scheme};
 use weir::wire::{Edits, EventStreamFrames, SseFrames, data_of, place_of, read_head};
 
@@ -51,28 +51,24 @@ pub fn sse(data: &[u8]) {
 }
 
 fn decode(kind: ProviderKind, chunks: Vec<Bytes>) -> (Vec<Delta>, bool) {
-    let (mut decoder, mut out) = (spoken(kind).decoder(&Generation::default()), Vec::new());
+    let (mut decoder, mut out) = (dialect(kind).decoder(&Generation::default()), Vec::new());
     let fed = chunks.into_iter().try_for_each(|chunk| decoder.feed(chunk, &mut out));
     let ended = fed.and_then(|()| Decode::finish(&mut *decoder, &mut out));
     (out, ended.is_ok())
 }
 
-fn spoken(kind: ProviderKind) -> &'static dyn Dialect {
-    dialect(kind).expect("this dialect exists")
-}
-
 /// A hostile model server: never a panic, and a stream reads the same however it arrives.
 fn answer_of(kind: ProviderKind, data: &[u8]) {
     assert_eq!(decode(kind, pieces(data)), decode(kind, vec![Bytes::copy_from_slice(data)]));
-    let seen = spoken(kind).look(data);
+    let seen = dialect(kind).look(data);
     assert!(!seen.only_usage || seen.usage.is_some(), "{seen:?}");
-    let (_, _) = (spoken(kind).usage_of(data), spoken(kind).answer(&Generation::default(), data));
+    let (_, _) = (dialect(kind).usage_of(data), dialect(kind).answer(&Generation::default(), data));
     let status = StatusCode::from_u16(400 + data.first().map_or(0, |b| u16::from(*b) % 200));
     let mut headers = HeaderMap::new();
     if let Ok(value) = HeaderValue::from_bytes(data) {
         headers.insert(header::RETRY_AFTER, value);
     }
-    drop(spoken(kind).fault(status.expect("400 to 599"), &headers, &Bytes::copy_from_slice(data)));
+    drop(dialect(kind).fault(status.expect("400 to 599"), &headers, &Bytes::copy_from_slice(data)));
 }
 
 /// OpenAI's dialect.

@@ -115,7 +115,7 @@ fn extras() -> Generation {
 }
 
 fn encoded(provider: ProviderKind, generation: &Generation) -> String {
-    let outbound = match dialect(provider).unwrap().encode(generation, &model(provider)) {
+    let outbound = match dialect(provider).encode(generation, &model(provider)) {
         Ok(outbound) => outbound,
         Err(refused) => return format!("refused: {:?}: {}\n", refused.kind(), refused.public()),
     };
@@ -135,7 +135,7 @@ fn requests() {
 
 /// One line a delta; then how it ended.
 fn decoded(provider: ProviderKind, chunks: impl Iterator<Item = Bytes>) -> String {
-    let mut decoder = dialect(provider).unwrap().decoder(&Generation::default());
+    let mut decoder = dialect(provider).decoder(&Generation::default());
     let mut deltas: Vec<Delta> = Vec::new();
     let fed = chunks.into_iter().try_for_each(|chunk| decoder.feed(chunk, &mut deltas));
     let ended = fed.and_then(|()| Decode::finish(&mut *decoder, &mut deltas));

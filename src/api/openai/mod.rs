@@ -18,8 +18,8 @@ use serde_json::{Map, Value};
 
 use super::{Answer, Context, body};
 use crate::error::{BodyFault, GatewayError};
-use crate::provider::{Native, Outbound};
-use crate::relay::{Passed, dialect_of};
+use crate::provider::{Native, Outbound, dialect};
+use crate::relay::Passed;
 use crate::route::{Feature, Model};
 use crate::wire::{Edits, place_of};
 
@@ -74,7 +74,7 @@ pub(super) async fn forward(mut context: Context<'_>, call: OpenAiCall, incoming
     let route = context.snapshot.table.resolve_named(&model)?;
     context.routed(&route);
 
-    let native = dialect_of(&route.model)?.native(call.native(), &route.model);
+    let native = dialect(route.model.provider).native(call.native(), &route.model);
     let path = match (native, call) {
         (Some(path), _) => path,
         (None, OpenAiCall::Chat) => return chat::translated(context, &route, &bytes).await,

@@ -219,14 +219,13 @@ fn identifiers_and_families_are_known_ones() {
 }
 
 #[test]
-fn providers_that_are_not_spoken_to_are_told() {
+fn every_provider_is_read_and_its_keys_are_for_it_alone() {
     let env = env(&[("AWS_REGION", "eu-central-1"), ("AWS_BEARER_TOKEN_BEDROCK", "k"), ("K", "k")]);
     for identifier in ["bedrock/x", "azure/x", "anthropic/x"] {
         let kind = crate::route::Identifier::parse(identifier).unwrap().provider;
         let text = format!("{MODEL}identifier = \"{identifier}\"\napi_key = {{ env = \"K\" }}\n");
         let result = from_str(&text, "weir.toml", &env);
-        // the fault goes by itself once the dialect is there
-        assert_eq!(result.is_ok(), crate::provider::dialect(kind).is_some(), "{identifier}");
+        assert_eq!(result.unwrap().models[0].provider, kind, "{identifier}");
     }
     let text = format!("{MODEL}region = \"eu-central-1\"\n");
     wrong(&text, "3:1: error: models.m.region: only for bedrock models; this is one of openai", "");

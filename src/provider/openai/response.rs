@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, StopReason, Usage};
-use crate::provider::{Decode, Seen};
+use crate::provider::{Decode, Seen, excerpt, unreadable};
 use crate::wire::{SseFrames, data_of};
 
 /// One event of a stream holds at most this much; large tool arguments come in pieces.
@@ -88,8 +88,7 @@ struct FunctionPiece<'a> {
 }
 
 fn not_the_dialect(what: &str, error: &dyn std::fmt::Display) -> GatewayError {
-    GatewayError::new(Kind::UpstreamBroken, "The model server's answer could not be read")
-        .internal(format!("{what} is not OpenAI's chat format: {error}"))
+    unreadable(&format!("{what} is not OpenAI's chat format"), error)
 }
 
 /// A whole answer.
@@ -156,9 +155,8 @@ impl Stream {
         }
         let chunk: Chunk<'_> = serde_json::from_slice(&data).map_err(|error| not_the_dialect("an event", &error))?;
         if chunk.error.is_some() {
-            let text = String::from_utf8_lossy(&data[..data.len().min(500)]).into_owned();
             return Err(GatewayError::new(Kind::UpstreamBroken, "The model server failed while answering")
-                .internal(format!("an error inside the stream: {text}")));
+                .internal(format!("an error inside the stream: {}", excerpt(&data))));
         }
         let before = out.len();
         deltas(chunk, out);
