@@ -19,7 +19,7 @@ pub use openai::OpenAiCall;
 
 use crate::error::{GatewayError, Kind};
 use crate::relay::{Call, Content, Relay};
-use crate::route::{Feature, Route};
+use crate::route::{Ask, Feature, Route};
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::Facts;
 
@@ -86,6 +86,14 @@ impl Context<'_> {
     /// Notes the feature before the decision, so that a refusal is counted for it, too.
     fn asked_for(&mut self, feature: Option<Feature>) {
         self.facts.feature = feature.map_or(self.facts.feature, Feature::name);
+    }
+
+    /// The model for this request, noted for metrics and log.
+    fn route(&mut self, ask: Ask) -> Result<Arc<Route>, GatewayError> {
+        self.asked_for(ask.feature);
+        let route = self.snapshot.table.resolve(ask)?;
+        self.routed(&route);
+        Ok(route)
     }
 
     /// Notes the decision, so that metrics and log carry it whatever comes next.

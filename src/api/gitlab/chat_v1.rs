@@ -89,9 +89,7 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, feature: Feature, i
         context.facts.shape = Shape::GitlabText;
     }
     context.asked_for(Some(feature));
-    let ask = Ask { feature: Some(feature), metadata: metadata(payload)? };
-    let route = context.snapshot.table.resolve(ask)?;
-    context.routed(&route);
+    let route = context.route(Ask { feature: Some(feature), metadata: metadata(payload)? })?;
     let generation = Generation {
         messages: messages(&payload.content)?,
         sampling: Sampling {

@@ -32,8 +32,7 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, version: u8, incomi
     let request: Request<'_> = body::parse(&bytes)?;
     let raw = request.model_metadata.unwrap_or_default();
     let metadata = Metadata::check(&raw, &["model_metadata"]).map_err(|fault| GatewayError::invalid(vec![fault]))?;
-    let route = context.snapshot.table.resolve(Ask { feature: None, metadata })?;
-    context.routed(&route);
+    let route = context.route(Ask { feature: None, metadata })?;
     let limit = limit(text_header(&context.parts.headers, "x-gitlab-version"));
     let route = Route { budget: route.budget.capped(Some(limit)), model: route.model.clone(), ..*route };
     let generation = Generation {
