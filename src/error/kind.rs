@@ -10,6 +10,8 @@ use crate::telemetry::labels::{Outcome, Phase};
 pub enum Kind {
     /// The body or a field of it is not what the endpoint takes.
     Invalid,
+    /// The same where GitLab's own gateway answers 400.
+    BadRequest,
     /// No credentials, or wrong ones.
     Unauthorized,
     /// The keys that tokens are verified with were never fetched: nobody can be told apart yet.
@@ -78,6 +80,7 @@ impl Kind {
         const UPSTREAM: &str = "upstream_error";
         match self {
             Self::Invalid => row(422, "invalid_request", INVALID, Refused, false),
+            Self::BadRequest => row(400, "invalid_request", INVALID, Refused, false),
             Self::Unauthorized => row(401, "unauthorized", "authentication_error", Refused, false),
             Self::NoSigningKeys => row(503, "no_signing_keys", "server_error", Outcome::Internal, true),
             Self::Forbidden => row(403, "forbidden", DENIED, Refused, false),
@@ -104,6 +107,7 @@ impl Kind {
             Self::Expired(phase) => Some(phase),
             Self::UpstreamConnect => Some(Phase::Connect),
             Self::Invalid
+            | Self::BadRequest
             | Self::Unauthorized
             | Self::NoSigningKeys
             | Self::Forbidden

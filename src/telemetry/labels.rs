@@ -14,6 +14,8 @@ pub enum Surface {
     OpenAiModels,
     /// `POST /v1/chat/{name}`, GitLab's older chat call
     GitlabChat,
+    /// `POST /v2/chat/agent`, GitLab Duo Chat
+    GitlabChatAgent,
     /// `POST /v1|v2/prompts/model_configuration/check`, GitLab's "Test connection"
     GitlabModelCheck,
     /// `/monitoring/*` and `HEAD`
@@ -25,12 +27,13 @@ pub enum Surface {
 
 impl Surface {
     /// Every value, in label order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::OpenAiChat,
         Self::OpenAiCompletions,
         Self::OpenAiEmbeddings,
         Self::OpenAiModels,
         Self::GitlabChat,
+        Self::GitlabChatAgent,
         Self::GitlabModelCheck,
         Self::Monitoring,
         Self::Unknown,
@@ -44,6 +47,7 @@ impl Surface {
             Self::OpenAiEmbeddings => "openai_embeddings",
             Self::OpenAiModels => "openai_models",
             Self::GitlabChat => "gitlab_chat",
+            Self::GitlabChatAgent => "gitlab_chat_agent",
             Self::GitlabModelCheck => "gitlab_model_check",
             Self::Monitoring => "monitoring",
             Self::Unknown => "unknown",

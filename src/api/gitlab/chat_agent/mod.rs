@@ -1,0 +1,3 @@
+//! `POST /v2/chat/agent`: one step of GitLab Duo Chat.
+
+mod react;
