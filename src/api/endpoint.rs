@@ -124,7 +124,9 @@ impl Endpoint {
         let (any_of, what) = match self {
             Self::Head | Self::Healthz | Self::Ready => return None,
             Self::OpenAiModels | Self::OpenAi(_) => (Scopes::ANY, "models".into()),
-            Self::ChatAgent | Self::ChatV1(Feature::DUO_CHAT) => (Scopes::of_feature(Feature::DUO_CHAT), "duo chat".into()),
+            Self::ChatAgent | Self::ChatV1(Feature::DUO_CHAT) => {
+                (Scopes::of_feature(Feature::DUO_CHAT), "duo chat".into())
+            }
             Self::ChatV1(feature) => (Scopes::of_feature(feature), feature.name().into()),
             Self::ModelCheck(_) => {
                 (Scopes::of_feature(Feature::CODE_COMPLETIONS), "'model_configuration/check'".into())

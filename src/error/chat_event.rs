@@ -92,10 +92,12 @@ mod tests {
 
     #[test]
     fn only_overload_is_worth_another_try() {
-        for kind in [Kind::Overloaded, Kind::UpstreamStatus(429), Kind::UpstreamStatus(503), Kind::UpstreamStatus(529)] {
+        for kind in [Kind::Overloaded, Kind::UpstreamStatus(429), Kind::UpstreamStatus(503), Kind::UpstreamStatus(529)]
+        {
             assert_eq!(failure(kind, "x")["retryable"], true, "{kind:?}");
         }
-        for kind in [Kind::UpstreamStatus(500), Kind::UpstreamStatus(401), Kind::UpstreamBroken, Kind::UpstreamConnect] {
+        for kind in [Kind::UpstreamStatus(500), Kind::UpstreamStatus(401), Kind::UpstreamBroken, Kind::UpstreamConnect]
+        {
             assert_eq!(failure(kind, "x"), json!({"message": "x", "retryable": false}), "{kind:?}");
         }
     }
@@ -112,7 +114,10 @@ mod tests {
             let message = failure(Kind::UpstreamStatus(400), said)["message"].clone();
             assert!(message.as_str().unwrap().starts_with("prompt is too long"), "{message}");
         }
-        assert_eq!(failure(Kind::UpstreamStatus(400), "temperature must be positive")["message"], "temperature must be positive");
+        assert_eq!(
+            failure(Kind::UpstreamStatus(400), "temperature must be positive")["message"],
+            "temperature must be positive"
+        );
         let told_the_operator = GatewayError::new(Kind::UpstreamStatus(413), "x").internal("context_length_exceeded");
         assert_eq!(event(&told_the_operator, ExpiryAs::Event)["data"]["message"], "prompt is too long: x");
     }

@@ -18,7 +18,7 @@ use crate::route::{
     Budget, BudgetPatch, Choice, EndpointUrl, Family, Feature, Model, ProviderKind, RequestModels, Route, Rule, Table,
 };
 use crate::secret::Secret;
-use crate::snapshot::{LastReload, Limits, Reloads, Shared, Snapshot};
+use crate::snapshot::{Chat, LastReload, Limits, Reloads, Shared, Snapshot};
 use crate::telemetry::labels::{Phase, Surface};
 use crate::telemetry::{LogWriter, Metrics, Record, Sink, TraceIds, WorkerTelemetry};
 use crate::upstream::Registry;
@@ -105,7 +105,7 @@ fn table() -> Table {
 
 fn snapshot(table: Table, registry: &Registry, generation: u64) -> Snapshot {
     let endpoints = registry.endpoints(table.models().map(|route| &route.model));
-    Snapshot { table, auth: Policy::Off, limits: Limits::default(), endpoints, generation }
+    Snapshot { table, auth: Policy::Off, limits: Limits::default(), chat: Chat::default(), endpoints, generation }
 }
 
 /// Sends this text and reads to the end.

@@ -6,7 +6,6 @@
 use memchr::memmem;
 
 const FINAL: &[u8] = b"Final Answer:";
-const ACTION: &[u8] = b"Action:";
 const INPUT: &[u8] = b"Action Input:";
 /// What the model is stopped at. What it says after it is made up.
 pub(super) const STOP: &str = "\nObservation:";
@@ -18,6 +17,8 @@ const LONGEST: usize = 1 << 20;
 pub(super) enum Turn {
     /// The answer, all of which was handed out.
     Answer,
+    /// The answer, none of which was.
+    Whole(String),
     /// A tool is to be called.
     Action(Action),
     /// Neither; the whole text, which may be empty.
@@ -70,7 +71,7 @@ impl React {
                 Phase::Open | Phase::Called => self.look(),
                 Phase::Over => self.text.truncate(self.seen),
                 Phase::Opening(bold) => self.open(bold),
-                Phase::Answer => return self.speak(),
+                Phase::Answer => return settled(&mut self.text),
             }
             if self.phase == before {
                 return None;
@@ -131,13 +132,12 @@ impl React {
             self.phase = Phase::Answer;
         }
     }
+}
 
-    /// White space is handed out once more text follows it.
-    fn speak(&mut self) -> Option<String> {
-        let end = self.text.trim_end().len();
-        let rest = self.text.split_off(end);
-        Some(std::mem::replace(&mut self.text, rest)).filter(|text| !text.is_empty())
-    }
+/// Takes what can be handed out: white space only once more text follows it.
+pub(super) fn settled(text: &mut String) -> Option<String> {
+    let rest = text.split_off(text.trim_end().len());
+    Some(std::mem::replace(text, rest)).filter(|text| !text.is_empty())
 }
 
 /// The first call in a turn.
@@ -145,7 +145,8 @@ fn action(text: &str) -> Option<Action> {
     let (before, behind) = text.split_once("Action:")?;
     let (tool, input) = behind.split_once("Action Input:")?;
     // what follows the input is the model's own next step
-    let end = ["\nThought:", "\n**Thought:", "\nAction:", "\n**Action:"].iter().filter_map(|step| input.find(step)).min();
+    let end =
+        ["\nThought:", "\n**Thought:", "\nAction:", "\n**Action:"].iter().filter_map(|step| input.find(step)).min();
     let input = &input[..end.unwrap_or(input.len())];
     let input = if tool.ends_with("**") { input.trim_start().trim_start_matches("**") } else { input };
     Some(Action { thought: thought(before), tool: tool_name(tool), input: unquoted(input.trim()).to_owned() })
