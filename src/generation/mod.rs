@@ -6,8 +6,10 @@
 
 mod delta;
 mod request;
+mod thinking;
 mod usage;
 
 pub use delta::{Delta, Encode, StopReason};
 pub use request::{Format, Generation, Image, Message, Part, Role, Sampling, Tool, ToolCall, ToolChoice};
+pub use thinking::{WithoutThinking, without_thinking};
 pub use usage::Usage;
