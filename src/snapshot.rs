@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 
 use crate::auth::Policy;
 use crate::error::ExpiryAs;
+use crate::prompt::Registry;
 use crate::route::Table;
 use crate::upstream::Endpoints;
 
@@ -16,6 +17,8 @@ use crate::upstream::Endpoints;
 pub struct Snapshot {
     /// Feature → model.
     pub table: Table,
+    /// What models are told for each of GitLab's requests.
+    pub prompts: Arc<Registry>,
     /// Who may call.
     pub auth: Policy,
     /// Sizes and waits.

@@ -17,9 +17,10 @@ use super::keys::{self, Acts};
 use super::load::Environment;
 use super::raw::{Document, path_text};
 use super::reader::Reader;
-use super::{auth, environ, features, inherited, load, models, suggest};
+use super::{auth, environ, features, inherited, load, models, prompts, suggest};
 use crate::auth::Settings as AuthSettings;
 use crate::error::ExpiryAs;
+use crate::prompt::Registry;
 use crate::route::{Budget, BudgetPatch};
 use crate::snapshot::ToolUse;
 use crate::telemetry::{Format, Level};
@@ -119,6 +120,7 @@ struct Parts {
     log: (Level, Format),
     auth: AuthSettings,
     routing: features::Routing,
+    prompts: Arc<Registry>,
 }
 
 impl Parts {
@@ -133,17 +135,31 @@ impl Parts {
         if let Some(routing) = &mut routing {
             routing.table.set_providers(inherited.defaults());
         }
+        let prompts = prompts::read(reader);
         let upstream = upstream(reader);
         let (limits, chat) = (limits(reader), chat(reader));
         let log = log(reader);
-        let (server, upstream, routing) = (server?, upstream?, routing?);
-        Some(Self { server, upstream, limits: limits?, chat: chat?, log: log?, auth: auth?, routing })
+        let (server, upstream, routing, prompts) = (server?, upstream?, routing?, prompts?);
+        Some(Self { server, upstream, limits: limits?, chat: chat?, log: log?, auth: auth?, routing, prompts })
     }
 
     fn into_config(self, warnings: Vec<Fault>, provenance: super::Provenance) -> Config {
-        let Self { server, upstream, limits, chat, log, auth, routing } = self;
+        let Self { server, upstream, limits, chat, log, auth, routing, prompts } = self;
         let features::Routing { table, models, request_models } = routing;
-        Config { server, upstream, table, models, request_models, auth, limits, chat, log, warnings, provenance }
+        Config {
+            server,
+            upstream,
+            table,
+            models,
+            request_models,
+            prompts,
+            auth,
+            limits,
+            chat,
+            log,
+            warnings,
+            provenance,
+        }
     }
 }
 

@@ -82,7 +82,7 @@ impl Identifier {
 }
 
 /// Model families of GitLab's admin form (gitlab-client.md §5.2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
     /// `mistral`
     Mistral,

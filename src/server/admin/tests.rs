@@ -105,7 +105,8 @@ fn table() -> Table {
 
 fn snapshot(table: Table, registry: &Registry, generation: u64) -> Snapshot {
     let endpoints = registry.endpoints(table.models().map(|route| &route.model));
-    Snapshot { table, auth: Policy::Off, limits: Limits::default(), chat: Chat::default(), endpoints, generation }
+    let (limits, chat) = (Limits::default(), Chat::default());
+    Snapshot { table, prompts: Arc::default(), auth: Policy::Off, limits, chat, endpoints, generation }
 }
 
 /// Sends this text and reads to the end.

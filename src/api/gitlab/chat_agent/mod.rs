@@ -20,6 +20,7 @@ use hyper::body::Incoming;
 
 use conversation::Way;
 use events::Events;
+use prompt::Setting;
 use request::{Named, Request};
 use tools::Tool;
 
@@ -28,6 +29,7 @@ use crate::error::{GatewayError, Kind, NDJSON, Shape};
 use crate::generation::{Filtered, Filters, Think};
 use crate::route::{Ask, Family, Feature, Metadata, Model, Route};
 use crate::snapshot::ToolUse;
+use crate::telemetry::rfc3339;
 
 /// Answers with events.
 pub(in crate::api) async fn answer(mut context: Context<'_>, incoming: Incoming) -> Answer {
@@ -66,7 +68,10 @@ async fn ask(
     way: Way,
     offered: &[&'static Tool],
 ) -> Answer {
-    let generation = prompt::generation(context, request, &route.model, way, offered)?;
+    let prompts = &context.snapshot.prompts;
+    let wall = rfc3339(context.facts.wall);
+    let date = wall.get(..10).unwrap_or_default();
+    let generation = Setting { prompts, model: &route.model, date }.generation(request, way, offered)?;
     let events = Box::new(Events::new(way, offered, route.model.upstream_name.clone()));
     let encoder = Filtered::new(Filters::new(vec![Box::<Think>::default()]), events);
     let call = context.call(route);
