@@ -1,8 +1,6 @@
 //! Duo Chat when something fails: what the user of a simulated GitLab sees, what the operator sees, and that no
 //! failure is a hang, a cut stream or an empty one (gitlab-client.md §11.1).
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use crate::support::{Client, Deaf, DuoChat, End, Gateway, Reply, Shown, Upstream, eventually, one_model};
