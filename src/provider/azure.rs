@@ -152,7 +152,7 @@ mod tests {
             id: "gpt".into(),
             provider: ProviderKind::Azure,
             upstream_name: "gpt 4o".into(),
-            family: crate::route::Family::Gpt,
+            family: std::sync::Arc::default(),
             endpoints: vec![EndpointUrl::parse("https://acme.openai.azure.com").unwrap()],
             api_key: Some(Secret::new("canary".into())),
             access: Access::Azure(ApiVersion::parse(version).unwrap()),

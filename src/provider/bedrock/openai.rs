@@ -84,14 +84,14 @@ mod tests {
 
     use super::BedrockOpenAi;
     use crate::provider::{Dialect as _, Native};
-    use crate::route::{Access, BudgetPatch, EndpointUrl, Family, Model, ProviderKind};
+    use crate::route::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind};
 
     fn path(endpoint: &str) -> Option<Box<str>> {
         let model = Model {
             id: "m".into(),
             provider: ProviderKind::BedrockOpenAi,
             upstream_name: "openai.gpt-oss-20b-1:0".into(),
-            family: Family::General,
+            family: std::sync::Arc::default(),
             endpoints: vec![EndpointUrl::parse(endpoint).unwrap()],
             api_key: None,
             access: Access::Key,
