@@ -10,7 +10,7 @@ use super::{Bedrock, fault};
 use crate::error::GatewayError;
 use crate::generation::{Delta, Generation, Usage};
 use crate::provider::openai::OpenAi;
-use crate::provider::{Attempt, ClockOffset, Decode, Dialect, Native, Outbound, Seen};
+use crate::provider::{Attempt, ClockOffset, Decode, Dialect, Native, Outbound, Seen, chat_only};
 use crate::route::Model;
 
 /// The dialect; it has no state.
@@ -18,6 +18,7 @@ pub(in crate::provider) struct BedrockOpenAi;
 
 impl Dialect for BedrockOpenAi {
     fn encode(&self, generation: &Generation, model: &Model) -> Result<Outbound, GatewayError> {
+        chat_only(generation, "Amazon Bedrock")?;
         let mut outbound = OpenAi.encode(generation, model)?;
         outbound.path = path(model);
         Ok(outbound)
