@@ -215,7 +215,7 @@ fn snapshot(config: Config, registry: &Registry, issuers: &Issuers, generation: 
     let endpoints = registry.endpoints(config.models.iter());
     let limits: Limits = config.limits;
     let auth = issuers.policy(config.auth);
-    Snapshot { table: config.table, auth, limits, endpoints, generation }
+    Snapshot { table: config.table, prompts: config.prompts, auth, limits, endpoints, generation }
 }
 
 /// Alone on its port, unlike the public one: a second process must find out.

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 
 use crate::auth::Policy;
+use crate::prompt::Registry;
 use crate::route::Table;
 use crate::upstream::Endpoints;
 
@@ -15,6 +16,8 @@ use crate::upstream::Endpoints;
 pub struct Snapshot {
     /// Feature → model.
     pub table: Table,
+    /// What models are told for each of GitLab's requests.
+    pub prompts: Arc<Registry>,
     /// Who may call.
     pub auth: Policy,
     /// Sizes and waits.

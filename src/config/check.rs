@@ -17,8 +17,9 @@ use super::keys::{self, Acts};
 use super::load::Environment;
 use super::raw::{Document, path_text};
 use super::reader::Reader;
-use super::{auth, environ, families, features, inherited, load, models, suggest};
+use super::{auth, environ, families, features, inherited, load, models, prompts, suggest};
 use crate::auth::Settings as AuthSettings;
+use crate::prompt::Registry;
 use crate::route::{Budget, BudgetPatch};
 use crate::telemetry::{Format, Level};
 use crate::{server, snapshot, upstream};
@@ -116,6 +117,7 @@ struct Parts {
     log: (Level, Format),
     auth: AuthSettings,
     routing: features::Routing,
+    prompts: Arc<Registry>,
 }
 
 impl Parts {
@@ -130,18 +132,27 @@ impl Parts {
         let mut routing = features::read(reader, models, Budget::DEFAULT.with(&base));
         if let Some(routing) = &mut routing {
             routing.table.set_providers(inherited.defaults());
-            routing.table.set_families(families);
+            routing.table.set_families(families.clone());
         }
+        let prompts = prompts::read(reader, &families);
         let upstream = upstream(reader);
         let limits = limits(reader);
         let log = log(reader);
-        Some(Self { server: server?, upstream: upstream?, limits: limits?, log: log?, auth: auth?, routing: routing? })
+        Some(Self {
+            server: server?,
+            upstream: upstream?,
+            limits: limits?,
+            log: log?,
+            auth: auth?,
+            routing: routing?,
+            prompts: prompts?,
+        })
     }
 
     fn into_config(self, warnings: Vec<Fault>, provenance: super::Provenance) -> Config {
-        let Self { server, upstream, limits, log, auth, routing } = self;
+        let Self { server, upstream, limits, log, auth, routing, prompts } = self;
         let features::Routing { table, models, request_models } = routing;
-        Config { server, upstream, table, models, request_models, auth, limits, log, warnings, provenance }
+        Config { server, upstream, table, models, request_models, prompts, auth, limits, log, warnings, provenance }
     }
 }
 

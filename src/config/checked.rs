@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::fault::Fault;
 use super::raw::path_text;
+use crate::prompt::Registry;
 use crate::route::{Model, RequestModels, Table};
 use crate::telemetry::{Format, Level};
 use crate::{auth, server, snapshot, upstream};
@@ -24,6 +25,8 @@ pub struct Config {
     pub models: Vec<Arc<Model>>,
     /// What the table does with a model that a request names.
     pub request_models: RequestModels,
+    /// What models are told.
+    pub prompts: Arc<Registry>,
     /// Who may call.
     pub auth: auth::Settings,
     /// Sizes and waits of one request.

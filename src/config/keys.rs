@@ -395,6 +395,12 @@ pub(super) static KEYS: &[Key] = &[
         Is("false"),
         "whether such a model may be on this machine; link-local addresses are always refused",
     ),
+    key(
+        "prompts.dir",
+        Takes::Text("a directory"),
+        Example("\"prompts\"", "the prompts in the program"),
+        "prompt files that replace or join those in the program; `weir prompts show ID` prints one to begin with",
+    ),
     key("timeouts.connect", CONNECT, Is("\"2s\""), "DNS, TCP and TLS"),
     key(
         "timeouts.first_byte",

@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::generation::{Message, Part, Role};
+
 /// The family of everything that has none of its own.
 const GENERAL: &str = "general";
 
@@ -89,9 +91,28 @@ impl Default for Family {
             strip_reasoning: true,
             single_system: false,
             tools: ToolStyle::Native,
-            prompts: Vec::new(),
+            prompts: vec![GENERAL.into()],
             unescape_underscores: false,
         }
+    }
+}
+
+impl Family {
+    /// Messages as its chat template takes them.
+    pub fn arranged(&self, messages: Vec<Message>) -> Vec<Message> {
+        let is_system = |message: &Message| message.role == Role::System;
+        if !self.single_system || messages.iter().filter(|message| is_system(message)).count() < 2 {
+            return messages;
+        }
+        let (system, others): (Vec<_>, Vec<_>) = messages.into_iter().partition(is_system);
+        let mut parts = Vec::with_capacity(system.len() * 2);
+        for message in system {
+            if !parts.is_empty() {
+                parts.push(Part::Text("\n\n".to_owned()));
+            }
+            parts.extend(message.parts);
+        }
+        std::iter::once(Message { role: Role::System, parts }).chain(others).collect()
     }
 }
 
@@ -192,6 +213,7 @@ impl Families {
 #[cfg(test)]
 mod tests {
     use super::{Families, Family, FimTemplate, FimTemplateError};
+    use crate::generation::{Message, Part, Role};
 
     #[test]
     fn templates_keep_every_byte() {
@@ -209,6 +231,17 @@ mod tests {
         for text in ["", "{prefix}", "{suffix}", "{prefix}{suffix}{prefix}", "{prefix}{suffix}{suffix}", "{ prefix }"] {
             assert_eq!(FimTemplate::parse(text), Err(FimTemplateError), "{text}");
         }
+    }
+
+    #[test]
+    fn one_system_message_is_made_of_several() {
+        let asked = || vec![(Role::System, "a"), (Role::User, "b"), (Role::System, "c")];
+        let asked = || asked().into_iter().map(|(role, text)| Message::text(role, text)).collect::<Vec<_>>();
+        assert_eq!(Family::default().arranged(asked()), asked());
+        let one = Family { single_system: true, ..Family::default() }.arranged(asked());
+        assert_eq!(one.iter().map(|message| message.role).collect::<Vec<_>>(), [Role::System, Role::User]);
+        let text = |part: &Part| if let Part::Text(text) = part { text.clone() } else { String::new() };
+        assert_eq!(one[0].parts.iter().map(text).collect::<String>(), "a\n\nc");
     }
 
     #[test]

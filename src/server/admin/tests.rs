@@ -105,7 +105,7 @@ fn table() -> Table {
 
 fn snapshot(table: Table, registry: &Registry, generation: u64) -> Snapshot {
     let endpoints = registry.endpoints(table.models().map(|route| &route.model));
-    Snapshot { table, auth: Policy::Off, limits: Limits::default(), endpoints, generation }
+    Snapshot { table, prompts: Arc::default(), auth: Policy::Off, limits: Limits::default(), endpoints, generation }
 }
 
 /// Sends this text and reads to the end.
