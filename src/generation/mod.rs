@@ -7,11 +7,9 @@
 mod delta;
 pub(crate) mod filter;
 mod request;
-mod thinking;
 mod usage;
 
 pub use delta::{Delta, Encode, StopReason};
 pub use filter::{Filter, Filtered, Filters, Think, without_thinking};
 pub use request::{Format, Generation, Image, Message, Part, Role, Sampling, Tool, ToolCall, ToolChoice};
-pub use thinking::{WithoutThinking, without_thinking};
 pub use usage::Usage;
