@@ -85,6 +85,7 @@ impl Api {
             Endpoint::OpenAi(call) => openai::forward(context, call, body).await,
             Endpoint::ChatV1(feature) => gitlab::chat_v1::answer(context, feature, body).await,
             Endpoint::ModelCheck(version) => gitlab::model_check::answer(context, version, body).await,
+            Endpoint::Prompts(version) => gitlab::prompts::answer(context, version, body).await,
         }
     }
 }

@@ -10,6 +10,7 @@ use super::{BodyFault, GatewayError, Kind};
 
 /// The sentence GitLab itself shows for A1000.
 const A1000_SENTENCE: &str = "I'm sorry, I couldn't respond in time. Please try again.";
+const TEXT: &str = "text/plain; charset=utf-8";
 const WEIR_ERROR: HeaderName = HeaderName::from_static("x-weir-error");
 
 /// How errors look to this client.
@@ -20,6 +21,10 @@ pub enum Shape {
     Gitlab,
     /// GitLab's prompts and Test connection: a failed model is 421 `"NNN: Phrase"`.
     GitlabPrompts,
+    /// The same, streamed as an object a line: a failure after the head is one more line.
+    GitlabPromptsLines,
+    /// The same, streamed as raw text to GitLab's chat: its words are read by people, its status by GitLab.
+    GitlabPromptsText,
     /// GitLab's streamed raw text: a non-2xx body is shown to the user as it is.
     GitlabText,
     /// OpenAI's `{"error": {…}}`.
@@ -32,9 +37,12 @@ pub fn render(error: &GatewayError, shape: Shape, request_id: &str) -> Response<
     let (status, body) = match shape {
         Shape::OpenAi => (row.status, openai(error, request_id)),
         Shape::Gitlab => (row.status, gitlab(error, request_id)),
-        Shape::GitlabPrompts => prompts(error, request_id),
+        Shape::GitlabPrompts | Shape::GitlabPromptsLines => prompts(error, request_id),
+        Shape::GitlabPromptsText => {
+            return finish(error, prompts(error, request_id).0, TEXT, text(error).into());
+        }
         Shape::GitlabText => {
-            return finish(error, row.status, "text/plain; charset=utf-8", text(error).into());
+            return finish(error, row.status, TEXT, text(error).into());
         }
     };
     finish(error, status, "application/json", body.to_string().into())
@@ -45,7 +53,8 @@ pub fn render(error: &GatewayError, shape: Shape, request_id: &str) -> Response<
 pub fn in_band(error: &GatewayError, shape: Shape, request_id: &str) -> Option<Bytes> {
     match shape {
         Shape::OpenAi => Some(format!("data: {}\n\n", openai(error, request_id)).into()),
-        Shape::Gitlab | Shape::GitlabPrompts | Shape::GitlabText => None,
+        Shape::GitlabPromptsLines => Some(format!("{}\n", prompts(error, request_id).1).into()),
+        Shape::Gitlab | Shape::GitlabPrompts | Shape::GitlabPromptsText | Shape::GitlabText => None,
     }
 }
 
@@ -105,9 +114,12 @@ fn gitlab(error: &GatewayError, request_id: &str) -> Value {
     match error.kind() {
         // gitlab-client.md §3.5: 401 uses `error`, everything else uses `detail`
         Kind::Unauthorized => json!({"error": error.public()}),
-        Kind::Forbidden => json!({"detail": error.public()}),
-        Kind::NotFound => json!({"detail": "Not Found"}),
-        Kind::MethodNotAllowed => json!({"detail": "Method Not Allowed"}),
+        Kind::Forbidden
+        | Kind::NotFound
+        | Kind::MethodNotAllowed
+        | Kind::NoPromptVersion
+        | Kind::PromptVersion
+        | Kind::MissingInput => json!({"detail": error.public()}),
         _ if !error.0.faults.is_empty() => json!({"detail": fault_list(&error.0.faults)}),
         // the list form is the one whose text GitLab shows (§10.1)
         kind => {
