@@ -30,6 +30,8 @@ pub enum Endpoint {
     ChatAgent,
     /// `POST /v1|v2/prompts/model_configuration/check`; the version
     ModelCheck(u8),
+    /// `POST /v1|v2/prompts/{id}`; the version
+    Prompts(u8),
 }
 
 /// A request's place in the table, good or not; the record needs the surface either way.
@@ -59,7 +61,9 @@ impl Matched {
             "/v2/prompts/model_configuration/check" => Some(Endpoint::ModelCheck(2)),
             "/monitoring/healthz" => Some(Endpoint::Healthz),
             "/monitoring/ready" => Some(Endpoint::Ready),
-            other => other.strip_prefix("/v1/chat/").and_then(chat_v1).map(Endpoint::ChatV1),
+            other => chat_v1(other)
+                .map(Endpoint::ChatV1)
+                .or_else(|| prompts(other).map(|(version, _)| Endpoint::Prompts(version))),
         };
         let Some(endpoint) = found else {
             return Self { endpoint: Err(not_found(&path)), surface: Surface::Unknown, head_start: None };
@@ -90,7 +94,7 @@ impl Endpoint {
         match self {
             Self::Head => "HEAD",
             Self::Healthz | Self::Ready | Self::OpenAiModels => "GET",
-            Self::OpenAi(_) | Self::ChatV1(_) | Self::ChatAgent | Self::ModelCheck(_) => "POST",
+            Self::OpenAi(_) | Self::ChatV1(_) | Self::ChatAgent | Self::ModelCheck(_) | Self::Prompts(_) => "POST",
         }
     }
 
@@ -104,6 +108,7 @@ impl Endpoint {
             Self::ChatV1(_) => Surface::GitlabChat,
             Self::ChatAgent => Surface::GitlabChatAgent,
             Self::ModelCheck(_) => Surface::GitlabModelCheck,
+            Self::Prompts(_) => Surface::GitlabPrompts,
         }
     }
 
@@ -111,7 +116,7 @@ impl Endpoint {
     pub const fn shape(self) -> Shape {
         match self {
             Self::OpenAi(_) | Self::OpenAiModels => Shape::OpenAi,
-            Self::ModelCheck(_) => Shape::GitlabPrompts,
+            Self::ModelCheck(_) | Self::Prompts(_) => Shape::GitlabPrompts,
             Self::Head | Self::Healthz | Self::Ready | Self::ChatV1(_) | Self::ChatAgent => Shape::Gitlab,
         }
     }
@@ -131,14 +136,16 @@ impl Endpoint {
             Self::ModelCheck(_) => {
                 (Scopes::of_feature(Feature::CODE_COMPLETIONS), "'model_configuration/check'".into())
             }
+            // any part of Duo here; the handler asks for the prompt's own primitive
+            Self::Prompts(_) => (Scopes::ANY, "prompts".into()),
         };
         Some(Permission { any_of, what })
     }
 }
 
 /// GitLab's older chat calls, by name (ai-gateway-server.md §1.6).
-fn chat_v1(name: &str) -> Option<Feature> {
-    let feature = match name {
+fn chat_v1(path: &str) -> Option<Feature> {
+    let feature = match path.strip_prefix("/v1/chat/")? {
         "agent" => "duo_chat",
         "explain_code" => "duo_chat_explain_code",
         "write_tests" => "duo_chat_write_tests",
@@ -149,6 +156,17 @@ fn chat_v1(name: &str) -> Option<Feature> {
         _ => return None,
     };
     Feature::parse(feature)
+}
+
+/// The version and the id of a prompt's path.
+fn prompts(path: &str) -> Option<(u8, &str)> {
+    let v1 = path.strip_prefix("/v1/prompts/").map(|id| (1, id));
+    v1.or_else(|| path.strip_prefix("/v2/prompts/").map(|id| (2, id))).filter(|(_, id)| !id.is_empty())
+}
+
+/// The id of the prompt that a path asks for; empty where it asks for none.
+pub(super) fn prompt_id(path: &str) -> String {
+    prompts(&normal(path)).map(|(_, id)| id.to_owned()).unwrap_or_default()
 }
 
 fn not_found(path: &str) -> GatewayError {

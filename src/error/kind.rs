@@ -12,6 +12,12 @@ pub enum Kind {
     Invalid,
     /// The same where GitLab's own gateway answers 400.
     BadRequest,
+    /// A prompt has no version that fits the constraint.
+    NoPromptVersion,
+    /// The version asked for is no constraint.
+    PromptVersion,
+    /// A prompt's input is not in the request.
+    MissingInput,
     /// No credentials, or wrong ones.
     Unauthorized,
     /// The keys that tokens are verified with were never fetched: nobody can be told apart yet.
@@ -92,6 +98,9 @@ impl Kind {
         match self {
             Self::Invalid => row(422, "invalid_request", INVALID, Refused, false),
             Self::BadRequest => row(400, "invalid_request", INVALID, Refused, false),
+            Self::NoPromptVersion => row(400, "no_prompt_version", INVALID, Refused, false),
+            Self::PromptVersion => row(422, "prompt_version", INVALID, Refused, false),
+            Self::MissingInput => row(422, "missing_input", INVALID, Refused, false),
             Self::Unauthorized => row(401, "unauthorized", "authentication_error", Refused, false),
             Self::NoSigningKeys => row(503, "no_signing_keys", "server_error", Outcome::Internal, true),
             Self::Forbidden => row(403, "forbidden", DENIED, Refused, false),
@@ -119,6 +128,9 @@ impl Kind {
             Self::UpstreamConnect => Some(Phase::Connect),
             Self::Invalid
             | Self::BadRequest
+            | Self::NoPromptVersion
+            | Self::PromptVersion
+            | Self::MissingInput
             | Self::Unauthorized
             | Self::NoSigningKeys
             | Self::Forbidden

@@ -13,6 +13,7 @@ use super::{BodyFault, GatewayError, Kind};
 pub const NDJSON: &str = "application/x-ndjson; charset=utf-8";
 /// The sentence GitLab itself shows for A1000.
 const A1000_SENTENCE: &str = "I'm sorry, I couldn't respond in time. Please try again.";
+const TEXT: &str = "text/plain; charset=utf-8";
 const WEIR_ERROR: HeaderName = HeaderName::from_static("x-weir-error");
 
 /// How errors look to this client.
@@ -23,6 +24,10 @@ pub enum Shape {
     Gitlab,
     /// GitLab's prompts and Test connection: a failed model is 421 `"NNN: Phrase"`.
     GitlabPrompts,
+    /// The same, streamed as an object a line: a failure after the head is one more line.
+    GitlabPromptsLines,
+    /// The same, streamed as raw text to GitLab's chat: its words are read by people, its status by GitLab.
+    GitlabPromptsText,
     /// GitLab's streamed raw text: a non-2xx body is shown to the user as it is.
     GitlabText,
     /// GitLab's chat once a model was chosen: an event in a 200, before the head as after it.
@@ -37,9 +42,12 @@ pub fn render(error: &GatewayError, shape: Shape, request_id: &str) -> Response<
     let (status, body) = match shape {
         Shape::OpenAi => (row.status, openai(error, request_id)),
         Shape::Gitlab => (row.status, gitlab(error, request_id)),
-        Shape::GitlabPrompts => prompts(error, request_id),
+        Shape::GitlabPrompts | Shape::GitlabPromptsLines => prompts(error, request_id),
+        Shape::GitlabPromptsText => {
+            return finish(error, prompts(error, request_id).0, TEXT, text(error).into());
+        }
         Shape::GitlabText => {
-            return finish(error, row.status, "text/plain; charset=utf-8", text(error).into());
+            return finish(error, row.status, TEXT, text(error).into());
         }
         Shape::GitlabChat(expiry_as) => {
             return finish(error, StatusCode::OK, NDJSON, chat_event::of(error, expiry_as));
@@ -54,7 +62,8 @@ pub fn in_band(error: &GatewayError, shape: Shape, request_id: &str) -> Option<B
     match shape {
         Shape::OpenAi => Some(format!("data: {}\n\n", openai(error, request_id)).into()),
         Shape::GitlabChat(expiry_as) => Some(chat_event::of(error, expiry_as)),
-        Shape::Gitlab | Shape::GitlabPrompts | Shape::GitlabText => None,
+        Shape::GitlabPromptsLines => Some(format!("{}\n", prompts(error, request_id).1).into()),
+        Shape::Gitlab | Shape::GitlabPrompts | Shape::GitlabPromptsText | Shape::GitlabText => None,
     }
 }
 
@@ -114,9 +123,13 @@ fn gitlab(error: &GatewayError, request_id: &str) -> Value {
     match error.kind() {
         // gitlab-client.md §3.5: 401 uses `error`, everything else uses `detail`
         Kind::Unauthorized => json!({"error": error.public()}),
-        Kind::Forbidden | Kind::BadRequest => json!({"detail": error.public()}),
-        Kind::NotFound => json!({"detail": "Not Found"}),
-        Kind::MethodNotAllowed => json!({"detail": "Method Not Allowed"}),
+        Kind::BadRequest
+        | Kind::Forbidden
+        | Kind::NotFound
+        | Kind::MethodNotAllowed
+        | Kind::NoPromptVersion
+        | Kind::PromptVersion
+        | Kind::MissingInput => json!({"detail": error.public()}),
         _ if !error.0.faults.is_empty() => json!({"detail": fault_list(&error.0.faults)}),
         // the list form is the one whose text GitLab shows (§10.1)
         kind => {

@@ -18,6 +18,8 @@ pub enum Surface {
     GitlabChatAgent,
     /// `POST /v1|v2/prompts/model_configuration/check`, GitLab's "Test connection"
     GitlabModelCheck,
+    /// `POST /v1|v2/prompts/{id}`
+    GitlabPrompts,
     /// `/monitoring/*` and `HEAD`
     Monitoring,
     /// A path nobody answers
@@ -27,7 +29,7 @@ pub enum Surface {
 
 impl Surface {
     /// Every value, in label order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::OpenAiChat,
         Self::OpenAiCompletions,
         Self::OpenAiEmbeddings,
@@ -35,6 +37,7 @@ impl Surface {
         Self::GitlabChat,
         Self::GitlabChatAgent,
         Self::GitlabModelCheck,
+        Self::GitlabPrompts,
         Self::Monitoring,
         Self::Unknown,
     ];
@@ -49,6 +52,7 @@ impl Surface {
             Self::GitlabChat => "gitlab_chat",
             Self::GitlabChatAgent => "gitlab_chat_agent",
             Self::GitlabModelCheck => "gitlab_model_check",
+            Self::GitlabPrompts => "gitlab_prompts",
             Self::Monitoring => "monitoring",
             Self::Unknown => "unknown",
         }

@@ -23,7 +23,14 @@ pub(super) fn messages(request: &Request<'_>, way: Way) -> Vec<Message> {
         Role::User => Some(Message::text(Role::User, question(turn))),
         role => turn.content.as_deref().map(|content| Message::text(role, content)),
     });
-    let mut messages: Vec<Message> = said.filter(|message| message.role != Role::System).collect();
+    let mut messages: Vec<Message> = Vec::with_capacity(request.messages.len());
+    for message in said.filter(|message| message.role != Role::System) {
+        match messages.last_mut().filter(|last| last.role == message.role) {
+            // templates of many models refuse two turns of one speaker
+            Some(last) => last.parts.extend(std::iter::once(Part::Text("\n\n".to_owned())).chain(message.parts)),
+            None => messages.push(message),
+        }
+    }
     let steps = request.steps();
     for (index, step) in steps.iter().enumerate() {
         let observed = observed(step, index + 1 == steps.len() && steps.len() >= MAX_STEPS);
@@ -167,6 +174,15 @@ mod tests {
         let said = question(json!({"additional_context": items}));
         let first = "<context category=\"file\" id=\"a b\">\nmetadata: {\"title\":\"t\"}\nputs 1\n</context>\n\n";
         assert_eq!(said, format!("{first}<context category=\"user_rule\">\nBe brief\n</context>\n\nWhy?"));
+    }
+
+    #[test]
+    fn neighbours_of_one_speaker_are_one_turn() {
+        let said = |role: &str, content: &str| json!({"role": role, "content": content});
+        let body =
+            json!({"messages": [said("user", "a"), said("user", "b"), said("assistant", "c"), said("user", "d")]});
+        let told = told(&body, Way::Native);
+        assert_eq!((told.len(), told[0].parts.len(), text(&told[2])), (3, 3, "d"));
     }
 
     #[test]

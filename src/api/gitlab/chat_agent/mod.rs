@@ -24,10 +24,10 @@ use prompt::Setting;
 use request::{Named, Request};
 use tools::Tool;
 
+use super::filtered;
 use crate::api::{Answer, Context, Routed, body, text_header};
 use crate::error::{GatewayError, Kind, NDJSON, Shape};
-use crate::generation::{Filtered, Filters, Think};
-use crate::route::{Ask, Family, Feature, Metadata, Model, Route};
+use crate::route::{Ask, Feature, Metadata, Model, Route, ToolStyle};
 use crate::snapshot::ToolUse;
 use crate::telemetry::rfc3339;
 
@@ -72,20 +72,15 @@ async fn ask(
     let wall = rfc3339(context.facts.wall);
     let date = wall.get(..10).unwrap_or_default();
     let generation = Setting { prompts, model: &route.model, date }.generation(request, way, offered)?;
-    let events = Box::new(Events::new(way, offered, route.model.upstream_name.clone()));
-    let encoder = Filtered::new(Filters::new(vec![Box::<Think>::default()]), events);
-    let call = context.call(route);
-    context.relay.stream(call, &generation, Box::new(encoder), NDJSON, context.facts).await
+    let encoder = filtered(Events::new(way, offered, route.model.upstream_name.clone()));
+    context.relay.stream(context.call(route), &generation, encoder, NDJSON, context.facts).await
 }
 
 /// How a model is to call tools.
 fn way(tools: ToolUse, model: &Model) -> Way {
-    match (tools, model.family) {
-        (ToolUse::Native, _)
-        | (ToolUse::Auto, Family::Claude3 | Family::Gpt | Family::Gemini | Family::Qwen | Family::Mistral) => {
-            Way::Native
-        }
-        (ToolUse::React | ToolUse::Auto, _) => Way::React,
+    match (tools, model.family.tools) {
+        (ToolUse::Native, _) | (ToolUse::Auto, ToolStyle::Native) => Way::Native,
+        (ToolUse::React, _) | (ToolUse::Auto, ToolStyle::React) => Way::React,
     }
 }
 

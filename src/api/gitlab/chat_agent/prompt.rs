@@ -10,7 +10,7 @@ use super::tools::Tool;
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Generation, Part, Role};
 use crate::prompt::Registry;
-use crate::route::{Family, Model};
+use crate::route::Model;
 
 /// What a prompt depends on besides the request.
 pub(super) struct Setting<'a> {
@@ -38,7 +38,7 @@ impl Setting<'_> {
         way: Way,
         offered: &[&'static Tool],
     ) -> Result<Generation, GatewayError> {
-        let family = self.model.family;
+        let family = &self.model.family;
         let prompt = self.prompts.get(way.prompt(), family, None).map_err(|error| broken(&error))?;
         let tools: Vec<Value> = offered.iter().map(|tool| tool.described()).collect();
         let inputs = json!({"tools": tools, "unavailable": request.unavailable(), "date": self.date});
@@ -50,7 +50,7 @@ impl Setting<'_> {
         match way {
             Way::Native => generation.tools = offered.iter().map(|tool| tool.function()).collect(),
             // OpenAI's reasoning models refuse `stop`; what they say after it is cut off anyway
-            Way::React if family == Family::Gpt => {}
+            Way::React if &*family.name == "gpt" => {}
             Way::React => generation.sampling.stop.push(STOP.to_owned()),
         }
         Ok(generation)

@@ -236,7 +236,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::{Done, Request};
-    use crate::auth::Caller;
+    use crate::auth::{Caller, Claims, Scopes};
 
     fn with<T>(body: &Value, look: impl FnOnce(&Request<'_>) -> T) -> T {
         let text = body.to_string();
@@ -285,6 +285,35 @@ mod tests {
             assert_eq!(request.steps(), [done]);
             assert_eq!(request.unavailable(), ["Pipelines", "Vulnerabilities"]);
         });
+    }
+
+    #[test]
+    fn a_token_opens_the_categories_it_names_and_those_without_a_primitive() {
+        let caller = |scopes: &[&str]| {
+            let scopes = Scopes::of(scopes.iter().copied());
+            Caller::Gitlab(Claims {
+                subject: "i".into(),
+                realm: "self-managed".into(),
+                instance_id: "i".into(),
+                scopes,
+            })
+        };
+        let items = |category: &str| json!([{"category": category}]);
+        let body = |category| {
+            json!({"messages": [
+            {"role": "user", "content": "Q1", "additional_context": items(category)}, {"role": "user", "content": "Q2"}]})
+        };
+        let check = |category, scopes: &[&str]| {
+            with(&body(category), |request| request.check(&caller(scopes)).map_err(|error| error.public().to_owned()))
+        };
+        assert_eq!(check("file", &["duo_chat"]), Err("Unauthorized to access include_file_context".into()));
+        assert_eq!(check("file", &["duo_chat", "include_file_context"]), Ok(()));
+        assert_eq!(
+            check("terminal", &["include_file_context"]),
+            Err("Unauthorized to access include_terminal_context".into())
+        );
+        assert_eq!(check("user_rule", &["duo_chat"]), Ok(()));
+        assert_eq!(check("os_information", &["duo_chat"]), Ok(()));
     }
 
     #[test]

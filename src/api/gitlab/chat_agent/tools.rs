@@ -136,7 +136,7 @@ fn parsed(version: &str) -> (u32, u32) {
 #[cfg(test)]
 mod tests {
     use super::{TOOLS, offered, parsed};
-    use crate::auth::{Caller, Scopes};
+    use crate::auth::{Caller, Claims, Scopes};
 
     fn names(caller: &Caller, version: Option<&str>, unavailable: &[&str]) -> Vec<&'static str> {
         offered(caller, version, unavailable).iter().map(|tool| tool.name).collect()
@@ -154,6 +154,17 @@ mod tests {
     fn what_is_unavailable_is_not_offered() {
         let left = names(&Caller::Anyone, None, &["merge requests", "Pipelines"]);
         assert!(left.len() == 6 && !left.contains(&"merge_request_reader"), "{left:?}");
+    }
+
+    #[test]
+    fn a_token_opens_tools_that_its_gitlab_has() {
+        let scopes = Scopes::of(["duo_chat", "ask_issue", "ask_commit"]);
+        let claims = Claims { subject: "i".into(), realm: "self-managed".into(), instance_id: "i".into(), scopes };
+        let caller = Caller::Gitlab(claims);
+        assert_eq!(names(&caller, Some("18.9.0-pre"), &[]), ["issue_reader", "commit_reader"]);
+        for old in [Some("17.4.2"), None] {
+            assert_eq!(names(&caller, old, &[]), ["issue_reader"]);
+        }
     }
 
     #[test]

@@ -87,6 +87,45 @@ fn cuts_change_nothing() {
     }
 }
 
+/// Anything a model might say, in any order, cut anywhere.
+#[test]
+fn no_order_of_markers_depends_on_the_cuts() {
+    const WORDS: [&str; 14] = [
+        "Final Answer:",
+        "Action:",
+        "Action Input:",
+        "Observation:",
+        "Thought:",
+        "\n",
+        " ",
+        "**",
+        "*",
+        "é",
+        "issue_reader",
+        "Final ",
+        "Action",
+        "x",
+    ];
+    let mut state = 0x9e37_79b9_u32;
+    let mut below = |bound: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 16) as usize % bound
+    };
+    for _ in 0..3000 {
+        let text: String = (0..1 + below(12)).map(|_| WORDS[below(WORDS.len())]).collect();
+        let (said, turn) = read([text.as_str()]);
+        let mut pieces = Vec::new();
+        let mut rest = text.as_str();
+        while !rest.is_empty() {
+            let at = rest.ceil_char_boundary((1 + below(6)).min(rest.len()));
+            pieces.push(&rest[..at]);
+            rest = &rest[at..];
+        }
+        let (cut, turn_of_cut) = read(pieces.iter().copied());
+        assert_eq!((said.concat(), turn), (cut.concat(), turn_of_cut), "{pieces:?}");
+    }
+}
+
 #[test]
 fn an_answer_is_handed_out_as_it_comes() {
     let (said, _) = read(["Thought: a\nFinal", " Answer: It", " is ", "a fake", " answer.\n"]);
