@@ -48,6 +48,8 @@ pub enum Kind {
     UpstreamStatus(u16),
     /// The model server's bytes are not HTTP, not the dialect, or end too early.
     UpstreamBroken,
+    /// The model server did its part, but the model said nothing that can be shown.
+    NoAnswer,
     /// One of our four limits expired: A1000.
     Expired(Phase),
     /// Our own fault.
@@ -116,6 +118,7 @@ impl Kind {
             Self::UpstreamConnect => row(502, "upstream_connect", UPSTREAM, UpstreamError, true),
             Self::UpstreamStatus(status) => upstream_status(status),
             Self::UpstreamBroken => row(502, "upstream_broken", UPSTREAM, UpstreamError, true),
+            Self::NoAnswer => row(502, "no_answer", UPSTREAM, UpstreamError, false),
             Self::Expired(_) => row(504, "A1000", "timeout_error", Timeout, true),
             Self::Internal => row(500, "internal", "internal_error", Internal, false),
         }
@@ -145,6 +148,7 @@ impl Kind {
             | Self::Overloaded
             | Self::UpstreamStatus(_)
             | Self::UpstreamBroken
+            | Self::NoAnswer
             | Self::Internal => None,
         }
     }

@@ -7,7 +7,7 @@
 //! | model server said 4xx or 5xx | its 4xx and 503, else 502; prompts 421 `"NNN: Phrase"` | A9999, or Test connection's text | `upstream_status` with its words in `note` | the model's key, identifier, endpoint |
 //! | the answer broke off | in-band `error` event on SSE, else the connection is cut | A1003 or A1004 | `upstream_broken` | the model server's log at that request id |
 //! | any of these in Duo Chat | 200, an `error` event; `timeouts.chat_surface = "answer"`: A1000 as the answer | A1004; A1005 for a full context | as above | as above |
-//! | Duo Chat's model said nothing | 200, an `error` event | A1004 | nothing | the model's chat template, its `max_tokens` |
+//! | Duo Chat's model said nothing | 200, an `error` event | A1004 | `no_answer` with what was missing in `note` | the model's chat template, its `max_tokens` |
 //! | feature disabled | 403 | M3006 | `feature_disabled` | `[features]` |
 //! | no model for the feature | 422 naming the key to set | A9999 | `no_model` | `weir explain FEATURE` |
 //! | endpoint that a request may not name | 422 | A9999 | `endpoint_refused` | `features.request_models` |

@@ -256,3 +256,18 @@ async fn everything_the_user_added_reaches_the_model() {
         "{question}"
     );
 }
+
+#[tokio::test]
+async fn a_connection_serves_on_after_a_head_that_went_first() {
+    let reply = Reply::sse().wait(Duration::from_millis(100)).text("Final Answer: ok").done(true);
+    let upstream = Upstream::always(reply).await;
+    let gateway = Gateway::with_model(&upstream, "[chat]\ntools = \"react\"\nheartbeat = \"20ms\"\n").await;
+    let mut client = Client::connect(gateway.public).await;
+    let body = json!({"messages": [{"role": "user", "content": "Hi"}]}).to_string();
+    for _ in 0..2 {
+        let answer = client.call("POST", PATH, &[], body.as_bytes()).await;
+        check_framing(&answer);
+        assert!(answer.text().starts_with('\n') && types(&events(&answer)).ends_with(&["usage"]), "{answer:?}");
+    }
+    assert_eq!(client.call("GET", "/monitoring/healthz", &[], b"").await.status(), 200);
+}

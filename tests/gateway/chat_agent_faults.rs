@@ -79,10 +79,10 @@ async fn an_empty_answer_is_not_an_empty_stream() {
     for reply in
         [Reply::sse().done(true), Reply::sse().text(" \n").done(true), Reply::sse().text("Final Answer:").done(true)]
     {
-        assert_eq!(check(reply, 1, "A1004", None).await, "The model's answer was empty");
+        assert_eq!(check(reply, 1, "A1004", Some("no_answer")).await, "The model's answer was empty");
     }
     let unfinished = Reply::sse().text("<think>for ever").done(true);
-    assert_eq!(check(unfinished, 1, "A1004", None).await, "The model's answer was empty");
+    assert_eq!(check(unfinished, 1, "A1004", Some("no_answer")).await, "The model's answer was empty");
 }
 
 #[tokio::test]
@@ -204,4 +204,11 @@ async fn a_chat_that_is_switched_off_is_a_matter_of_the_administrator() {
     let mut chat = DuoChat::asks(&gateway, "Hi");
     assert_eq!(chat.shown().await, Shown::Code("M3006"));
     assert!(upstream.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_tool_that_does_not_exist_is_the_models_fault() {
+    let reply = Reply::sse().text("Action: web_search\nAction Input: x").done(true);
+    let said = check(reply, 1, "A1004", Some("no_answer")).await;
+    assert_eq!(said, "The model asked for a tool that does not exist");
 }

@@ -23,6 +23,7 @@ pub(super) struct Events {
     model: Arc<str>,
     stop: Option<StopReason>,
     usage: Option<Usage>,
+    fault: Option<String>,
 }
 
 enum Reader {
@@ -37,7 +38,7 @@ impl Events {
             Way::Native => Reader::Native(Words::new(!offered.is_empty())),
             Way::React => Reader::React(React::default()),
         };
-        Self { reader, call: None, offered: offered.to_vec(), model, stop: None, usage: None }
+        Self { reader, call: None, offered: offered.to_vec(), model, stop: None, usage: None, fault: None }
     }
 
     /// What the turn came to, with a native call counted whichever way was asked for.
@@ -61,7 +62,7 @@ impl Events {
     }
 
     /// Whether the turn came to something.
-    fn tell(&self, turn: Turn, out: &mut BytesMut) -> bool {
+    fn tell(&mut self, turn: Turn, out: &mut BytesMut) -> bool {
         match turn {
             Turn::Answer => piece("", self.stop, out),
             Turn::Whole(text) => {
@@ -79,12 +80,16 @@ impl Events {
                 chat_error("tool not available", false, out);
                 return false;
             }
-            Turn::Action(_) => {
+            Turn::Action(Action { tool, .. }) => {
                 chat_error("The model asked for a tool that does not exist", false, out);
+                let tool: String = tool.chars().take(100).collect();
+                self.fault = Some(format!("the model asked for the tool `{tool}`, which does not exist"));
                 return false;
             }
             Turn::Unknown(text) if text.is_empty() => {
-                chat_error(nothing(self.stop), false, out);
+                let nothing = nothing(self.stop);
+                chat_error(nothing, false, out);
+                self.fault = Some(nothing.to_owned());
                 return false;
             }
             Turn::Unknown(text) => write_line(&json!({"type": "unknown", "data": {"text": text}}), out),
@@ -122,6 +127,10 @@ impl Encode for Events {
             let counts = json!({&*self.model: {"input_tokens": usage.input, "output_tokens": usage.output}});
             write_line(&json!({"type": "usage", "data": {"usage": counts}}), out);
         }
+    }
+
+    fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
     }
 }
 

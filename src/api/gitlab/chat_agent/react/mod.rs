@@ -183,8 +183,8 @@ pub(super) fn tool_name(text: &str) -> String {
 
 /// Without quotes around the whole.
 fn unquoted(text: &str) -> &str {
-    let inside = ['"', '`', '\''].into_iter().find_map(|quote| text.strip_prefix(quote)?.strip_suffix(quote));
-    inside.filter(|inside| !inside.is_empty()).unwrap_or(text)
+    let inside = |quote| text.strip_prefix(quote)?.strip_suffix(quote).filter(|inside| !inside.contains(quote));
+    ['"', '`', '\''].into_iter().find_map(inside).unwrap_or(text)
 }
 
 #[cfg(test)]

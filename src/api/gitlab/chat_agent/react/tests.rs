@@ -37,6 +37,7 @@ fn samples() -> Vec<(&'static str, (String, Turn))> {
             action("I need it.", "issue_reader", "summarize #1"),
         ),
         (" need issue\nAction: issue\\_reader\n - Action Input: a\\_b", action("need issue", "issue_reader", "a\\_b")),
+        ("Action: issue_reader\nAction Input: `#1` and `#2`", action("", "issue_reader", "`#1` and `#2`")),
         ("Action: MergeRequestReader\nAction Input: !7\n", action("", "merge_request_reader", "!7")),
         (
             "**Thought:** look\n**Action:** `issue_reader`\n**Action Input:** \"#123\"\n",
