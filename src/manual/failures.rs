@@ -8,6 +8,8 @@
 //! | the answer broke off | in-band `error` event on SSE, else the connection is cut | A1003 or A1004 | `upstream_broken` | the model server's log at that request id |
 //! | feature disabled | 403 | M3006 | `feature_disabled` | `[features]` |
 //! | no model for the feature | 422 naming the key to set | A9999 | `no_model` | `weir explain FEATURE` |
+//! | GitLab's cloud said no (`"gitlab"` in `[features]`) | its status and body, unchanged | what GitLab makes of them: M3006 for 403 | `provider=gitlab`; 401 and 403 count as `refused`, the rest as `upstream_status` | the GitLab licence, then `weir probe gitlab` |
+//! | a static key, or a self-hosted model in the request, where the feature is `"gitlab"` | 403, 422 | M3006, A9999 | `forbidden`, `endpoint_refused` | GitLab's own setting of the feature |
 //! | endpoint that a request may not name | 422 | A9999 | `endpoint_refused` | `features.request_models` |
 //! | Weir is full | 503, `Retry-After` | A9999 | `overloaded` | `limits.in_flight`, more replicas |
 //! | the client left | none | nothing | `outcome=cancelled`; the upstream was closed | nothing |

@@ -29,8 +29,10 @@ pub(super) fn clean_headers(headers: &mut HeaderMap, may_change: bool) {
     for name in HOP_BY_HOP {
         headers.remove(name);
     }
-    // not ours to repeat: which software the operator runs
-    headers.remove(header::SERVER);
+    // not ours to repeat: which software the operator runs, and what is true of that host and not of ours
+    for name in [header::SERVER, header::SET_COOKIE, header::ALT_SVC, header::STRICT_TRANSPORT_SECURITY] {
+        headers.remove(name);
+    }
     if may_change {
         headers.remove(header::CONTENT_LENGTH);
     }

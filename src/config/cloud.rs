@@ -1,0 +1,44 @@
+//! `gitlab.cloud_url` → GitLab's cloud gateway as a model, for the features that say `"gitlab"`.
+
+use std::sync::Arc;
+
+use super::auth::is_open;
+use super::fault::{Fault, Severity, quoted};
+use super::reader::Reader;
+use crate::auth::Settings;
+use crate::route::{Access, BudgetPatch, Family, Model, ProviderKind};
+
+/// What it is called: in `[features]`, and as the `model` label.
+pub(super) const NAME: &str = "gitlab";
+
+/// The cloud; `None` when a fault was noted.
+pub(super) fn read(reader: &mut Reader<'_>) -> Option<Arc<Model>> {
+    const PATH: &[&str] = &["gitlab", "cloud_url"];
+    let url = reader.url(PATH)?;
+    if is_open(&url) {
+        let message = "plain HTTP: the callers' tokens would cross the network for everybody to read";
+        let fault = reader.fault_of(&PATH.join("."), message).said(quoted(&url.to_string()));
+        reader.faults.push(fault.hint(Some("use https://".to_owned())));
+        return None;
+    }
+    Some(Arc::new(Model {
+        id: NAME.into(),
+        provider: ProviderKind::Gitlab,
+        upstream_name: NAME.into(),
+        family: Family::General,
+        endpoints: vec![url],
+        api_key: None,
+        access: Access::Key,
+        timeouts: BudgetPatch::default(),
+        from_request: false,
+    }))
+}
+
+/// Warns where callers hold nothing but keys of this gateway: none of them opens the cloud.
+pub(super) fn is_open_to_somebody(reader: &mut Reader<'_>, auth: &Settings) {
+    if matches!(auth, Settings::Keys(_)) {
+        let message = "static keys do not open GitLab's cloud: features set to \"gitlab\" will answer 403 to everybody";
+        let fault = Fault { severity: Severity::Warning, ..reader.fault_of("auth.mode", message) };
+        reader.faults.push(fault.hint(Some("set gitlab.url, so that GitLab's tokens are accepted".to_owned())));
+    }
+}
