@@ -127,15 +127,15 @@ impl Tap {
         }
         let Some(data) = data_of(event) else { return Ok(false) };
         let Seen { content, usage, only_usage, done, error } = self.dialect.look(&data);
-        if error && !self.saw_content {
+        if let Some(kind) = error.filter(|_| !self.saw_content) {
             // nothing has reached the client: this is still an ordinary failure
-            return Err(GatewayError::new(Kind::UpstreamBroken, "The model server failed before its first word")
+            return Err(GatewayError::new(kind, "The model server failed before its first word")
                 .internal(format!("an error inside the stream: {}", excerpt(&data)))
                 .upstream_body(Bytes::copy_from_slice(&data)));
         }
-        if error {
+        if error.is_some() {
             // The client reads the server's own words; the record must not count a success.
-            facts.failure = Some(Kind::UpstreamBroken);
+            facts.failure = error;
             self.done = true;
         }
         if content && !self.saw_content {

@@ -254,7 +254,10 @@ pub(super) fn look(data: &[u8]) -> Seen {
         // counts come with events that a client wants anyway
         only_usage: false,
         done: event.kind == "message_stop",
-        error: event.kind == "error",
+        error: (event.kind == "error").then(|| match fault::of_event(data).kind() {
+            Kind::ContentFilter => Kind::ContentFilter,
+            _ => Kind::UpstreamBroken,
+        }),
     }
 }
 
@@ -388,7 +391,8 @@ mod tests {
         assert_eq!(seen.iter().position(|seen| seen.content), Some(3), "thinking is the first content");
         assert_eq!(seen.iter().filter(|seen| seen.usage.is_some()).count(), 2);
         assert!(seen.last().unwrap().done && !seen[0].done);
-        assert!(look(br#"{"type":"error","error":{}}"#).error && !look(b"nonsense").error);
+        assert_eq!(look(br#"{"type":"error","error":{}}"#).error, Some(Kind::UpstreamBroken));
+        assert_eq!(look(b"nonsense").error, None);
     }
 
     #[test]
