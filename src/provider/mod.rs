@@ -91,6 +91,8 @@ impl ClockOffset {
 pub struct Seen {
     /// Something a reader would see.
     pub content: bool,
+    /// Bytes of its text.
+    pub text_len: usize,
     /// Token counts.
     pub usage: Option<Usage>,
     /// Nothing but token counts: the chunk that `include_usage` adds.

@@ -246,10 +246,11 @@ pub(super) fn look(data: &[u8]) -> Seen {
     };
     let usage = event.usage.or_else(|| event.message.and_then(|message| message.usage));
     let is_call = event.content_block.is_some_and(|block| block.kind == "tool_use");
-    let shown = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-    let content = event.delta.is_some_and(|d| shown(&d.text) || shown(&d.thinking) || shown(&d.partial_json));
+    let shown = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let text_len = event.delta.map_or(0, |d| shown(&d.text) + shown(&d.thinking) + shown(&d.partial_json));
     Seen {
-        content: content || is_call,
+        content: is_call || text_len > 0,
+        text_len,
         usage: usage.map(RawUsage::usage),
         // counts come with events that a client wants anyway
         only_usage: false,

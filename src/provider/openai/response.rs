@@ -200,15 +200,20 @@ pub(super) fn look(data: &[u8]) -> Seen {
     let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else {
         return Seen::default();
     };
-    let shown = |text: &Option<Cow<'_, str>>| text.as_ref().is_some_and(|t| !t.is_empty());
-    let content = chunk.choices.iter().any(|choice| {
-        let delta = choice.delta.as_ref();
-        shown(&choice.text)
-            || delta.is_some_and(|d| shown(&d.content) || shown(&d.reasoning_content) || d.tool_calls.is_some())
-    });
+    let shown = |text: &Option<Cow<'_, str>>| text.as_ref().map_or(0, |text| text.len());
+    let arguments = |call: &CallPiece<'_>| call.function.as_ref().map_or(0, |function| shown(&function.arguments));
+    let (mut text_len, mut called) = (0, false);
+    for choice in &chunk.choices {
+        text_len += shown(&choice.text);
+        let Some(delta) = &choice.delta else { continue };
+        text_len += shown(&delta.content) + shown(&delta.reasoning_content);
+        text_len += delta.tool_calls.iter().flatten().map(arguments).sum::<usize>();
+        called |= delta.tool_calls.is_some();
+    }
     let usage = chunk.usage.map(RawUsage::usage);
     Seen {
-        content,
+        content: called || text_len > 0,
+        text_len,
         only_usage: chunk.choices.is_empty() && usage.is_some(),
         usage,
         done: false,
