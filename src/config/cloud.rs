@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::auth::is_open;
 use super::fault::{Fault, Severity, quoted};
 use super::reader::Reader;
-use crate::auth::Settings;
+use crate::auth::{GitlabSettings, Settings};
 use crate::route::{Access, BudgetPatch, Family, Model, ProviderKind};
 
 /// What it is called: in `[features]`, and as the `model` label.
@@ -34,11 +34,22 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Arc<Model>> {
     }))
 }
 
-/// Warns where callers hold nothing but keys of this gateway: none of them opens the cloud.
+/// Warns where no caller holds a token that the cloud knows. GitLab signs its own for self-hosted models only; for what
+/// it believes to be its own models it sends its licence server's (gitlab-client.md §3.1).
 pub(super) fn is_open_to_somebody(reader: &mut Reader<'_>, auth: &Settings) {
-    if matches!(auth, Settings::Keys(_)) {
-        let message = "static keys do not open GitLab's cloud: features set to \"gitlab\" will answer 403 to everybody";
-        let fault = Fault { severity: Severity::Warning, ..reader.fault_of("auth.mode", message) };
-        reader.faults.push(fault.hint(Some("set gitlab.url, so that GitLab's tokens are accepted".to_owned())));
-    }
+    let (key, message, hint) = match auth {
+        Settings::Off | Settings::Gitlab { gitlab: GitlabSettings { cloud_issuer: Some(_), .. }, .. } => return,
+        Settings::Keys(_) => (
+            "auth.mode",
+            "static keys do not open GitLab's cloud: features set to \"gitlab\" will answer 403 to everybody",
+            "set gitlab.url, so that GitLab's tokens are accepted",
+        ),
+        Settings::Gitlab { gitlab: GitlabSettings { cloud_issuer: None, .. }, .. } => (
+            "gitlab.cloud_issuer",
+            "without it the tokens that GitLab sends for features set to \"gitlab\" are 401",
+            "set gitlab.cloud_issuer = \"https://customers.gitlab.com\"",
+        ),
+    };
+    let fault = Fault { severity: Severity::Warning, ..reader.fault_of(key, message) };
+    reader.faults.push(fault.hint(Some(hint.to_owned())));
 }

@@ -118,7 +118,16 @@ fn the_cloud_is_reached_safely_or_not_at_all() {
         "[models.m]\nendpoint = \"http://h/v1\"\n[features]\nduo_chat = { model = \"gitlab\", fallback = [\"m\"] }\n";
     let (said, _) = one(fallback);
     assert_eq!(said, "4:32: error: features.duo_chat.fallback: GitLab's cloud has no fallback");
-    let keys = format!("auth.static_keys = [{{ env = \"K\" }}]\n{TO_CLOUD}");
-    let warnings = good_with(&keys, &[("K", "key")]).warnings;
-    assert!(warnings[0].headline().contains("static keys do not open GitLab's cloud"), "{warnings:?}");
+}
+
+#[test]
+fn a_cloud_that_opens_to_nobody_is_told() {
+    let told = |text: &str| {
+        let config = good_with(&format!("{text}\n{TO_CLOUD}"), &[("K", "key")]);
+        config.warnings.iter().map(crate::config::Fault::headline).collect::<Vec<_>>().join("\n")
+    };
+    assert!(told("auth.static_keys = [{ env = \"K\" }]").contains("static keys do not open GitLab's cloud"));
+    assert!(told("gitlab.url = \"https://g\"").contains("gitlab.cloud_issuer: without it the tokens"));
+    assert_eq!(told("[gitlab]\nurl = \"https://g\"\ncloud_issuer = \"https://customers.gitlab.com\""), "");
+    assert_eq!(told(""), "", "auth is off: the cloud judges");
 }
