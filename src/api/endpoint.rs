@@ -32,6 +32,8 @@ pub enum Endpoint {
     ModelCheck(u8),
     /// `POST /v1|v2/prompts/{id}`; the version
     Prompts(u8),
+    /// Any other call of GitLab's (`/v1/…` to `/v4/…`), by any method: GitLab's cloud may know it.
+    Elsewhere,
 }
 
 /// A request's place in the table, good or not; the record needs the surface either way.
@@ -65,6 +67,9 @@ impl Matched {
                 .map(Endpoint::ChatV1)
                 .or_else(|| prompts(other).map(|(version, _)| Endpoint::Prompts(version))),
         };
+        if found.is_none() && is_gitlabs(&path) {
+            return Self { endpoint: Ok(Endpoint::Elsewhere), surface: Surface::Unknown, head_start: None };
+        }
         let Some(endpoint) = found else {
             return Self { endpoint: Err(not_found(&path)), surface: Surface::Unknown, head_start: None };
         };
@@ -94,7 +99,12 @@ impl Endpoint {
         match self {
             Self::Head => "HEAD",
             Self::Healthz | Self::Ready | Self::OpenAiModels => "GET",
-            Self::OpenAi(_) | Self::ChatV1(_) | Self::ChatAgent | Self::ModelCheck(_) | Self::Prompts(_) => "POST",
+            Self::OpenAi(_)
+            | Self::ChatV1(_)
+            | Self::ChatAgent
+            | Self::ModelCheck(_)
+            | Self::Prompts(_)
+            | Self::Elsewhere => "POST",
         }
     }
 
@@ -109,6 +119,7 @@ impl Endpoint {
             Self::ChatAgent => Surface::GitlabChatAgent,
             Self::ModelCheck(_) => Surface::GitlabModelCheck,
             Self::Prompts(_) => Surface::GitlabPrompts,
+            Self::Elsewhere => Surface::Unknown,
         }
     }
 
@@ -117,7 +128,9 @@ impl Endpoint {
         match self {
             Self::OpenAi(_) | Self::OpenAiModels => Shape::OpenAi,
             Self::ModelCheck(_) | Self::Prompts(_) => Shape::GitlabPrompts,
-            Self::Head | Self::Healthz | Self::Ready | Self::ChatV1(_) | Self::ChatAgent => Shape::Gitlab,
+            Self::Head | Self::Healthz | Self::Ready | Self::ChatV1(_) | Self::ChatAgent | Self::Elsewhere => {
+                Shape::Gitlab
+            }
         }
     }
 
@@ -129,6 +142,7 @@ impl Endpoint {
         let (any_of, what) = match self {
             Self::Head | Self::Healthz | Self::Ready => return None,
             Self::OpenAiModels | Self::OpenAi(_) => (Scopes::ANY, "models".into()),
+            Self::Elsewhere => (Scopes::ANY, "this path".into()),
             Self::ChatAgent | Self::ChatV1(Feature::DUO_CHAT) => {
                 (Scopes::of_feature(Feature::DUO_CHAT), "duo chat".into())
             }
@@ -169,7 +183,13 @@ pub(super) fn prompt_id(path: &str) -> String {
     prompts(&normal(path)).map(|(_, id)| id.to_owned()).unwrap_or_default()
 }
 
-fn not_found(path: &str) -> GatewayError {
+/// Whether a path is of GitLab's API for its gateway.
+fn is_gitlabs(path: &str) -> bool {
+    ["/v1/", "/v2/", "/v3/", "/v4/"].iter().any(|version| path.starts_with(version))
+}
+
+/// 404, with the path for the log.
+pub(super) fn not_found(path: &str) -> GatewayError {
     let shown: String = path.chars().take(200).collect();
     GatewayError::new(Kind::NotFound, "Not Found").internal(format!("no such path: {shown}"))
 }
@@ -229,9 +249,17 @@ mod tests {
 
     #[test]
     fn refuses_the_rest() {
-        assert_eq!(of(&Method::POST, "/v1/chat/nothing"), Err(Kind::NotFound));
         assert_eq!(of(&Method::POST, "/"), Err(Kind::NotFound));
+        assert_eq!(of(&Method::POST, "/v5/chat/agent"), Err(Kind::NotFound));
         assert_eq!(of(&Method::GET, "/v1/chat/completions"), Err(Kind::MethodNotAllowed));
         assert_eq!(of(&Method::POST, "/v1/models"), Err(Kind::MethodNotAllowed));
+    }
+
+    #[test]
+    fn what_only_gitlab_knows_is_told_apart() {
+        for path in ["/v1/chat/nothing", "/v1/amazon_q/events", "//v3%2Fnew/call"] {
+            assert_eq!(of(&Method::POST, path), Ok(Endpoint::Elsewhere), "{path}");
+        }
+        assert_eq!(of(&Method::GET, "/v4/anything"), Ok(Endpoint::Elsewhere));
     }
 }

@@ -87,6 +87,7 @@ impl Api {
             Endpoint::OpenAi(call) => openai::forward(context, call, body).await,
             Endpoint::ChatV1(feature) => gitlab::chat_v1::answer(context, feature, body).await,
             Endpoint::ChatAgent => gitlab::chat_agent::answer(context, body).await,
+            Endpoint::Elsewhere => forward::elsewhere(context, body).await,
             Endpoint::ModelCheck(version) => gitlab::model_check::answer(context, version, body).await,
             Endpoint::Prompts(version) => gitlab::prompts::answer(context, version, body).await,
         }
