@@ -6,17 +6,20 @@ mod explain;
 mod healthcheck;
 mod out;
 mod probe;
+mod prompts;
 mod serve;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 
 pub use out::Out;
 
 use crate::config::{self, Config, Environment, Faults};
+use crate::prompt::Registry;
 
 /// `EX_CONFIG` of sysexits.h: service managers know it as "do not restart, fix the file".
 const BAD_CONFIG: u8 = 78;
@@ -60,6 +63,11 @@ enum Command {
         after_help = "Examples:\n  weir probe\n  weir probe codestral --config weir.toml\n\nExit codes: 0 all answered, 1 at least one did not."
     )]
     Probe(Probe),
+    /// What models are told: the prompts in force
+    #[command(
+        after_help = "Examples:\n  weir prompts list\n  weir prompts show generate_commit_message\n  weir prompts render generate_commit_message --input diff=@change.diff --family mistral\n\nTo change one, put its file into the directory that [prompts] dir names:\n  weir prompts show chat/explain_code > prompts/chat/explain_code/base.toml"
+    )]
+    Prompts(Prompts),
     /// Exit 0 when a running gateway is ready (for a container's HEALTHCHECK)
     #[command(after_help = "Examples:\n  weir healthcheck\n  weir healthcheck http://127.0.0.1:8082/ready")]
     Healthcheck(Healthcheck),
@@ -96,6 +104,46 @@ struct Probe {
     model: Option<String>,
     #[command(flatten)]
     file: File,
+}
+
+#[derive(Debug, Args)]
+struct Prompts {
+    #[command(subcommand)]
+    action: PromptsAction,
+    #[command(flatten)]
+    file: File,
+}
+
+#[derive(Debug, Subcommand)]
+enum PromptsAction {
+    /// Every prompt: for which family, by which feature it is routed, what it takes (`?` is optional)
+    #[command(after_help = "Example:\n  weir prompts list")]
+    List,
+    /// A prompt's file, as it is in force
+    #[command(
+        after_help = "Examples:\n  weir prompts show review_merge_request\n  weir prompts show code_suggestions/generations --family codegemma"
+    )]
+    Show {
+        /// GitLab's name of the prompt
+        id: String,
+        /// As a model of this family gets it
+        #[arg(long, value_name = "FAMILY")]
+        family: Option<String>,
+    },
+    /// What a model is sent; inputs that are not given are the file's example
+    #[command(
+        after_help = "Examples:\n  weir prompts render chat/explain_code\n  weir prompts render generate_commit_message --input diff=@change.diff\n  weir prompts render chat/write_tests --input selected_text='def f(): pass' --input libraries='[\"pytest\"]'"
+    )]
+    Render {
+        /// GitLab's name of the prompt
+        id: String,
+        /// NAME=VALUE, NAME=@FILE, or a list or an object as JSON; repeatable
+        #[arg(long, value_name = "NAME=VALUE")]
+        input: Vec<String>,
+        /// As a model of this family gets it
+        #[arg(long, value_name = "FAMILY")]
+        family: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -138,6 +186,19 @@ fn dispatch(command: Command, env: &Environment, out: &mut Out) -> ExitCode {
         Command::Probe(probe) => {
             with_config(&probe.file, env, out, |config, _, out| probe::run(&config, probe.model.as_deref(), out))
         }
+        Command::Prompts(ask) => match registry(&ask.file, env) {
+            Ok(registry) => match ask.action {
+                PromptsAction::List => prompts::list(&registry, out),
+                PromptsAction::Show { id, family } => prompts::show(&registry, &id, family.as_deref(), out),
+                PromptsAction::Render { id, input, family } => {
+                    prompts::render(&registry, &id, family.as_deref(), &input, out)
+                }
+            },
+            Err(faults) => {
+                out.faults(&faults);
+                BAD_CONFIG.into()
+            }
+        },
         Command::Healthcheck(ask) => healthcheck::run(ask.url.as_deref(), ask.file.config.as_deref(), env, out),
     }
 }
@@ -156,6 +217,14 @@ fn with_config(
             BAD_CONFIG.into()
         }
     }
+}
+
+/// The prompts of the file; those in the program where there is no file and none was named.
+fn registry(file: &File, env: &Environment) -> Result<Arc<Registry>, Faults> {
+    if file.config.is_none() && config::locate(None, env).is_err() {
+        return Ok(Registry::embedded().unwrap_or_default());
+    }
+    load(file, env).map(|(config, _)| config.prompts)
 }
 
 fn load(file: &File, env: &Environment) -> Result<(Config, PathBuf), Faults> {
