@@ -19,7 +19,6 @@ use super::raw::{Document, path_text};
 use super::reader::Reader;
 use super::{auth, environ, features, inherited, load, models, prompts, suggest};
 use crate::auth::Settings as AuthSettings;
-use crate::prompt::Registry;
 use crate::route::{Budget, BudgetPatch};
 use crate::telemetry::{Format, Level};
 use crate::{server, snapshot, upstream};
@@ -117,7 +116,7 @@ struct Parts {
     log: (Level, Format),
     auth: AuthSettings,
     routing: features::Routing,
-    prompts: Arc<Registry>,
+    prompts: prompts::Prompts,
 }
 
 impl Parts {
@@ -150,7 +149,20 @@ impl Parts {
     fn into_config(self, warnings: Vec<Fault>, provenance: super::Provenance) -> Config {
         let Self { server, upstream, limits, log, auth, routing, prompts } = self;
         let features::Routing { table, models, request_models } = routing;
-        Config { server, upstream, table, models, request_models, prompts, auth, limits, log, warnings, provenance }
+        Config {
+            server,
+            upstream,
+            table,
+            models,
+            request_models,
+            prompts: prompts.registry,
+            prompts_dir: prompts.dir,
+            auth,
+            limits,
+            log,
+            warnings,
+            provenance,
+        }
     }
 }
 
