@@ -12,14 +12,12 @@ mod serve;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 
 pub use out::Out;
 
 use crate::config::{self, Config, Environment, Faults};
-use crate::prompt::Registry;
 
 /// `EX_CONFIG` of sysexits.h: service managers know it as "do not restart, fix the file".
 const BAD_CONFIG: u8 = 78;
@@ -186,19 +184,11 @@ fn dispatch(command: Command, env: &Environment, out: &mut Out) -> ExitCode {
         Command::Probe(probe) => {
             with_config(&probe.file, env, out, |config, _, out| probe::run(&config, probe.model.as_deref(), out))
         }
-        Command::Prompts(ask) => match registry(&ask.file, env) {
-            Ok(registry) => match ask.action {
-                PromptsAction::List => prompts::list(&registry, out),
-                PromptsAction::Show { id, family } => prompts::show(&registry, &id, family.as_deref(), out),
-                PromptsAction::Render { id, input, family } => {
-                    prompts::render(&registry, &id, family.as_deref(), &input, out)
-                }
-            },
-            Err(faults) => {
-                out.faults(&faults);
-                BAD_CONFIG.into()
-            }
-        },
+        Command::Prompts(ask) => with_prompts(&ask.file, env, out, |config, out| match &ask.action {
+            PromptsAction::List => prompts::list(config, out),
+            PromptsAction::Show { id, family } => prompts::show(config, id, family.as_deref(), out),
+            PromptsAction::Render { id, input, family } => prompts::render(config, id, family.as_deref(), input, out),
+        }),
         Command::Healthcheck(ask) => healthcheck::run(ask.url.as_deref(), ask.file.config.as_deref(), env, out),
     }
 }
@@ -219,12 +209,23 @@ fn with_config(
     }
 }
 
-/// The prompts of the file; those in the program where there is no file and none was named.
-fn registry(file: &File, env: &Environment) -> Result<Arc<Registry>, Faults> {
+/// Like `with_config`, but for an empty file where there is none and none was named: the prompts in the program.
+fn with_prompts(
+    file: &File,
+    env: &Environment,
+    out: &mut Out,
+    run: impl FnOnce(&Config, &mut Out) -> ExitCode,
+) -> ExitCode {
     if file.config.is_none() && config::locate(None, env).is_err() {
-        return Ok(Registry::embedded().unwrap_or_default());
+        return match config::from_str("", "weir.toml", &Environment::default()) {
+            Ok(config) => run(&config, out),
+            Err(faults) => {
+                out.faults(&faults);
+                BAD_CONFIG.into()
+            }
+        };
     }
-    load(file, env).map(|(config, _)| config.prompts)
+    with_config(file, env, out, |config, _, out| run(&config, out))
 }
 
 fn load(file: &File, env: &Environment) -> Result<(Config, PathBuf), Faults> {

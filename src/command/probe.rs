@@ -19,7 +19,7 @@ use crate::error::{GatewayError, Shape};
 use crate::generation::{Delta, Encode, Generation, Message, Role, Sampling};
 use crate::provider::Outbound;
 use crate::relay::{Call, Content, Passed, Relay, RelayBody};
-use crate::route::{EndpointUrl, Family, Model, Route, Rule};
+use crate::route::{EndpointUrl, Model, Route, Rule};
 use crate::telemetry::labels::Surface;
 use crate::telemetry::{Facts, Metrics, Record, Sink, TraceIds};
 use crate::upstream::{Endpoints, Registry, Steps, Upstreams};
@@ -142,7 +142,7 @@ fn alone(route: &Route, url: &EndpointUrl) -> Route {
 async fn ask(relay: &Relay, route: &Route, facts: &mut Facts) -> Result<Content, GatewayError> {
     let endpoints = Endpoints::default();
     let call = Call { route, endpoints: &endpoints, shape: Shape::Gitlab };
-    if route.model.family == Family::Embedding {
+    if &*route.model.family.name == "embedding" {
         let body = serde_json::json!({"model": &*route.model.upstream_name, "input": ["ok"]}).to_string();
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -1,31 +1,32 @@
 //! `weir prompts`: the prompts in force, as a list, as files, and as what a model is sent.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use super::Out;
 use super::out::aligned;
-use crate::config::nearest;
+use crate::config::{Config, nearest};
 use crate::generation::{Generation, Message, Part};
-use crate::prompt::{Prompt, Registry};
+use crate::prompt::Prompt;
 use crate::route::Family;
 
 /// Prints every prompt, one a line.
-pub(super) fn list(registry: &Registry, out: &mut Out) -> ExitCode {
+pub(super) fn list(config: &Config, out: &mut Out) -> ExitCode {
     let head = ["prompt", "for", "feature", "inputs", "what for"].map(str::to_owned).to_vec();
     let row = |prompt: &Prompt| {
         let optional = prompt.optional.iter().map(|name| format!("{name}?"));
         let inputs: Vec<String> = prompt.inputs.iter().cloned().chain(optional).collect();
         vec![
             prompt.id.to_string(),
-            prompt.family.map_or("all", Family::name).to_owned(),
+            prompt.family.as_deref().unwrap_or("all").to_owned(),
             prompt.feature.name().to_owned(),
             shortened(&inputs),
             prompt.description.clone(),
         ]
     };
-    let rows: Vec<Vec<String>> = std::iter::once(head).chain(registry.iter().map(row)).collect();
+    let rows: Vec<Vec<String>> = std::iter::once(head).chain(config.prompts.iter().map(row)).collect();
     aligned(&rows).iter().for_each(|line| out.line(line));
     ExitCode::SUCCESS
 }
@@ -41,21 +42,15 @@ fn shortened(inputs: &[String]) -> String {
 }
 
 /// Prints a prompt's file.
-pub(super) fn show(registry: &Registry, id: &str, family: Option<&str>, out: &mut Out) -> ExitCode {
-    let Some((prompt, _)) = find(registry, id, family, out) else { return ExitCode::FAILURE };
+pub(super) fn show(config: &Config, id: &str, family: Option<&str>, out: &mut Out) -> ExitCode {
+    let Some((prompt, _)) = find(config, id, family, out) else { return ExitCode::FAILURE };
     out.line(prompt.source.trim_end());
     ExitCode::SUCCESS
 }
 
 /// Prints what a model is sent for these inputs (`name=value`); those that are not given are the example's.
-pub(super) fn render(
-    registry: &Registry,
-    id: &str,
-    family: Option<&str>,
-    inputs: &[String],
-    out: &mut Out,
-) -> ExitCode {
-    let Some((prompt, family)) = find(registry, id, family, out) else { return ExitCode::FAILURE };
+pub(super) fn render(config: &Config, id: &str, family: Option<&str>, inputs: &[String], out: &mut Out) -> ExitCode {
+    let Some((prompt, family)) = find(config, id, family, out) else { return ExitCode::FAILURE };
     let mut all = prompt.example.clone();
     for input in inputs {
         match parse(input) {
@@ -68,7 +63,7 @@ pub(super) fn render(
     }
     unknown(prompt, &all, out);
     match prompt.render(&all) {
-        Ok(rendered) => print(&rendered.into_generation(family, false), out),
+        Ok(rendered) => print(&rendered.into_generation(&family, false), out),
         Err(error) => {
             out.remark(format_args!("{id} cannot be rendered: input {error}; say --input NAME=VALUE"));
             return ExitCode::FAILURE;
@@ -77,23 +72,20 @@ pub(super) fn render(
     ExitCode::SUCCESS
 }
 
-fn find<'r>(registry: &'r Registry, id: &str, family: Option<&str>, out: &mut Out) -> Option<(&'r Prompt, Family)> {
-    let known = Family::ALL.map(Family::name);
-    let family = match family {
-        None => Family::General,
-        Some(name) => match Family::parse(name) {
-            Some(family) => family,
-            None => {
-                out.remark(format_args!("{name:?} is not a family: they are {}", known.join(", ")));
-                return None;
-            }
-        },
-    };
-    match registry.get(id, family, None) {
+/// The prompt as a model of this family gets it.
+fn find<'c>(config: &'c Config, id: &str, family: Option<&str>, out: &mut Out) -> Option<(&'c Prompt, Arc<Family>)> {
+    let families = config.table.families();
+    if let Some(name) = family.filter(|name| families.find(name).is_none()) {
+        let known: Vec<&str> = families.iter().map(|family| &*family.name).collect();
+        out.remark(format_args!("{name:?} is not a family: they are {}", known.join(", ")));
+        return None;
+    }
+    let family = families.get(family.unwrap_or_default());
+    match config.prompts.get(id, &family, None) {
         Ok(prompt) => Some((prompt, family)),
         Err(missing) => {
             out.remark(missing);
-            match nearest(id, registry.iter().map(|prompt| &*prompt.id)) {
+            match nearest(id, config.prompts.iter().map(|prompt| &*prompt.id)) {
                 Some(near) => out.remark(format_args!("did you mean {near}?")),
                 None => out.remark("`weir prompts list` names them all"),
             }

@@ -17,7 +17,7 @@ use super::keys::{self, Acts};
 use super::load::Environment;
 use super::raw::{Document, path_text};
 use super::reader::Reader;
-use super::{auth, environ, features, inherited, load, models, prompts, suggest};
+use super::{auth, environ, families, features, inherited, load, models, prompts, suggest};
 use crate::auth::Settings as AuthSettings;
 use crate::route::{Budget, BudgetPatch};
 use crate::telemetry::{Format, Level};
@@ -126,12 +126,14 @@ impl Parts {
         let auth = auth::read(reader, server.as_ref().map(|server| server.listen));
         let base = timeouts(reader, &["timeouts"]);
         let inherited = inherited::read(reader);
-        let models = models::read(reader, &inherited);
+        let families = families::read(reader);
+        let models = models::read(reader, &inherited, &families);
         let mut routing = features::read(reader, models, Budget::DEFAULT.with(&base));
         if let Some(routing) = &mut routing {
             routing.table.set_providers(inherited.defaults());
+            routing.table.set_families(families.clone());
         }
-        let prompts = prompts::read(reader);
+        let prompts = prompts::read(reader, &families);
         let upstream = upstream(reader);
         let limits = limits(reader);
         let log = log(reader);

@@ -1,6 +1,6 @@
 //! `[prompts]`: the prompts in the program, with those of the operator's directory over them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use super::load;
 use super::reader::Reader;
 use crate::auth::Scopes;
 use crate::prompt::{Flaw, Registry};
+use crate::route::Families;
 
 /// Where the directory is.
 pub(super) const DIR: &[&str] = &["prompts", "dir"];
@@ -27,7 +28,7 @@ pub(super) struct Prompts {
 }
 
 /// Reads the prompts, or notes what is wrong with them.
-pub(super) fn read(reader: &mut Reader<'_>) -> Option<Prompts> {
+pub(super) fn read(reader: &mut Reader<'_>, families: &Families) -> Option<Prompts> {
     let Some(dir) = reader.text(DIR) else {
         // a test holds the embedded files to this
         let embedded = Registry::embedded().map_err(|flaws| note(reader, Path::new(""), &BTreeMap::new(), flaws));
@@ -48,6 +49,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Prompts> {
     match Registry::load(all) {
         Ok(registry) => {
             primitives(reader, &root, &registry);
+            folders(reader, &root, &registry, families);
             Some(Prompts { registry: Arc::new(registry), dir: Some(root) })
         }
         Err(flaws) => {
@@ -66,6 +68,18 @@ fn primitives(reader: &mut Reader<'_>, root: &Path, registry: &Registry) {
             let place = Place::File(root.join(&file).to_string_lossy().into());
             reader.faults.push(Fault::error(place, "unit_primitives", format!("{name:?} is not one of GitLab's")));
         }
+    }
+}
+
+/// A file that no family looks for.
+fn folders(reader: &mut Reader<'_>, root: &Path, registry: &Registry, families: &Families) {
+    let known: BTreeSet<&str> = families.iter().flat_map(|family| &family.prompts).map(|folder| &**folder).collect();
+    for prompt in registry.iter() {
+        let Some(folder) = prompt.family.as_deref().filter(|folder| !known.contains(folder)) else { continue };
+        let place = Place::File(root.join(prompt.path()).to_string_lossy().into());
+        let names = known.iter().copied().collect::<Vec<_>>().join(", ");
+        let message = format!("no family looks for {folder}.toml (families.<name>.prompts): they look for {names}");
+        reader.faults.push(Fault::error(place, "", message));
     }
 }
 

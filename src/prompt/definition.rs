@@ -12,7 +12,7 @@ use super::template::{Engine, TemplateError};
 use super::version::Versions;
 use super::{Prompt, Registry, RenderError};
 use crate::generation::{Role, Sampling};
-use crate::route::{Family, Feature};
+use crate::route::Feature;
 
 /// One thing that is wrong with a prompt file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,15 +57,17 @@ struct File<'a> {
     definition: Definition,
 }
 
+const PLACES: &str = "expected <prompt id>/base.toml, <prompt id>/<family>.toml or shared/<name>.txt";
+
 /// What a path stands for.
 enum Slot<'a> {
     Shared,
-    Prompt(&'a str, Option<Family>),
+    Prompt(&'a str, Option<&'a str>),
 }
 
 pub(super) fn load<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Registry, Vec<Flaw>> {
     let mut loader = Loader { engine: Engine::new(), flaws: Vec::new() };
-    let mut by_id: BTreeMap<&str, BTreeMap<Option<Family>, File<'a>>> = BTreeMap::new();
+    let mut by_id: BTreeMap<&str, BTreeMap<Option<&'a str>, File<'a>>> = BTreeMap::new();
     for (path, text) in files {
         match slot(path) {
             Some(Slot::Shared) => loader.shared(path, text),
@@ -74,7 +76,7 @@ pub(super) fn load<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> R
                     by_id.entry(id).or_default().insert(family, file);
                 }
             }
-            None => loader.flaw(path, 0..0, place_of_files()),
+            None => loader.flaw(path, 0..0, PLACES),
         }
     }
     // what a template includes may come after it
@@ -93,14 +95,6 @@ pub(super) fn load<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> R
     if flaws.is_empty() { Ok(Registry { prompts }) } else { Err(flaws) }
 }
 
-fn place_of_files() -> String {
-    let families: Vec<&str> = Family::ALL.iter().map(|family| family.name()).collect();
-    format!(
-        "expected <prompt id>/base.toml, <prompt id>/<family>.toml or shared/<name>.txt; the families are {}",
-        families.join(", ")
-    )
-}
-
 fn slot(path: &str) -> Option<Slot<'_>> {
     let (id, name) = path.rsplit_once('/')?;
     if id == "shared" {
@@ -108,7 +102,7 @@ fn slot(path: &str) -> Option<Slot<'_>> {
     }
     match name.strip_suffix(".toml")? {
         "base" => Some(Slot::Prompt(id, None)),
-        family => Some(Slot::Prompt(id, Some(Family::parse(family)?))),
+        folder => Some(Slot::Prompt(id, Some(folder))),
     }
 }
 
@@ -183,7 +177,7 @@ impl<'c> Check<'c, '_> {
         said
     }
 
-    fn prompt(&mut self, id: &Arc<str>, family: Option<Family>) -> Option<Prompt> {
+    fn prompt(&mut self, id: &Arc<str>, family: Option<&str>) -> Option<Prompt> {
         if self.base.is_none() {
             self.flaw(0..0, format!("there is no {id}/base.toml for the other families"));
             return None;
@@ -202,7 +196,7 @@ impl<'c> Check<'c, '_> {
         let messages = self.messages();
         let prompt = Prompt {
             id: Arc::clone(id),
-            family,
+            family: family.map(Arc::from),
             description: description?,
             feature: feature?,
             unit_primitives: unit_primitives?,

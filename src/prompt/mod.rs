@@ -32,8 +32,8 @@ use version::{Constraint, Versions};
 pub struct Prompt {
     /// GitLab's name: `chat/explain_code`.
     pub id: Arc<str>,
-    /// The family it is for; `None` is `base`.
-    pub family: Option<Family>,
+    /// The folder of families it is for; `None` is `base`.
+    pub family: Option<Arc<str>>,
     /// What it is for, in a line.
     pub description: String,
     /// What `[features]` routes it by (gitlab-client.md §5.1; ai-gateway-server.md §3.4).
@@ -102,14 +102,16 @@ impl Registry {
     }
 
     /// The prompt of this id for a model of this family. `version` is GitLab's constraint; `None` and `""` are
-    /// `^1.0.0`. A family's own file is used where its versions fit, else its kin's, else `base`.
-    pub fn get(&self, id: &str, family: Family, version: Option<&str>) -> Result<&Prompt, Missing> {
+    /// `^1.0.0`. The family's
+    /// folders are searched in their order for a file whose versions fit; `base` comes last (ai-gateway-server.md §2.2).
+    pub fn get(&self, id: &str, family: &Family, version: Option<&str>) -> Result<&Prompt, Missing> {
         let variants = self.variants(id)?;
         let constraint = Constraint::parse(version).ok_or(Missing::Constraint)?;
-        let fits = |family: &Option<Family>| {
-            variants.iter().find(|prompt| prompt.family == *family && prompt.versions.answer(&constraint))
+        let fits = |folder: Option<&str>| {
+            variants.iter().find(|prompt| prompt.family.as_deref() == folder && prompt.versions.answer(&constraint))
         };
-        folders(family).iter().find_map(fits).ok_or_else(|| Missing::Version {
+        let mut folders = family.prompts.iter().map(|folder| Some(&**folder)).chain([None]);
+        folders.find_map(fits).ok_or_else(|| Missing::Version {
             asked: version.unwrap_or_default().to_owned(),
             available: variants.first().map(|base| base.versions.to_string()).unwrap_or_default(),
         })
@@ -133,15 +135,7 @@ impl Registry {
 impl Prompt {
     /// Its file, below the prompts' directory.
     pub fn path(&self) -> String {
-        format!("{}/{}.toml", self.id, self.family.map_or("base", Family::name))
-    }
-}
-
-/// Whose files are looked at for a family, in order (ai-gateway-server.md §2.2).
-const fn folders(family: Family) -> [Option<Family>; 3] {
-    match family {
-        Family::Mixtral | Family::Codestral => [Some(family), Some(Family::Mistral), None],
-        _ => [Some(family), None, None],
+        format!("{}/{}.toml", self.id, self.family.as_deref().unwrap_or("base"))
     }
 }
 

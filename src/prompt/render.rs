@@ -56,31 +56,10 @@ impl Prompt {
 
 impl Rendered {
     /// The request to a model of this family, which fills in what the prompt leaves open.
-    pub fn into_generation(self, family: Family, stream: bool) -> Generation {
+    pub fn into_generation(self, family: &Family, stream: bool) -> Generation {
         let Self { messages, mut sampling, .. } = self;
-        let (temperature, max_tokens) = defaults(family);
-        sampling.temperature = sampling.temperature.or(temperature);
-        sampling.max_tokens = sampling.max_tokens.or(max_tokens);
-        Generation { messages, sampling, stream, ..Generation::default() }
-    }
-}
-
-/// Temperature and longest answer where the prompt says nothing (ai-gateway-server.md §2.2).
-const fn defaults(family: Family) -> (Option<f64>, Option<u32>) {
-    match family {
-        // OpenAI's reasoning models refuse a temperature, and count their thinking as answer
-        Family::Gpt => (None, None),
-        Family::Gemini => (Some(1.0), Some(65_536)),
-        Family::Qwen => (Some(0.0), Some(8192)),
-        Family::Mistral
-        | Family::Mixtral
-        | Family::Codestral
-        | Family::Llama3
-        | Family::Codellama
-        | Family::Codegemma
-        | Family::Deepseekcoder
-        | Family::Claude3
-        | Family::Embedding
-        | Family::General => (Some(0.0), Some(4096)),
+        sampling.temperature = sampling.temperature.or(family.temperature);
+        sampling.max_tokens = sampling.max_tokens.or(family.max_tokens);
+        Generation { messages: family.arranged(messages), sampling, stream, ..Generation::default() }
     }
 }

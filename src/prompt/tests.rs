@@ -38,6 +38,11 @@ fn inputs(json: Value) -> Map<String, Value> {
     serde_json::from_value(json).unwrap()
 }
 
+/// A family that looks in these folders.
+fn family(folders: &[&str]) -> Family {
+    Family { prompts: folders.iter().map(|folder| (*folder).into()).collect(), ..Family::default() }
+}
+
 /// The flaws as `path: what is meant: message`.
 fn flaws(files: &[(&str, &str)]) -> Vec<String> {
     let text_of = |path: &str| files.iter().find(|(name, _)| *name == path).unwrap().1;
@@ -65,7 +70,7 @@ fn the_program_holds_every_file_of_the_directory() {
 #[test]
 fn inputs_are_put_in_and_what_is_optional_may_be_absent() {
     let registry = load(&[("x/y/base.toml", BASE)]).unwrap();
-    let prompt = registry.get("x/y", Family::General, None).unwrap();
+    let prompt = registry.get("x/y", &Family::default(), None).unwrap();
     let rendered = prompt.render(&inputs(json!({"a": "{{ b }}", "other": 1}))).unwrap();
     assert_eq!(rendered.messages, [Message::text(Role::System, "Be brief."), Message::text(Role::User, "{{ b }}\n")]);
     assert_eq!((rendered.sampling.stop.as_slice(), rendered.prefill), (&["END".to_owned()][..], false));
@@ -81,26 +86,31 @@ fn a_familys_file_says_what_differs() {
     let registry =
         load(&[("p/base.toml", BASE), ("p/mistral.toml", mistral), ("p/gpt.toml", "versions = [\"2.0.0\"]\n")])
             .unwrap();
-    let text = |family, version| {
-        let rendered = registry.get("p", family, version).unwrap().render(&inputs(json!({"a": "1"}))).unwrap();
+    let text = |folders: &[&str], version| {
+        let rendered =
+            registry.get("p", &family(folders), version).unwrap().render(&inputs(json!({"a": "1"}))).unwrap();
         (rendered.messages.len(), rendered.sampling.temperature)
     };
-    assert_eq!(text(Family::Mistral, None), (1, Some(0.7)));
-    assert_eq!(text(Family::Codestral, None), (1, Some(0.7)), "mistral's kin");
-    assert_eq!(text(Family::Llama3, None), (2, None));
-    assert_eq!(text(Family::Gpt, Some("2.0.0")), (2, None));
-    assert_eq!(registry.get("p", Family::Gpt, Some("^1.0.0")).unwrap().family, None, "its own versions do not fit");
+    assert_eq!(text(&["mistral"], None), (1, Some(0.7)));
+    assert_eq!(text(&["codestral", "mistral"], None), (1, Some(0.7)), "mistral's kin");
+    assert_eq!(text(&["llama3"], None), (2, None));
+    assert_eq!(text(&["gpt"], Some("2.0.0")), (2, None));
+    assert_eq!(
+        registry.get("p", &family(&["gpt"]), Some("^1.0.0")).unwrap().family,
+        None,
+        "its own versions do not fit"
+    );
     assert_eq!(registry.iter().filter(|prompt| &*prompt.id == "p").count(), 3);
 }
 
 #[test]
 fn what_is_not_there_is_told_in_the_contracts_words() {
     let registry = load(&[("p/base.toml", BASE)]).unwrap();
-    let missing = |id, version| registry.get(id, Family::General, version).unwrap_err().to_string();
+    let missing = |id, version| registry.get(id, &Family::default(), version).unwrap_err().to_string();
     assert_eq!(missing("q", None), "Prompt 'q' not found");
     assert_eq!(missing("p", Some("^9.0.0")), "No version matching '^9.0.0' (available: ['1.0.0', '1.1.0-dev'])");
-    assert_eq!(registry.get("p", Family::General, Some("what?")).unwrap_err(), Missing::Constraint);
-    assert!(registry.get("p", Family::General, Some("1.1.0-dev")).is_ok());
+    assert_eq!(registry.get("p", &Family::default(), Some("what?")).unwrap_err(), Missing::Constraint);
+    assert!(registry.get("p", &Family::default(), Some("1.1.0-dev")).is_ok());
 }
 
 #[test]

@@ -164,6 +164,14 @@ fn untranslatable(field: &'static str, provider: &str, why: &str) -> GatewayErro
     GatewayError::invalid(vec![BodyFault::at(field, "value_error", format!("{provider} {why}: leave `{field}` out"))])
 }
 
+/// Refuses a raw text, for dialects that know conversations only. Whoever asks looks at [`Dialect::native`] first.
+fn chat_only(generation: &Generation, provider: &str) -> Result<(), GatewayError> {
+    if generation.raw.is_none() {
+        return Ok(());
+    }
+    Err(untranslatable("prompt", provider, "goes on with no raw text, it answers messages"))
+}
+
 /// An answer that is not the provider's format.
 fn unreadable(what: &str, error: &dyn std::fmt::Display) -> GatewayError {
     GatewayError::new(Kind::UpstreamBroken, "The model server's answer could not be read")

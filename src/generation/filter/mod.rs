@@ -115,31 +115,30 @@ impl Encode for Filtered {
     }
 }
 
-/// Checks a filter with a text cut in every possible way.
 #[cfg(test)]
-pub(crate) fn check(filter: impl Fn() -> Box<dyn Filter>, text: &str, expected: &str) {
-    let run = |pieces: &[&str]| {
-        let (mut filter, mut out) = (filter(), String::new());
-        pieces.iter().for_each(|piece| filter.feed(piece, &mut out));
-        filter.finish(&mut out);
-        assert_eq!(out, expected, "{pieces:?}");
-    };
-    let cuts: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
-    for first in &cuts {
-        for second in cuts.iter().filter(|second| *second >= first) {
-            run(&[&text[..*first], &text[*first..*second], &text[*second..]]);
-        }
-    }
-    let single: Vec<&str> = cuts.windows(2).map(|pair| &text[pair[0]..pair[1]]).collect();
-    run(&single);
-}
-
-#[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use bytes::BytesMut;
 
     use super::{Filter, Filtered, Filters, Think};
     use crate::generation::{Delta, Encode, StopReason, Usage};
+
+    /// Checks a filter with a text cut in every possible way.
+    pub(crate) fn check(filter: impl Fn() -> Box<dyn Filter>, text: &str, expected: &str) {
+        let run = |pieces: &[&str]| {
+            let (mut filter, mut out) = (filter(), String::new());
+            pieces.iter().for_each(|piece| filter.feed(piece, &mut out));
+            filter.finish(&mut out);
+            assert_eq!(out, expected, "{pieces:?}");
+        };
+        let cuts: Vec<usize> = text.char_indices().map(|(at, _)| at).chain([text.len()]).collect();
+        for first in &cuts {
+            for second in cuts.iter().filter(|second| *second >= first) {
+                run(&[&text[..*first], &text[*first..*second], &text[*second..]]);
+            }
+        }
+        let single: Vec<&str> = cuts.windows(2).map(|pair| &text[pair[0]..pair[1]]).collect();
+        run(&single);
+    }
 
     /// Writes each delta in brackets.
     struct Shown;

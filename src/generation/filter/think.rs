@@ -103,7 +103,7 @@ pub fn without_thinking(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Think, without_thinking};
-    use crate::generation::filter::check;
+    use crate::generation::filter::tests::check;
 
     fn is(text: &str, expected: &str) {
         check(|| Box::<Think>::default(), text, expected);

@@ -15,7 +15,7 @@ use crate::auth::{GitlabSettings, Issuers, KeyHash, Policy, Settings};
 use crate::error::Kind;
 use crate::generation::Usage;
 use crate::route::{
-    Budget, BudgetPatch, Choice, EndpointUrl, Family, Feature, Model, ProviderKind, RequestModels, Route, Rule, Table,
+    Budget, BudgetPatch, Choice, EndpointUrl, Feature, Model, ProviderKind, RequestModels, Route, Rule, Table,
 };
 use crate::secret::Secret;
 use crate::snapshot::{LastReload, Limits, Reloads, Shared, Snapshot};
@@ -81,7 +81,7 @@ fn model(id: &str, endpoints: &[&str]) -> Arc<Model> {
         id: id.into(),
         provider: ProviderKind::OpenAi,
         upstream_name: format!("vendor/{id}").into(),
-        family: Family::General,
+        family: std::sync::Arc::default(),
         endpoints: endpoints.iter().map(|url| EndpointUrl::parse(url).unwrap()).collect(),
         api_key: Some(Secret::new("sk-canary".to_owned())),
         access: crate::route::Access::default(),
