@@ -20,7 +20,6 @@ use super::reader::Reader;
 use super::{auth, cloud, environ, families, features, inherited, load, models, prompts, suggest};
 use crate::auth::Settings as AuthSettings;
 use crate::error::ExpiryAs;
-use crate::prompt::Registry;
 use crate::route::{Budget, BudgetPatch};
 use crate::snapshot::ToolUse;
 use crate::telemetry::{Format, Level};
@@ -120,7 +119,7 @@ struct Parts {
     log: (Level, Format),
     auth: AuthSettings,
     routing: features::Routing,
-    prompts: Arc<Registry>,
+    prompts: prompts::Prompts,
 }
 
 impl Parts {
@@ -158,7 +157,8 @@ impl Parts {
             table,
             models,
             request_models,
-            prompts,
+            prompts: prompts.registry,
+            prompts_dir: prompts.dir,
             auth,
             limits,
             chat,

@@ -91,6 +91,11 @@ impl Table {
         self.providers = providers;
     }
 
+    /// The families in force.
+    pub const fn families(&self) -> &Families {
+        &self.families
+    }
+
     /// Sets the families of models that requests bring.
     pub fn set_families(&mut self, families: Families) {
         self.families = families;
