@@ -212,10 +212,12 @@ mod tests {
         assert_eq!(status, 504);
         assert!(text.contains(r#""detail":"A1000: codestral did not answer within 60 s (first_byte)""#), "{text}");
         assert!(text.contains(r#""limit_ms":60000"#) && text.contains(r#""request_id":"req-1""#), "{text}");
-        assert_eq!(body(&error, Shape::GitlabPrompts), (504, text));
+        assert_eq!(body(&error, Shape::GitlabPrompts), (504, text.clone()));
+        assert_eq!(body(&error, Shape::GitlabPromptsLines), (504, text));
         let (status, text) = body(&error, Shape::OpenAi);
         assert!(status == 504 && text.contains(r#""code":"A1000""#), "{text}");
         let (status, text) = body(&error, Shape::GitlabText);
+        assert_eq!(body(&error, Shape::GitlabPromptsText), (504, text.clone()));
         assert_eq!((status, text.as_str()), (504, "I'm sorry, I couldn't respond in time. Please try again. (A1000)"));
         assert_eq!(render(&error, Shape::OpenAi, "").headers()["x-weir-error"], "A1000");
     }
@@ -223,7 +225,12 @@ mod tests {
     #[test]
     fn prompts_say_421_with_the_phrase() {
         let error = GatewayError::new(Kind::UpstreamStatus(401), "the model server refused the key");
-        assert_eq!(body(&error, Shape::GitlabPrompts), (421, r#"{"detail":"401: Unauthorized"}"#.into()));
+        for shape in [Shape::GitlabPrompts, Shape::GitlabPromptsLines] {
+            assert_eq!(body(&error, shape), (421, r#"{"detail":"401: Unauthorized"}"#.into()));
+        }
+        assert_eq!(body(&error, Shape::GitlabPromptsText), (421, "the model server refused the key".into()));
+        let line = in_band(&error, Shape::GitlabPromptsLines, "r").unwrap();
+        assert_eq!(line, "{\"detail\":\"401: Unauthorized\"}\n");
         let error = GatewayError::new(Kind::ContentFilter, "filtered");
         assert_eq!(body(&error, Shape::GitlabPrompts), (421, r#"{"detail":"400: Bad Request"}"#.into()));
     }
@@ -244,6 +251,8 @@ mod tests {
     fn after_the_head_only_framed_surfaces_speak() {
         let error = GatewayError::new(Kind::UpstreamBroken, "the model server closed the stream early");
         assert!(in_band(&error, Shape::OpenAi, "r").unwrap().starts_with(b"data: {"));
-        assert!(in_band(&error, Shape::GitlabText, "r").is_none());
+        for shape in [Shape::GitlabText, Shape::GitlabPromptsText, Shape::GitlabPrompts] {
+            assert!(in_band(&error, shape, "r").is_none());
+        }
     }
 }
