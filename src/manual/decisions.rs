@@ -11,7 +11,7 @@
 //!
 //! **2026-11-25, functions first, text when they are refused.** With `chat.tools = "auto"` a model of a family that calls functions is offered
 //! them; a server that says it has none is asked again, once, as text. Words before a call are held up to 240 bytes: GitLab ignores a call
-//! once it has a piece of an answer.
+//! once it has a piece of an answer. A model that writes ReAct although it was given functions is read as one that was not.
 //! **2026-11-25, GitLab's cloud is passed to, not spoken.** A feature set to `"gitlab"` goes on byte for byte, with an allow-list of
 //! headers and none of ours, and every answer comes back with its status: a 401 or 403 there is about the caller. After the head a
 //! failure cuts the connection: an event of ours inside bytes that are not ours, perhaps compressed, would be a guess. Three
