@@ -14,6 +14,8 @@ pub enum Kind {
     Unauthorized,
     /// The keys that tokens are verified with were never fetched: nobody can be told apart yet.
     NoSigningKeys,
+    /// The credentials that a model server wants could not be fetched, or have expired.
+    NoCredentials,
     /// Known caller, but not for this.
     Forbidden,
     /// The operator set this feature to `disabled`.
@@ -80,6 +82,7 @@ impl Kind {
             Self::Invalid => row(422, "invalid_request", INVALID, Refused, false),
             Self::Unauthorized => row(401, "unauthorized", "authentication_error", Refused, false),
             Self::NoSigningKeys => row(503, "no_signing_keys", "server_error", Outcome::Internal, true),
+            Self::NoCredentials => row(503, "no_credentials", "server_error", Outcome::Internal, true),
             Self::Forbidden => row(403, "forbidden", DENIED, Refused, false),
             Self::Disabled => row(403, "feature_disabled", DENIED, Refused, false),
             Self::NotFound => row(404, "not_found", INVALID, Refused, false),
@@ -106,6 +109,7 @@ impl Kind {
             Self::Invalid
             | Self::Unauthorized
             | Self::NoSigningKeys
+            | Self::NoCredentials
             | Self::Forbidden
             | Self::Disabled
             | Self::NotFound

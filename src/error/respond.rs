@@ -57,7 +57,7 @@ fn finish(error: &GatewayError, status: StatusCode, content_type: &'static str, 
     headers.insert(WEIR_ERROR, HeaderValue::from_static(error.kind().row().code));
     if let Some(value) = &error.0.retry_after {
         headers.insert(header::RETRY_AFTER, value.clone());
-    } else if matches!(error.kind(), Kind::Overloaded | Kind::NoSigningKeys) {
+    } else if matches!(error.kind(), Kind::Overloaded | Kind::NoSigningKeys | Kind::NoCredentials) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     if let Some(methods) = error.0.allow {

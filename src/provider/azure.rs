@@ -1,6 +1,6 @@
 //! Azure OpenAI: OpenAI's API with a deployment in the path, its own key header and its own refusals.
 //!
-//! Source: providers.md d2; the rig `rigs/azure`. Entra ID's tokens are to come; keys only.
+//! Source: providers.md d2; the rig `rigs/azure`.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -11,7 +11,7 @@ use super::openai::OpenAi;
 use super::{Attempt, Decode, Dialect, Native, Outbound, Seen, encoded_once, excerpt, retry_after};
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
-use crate::route::{Access, ApiVersion, Model};
+use crate::route::{Access, ApiVersion, AzureAccess, Model};
 
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 
@@ -34,17 +34,24 @@ impl Dialect for Azure {
         }
     }
 
-    fn authorize(&self, outbound: &mut Outbound, model: &Model, _attempt: &Attempt<'_>) -> Result<(), GatewayError> {
+    fn authorize(&self, outbound: &mut Outbound, model: &Model, attempt: &Attempt<'_>) -> Result<(), GatewayError> {
         // never both, and never the client's (d2.3)
         outbound.headers.remove(header::AUTHORIZATION);
         outbound.headers.remove(API_KEY);
-        let Some(key) = &model.api_key else { return Ok(()) };
-        let mut value = HeaderValue::try_from(key.expose().as_str()).map_err(|_| {
+        let (name, value) = match (&model.access, &model.api_key) {
+            (Access::Azure(AzureAccess { entra: Some(entra), .. }), _) => {
+                let token = entra.current(attempt.now)?;
+                (header::AUTHORIZATION, HeaderValue::try_from(format!("Bearer {}", token.value.expose())))
+            }
+            (_, Some(key)) => (API_KEY, HeaderValue::try_from(key.expose().as_str())),
+            (_, None) => return Ok(()),
+        };
+        let mut value = value.map_err(|_| {
             GatewayError::new(Kind::Internal, "The gateway could not address the model server")
-                .internal("the Azure api_key holds characters that no header may")
+                .internal("the Azure api_key or token holds characters that no header may")
         })?;
         value.set_sensitive(true);
-        outbound.headers.insert(API_KEY, value);
+        outbound.headers.insert(name, value);
         Ok(())
     }
 
@@ -73,7 +80,7 @@ impl Dialect for Azure {
 /// (`EndpointUrl::parse_for`).
 fn path(model: &Model, operation: &str) -> Box<str> {
     let version = match &model.access {
-        Access::Azure(version) => version,
+        Access::Azure(access) => &access.version,
         Access::Key | Access::Bedrock(_) => &ApiVersion::V1,
     };
     match version {
@@ -144,7 +151,7 @@ mod tests {
     use crate::error::{GatewayError, Kind};
     use crate::generation::{Delta, Generation, Message, Role, StopReason};
     use crate::provider::{Attempt, Dialect as _, Native};
-    use crate::route::{Access, ApiVersion, EndpointUrl, Model, ProviderKind};
+    use crate::route::{Access, ApiVersion, AzureAccess, EndpointUrl, Model, ProviderKind};
     use crate::secret::Secret;
 
     fn model(version: &str) -> Model {
@@ -155,7 +162,7 @@ mod tests {
             family: crate::route::Family::Gpt,
             endpoints: vec![EndpointUrl::parse("https://acme.openai.azure.com").unwrap()],
             api_key: Some(Secret::new("canary".into())),
-            access: Access::Azure(ApiVersion::parse(version).unwrap()),
+            access: Access::Azure(AzureAccess { version: ApiVersion::parse(version).unwrap(), entra: None }),
             timeouts: crate::route::BudgetPatch::default(),
             from_request: false,
         }

@@ -149,6 +149,10 @@ impl Relay {
         facts: &mut Facts,
     ) -> Result<Inbound, GatewayError> {
         let model = &call.route.model;
+        let renewed = model.access.renewed();
+        if let Some(renewed) = &renewed {
+            renewed.ready(SystemTime::now()).await;
+        }
         let mut corrected = false;
         loop {
             let sending = Sending { model, endpoints: call.endpoints, dialect, outbound: &mut *outbound };
@@ -163,7 +167,12 @@ impl Relay {
             let offset = dialect.clock_offset(status, &headers, &body, SystemTime::now());
             match offset.filter(|_| !corrected) {
                 Some(offset) => endpoint.set_clock(offset),
-                None => return Err(dialect.fault(status, &headers, &body)),
+                None => {
+                    if let (401 | 403, Some(renewed)) = (status.as_u16(), renewed) {
+                        renewed.doubt();
+                    }
+                    return Err(dialect.fault(status, &headers, &body));
+                }
             }
             corrected = true;
             facts.retries += 1;

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{
-    Access, Budget, BudgetPatch, Feature, Metadata, Model, ModelId, ProviderDefaults, ProviderKind, Route, Rule, Target,
+    Access, AzureAccess, Budget, BudgetPatch, Feature, Metadata, Model, ModelId, ProviderDefaults, ProviderKind,
+    Renewed, Route, Rule, Target,
 };
 use crate::error::{GatewayError, Kind};
 
@@ -88,6 +89,12 @@ impl Table {
         self.providers = providers;
     }
 
+    /// Every credential that is fetched, for models of the file and of requests; one may come more than once.
+    pub fn renewed(&self) -> impl Iterator<Item = Renewed> {
+        let of_requests = self.providers.credentials.as_ref().and_then(|credentials| credentials.renewed());
+        self.named.values().filter_map(|route| route.model.access.renewed()).chain(of_requests)
+    }
+
     /// The models of the file, by name.
     pub fn models(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.named.values()
@@ -153,7 +160,8 @@ impl Table {
         let from_request = matches!(metadata.target, Target::Endpoint { .. });
         let (endpoint, api_key, access) = match metadata.target {
             Target::Endpoint { url, api_key } if provider == ProviderKind::Azure => {
-                (url, api_key, Access::Azure(self.providers.api_version.clone()))
+                let version = self.providers.api_version.clone();
+                (url, api_key, Access::Azure(AzureAccess { version, entra: None }))
             }
             Target::Endpoint { url, api_key } => (url, api_key, Access::Key),
             Target::Bedrock(model) => {
@@ -290,7 +298,7 @@ mod tests {
     fn a_requests_azure_model_brings_address_and_key_but_no_version() {
         let route = resolve(&table(RequestModels::Allow, None), "azure/gpt").unwrap();
         let version = ApiVersion::Dated("2025-02-01-preview".into());
-        assert!(matches!(&route.model.access, Access::Azure(found) if *found == version), "{:?}", route.model);
+        assert!(matches!(&route.model.access, Access::Azure(found) if found.version == version), "{:?}", route.model);
         assert_eq!(route.model.endpoints[0].to_string(), "https://acme.openai.azure.com");
         assert_eq!(route.model.api_key.as_ref().unwrap().expose(), "requests");
         assert!(route.model.from_request, "its address is checked after resolution");
