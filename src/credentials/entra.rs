@@ -160,3 +160,54 @@ fn denied(body: &[u8]) -> String {
     let line = text.and_then(|text| text.lines().next().map(|line| line.chars().take(300).collect::<String>()));
     [code, line].into_iter().flatten().map(|part| format!(": {part}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime};
+
+    use http::{HeaderMap, StatusCode};
+
+    use super::{Request, token};
+    use crate::route::{EndpointUrl, EntraIdentity, ManagedBy};
+    use crate::secret::Secret;
+    use crate::upstream::Answered;
+
+    fn managed(by: ManagedBy) -> Request {
+        let identity = EntraIdentity::Managed { by, client_id: Some("c 1".into()) };
+        Request::of(&identity, "https://ai.azure.com/.default").unwrap()
+    }
+
+    #[test]
+    fn managed_identities_name_the_resource() {
+        let url = |text| EndpointUrl::parse(text).unwrap();
+        let instance = managed(ManagedBy::Instance(url("http://169.254.169.254")));
+        let query = "resource=https%3A%2F%2Fai.azure.com&client_id=c%201";
+        assert_eq!(instance.path, format!("/metadata/identity/oauth2/token?api-version=2018-02-01&{query}"));
+        assert_eq!(instance.headers["metadata"], "true");
+        let by = ManagedBy::AppService(url("http://localhost:1/msi/token"), Secret::new("canary".into()));
+        let service = managed(by);
+        assert_eq!(service.path, format!("?api-version=2019-08-01&{query}"));
+        assert_eq!(service.headers["x-identity-header"], "canary");
+        assert!(!format!("{:?}", service.headers).contains("canary"));
+    }
+
+    #[test]
+    fn tokens_and_their_ends() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
+        let read = |status: u16, body: &'static str| {
+            let status = StatusCode::from_u16(status).unwrap();
+            let answered = Answered { status, headers: HeaderMap::new(), body: body.into() };
+            token(&answered, now).map(|token| token.expires.unwrap().duration_since(now).unwrap().as_secs())
+        };
+        assert_eq!(read(200, r#"{"access_token":"t","expires_in":3599}"#), Ok(3599));
+        assert_eq!(read(200, r#"{"access_token":"t","expires_in":"60","expires_on":"9"}"#), Ok(60));
+        assert_eq!(read(200, r#"{"access_token":"t","expires_on":"1090"}"#), Ok(90));
+        let error = |status, body| read(status, body).unwrap_err();
+        assert_eq!(error(200, r#"{"access_token":"t"}"#), "the answer does not say when the token expires");
+        assert_eq!(error(200, "<html>canary"), "the answer is no token");
+        assert!(!error(200, r#"{"access_token":"canary\n","expires_in":1}"#).contains("canary"));
+        let refused = r#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid.\r\nTrace ID: 1"}"#;
+        assert_eq!(error(401, refused), "HTTP 401 Unauthorized: invalid_client: AADSTS7000215: Invalid.");
+        assert_eq!(error(500, "<html>"), "HTTP 500 Internal Server Error");
+    }
+}

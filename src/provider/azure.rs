@@ -116,8 +116,10 @@ fn fault(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError 
         _ => format!("The model server answered {status}"),
     };
     let text = said.map_or_else(|| excerpt(body), str::to_owned);
+    // some codes are the status once more
+    let named = if code.is_empty() || code == status.as_str() { String::new() } else { format!(" {code}") };
     GatewayError::new(Kind::UpstreamStatus(status.as_u16()), public)
-        .internal(format!("{}; Azure said {status} {code}: {text}", hint(status.as_u16(), code)))
+        .internal(format!("{}; Azure said {status}{named}: {text}", hint(status.as_u16(), code)))
         .retry_after(retry_after(headers))
         .upstream_body(body.clone())
 }
@@ -127,7 +129,7 @@ fn hint(status: u16, code: &str) -> &'static str {
         // the client's own fault: 400 is neither retried nor held against the endpoint (d2.4)
         (_, "content_filter") => "Azure's content filter refused the prompt: change the prompt or the filter's policy",
         (401, _) => {
-            "Azure refused the key, or the token's audience: check the model's api_key and that it belongs to this resource"
+            "Azure refused the key, or the token's audience: check the model's api_key and that it belongs to this resource, or entra.scope and the identity's role"
         }
         (403, _) => {
             "Azure forbids it: the resource may only take calls from its own network, or the key's role is too small"
@@ -144,6 +146,8 @@ fn hint(status: u16, code: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use bytes::Bytes;
     use http::{HeaderMap, StatusCode};
 
@@ -151,7 +155,7 @@ mod tests {
     use crate::error::{GatewayError, Kind};
     use crate::generation::{Delta, Generation, Message, Role, StopReason};
     use crate::provider::{Attempt, Dialect as _, Native};
-    use crate::route::{Access, ApiVersion, AzureAccess, EndpointUrl, Model, ProviderKind};
+    use crate::route::{Access, ApiVersion, AzureAccess, EndpointUrl, Entra, EntraIdentity, Model, ProviderKind};
     use crate::secret::Secret;
 
     fn model(version: &str) -> Model {
@@ -192,6 +196,20 @@ mod tests {
         assert!(!format!("{outbound:?}").contains("canary"));
     }
 
+    #[test]
+    fn without_a_token_nothing_goes_out_not_even_the_key() {
+        let tenant = EndpointUrl::parse("https://login.microsoftonline.com/t").unwrap();
+        let identity = EntraIdentity::Workload { tenant, client_id: "c".into(), token_file: "t".into() };
+        let entra = Some(Arc::new(Entra::new(identity, "s")));
+        let with_token =
+            Model { access: Access::Azure(AzureAccess { entra, ..AzureAccess::default() }), ..model("v1") };
+        let mut outbound = Azure.encode(&Generation::default(), &with_token).unwrap();
+        let attempt = Attempt { endpoint: &with_token.endpoints[0], now: std::time::SystemTime::UNIX_EPOCH };
+        let error = Azure.authorize(&mut outbound, &with_token, &attempt).unwrap_err();
+        assert_eq!(error.kind(), Kind::NoCredentials);
+        assert!(!outbound.headers.contains_key("api-key"));
+    }
+
     fn refused(status: u16, headers: &[(&'static str, &'static str)], body: &'static str) -> GatewayError {
         let headers: HeaderMap =
             headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
@@ -217,6 +235,11 @@ mod tests {
             let error = refused(status, &[], body);
             assert!(error.operator().unwrap().contains(hint), "{error:?}");
         }
+        let note = |code: &'static str| refused(401, &[], code).operator().unwrap().to_owned();
+        let once = note(r#"{"error":{"code":"401","message":"Access denied"}}"#);
+        assert!(once.ends_with("Azure said 401 Unauthorized: Access denied"), "{once}");
+        let named = note(r#"{"error":{"code":"PermissionDenied","message":"no"}}"#);
+        assert!(named.ends_with("Azure said 401 Unauthorized PermissionDenied: no"), "{named}");
     }
 
     #[test]

@@ -139,7 +139,7 @@ impl Relay {
     }
 
     /// Sends, and turns a refusal into an error. One that a wrong clock explains is tried once more by the
-    /// right time.
+    /// right time, at the replica whose clock it was.
     async fn send(
         &self,
         call: Call<'_>,
@@ -153,9 +153,10 @@ impl Relay {
         if let Some(renewed) = &renewed {
             renewed.ready(SystemTime::now()).await;
         }
-        let mut corrected = false;
+        let mut corrected = None;
         loop {
-            let sending = Sending { model, endpoints: call.endpoints, dialect, outbound: &mut *outbound };
+            let same = corrected.clone();
+            let sending = Sending { model, endpoints: call.endpoints, dialect, outbound: &mut *outbound, same };
             let Inbound { status, headers, body } = self.upstreams.send(sending, timers, facts).await?;
             if status.is_success() {
                 return Ok(Inbound { status, headers, body });
@@ -165,7 +166,7 @@ impl Relay {
             let body = collect(body, MAX_FAULT_BODY, model, timers).await.unwrap_or_default();
             facts.upstream_ended = Some(Instant::now());
             let offset = dialect.clock_offset(status, &headers, &body, SystemTime::now());
-            match offset.filter(|_| !corrected) {
+            match offset.filter(|_| corrected.is_none()) {
                 Some(offset) => endpoint.set_clock(offset),
                 None => {
                     if let (401 | 403, Some(renewed)) = (status.as_u16(), renewed) {
@@ -174,7 +175,7 @@ impl Relay {
                     return Err(dialect.fault(status, &headers, &body));
                 }
             }
-            corrected = true;
+            corrected = Some(endpoint);
             facts.retries += 1;
         }
     }

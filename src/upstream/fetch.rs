@@ -150,9 +150,17 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
-    use super::{FetchError, Fetched, Fetcher};
+    use http::HeaderMap;
+
+    use super::{Asked, FetchError, Fetched, Fetcher, LIMIT};
     use crate::route::EndpointUrl;
     use crate::upstream::Settings;
+
+    async fn server() -> (TcpListener, EndpointUrl) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = EndpointUrl::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        (listener, url)
+    }
 
     /// What a server that answers with these bytes and closes is taken for, and what it was asked.
     async fn fetch(answer: Vec<u8>) -> (Result<Fetched, FetchError>, String) {
@@ -181,6 +189,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_body_goes_out_and_an_error_comes_back_with_its_own() {
+        let (listener, url) = server().await;
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = vec![0; 4096];
+            let length = stream.read(&mut asked).await.unwrap();
+            let answer = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\n{}";
+            stream.write_all(answer).await.unwrap();
+            String::from_utf8(asked[..length].to_vec()).unwrap()
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert("content-length", "99".parse().unwrap());
+        headers.insert("host", "signed.example".parse().unwrap());
+        let asked = Asked { method: "POST", url: &url, path: "?a=b", headers, body: "x=y".into() };
+        let fetcher = Fetcher::new(Settings::default());
+        let (answered, asked) = tokio::join!(fetcher.ask(asked, LIMIT), serve);
+        let answered = answered.unwrap();
+        assert_eq!((answered.status.as_u16(), &*answered.body), (400, &b"{}"[..]));
+        assert!(
+            asked.starts_with("POST /?a=b HTTP/1.1\r\n") && asked.ends_with("content-length: 3\r\n\r\nx=y"),
+            "{asked}"
+        );
+        assert!(asked.contains("host: signed.example\r\n") && !asked.contains("99"), "{asked}");
+    }
+
+    #[tokio::test]
     async fn what_is_no_document_is_told() {
         let of = async |answer: &[u8]| fetch(answer.to_vec()).await.0.unwrap_err().to_string();
         assert_eq!(of(b"HTTP/1.1 503 Service Unavailable\r\n\r\n").await, "HTTP 503 Service Unavailable");
@@ -200,8 +234,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_silent_server_is_left_after_ten_seconds() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = EndpointUrl::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let (_listener, url) = server().await;
         let started = tokio::time::Instant::now();
         let answer = Fetcher::new(Settings::default()).get(&url, "").await;
         assert!(matches!(answer, Err(FetchError::Expired)), "{answer:?}");

@@ -6,6 +6,7 @@ mod access_log; // one line per request, ids in and out, secrets nowhere
 mod bad_input; // a 4xx that says what is wrong, and no harm
 mod chat_v1; // GitLab's troubleshooting curl
 mod config_faults; // broken files, every fault at once
+mod credentials; // AWS's chain, Entra ID: fetched beside the requests
 mod disconnect; // a client that leaves cancels the upstream
 mod framing; // how model servers frame their answers
 mod fuzz_smoke; // the fuzz targets, a little, on any toolchain
