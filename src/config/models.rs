@@ -63,7 +63,7 @@ fn model(reader: &mut Reader<'_>, name: &str, inherited: &Inherited) -> Option<M
             }
             (endpoints.and(found), access.map(|access| Access::Bedrock(Box::new(access))))
         }
-        ProviderKind::OpenAi | ProviderKind::Anthropic => (endpoints, Some(Access::Key)),
+        ProviderKind::OpenAi | ProviderKind::Anthropic | ProviderKind::Gitlab => (endpoints, Some(Access::Key)),
     };
     Some(Model {
         id: name.into(),
