@@ -1,10 +1,14 @@
 """Runs `weir` (argv[1]) in argv[2] with credentials that expire, against fakes of who gives them out and the rigs that
 .ci/providers has started: AWS's metadata service, a container's endpoint, STS, profiles; Entra ID, Azure's metadata
 service, App Service. Every signature and every bearer is judged by the rigs; the secrets are nowhere."""
-import json, os, pathlib, subprocess, sys, threading, time, urllib.error, urllib.request
+import hashlib, json, os, pathlib, re, subprocess, sys, threading, time, urllib.error, urllib.request
 from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.compat import HTTPHeaders
+from botocore.credentials import Credentials
 
 WEIR, DIR = sys.argv[1], pathlib.Path(sys.argv[2])
 BEDROCK, AZURE, FAKE = "http://127.0.0.1:19401", "http://127.0.0.1:19404", "http://127.0.0.1:19410"
@@ -23,6 +27,21 @@ def given():
     id, secret, token = current["aws"]
     return {"AccessKeyId": id, "SecretAccessKey": secret, "Token": token, "Expiration": until(lives["aws"])}
 
+def signed(request, body):
+    """Whether botocore would sign what came over the wire in the same way."""
+    names = re.search("SignedHeaders=([^,]+)", request.headers["authorization"])[1].split(";")
+    class Same(SigV4Auth):
+        def headers_to_sign(self, made):
+            out = HTTPHeaders()
+            for name in names: out[name] = request.headers[name]
+            return out
+        def payload(self, made): return hashlib.sha256(body.encode()).hexdigest()
+    made = AWSRequest("POST", FAKE + request.path, data=body)
+    made.context["timestamp"] = request.headers["x-amz-date"]
+    signer = Same(Credentials("AKIDEXAMPLE", "secretEXAMPLE"), "sts", "eu-central-1")
+    text = signer.string_to_sign(made, signer.canonical_request(made))
+    return request.headers["authorization"].endswith(signer.signature(text, made))
+
 class Fake(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def log_message(self, *args): pass
@@ -31,7 +50,7 @@ class Fake(BaseHTTPRequestHandler):
     def do_POST(self): self.do()
 
     def do(self):
-        body = self.rfile.read(int(self.headers.get("content-length") or 0)).decode()
+        self.body = body = self.rfile.read(int(self.headers.get("content-length") or 0)).decode()
         url = urlsplit(self.path)
         form = {name: values[0] for name, values in parse_qs(body or url.query).items()}
         status, answer = self.answered(url.path, form)
@@ -58,6 +77,10 @@ class Fake(BaseHTTPRequestHandler):
                 return 400, "<ErrorResponse xmlns='https://sts.amazonaws.com/doc/2011-06-15/'><Error><Type>Sender</Type><Code>ExpiredTokenException</Code><Message>Token expired: current date/time must be before the expiration</Message></Error><RequestId>r</RequestId></ErrorResponse>"
             id, secret, token = current["aws"]
             return 200, f"<AssumeRoleWithWebIdentityResponse xmlns='https://sts.amazonaws.com/doc/2011-06-15/'><AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>{id}</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey><SessionToken>{token}</SessionToken><Expiration>{until(lives['aws'])}</Expiration></Credentials></AssumeRoleWithWebIdentityResult><ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></AssumeRoleWithWebIdentityResponse>"
+        if form.get("Action") == "AssumeRole":
+            if not signed(self, self.body): return 403, "<ErrorResponse><Error><Type>Sender</Type><Code>SignatureDoesNotMatch</Code><Message>no</Message></Error></ErrorResponse>"
+            id, secret, token = current["aws"]
+            return 200, f"<AssumeRoleResponse xmlns='https://sts.amazonaws.com/doc/2011-06-15/'><AssumeRoleResult><Credentials><AccessKeyId>{id}</AccessKeyId><SecretAccessKey>{secret}</SecretAccessKey><SessionToken>{token}</SessionToken><Expiration>{until(lives['aws'])}</Expiration></Credentials></AssumeRoleResult><ResponseMetadata><RequestId>r</RequestId></ResponseMetadata></AssumeRoleResponse>"
         token = {"token_type": "Bearer", "access_token": "entra-token-TEST"}
         if path == "/t-1/oauth2/v2.0/token":
             good = form.get("client_secret") == "app-canary" or (form.get("client_assertion") == "cluster-canary" and form["client_assertion_type"].endswith("jwt-bearer"))
@@ -125,7 +148,7 @@ def aws_sources():
     (DIR / "web-identity").write_text("web-identity-canary")
     (DIR / "expired").write_text("old-canary")
     (DIR / "aws-credentials").write_text("[default]\naws_access_key_id = AKIDEXAMPLE\naws_secret_access_key = secretEXAMPLE\n"
-        f"[process]\ncredential_process = {sys.executable} {DIR}/process.py\n[stale]\naws_access_key_id = AKIDNOPE\naws_secret_access_key = x-canary\n")
+        f"[process]\ncredential_process = {sys.executable} {DIR}/process.py\n[role]\nrole_arn = arn:aws:iam::123456789012:role/weir\nsource_profile = default\n[stale]\naws_access_key_id = AKIDNOPE\naws_secret_access_key = x-canary\n")
     (DIR / "process.py").write_text(f"import json; print(json.dumps({{'Version': 1, 'AccessKeyId': 'ASIATEMP', 'SecretAccessKey': 'secretTEMP', 'SessionToken': 'tokenTEMP', 'Expiration': '{until(3600)}'}}))")
     profiles = {"AWS_SHARED_CREDENTIALS_FILE": str(DIR / "aws-credentials"), "AWS_CONFIG_FILE": str(DIR / "none"), **NO_IMDS}
     web = {"AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/weir", "AWS_ENDPOINT_URL_STS": FAKE, **NO_IMDS}
@@ -134,6 +157,7 @@ def aws_sources():
         "a container's role": {"AWS_CONTAINER_CREDENTIALS_FULL_URI": FAKE + "/ecs", "AWS_CONTAINER_AUTHORIZATION_TOKEN": "ecs-canary", **NO_IMDS},
         "web identity": {"AWS_WEB_IDENTITY_TOKEN_FILE": str(DIR / "web-identity"), **web},
         "the default profile": profiles, "a credential process": {"AWS_PROFILE": "process", **profiles},
+        "a profile's role": {"AWS_PROFILE": "role", "AWS_ENDPOINT_URL_STS": FAKE, **profiles},
     }
     for what, env in sources.items(): probed(what, [NOVA], env, "ok: 30 bytes")
     faults = {

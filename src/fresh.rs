@@ -93,6 +93,14 @@ impl<T> Fresh<T> {
         self.get()
     }
 
+    /// Waits until a first fetch has ended, well or not: as long as it takes, which its own limits bound.
+    pub async fn settled(&self) {
+        let mut attempts = self.attempts.subscribe();
+        self.ask();
+        // the sender is ours: this does not fail
+        let _ = attempts.wait_for(|attempts| *attempts > 0).await;
+    }
+
     /// Asks for a fetch. False when the last one is too recent.
     pub fn ask(&self) -> bool {
         let mut schedule = self.schedule();
@@ -216,9 +224,11 @@ mod tests {
         let (fresh, count) = kept(0);
         sleep(Duration::from_secs(1000)).await;
         assert_eq!((count.load(Ordering::Relaxed), fresh.get()), (0, None));
-        assert_eq!(fresh.get_if(|_| true).await.as_deref(), Some(&1), "the request that asks waits");
+        fresh.settled().await;
+        assert_eq!(fresh.get_if(|_| true).await.as_deref(), Some(&1));
         sleep(Duration::from_secs(102)).await;
         assert_eq!(fresh.get().as_deref(), Some(&2), "nobody asked");
+        fresh.settled().await;
     }
 
     #[tokio::test(start_paused = true)]

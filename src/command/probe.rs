@@ -68,6 +68,9 @@ fn probe_all(config: &Config, targets: &[(&Route, &EndpointUrl)], out: &mut Out)
         let probing = async {
             for (route, url) in targets {
                 out.remark(format_args!("probing {} at {url} …", route.model.id));
+                if let Some(renewed) = route.model.access.renewed() {
+                    renewed.settled().await;
+                }
                 let probed = probe(&relay, &registry, route, url).await;
                 failed += usize::from(probed.result.is_err());
                 rows.push(probed.row(route, url));

@@ -81,7 +81,7 @@ pub(super) fn read(reader: &mut Reader<'_>, named: &Named<'_>) -> Option<Option<
 }
 
 /// Which of the variables that choose an identity are set.
-fn of_environment<'n>(reader: &Reader<'_>) -> &'n [&'static str] {
+fn of_environment(reader: &Reader<'_>) -> &'static [&'static str] {
     let is_set = |name: &str| reader.env.get(name).is_some();
     match (is_set(SECRET), is_set(TOKEN_FILE), is_set(ENDPOINT)) {
         (true, true, _) => &[SECRET, TOKEN_FILE],
@@ -101,13 +101,13 @@ fn kind(reader: &mut Reader<'_>, name: &str, at: &Range<usize>) -> Option<Kind> 
     let table = ["models", name, "entra"];
     if said.is_some() {
         let word = reader.word(&path("identity"))?;
+        let (secret, file, tenant) = (("client_secret", secret), ("token_file", file), ("tenant", tenant));
         let (kind, others) = match word {
-            "application" => (Kind::Application, [("token_file", file), ("", None)]),
-            "workload" => (Kind::Workload, [("client_secret", secret), ("", None)]),
-            _ => (Kind::Managed, [("client_secret", secret.or(file)), ("tenant", tenant)]),
+            "application" => (Kind::Application, vec![file]),
+            "workload" => (Kind::Workload, vec![secret]),
+            _ => (Kind::Managed, vec![secret, file, tenant]),
         };
-        let other = others.into_iter().find_map(|(key, entry)| Some((key, entry?)));
-        if let Some((key, entry)) = other {
+        if let Some((key, entry)) = others.into_iter().find_map(|(key, entry)| Some((key, entry?))) {
             let message = format!("contradicts identity = \"{word}\", which takes no {key}");
             reader.error(&table, &entry.key, message);
             return None;
@@ -212,15 +212,11 @@ fn authority(reader: &mut Reader<'_>, name: &str) -> Option<EndpointUrl> {
     let path = ["models", name, "entra", "authority"];
     let text = reader.text(&path)?;
     let url = if text.contains("://") { text } else { format!("https://{text}") };
-    url_of(&url).or_else(|| {
+    EndpointUrl::parse(&url).ok().or_else(|| {
         let fault = reader.fault_of(&path_text(&path), "expected a URL like \"https://login.microsoftonline.com\"");
         reader.faults.push(fault);
         None
     })
-}
-
-fn url_of(text: &str) -> Option<EndpointUrl> {
-    EndpointUrl::parse(text).ok()
 }
 
 fn managed_by(reader: &mut Reader<'_>, table: &[&str], at: &Range<usize>) -> Option<ManagedBy> {
@@ -231,7 +227,7 @@ fn managed_by(reader: &mut Reader<'_>, table: &[&str], at: &Range<usize>) -> Opt
     match (reader.env.get(ENDPOINT), reader.env.get(HEADER)) {
         (Some(endpoint), Some(header)) => {
             let header = header.to_owned();
-            let Some(url) = url_of(endpoint) else { return wrong(reader, ENDPOINT) };
+            let Ok(url) = EndpointUrl::parse(endpoint) else { return wrong(reader, ENDPOINT) };
             Some(ManagedBy::AppService(url, variable(reader, HEADER, header)?))
         }
         (Some(_), None) => {
@@ -241,9 +237,9 @@ fn managed_by(reader: &mut Reader<'_>, table: &[&str], at: &Range<usize>) -> Opt
         }
         (None, _) => {
             let host = reader.env.get(INSTANCE_HOST).unwrap_or(INSTANCE);
-            match url_of(host) {
-                Some(url) => Some(ManagedBy::Instance(url)),
-                None => wrong(reader, INSTANCE_HOST),
+            match EndpointUrl::parse(host) {
+                Ok(url) => Some(ManagedBy::Instance(url)),
+                Err(_) => wrong(reader, INSTANCE_HOST),
             }
         }
     }

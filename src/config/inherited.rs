@@ -253,8 +253,11 @@ pub(super) fn chain_setting(reader: &Reader<'_>) -> Setting {
         "AWS_CONTAINER_CREDENTIALS_FULL_URI",
     ];
     let set: Vec<&str> = LEADS.into_iter().filter(|name| reader.env.get(name).is_some()).collect();
-    let origin = if set.is_empty() { Origin::Default } else { Origin::Variable(set.join(", ")) };
-    Setting { value: "AWS's credential chain".to_owned(), origin }
+    if set.is_empty() {
+        let value = "AWS's credential chain: ~/.aws, else this instance's role";
+        return Setting { value: value.to_owned(), origin: Origin::Default };
+    }
+    Setting { value: "AWS's credential chain".to_owned(), origin: Origin::Variable(set.join(", ")) }
 }
 
 pub(super) fn shown_guardrail(guardrail: &Guardrail) -> String {

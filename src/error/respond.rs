@@ -124,6 +124,7 @@ fn prompts(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
         Kind::UpstreamConnect | Kind::UpstreamBroken => {
             format!("{} ({})", status_phrase(502), error.public())
         }
+        Kind::NoCredentials => format!("{} ({})", status_phrase(503), error.public()),
         _ => return (error.kind().row().status, gitlab(error, request_id)),
     };
     (StatusCode::MISDIRECTED_REQUEST, json!({ "detail": detail }))
@@ -201,6 +202,10 @@ mod tests {
     fn prompts_say_421_with_the_phrase() {
         let error = GatewayError::new(Kind::UpstreamStatus(401), "the model server refused the key");
         assert_eq!(body(&error, Shape::GitlabPrompts), (421, r#"{"detail":"401: Unauthorized"}"#.into()));
+        let error = GatewayError::new(Kind::NoCredentials, "no AWS credentials");
+        let detail = r#"{"detail":"503: Service Unavailable (no AWS credentials)"}"#;
+        assert_eq!(body(&error, Shape::GitlabPrompts), (421, detail.into()));
+        assert_eq!(body(&error, Shape::Gitlab).0, 503);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! | a limit expired | 504, `x-weir-error: A1000` | A1000 "couldn't respond in time" | `error_code=A1000`, `phase` | `phase`: `connect` is the network, `first_byte` a busy or cold model, `idle` a stuck one, `total` a long answer |
 //! | model server down | 502; prompts and Test connection 421 | A9999, or Test connection's text | `upstream_connect` with the address in `note` | `weir probe` |
 //! | model server said 4xx or 5xx | its 4xx and 503, else 502; prompts 421 `"NNN: Phrase"` | A9999, or Test connection's text | `upstream_status` with its words in `note` | the model's key, identifier, endpoint |
-//! | no AWS credentials or Entra ID token | 503, `Retry-After` | A9999, or Test connection's text | `no_credentials`, what AWS or Entra ID said in `note` | `weir probe`; the role, the profile, the application's secret |
+//! | no AWS credentials or Entra ID token | 503, `Retry-After`; prompts and Test connection 421 | A9999, or Test connection's text | `no_credentials`, what AWS or Entra ID said in `note` | `weir probe`; the role, the profile, the application's secret |
 //! | the answer broke off | in-band `error` event on SSE, else the connection is cut | A1003 or A1004 | `upstream_broken` | the model server's log at that request id |
 //! | feature disabled | 403 | M3006 | `feature_disabled` | `[features]` |
 //! | no model for the feature | 422 naming the key to set | A9999 | `no_model` | `weir explain FEATURE` |

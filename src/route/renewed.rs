@@ -71,7 +71,12 @@ impl AwsChain {
 
     /// The keys to sign with.
     pub fn current(&self, now: SystemTime) -> Result<Arc<Temporary<AwsKeys>>, GatewayError> {
-        current(&self.keys, now, "The gateway has no valid AWS credentials at the moment")
+        current(&self.keys, now, "The gateway has no valid AWS credentials at the moment").map_err(|(error, why)| {
+            error.internal(format!(
+                "{why}; give this machine a role, set AWS_BEARER_TOKEN_BEDROCK or AWS_ACCESS_KEY_ID and \
+                 AWS_SECRET_ACCESS_KEY, or say the model's api_key or access_key_id"
+            ))
+        })
     }
 }
 
@@ -136,6 +141,7 @@ impl Entra {
     /// The token to send.
     pub fn current(&self, now: SystemTime) -> Result<Arc<Temporary<Secret<String>>>, GatewayError> {
         current(&self.token, now, "The gateway has no valid Entra ID token at the moment")
+            .map_err(|(error, why)| error.internal(why))
     }
 }
 
@@ -154,6 +160,14 @@ impl Renewed {
         match self {
             Self::Aws(chain) => drop(chain.keys.get_if(|keys| keys.is_valid(now)).await),
             Self::Entra(entra) => drop(entra.token.get_if(|token| token.is_valid(now)).await),
+        }
+    }
+
+    /// Waits until a fetch has ended, well or not: longer than a request would, for `weir probe`.
+    pub async fn settled(&self) {
+        match self {
+            Self::Aws(chain) => chain.keys.settled().await,
+            Self::Entra(entra) => entra.token.settled().await,
         }
     }
 
@@ -193,17 +207,17 @@ impl Renewed {
     }
 }
 
-/// What is good now, or why there is nothing.
+/// What is good now; or the error, and why there is nothing.
 fn current<T>(
     fresh: &Fresh<Temporary<T>>,
     now: SystemTime,
     without: &'static str,
-) -> Result<Arc<Temporary<T>>, GatewayError> {
+) -> Result<Arc<Temporary<T>>, (GatewayError, String)> {
     let held = fresh.get();
     let expired = if held.is_some() { "the last ones have expired; " } else { "" };
     held.filter(|held| held.is_valid(now)).ok_or_else(|| {
         let fault = fresh.fault().unwrap_or_else(|| "they are being fetched".to_owned());
-        GatewayError::new(Kind::NoCredentials, without).internal(format!("{expired}{fault}"))
+        (GatewayError::new(Kind::NoCredentials, without), format!("{expired}{fault}"))
     })
 }
 

@@ -118,7 +118,10 @@ fn credentials_are_the_models_then_a_bearer_token_then_keys() {
         is("AKIDEXAMPLE secret-canary token-canary", "a temporary access key", &format!("{by}, AWS_SESSION_TOKEN"));
     assert_eq!(chosen("", &env[..4]), temporary);
     let chain = "AWS's credential chain";
-    assert_eq!(chosen("", &[REGION]), is("eu-central-1", chain, "default"));
+    assert_eq!(
+        chosen("", &[REGION]),
+        is("eu-central-1", &format!("{chain}: ~/.aws, else this instance's role"), "default")
+    );
     let led = [REGION, ("AWS_PROFILE", "work"), ("AWS_WEB_IDENTITY_TOKEN_FILE", "/t")];
     assert_eq!(chosen("", &led), is("eu-central-1", chain, "AWS_PROFILE, AWS_WEB_IDENTITY_TOKEN_FILE"));
 }
@@ -338,4 +341,13 @@ fn no_secret_of_a_cloud_is_shown() {
         assert!(!format!("{config:?}").contains("canary"), "{config:?}");
         assert!(config.warnings.iter().all(|fault| fault.severity == Severity::Warning));
     }
+}
+
+#[test]
+fn anthropics_own_address_is_the_default() {
+    let claude = |lines: &str| format!("[models.m]\nidentifier = \"anthropic/claude\"\n{lines}");
+    let config = good_with(&claude(""), &[]);
+    assert_eq!(endpoint(&config), "https://api.anthropic.com");
+    assert_eq!(config.provenance.source("models.m.endpoint"), "default");
+    assert_eq!(endpoint(&good_with(&claude("endpoint = \"https://proxy.example/v1\""), &[])), "https://proxy.example");
 }
