@@ -113,7 +113,7 @@ def file(*models):
     """Each model as (identifier, line, …)."""
     tables = "".join(f'[models.m{i}]\nidentifier = "{id}"\n' + "".join(line + "\n" for line in lines) for i, (id, *lines) in enumerate(models))
     path = DIR / "credentials.toml"
-    path.write_text(f'[server]\nlisten = "127.0.0.1:19411"\nworkers = 1\n[admin]\nlisten = "127.0.0.1:19412"\n{tables}')
+    path.write_text(f'[server]\nlisten = "127.0.0.1:19411"\nworkers = 1\n[admin]\nlisten = "127.0.0.1:19412"\n[telemetry]\nlevel = "trace"\n{tables}')
     return path
 
 def run(command, path, env):

@@ -154,7 +154,8 @@ impl Relay {
         let model = &call.route.model;
         let renewed = model.access.renewed();
         if let Some(renewed) = &renewed {
-            renewed.ready(SystemTime::now()).await;
+            // boxed, since it is rare that it waits: every request's future would otherwise hold its space
+            Box::pin(renewed.ready(SystemTime::now())).await;
         }
         let mut corrected = None;
         loop {

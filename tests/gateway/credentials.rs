@@ -65,6 +65,18 @@ async fn a_reload_forgets_no_token_and_another_secret_needs_its_own() {
 }
 
 #[tokio::test]
+async fn an_authority_that_is_silent_costs_a_request_two_seconds() {
+    let (model, authority) = (Upstream::says("hi").await, Upstream::always(Reply::stalled()).await);
+    let gateway = Gateway::start(&azure(&model, &authority, "a")).await;
+    let began = std::time::Instant::now();
+    let (status, body) = ask(&gateway).await;
+    assert_eq!((status, body["error"]["code"].as_str()), (503, Some("no_credentials")));
+    let waited = began.elapsed().as_secs_f32();
+    assert!((1.5..4.5).contains(&waited), "the fetch itself may take five: {waited}");
+    assert_eq!((model.requests().len(), authority.requests().len()), (0, 1));
+}
+
+#[tokio::test]
 async fn the_containers_role_signs_and_its_absence_is_told() {
     let converse = json!({"output": {"message": {"role": "assistant", "content": [{"text": "hi"}]}},
         "stopReason": "end_turn", "usage": {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2}});
