@@ -15,7 +15,7 @@ use crate::auth::{Issuers, Refresher};
 use crate::config::{Config, Fault, Faults};
 use crate::credentials::{Credentials, Keeper};
 use crate::server::{Admin, Parts, Server, Settings, Stop};
-use crate::snapshot::{LastReload, Limits, Reloads, Shared, Snapshot};
+use crate::snapshot::{LastReload, Reloads, Shared, Snapshot};
 use crate::telemetry::{LogWriter, Metrics, OperatorLog};
 use crate::upstream::{self, Fetcher, Registry};
 
@@ -227,11 +227,12 @@ impl Reloader {
 
 impl Lasting {
     fn snapshot(&self, config: Config, generation: u64) -> Snapshot {
-        let endpoints = self.registry.endpoints(config.models.iter());
-        let limits: Limits = config.limits;
+        let cloud = config.table.cloud().map(|route| &route.model);
+        let endpoints = self.registry.endpoints(config.models.iter().chain(cloud));
         let auth = self.issuers.policy(config.auth);
         self.credentials.set(config.table.renewed());
-        Snapshot { table: config.table, auth, limits, endpoints, generation }
+        let (limits, chat) = (config.limits, config.chat);
+        Snapshot { table: config.table, prompts: config.prompts, auth, limits, chat, endpoints, generation }
     }
 }
 

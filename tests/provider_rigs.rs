@@ -21,7 +21,7 @@ use weir::generation::{
 };
 use weir::provider::{Attempt, Dialect, Outbound, dialect};
 use weir::route::{
-    Access, ApiVersion, AwsCredentials, AwsKeys, AzureAccess, BedrockAccess, BudgetPatch, EndpointUrl, Family, Model,
+    Access, ApiVersion, AwsCredentials, AwsKeys, AzureAccess, BedrockAccess, BudgetPatch, EndpointUrl, Model,
     ProviderKind, Region,
 };
 use weir::secret::Secret;
@@ -38,7 +38,7 @@ fn model(provider: ProviderKind, name: &str, endpoint: &EndpointUrl, access: Acc
         id: "m".into(),
         provider,
         upstream_name: name.into(),
-        family: Family::General,
+        family: std::sync::Arc::default(),
         endpoints: vec![endpoint.clone()],
         api_key: Some(Secret::new("azure-key-TEST".to_owned())),
         access,
@@ -335,7 +335,7 @@ fn azure_faults() {
     for (word, kind, retryable) in [
         ("limit", Kind::UpstreamStatus(429), true),
         ("missing", Kind::UpstreamStatus(404), false),
-        ("filter", Kind::UpstreamStatus(400), false),
+        ("filter", Kind::ContentFilter, false),
         ("internal", Kind::UpstreamStatus(500), true),
         ("busy", Kind::UpstreamStatus(503), true),
         ("cut", Kind::UpstreamBroken, true),

@@ -73,11 +73,26 @@ fn rows(config: &Config, feature: Option<Feature>) -> Vec<String> {
         Choice::Disabled => rows.push(row("model", "disabled: refused, nothing is sent anywhere", decided)),
         Choice::Model(route) => {
             rows.push(row("model", &route.model.id, decided));
-            model_rows(config, route, &mut rows);
+            if route.model.provider == ProviderKind::Gitlab {
+                cloud_rows(config, route, &mut rows);
+            } else {
+                model_rows(config, route, &mut rows);
+            }
             limit_rows(config, route, feature, line, &mut rows);
         }
     }
     aligned(&rows)
+}
+
+/// GitLab's cloud: nothing about it is ours to choose but its address.
+fn cloud_rows(config: &Config, route: &Route, rows: &mut Vec<Vec<String>>) {
+    let mut row = |what: &str, value: String, by: &str| rows.push(vec![what.to_owned(), value, by.to_owned()]);
+    row("dialect", "GitLab's own: requests go on as they came".to_owned(), "GitLab AI vendor model");
+    row("token", "the caller's own; never a static key of this file".to_owned(), "GitLab AI vendor model");
+    for endpoint in &route.model.endpoints {
+        let key = "gitlab.cloud_url";
+        row("endpoint", endpoint.to_string(), &format!("{} {key}", config.provenance.source(key)));
+    }
 }
 
 fn model_rows(config: &Config, route: &Route, rows: &mut Vec<Vec<String>>) {
@@ -85,7 +100,7 @@ fn model_rows(config: &Config, route: &Route, rows: &mut Vec<Vec<String>>) {
     let source = |key: &str| config.provenance.source(&config.provenance.model_key(&model.id, key));
     let mut row = |what: &str, value: String, by: String| rows.push(vec![what.to_owned(), value, by]);
     row("identifier", model.upstream_name.to_string(), source("identifier"));
-    row("family", model.family.name().to_owned(), source("family"));
+    row("family", model.family.name.to_string(), source("family"));
     row("dialect", model.provider.label().to_owned(), source("identifier"));
     let of = if config.provenance.is_in_file(&config.provenance.model_key(&model.id, "endpoints")) {
         "endpoints"

@@ -15,6 +15,7 @@ use super::keys::{self, Key, Takes};
 use super::load::Environment;
 use super::raw::{Document, path_text};
 use super::{environ, suggest, units};
+use crate::route::EndpointUrl;
 use crate::secret::Secret;
 
 /// The document being read, and what was found on the way.
@@ -63,6 +64,15 @@ impl<'d> Reader<'d> {
         })
     }
 
+    pub(super) fn number(&mut self, path: &[&str]) -> Option<f64> {
+        let Takes::Number(min, max) = takes(path) else { return None };
+        self.leaf(path, |value| {
+            let whole = value.as_integer().map(|number| number.as_str());
+            let text = value.as_float().map(|number| number.as_str()).or(whole)?;
+            text.parse().ok().filter(|number| (min..=max).contains(number))
+        })
+    }
+
     pub(super) fn boolean(&mut self, path: &[&str]) -> Option<bool> {
         self.leaf(path, |value| value.as_bool())
     }
@@ -75,6 +85,21 @@ impl<'d> Reader<'d> {
 
     pub(super) fn text(&mut self, path: &[&str]) -> Option<String> {
         self.leaf(path, |value| value.as_str().map(str::to_owned))
+    }
+
+    /// An address that is no model server's: no `/v1` is guessed.
+    pub(super) fn url(&mut self, path: &[&str]) -> Option<EndpointUrl> {
+        let text = self.text(path)?;
+        let why = match EndpointUrl::parse(&text) {
+            Ok(url) => return Some(url),
+            Err(why) => why,
+        };
+        let meant = format!("https://{}", text.trim_start_matches('/'));
+        let hint = !text.contains("://") && EndpointUrl::parse(&meant).is_ok();
+        let fault = self.fault_of(&path.join("."), format!("expected {}: {why}", takes(path).expected()));
+        let fault = if may_carry_secret(&text) { fault } else { fault.said(quoted(&text)) };
+        self.faults.push(fault.hint(hint.then(|| format!("did you mean {meant:?}?"))));
+        None
     }
 
     /// Strings with their places.
@@ -270,8 +295,8 @@ fn hint(takes: Takes, value: &DeValue<'_>) -> Option<String> {
             Some(format!("{number}{unit}iB")).filter(|meant| units::size(meant).is_some() && *meant != text)?
         }
         Takes::Word(words) => suggest::nearest(&text, words.iter().copied())?.to_owned(),
-        Takes::Integer(..) | Takes::Bool if value.is_str() => {
-            let is_meant = text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok();
+        Takes::Integer(..) | Takes::Number(..) | Takes::Bool if value.is_str() => {
+            let is_meant = text.parse::<f64>().is_ok() || text.parse::<bool>().is_ok();
             return is_meant.then(|| format!("without quotes: {text}"));
         }
         Takes::Texts(_) if value.is_str() => return Some(format!("in brackets: [{text:?}]")),
@@ -288,6 +313,7 @@ impl Takes {
             Self::Duration(min, max) => format!("a duration from {min} to {max} like \"60s\""),
             Self::Size(min, max) => format!("a size from {min} to {max} like \"16MiB\""),
             Self::Integer(min, max) => format!("a whole number from {min} to {max}"),
+            Self::Number(min, max) => format!("a number from {min} to {max}"),
             Self::Word(words) => {
                 let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
                 match quoted.split_last() {
@@ -299,7 +325,7 @@ impl Takes {
             Self::Text(what) | Self::Texts(what) => what.to_owned(),
             Self::Secret => SECRET_FORMS.trim_start_matches("expected ").to_owned(),
             Self::Secrets => "an array like [{ env = \"NAME\" }]".to_owned(),
-            Self::Choice => "a model's name, \"disabled\", or a table like { model = \"…\" }".to_owned(),
+            Self::Choice => "a model's name, \"gitlab\", \"disabled\", or a table like { model = \"…\" }".to_owned(),
             Self::Unread => "another value".to_owned(),
         }
     }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::openai::OpenAi;
-use super::{Attempt, Decode, Dialect, Native, Outbound, Seen, encoded_once, excerpt, retry_after};
+use super::{Attempt, Decode, Dialect, Native, Outbound, Seen, encoded_once, excerpt, is_filter_code, retry_after};
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
 use crate::route::{Access, ApiVersion, AzureAccess, Model};
@@ -21,7 +21,7 @@ pub(super) struct Azure;
 impl Dialect for Azure {
     fn encode(&self, generation: &Generation, model: &Model) -> Result<Outbound, GatewayError> {
         let mut outbound = OpenAi.encode(generation, model)?;
-        outbound.path = path(model, "chat/completions");
+        outbound.path = path(model, if generation.raw.is_some() { "completions" } else { "chat/completions" });
         Ok(outbound)
     }
 
@@ -116,9 +116,11 @@ fn fault(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError 
         _ => format!("The model server answered {status}"),
     };
     let text = said.map_or_else(|| excerpt(body), str::to_owned);
+    // the client's own fault: neither retried nor held against the endpoint (d2.4)
+    let kind = if is_filter_code(code) { Kind::ContentFilter } else { Kind::UpstreamStatus(status.as_u16()) };
     // some codes are the status once more
     let named = if code.is_empty() || code == status.as_str() { String::new() } else { format!(" {code}") };
-    GatewayError::new(Kind::UpstreamStatus(status.as_u16()), public)
+    GatewayError::new(kind, public)
         .internal(format!("{}; Azure said {status}{named}: {text}", hint(status.as_u16(), code)))
         .retry_after(retry_after(headers))
         .upstream_body(body.clone())
@@ -126,7 +128,6 @@ fn fault(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError 
 
 fn hint(status: u16, code: &str) -> &'static str {
     match (status, code) {
-        // the client's own fault: 400 is neither retried nor held against the endpoint (d2.4)
         (_, "content_filter") => "Azure's content filter refused the prompt: change the prompt or the filter's policy",
         (401, _) => {
             "Azure refused the key, or the token's audience: check the model's api_key and that it belongs to this resource, or entra.scope and the identity's role"
@@ -163,7 +164,7 @@ mod tests {
             id: "gpt".into(),
             provider: ProviderKind::Azure,
             upstream_name: "gpt 4o".into(),
-            family: crate::route::Family::Gpt,
+            family: std::sync::Arc::default(),
             endpoints: vec![EndpointUrl::parse("https://acme.openai.azure.com").unwrap()],
             api_key: Some(Secret::new("canary".into())),
             access: Access::Azure(AzureAccess { version: ApiVersion::parse(version).unwrap(), entra: None }),
@@ -182,6 +183,8 @@ mod tests {
         let outbound = Azure.encode(&asked, &model("v1")).unwrap();
         assert_eq!(&*outbound.path, "/openai/v1/chat/completions");
         assert!(String::from_utf8_lossy(&outbound.body.to_bytes()).contains(r#""model":"gpt 4o""#));
+        let raw = Azure.encode(&Generation { raw: Some("a".into()), ..asked }, &model("v1")).unwrap();
+        assert_eq!(&*raw.path, "/openai/v1/completions");
     }
 
     #[test]
@@ -223,7 +226,7 @@ mod tests {
             &[],
             r#"{"error":{"code":"content_filter","param":"prompt","message":"The response was filtered","status":400}}"#,
         );
-        assert_eq!(filtered.kind(), Kind::UpstreamStatus(400));
+        assert_eq!(filtered.kind(), Kind::ContentFilter);
         assert!(!filtered.kind().row().retryable && filtered.public() == "The response was filtered");
         for (status, body, hint) in [
             (401, r#"{"error":{"code":"401","message":"Access denied"}}"#, "api_key"),

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{
-    Access, AzureAccess, Budget, BudgetPatch, Feature, Metadata, Model, ModelId, ProviderDefaults, ProviderKind,
-    Renewed, Route, Rule, Target,
+    Access, AzureAccess, Budget, BudgetPatch, Families, Feature, Metadata, Model, ModelId, ProviderDefaults,
+    ProviderKind, Renewed, Route, Rule, Target,
 };
 use crate::error::{GatewayError, Kind};
 
@@ -48,6 +48,7 @@ pub struct Table {
     request_models: RequestModels,
     base_budget: Budget,
     providers: ProviderDefaults,
+    families: Families,
 }
 
 /// Nothing is routed anywhere.
@@ -71,6 +72,7 @@ impl Table {
             request_models,
             base_budget: base,
             providers: ProviderDefaults::default(),
+            families: Families::default(),
         }
     }
 
@@ -93,6 +95,16 @@ impl Table {
     pub fn renewed(&self) -> impl Iterator<Item = Renewed> {
         let of_requests = self.providers.credentials.as_ref().and_then(|credentials| credentials.renewed());
         self.named.values().filter_map(|route| route.model.access.renewed()).chain(of_requests)
+    }
+
+    /// The families in force.
+    pub const fn families(&self) -> &Families {
+        &self.families
+    }
+
+    /// Sets the families of models that requests bring.
+    pub fn set_families(&mut self, families: Families) {
+        self.families = families;
     }
 
     /// The models of the file, by name.
@@ -119,6 +131,14 @@ impl Table {
         self.default.as_ref()
     }
 
+    /// GitLab's cloud, if anything is routed there.
+    pub fn cloud(&self) -> Option<&Arc<Route>> {
+        self.features.iter().flatten().chain(&self.default).find_map(|choice| match choice {
+            Choice::Model(route) if route.model.provider == ProviderKind::Gitlab => Some(route),
+            Choice::Model(_) | Choice::Disabled => None,
+        })
+    }
+
     /// Walks the rules of config.md; the first match wins. (Rule 3, a model bound to a user token, comes with *Identity*.)
     pub fn resolve(&self, ask: Ask) -> Result<Arc<Route>, GatewayError> {
         let feature = ask.feature;
@@ -138,7 +158,8 @@ impl Table {
     pub fn resolve_named(&self, name: &str) -> Result<Arc<Route>, GatewayError> {
         if let Some(feature) = name.strip_prefix("feature/") {
             let feature = Feature::parse(feature).ok_or_else(|| unknown_model(name))?;
-            return self.resolve(Ask { feature: Some(feature), metadata: None });
+            let route = self.resolve(Ask { feature: Some(feature), metadata: None })?;
+            return if route.model.provider == ProviderKind::Gitlab { Err(gitlabs_own(feature)) } else { Ok(route) };
         }
         self.named.get(name).cloned().ok_or_else(|| unknown_model(name))
     }
@@ -180,7 +201,7 @@ impl Table {
             id: request_label(),
             provider,
             upstream_name: metadata.identifier.model.into(),
-            family: metadata.family,
+            family: self.families.get(&metadata.family),
             endpoints: vec![endpoint],
             api_key,
             access,
@@ -214,6 +235,16 @@ fn no_model(feature: Option<Feature>) -> GatewayError {
         Kind::NoModel,
         format!("No model is configured for {name}: set features.{key} or features.default"),
     )
+}
+
+/// The cloud takes GitLab's own calls, which no OpenAI-style client makes.
+fn gitlabs_own(feature: Feature) -> GatewayError {
+    let name = feature.name();
+    let text = format!(
+        "The feature `{name}` is GitLab's AI vendor model here, which only GitLab's own calls reach: ask for a model by \
+         its name (GET /v1/models lists them), or route features.{name} to one"
+    );
+    GatewayError::new(Kind::UnknownModel, text)
 }
 
 fn unknown_model(name: &str) -> GatewayError {

@@ -106,7 +106,7 @@ struct Timeouts {
 struct ModelRow<'a> {
     name: &'a str,
     provider: Option<&'static str>,
-    family: Option<&'static str>,
+    family: Option<&'a str>,
     upstream_name: Option<&'a str>,
     endpoints: Vec<EndpointRow>,
     inflight: u64,
@@ -245,7 +245,7 @@ fn timeouts(budget: &Budget) -> Timeouts {
 const FROM_REQUESTS: &str = "request";
 
 fn models<'a>(snapshot: &'a Snapshot, families: &'a [MetricFamily]) -> Vec<ModelRow<'a>> {
-    let mut routes: Vec<&Arc<Route>> = snapshot.table.models().collect();
+    let mut routes: Vec<&Arc<Route>> = snapshot.table.models().chain(snapshot.table.cloud()).collect();
     routes.sort_by(|a, b| a.model.id.cmp(&b.model.id));
     let mut rows: Vec<_> = routes.into_iter().map(|route| file_model(snapshot, route, families)).collect();
     // they are in no file, so their row is there once one was asked for
@@ -261,7 +261,7 @@ fn file_model<'a>(snapshot: &'a Snapshot, route: &'a Route, families: &'a [Metri
     let endpoints = snapshot.endpoints.of(&model.id).unwrap_or_default();
     ModelRow {
         provider: Some(model.provider.label()),
-        family: Some(model.family.name()),
+        family: Some(&*model.family.name),
         upstream_name: Some(&model.upstream_name),
         endpoints: endpoints
             .iter()
