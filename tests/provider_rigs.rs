@@ -21,7 +21,8 @@ use weir::generation::{
 };
 use weir::provider::{Attempt, Dialect, Outbound, dialect};
 use weir::route::{
-    Access, ApiVersion, AwsCredentials, AwsKeys, BedrockAccess, BudgetPatch, EndpointUrl, Model, ProviderKind, Region,
+    Access, ApiVersion, AwsCredentials, AwsKeys, AzureAccess, BedrockAccess, BudgetPatch, EndpointUrl, Model,
+    ProviderKind, Region,
 };
 use weir::secret::Secret;
 
@@ -311,7 +312,7 @@ fn bedrock_faults_before_and_inside_the_stream() {
 
 fn azure(name: &str, version: &str) -> Model {
     let version = ApiVersion::parse(version).unwrap();
-    model(ProviderKind::Azure, name, &rig("WEIR_RIG_AZURE"), Access::Azure(version))
+    model(ProviderKind::Azure, name, &rig("WEIR_RIG_AZURE"), Access::Azure(AzureAccess { version, entra: None }))
 }
 
 #[test]

@@ -75,7 +75,7 @@ fn finish(error: &GatewayError, status: StatusCode, content_type: &'static str, 
     headers.insert(WEIR_ERROR, HeaderValue::from_static(error.kind().row().code));
     if let Some(value) = &error.0.retry_after {
         headers.insert(header::RETRY_AFTER, value.clone());
-    } else if matches!(error.kind(), Kind::Overloaded | Kind::NoSigningKeys) {
+    } else if matches!(error.kind(), Kind::Overloaded | Kind::NoSigningKeys | Kind::NoCredentials) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     if let Some(methods) = error.0.allow {
@@ -147,6 +147,7 @@ fn prompts(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
         Kind::UpstreamConnect | Kind::UpstreamBroken => {
             format!("{} ({})", status_phrase(502), error.public())
         }
+        Kind::NoCredentials => format!("{} ({})", status_phrase(503), error.public()),
         _ => return (error.kind().row().status, gitlab(error, request_id)),
     };
     (StatusCode::MISDIRECTED_REQUEST, json!({ "detail": detail }))
@@ -231,6 +232,10 @@ mod tests {
         assert_eq!(body(&error, Shape::GitlabPromptsText), (421, "the model server refused the key".into()));
         let line = in_band(&error, Shape::GitlabPromptsLines, "r").unwrap();
         assert_eq!(line, "{\"detail\":\"401: Unauthorized\"}\n");
+        let error = GatewayError::new(Kind::NoCredentials, "no AWS credentials");
+        let detail = r#"{"detail":"503: Service Unavailable (no AWS credentials)"}"#;
+        assert_eq!(body(&error, Shape::GitlabPrompts), (421, detail.into()));
+        assert_eq!(body(&error, Shape::Gitlab).0, 503);
         let error = GatewayError::new(Kind::ContentFilter, "filtered");
         assert_eq!(body(&error, Shape::GitlabPrompts), (421, r#"{"detail":"400: Bad Request"}"#.into()));
     }

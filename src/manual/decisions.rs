@@ -12,6 +12,7 @@
 //! **2026-11-25, functions first, text when they are refused.** With `chat.tools = "auto"` a model of a family that calls functions is offered
 //! them; a server that says it has none is asked again, once, as text. Words before a call are held up to 240 bytes: GitLab ignores a call
 //! once it has a piece of an answer. A model that writes ReAct although it was given functions is read as one that was not.
+//!
 //! **2026-11-25, GitLab's cloud is passed to, not spoken.** A feature set to `"gitlab"` goes on byte for byte, with an allow-list of
 //! headers and none of ours, and every answer comes back with its status: a 401 or 403 there is about the caller. After the head a
 //! failure cuts the connection: an event of ours inside bytes that are not ours, perhaps compressed, would be a guess. Three
@@ -26,6 +27,26 @@
 //! (`continuous_usage_stats`) are read when the client asks for them and never asked for by us: each chunk would grow by
 //! its counts and need a parse, the client would read what it did not ask for, and other servers refuse the unknown option. A request of whose
 //! answer nothing arrived counts nothing.
+//!
+//! **2026-11-25, credentials that expire.** One loop, `fresh.rs`, keeps GitLab's keys, AWS's credentials and Entra ID's tokens. It
+//! refreshes at 80 % of what is left, keeps the old ones until they expire, and no request fetches: one that finds none
+//! waits 2 s, then gets 503 `no_credentials`. A refused key older than a minute is fetched again: a role's session may have
+//! been revoked. AWS's chain is `aws-config`, given our own connections (no second HTTP stack, no second TLS); its STS client
+//! comes with it, its `sso` does not, since servers have no browser. It reads the process's environment and AWS's files itself and cannot
+//! be given another one. Nobody needs to ask for the chain: a Bedrock model without keys uses it, and it is not asked before a model of the file
+//! or a request needs it, so that an installation without AWS knocks at no metadata service. A build without it was
+//! rejected: one program to test. Entra ID's three calls are ours: `azure_identity` is a beta with a stack of its own.
+//!
+//! **2026-11-25, which Entra ID scope.** A dated `api_version` is Azure's older interface and gets `cognitiveservices.azure.com`; the v1 paths and
+//! Foundry's hosts get `ai.azure.com`. Microsoft's pages disagree about v1, so `entra.scope` says otherwise. A managed identity that nobody names is
+//! taken only where `IDENTITY_ENDPOINT` says there is one: guessing would send every mistake to a metadata service.
+//!
+//! **2026-11-25, `bedrock_mantle/` is no identifier.** From a request it would send the operator's credentials to an address
+//! that the request names, and how that endpoint is signed for is not written down. `bedrock_openai = true` with its address and
+//! a Bedrock API key reaches it.
+//!
+//! **2026-11-25, a guardrail's version may be left out.** AWS's service model of Converse requires neither of the two. The OpenAI-compatible
+//! endpoint takes the guardrail in headers and wants the version, so `weir check` does.
 //!
 //! **2026-11-24, GitLab's tokens.** A key verifies only tokens of the issuer that published it; the official gateway merges all
 //! key sets. Keys are fetched by one task beside the workers, never by a request, which waits at most 2 s, and only 64 of

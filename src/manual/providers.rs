@@ -44,3 +44,21 @@
 //! | `max_tokens`, `model_context_window_exceeded` | `length` |
 //! | `tool_use` | `tool_calls` |
 //! | `content_filtered`, `guardrail_intervened`, `refusal` | `content_filter` |
+//!
+//! # As whom
+//!
+//! | Bedrock, the first that is said | how it is sent |
+//! |---|---|
+//! | `api_key`, or `access_key_id` and `secret_access_key` of the model | as it is; signed |
+//! | `AWS_BEARER_TOKEN_BEDROCK` | as it is |
+//! | `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` | signed |
+//! | AWS's credential chain: profile (a credential process, an assumed role), web identity (IRSA), a container's role (ECS, EKS pod identity), the instance's (IMDSv2) | signed, fetched again in time |
+//!
+//! | Azure, the first that is said | how it is sent |
+//! |---|---|
+//! | `api_key` of the model | `api-key` |
+//! | `entra` of the model: an application by its secret, `identity = "workload"`, `identity = "managed"` | `Authorization: Bearer`, fetched again in time |
+//! | `AZURE_CLIENT_SECRET` or `AZURE_FEDERATED_TOKEN_FILE`, with `AZURE_TENANT_ID` and `AZURE_CLIENT_ID`; else `IDENTITY_ENDPOINT` | the same |
+//!
+//! `weir check` says which one each model has, `weir probe` why it does not work. Two that contradict each other are
+//! refused. Credentials are fetched beside the requests; the old ones serve until they expire.

@@ -147,7 +147,7 @@ impl Relay {
     }
 
     /// Sends, and turns a refusal into an error. One that a wrong clock explains is tried once more by the
-    /// right time.
+    /// right time, at the replica whose clock it was.
     async fn send(
         &self,
         call: Call<'_>,
@@ -157,9 +157,15 @@ impl Relay {
         facts: &mut Facts,
     ) -> Result<Inbound, GatewayError> {
         let model = &call.route.model;
-        let mut corrected = false;
+        let renewed = model.access.renewed();
+        if let Some(renewed) = &renewed {
+            // boxed, since it is rare that it waits: every request's future would otherwise hold its space
+            Box::pin(renewed.ready(SystemTime::now())).await;
+        }
+        let mut corrected = None;
         loop {
-            let sending = Sending { model, endpoints: call.endpoints, dialect, outbound: &mut *outbound };
+            let same = corrected.clone();
+            let sending = Sending { model, endpoints: call.endpoints, dialect, outbound: &mut *outbound, same };
             let Inbound { status, headers, body } = self.upstreams.send(sending, timers, facts).await?;
             if status.is_success() || dialect.is_gateway() {
                 return Ok(Inbound { status, headers, body });
@@ -169,11 +175,16 @@ impl Relay {
             let body = collect(body, MAX_FAULT_BODY, model, timers).await.unwrap_or_default();
             facts.upstream_ended = Some(Instant::now());
             let offset = dialect.clock_offset(status, &headers, &body, SystemTime::now());
-            match offset.filter(|_| !corrected) {
+            match offset.filter(|_| corrected.is_none()) {
                 Some(offset) => endpoint.set_clock(offset),
-                None => return Err(dialect.fault(status, &headers, &body)),
+                None => {
+                    if let (401 | 403, Some(renewed)) = (status.as_u16(), renewed) {
+                        renewed.doubt();
+                    }
+                    return Err(dialect.fault(status, &headers, &body));
+                }
             }
-            corrected = true;
+            corrected = Some(endpoint);
             facts.retries += 1;
         }
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use weir::generation::{Delta, Format, Generation, Image, Message, Part, Role, Sampling, Tool, ToolCall, ToolChoice};
 use weir::provider::{Decode, dialect};
 use weir::route::{
-    Access, ApiVersion, AwsCredentials, AwsKeys, BedrockAccess, BudgetPatch, EndpointUrl, Model, ProviderKind, Region,
+    Access, AwsCredentials, AwsKeys, AzureAccess, BedrockAccess, BudgetPatch, EndpointUrl, Model, ProviderKind, Region,
 };
 use weir::secret::Secret;
 
@@ -40,7 +40,7 @@ fn model(provider: ProviderKind) -> Model {
         guardrail: None,
     };
     let access = match provider {
-        ProviderKind::Azure => Access::Azure(ApiVersion::default()),
+        ProviderKind::Azure => Access::Azure(AzureAccess::default()),
         ProviderKind::Bedrock | ProviderKind::BedrockOpenAi => Access::Bedrock(Box::new(bedrock)),
         ProviderKind::OpenAi | ProviderKind::Anthropic | ProviderKind::Gitlab => Access::Key,
     };

@@ -9,6 +9,7 @@ mod chat_agent_faults; // what its user sees when something fails
 mod chat_v1; // GitLab's troubleshooting curl
 mod cloud; // GitLab's cloud gateway: byte for byte, and nothing of ours
 mod config_faults; // broken files, every fault at once
+mod credentials; // AWS's chain, Entra ID: fetched beside the requests
 mod disconnect; // a client that leaves cancels the upstream
 mod framing; // how model servers frame their answers
 mod fuzz_smoke; // the fuzz targets, a little, on any toolchain

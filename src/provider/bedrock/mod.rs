@@ -61,6 +61,9 @@ impl Dialect for Bedrock {
         match &*access.credentials {
             AwsCredentials::ApiKey(key) => sign::bearer(&mut outbound.headers, key),
             AwsCredentials::Keys(keys) => sign::sign(outbound, keys, &access.region, attempt),
+            AwsCredentials::Chain(chain) => {
+                sign::sign(outbound, &chain.current(attempt.now)?.value, &access.region, attempt)
+            }
         }
     }
 

@@ -54,7 +54,10 @@ pub(super) fn converse_body(
         body.insert("outputConfig".into(), Value::Object(output));
     }
     if let Some(guardrail) = guardrail {
-        let mut config = json!({"guardrailIdentifier": guardrail.identifier, "guardrailVersion": guardrail.version});
+        let mut config = json!({"guardrailIdentifier": guardrail.identifier});
+        if let Some(version) = &guardrail.version {
+            config["guardrailVersion"] = json!(version);
+        }
         if let Some(trace) = &guardrail.trace {
             config["trace"] = json!(trace);
         }
@@ -314,7 +317,8 @@ mod tests {
             strict: Some(true),
         };
         asked.effort = Some("low".into());
-        let guardrail = Guardrail { identifier: "gr1".into(), version: "1".into(), trace: Some("enabled".into()) };
+        let guardrail =
+            Guardrail { identifier: "gr1".into(), version: Some("1".into()), trace: Some("enabled".into()) };
         let sent: Value = serde_json::from_slice(&converse_body(&asked, NOVA, Some(&guardrail)).unwrap()).unwrap();
         assert_eq!(sent["messages"][0]["content"][1], json!({"image": {"format": "png", "source": {"bytes": "AAAA"}}}));
         assert_eq!(
