@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use http::Method;
 
+use super::anthropic::AnthropicCall;
+use super::gitlab::Proxied;
 use super::openai::OpenAiCall;
 use crate::auth::{Permission, Scopes};
 use crate::error::{GatewayError, Kind, Shape};
@@ -23,6 +25,10 @@ pub enum Endpoint {
     OpenAiModels,
     /// `POST /v1/chat/completions` and its like
     OpenAi(OpenAiCall),
+    /// `POST /v1/messages` and its like
+    Anthropic(AnthropicCall),
+    /// `/v1/proxy/{vendor}/…`
+    Proxy(Proxied),
     /// `POST /v1/chat/{name}`
     ChatV1(Feature),
     /// `POST /v1|v2/prompts/model_configuration/check`; the version
@@ -49,11 +55,16 @@ impl Matched {
             "/v1/completions" => Some(Endpoint::OpenAi(OpenAiCall::Completions)),
             "/v1/embeddings" => Some(Endpoint::OpenAi(OpenAiCall::Embeddings)),
             "/v1/models" => Some(Endpoint::OpenAiModels),
+            "/v1/messages" => Some(Endpoint::Anthropic(AnthropicCall::Messages)),
+            "/v1/messages/count_tokens" => Some(Endpoint::Anthropic(AnthropicCall::CountTokens)),
             "/v1/prompts/model_configuration/check" => Some(Endpoint::ModelCheck(1)),
             "/v2/prompts/model_configuration/check" => Some(Endpoint::ModelCheck(2)),
             "/monitoring/healthz" => Some(Endpoint::Healthz),
             "/monitoring/ready" => Some(Endpoint::Ready),
-            other => other.strip_prefix("/v1/chat/").and_then(chat_v1).map(Endpoint::ChatV1),
+            other => {
+                let proxied = || other.strip_prefix("/v1/proxy/").and_then(Proxied::parse).map(Endpoint::Proxy);
+                other.strip_prefix("/v1/chat/").and_then(chat_v1).map(Endpoint::ChatV1).or_else(proxied)
+            }
         };
         let Some(endpoint) = found else {
             return Self { endpoint: Err(not_found(&path)), surface: Surface::Unknown };
@@ -72,6 +83,7 @@ impl Matched {
                 _,
                 Surface::OpenAiChat | Surface::OpenAiCompletions | Surface::OpenAiEmbeddings | Surface::OpenAiModels,
             ) => Shape::OpenAi,
+            (_, Surface::AnthropicMessages | Surface::AnthropicCountTokens) => Shape::Anthropic,
             _ => Shape::Gitlab,
         }
     }
@@ -82,8 +94,8 @@ impl Endpoint {
     const fn methods(self) -> &'static str {
         match self {
             Self::Head => "HEAD",
-            Self::Healthz | Self::Ready | Self::OpenAiModels => "GET",
-            Self::OpenAi(_) | Self::ChatV1(_) | Self::ModelCheck(_) => "POST",
+            Self::Healthz | Self::Ready | Self::OpenAiModels | Self::Proxy(Proxied::OpenAiModels) => "GET",
+            Self::OpenAi(_) | Self::Anthropic(_) | Self::Proxy(_) | Self::ChatV1(_) | Self::ModelCheck(_) => "POST",
         }
     }
 
@@ -94,6 +106,9 @@ impl Endpoint {
             Self::OpenAi(OpenAiCall::Chat) => Surface::OpenAiChat,
             Self::OpenAi(OpenAiCall::Completions) => Surface::OpenAiCompletions,
             Self::OpenAi(OpenAiCall::Embeddings) => Surface::OpenAiEmbeddings,
+            Self::Anthropic(AnthropicCall::Messages) => Surface::AnthropicMessages,
+            Self::Anthropic(AnthropicCall::CountTokens) => Surface::AnthropicCountTokens,
+            Self::Proxy(_) => Surface::GitlabProxy,
             Self::ChatV1(_) => Surface::GitlabChat,
             Self::ModelCheck(_) => Surface::GitlabModelCheck,
         }
@@ -102,7 +117,10 @@ impl Endpoint {
     /// How errors look here.
     pub const fn shape(self) -> Shape {
         match self {
-            Self::OpenAi(_) | Self::OpenAiModels => Shape::OpenAi,
+            Self::OpenAi(_) | Self::OpenAiModels | Self::Proxy(Proxied::OpenAi(_) | Proxied::OpenAiModels) => {
+                Shape::OpenAi
+            }
+            Self::Anthropic(_) | Self::Proxy(Proxied::Anthropic(_)) => Shape::Anthropic,
             Self::ModelCheck(_) => Shape::GitlabPrompts,
             Self::Head | Self::Healthz | Self::Ready | Self::ChatV1(_) => Shape::Gitlab,
         }
@@ -110,12 +128,13 @@ impl Endpoint {
 
     /// What a caller needs (gitlab-client.md §5.3). Probes carry no credentials (ai-gateway-server.md §1.0).
     ///
-    /// OpenAI's calls are not GitLab's, so no primitive of GitLab's names them: an instance that is entitled to
-    /// any part of Duo may make them.
+    /// The vendors' calls are not GitLab's, so no primitive of GitLab's names them: an instance that is entitled to
+    /// any part of Duo may make them, through the proxy or not.
     pub fn permission(self) -> Option<Permission> {
         let (any_of, what) = match self {
             Self::Head | Self::Healthz | Self::Ready => return None,
-            Self::OpenAiModels | Self::OpenAi(_) => (Scopes::ANY, "models".into()),
+            Self::OpenAiModels | Self::OpenAi(_) | Self::Anthropic(_) => (Scopes::ANY, "models".into()),
+            Self::Proxy(_) => (Scopes::ANY, "proxy".into()),
             Self::ChatV1(Feature::DUO_CHAT) => (Scopes::of_feature(Feature::DUO_CHAT), "duo chat".into()),
             Self::ChatV1(feature) => (Scopes::of_feature(feature), feature.name().into()),
             Self::ModelCheck(_) => {
@@ -143,7 +162,9 @@ fn chat_v1(name: &str) -> Option<Feature> {
 
 fn not_found(path: &str) -> GatewayError {
     let shown: String = path.chars().take(200).collect();
-    GatewayError::new(Kind::NotFound, "Not Found").internal(format!("no such path: {shown}"))
+    // the proxy's own spelling (ai-gateway-server.md §1.11)
+    let text = if path.starts_with("/v1/proxy/") { "Not found" } else { "Not Found" };
+    GatewayError::new(Kind::NotFound, text).internal(format!("no such path: {shown}"))
 }
 
 /// One slash where GitLab's plain concatenation put two, `%2F` read as a slash (gitlab-client.md §1, §10.1),

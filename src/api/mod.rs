@@ -1,10 +1,14 @@
 //! What clients speak to: endpoint → auth → parse → route → relay. One file per surface; none of them names
 //! a provider.
 
+mod answer_parts;
+mod anthropic;
 mod body;
 mod endpoint;
+mod fields;
 mod gitlab;
 mod openai;
+mod peek;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,12 +18,14 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header, request};
 use hyper::body::Incoming;
 
+pub use anthropic::AnthropicCall;
 pub use endpoint::{Endpoint, Matched};
+pub use gitlab::Proxied;
 pub use openai::OpenAiCall;
 
-use crate::error::{GatewayError, Kind};
+use crate::error::{GatewayError, Kind, Shape};
 use crate::relay::{Call, Content, Relay};
-use crate::route::{Ask, Feature, Route};
+use crate::route::{Ask, Choice, Feature, Route, Table};
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::Facts;
 
@@ -56,6 +62,10 @@ impl Api {
         let snapshot = self.shared.load();
         let (parts, body) = request.into_parts();
         let endpoint = matched.endpoint?;
+        let lists_for_anthropic = endpoint == Endpoint::OpenAiModels && anthropic::speaks(&parts.headers);
+        if lists_for_anthropic {
+            facts.shape = Shape::Anthropic;
+        }
         if let Some(permission) = endpoint.permission() {
             snapshot.auth.admit(&parts.headers, SystemTime::now()).await?.may(&permission)?;
         }
@@ -67,8 +77,11 @@ impl Api {
                 Err(GatewayError::new(Kind::Overloaded, "Weir is draining"))
             }
             Endpoint::Ready => Ok(json("{}")),
+            Endpoint::OpenAiModels if lists_for_anthropic => Ok(json(anthropic::models::list(&snapshot.table))),
             Endpoint::OpenAiModels => Ok(json(openai::models::list(&snapshot.table))),
-            Endpoint::OpenAi(call) => openai::forward(context, call, body).await,
+            Endpoint::OpenAi(call) => openai::forward(context, call, None, body).await,
+            Endpoint::Anthropic(call) => anthropic::forward(context, call, None, body).await,
+            Endpoint::Proxy(proxied) => gitlab::proxy::forward(context, proxied, body).await,
             Endpoint::ChatV1(feature) => gitlab::chat_v1::answer(context, feature, body).await,
             Endpoint::ModelCheck(version) => gitlab::model_check::answer(context, version, body).await,
         }
@@ -96,6 +109,18 @@ impl Context<'_> {
         Ok(route)
     }
 
+    /// The model that a call in a vendor's dialect names, or the one that `otherwise` asks for when the file has
+    /// no model of that name.
+    fn route_named(&mut self, model: &str, otherwise: Option<Ask>) -> Result<Arc<Route>, GatewayError> {
+        if let Some(ask) = otherwise.filter(|_| !self.snapshot.table.knows(model)) {
+            return self.route(ask);
+        }
+        self.asked_for(model.strip_prefix("feature/").and_then(Feature::parse));
+        let route = self.snapshot.table.resolve_named(model)?;
+        self.routed(&route);
+        Ok(route)
+    }
+
     /// Notes the decision, so that metrics and log carry it whatever comes next.
     fn routed(&mut self, route: &Route) {
         self.facts.feature = route.feature_label();
@@ -110,6 +135,18 @@ impl Context<'_> {
     {
         Call { route, endpoints: &self.snapshot.endpoints, shape: self.facts.shape }
     }
+}
+
+/// The file's models, then `feature/<name>` for every feature that answers.
+fn model_names(table: &Table) -> Vec<String> {
+    let mut names: Vec<String> = table.models().map(|route| route.model.id.to_string()).collect();
+    names.sort_unstable();
+    let features = Feature::all().filter(|feature| {
+        let choice = table.feature_choice(*feature).map(|(choice, _)| choice).or_else(|| table.default_choice());
+        matches!(choice, Some(Choice::Model(_)))
+    });
+    names.extend(features.map(|feature| format!("feature/{}", feature.name())));
+    names
 }
 
 /// A 200 with JSON.

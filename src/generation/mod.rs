@@ -9,5 +9,7 @@ mod request;
 mod usage;
 
 pub use delta::{Delta, Encode, StopReason};
-pub use request::{Format, Generation, Image, Message, Part, Role, Sampling, Tool, ToolCall, ToolChoice};
+pub use request::{
+    CacheFor, Format, Generation, Image, Message, Part, Role, Sampling, Thinking, Tool, ToolCall, ToolChoice,
+};
 pub use usage::Usage;

@@ -52,6 +52,8 @@ pub enum Native {
     OpenAiEmbeddings,
     /// Anthropic's `/v1/messages`.
     AnthropicMessages,
+    /// Anthropic's `/v1/messages/count_tokens`.
+    AnthropicCountTokens,
 }
 
 /// How far the provider's clock is ahead of ours.

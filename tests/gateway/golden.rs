@@ -77,7 +77,7 @@ fn tools() -> Generation {
     };
     let result = |id: &str, content: &str| Message {
         role: Role::Tool,
-        parts: vec![Part::ToolResult { id: id.into(), content: content.into() }],
+        parts: vec![Part::ToolResult { id: id.into(), content: content.into(), is_error: false }],
     };
     let picture = Part::Image(Image::Inline { media_type: "image/png".into(), base64: "iVBORw0KGgo=".into() });
     Generation {

@@ -2,6 +2,9 @@
 
 pub(super) mod chat_v1;
 pub(super) mod model_check;
+pub(super) mod proxy;
+
+pub use proxy::Proxied;
 
 use crate::generation::Delta;
 
