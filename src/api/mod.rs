@@ -6,6 +6,7 @@ mod anthropic;
 mod body;
 mod endpoint;
 mod fields;
+mod forward;
 mod gitlab;
 mod openai;
 mod peek;
@@ -23,7 +24,9 @@ pub use endpoint::{Endpoint, Matched};
 pub use gitlab::Proxied;
 pub use openai::OpenAiCall;
 
+use crate::auth::Caller;
 use crate::error::{GatewayError, Kind, Shape};
+use crate::provider::dialect;
 use crate::relay::{Call, Content, Relay};
 use crate::route::{Ask, Choice, Feature, Route, Table};
 use crate::snapshot::{Shared, Snapshot};
@@ -41,7 +44,16 @@ struct Context<'a> {
     parts: &'a request::Parts,
     snapshot: &'a Snapshot,
     relay: &'a Relay,
+    caller: Caller,
     facts: &'a mut Facts,
+}
+
+/// What came of routing a request.
+enum Routed {
+    /// This model answers; the handler asks it.
+    Model(Arc<Route>),
+    /// The request went on as it came, and this is the answer: there is nothing left to do.
+    Answered(Response<Content>),
 }
 
 type Answer = Result<Response<Content>, GatewayError>;
@@ -66,10 +78,12 @@ impl Api {
         if lists_for_anthropic {
             facts.shape = Shape::Anthropic;
         }
+        let mut caller = Caller::Anyone;
         if let Some(permission) = endpoint.permission() {
-            snapshot.auth.admit(&parts.headers, SystemTime::now()).await?.may(&permission)?;
+            caller = snapshot.auth.admit(&parts.headers, SystemTime::now()).await?;
+            caller.may(&permission)?;
         }
-        let context = Context { parts: &parts, snapshot: &snapshot, relay: &self.relay, facts };
+        let context = Context { parts: &parts, snapshot: &snapshot, relay: &self.relay, caller, facts };
         match endpoint {
             Endpoint::Head => Ok(Response::new(Content::Whole(Bytes::new()))),
             Endpoint::Healthz => Ok(json("{}")),
@@ -101,24 +115,32 @@ impl Context<'_> {
         self.facts.feature = feature.map_or(self.facts.feature, Feature::name);
     }
 
-    /// The model for this request, noted for metrics and log.
-    fn route(&mut self, ask: Ask) -> Result<Arc<Route>, GatewayError> {
+    /// The model for this request, noted for metrics and log; or the answer, if the request was passed on.
+    ///
+    /// `body` is the request's, as received. What a handler needs for the `ask` is parsed before, the rest after: a
+    /// body that goes on is for another gateway to judge.
+    async fn route(&mut self, ask: Ask, body: &Bytes) -> Result<Routed, GatewayError> {
         self.asked_for(ask.feature);
+        let names_a_model = ask.metadata.is_some();
         let route = self.snapshot.table.resolve(ask)?;
         self.routed(&route);
-        Ok(route)
+        if dialect(route.model.provider).is_gateway() {
+            // boxed, since it is rare: every handler's future would otherwise hold its space
+            return Box::pin(self.forward(&route, names_a_model, body)).await.map(Routed::Answered);
+        }
+        Ok(Routed::Model(route))
     }
 
-    /// The model that a call in a vendor's dialect names, or the one that `otherwise` asks for when the file has
-    /// no model of that name.
-    fn route_named(&mut self, model: &str, otherwise: Option<Ask>) -> Result<Arc<Route>, GatewayError> {
+    /// As [`Self::route`], for a call in a vendor's dialect: the model that it names, or what `otherwise` asks for when
+    /// the file has no model of that name.
+    async fn route_named(&mut self, model: &str, otherwise: Option<Ask>, body: &Bytes) -> Result<Routed, GatewayError> {
         if let Some(ask) = otherwise.filter(|_| !self.snapshot.table.knows(model)) {
-            return self.route(ask);
+            return self.route(ask, body).await;
         }
         self.asked_for(model.strip_prefix("feature/").and_then(Feature::parse));
         let route = self.snapshot.table.resolve_named(model)?;
         self.routed(&route);
-        Ok(route)
+        Ok(Routed::Model(route))
     }
 
     /// Notes the decision, so that metrics and log carry it whatever comes next.

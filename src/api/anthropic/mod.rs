@@ -9,11 +9,11 @@ mod translate_messages;
 mod translate_request;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use hyper::body::Incoming;
 
 use super::peek::Peek;
-use super::{Answer, Context, body, json};
+use super::{Answer, Context, Routed, body, json};
 use crate::error::{GatewayError, Kind};
 use crate::generation::Encode as _;
 use crate::provider::{Native, Outbound, dialect};
@@ -89,7 +89,10 @@ pub(super) async fn forward(
     let peek: Peek<'_> = body::parse(&bytes)?;
     let stream = call == AnthropicCall::Messages && peek.stream()?;
     context.facts.stream = stream;
-    let route = context.route_named(&peek.model()?, otherwise)?;
+    let route = match context.route_named(&peek.model()?, otherwise, &bytes).await? {
+        Routed::Model(route) => route,
+        Routed::Answered(response) => return Ok(response),
+    };
     let path = match (dialect(route.model.provider).native(call.native(), &route.model), call) {
         (Some(path), _) => path,
         (None, AnthropicCall::Messages) => return translated(context, &route, &bytes).await,
@@ -100,7 +103,7 @@ pub(super) async fn forward(
     let (headers, left_out) = forwarded(&context.parts.headers);
     context.facts.note = left_out;
     let path = if context.parts.uri.query() == Some("beta=true") { format!("{path}?beta=true").into() } else { path };
-    let outbound = Outbound { path, headers, body: edits.apply(&bytes) };
+    let outbound = Outbound { method: Method::POST, path, headers, body: edits.apply(&bytes) };
     context.relay.pass(context.call(&route), Passed { outbound, stream, hide_usage: false }, context.facts).await
 }
 

@@ -9,13 +9,13 @@ mod translate_messages;
 mod translate_request;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 use hyper::body::Incoming;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::peek::{Peek, missing, value};
-use super::{Answer, Context, body};
+use super::{Answer, Context, Routed, body};
 use crate::error::{BodyFault, GatewayError};
 use crate::provider::{Native, Outbound, dialect};
 use crate::relay::Passed;
@@ -63,7 +63,10 @@ pub(super) async fn forward(
     let peek: Peek<'_> = body::parse(&bytes)?;
     let stream = call.streams() && peek.stream()?;
     context.facts.stream = stream;
-    let route = context.route_named(&peek.model()?, otherwise)?;
+    let route = match context.route_named(&peek.model()?, otherwise, &bytes).await? {
+        Routed::Model(route) => route,
+        Routed::Answered(response) => return Ok(response),
+    };
 
     let native = dialect(route.model.provider).native(call.native(), &route.model);
     let path = match (native, call) {
@@ -76,7 +79,7 @@ pub(super) async fn forward(
     let hide_usage = stream && ask_for_usage(&bytes, peek.stream_options, &mut edits)?;
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let outbound = Outbound { path, headers, body: edits.apply(&bytes) };
+    let outbound = Outbound { method: Method::POST, path, headers, body: edits.apply(&bytes) };
     context.relay.pass(context.call(&route), Passed { outbound, stream, hide_usage }, context.facts).await
 }
 
