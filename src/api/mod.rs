@@ -19,7 +19,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header, request};
 use hyper::body::Incoming;
 
-pub use anthropic::AnthropicCall;
+pub use anthropic::{AnthropicCall, read_messages_request};
 pub use endpoint::{Endpoint, Matched};
 pub use gitlab::Proxied;
 pub use openai::OpenAiCall;

@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use super::peek::Peek;
 use super::{Answer, Context, Routed, body, json};
 use crate::error::{GatewayError, Kind};
-use crate::generation::Encode as _;
+use crate::generation::{Encode as _, Generation};
 use crate::provider::{Native, Outbound, dialect};
 use crate::relay::Passed;
 use crate::route::{Ask, Route};
@@ -72,6 +72,11 @@ impl AnthropicCall {
     }
 }
 
+/// What a body of `POST /v1/messages` asks, of whichever model. Fails with the first fault and its place.
+pub fn read_messages_request(body: &[u8]) -> Result<Generation, GatewayError> {
+    MessagesRequest::parse(body).map(|request| request.generation)
+}
+
 /// Whether a client says that it is Anthropic's.
 pub(super) fn speaks(headers: &HeaderMap) -> bool {
     headers.contains_key(VERSION)
@@ -96,7 +101,7 @@ pub(super) async fn forward(
     let path = match (dialect(route.model.provider).native(call.native(), &route.model), call) {
         (Some(path), _) => path,
         (None, AnthropicCall::Messages) => return translated(context, &route, &bytes).await,
-        (None, AnthropicCall::CountTokens) => return Err(cannot_count(&route)),
+        (None, AnthropicCall::CountTokens) => return counted(context, &route, &bytes).await,
     };
     let mut edits = Edits::default();
     peek.rename(&bytes, &route.model, &mut edits)?;
@@ -150,6 +155,14 @@ fn forwarded(theirs: &HeaderMap) -> (HeaderMap, Option<String>) {
 fn is_known(beta: &str) -> bool {
     let is_date = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
     BETAS.iter().any(|known| beta.strip_prefix(known).is_some_and(is_date))
+}
+
+/// How much a call to such a model would read, where its server can tell.
+async fn counted(context: Context<'_>, route: &Route, body: &Bytes) -> Answer {
+    let generation = read_messages_request(body)?;
+    let count = context.relay.count(context.call(route), &generation, context.facts).await;
+    let tokens = count.map_err(|error| error.with_fields_named(&FIELDS))?.ok_or_else(|| cannot_count(route))?;
+    Ok(json(serde_json::json!({ "input_tokens": tokens }).to_string()))
 }
 
 fn cannot_count(route: &Route) -> GatewayError {

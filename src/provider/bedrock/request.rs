@@ -12,12 +12,20 @@ use crate::route::Guardrail;
 
 const WHO: &str = "Amazon Bedrock";
 
+/// The body of `POST /model/{id}/count-tokens`: what of a conversation is read.
+pub(super) fn count_body(generation: &Generation, id: &str) -> Result<bytes::Bytes, GatewayError> {
+    let mut converse = converse_body(generation, id, None)?;
+    converse
+        .retain(|key, _| matches!(key.as_str(), "messages" | "system" | "toolConfig" | "additionalModelRequestFields"));
+    Ok(json!({"input": {"converse": converse}}).to_string().into())
+}
+
 /// The body. `id` is the model's, for what differs between models.
 pub(super) fn converse_body(
     generation: &Generation,
     id: &str,
     guardrail: Option<&Guardrail>,
-) -> Result<bytes::Bytes, GatewayError> {
+) -> Result<Map<String, Value>, GatewayError> {
     let names = ToolNames::of(generation);
     let conversation = Conversation::of(generation);
     let mut body = Map::new();
@@ -69,7 +77,7 @@ pub(super) fn converse_body(
         }
         body.insert("guardrailConfig".into(), config);
     }
-    Ok(Value::Object(body).to_string().into())
+    Ok(body)
 }
 
 /// A content block, or none for thinking without a signature, which no model takes back.
@@ -219,7 +227,7 @@ mod tests {
     }
 
     fn body(generation: &Generation) -> Value {
-        serde_json::from_slice(&converse_body(generation, NOVA, None).unwrap()).unwrap()
+        Value::Object(converse_body(generation, NOVA, None).unwrap())
     }
 
     fn refusal(generation: &Generation) -> String {
@@ -249,7 +257,7 @@ mod tests {
             })
         );
         let newer = converse_body(&asked, "us.anthropic.claude-opus-4-7-v1:0", None).unwrap();
-        assert!(!String::from_utf8_lossy(&newer).contains("temperature"));
+        assert!(newer["inferenceConfig"].get("temperature").is_none());
     }
 
     #[test]
@@ -327,7 +335,7 @@ mod tests {
         };
         asked.effort = Some("low".into());
         let guardrail = Guardrail { identifier: "gr1".into(), version: "1".into(), trace: Some("enabled".into()) };
-        let sent: Value = serde_json::from_slice(&converse_body(&asked, NOVA, Some(&guardrail)).unwrap()).unwrap();
+        let sent = Value::Object(converse_body(&asked, NOVA, Some(&guardrail)).unwrap());
         assert_eq!(sent["messages"][0]["content"][1], json!({"image": {"format": "png", "source": {"bytes": "AAAA"}}}));
         assert_eq!(
             sent["messages"][1]["content"],
@@ -357,11 +365,21 @@ mod tests {
     }
 
     #[test]
+    fn counting_reads_what_a_conversation_would() {
+        let mut asked = user("hi");
+        asked.messages.insert(0, Message::text(Role::System, "brief"));
+        (asked.sampling.max_tokens, asked.effort) = (Some(5), Some("low".into()));
+        let sent: Value = serde_json::from_slice(&super::count_body(&asked, NOVA).unwrap()).unwrap();
+        let converse =
+            json!({"messages": [{"role": "user", "content": [{"text": "hi"}]}], "system": [{"text": "brief"}]});
+        assert_eq!(sent, json!({"input": {"converse": converse}}));
+    }
+
+    #[test]
     fn thinking_is_asked_of_claude_in_its_own_words() {
         let mut asked = user("hi");
         asked.thinking = Some(Thinking { budget: Some(2048), display: Some("omitted".into()) });
-        let body = converse_body(&asked, "eu.anthropic.claude-sonnet-4-v1:0", None).unwrap();
-        let sent: Value = serde_json::from_slice(&body).unwrap();
+        let sent = converse_body(&asked, "eu.anthropic.claude-sonnet-4-v1:0", None).unwrap();
         assert_eq!(
             sent["additionalModelRequestFields"],
             json!({"thinking": {"type": "enabled", "budget_tokens": 2048, "display": "omitted"}})
