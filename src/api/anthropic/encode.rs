@@ -43,7 +43,7 @@ fn usage_json(usage: &Usage) -> Value {
 }
 
 /// A message that says nothing yet.
-fn message(naming: &Naming, content: Vec<Value>, stop_reason: Option<&str>, usage: &Usage) -> Value {
+fn message(naming: &Naming, content: &[Value], stop_reason: Option<&str>, usage: &Usage) -> Value {
     json!({
         "id": naming.id, "type": "message", "role": "assistant", "model": naming.model, "content": content,
         "stop_reason": stop_reason, "stop_sequence": null, "usage": usage_json(usage),
@@ -99,7 +99,7 @@ impl Events {
 
     fn begin(&mut self, out: &mut BytesMut) {
         if !std::mem::replace(&mut self.begun, true) {
-            let message = message(&self.naming, Vec::new(), None, &self.usage);
+            let message = message(&self.naming, &[], None, &self.usage);
             event("message_start", &json!({"type": "message_start", "message": message}), out);
         }
     }
@@ -279,9 +279,9 @@ impl Encode for Whole {
     }
 
     fn finish(&mut self, out: &mut BytesMut) {
-        let content = self.blocks.iter().map(|block| self.content(block)).collect();
+        let content: Vec<Value> = self.blocks.iter().map(|block| self.content(block)).collect();
         let reason = stop_reason(self.stop, !self.calls.0.is_empty());
-        put(out, &message(&self.naming, content, Some(reason), &self.usage));
+        put(out, &message(&self.naming, &content, Some(reason), &self.usage));
     }
 }
 

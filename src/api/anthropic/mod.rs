@@ -167,7 +167,7 @@ async fn counted(context: Context<'_>, route: &Route, body: &Bytes) -> Answer {
 
 fn cannot_count(route: &Route) -> GatewayError {
     let (id, kind) = (&route.model.id, route.model.provider.label());
-    let text = format!("The model `{id}` is a {kind} model, whose server does not count tokens beforehand");
+    let text = format!("The server of the model `{id}` ({kind}) does not count tokens beforehand");
     GatewayError::new(Kind::NotFound, text)
 }
 
