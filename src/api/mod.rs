@@ -28,7 +28,7 @@ use crate::auth::Caller;
 use crate::error::{GatewayError, Kind, Shape};
 use crate::provider::dialect;
 use crate::relay::{Call, Content, Relay};
-use crate::route::{Ask, Choice, Feature, Route, Table};
+use crate::route::{Ask, Feature, Route, Table};
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::Facts;
 
@@ -97,6 +97,7 @@ impl Api {
             Endpoint::Anthropic(call) => anthropic::forward(context, call, None, body).await,
             Endpoint::Proxy(proxied) => gitlab::proxy::forward(context, proxied, body).await,
             Endpoint::ChatV1(feature) => gitlab::chat_v1::answer(context, feature, body).await,
+            Endpoint::Elsewhere => forward::elsewhere(context, body).await,
             Endpoint::ModelCheck(version) => gitlab::model_check::answer(context, version, body).await,
         }
     }
@@ -163,11 +164,8 @@ impl Context<'_> {
 fn model_names(table: &Table) -> Vec<String> {
     let mut names: Vec<String> = table.models().map(|route| route.model.id.to_string()).collect();
     names.sort_unstable();
-    let features = Feature::all().filter(|feature| {
-        let choice = table.feature_choice(*feature).map(|(choice, _)| choice).or_else(|| table.default_choice());
-        matches!(choice, Some(Choice::Model(_)))
-    });
-    names.extend(features.map(|feature| format!("feature/{}", feature.name())));
+    let features = Feature::all().map(|feature| format!("feature/{}", feature.name()));
+    names.extend(features.filter(|name| table.resolve_named(name).is_ok()));
     names
 }
 

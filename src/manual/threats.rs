@@ -31,6 +31,7 @@
 //! | request smuggling, response splitting | ambiguous framing is refused on both sides; names and lengths are the codec's | `ambiguous_framing_is_refused`, `refuses_ambiguous_framing`, `bytes_behind_an_answer_never_become_the_next_answer` |
 //! | two `model` fields, one for the check and one for the server | the value that was read is the value that is replaced | `repeated_fields_do_not_smuggle_a_second_model` |
 //! | headers go where they should not | allow-lists, in both directions | `hop_by_hop_headers_and_the_servers_name_stay_behind` |
+//! | something of ours goes to GitLab's cloud | GitLab's headers only; a static key, or a self-hosted model's address and key, is refused before; https only | `a_request_goes_on_byte_for_byte_and_with_what_is_gitlabs_alone`, `a_static_key_never_leaves`, `a_self_hosted_models_address_and_key_never_leave`, `the_cloud_is_reached_safely_or_not_at_all` |
 //! | slow or endless clients | limits on heads, bodies, connections and waits | `clients_that_do_not_finish_are_let_go`, `headers_over_the_limit_are_431`, `a_body_over_the_limit_is_413_before_it_is_read` |
 //! | more requests than the models bear | bounded places and a bounded queue | `beyond_the_places_and_the_queue_it_is_503_with_retry_after` |
 //! | a hostile or broken model server | bounded heads, events and bodies; parsers are fuzzed | `an_endless_head_is_refused_and_not_held`, `an_event_of_ten_megabytes_is_an_error_and_not_held`, `garbage_is_a_clean_502` |
