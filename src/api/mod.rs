@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Response, header, request};
 use hyper::body::Incoming;
 
@@ -26,6 +26,7 @@ pub use openai::OpenAiCall;
 
 use crate::auth::Caller;
 use crate::error::{GatewayError, Kind, Shape};
+use crate::generation::{Encode, Generation};
 use crate::provider::dialect;
 use crate::relay::{Call, Content, Relay};
 use crate::route::{Ask, Feature, Route, Table};
@@ -149,6 +150,19 @@ impl Context<'_> {
         self.facts.feature = route.feature_label();
         self.facts.model = Arc::clone(&route.model.id);
         self.facts.provider = route.model.provider.label();
+    }
+
+    /// Asks the model, and writes its answer in a vendor's dialect: as events, or whole as one JSON value.
+    async fn written(self, route: &Route, generation: &Generation, mut encoder: Box<dyn Encode>) -> Answer {
+        let call = self.call(route);
+        if generation.stream {
+            return self.relay.stream(call, generation, encoder, "text/event-stream", self.facts).await;
+        }
+        let deltas = self.relay.ask(call, generation, self.facts).await?;
+        let mut out = BytesMut::new();
+        deltas.iter().for_each(|delta| encoder.delta(delta, &mut out));
+        encoder.finish(&mut out);
+        Ok(json(out.freeze()))
     }
 
     /// The call along this route.

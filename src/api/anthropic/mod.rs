@@ -8,14 +8,14 @@ pub(super) mod models;
 mod translate_messages;
 mod translate_request;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use hyper::body::Incoming;
 
 use super::peek::Peek;
 use super::{Answer, Context, Routed, body, json};
 use crate::error::{GatewayError, Kind};
-use crate::generation::{Encode as _, Generation};
+use crate::generation::{Encode, Generation};
 use crate::provider::{Native, Outbound, dialect};
 use crate::relay::Passed;
 use crate::route::{Ask, Route};
@@ -116,18 +116,9 @@ pub(super) async fn forward(
 async fn translated(context: Context<'_>, route: &Route, body: &Bytes) -> Answer {
     let MessagesRequest { model, generation } = MessagesRequest::parse(body)?;
     let naming = Naming { id: format!("msg_{:032x}", fastrand::u128(..)), model };
-    let call = context.call(route);
-    let in_our_words = |error: GatewayError| error.with_fields_named(&FIELDS);
-    if generation.stream {
-        let encoder = Box::new(Events::new(naming));
-        let answer = context.relay.stream(call, &generation, encoder, "text/event-stream", context.facts).await;
-        return answer.map_err(in_our_words);
-    }
-    let deltas = context.relay.ask(call, &generation, context.facts).await.map_err(in_our_words)?;
-    let (mut whole, mut out) = (Whole::new(naming), BytesMut::new());
-    deltas.iter().for_each(|delta| whole.delta(delta, &mut out));
-    whole.finish(&mut out);
-    Ok(json(out.freeze()))
+    let encoder: Box<dyn Encode> =
+        if generation.stream { Box::new(Events::new(naming)) } else { Box::new(Whole::new(naming)) };
+    context.written(route, &generation, encoder).await.map_err(|error| error.with_fields_named(&FIELDS))
 }
 
 /// The headers that go to a server of Anthropic's, and what the operator is told was left out of them.
