@@ -28,7 +28,7 @@ use crate::auth::Caller;
 use crate::error::{GatewayError, Kind, Shape};
 use crate::generation::{Encode, Generation};
 use crate::provider::dialect;
-use crate::relay::{Call, Content, Relay};
+use crate::relay::{Call, Content, HeadStart, Promise, Relay};
 use crate::route::{Ask, Feature, Route, Table};
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::Facts;
@@ -46,6 +46,7 @@ struct Context<'a> {
     snapshot: &'a Snapshot,
     relay: &'a Relay,
     caller: Caller,
+    head_start: Option<HeadStart>,
     facts: &'a mut Facts,
 }
 
@@ -74,7 +75,8 @@ impl Api {
     pub async fn answer(&self, matched: Matched, request: http::Request<Incoming>, facts: &mut Facts) -> Answer {
         let snapshot = self.shared.load();
         let (parts, body) = request.into_parts();
-        let endpoint = matched.endpoint?;
+        let Matched { endpoint, head_start, .. } = matched;
+        let endpoint = endpoint?;
         let lists_for_anthropic = endpoint == Endpoint::OpenAiModels && anthropic::speaks(&parts.headers);
         if lists_for_anthropic {
             facts.shape = Shape::Anthropic;
@@ -84,7 +86,7 @@ impl Api {
             caller = snapshot.auth.admit(&parts.headers, SystemTime::now()).await?;
             caller.may(&permission)?;
         }
-        let context = Context { parts: &parts, snapshot: &snapshot, relay: &self.relay, caller, facts };
+        let context = Context { parts: &parts, snapshot: &snapshot, relay: &self.relay, caller, head_start, facts };
         match endpoint {
             Endpoint::Head => Ok(Response::new(Content::Whole(Bytes::new()))),
             Endpoint::Healthz => Ok(json("{}")),
@@ -98,8 +100,10 @@ impl Api {
             Endpoint::Anthropic(call) => anthropic::forward(context, call, None, body).await,
             Endpoint::Proxy(proxied) => gitlab::proxy::forward(context, proxied, body).await,
             Endpoint::ChatV1(feature) => gitlab::chat_v1::answer(context, feature, body).await,
+            Endpoint::ChatAgent => gitlab::chat_agent::answer(context, body).await,
             Endpoint::Elsewhere => forward::elsewhere(context, body).await,
             Endpoint::ModelCheck(version) => gitlab::model_check::answer(context, version, body).await,
+            Endpoint::Prompts(version) => gitlab::prompts::answer(context, version, body).await,
         }
     }
 }
@@ -163,6 +167,13 @@ impl Context<'_> {
         deltas.iter().for_each(|delta| encoder.delta(delta, &mut out));
         encoder.finish(&mut out);
         Ok(json(out.freeze()))
+    }
+
+    /// From here on the answer is a stream of this type, of lines of which clients skip the blank ones, whatever
+    /// happens.
+    fn promise_lines(&self, content_type: &'static str) {
+        let every = self.snapshot.chat.heartbeat;
+        self.head_start.iter().for_each(|start| start.promise(Promise { content_type, beat: b"\n", every }));
     }
 
     /// The call along this route.

@@ -6,11 +6,13 @@
 
 mod delta;
 mod estimate;
+pub(crate) mod filter;
 mod request;
 mod usage;
 
 pub use delta::{Delta, Encode, StopReason};
 pub use estimate::Uncounted;
+pub use filter::{Filter, Filtered, Filters, Think, without_thinking};
 pub use request::{
     CacheFor, Format, Generation, Image, Message, Part, Role, Sampling, Thinking, Tool, ToolCall, ToolChoice,
 };

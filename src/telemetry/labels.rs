@@ -20,8 +20,12 @@ pub enum Surface {
     GitlabProxy,
     /// `POST /v1/chat/{name}`, GitLab's older chat call
     GitlabChat,
+    /// `POST /v2/chat/agent`, GitLab Duo Chat
+    GitlabChatAgent,
     /// `POST /v1|v2/prompts/model_configuration/check`, GitLab's "Test connection"
     GitlabModelCheck,
+    /// `POST /v1|v2/prompts/{id}`
+    GitlabPrompts,
     /// `/monitoring/*` and `HEAD`
     Monitoring,
     /// A path nobody answers
@@ -31,7 +35,7 @@ pub enum Surface {
 
 impl Surface {
     /// Every value, in label order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::OpenAiChat,
         Self::OpenAiCompletions,
         Self::OpenAiEmbeddings,
@@ -40,7 +44,9 @@ impl Surface {
         Self::AnthropicCountTokens,
         Self::GitlabProxy,
         Self::GitlabChat,
+        Self::GitlabChatAgent,
         Self::GitlabModelCheck,
+        Self::GitlabPrompts,
         Self::Monitoring,
         Self::Unknown,
     ];
@@ -56,7 +62,9 @@ impl Surface {
             Self::AnthropicCountTokens => "anthropic_count_tokens",
             Self::GitlabProxy => "gitlab_proxy",
             Self::GitlabChat => "gitlab_chat",
+            Self::GitlabChatAgent => "gitlab_chat_agent",
             Self::GitlabModelCheck => "gitlab_model_check",
+            Self::GitlabPrompts => "gitlab_prompts",
             Self::Monitoring => "monitoring",
             Self::Unknown => "unknown",
         }

@@ -56,6 +56,7 @@ fn read(body: &[u8]) -> Result<MessagesRequest, BodyFault> {
         thinking: thinking(&mut body)?,
         sampling: sampling(&mut body)?,
         stream: body.get("stream", "true or false")?.unwrap_or(false),
+        raw: None,
     };
     body.ignore(&NOT_ABOUT_THE_ANSWER);
     body.only("speed", |speed| speed == "standard")?;
