@@ -55,7 +55,7 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, version: u8, incomi
         Routed::Answered(response) => return Ok(response),
     };
     let Request { mut inputs, prompt_version } = body::parse(&bytes)?;
-    let family = route.model.family;
+    let family = &route.model.family;
     let prompt = prompts.get(&id, family, prompt_version.as_deref()).map_err(|error| missing(&error))?;
     inputs.entry("current_date").or_insert_with(|| current_date(context.facts.wall).into());
     let generation = prompt.render(&inputs).map_err(|error| unrendered(&id, &error))?.into_generation(family, stream);
