@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use http::Method;
 
+use super::gitlab::code::CodeCall;
 use super::openai::OpenAiCall;
 use crate::auth::{Permission, Scopes};
 use crate::error::{GatewayError, Kind, Shape};
@@ -29,6 +30,8 @@ pub enum Endpoint {
     ModelCheck(u8),
     /// `POST /v1|v2/prompts/{id}`; the version
     Prompts(u8),
+    /// Code suggestions
+    Code(CodeCall),
 }
 
 /// A request's place in the table, good or not; the record needs the surface either way.
@@ -53,6 +56,10 @@ impl Matched {
             "/v1/models" => Some(Endpoint::OpenAiModels),
             "/v1/prompts/model_configuration/check" => Some(Endpoint::ModelCheck(1)),
             "/v2/prompts/model_configuration/check" => Some(Endpoint::ModelCheck(2)),
+            "/v2/code/completions" | "/v2/completions" => Some(Endpoint::Code(CodeCall::Completion)),
+            "/v2/code/generations" => Some(Endpoint::Code(CodeCall::Generation)),
+            "/v3/code/completions" => Some(Endpoint::Code(CodeCall::Suggestion)),
+            "/v4/code/suggestions" => Some(Endpoint::Code(CodeCall::SuggestionEvents)),
             "/monitoring/healthz" => Some(Endpoint::Healthz),
             "/monitoring/ready" => Some(Endpoint::Ready),
             other => chat_v1(other)
@@ -87,7 +94,7 @@ impl Endpoint {
         match self {
             Self::Head => "HEAD",
             Self::Healthz | Self::Ready | Self::OpenAiModels => "GET",
-            Self::OpenAi(_) | Self::ChatV1(_) | Self::ModelCheck(_) | Self::Prompts(_) => "POST",
+            Self::OpenAi(_) | Self::ChatV1(_) | Self::ModelCheck(_) | Self::Prompts(_) | Self::Code(_) => "POST",
         }
     }
 
@@ -101,6 +108,7 @@ impl Endpoint {
             Self::ChatV1(_) => Surface::GitlabChat,
             Self::ModelCheck(_) => Surface::GitlabModelCheck,
             Self::Prompts(_) => Surface::GitlabPrompts,
+            Self::Code(_) => Surface::GitlabCode,
         }
     }
 
@@ -109,6 +117,7 @@ impl Endpoint {
         match self {
             Self::OpenAi(_) | Self::OpenAiModels => Shape::OpenAi,
             Self::ModelCheck(_) | Self::Prompts(_) => Shape::GitlabPrompts,
+            Self::Code(_) => Shape::GitlabCode,
             Self::Head | Self::Healthz | Self::Ready | Self::ChatV1(_) => Shape::Gitlab,
         }
     }
@@ -128,6 +137,7 @@ impl Endpoint {
             }
             // any part of Duo here; the handler asks for the prompt's own primitive
             Self::Prompts(_) => (Scopes::ANY, "prompts".into()),
+            Self::Code(call) => return Some(call.permission()),
         };
         Some(Permission { any_of, what })
     }

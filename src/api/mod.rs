@@ -16,6 +16,7 @@ use http::{HeaderMap, HeaderValue, Response, header, request};
 use hyper::body::Incoming;
 
 pub use endpoint::{Endpoint, Matched};
+pub use gitlab::code::CodeCall;
 pub use openai::OpenAiCall;
 
 use crate::auth::Caller;
@@ -84,6 +85,7 @@ impl Api {
             Endpoint::OpenAiModels => Ok(json(openai::models::list(&snapshot.table))),
             Endpoint::OpenAi(call) => openai::forward(context, call, body).await,
             Endpoint::ChatV1(feature) => gitlab::chat_v1::answer(context, feature, body).await,
+            Endpoint::Code(call) => gitlab::code::answer(context, call, body).await,
             Endpoint::ModelCheck(version) => gitlab::model_check::answer(context, version, body).await,
             Endpoint::Prompts(version) => gitlab::prompts::answer(context, version, body).await,
         }

@@ -25,6 +25,10 @@ pub enum Shape {
     GitlabPromptsLines,
     /// The same, streamed as raw text to GitLab's chat: its words are read by people, its status by GitLab.
     GitlabPromptsText,
+    /// Code suggestions, as JSON or raw text: a failed model is 421, but a busy one 429, which editors wait for.
+    GitlabCode,
+    /// The same, streamed as events: a failure after the head is an `error` event.
+    GitlabCodeEvents,
     /// GitLab's streamed raw text: a non-2xx body is shown to the user as it is.
     GitlabText,
     /// OpenAI's `{"error": {…}}`.
@@ -38,6 +42,7 @@ pub fn render(error: &GatewayError, shape: Shape, request_id: &str) -> Response<
         Shape::OpenAi => (row.status, openai(error, request_id)),
         Shape::Gitlab => (row.status, gitlab(error, request_id)),
         Shape::GitlabPrompts | Shape::GitlabPromptsLines => prompts(error, request_id),
+        Shape::GitlabCode | Shape::GitlabCodeEvents => code(error, request_id),
         Shape::GitlabPromptsText => {
             return finish(error, prompts(error, request_id).0, TEXT, text(error).into());
         }
@@ -54,7 +59,8 @@ pub fn in_band(error: &GatewayError, shape: Shape, request_id: &str) -> Option<B
     match shape {
         Shape::OpenAi => Some(format!("data: {}\n\n", openai(error, request_id)).into()),
         Shape::GitlabPromptsLines => Some(format!("{}\n", prompts(error, request_id).1).into()),
-        Shape::Gitlab | Shape::GitlabPrompts | Shape::GitlabPromptsText | Shape::GitlabText => None,
+        Shape::GitlabCodeEvents => Some(format!("event: error\r\ndata: {}\r\n\r\n", code(error, request_id).1).into()),
+        Shape::Gitlab | Shape::GitlabPrompts | Shape::GitlabPromptsText | Shape::GitlabCode | Shape::GitlabText => None,
     }
 }
 
@@ -139,6 +145,13 @@ fn prompts(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
         _ => return (error.kind().row().status, gitlab(error, request_id)),
     };
     (StatusCode::MISDIRECTED_REQUEST, json!({ "detail": detail }))
+}
+
+/// As prompts, but for a model server that asks to come back later (ai-gateway-server.md §8.1).
+fn code(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
+    let (status, body) = prompts(error, request_id);
+    let is_busy = error.kind() == Kind::UpstreamStatus(429);
+    (if is_busy { StatusCode::TOO_MANY_REQUESTS } else { status }, body)
 }
 
 fn status_phrase(status: u16) -> String {

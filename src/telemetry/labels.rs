@@ -18,6 +18,8 @@ pub enum Surface {
     GitlabModelCheck,
     /// `POST /v1|v2/prompts/{id}`
     GitlabPrompts,
+    /// Code suggestions: `/v2/code/…`, `/v3/code/completions`, `/v4/code/suggestions`
+    GitlabCode,
     /// `/monitoring/*` and `HEAD`
     Monitoring,
     /// A path nobody answers
@@ -27,7 +29,7 @@ pub enum Surface {
 
 impl Surface {
     /// Every value, in label order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::OpenAiChat,
         Self::OpenAiCompletions,
         Self::OpenAiEmbeddings,
@@ -35,6 +37,7 @@ impl Surface {
         Self::GitlabChat,
         Self::GitlabModelCheck,
         Self::GitlabPrompts,
+        Self::GitlabCode,
         Self::Monitoring,
         Self::Unknown,
     ];
@@ -49,6 +52,7 @@ impl Surface {
             Self::GitlabChat => "gitlab_chat",
             Self::GitlabModelCheck => "gitlab_model_check",
             Self::GitlabPrompts => "gitlab_prompts",
+            Self::GitlabCode => "gitlab_code",
             Self::Monitoring => "monitoring",
             Self::Unknown => "unknown",
         }

@@ -1,6 +1,7 @@
 //! GitLab's own calls: what its Rails side, Workhorse and its troubleshooting pages send.
 
 pub(super) mod chat_v1;
+pub(super) mod code;
 pub(super) mod model_check;
 pub(super) mod prompts;
 
@@ -14,6 +15,11 @@ const STREAM: &str = "text/event-stream; charset=utf-8";
 
 /// The words of an answer, without a reasoning model's thinking.
 fn text_of(deltas: &[Delta]) -> String {
+    without_thinking(&words(deltas))
+}
+
+/// The words of an answer as they came.
+fn words(deltas: &[Delta]) -> String {
     let words = deltas.iter().filter_map(|delta| match delta {
         Delta::Text(text) => Some(text.as_str()),
         Delta::Reasoning(_)
@@ -22,7 +28,7 @@ fn text_of(deltas: &[Delta]) -> String {
         | Delta::Usage(_)
         | Delta::Stop(_) => None,
     });
-    without_thinking(&words.collect::<String>())
+    words.collect()
 }
 
 /// This encoder, behind the filter that takes a reasoning model's thinking off.

@@ -1,0 +1,1 @@
+//! Bodies in, questions to the model out.
