@@ -5,6 +5,8 @@
 mod access_log; // one line per request, ids in and out, secrets nowhere
 mod bad_input; // a 4xx that says what is wrong, and no harm
 mod chat_v1; // GitLab's troubleshooting curl
+mod code_suggestions; // what editors get: JSON, raw text, events, errors
+mod code_suggestions_asked; // what models get: marks, words, budgets
 mod config_faults; // broken files, every fault at once
 mod disconnect; // a client that leaves cancels the upstream
 mod framing; // how model servers frame their answers

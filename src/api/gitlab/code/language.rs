@@ -124,7 +124,7 @@ fn by_extension(extension: &str) -> Option<&'static Row> {
 
 fn by_name(name: &str) -> Option<&'static Row> {
     let is = |known: &&str| known.eq_ignore_ascii_case(name);
-    ROWS.iter().find(|row| is(&row.0) || is(&row.1) || row.3.iter().any(|known| is(known)))
+    ROWS.iter().find(|row| is(&row.0) || is(&row.1) || row.3.iter().any(is))
 }
 
 #[cfg(test)]

@@ -9,8 +9,6 @@ mod fit;
 mod language;
 mod repeat;
 mod request;
-#[cfg(test)]
-mod tests;
 
 use std::borrow::Cow;
 use std::time::UNIX_EPOCH;

@@ -1,1 +1,0 @@
-//! Bodies in, questions to the model out.
