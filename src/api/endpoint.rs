@@ -194,7 +194,7 @@ fn normal(path: &str) -> Cow<'_, str> {
 mod tests {
     use http::Method;
 
-    use super::{Endpoint, Matched, OpenAiCall};
+    use super::{CodeCall, Endpoint, Matched, OpenAiCall};
     use crate::auth::Scopes;
     use crate::error::Kind;
     use crate::route::Feature;
@@ -210,6 +210,15 @@ mod tests {
         assert_eq!(of(&post, "//v2/prompts/model_configuration/check"), Ok(Endpoint::ModelCheck(2)));
         assert_eq!(of(&post, "//v1//chat/completions/"), Ok(Endpoint::OpenAi(OpenAiCall::Chat)));
         assert_eq!(of(&post, "/v1/chat/agent"), Ok(Endpoint::ChatV1(Feature::DUO_CHAT)));
+        for (path, call) in [
+            ("/v2/code/completions", CodeCall::Completion),
+            ("//v2/completions", CodeCall::Completion),
+            ("/v2/code/generations", CodeCall::Generation),
+            ("/v3/code/completions", CodeCall::Suggestion),
+            ("/v4/code/suggestions/", CodeCall::SuggestionEvents),
+        ] {
+            assert_eq!(of(&post, path), Ok(Endpoint::Code(call)));
+        }
         assert_eq!(of(&Method::HEAD, "/anything/at/all"), Ok(Endpoint::Head));
         assert_eq!(of(&Method::GET, "/monitoring/healthz"), Ok(Endpoint::Healthz));
     }
@@ -223,6 +232,13 @@ mod tests {
         assert_eq!((check.any_of, &*check.what), (Scopes::of(["complete_code"]), "'model_configuration/check'"));
         let explain = Endpoint::ChatV1(Feature::parse("duo_chat_explain_code").unwrap()).permission().unwrap();
         assert_eq!(explain.any_of, Scopes::of(["explain_code"]));
+        let generation = Endpoint::Code(CodeCall::Generation).permission().unwrap();
+        assert_eq!((generation.any_of, &*generation.what), (Scopes::of(["generate_code"]), "code generations"));
+        let either = Endpoint::Code(CodeCall::SuggestionEvents).permission().unwrap();
+        assert_eq!(
+            (either.any_of, &*either.what),
+            (Scopes::of(["complete_code", "generate_code"]), "code suggestions")
+        );
         assert_eq!(Endpoint::OpenAi(OpenAiCall::Chat).permission().unwrap().any_of, Scopes::ANY);
     }
 

@@ -229,6 +229,16 @@ mod tests {
     }
 
     #[test]
+    fn code_says_421_but_429_to_those_who_can_wait() {
+        let error = |status| GatewayError::new(Kind::UpstreamStatus(status), "the model server failed");
+        assert_eq!(body(&error(500), Shape::GitlabCode), (421, r#"{"detail":"500: Internal Server Error"}"#.into()));
+        assert_eq!(body(&error(429), Shape::GitlabCodeEvents), (429, r#"{"detail":"429: Too Many Requests"}"#.into()));
+        let event = in_band(&error(500), Shape::GitlabCodeEvents, "r").unwrap();
+        assert_eq!(event, "event: error\r\ndata: {\"detail\":\"500: Internal Server Error\"}\r\n\r\n");
+        assert!(in_band(&error(500), Shape::GitlabCode, "r").is_none());
+    }
+
+    #[test]
     fn wrong_bodies_are_a_list() {
         let error = GatewayError::invalid(vec![BodyFault::at("model", "missing", "Field required")]);
         let (status, text) = body(&error, Shape::Gitlab);

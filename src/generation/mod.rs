@@ -10,6 +10,8 @@ mod request;
 mod usage;
 
 pub use delta::{Delta, Encode, StopReason};
-pub use filter::{Blank, Fences, Filter, Filtered, Filters, NewCode, OwnLine, Think, Underscores, without_thinking};
+pub use filter::{
+    Blank, Echo, Fences, Filter, Filtered, Filters, NewCode, OwnLine, Think, Underscores, without_thinking,
+};
 pub use request::{Format, Generation, Image, Message, Part, Role, Sampling, Tool, ToolCall, ToolChoice};
 pub use usage::Usage;

@@ -1,5 +1,27 @@
 //! Dated decisions, newest first. What was rejected is said, so that it need not be tried again unknowingly.
 //!
+//! **2026-11-25, fill-in-the-middle goes to `/completions`.** The official gateway puts the marks into a user message, around which the
+//! server's chat template puts marks of its own: no model was trained with that, and instruct models then talk about the marks. So a family
+//! with marks is asked with a raw text where the server takes one, without the beginning-of-text mark, which vLLM and llama.cpp add. One key,
+//! `completion_endpoint = "chat"`, brings the old way back for servers whose template passes messages unchanged. A server without
+//! `/completions` (404, 405, 501) is asked once more in words; not remembered, since the operator's key is the remedy.
+//!
+//! **2026-11-25, Mistral and Mixtral complete in words.** Their instruct models have no marks; Codestral's, which the official gateway sends
+//! them, are text to them. All completions are greedy: of a suggestion that nobody asked for, the likeliest is wanted.
+//!
+//! **2026-11-25, bytes stand for tokens.** A tokenizer for each family would have to be shipped and kept right; the official gateway has one
+//! that fits none of them. 2.5 bytes a token errs on the side of a little less code. A completion sees at most 32768 tokens whatever the
+//! window: more makes each keystroke slower. What the suffix leaves is the prefix's, and the other way round; context never cuts code.
+//!
+//! **2026-11-25, families are data, not an enum.** Nothing matched over the names but tables; operators bring models that GitLab has no name
+//! for. Unknown names in a request stay `general`.
+//!
+//! **2026-11-25, a failed model is 421 on code suggestions, a busy one 429.** GitLab's probe reads 421 with `"NNN: Phrase"`; editors wait for
+//! what a 429 says. After the head v4 has an `error` event and no `stream_end`; raw text is cut.
+//!
+//! **2026-11-25, fences and wrappers go from completions too.** Only where a model was asked in words: between marks it writes code from the
+//! first byte on. One line of talk before a fence goes with it. In a Markdown file fences stay: they may be what was asked for.
+//!
 //! **2026-11-24, GitLab's tokens.** A key verifies only tokens of the issuer that published it; the official gateway merges all
 //! key sets. Keys are fetched by one task beside the workers, never by a request, which waits at most 2 s, and only 64 of
 //! them at a time: strangers can name keys that nobody has. A gateway that never got a key answers 503, not 401, since the token may

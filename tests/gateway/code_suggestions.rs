@@ -253,6 +253,14 @@ async fn white_space_is_no_choice_and_the_next_line_is_not_said_twice() {
 }
 
 #[tokio::test]
+async fn a_model_asked_in_words_may_say_the_cursors_line_again() {
+    let upstream = Upstream::says("```python\n    return a + b\n```").await;
+    let gateway = gateway(&upstream, "general", "").await;
+    let answer = gateway.post(V2, &v2("def add(a, b):\n    return ", "\n")).await.json();
+    assert_eq!(answer["choices"][0]["text"], "a + b", "and the line's end is there already");
+}
+
+#[tokio::test]
 async fn mixtral_escapes_no_underscores() {
     let upstream = Upstream::says(r"my\_name \n").await;
     let gateway = gateway(&upstream, "mixtral", "").await;

@@ -12,7 +12,7 @@ use super::{Delta, Encode};
 
 pub use fence::Fences;
 pub use think::{Think, without_thinking};
-pub use trim::{Blank, OwnLine, Underscores};
+pub use trim::{Blank, Echo, OwnLine, Underscores};
 pub use wrapper::NewCode;
 
 /// Takes an answer's text piece by piece, and gives on what may be said already.

@@ -1,5 +1,5 @@
-//! Small repairs of code: an answer of nothing but white space, the line break before the first line, underscores
-//! that were escaped for Markdown.
+//! Small repairs of code: an answer of nothing but white space, the line break before the first line, the cursor's
+//! line said again, underscores that were escaped for Markdown.
 
 use super::Filter;
 
@@ -43,6 +43,46 @@ impl Filter for OwnLine {
     fn finish(&mut self, _out: &mut String) {}
 }
 
+/// Takes off the beginning of the cursor's line: asked in words, models say it again before they go on with it.
+#[derive(Debug)]
+pub struct Echo {
+    /// Empty once it is decided.
+    line: String,
+    held: String,
+}
+
+impl Echo {
+    /// `line` is what stands before the cursor on its line. Two characters may well be meant twice.
+    pub fn new(line: &str) -> Self {
+        let line = line.trim_start();
+        let line = if line.trim_end().chars().count() < 3 { "" } else { line };
+        Self { line: line.to_owned(), held: String::new() }
+    }
+}
+
+impl Filter for Echo {
+    fn feed(&mut self, text: &str, out: &mut String) {
+        if self.line.is_empty() {
+            return out.push_str(text);
+        }
+        self.held.push_str(text);
+        let word = self.held.trim_start_matches([' ', '\t']);
+        if let Some(rest) = word.strip_prefix(self.line.as_str()) {
+            out.push_str(rest);
+        } else if self.line.starts_with(word) {
+            return;
+        } else {
+            out.push_str(&self.held);
+        }
+        self.line.clear();
+        self.held.clear();
+    }
+
+    fn finish(&mut self, out: &mut String) {
+        out.push_str(&std::mem::take(&mut self.held));
+    }
+}
+
 /// `\_` is `_`: Mixtral writes code as it would in Markdown (ai-gateway-server.md §2.2).
 #[derive(Debug, Default)]
 pub struct Underscores {
@@ -71,7 +111,7 @@ impl Filter for Underscores {
 
 #[cfg(test)]
 mod tests {
-    use super::{Blank, OwnLine, Underscores};
+    use super::{Blank, Echo, OwnLine, Underscores};
     use crate::generation::filter::tests::check;
 
     #[test]
@@ -88,6 +128,18 @@ mod tests {
         is("a\nb", "\na\nb");
         is("\na", "\na");
         is("", "");
+    }
+
+    #[test]
+    fn the_cursors_line_is_not_said_again() {
+        let is = |text, expected| check(|| Box::new(Echo::new("    return ")), text, expected);
+        is("return a + b", "a + b");
+        is("    return a", "a");
+        is("a + b", "a + b");
+        is("  retu", "  retu");
+        is("returned", "returned");
+        is("\nreturn a", "\nreturn a");
+        check(|| Box::new(Echo::new("  x ")), "x x", "x x");
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::api::{Answer, Context, Routed, json, text_header};
 use crate::auth::{Permission, Scopes};
 use crate::error::{GatewayError, Kind, Shape};
 use crate::generation::{
-    Blank, Delta, Encode, Fences, Filter, Filtered, Filters, NewCode, OwnLine, StopReason, Think, Underscores,
+    Blank, Delta, Echo, Encode, Fences, Filter, Filtered, Filters, NewCode, OwnLine, StopReason, Think, Underscores,
     without_thinking,
 };
 use crate::relay::Content;
@@ -160,6 +160,9 @@ impl Suggesting<'_> {
                 filters.push(Box::<Fences>::default());
             }
         }
+        if self.completes() && is_talk {
+            filters.push(Box::new(Echo::new(self.cursor_line())));
+        }
         if self.route.model.family.unescape_underscores {
             filters.push(Box::<Underscores>::default());
         }
@@ -176,18 +179,22 @@ impl Suggesting<'_> {
         if self.completes() {
             return false;
         }
-        let above = &self.wanted.file.content_above_cursor;
-        let line = above.rsplit('\n').next().unwrap_or_default();
+        let line = self.cursor_line();
         match self.call {
             CodeCall::Generation => !line.is_empty(),
             CodeCall::Completion | CodeCall::Suggestion | CodeCall::SuggestionEvents => !line.trim().is_empty(),
         }
     }
 
+    /// What stands before the cursor on its line.
+    fn cursor_line(&self) -> &str {
+        self.wanted.file.content_above_cursor.rsplit('\n').next().unwrap_or_default()
+    }
+
     fn whole(&self, naming: &Naming, asked: &Asked, way: Way, filters: Filters, deltas: &[Delta]) -> String {
         let family = &self.route.model.family;
         let text = filters.whole(&self.words(way, family, deltas));
-        let text = self.without_repetition(&text);
+        let text = self.without_repetition(&text, way);
         match self.call {
             CodeCall::Completion | CodeCall::Generation => answer::v2(naming, &text, &tokens(asked, deltas)),
             CodeCall::Suggestion | CodeCall::SuggestionEvents => answer::v3(naming, &text),
@@ -200,11 +207,15 @@ impl Suggesting<'_> {
         if may_think { without_thinking(&text) } else { text }
     }
 
-    fn without_repetition<'t>(&self, text: &'t str) -> Cow<'t, str> {
+    fn without_repetition<'t>(&self, text: &'t str, way: Way) -> Cow<'t, str> {
         let file = &self.wanted.file;
-        let text: Cow<'t, str> = match self.completes() {
-            true => repeat::without_line_below(text, &file.content_below_cursor).into(),
-            false => repeat::without_lines_above(text, &file.content_above_cursor).into(),
+        let text: Cow<'t, str> = if self.completes() {
+            let text = repeat::without_line_below(text, &file.content_below_cursor);
+            // the line's end is the fence's or the conversation's, not the code's
+            let is_doubled = way == Way::Words && file.content_below_cursor.starts_with(['\n', '\r']);
+            if is_doubled { text.trim_end_matches(['\n', '\r']) } else { text }.into()
+        } else {
+            repeat::without_lines_above(text, &file.content_above_cursor).into()
         };
         if text.trim().is_empty() { Cow::Borrowed("") } else { text }
     }
