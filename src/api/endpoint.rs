@@ -8,6 +8,7 @@ use super::gitlab::code::CodeCall;
 use super::openai::OpenAiCall;
 use crate::auth::{Permission, Scopes};
 use crate::error::{GatewayError, Kind, Shape};
+use crate::relay::HeadStart;
 use crate::route::Feature;
 use crate::telemetry::labels::Surface;
 
@@ -26,12 +27,16 @@ pub enum Endpoint {
     OpenAi(OpenAiCall),
     /// `POST /v1/chat/{name}`
     ChatV1(Feature),
+    /// `POST /v2/chat/agent`
+    ChatAgent,
     /// `POST /v1|v2/prompts/model_configuration/check`; the version
     ModelCheck(u8),
     /// `POST /v1|v2/prompts/{id}`; the version
     Prompts(u8),
     /// Code suggestions
     Code(CodeCall),
+    /// Any other call of GitLab's (`/v1/…` to `/v4/…`), by any method: GitLab's cloud may know it.
+    Elsewhere,
 }
 
 /// A request's place in the table, good or not; the record needs the surface either way.
@@ -40,13 +45,15 @@ pub struct Matched {
     pub endpoint: Result<Endpoint, GatewayError>,
     /// The label.
     pub surface: Surface,
+    /// Where its answer's head may be promised, if its surface has bytes that break a silence.
+    pub head_start: Option<HeadStart>,
 }
 
 impl Matched {
     /// Finds the endpoint of a request line.
     pub fn of(method: &Method, path: &str) -> Self {
         if method == Method::HEAD {
-            return Self { endpoint: Ok(Endpoint::Head), surface: Surface::Monitoring };
+            return Self { endpoint: Ok(Endpoint::Head), surface: Surface::Monitoring, head_start: None };
         }
         let path = normal(path);
         let found = match path.as_ref() {
@@ -54,6 +61,7 @@ impl Matched {
             "/v1/completions" => Some(Endpoint::OpenAi(OpenAiCall::Completions)),
             "/v1/embeddings" => Some(Endpoint::OpenAi(OpenAiCall::Embeddings)),
             "/v1/models" => Some(Endpoint::OpenAiModels),
+            "/v2/chat/agent" => Some(Endpoint::ChatAgent),
             "/v1/prompts/model_configuration/check" => Some(Endpoint::ModelCheck(1)),
             "/v2/prompts/model_configuration/check" => Some(Endpoint::ModelCheck(2)),
             "/v2/code/completions" | "/v2/completions" => Some(Endpoint::Code(CodeCall::Completion)),
@@ -66,13 +74,17 @@ impl Matched {
                 .map(Endpoint::ChatV1)
                 .or_else(|| prompts(other).map(|(version, _)| Endpoint::Prompts(version))),
         };
+        if found.is_none() && is_gitlabs(&path) {
+            return Self { endpoint: Ok(Endpoint::Elsewhere), surface: Surface::Unknown, head_start: None };
+        }
         let Some(endpoint) = found else {
-            return Self { endpoint: Err(not_found(&path)), surface: Surface::Unknown };
+            return Self { endpoint: Err(not_found(&path)), surface: Surface::Unknown, head_start: None };
         };
         let allowed = endpoint.methods();
         let matched = allowed == method.as_str();
         let refused = || GatewayError::new(Kind::MethodNotAllowed, "Method Not Allowed").allow(allowed);
-        Self { endpoint: matched.then_some(endpoint).ok_or_else(refused), surface: endpoint.surface() }
+        let head_start = (endpoint == Endpoint::ChatAgent).then(HeadStart::default);
+        Self { endpoint: matched.then_some(endpoint).ok_or_else(refused), surface: endpoint.surface(), head_start }
     }
 
     /// How errors look here, a wrong path included: a client of `/v1/…` that is not GitLab's speaks OpenAI.
@@ -94,7 +106,13 @@ impl Endpoint {
         match self {
             Self::Head => "HEAD",
             Self::Healthz | Self::Ready | Self::OpenAiModels => "GET",
-            Self::OpenAi(_) | Self::ChatV1(_) | Self::ModelCheck(_) | Self::Prompts(_) | Self::Code(_) => "POST",
+            Self::OpenAi(_)
+            | Self::ChatV1(_)
+            | Self::ChatAgent
+            | Self::ModelCheck(_)
+            | Self::Prompts(_)
+            | Self::Code(_)
+            | Self::Elsewhere => "POST",
         }
     }
 
@@ -106,9 +124,11 @@ impl Endpoint {
             Self::OpenAi(OpenAiCall::Completions) => Surface::OpenAiCompletions,
             Self::OpenAi(OpenAiCall::Embeddings) => Surface::OpenAiEmbeddings,
             Self::ChatV1(_) => Surface::GitlabChat,
+            Self::ChatAgent => Surface::GitlabChatAgent,
             Self::ModelCheck(_) => Surface::GitlabModelCheck,
             Self::Prompts(_) => Surface::GitlabPrompts,
             Self::Code(_) => Surface::GitlabCode,
+            Self::Elsewhere => Surface::Unknown,
         }
     }
 
@@ -118,7 +138,9 @@ impl Endpoint {
             Self::OpenAi(_) | Self::OpenAiModels => Shape::OpenAi,
             Self::ModelCheck(_) | Self::Prompts(_) => Shape::GitlabPrompts,
             Self::Code(_) => Shape::GitlabCode,
-            Self::Head | Self::Healthz | Self::Ready | Self::ChatV1(_) => Shape::Gitlab,
+            Self::Head | Self::Healthz | Self::Ready | Self::ChatV1(_) | Self::ChatAgent | Self::Elsewhere => {
+                Shape::Gitlab
+            }
         }
     }
 
@@ -130,7 +152,10 @@ impl Endpoint {
         let (any_of, what) = match self {
             Self::Head | Self::Healthz | Self::Ready => return None,
             Self::OpenAiModels | Self::OpenAi(_) => (Scopes::ANY, "models".into()),
-            Self::ChatV1(Feature::DUO_CHAT) => (Scopes::of_feature(Feature::DUO_CHAT), "duo chat".into()),
+            Self::Elsewhere => (Scopes::ANY, "this path".into()),
+            Self::ChatAgent | Self::ChatV1(Feature::DUO_CHAT) => {
+                (Scopes::of_feature(Feature::DUO_CHAT), "duo chat".into())
+            }
             Self::ChatV1(feature) => (Scopes::of_feature(feature), feature.name().into()),
             Self::ModelCheck(_) => {
                 (Scopes::of_feature(Feature::CODE_COMPLETIONS), "'model_configuration/check'".into())
@@ -169,7 +194,13 @@ pub(super) fn prompt_id(path: &str) -> String {
     prompts(&normal(path)).map(|(_, id)| id.to_owned()).unwrap_or_default()
 }
 
-fn not_found(path: &str) -> GatewayError {
+/// Whether a path is of GitLab's API for its gateway.
+fn is_gitlabs(path: &str) -> bool {
+    ["/v1/", "/v2/", "/v3/", "/v4/"].iter().any(|version| path.starts_with(version))
+}
+
+/// 404, with the path for the log.
+pub(super) fn not_found(path: &str) -> GatewayError {
     let shown: String = path.chars().take(200).collect();
     GatewayError::new(Kind::NotFound, "Not Found").internal(format!("no such path: {shown}"))
 }
@@ -209,6 +240,7 @@ mod tests {
         assert_eq!(of(&post, "/v1/prompts/model_configuration%2Fcheck"), Ok(Endpoint::ModelCheck(1)));
         assert_eq!(of(&post, "//v2/prompts/model_configuration/check"), Ok(Endpoint::ModelCheck(2)));
         assert_eq!(of(&post, "//v1//chat/completions/"), Ok(Endpoint::OpenAi(OpenAiCall::Chat)));
+        assert_eq!(of(&post, "//v2/chat/agent"), Ok(Endpoint::ChatAgent));
         assert_eq!(of(&post, "/v1/chat/agent"), Ok(Endpoint::ChatV1(Feature::DUO_CHAT)));
         for (path, call) in [
             ("/v2/code/completions", CodeCall::Completion),
@@ -244,9 +276,17 @@ mod tests {
 
     #[test]
     fn refuses_the_rest() {
-        assert_eq!(of(&Method::POST, "/v1/chat/nothing"), Err(Kind::NotFound));
         assert_eq!(of(&Method::POST, "/"), Err(Kind::NotFound));
+        assert_eq!(of(&Method::POST, "/v5/chat/agent"), Err(Kind::NotFound));
         assert_eq!(of(&Method::GET, "/v1/chat/completions"), Err(Kind::MethodNotAllowed));
         assert_eq!(of(&Method::POST, "/v1/models"), Err(Kind::MethodNotAllowed));
+    }
+
+    #[test]
+    fn what_only_gitlab_knows_is_told_apart() {
+        for path in ["/v1/chat/nothing", "/v1/amazon_q/events", "//v3%2Fnew/call"] {
+            assert_eq!(of(&Method::POST, path), Ok(Endpoint::Elsewhere), "{path}");
+        }
+        assert_eq!(of(&Method::GET, "/v4/anything"), Ok(Endpoint::Elsewhere));
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::fault::Fault;
@@ -27,10 +28,14 @@ pub struct Config {
     pub request_models: RequestModels,
     /// What models are told.
     pub prompts: Arc<Registry>,
+    /// Where some of them are, if any are the operator's own.
+    pub prompts_dir: Option<PathBuf>,
     /// Who may call.
     pub auth: auth::Settings,
     /// Sizes and waits of one request.
     pub limits: snapshot::Limits,
+    /// How Duo Chat is answered.
+    pub chat: snapshot::Chat,
     /// The operator's log.
     pub log: (Level, Format),
     /// What is odd but not wrong.

@@ -20,27 +20,37 @@ const MAX_DEPTH: usize = 8;
 /// This stops a mistaken path such as `/`.
 const MAX_FILES: usize = 2000;
 
-/// Reads the registry, or notes what is wrong with it.
-pub(super) fn read(reader: &mut Reader<'_>, families: &Families) -> Option<Arc<Registry>> {
+/// What `[prompts]` comes to.
+pub(super) struct Prompts {
+    pub(super) registry: Arc<Registry>,
+    /// The operator's directory, to be watched.
+    pub(super) dir: Option<PathBuf>,
+}
+
+/// Reads the prompts, or notes what is wrong with them.
+pub(super) fn read(reader: &mut Reader<'_>, families: &Families) -> Option<Prompts> {
     let Some(dir) = reader.text(DIR) else {
         // a test holds the embedded files to this
-        return Registry::embedded().map_err(|flaws| note(reader, Path::new(""), &BTreeMap::new(), flaws)).ok();
+        let embedded = Registry::embedded().map_err(|flaws| note(reader, Path::new(""), &BTreeMap::new(), flaws));
+        return embedded.ok().map(|registry| Prompts { registry, dir: None });
     };
     let root = reader.base.join(&dir);
-    let mut own = BTreeMap::new();
-    let mut walk = Walk { root: &root, own: &mut own, faults: &mut reader.faults };
-    if let Err(why) = walk.directory(&root, MAX_DEPTH) {
-        let span = reader.doc.get(DIR).map(|entry| entry.span).unwrap_or_default();
-        reader.error(DIR, &span, why);
-        return None;
-    }
+    let files = match files(&root) {
+        Ok(files) => files,
+        Err(why) => {
+            let span = reader.doc.get(DIR).map(|entry| entry.span).unwrap_or_default();
+            reader.error(DIR, &span, why);
+            return None;
+        }
+    };
+    let own = texts(reader, &root, files);
     let embedded = Registry::embedded_files().iter().copied().filter(|(path, _)| !own.contains_key(*path));
     let all = embedded.chain(own.iter().map(|(path, text)| (path.as_str(), text.as_str())));
     match Registry::load(all) {
         Ok(registry) => {
             primitives(reader, &root, &registry);
             folders(reader, &root, &registry, families);
-            Some(Arc::new(registry))
+            Some(Prompts { registry: Arc::new(registry), dir: Some(root) })
         }
         Err(flaws) => {
             note(reader, &root, &own, flaws);
@@ -73,54 +83,55 @@ fn folders(reader: &mut Reader<'_>, root: &Path, registry: &Registry, families: 
     }
 }
 
-struct Walk<'w> {
-    root: &'w Path,
-    own: &'w mut BTreeMap<String, String>,
-    faults: &'w mut Vec<Fault>,
+/// The files below a directory, in order; hidden ones, backups of editors and Kubernetes' `..data` left out.
+pub(super) fn files(root: &Path) -> Result<Vec<PathBuf>, String> {
+    let mut found = Vec::new();
+    walk(root, MAX_DEPTH, &mut found)?;
+    Ok(found)
 }
 
-impl Walk<'_> {
-    fn directory(&mut self, dir: &Path, depth: usize) -> Result<(), String> {
-        let failed = |why: std::io::Error| format!("cannot read {}: {why}", dir.display());
-        let entries: Result<Vec<PathBuf>, _> =
-            fs::read_dir(dir).map_err(failed)?.map(|entry| entry.map(|entry| entry.path())).collect();
-        let mut entries = entries.map_err(failed)?;
-        entries.sort();
-        for path in entries {
-            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            // hidden, an editor's backup, Kubernetes' ..data
-            if name.starts_with('.') || name.ends_with('~') {
-                continue;
-            }
-            if path.is_dir() {
-                let deeper = depth.checked_sub(1).ok_or_else(|| format!("{} is too deep", path.display()))?;
-                self.directory(&path, deeper)?;
-            } else {
-                self.file(&path)?;
-            }
+fn walk(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), String> {
+    let failed = |why: std::io::Error| format!("cannot read {}: {why}", dir.display());
+    let entries: Result<Vec<PathBuf>, _> =
+        fs::read_dir(dir).map_err(failed)?.map(|entry| entry.map(|entry| entry.path())).collect();
+    let mut entries = entries.map_err(failed)?;
+    entries.sort();
+    for path in entries {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if name.starts_with('.') || name.ends_with('~') {
+            continue;
         }
-        Ok(())
+        if path.is_dir() {
+            let deeper = depth.checked_sub(1).ok_or_else(|| format!("{} is too deep", path.display()))?;
+            walk(&path, deeper, found)?;
+        } else if found.len() < MAX_FILES {
+            found.push(path);
+        } else {
+            return Err(format!("more than {MAX_FILES} files are in it"));
+        }
     }
+    Ok(())
+}
 
-    fn file(&mut self, path: &Path) -> Result<(), String> {
+/// The texts of the files that are prompts, by their path below the directory.
+fn texts(reader: &mut Reader<'_>, root: &Path, files: Vec<PathBuf>) -> BTreeMap<String, String> {
+    let mut texts = BTreeMap::new();
+    for path in files {
         let place = || Place::File(path.to_string_lossy().into());
         if !path.extension().is_some_and(|extension| extension == "toml" || extension == "txt") {
-            self.faults.push(Fault::warning(place(), "", "not a prompt (.toml) nor a shared text (.txt): left out"));
-            return Ok(());
+            let warning = Fault::warning(place(), "", "not a prompt (.toml) nor a shared text (.txt): left out");
+            reader.faults.push(warning);
+            continue;
         }
-        if self.own.len() == MAX_FILES {
-            return Err(format!("more than {MAX_FILES} files are in {}", self.root.display()));
-        }
-        let text = load::read_limited(path).and_then(|bytes| String::from_utf8(bytes).map_err(|_| "not UTF-8".into()));
-        match text {
+        match load::read_limited(&path).and_then(|bytes| String::from_utf8(bytes).map_err(|_| "not UTF-8".into())) {
             Ok(text) => {
-                let below = path.strip_prefix(self.root).unwrap_or(path).to_string_lossy().replace('\\', "/");
-                self.own.insert(below, text);
+                let below = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().replace('\\', "/");
+                texts.insert(below, text);
             }
-            Err(why) => self.faults.push(Fault::error(place(), "", why)),
+            Err(why) => reader.faults.push(Fault::error(place(), "", why)),
         }
-        Ok(())
     }
+    texts
 }
 
 /// Flaws as faults, with their lines. A flaw of a file in the program follows from one of the operator's.

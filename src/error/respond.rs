@@ -6,8 +6,11 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
+use super::chat_event::{self, ExpiryAs};
 use super::{BodyFault, GatewayError, Kind};
 
+/// The type of JSON lines, as GitLab's own gateway writes it.
+pub const NDJSON: &str = "application/x-ndjson; charset=utf-8";
 /// The sentence GitLab itself shows for A1000.
 const A1000_SENTENCE: &str = "I'm sorry, I couldn't respond in time. Please try again.";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -31,6 +34,8 @@ pub enum Shape {
     GitlabCodeEvents,
     /// GitLab's streamed raw text: a non-2xx body is shown to the user as it is.
     GitlabText,
+    /// GitLab's chat once a model was chosen: an event in a 200, before the head as after it.
+    GitlabChat(ExpiryAs),
     /// OpenAI's `{"error": {…}}`.
     OpenAi,
 }
@@ -49,6 +54,9 @@ pub fn render(error: &GatewayError, shape: Shape, request_id: &str) -> Response<
         Shape::GitlabText => {
             return finish(error, row.status, TEXT, text(error).into());
         }
+        Shape::GitlabChat(expiry_as) => {
+            return finish(error, StatusCode::OK, NDJSON, chat_event::of(error, expiry_as));
+        }
     };
     finish(error, status, "application/json", body.to_string().into())
 }
@@ -58,6 +66,7 @@ pub fn render(error: &GatewayError, shape: Shape, request_id: &str) -> Response<
 pub fn in_band(error: &GatewayError, shape: Shape, request_id: &str) -> Option<Bytes> {
     match shape {
         Shape::OpenAi => Some(format!("data: {}\n\n", openai(error, request_id)).into()),
+        Shape::GitlabChat(expiry_as) => Some(chat_event::of(error, expiry_as)),
         Shape::GitlabPromptsLines => Some(format!("{}\n", prompts(error, request_id).1).into()),
         Shape::GitlabCodeEvents => Some(format!("event: error\r\ndata: {}\r\n\r\n", code(error, request_id).1).into()),
         Shape::Gitlab | Shape::GitlabPrompts | Shape::GitlabPromptsText | Shape::GitlabCode | Shape::GitlabText => None,
@@ -120,7 +129,8 @@ fn gitlab(error: &GatewayError, request_id: &str) -> Value {
     match error.kind() {
         // gitlab-client.md §3.5: 401 uses `error`, everything else uses `detail`
         Kind::Unauthorized => json!({"error": error.public()}),
-        Kind::Forbidden
+        Kind::BadRequest
+        | Kind::Forbidden
         | Kind::NotFound
         | Kind::MethodNotAllowed
         | Kind::NoPromptVersion
@@ -139,6 +149,7 @@ fn gitlab(error: &GatewayError, request_id: &str) -> Value {
 fn prompts(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
     let detail = match error.kind() {
         Kind::UpstreamStatus(status) => status_phrase(status),
+        Kind::ContentFilter => status_phrase(400),
         Kind::UpstreamConnect | Kind::UpstreamBroken => {
             format!("{} ({})", status_phrase(502), error.public())
         }
@@ -159,7 +170,7 @@ fn status_phrase(status: u16) -> String {
     format!("{status}: {phrase}")
 }
 
-fn text(error: &GatewayError) -> String {
+pub(super) fn text(error: &GatewayError) -> String {
     match error.kind() {
         Kind::Expired(_) => format!("{A1000_SENTENCE} (A1000)"),
         _ => error.public().to_owned(),
@@ -226,6 +237,8 @@ mod tests {
     fn prompts_say_421_with_the_phrase() {
         let error = GatewayError::new(Kind::UpstreamStatus(401), "the model server refused the key");
         assert_eq!(body(&error, Shape::GitlabPrompts), (421, r#"{"detail":"401: Unauthorized"}"#.into()));
+        let error = GatewayError::new(Kind::ContentFilter, "filtered");
+        assert_eq!(body(&error, Shape::GitlabPrompts), (421, r#"{"detail":"400: Bad Request"}"#.into()));
     }
 
     #[test]

@@ -40,6 +40,14 @@ impl Delta {
             Self::ReasoningSignature(_) | Self::Usage(_) | Self::Stop(_) => false,
         }
     }
+
+    /// Bytes of text that a reader would see.
+    pub const fn text_len(&self) -> usize {
+        match self {
+            Self::Text(text) | Self::Reasoning(text) | Self::ToolCall { arguments: text, .. } => text.len(),
+            Self::ReasoningSignature(_) | Self::Usage(_) | Self::Stop(_) => 0,
+        }
+    }
 }
 
 /// Why a model stopped.
@@ -64,4 +72,8 @@ pub trait Encode: Send {
     fn delta(&mut self, delta: &Delta, out: &mut BytesMut);
     /// Appends what ends a complete answer, or nothing.
     fn finish(&mut self, out: &mut BytesMut);
+    /// Why a complete answer is a failure all the same, for the operator; asked after `finish`.
+    fn fault(&self) -> Option<&str> {
+        None
+    }
 }

@@ -22,6 +22,33 @@
 //! **2026-11-25, fences and wrappers go from completions too.** Only where a model was asked in words: between marks it writes code from the
 //! first byte on. One line of talk before a fence goes with it. In a Markdown file fences stay: they may be what was asked for.
 //!
+//! **2026-11-25, Duo Chat's head may go out first.** GitLab reads every failure of its chat from events in a 200, and takes 60 s of
+//! silence for the end, so a head that is held gains nothing there. The handler promises the answer's type (`relay/pulse.rs`); after
+//! `chat.heartbeat` without a byte the server sends the head and goes on making the answer inside the body, with a blank line at every
+//! silence. Nothing below the server knows. Rejected: a relay whose streams open their upstream themselves, since whatever else a handler
+//! waits for would have needed the same.
+//!
+//! **2026-11-25, no prefill for ReAct.** The official gateway ends the conversation with `Thought:` in the model's turn. vLLM wants a flag
+//! for that, Mistral's templates and new Claudes refuse it. A step is two turns instead: what the model wrote, and `Observation: …` from the user.
+//!
+//! **2026-11-25, functions first, text when they are refused.** With `chat.tools = "auto"` a model of a family that calls functions is offered
+//! them; a server that says it has none is asked again, once, as text. Words before a call are held up to 240 bytes: GitLab ignores a call
+//! once it has a piece of an answer.
+//! **2026-11-25, GitLab's cloud is passed to, not spoken.** A feature set to `"gitlab"` goes on byte for byte, with an allow-list of
+//! headers and none of ours, and every answer comes back with its status: a 401 or 403 there is about the caller. After the head a
+//! failure cuts the connection: an event of ours inside bytes that are not ours, perhaps compressed, would be a guess. Three
+//! requests are refused instead. A static key's holder has no token that the cloud knows. A request that brings a
+//! self-hosted model has that model's address and key in its body: to send it unchanged would give them away, and the cloud refuses them
+//! anyway. OpenAI's surface has no call that the cloud takes. Paths that Weir does not know (`/v1/…` to `/v4/…`: Amazon Q, what GitLab adds
+//! next) go to the cloud when `features.default` is `"gitlab"`, and are 404 otherwise.
+//!
+//! **2026-11-25, tokens that nobody reported are estimated.** A stream that breaks off lacks its last event, which holds the counts.
+//! Four bytes are a token, and a piece is one at least (`generation/estimate.rs`); the log says `usage_estimated`, the metric counts them
+//! with the others. Passthrough counts bytes only: the first event shows how much of one is envelope. vLLM's running counts
+//! (`continuous_usage_stats`) are read when the client asks for them and never asked for by us: each chunk would grow by
+//! its counts and need a parse, the client would read what it did not ask for, and other servers refuse the unknown option. A request of whose
+//! answer nothing arrived counts nothing.
+//!
 //! **2026-11-24, GitLab's tokens.** A key verifies only tokens of the issuer that published it; the official gateway merges all
 //! key sets. Keys are fetched by one task beside the workers, never by a request, which waits at most 2 s, and only 64 of
 //! them at a time: strangers can name keys that nobody has. A gateway that never got a key answers 503, not 401, since the token may

@@ -204,6 +204,7 @@ impl<'c> Check<'c, '_> {
             inputs: inputs?,
             optional: self.said(|file| file.optional.clone()).unwrap_or_default(),
             example: self.said(|file| file.example.clone()).unwrap_or_default(),
+            source: self.file.text.to_owned(),
             versions: versions?,
             sampling,
             messages: messages?,

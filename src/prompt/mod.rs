@@ -48,6 +48,8 @@ pub struct Prompt {
     pub optional: Vec<String>,
     /// Inputs to try it with.
     pub example: serde_json::Map<String, serde_json::Value>,
+    /// Its file as it is written.
+    pub source: String,
     versions: Versions,
     sampling: Sampling,
     /// Role and template of each message.

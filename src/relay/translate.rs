@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
 use super::body::Fed;
-use crate::error::GatewayError;
+use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Encode};
 use crate::provider::Decode;
 use crate::telemetry::Facts;
@@ -30,6 +30,10 @@ impl Translator {
         self.decoder.finish(&mut self.deltas)?;
         let mut out: BytesMut = self.write(facts, Instant::now()).into();
         self.encoder.finish(&mut out);
+        if let Some(fault) = self.encoder.fault() {
+            facts.failure = Some(Kind::NoAnswer);
+            facts.note = Some(fault.to_owned());
+        }
         Ok(out.freeze())
     }
 
@@ -38,9 +42,11 @@ impl Translator {
         for delta in self.deltas.drain(..) {
             if delta.is_content() {
                 facts.first_token.get_or_insert(now);
+                facts.uncounted.piece(delta.text_len());
             }
             if let Delta::Usage(usage) = &delta {
                 facts.usage = *usage;
+                facts.uncounted.reported();
             }
             self.encoder.delta(&delta, &mut out);
         }
