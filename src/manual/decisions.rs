@@ -1,5 +1,20 @@
 //! Dated decisions, newest first. What was rejected is said, so that it need not be tried again unknowingly.
 //!
+//! **2026-11-25, Anthropic's surface.** A wrong request is 400 there, since Anthropic's API has no 422 and its clients name their classes by it.
+//! A budget of thinking becomes OpenAI's `reasoning_effort` (below 4096 tokens `low`, below 16384 `medium`, else `high`): the only words that API
+//! has for it; refusing would shut out Claude Code, which asks for thinking by default. Pictures among a tool's results follow as the user's own,
+//! which every server has words for. Betas pass by an allow-list of names; the rest stays behind with a note in the access log, since a client sends
+//! its whole list with every request.
+//!
+//! **2026-11-25, the proxy's models.** `/v1/proxy/*` names models of GitLab's choice that nobody here runs: the unit primitive decides, then
+//! `features.default` (`description_composer` is no feature of GitLab's screens), unless the file has a model of that very name. The official
+//! gateway answers 400 without `X-Gitlab-Unit-Primitive`; here it goes to the default. Its scope is not checked on its own: whoever may
+//! call the proxy may call the same models by OpenAI's path. Google's embeddings (`vertex-ai`) and OpenAI's `responses` are 404.
+//!
+//! **2026-11-25, wishes.** `seed`, `json_object` and a speaker's `name` were refused where a provider has no word for them. OpenAI promises nothing for
+//! a seed, so leaving it out breaks no promise; `json_object` becomes an instruction, as OpenAI wants one in the prompt anyway; a name goes in front of
+//! the words. What would change the answer's shape (`n`, `logprobs`, forbidden parallel calls) is still refused.
+//!
 //! **2026-11-25, Duo Chat's head may go out first.** GitLab reads every failure of its chat from events in a 200, and takes 60 s of
 //! silence for the end, so a head that is held gains nothing there. The handler promises the answer's type (`relay/pulse.rs`); after
 //! `chat.heartbeat` without a byte the server sends the head and goes on making the answer inside the body, with a blank line at every
@@ -11,7 +26,7 @@
 //!
 //! **2026-11-25, functions first, text when they are refused.** With `chat.tools = "auto"` a model of a family that calls functions is offered
 //! them; a server that says it has none is asked again, once, as text. Words before a call are held up to 240 bytes: GitLab ignores a call
-//! once it has a piece of an answer.
+//! once it has a piece of an answer. A model that writes ReAct although it was given functions is read as one that was not.
 //!
 //! **2026-11-25, GitLab's cloud is passed to, not spoken.** A feature set to `"gitlab"` goes on byte for byte, with an allow-list of
 //! headers and none of ours, and every answer comes back with its status: a 401 or 403 there is about the caller. After the head a

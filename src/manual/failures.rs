@@ -19,5 +19,9 @@
 //! | the client left | none | nothing | `outcome=cancelled`; the upstream was closed | nothing |
 //! | our own fault | 500 | A9999 | `internal` | standard error, and tell us |
 //!
+//! Anthropic's clients read the same statuses but for 422, which is 400 there, and sort errors by
+//! `error.type`: `timeout_error` for A1000, `overloaded_error` when Weir or the model server is full,
+//! `api_error` for a failed model server. After the head it is an `error` event.
+//!
 //! The head of an answer is held back until the model server's first body byte, so that all but `idle`,
 //! `total` and a broken stream are an honest status.

@@ -30,7 +30,7 @@ impl Dialect for Azure {
             Native::OpenAiChat => Some(path(model, "chat/completions")),
             Native::OpenAiCompletions => Some(path(model, "completions")),
             Native::OpenAiEmbeddings => Some(path(model, "embeddings")),
-            Native::AnthropicMessages => None,
+            Native::AnthropicMessages | Native::AnthropicCountTokens => None,
         }
     }
 

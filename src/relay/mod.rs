@@ -23,7 +23,7 @@ pub use pulse::{HeadStart, Promise};
 
 use crate::error::{GatewayError, Kind, Shape};
 use crate::generation::{Delta, Encode, Generation};
-use crate::provider::{Dialect, Outbound, dialect};
+use crate::provider::{Dialect, Outbound, dialect, excerpt};
 use crate::route::{Model, Route};
 use crate::telemetry::Facts;
 use crate::upstream::{AnswerBody, Endpoints, Inbound, Sending, Timers, Upstreams};
@@ -130,13 +130,9 @@ impl Relay {
         facts: &mut Facts,
     ) -> Result<Vec<Delta>, GatewayError> {
         let dialect = dialect(call.route.model.provider);
-        let mut timers = Timers::start(call.route.budget, facts.started);
-        let mut outbound = dialect.encode(generation, &call.route.model)?;
-        let Inbound { body, .. } = self.send(call, dialect, &mut outbound, &mut timers, facts).await?;
-        let body = collect(body, MAX_ANSWER, &call.route.model, &mut timers).await?;
-        let now = Instant::now();
-        facts.upstream_ended = Some(now);
-        facts.first_token = Some(now);
+        let outbound = dialect.encode(generation, &call.route.model)?;
+        let body = self.whole(call, outbound, facts).await?;
+        facts.first_token = facts.upstream_ended;
         let deltas = dialect.answer(generation, &body)?;
         for delta in &deltas {
             if let Delta::Usage(usage) = delta {
@@ -144,6 +140,33 @@ impl Relay {
             }
         }
         Ok(deltas)
+    }
+
+    /// How many tokens a generation would read, or `None` where the model's server cannot count beforehand.
+    pub async fn count(
+        &self,
+        call: Call<'_>,
+        generation: &Generation,
+        facts: &mut Facts,
+    ) -> Result<Option<u64>, GatewayError> {
+        let dialect = dialect(call.route.model.provider);
+        let Some(outbound) = dialect.count(generation, &call.route.model)? else { return Ok(None) };
+        let body = self.whole(call, outbound, facts).await?;
+        let unreadable = || {
+            let text = "The model server's answer could not be read";
+            GatewayError::new(Kind::UpstreamBroken, text).internal(format!("no count of tokens: {}", excerpt(&body)))
+        };
+        dialect.counted(&body).map(Some).ok_or_else(unreadable)
+    }
+
+    /// Sends, and reads the whole answer.
+    async fn whole(&self, call: Call<'_>, mut outbound: Outbound, facts: &mut Facts) -> Result<Bytes, GatewayError> {
+        let dialect = dialect(call.route.model.provider);
+        let mut timers = Timers::start(call.route.budget, facts.started);
+        let Inbound { body, .. } = self.send(call, dialect, &mut outbound, &mut timers, facts).await?;
+        let body = collect(body, MAX_ANSWER, &call.route.model, &mut timers).await?;
+        facts.upstream_ended = Some(Instant::now());
+        Ok(body)
     }
 
     /// Sends, and turns a refusal into an error. One that a wrong clock explains is tried once more by the

@@ -164,6 +164,11 @@ impl Table {
         self.named.get(name).cloned().ok_or_else(|| unknown_model(name))
     }
 
+    /// Whether an OpenAI-style request may name this: a model of the file, or `feature/…`.
+    pub fn knows(&self, name: &str) -> bool {
+        name.starts_with("feature/") || self.named.contains_key(name)
+    }
+
     fn take(&self, choice: &Choice, feature: Option<Feature>, rule: Rule) -> Result<Arc<Route>, GatewayError> {
         match choice {
             Choice::Disabled => Err(disabled(feature)),

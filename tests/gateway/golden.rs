@@ -15,12 +15,12 @@ use weir::route::{
 };
 use weir::secret::Secret;
 
-fn folder(name: &str) -> PathBuf {
+pub(crate) fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
 /// Compares with the file, or writes it when asked to.
-fn golden(path: &Path, actual: &str) {
+pub(crate) fn golden(path: &Path, actual: &str) {
     if std::env::var_os("WEIR_BLESS").is_some() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, actual).unwrap();
@@ -76,7 +76,7 @@ fn tools() -> Generation {
     };
     let result = |id: &str, content: &str| Message {
         role: Role::Tool,
-        parts: vec![Part::ToolResult { id: id.into(), content: content.into() }],
+        parts: vec![Part::ToolResult { id: id.into(), content: content.into(), is_error: false }],
     };
     let picture = Part::Image(Image::Inline { media_type: "image/png".into(), base64: "iVBORw0KGgo=".into() });
     Generation {

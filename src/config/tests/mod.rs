@@ -6,6 +6,7 @@ mod environment;
 mod families;
 mod files;
 mod gitlab;
+mod prompts;
 
 use std::time::Duration;
 

@@ -27,7 +27,10 @@ impl Dialect for BedrockOpenAi {
     fn native(&self, call: Native, model: &Model) -> Option<Box<str>> {
         match call {
             Native::OpenAiChat => Some(path(model)),
-            Native::OpenAiCompletions | Native::OpenAiEmbeddings | Native::AnthropicMessages => None,
+            Native::OpenAiCompletions
+            | Native::OpenAiEmbeddings
+            | Native::AnthropicMessages
+            | Native::AnthropicCountTokens => None,
         }
     }
 
