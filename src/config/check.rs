@@ -17,7 +17,7 @@ use super::keys::{self, Acts};
 use super::load::Environment;
 use super::raw::{Document, path_text};
 use super::reader::Reader;
-use super::{auth, environ, families, features, inherited, load, models, prompts, suggest};
+use super::{auth, cloud, environ, families, features, inherited, load, models, prompts, suggest};
 use crate::auth::Settings as AuthSettings;
 use crate::route::{Budget, BudgetPatch};
 use crate::telemetry::{Format, Level};
@@ -128,12 +128,16 @@ impl Parts {
         let inherited = inherited::read(reader);
         let families = families::read(reader);
         let models = models::read(reader, &inherited, &families);
-        let mut routing = features::read(reader, models, Budget::DEFAULT.with(&base));
+        let cloud = cloud::read(reader);
+        let mut routing = features::read(reader, models, cloud, Budget::DEFAULT.with(&base));
         if let Some(routing) = &mut routing {
             routing.table.set_providers(inherited.defaults());
             routing.table.set_families(families.clone());
         }
         let prompts = prompts::read(reader, &families);
+        if let (Some(auth), Some(_)) = (&auth, routing.as_ref().and_then(|routing| routing.table.cloud())) {
+            cloud::is_open_to_somebody(reader, auth);
+        }
         let upstream = upstream(reader);
         let limits = limits(reader);
         let log = log(reader);

@@ -2,14 +2,15 @@
 //!
 //! `raw` keeps the file as a tree that knows its places; `keys` is the list of what may stand in it;
 //! `reader` reads typed values out of it; `check`, `models` (with `azure`, `bedrock` and what they have
-//! `inherited` from the environment), `families`, `features` and `prompts` build each module's own settings, so that no module
-//! imports this one. A reload may change everything but [`Config::server`].
+//! `inherited` from the environment), `families`, `cloud`, `features` and `prompts` build each module's own
+//! settings, so that no module imports this one. A reload may change everything but [`Config::server`].
 
 mod auth;
 mod azure;
 mod bedrock;
 mod check;
 mod checked;
+mod cloud;
 mod environ;
 mod families;
 mod fault;

@@ -133,6 +133,7 @@ fn gitlab(error: &GatewayError, request_id: &str) -> Value {
 fn prompts(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
     let detail = match error.kind() {
         Kind::UpstreamStatus(status) => status_phrase(status),
+        Kind::ContentFilter => status_phrase(400),
         Kind::UpstreamConnect | Kind::UpstreamBroken => {
             format!("{} ({})", status_phrase(502), error.public())
         }
@@ -220,6 +221,8 @@ mod tests {
         assert_eq!(body(&error, Shape::GitlabPromptsText), (421, "the model server refused the key".into()));
         let line = in_band(&error, Shape::GitlabPromptsLines, "r").unwrap();
         assert_eq!(line, "{\"detail\":\"401: Unauthorized\"}\n");
+        let error = GatewayError::new(Kind::ContentFilter, "filtered");
+        assert_eq!(body(&error, Shape::GitlabPrompts), (421, r#"{"detail":"400: Bad Request"}"#.into()));
     }
 
     #[test]

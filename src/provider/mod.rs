@@ -91,14 +91,16 @@ impl ClockOffset {
 pub struct Seen {
     /// Something a reader would see.
     pub content: bool,
+    /// Bytes of its text.
+    pub text_len: usize,
     /// Token counts.
     pub usage: Option<Usage>,
     /// Nothing but token counts: the chunk that `include_usage` adds.
     pub only_usage: bool,
     /// The end marker (`[DONE]`).
     pub done: bool,
-    /// An error instead of content.
-    pub error: bool,
+    /// An error instead of content, and what it counts as.
+    pub error: Option<Kind>,
 }
 
 /// Turns a model server's stream into deltas, a chunk at a time.
@@ -170,6 +172,12 @@ fn chat_only(generation: &Generation, provider: &str) -> Result<(), GatewayError
         return Ok(());
     }
     Err(untranslatable("prompt", provider, "goes on with no raw text, it answers messages"))
+}
+
+/// Whether a content filter refused, by the `code` of an error in OpenAI's words: Azure's name for it (providers.md
+/// d2.4) and OpenAI's own two.
+fn is_filter_code(code: &str) -> bool {
+    matches!(code, "content_filter" | "content_policy_violation" | "invalid_prompt")
 }
 
 /// An answer that is not the provider's format.
