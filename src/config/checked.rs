@@ -34,6 +34,8 @@ pub struct Config {
     pub auth: auth::Settings,
     /// Sizes and waits of one request.
     pub limits: snapshot::Limits,
+    /// How Duo Chat is answered.
+    pub chat: snapshot::Chat,
     /// The operator's log.
     pub log: (Level, Format),
     /// What is odd but not wrong.

@@ -424,10 +424,21 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "timeouts.chat_surface",
         Takes::Word(&["event", "answer"]),
-        Example("\"event\"", "\"event\""),
-        "how chat shows an expired limit",
-    )
-    .acts(Acts::NotYet),
+        Is("\"event\""),
+        "what Duo Chat's user sees of an expired limit: GitLab's sentence for any failure, or A1000 as the answer",
+    ),
+    key(
+        "chat.tools",
+        Takes::Word(&["auto", "native", "react"]),
+        Is("\"auto\""),
+        "how models call GitLab's tools: by their family, always as functions, or always as text",
+    ),
+    key(
+        "chat.heartbeat",
+        Takes::Duration("10ms", "55s"),
+        Is("\"15s\""),
+        "a silence of Duo Chat's stream after which a blank line is sent: GitLab, and proxies before it, give up after 60s",
+    ),
     key(
         "limits.max_body",
         Takes::Size("1KiB", "1GiB"),

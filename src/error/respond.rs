@@ -6,8 +6,11 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
+use super::chat_event::{self, ExpiryAs};
 use super::{BodyFault, GatewayError, Kind};
 
+/// The type of JSON lines, as GitLab's own gateway writes it.
+pub const NDJSON: &str = "application/x-ndjson; charset=utf-8";
 /// The sentence GitLab itself shows for A1000.
 const A1000_SENTENCE: &str = "I'm sorry, I couldn't respond in time. Please try again.";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -27,6 +30,8 @@ pub enum Shape {
     GitlabPromptsText,
     /// GitLab's streamed raw text: a non-2xx body is shown to the user as it is.
     GitlabText,
+    /// GitLab's chat once a model was chosen: an event in a 200, before the head as after it.
+    GitlabChat(ExpiryAs),
     /// OpenAI's `{"error": {…}}`.
     OpenAi,
 }
@@ -44,6 +49,9 @@ pub fn render(error: &GatewayError, shape: Shape, request_id: &str) -> Response<
         Shape::GitlabText => {
             return finish(error, row.status, TEXT, text(error).into());
         }
+        Shape::GitlabChat(expiry_as) => {
+            return finish(error, StatusCode::OK, NDJSON, chat_event::of(error, expiry_as));
+        }
     };
     finish(error, status, "application/json", body.to_string().into())
 }
@@ -53,6 +61,7 @@ pub fn render(error: &GatewayError, shape: Shape, request_id: &str) -> Response<
 pub fn in_band(error: &GatewayError, shape: Shape, request_id: &str) -> Option<Bytes> {
     match shape {
         Shape::OpenAi => Some(format!("data: {}\n\n", openai(error, request_id)).into()),
+        Shape::GitlabChat(expiry_as) => Some(chat_event::of(error, expiry_as)),
         Shape::GitlabPromptsLines => Some(format!("{}\n", prompts(error, request_id).1).into()),
         Shape::Gitlab | Shape::GitlabPrompts | Shape::GitlabPromptsText | Shape::GitlabText => None,
     }
@@ -114,7 +123,8 @@ fn gitlab(error: &GatewayError, request_id: &str) -> Value {
     match error.kind() {
         // gitlab-client.md §3.5: 401 uses `error`, everything else uses `detail`
         Kind::Unauthorized => json!({"error": error.public()}),
-        Kind::Forbidden
+        Kind::BadRequest
+        | Kind::Forbidden
         | Kind::NotFound
         | Kind::MethodNotAllowed
         | Kind::NoPromptVersion
@@ -147,7 +157,7 @@ fn status_phrase(status: u16) -> String {
     format!("{status}: {phrase}")
 }
 
-fn text(error: &GatewayError) -> String {
+pub(super) fn text(error: &GatewayError) -> String {
     match error.kind() {
         Kind::Expired(_) => format!("{A1000_SENTENCE} (A1000)"),
         _ => error.public().to_owned(),

@@ -9,6 +9,8 @@ macro_rules! files {
 /// Path below `config/prompts/` and text.
 pub(super) const FILES: &[(&str, &str)] = files![
     "categorize_question/base.toml",
+    "chat/agent/base.toml",
+    "chat/agent_react/base.toml",
     "chat/build_reader/base.toml",
     "chat/commit_reader/base.toml",
     "chat/documentation_search/base.toml",
@@ -34,6 +36,7 @@ pub(super) const FILES: &[(&str, &str)] = files![
     "measure_comment_temperature/base.toml",
     "resolve_vulnerability/base.toml",
     "review_merge_request/base.toml",
+    "shared/chat.txt",
     "shared/data.txt",
     "shared/reader.txt",
     "summarize_duo_workflow/base.toml",

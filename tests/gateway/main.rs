@@ -4,6 +4,8 @@
 
 mod access_log; // one line per request, ids in and out, secrets nowhere
 mod bad_input; // a 4xx that says what is wrong, and no harm
+mod chat_agent; // GitLab Duo Chat: the loop, both ways of calling tools
+mod chat_agent_faults; // what its user sees when something fails
 mod chat_v1; // GitLab's troubleshooting curl
 mod cloud; // GitLab's cloud gateway: byte for byte, and nothing of ours
 mod config_faults; // broken files, every fault at once

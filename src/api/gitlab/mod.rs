@@ -1,5 +1,6 @@
 //! GitLab's own calls: what its Rails side, Workhorse and its troubleshooting pages send.
 
+pub(super) mod chat_agent;
 pub(super) mod chat_v1;
 pub(super) mod model_check;
 pub(super) mod prompts;

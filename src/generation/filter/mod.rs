@@ -113,6 +113,10 @@ impl Encode for Filtered {
         self.flush(out);
         self.inner.finish(out);
     }
+
+    fn fault(&self) -> Option<&str> {
+        self.inner.fault()
+    }
 }
 
 #[cfg(test)]

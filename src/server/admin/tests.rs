@@ -18,7 +18,7 @@ use crate::route::{
     Budget, BudgetPatch, Choice, EndpointUrl, Feature, Model, ProviderKind, RequestModels, Route, Rule, Table,
 };
 use crate::secret::Secret;
-use crate::snapshot::{LastReload, Limits, Reloads, Shared, Snapshot};
+use crate::snapshot::{Chat, LastReload, Limits, Reloads, Shared, Snapshot};
 use crate::telemetry::labels::{Phase, Surface};
 use crate::telemetry::{LogWriter, Metrics, Record, Sink, TraceIds, WorkerTelemetry};
 use crate::upstream::Registry;
@@ -105,7 +105,8 @@ fn table() -> Table {
 
 fn snapshot(table: Table, registry: &Registry, generation: u64) -> Snapshot {
     let endpoints = registry.endpoints(table.models().map(|route| &route.model));
-    Snapshot { table, prompts: Arc::default(), auth: Policy::Off, limits: Limits::default(), endpoints, generation }
+    let (limits, chat) = (Limits::default(), Chat::default());
+    Snapshot { table, prompts: Arc::default(), auth: Policy::Off, limits, chat, endpoints, generation }
 }
 
 /// Sends this text and reads to the end.
