@@ -1,6 +1,7 @@
 //! What an operator can get wrong in the file, a test per kind.
 
 mod clouds;
+mod entra;
 mod environment;
 mod families;
 mod files;
