@@ -63,7 +63,7 @@ enum Command {
     Probe(Probe),
     /// What models are told: the prompts in force
     #[command(
-        after_help = "Examples:\n  weir prompts list\n  weir prompts show generate_commit_message\n  weir prompts render generate_commit_message --input diff=@change.diff --family mistral\n\nTo change one, put its file into the directory that [prompts] dir names:\n  weir prompts show chat/explain_code > prompts/chat/explain_code/base.toml"
+        after_help = "Examples:\n  weir prompts list\n  weir prompts show generate_commit_message\n  weir prompts render generate_commit_message --input diff=@change.diff --family mistral\n\nTo change one, put its file into the directory that [prompts] dir names:\n  mkdir -p prompts/chat/explain_code\n  weir prompts show chat/explain_code > prompts/chat/explain_code/base.toml"
     )]
     Prompts(Prompts),
     /// Exit 0 when a running gateway is ready (for a container's HEALTHCHECK)

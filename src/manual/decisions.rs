@@ -50,6 +50,20 @@
 //! them; a server that says it has none is asked again, once, as text. Words before a call are held up to 240 bytes: GitLab ignores a call
 //! once it has a piece of an answer. A model that writes ReAct although it was given functions is read as one that was not.
 //!
+//! **2026-11-25, prompts are one text for all versions.** GitLab asks for `1.2.0`, `^2.0.0` or `1.1.0-dev` of a prompt, which in the official
+//! gateway are different words for the same inputs and answers. Here a file lists the versions that it answers to. A family's file says
+//! only what differs from `base`, and where its versions do not fit `base` answers; the official gateway refuses (S11).
+//!
+//! **2026-11-25, no prefill.** The official reader prompts end in the beginning of the answer. Plain vLLM starts a new turn behind it, newer Claude
+//! models refuse it, and GitLab reads a whole answer as well (gitlab-client.md §8.2). So the answer's form is shown by an example. Nor is
+//! there a block of policy with a random mark in front of each prompt: what comes first is the same in every request, so that model
+//! servers need not read it again.
+//!
+//! **2026-11-25, the errors of prompts are those of the contract's §8.4.** 404 for an unknown prompt, 422 for a version that is
+//! no constraint, `'diff'` for a missing input: clear, and GitLab treats every 4xx alike. The official gateway's running code
+//! answers the first two with 400, one of them with a path of its disk. A stream of raw text that is for people (`chat/…`) gets the error as a
+//! sentence, since GitLab shows them the body; a v2 stream that fails after its head ends with a line `{"detail": …}`.
+//!
 //! **2026-11-25, GitLab's cloud is passed to, not spoken.** A feature set to `"gitlab"` goes on byte for byte, with an allow-list of
 //! headers and none of ours, and every answer comes back with its status: a 401 or 403 there is about the caller. After the head a
 //! failure cuts the connection: an event of ours inside bytes that are not ours, perhaps compressed, would be a guess. Three
