@@ -214,8 +214,9 @@ impl Reloader {
 fn snapshot(config: Config, registry: &Registry, issuers: &Issuers, generation: u64) -> Snapshot {
     let endpoints = registry.endpoints(config.models.iter());
     let limits: Limits = config.limits;
-    let auth = issuers.policy(config.auth);
-    Snapshot { table: config.table, auth, limits, endpoints, generation }
+    let user_tokens = Arc::new(issuers.user_tokens(config.user_tokens));
+    let auth = issuers.policy(config.auth, Arc::clone(&user_tokens));
+    Snapshot { table: config.table, auth, user_tokens, limits, endpoints, generation }
 }
 
 /// Alone on its port, unlike the public one: a second process must find out.

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 
-use crate::auth::Policy;
+use crate::auth::{Policy, UserTokens};
 use crate::route::Table;
 use crate::upstream::Endpoints;
 
@@ -17,6 +17,8 @@ pub struct Snapshot {
     pub table: Table,
     /// Who may call.
     pub auth: Policy,
+    /// What users' tokens are issued with.
+    pub user_tokens: Arc<UserTokens>,
     /// Sizes and waits.
     pub limits: Limits,
     /// The live state (in flight, health) of every endpoint in the file.

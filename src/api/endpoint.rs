@@ -27,6 +27,8 @@ pub enum Endpoint {
     ChatV1(Feature),
     /// `POST /v1|v2/prompts/model_configuration/check`; the version
     ModelCheck(u8),
+    /// `POST /v1/code/user_access_token`
+    UserToken,
 }
 
 /// A request's place in the table, good or not; the record needs the surface either way.
@@ -51,6 +53,7 @@ impl Matched {
             "/v1/models" => Some(Endpoint::OpenAiModels),
             "/v1/prompts/model_configuration/check" => Some(Endpoint::ModelCheck(1)),
             "/v2/prompts/model_configuration/check" => Some(Endpoint::ModelCheck(2)),
+            "/v1/code/user_access_token" => Some(Endpoint::UserToken),
             "/monitoring/healthz" => Some(Endpoint::Healthz),
             "/monitoring/ready" => Some(Endpoint::Ready),
             other => other.strip_prefix("/v1/chat/").and_then(chat_v1).map(Endpoint::ChatV1),
@@ -83,7 +86,7 @@ impl Endpoint {
         match self {
             Self::Head => "HEAD",
             Self::Healthz | Self::Ready | Self::OpenAiModels => "GET",
-            Self::OpenAi(_) | Self::ChatV1(_) | Self::ModelCheck(_) => "POST",
+            Self::OpenAi(_) | Self::ChatV1(_) | Self::ModelCheck(_) | Self::UserToken => "POST",
         }
     }
 
@@ -96,6 +99,7 @@ impl Endpoint {
             Self::OpenAi(OpenAiCall::Embeddings) => Surface::OpenAiEmbeddings,
             Self::ChatV1(_) => Surface::GitlabChat,
             Self::ModelCheck(_) => Surface::GitlabModelCheck,
+            Self::UserToken => Surface::GitlabUserToken,
         }
     }
 
@@ -104,6 +108,7 @@ impl Endpoint {
         match self {
             Self::OpenAi(_) | Self::OpenAiModels => Shape::OpenAi,
             Self::ModelCheck(_) => Shape::GitlabPrompts,
+            Self::UserToken => Shape::GitlabSentence,
             Self::Head | Self::Healthz | Self::Ready | Self::ChatV1(_) => Shape::Gitlab,
         }
     }
@@ -121,8 +126,25 @@ impl Endpoint {
             Self::ModelCheck(_) => {
                 (Scopes::of_feature(Feature::CODE_COMPLETIONS), "'model_configuration/check'".into())
             }
+            Self::UserToken => (Scopes::of_feature(Feature::CODE_COMPLETIONS), "user access token".into()),
         };
-        Some(Permission { any_of, what })
+        let act = if self == Self::UserToken { "create" } else { "access" };
+        Some(Permission { any_of, act, what, users: self.is_for_users() })
+    }
+
+    /// Whether IDEs call it themselves, with a user's token of ours (gitlab-client.md §6.4): code completion, and
+    /// nothing else. A path that also generates code asks [`crate::auth::Caller::may`] again for that.
+    const fn is_for_users(self) -> bool {
+        match self {
+            Self::Head
+            | Self::Healthz
+            | Self::Ready
+            | Self::OpenAiModels
+            | Self::OpenAi(_)
+            | Self::ChatV1(_)
+            | Self::ModelCheck(_)
+            | Self::UserToken => false,
+        }
     }
 }
 
@@ -193,6 +215,11 @@ mod tests {
         }
         let check = Endpoint::ModelCheck(1).permission().unwrap();
         assert_eq!((check.any_of, &*check.what), (Scopes::of(["complete_code"]), "'model_configuration/check'"));
+        let token = Endpoint::UserToken.permission().unwrap();
+        assert_eq!(
+            (token.any_of, token.act, &*token.what),
+            (Scopes::of(["complete_code"]), "create", "user access token")
+        );
         let explain = Endpoint::ChatV1(Feature::parse("duo_chat_explain_code").unwrap()).permission().unwrap();
         assert_eq!(explain.any_of, Scopes::of(["explain_code"]));
         assert_eq!(Endpoint::OpenAi(OpenAiCall::Chat).permission().unwrap().any_of, Scopes::ANY);

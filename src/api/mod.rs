@@ -85,6 +85,7 @@ impl Api {
             Endpoint::OpenAi(call) => openai::forward(context, call, body).await,
             Endpoint::ChatV1(feature) => gitlab::chat_v1::answer(context, feature, body).await,
             Endpoint::ModelCheck(version) => gitlab::model_check::answer(context, version, body).await,
+            Endpoint::UserToken => gitlab::user_token::answer(context, body).await,
         }
     }
 }
@@ -109,7 +110,7 @@ impl Context<'_> {
     async fn route(&mut self, ask: Ask, body: &Bytes) -> Result<Routed, GatewayError> {
         self.asked_for(ask.feature);
         let names_a_model = ask.metadata.is_some();
-        let route = self.snapshot.table.resolve(ask)?;
+        let route = self.snapshot.table.resolve_for(ask, self.caller.bound_model())?;
         self.routed(&route);
         if dialect(route.model.provider).is_gateway() {
             // boxed, since it is rare: every handler's future would otherwise hold its space

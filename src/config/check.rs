@@ -17,8 +17,8 @@ use super::keys::{self, Acts};
 use super::load::Environment;
 use super::raw::{Document, path_text};
 use super::reader::Reader;
-use super::{auth, environ, features, inherited, load, models, suggest};
-use crate::auth::Settings as AuthSettings;
+use super::{auth, environ, features, inherited, load, models, suggest, user_tokens};
+use crate::auth::{Settings as AuthSettings, TokenSettings};
 use crate::route::{Budget, BudgetPatch};
 use crate::telemetry::{Format, Level};
 use crate::{server, snapshot, upstream};
@@ -115,6 +115,7 @@ struct Parts {
     limits: snapshot::Limits,
     log: (Level, Format),
     auth: AuthSettings,
+    user_tokens: TokenSettings,
     routing: features::Routing,
 }
 
@@ -123,6 +124,7 @@ impl Parts {
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let server = server(reader);
         let auth = auth::read(reader, server.as_ref().map(|server| server.listen));
+        let user_tokens = user_tokens::read(reader);
         let base = timeouts(reader, &["timeouts"]);
         let inherited = inherited::read(reader);
         let models = models::read(reader, &inherited);
@@ -133,13 +135,21 @@ impl Parts {
         let upstream = upstream(reader);
         let limits = limits(reader);
         let log = log(reader);
-        Some(Self { server: server?, upstream: upstream?, limits: limits?, log: log?, auth: auth?, routing: routing? })
+        Some(Self {
+            server: server?,
+            upstream: upstream?,
+            limits: limits?,
+            log: log?,
+            auth: auth?,
+            user_tokens: user_tokens?,
+            routing: routing?,
+        })
     }
 
     fn into_config(self, warnings: Vec<Fault>, provenance: super::Provenance) -> Config {
-        let Self { server, upstream, limits, log, auth, routing } = self;
+        let Self { server, upstream, limits, log, auth, user_tokens, routing } = self;
         let features::Routing { table, models, request_models } = routing;
-        Config { server, upstream, table, models, request_models, auth, limits, log, warnings, provenance }
+        Config { server, upstream, table, models, request_models, auth, user_tokens, limits, log, warnings, provenance }
     }
 }
 

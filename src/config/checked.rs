@@ -26,6 +26,8 @@ pub struct Config {
     pub request_models: RequestModels,
     /// Who may call.
     pub auth: auth::Settings,
+    /// The keys of users' tokens.
+    pub user_tokens: auth::TokenSettings,
     /// Sizes and waits of one request.
     pub limits: snapshot::Limits,
     /// The operator's log.

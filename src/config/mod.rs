@@ -22,6 +22,7 @@ mod reader;
 mod reference;
 mod suggest;
 mod units;
+mod user_tokens;
 mod watch;
 
 pub use checked::{Config, Origin, Provenance, Setting};

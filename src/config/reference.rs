@@ -141,7 +141,9 @@ mod tests {
             })
             .map(|line| format!("{line}\n"))
             .collect();
-        let env = Environment::from_iter([("VLLM_API_KEY", "k"), ("WEIR_CLIENT_KEY", "k")]);
+        let pem = include_str!("../../tests/golden/jwt/first.pem");
+        let secrets = [("VLLM_API_KEY", "k"), ("WEIR_CLIENT_KEY", "k"), ("SIGNING_KEY", pem), ("PREVIOUS_KEY", pem)];
+        let env = Environment::from_iter(secrets);
         let faults = from_str(&uncommented, "reference.toml", &env).unwrap_err();
         let unexpected: Vec<String> = faults
             .iter()

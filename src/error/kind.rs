@@ -10,6 +10,8 @@ use crate::telemetry::labels::{Outcome, Phase};
 pub enum Kind {
     /// The body or a field of it is not what the endpoint takes.
     Invalid,
+    /// A header that the endpoint needs is not there.
+    MissingHeader,
     /// No credentials, or wrong ones.
     Unauthorized,
     /// The keys that tokens are verified with were never fetched: nobody can be told apart yet.
@@ -89,6 +91,7 @@ impl Kind {
         const UPSTREAM: &str = "upstream_error";
         match self {
             Self::Invalid => row(422, "invalid_request", INVALID, Refused, false),
+            Self::MissingHeader => row(400, "missing_header", INVALID, Refused, false),
             Self::Unauthorized => row(401, "unauthorized", "authentication_error", Refused, false),
             Self::NoSigningKeys => row(503, "no_signing_keys", "server_error", Outcome::Internal, true),
             Self::Forbidden => row(403, "forbidden", DENIED, Refused, false),
@@ -115,6 +118,7 @@ impl Kind {
             Self::Expired(phase) => Some(phase),
             Self::UpstreamConnect => Some(Phase::Connect),
             Self::Invalid
+            | Self::MissingHeader
             | Self::Unauthorized
             | Self::NoSigningKeys
             | Self::Forbidden

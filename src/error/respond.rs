@@ -20,6 +20,8 @@ pub enum Shape {
     Gitlab,
     /// GitLab's prompts and Test connection: a failed model is 421 `"NNN: Phrase"`.
     GitlabPrompts,
+    /// The GitLab calls whose `detail` is read as one sentence: embeddings, tokens, documentation.
+    GitlabSentence,
     /// GitLab's streamed raw text: a non-2xx body is shown to the user as it is.
     GitlabText,
     /// OpenAI's `{"error": {…}}`.
@@ -33,6 +35,7 @@ pub fn render(error: &GatewayError, shape: Shape, request_id: &str) -> Response<
         Shape::OpenAi => (row.status, openai(error, request_id)),
         Shape::Gitlab => (row.status, gitlab(error, request_id)),
         Shape::GitlabPrompts => prompts(error, request_id),
+        Shape::GitlabSentence => sentence(error, request_id),
         Shape::GitlabText => {
             return finish(error, row.status, "text/plain; charset=utf-8", text(error).into());
         }
@@ -45,7 +48,7 @@ pub fn render(error: &GatewayError, shape: Shape, request_id: &str) -> Response<
 pub fn in_band(error: &GatewayError, shape: Shape, request_id: &str) -> Option<Bytes> {
     match shape {
         Shape::OpenAi => Some(format!("data: {}\n\n", openai(error, request_id)).into()),
-        Shape::Gitlab | Shape::GitlabPrompts | Shape::GitlabText => None,
+        Shape::Gitlab | Shape::GitlabPrompts | Shape::GitlabSentence | Shape::GitlabText => None,
     }
 }
 
@@ -127,6 +130,31 @@ fn prompts(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
         _ => return (error.kind().row().status, gitlab(error, request_id)),
     };
     (StatusCode::MISDIRECTED_REQUEST, json!({ "detail": detail }))
+}
+
+/// A model server's 400, 401 and 429 are passed on (ai-gateway-server.md §1.7): here no user reads them, but a
+/// background job and the administrator who gave it its key.
+fn sentence(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
+    let status = match error.kind() {
+        Kind::UpstreamStatus(401) => StatusCode::UNAUTHORIZED,
+        kind => kind.row().status,
+    };
+    match error.kind() {
+        Kind::Unauthorized | Kind::Expired(_) => (status, gitlab(error, request_id)),
+        Kind::Invalid => (status, json!({"detail": faults_as_text(error)})),
+        _ => (status, json!({"detail": error.public()})),
+    }
+}
+
+/// `contents.0: expected a string`, one after the other.
+fn faults_as_text(error: &GatewayError) -> String {
+    let place = |fault: &BodyFault| fault.loc.iter().skip(1).map(AsRef::as_ref).collect::<Vec<&str>>().join(".");
+    let faults = error.0.faults.iter().map(|fault| match place(fault) {
+        place if place.is_empty() => fault.msg.clone(),
+        place => format!("{place}: {}", fault.msg),
+    });
+    let text = faults.collect::<Vec<_>>().join("; ");
+    if text.is_empty() { error.public().to_owned() } else { text }
 }
 
 fn status_phrase(status: u16) -> String {

@@ -1,5 +1,12 @@
 //! Dated decisions, newest first. What was rejected is said, so that it need not be tried again unknowingly.
 //!
+//! **2026-11-25, users' tokens.** Signed with the operator's RSA key, else with an Ed25519 key made at start-up: ring makes no RSA keys, the
+//! `rsa` crate has a timing advisory, and GitLab and IDEs only carry the token. The official gateway answers 500 without a key. A key's
+//! `kid` is its hash, not the official pair of fixed names: with those two replicas in the midst of a rotation would take one for the other.
+//! The token is bound to the model that completes code when it is issued; where there is none it is refused, since it would open nothing,
+//! and the IDE goes by way of GitLab, whose requests name a model. Only `complete_code` is granted: the other scope of the official
+//! gateway's is for a proxy at GitLab's, which knows no token of ours.
+//!
 //! **2026-11-24, GitLab's tokens.** A key verifies only tokens of the issuer that published it; the official gateway merges all
 //! key sets. Keys are fetched by one task beside the workers, never by a request, which waits at most 2 s, and only 64 of
 //! them at a time: strangers can name keys that nobody has. A gateway that never got a key answers 503, not 401, since the token may

@@ -16,6 +16,8 @@ pub enum Surface {
     GitlabChat,
     /// `POST /v1|v2/prompts/model_configuration/check`, GitLab's "Test connection"
     GitlabModelCheck,
+    /// `POST /v1/code/user_access_token`
+    GitlabUserToken,
     /// `/monitoring/*` and `HEAD`
     Monitoring,
     /// A path nobody answers
@@ -25,13 +27,14 @@ pub enum Surface {
 
 impl Surface {
     /// Every value, in label order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::OpenAiChat,
         Self::OpenAiCompletions,
         Self::OpenAiEmbeddings,
         Self::OpenAiModels,
         Self::GitlabChat,
         Self::GitlabModelCheck,
+        Self::GitlabUserToken,
         Self::Monitoring,
         Self::Unknown,
     ];
@@ -45,6 +48,7 @@ impl Surface {
             Self::OpenAiModels => "openai_models",
             Self::GitlabChat => "gitlab_chat",
             Self::GitlabModelCheck => "gitlab_model_check",
+            Self::GitlabUserToken => "gitlab_user_token",
             Self::Monitoring => "monitoring",
             Self::Unknown => "unknown",
         }

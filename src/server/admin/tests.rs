@@ -105,7 +105,7 @@ fn table() -> Table {
 
 fn snapshot(table: Table, registry: &Registry, generation: u64) -> Snapshot {
     let endpoints = registry.endpoints(table.models().map(|route| &route.model));
-    Snapshot { table, auth: Policy::Off, limits: Limits::default(), endpoints, generation }
+    Snapshot { table, auth: Policy::Off, user_tokens: Arc::default(), limits: Limits::default(), endpoints, generation }
 }
 
 /// Sends this text and reads to the end.
@@ -259,7 +259,8 @@ async fn status_says_who_may_call() {
         audience: "gitlab-ai-gateway".into(),
     };
     let mut next = snapshot(table(), &rig.registry, 5);
-    next.auth = Issuers::default().policy(Settings::Gitlab { keys: vec![KeyHash::of(b"sk-canary")], gitlab });
+    next.auth =
+        Issuers::default().policy(Settings::Gitlab { keys: vec![KeyHash::of(b"sk-canary")], gitlab }, Arc::default());
     rig.shared.swap(next);
     let issuer = serde_json::json!({
         "url": "https://gitlab.example.com", "issuer": null, "keys": 0, "age_s": null, "error": null
