@@ -15,6 +15,8 @@ use crate::telemetry::labels::Surface;
 pub enum Endpoint {
     /// `HEAD` on any path: GitLab's admin health check takes any status (gitlab-client.md §10.2).
     Head,
+    /// `OPTIONS` on any path: a browser asks whether its page may call (gitlab-client.md §6.4).
+    Preflight,
     /// `GET /monitoring/healthz`
     Healthz,
     /// `GET /monitoring/ready`
@@ -29,6 +31,8 @@ pub enum Endpoint {
     ModelCheck(u8),
     /// `POST /v1/code/user_access_token`
     UserToken,
+    /// `GET /v1/models/definitions`
+    Definitions,
 }
 
 /// A request's place in the table, good or not; the record needs the surface either way.
@@ -37,13 +41,21 @@ pub struct Matched {
     pub endpoint: Result<Endpoint, GatewayError>,
     /// The label.
     pub surface: Surface,
+    /// Whether the path takes anybody, by whatever method. A path that is none does not: who has no credentials learns
+    /// nothing of which there are (ai-gateway-server.md §1.0).
+    pub is_open: bool,
 }
 
 impl Matched {
     /// Finds the endpoint of a request line.
     pub fn of(method: &Method, path: &str) -> Self {
-        if method == Method::HEAD {
-            return Self { endpoint: Ok(Endpoint::Head), surface: Surface::Monitoring };
+        let of_method = match *method {
+            Method::HEAD => Some(Endpoint::Head),
+            Method::OPTIONS => Some(Endpoint::Preflight),
+            _ => None,
+        };
+        if let Some(endpoint) = of_method {
+            return Self { endpoint: Ok(endpoint), surface: endpoint.surface(), is_open: true };
         }
         let path = normal(path);
         let found = match path.as_ref() {
@@ -53,18 +65,20 @@ impl Matched {
             "/v1/models" => Some(Endpoint::OpenAiModels),
             "/v1/prompts/model_configuration/check" => Some(Endpoint::ModelCheck(1)),
             "/v2/prompts/model_configuration/check" => Some(Endpoint::ModelCheck(2)),
+            "/v1/models/definitions" => Some(Endpoint::Definitions),
             "/v1/code/user_access_token" => Some(Endpoint::UserToken),
             "/monitoring/healthz" => Some(Endpoint::Healthz),
             "/monitoring/ready" => Some(Endpoint::Ready),
             other => other.strip_prefix("/v1/chat/").and_then(chat_v1).map(Endpoint::ChatV1),
         };
         let Some(endpoint) = found else {
-            return Self { endpoint: Err(not_found(&path)), surface: Surface::Unknown };
+            return Self { endpoint: Err(not_found(&path)), surface: Surface::Unknown, is_open: false };
         };
         let allowed = endpoint.methods();
         let matched = allowed == method.as_str();
         let refused = || GatewayError::new(Kind::MethodNotAllowed, "Method Not Allowed").allow(allowed);
-        Self { endpoint: matched.then_some(endpoint).ok_or_else(refused), surface: endpoint.surface() }
+        let (surface, is_open) = (endpoint.surface(), endpoint.permission().is_none());
+        Self { endpoint: matched.then_some(endpoint).ok_or_else(refused), surface, is_open }
     }
 
     /// How errors look here, a wrong path included: a client of `/v1/…` that is not GitLab's speaks OpenAI.
@@ -85,14 +99,16 @@ impl Endpoint {
     const fn methods(self) -> &'static str {
         match self {
             Self::Head => "HEAD",
-            Self::Healthz | Self::Ready | Self::OpenAiModels => "GET",
+            Self::Preflight => "OPTIONS",
+            Self::Healthz | Self::Ready | Self::OpenAiModels | Self::Definitions => "GET",
             Self::OpenAi(_) | Self::ChatV1(_) | Self::ModelCheck(_) | Self::UserToken => "POST",
         }
     }
 
     const fn surface(self) -> Surface {
         match self {
-            Self::Head | Self::Healthz | Self::Ready => Surface::Monitoring,
+            Self::Head | Self::Preflight | Self::Healthz | Self::Ready => Surface::Monitoring,
+            Self::Definitions => Surface::GitlabDefinitions,
             Self::OpenAiModels => Surface::OpenAiModels,
             Self::OpenAi(OpenAiCall::Chat) => Surface::OpenAiChat,
             Self::OpenAi(OpenAiCall::Completions) => Surface::OpenAiCompletions,
@@ -109,17 +125,20 @@ impl Endpoint {
             Self::OpenAi(_) | Self::OpenAiModels => Shape::OpenAi,
             Self::ModelCheck(_) => Shape::GitlabPrompts,
             Self::UserToken => Shape::GitlabSentence,
-            Self::Head | Self::Healthz | Self::Ready | Self::ChatV1(_) => Shape::Gitlab,
+            Self::Head | Self::Preflight | Self::Healthz | Self::Ready | Self::Definitions | Self::ChatV1(_) => {
+                Shape::Gitlab
+            }
         }
     }
 
-    /// What a caller needs (gitlab-client.md §5.3). Probes carry no credentials (ai-gateway-server.md §1.0).
+    /// What a caller needs (gitlab-client.md §5.3). Probes carry no credentials, nor does what asks for the models
+    /// (ai-gateway-server.md §1.0).
     ///
     /// OpenAI's calls are not GitLab's, so no primitive of GitLab's names them: an instance that is entitled to
     /// any part of Duo may make them.
     pub fn permission(self) -> Option<Permission> {
         let (any_of, what) = match self {
-            Self::Head | Self::Healthz | Self::Ready => return None,
+            Self::Head | Self::Preflight | Self::Healthz | Self::Ready | Self::Definitions => return None,
             Self::OpenAiModels | Self::OpenAi(_) => (Scopes::ANY, "models".into()),
             Self::ChatV1(Feature::DUO_CHAT) => (Scopes::of_feature(Feature::DUO_CHAT), "duo chat".into()),
             Self::ChatV1(feature) => (Scopes::of_feature(feature), feature.name().into()),
@@ -137,8 +156,10 @@ impl Endpoint {
     const fn is_for_users(self) -> bool {
         match self {
             Self::Head
+            | Self::Preflight
             | Self::Healthz
             | Self::Ready
+            | Self::Definitions
             | Self::OpenAiModels
             | Self::OpenAi(_)
             | Self::ChatV1(_)
@@ -165,7 +186,18 @@ fn chat_v1(name: &str) -> Option<Feature> {
 
 fn not_found(path: &str) -> GatewayError {
     let shown: String = path.chars().take(200).collect();
-    GatewayError::new(Kind::NotFound, "Not Found").internal(format!("no such path: {shown}"))
+    GatewayError::new(Kind::NotFound, not_served(path)).internal(format!("no such path: {shown}"))
+}
+
+/// Calls of GitLab's that have no place here are told why (gitlab-client.md §9.6, §9.7).
+fn not_served(path: &str) -> &'static str {
+    if path.starts_with("/v1/x-ray/") {
+        "Not Found: X-Ray scans are deprecated in GitLab and not served here, remove the job from the pipeline"
+    } else if path.starts_with("/v1/amazon_q/") {
+        "Not Found: Amazon Q is served by GitLab's own gateway only"
+    } else {
+        "Not Found"
+    }
 }
 
 /// One slash where GitLab's plain concatenation put two, `%2F` read as a slash (gitlab-client.md §1, §10.1),
@@ -204,13 +236,15 @@ mod tests {
         assert_eq!(of(&post, "//v2/prompts/model_configuration/check"), Ok(Endpoint::ModelCheck(2)));
         assert_eq!(of(&post, "//v1//chat/completions/"), Ok(Endpoint::OpenAi(OpenAiCall::Chat)));
         assert_eq!(of(&post, "/v1/chat/agent"), Ok(Endpoint::ChatV1(Feature::DUO_CHAT)));
+        assert_eq!(of(&Method::GET, "/v1/models%2Fdefinitions"), Ok(Endpoint::Definitions));
         assert_eq!(of(&Method::HEAD, "/anything/at/all"), Ok(Endpoint::Head));
+        assert_eq!(of(&Method::OPTIONS, "/anything/at/all"), Ok(Endpoint::Preflight));
         assert_eq!(of(&Method::GET, "/monitoring/healthz"), Ok(Endpoint::Healthz));
     }
 
     #[test]
     fn only_probes_need_no_credentials() {
-        for probe in [Endpoint::Head, Endpoint::Healthz, Endpoint::Ready] {
+        for probe in [Endpoint::Head, Endpoint::Preflight, Endpoint::Healthz, Endpoint::Ready, Endpoint::Definitions] {
             assert_eq!(probe.permission(), None);
         }
         let check = Endpoint::ModelCheck(1).permission().unwrap();
@@ -223,6 +257,13 @@ mod tests {
         let explain = Endpoint::ChatV1(Feature::parse("duo_chat_explain_code").unwrap()).permission().unwrap();
         assert_eq!(explain.any_of, Scopes::of(["explain_code"]));
         assert_eq!(Endpoint::OpenAi(OpenAiCall::Chat).permission().unwrap().any_of, Scopes::ANY);
+    }
+
+    #[test]
+    fn only_paths_without_credentials_are_open() {
+        let is_open = |method, path| Matched::of(&method, path).is_open;
+        assert!(is_open(Method::GET, "/monitoring/ready") && is_open(Method::POST, "/v1/models/definitions"));
+        assert!(!is_open(Method::GET, "/v1/code/user_access_token") && !is_open(Method::GET, "/nothing"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! a provider.
 
 mod body;
+mod cors;
 mod endpoint;
 mod forward;
 mod gitlab;
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header, request};
 use hyper::body::Incoming;
 
+pub use cors::{allow_any_origin, is_cross_origin};
 pub use endpoint::{Endpoint, Matched};
 pub use openai::OpenAiCall;
 
@@ -67,15 +69,18 @@ impl Api {
     pub async fn answer(&self, matched: Matched, request: http::Request<Incoming>, facts: &mut Facts) -> Answer {
         let snapshot = self.shared.load();
         let (parts, body) = request.into_parts();
-        let endpoint = matched.endpoint?;
         let mut caller = Caller::Anyone;
-        if let Some(permission) = endpoint.permission() {
+        if !matched.is_open {
             caller = snapshot.auth.admit(&parts.headers, SystemTime::now()).await?;
+        }
+        let endpoint = matched.endpoint?;
+        if let Some(permission) = endpoint.permission() {
             caller.may(&permission)?;
         }
         let context = Context { parts: &parts, snapshot: &snapshot, relay: &self.relay, caller, facts };
         match endpoint {
             Endpoint::Head => Ok(Response::new(Content::Whole(Bytes::new()))),
+            Endpoint::Preflight => Ok(cors::preflight(&parts.headers)),
             Endpoint::Healthz => Ok(json("{}")),
             Endpoint::Ready if self.draining.load(Ordering::Relaxed) => {
                 Err(GatewayError::new(Kind::Overloaded, "Weir is draining"))
@@ -85,6 +90,7 @@ impl Api {
             Endpoint::OpenAi(call) => openai::forward(context, call, body).await,
             Endpoint::ChatV1(feature) => gitlab::chat_v1::answer(context, feature, body).await,
             Endpoint::ModelCheck(version) => gitlab::model_check::answer(context, version, body).await,
+            Endpoint::Definitions => Ok(json(gitlab::definitions::list(&snapshot.table))),
             Endpoint::UserToken => gitlab::user_token::answer(context, body).await,
         }
     }

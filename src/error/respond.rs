@@ -108,8 +108,7 @@ fn gitlab(error: &GatewayError, request_id: &str) -> Value {
     match error.kind() {
         // gitlab-client.md §3.5: 401 uses `error`, everything else uses `detail`
         Kind::Unauthorized => json!({"error": error.public()}),
-        Kind::Forbidden => json!({"detail": error.public()}),
-        Kind::NotFound => json!({"detail": "Not Found"}),
+        Kind::Forbidden | Kind::NotFound => json!({"detail": error.public()}),
         Kind::MethodNotAllowed => json!({"detail": "Method Not Allowed"}),
         _ if !error.0.faults.is_empty() => json!({"detail": fault_list(&error.0.faults)}),
         // the list form is the one whose text GitLab shows (§10.1)

@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use tower::Service;
 
 use super::stack::{Exchange, Failed, Outcome};
-use crate::api::Matched;
+use crate::api::{Matched, allow_any_origin, is_cross_origin};
 use crate::error::{Kind, render};
 use crate::relay::{Content, RelayBody};
 use crate::telemetry::labels::Surface;
@@ -54,19 +54,28 @@ where
         if matched.surface == Surface::Unknown {
             record.facts.path = Some(request.uri().path().chars().take(256).collect::<String>().into());
         }
-        Answering(self.inner.call(Exchange { request, matched, record, place: None }))
+        let cross_origin = is_cross_origin(request.headers());
+        Answering { inner: self.inner.call(Exchange { request, matched, record, place: None }), cross_origin }
     }
 }
 
 /// The answer on its way.
-pub(super) struct Answering<F>(F);
+pub(super) struct Answering<F> {
+    inner: F,
+    /// A page must be able to read the answer, a refusal too.
+    cross_origin: bool,
+}
 
 impl<F: Future<Output = Outcome> + Unpin> Future for Answering<F> {
     type Output = Result<Response<RelayBody>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let outcome = ready!(Pin::new(&mut self.0).poll(cx));
-        Poll::Ready(Ok(outcome.unwrap_or_else(rescue)))
+        let outcome = ready!(Pin::new(&mut self.inner).poll(cx));
+        let mut response = outcome.unwrap_or_else(rescue);
+        if self.cross_origin {
+            allow_any_origin(response.headers_mut());
+        }
+        Poll::Ready(Ok(response))
     }
 }
 

@@ -18,7 +18,9 @@ pub enum Surface {
     GitlabModelCheck,
     /// `POST /v1/code/user_access_token`
     GitlabUserToken,
-    /// `/monitoring/*` and `HEAD`
+    /// `GET /v1/models/definitions`
+    GitlabDefinitions,
+    /// `/monitoring/*`, `HEAD` and `OPTIONS`
     Monitoring,
     /// A path nobody answers
     #[default]
@@ -27,7 +29,7 @@ pub enum Surface {
 
 impl Surface {
     /// Every value, in label order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::OpenAiChat,
         Self::OpenAiCompletions,
         Self::OpenAiEmbeddings,
@@ -35,6 +37,7 @@ impl Surface {
         Self::GitlabChat,
         Self::GitlabModelCheck,
         Self::GitlabUserToken,
+        Self::GitlabDefinitions,
         Self::Monitoring,
         Self::Unknown,
     ];
@@ -49,6 +52,7 @@ impl Surface {
             Self::GitlabChat => "gitlab_chat",
             Self::GitlabModelCheck => "gitlab_model_check",
             Self::GitlabUserToken => "gitlab_user_token",
+            Self::GitlabDefinitions => "gitlab_definitions",
             Self::Monitoring => "monitoring",
             Self::Unknown => "unknown",
         }

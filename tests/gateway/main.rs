@@ -4,6 +4,7 @@
 
 mod access_log; // one line per request, ids in and out, secrets nowhere
 mod bad_input; // a 4xx that says what is wrong, and no harm
+mod browsers; // GitLab's Web IDE, paths that are none, the list of models
 mod chat_v1; // GitLab's troubleshooting curl
 mod config_faults; // broken files, every fault at once
 mod disconnect; // a client that leaves cancels the upstream

@@ -1,6 +1,7 @@
 //! GitLab's own calls: what its Rails side, Workhorse and its troubleshooting pages send.
 
 pub(super) mod chat_v1;
+pub(super) mod definitions;
 pub(super) mod model_check;
 pub(super) mod user_token;
 
