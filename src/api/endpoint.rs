@@ -33,6 +33,8 @@ pub enum Endpoint {
     UserToken,
     /// `GET /v1/models/definitions`
     Definitions,
+    /// `POST /v1/embeddings/code_embeddings` and below it `index`, `search`
+    CodeEmbeddings,
 }
 
 /// A request's place in the table, good or not; the record needs the surface either way.
@@ -66,6 +68,9 @@ impl Matched {
             "/v1/prompts/model_configuration/check" => Some(Endpoint::ModelCheck(1)),
             "/v2/prompts/model_configuration/check" => Some(Endpoint::ModelCheck(2)),
             "/v1/models/definitions" => Some(Endpoint::Definitions),
+            "/v1/embeddings/code_embeddings"
+            | "/v1/embeddings/code_embeddings/index"
+            | "/v1/embeddings/code_embeddings/search" => Some(Endpoint::CodeEmbeddings),
             "/v1/code/user_access_token" => Some(Endpoint::UserToken),
             "/monitoring/healthz" => Some(Endpoint::Healthz),
             "/monitoring/ready" => Some(Endpoint::Ready),
@@ -101,7 +106,7 @@ impl Endpoint {
             Self::Head => "HEAD",
             Self::Preflight => "OPTIONS",
             Self::Healthz | Self::Ready | Self::OpenAiModels | Self::Definitions => "GET",
-            Self::OpenAi(_) | Self::ChatV1(_) | Self::ModelCheck(_) | Self::UserToken => "POST",
+            Self::OpenAi(_) | Self::ChatV1(_) | Self::ModelCheck(_) | Self::UserToken | Self::CodeEmbeddings => "POST",
         }
     }
 
@@ -116,6 +121,7 @@ impl Endpoint {
             Self::ChatV1(_) => Surface::GitlabChat,
             Self::ModelCheck(_) => Surface::GitlabModelCheck,
             Self::UserToken => Surface::GitlabUserToken,
+            Self::CodeEmbeddings => Surface::GitlabEmbeddings,
         }
     }
 
@@ -124,7 +130,7 @@ impl Endpoint {
         match self {
             Self::OpenAi(_) | Self::OpenAiModels => Shape::OpenAi,
             Self::ModelCheck(_) => Shape::GitlabPrompts,
-            Self::UserToken => Shape::GitlabSentence,
+            Self::UserToken | Self::CodeEmbeddings => Shape::GitlabSentence,
             Self::Head | Self::Preflight | Self::Healthz | Self::Ready | Self::Definitions | Self::ChatV1(_) => {
                 Shape::Gitlab
             }
@@ -145,6 +151,7 @@ impl Endpoint {
             Self::ModelCheck(_) => {
                 (Scopes::of_feature(Feature::CODE_COMPLETIONS), "'model_configuration/check'".into())
             }
+            Self::CodeEmbeddings => (Scopes::of(["generate_embeddings_codebase"]), "code embeddings".into()),
             Self::UserToken => (Scopes::of_feature(Feature::CODE_COMPLETIONS), "user access token".into()),
         };
         let act = if self == Self::UserToken { "create" } else { "access" };
@@ -164,7 +171,8 @@ impl Endpoint {
             | Self::OpenAi(_)
             | Self::ChatV1(_)
             | Self::ModelCheck(_)
-            | Self::UserToken => false,
+            | Self::UserToken
+            | Self::CodeEmbeddings => false,
         }
     }
 }
@@ -236,6 +244,10 @@ mod tests {
         assert_eq!(of(&post, "//v2/prompts/model_configuration/check"), Ok(Endpoint::ModelCheck(2)));
         assert_eq!(of(&post, "//v1//chat/completions/"), Ok(Endpoint::OpenAi(OpenAiCall::Chat)));
         assert_eq!(of(&post, "/v1/chat/agent"), Ok(Endpoint::ChatV1(Feature::DUO_CHAT)));
+        for path in ["", "/index", "/search"] {
+            let path = format!("/v1/embeddings/code_embeddings{path}");
+            assert_eq!(of(&post, &path), Ok(Endpoint::CodeEmbeddings));
+        }
         assert_eq!(of(&Method::GET, "/v1/models%2Fdefinitions"), Ok(Endpoint::Definitions));
         assert_eq!(of(&Method::HEAD, "/anything/at/all"), Ok(Endpoint::Head));
         assert_eq!(of(&Method::OPTIONS, "/anything/at/all"), Ok(Endpoint::Preflight));

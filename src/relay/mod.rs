@@ -125,13 +125,8 @@ impl Relay {
         facts: &mut Facts,
     ) -> Result<Vec<Delta>, GatewayError> {
         let dialect = dialect(call.route.model.provider);
-        let mut timers = Timers::start(call.route.budget, facts.started);
-        let mut outbound = dialect.encode(generation, &call.route.model)?;
-        let Inbound { body, .. } = self.send(call, dialect, &mut outbound, &mut timers, facts).await?;
-        let body = collect(body, MAX_ANSWER, &call.route.model, &mut timers).await?;
-        let now = Instant::now();
-        facts.upstream_ended = Some(now);
-        facts.first_token = Some(now);
+        let outbound = dialect.encode(generation, &call.route.model)?;
+        let body = self.fetch(call, outbound, MAX_ANSWER, facts).await?;
         let deltas = dialect.answer(generation, &body)?;
         for delta in &deltas {
             if let Delta::Usage(usage) = delta {
@@ -139,6 +134,24 @@ impl Relay {
             }
         }
         Ok(deltas)
+    }
+
+    /// The body of a whole answer, of at most `max` bytes, to a request in the upstream's own dialect.
+    pub async fn fetch(
+        &self,
+        call: Call<'_>,
+        mut outbound: Outbound,
+        max: usize,
+        facts: &mut Facts,
+    ) -> Result<Bytes, GatewayError> {
+        let dialect = dialect(call.route.model.provider);
+        let mut timers = Timers::start(call.route.budget, facts.started);
+        let Inbound { body, .. } = self.send(call, dialect, &mut outbound, &mut timers, facts).await?;
+        let body = collect(body, max, &call.route.model, &mut timers).await?;
+        let now = Instant::now();
+        facts.upstream_ended = Some(now);
+        facts.first_token = Some(now);
+        Ok(body)
     }
 
     /// Sends, and turns a refusal into an error. One that a wrong clock explains is tried once more by the

@@ -20,6 +20,8 @@ pub enum Surface {
     GitlabUserToken,
     /// `GET /v1/models/definitions`
     GitlabDefinitions,
+    /// `POST /v1/embeddings/code_embeddings` and below
+    GitlabEmbeddings,
     /// `/monitoring/*`, `HEAD` and `OPTIONS`
     Monitoring,
     /// A path nobody answers
@@ -29,7 +31,7 @@ pub enum Surface {
 
 impl Surface {
     /// Every value, in label order.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::OpenAiChat,
         Self::OpenAiCompletions,
         Self::OpenAiEmbeddings,
@@ -38,6 +40,7 @@ impl Surface {
         Self::GitlabModelCheck,
         Self::GitlabUserToken,
         Self::GitlabDefinitions,
+        Self::GitlabEmbeddings,
         Self::Monitoring,
         Self::Unknown,
     ];
@@ -53,6 +56,7 @@ impl Surface {
             Self::GitlabModelCheck => "gitlab_model_check",
             Self::GitlabUserToken => "gitlab_user_token",
             Self::GitlabDefinitions => "gitlab_definitions",
+            Self::GitlabEmbeddings => "gitlab_embeddings",
             Self::Monitoring => "monitoring",
             Self::Unknown => "unknown",
         }
