@@ -216,7 +216,7 @@ fn snapshot(config: Config, registry: &Registry, issuers: &Issuers, generation: 
     let limits: Limits = config.limits;
     let user_tokens = Arc::new(issuers.user_tokens(config.user_tokens));
     let auth = issuers.policy(config.auth, Arc::clone(&user_tokens));
-    Snapshot { table: config.table, auth, user_tokens, limits, endpoints, generation }
+    Snapshot { table: config.table, auth, user_tokens, docs: config.docs, limits, endpoints, generation }
 }
 
 /// Alone on its port, unlike the public one: a second process must find out.

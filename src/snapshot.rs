@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 
 use crate::auth::{Policy, UserTokens};
+use crate::docs;
 use crate::route::Table;
 use crate::upstream::Endpoints;
 
@@ -19,6 +20,8 @@ pub struct Snapshot {
     pub auth: Policy,
     /// What users' tokens are issued with.
     pub user_tokens: Arc<UserTokens>,
+    /// GitLab's documentation.
+    pub docs: docs::Settings,
     /// Sizes and waits.
     pub limits: Limits,
     /// The live state (in flight, health) of every endpoint in the file.

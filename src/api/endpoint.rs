@@ -35,6 +35,8 @@ pub enum Endpoint {
     Definitions,
     /// `POST /v1/embeddings/code_embeddings` and below it `index`, `search`
     CodeEmbeddings,
+    /// `POST /v1/search/gitlab-docs`
+    DocsSearch,
 }
 
 /// A request's place in the table, good or not; the record needs the surface either way.
@@ -71,6 +73,7 @@ impl Matched {
             "/v1/embeddings/code_embeddings"
             | "/v1/embeddings/code_embeddings/index"
             | "/v1/embeddings/code_embeddings/search" => Some(Endpoint::CodeEmbeddings),
+            "/v1/search/gitlab-docs" => Some(Endpoint::DocsSearch),
             "/v1/code/user_access_token" => Some(Endpoint::UserToken),
             "/monitoring/healthz" => Some(Endpoint::Healthz),
             "/monitoring/ready" => Some(Endpoint::Ready),
@@ -106,7 +109,12 @@ impl Endpoint {
             Self::Head => "HEAD",
             Self::Preflight => "OPTIONS",
             Self::Healthz | Self::Ready | Self::OpenAiModels | Self::Definitions => "GET",
-            Self::OpenAi(_) | Self::ChatV1(_) | Self::ModelCheck(_) | Self::UserToken | Self::CodeEmbeddings => "POST",
+            Self::OpenAi(_)
+            | Self::ChatV1(_)
+            | Self::ModelCheck(_)
+            | Self::UserToken
+            | Self::CodeEmbeddings
+            | Self::DocsSearch => "POST",
         }
     }
 
@@ -122,6 +130,7 @@ impl Endpoint {
             Self::ModelCheck(_) => Surface::GitlabModelCheck,
             Self::UserToken => Surface::GitlabUserToken,
             Self::CodeEmbeddings => Surface::GitlabEmbeddings,
+            Self::DocsSearch => Surface::GitlabDocs,
         }
     }
 
@@ -130,7 +139,7 @@ impl Endpoint {
         match self {
             Self::OpenAi(_) | Self::OpenAiModels => Shape::OpenAi,
             Self::ModelCheck(_) => Shape::GitlabPrompts,
-            Self::UserToken | Self::CodeEmbeddings => Shape::GitlabSentence,
+            Self::UserToken | Self::CodeEmbeddings | Self::DocsSearch => Shape::GitlabSentence,
             Self::Head | Self::Preflight | Self::Healthz | Self::Ready | Self::Definitions | Self::ChatV1(_) => {
                 Shape::Gitlab
             }
@@ -152,9 +161,14 @@ impl Endpoint {
                 (Scopes::of_feature(Feature::CODE_COMPLETIONS), "'model_configuration/check'".into())
             }
             Self::CodeEmbeddings => (Scopes::of(["generate_embeddings_codebase"]), "code embeddings".into()),
+            Self::DocsSearch => (Scopes::of(["documentation_search", "duo_chat"]), "documentations".into()),
             Self::UserToken => (Scopes::of_feature(Feature::CODE_COMPLETIONS), "user access token".into()),
         };
-        let act = if self == Self::UserToken { "create" } else { "access" };
+        let act = match self {
+            Self::UserToken => "create",
+            Self::DocsSearch => "search",
+            _ => "access",
+        };
         Some(Permission { any_of, act, what, users: self.is_for_users() })
     }
 
@@ -172,7 +186,8 @@ impl Endpoint {
             | Self::ChatV1(_)
             | Self::ModelCheck(_)
             | Self::UserToken
-            | Self::CodeEmbeddings => false,
+            | Self::CodeEmbeddings
+            | Self::DocsSearch => false,
         }
     }
 }
@@ -248,6 +263,7 @@ mod tests {
             let path = format!("/v1/embeddings/code_embeddings{path}");
             assert_eq!(of(&post, &path), Ok(Endpoint::CodeEmbeddings));
         }
+        assert_eq!(of(&post, "/v1/search/gitlab-docs"), Ok(Endpoint::DocsSearch));
         assert_eq!(of(&Method::GET, "/v1/models%2Fdefinitions"), Ok(Endpoint::Definitions));
         assert_eq!(of(&Method::HEAD, "/anything/at/all"), Ok(Endpoint::Head));
         assert_eq!(of(&Method::OPTIONS, "/anything/at/all"), Ok(Endpoint::Preflight));

@@ -91,6 +91,7 @@ impl Api {
             Endpoint::ChatV1(feature) => gitlab::chat_v1::answer(context, feature, body).await,
             Endpoint::ModelCheck(version) => gitlab::model_check::answer(context, version, body).await,
             Endpoint::CodeEmbeddings => gitlab::embeddings::answer(context, body).await,
+            Endpoint::DocsSearch => gitlab::docs_search::answer(context, body).await,
             Endpoint::Definitions => Ok(json(gitlab::definitions::list(&snapshot.table))),
             Endpoint::UserToken => gitlab::user_token::answer(context, body).await,
         }

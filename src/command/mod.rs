@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod docs;
 mod explain;
 mod healthcheck;
 mod out;
@@ -60,6 +61,8 @@ enum Command {
         after_help = "Examples:\n  weir probe\n  weir probe codestral --config weir.toml\n\nExit codes: 0 all answered, 1 at least one did not."
     )]
     Probe(Probe),
+    /// Make GitLab's documentation searchable
+    Docs(Docs),
     /// Exit 0 when a running gateway is ready (for a container's HEALTHCHECK)
     #[command(after_help = "Examples:\n  weir healthcheck\n  weir healthcheck http://127.0.0.1:8082/ready")]
     Healthcheck(Healthcheck),
@@ -96,6 +99,27 @@ struct Probe {
     model: Option<String>,
     #[command(flatten)]
     file: File,
+}
+
+#[derive(Debug, Args)]
+struct Docs {
+    #[command(subcommand)]
+    command: DocsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum DocsCommand {
+    /// Write an index of a tree of Markdown files, for docs.index in the file
+    #[command(
+        after_help = "Example:\n  git clone --depth 1 https://gitlab.com/gitlab-org/gitlab.git\n  weir docs index gitlab/doc -o gitlab-docs.index"
+    )]
+    Index {
+        /// The documentation's root: `doc` in GitLab's repository
+        dir: PathBuf,
+        /// The file to write; one that is there is replaced
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -138,6 +162,7 @@ fn dispatch(command: Command, env: &Environment, out: &mut Out) -> ExitCode {
         Command::Probe(probe) => {
             with_config(&probe.file, env, out, |config, _, out| probe::run(&config, probe.model.as_deref(), out))
         }
+        Command::Docs(Docs { command: DocsCommand::Index { dir, output } }) => docs::index(&dir, &output, out),
         Command::Healthcheck(ask) => healthcheck::run(ask.url.as_deref(), ask.file.config.as_deref(), env, out),
     }
 }

@@ -17,7 +17,7 @@ use super::keys::{self, Acts};
 use super::load::Environment;
 use super::raw::{Document, path_text};
 use super::reader::Reader;
-use super::{auth, environ, features, inherited, load, models, suggest, user_tokens};
+use super::{auth, docs, environ, features, inherited, load, models, suggest, user_tokens};
 use crate::auth::{Settings as AuthSettings, TokenSettings};
 use crate::route::{Budget, BudgetPatch};
 use crate::telemetry::{Format, Level};
@@ -116,6 +116,7 @@ struct Parts {
     log: (Level, Format),
     auth: AuthSettings,
     user_tokens: TokenSettings,
+    docs: crate::docs::Settings,
     routing: features::Routing,
 }
 
@@ -125,6 +126,7 @@ impl Parts {
         let server = server(reader);
         let auth = auth::read(reader, server.as_ref().map(|server| server.listen));
         let user_tokens = user_tokens::read(reader);
+        let docs = docs::read(reader);
         let base = timeouts(reader, &["timeouts"]);
         let inherited = inherited::read(reader);
         let models = models::read(reader, &inherited);
@@ -142,14 +144,28 @@ impl Parts {
             log: log?,
             auth: auth?,
             user_tokens: user_tokens?,
+            docs: docs?,
             routing: routing?,
         })
     }
 
     fn into_config(self, warnings: Vec<Fault>, provenance: super::Provenance) -> Config {
-        let Self { server, upstream, limits, log, auth, user_tokens, routing } = self;
+        let Self { server, upstream, limits, log, auth, user_tokens, docs, routing } = self;
         let features::Routing { table, models, request_models } = routing;
-        Config { server, upstream, table, models, request_models, auth, user_tokens, limits, log, warnings, provenance }
+        Config {
+            server,
+            upstream,
+            table,
+            models,
+            request_models,
+            auth,
+            user_tokens,
+            docs,
+            limits,
+            log,
+            warnings,
+            provenance,
+        }
     }
 }
 

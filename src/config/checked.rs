@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::raw::path_text;
 use crate::route::{Model, RequestModels, Table};
 use crate::telemetry::{Format, Level};
-use crate::{auth, server, snapshot, upstream};
+use crate::{auth, docs, server, snapshot, upstream};
 
 /// A configuration that checked.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub struct Config {
     pub user_tokens: auth::TokenSettings,
     /// Sizes and waits of one request.
     pub limits: snapshot::Limits,
+    /// GitLab's documentation.
+    pub docs: docs::Settings,
     /// The operator's log.
     pub log: (Level, Format),
     /// What is odd but not wrong.

@@ -324,6 +324,18 @@ pub(super) static KEYS: &[Key] = &[
         Is("false"),
         "whether such a model may be on this machine; link-local addresses are always refused",
     ),
+    key(
+        "docs.index",
+        Takes::Text("a file that `weir docs index` wrote"),
+        Example("\"gitlab-docs.index\"", "none: documentation search finds nothing"),
+        "what GitLab's chat finds in the documentation; read again with this file",
+    ),
+    key(
+        "docs.base_url",
+        Takes::Text("a URL like \"https://docs.gitlab.com\""),
+        Is("\"https://docs.gitlab.com\""),
+        "where the links to its pages lead; \"https://gitlab.example.com/help\" for GitLab's own help",
+    ),
     key("timeouts.connect", CONNECT, Is("\"2s\""), "DNS, TCP and TLS"),
     key(
         "timeouts.first_byte",

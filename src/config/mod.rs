@@ -10,6 +10,7 @@ mod azure;
 mod bedrock;
 mod check;
 mod checked;
+mod docs;
 mod environ;
 mod fault;
 mod features;

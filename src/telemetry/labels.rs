@@ -22,6 +22,8 @@ pub enum Surface {
     GitlabDefinitions,
     /// `POST /v1/embeddings/code_embeddings` and below
     GitlabEmbeddings,
+    /// `POST /v1/search/gitlab-docs`
+    GitlabDocs,
     /// `/monitoring/*`, `HEAD` and `OPTIONS`
     Monitoring,
     /// A path nobody answers
@@ -31,7 +33,7 @@ pub enum Surface {
 
 impl Surface {
     /// Every value, in label order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::OpenAiChat,
         Self::OpenAiCompletions,
         Self::OpenAiEmbeddings,
@@ -41,6 +43,7 @@ impl Surface {
         Self::GitlabUserToken,
         Self::GitlabDefinitions,
         Self::GitlabEmbeddings,
+        Self::GitlabDocs,
         Self::Monitoring,
         Self::Unknown,
     ];
@@ -57,6 +60,7 @@ impl Surface {
             Self::GitlabUserToken => "gitlab_user_token",
             Self::GitlabDefinitions => "gitlab_definitions",
             Self::GitlabEmbeddings => "gitlab_embeddings",
+            Self::GitlabDocs => "gitlab_docs",
             Self::Monitoring => "monitoring",
             Self::Unknown => "unknown",
         }

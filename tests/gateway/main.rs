@@ -8,6 +8,7 @@ mod browsers; // GitLab's Web IDE, paths that are none, the list of models
 mod chat_v1; // GitLab's troubleshooting curl
 mod config_faults; // broken files, every fault at once
 mod disconnect; // a client that leaves cancels the upstream
+mod docs_search; // GitLab's documentation, with and without an index
 mod embeddings; // vectors for semantic code search
 mod framing; // how model servers frame their answers
 mod fuzz_smoke; // the fuzz targets, a little, on any toolchain

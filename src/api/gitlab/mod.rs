@@ -2,6 +2,7 @@
 
 pub(super) mod chat_v1;
 pub(super) mod definitions;
+pub(super) mod docs_search;
 pub(super) mod embeddings;
 pub(super) mod model_check;
 pub(super) mod user_token;

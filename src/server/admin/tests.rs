@@ -105,7 +105,15 @@ fn table() -> Table {
 
 fn snapshot(table: Table, registry: &Registry, generation: u64) -> Snapshot {
     let endpoints = registry.endpoints(table.models().map(|route| &route.model));
-    Snapshot { table, auth: Policy::Off, user_tokens: Arc::default(), limits: Limits::default(), endpoints, generation }
+    Snapshot {
+        table,
+        auth: Policy::Off,
+        user_tokens: Arc::default(),
+        docs: crate::docs::Settings::default(),
+        limits: Limits::default(),
+        endpoints,
+        generation,
+    }
 }
 
 /// Sends this text and reads to the end.
