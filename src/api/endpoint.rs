@@ -37,6 +37,8 @@ pub enum Endpoint {
     CodeEmbeddings,
     /// `POST /v1/search/gitlab-docs`
     DocsSearch,
+    /// Any other call of GitLab's (`/v1/…` to `/v4/…`), by any method: GitLab's cloud may know it.
+    Elsewhere,
 }
 
 /// A request's place in the table, good or not; the record needs the surface either way.
@@ -79,6 +81,9 @@ impl Matched {
             "/monitoring/ready" => Some(Endpoint::Ready),
             other => other.strip_prefix("/v1/chat/").and_then(chat_v1).map(Endpoint::ChatV1),
         };
+        if found.is_none() && is_gitlabs(&path) {
+            return Self { endpoint: Ok(Endpoint::Elsewhere), surface: Surface::Unknown, is_open: false };
+        }
         let Some(endpoint) = found else {
             return Self { endpoint: Err(not_found(&path)), surface: Surface::Unknown, is_open: false };
         };
@@ -114,7 +119,8 @@ impl Endpoint {
             | Self::ModelCheck(_)
             | Self::UserToken
             | Self::CodeEmbeddings
-            | Self::DocsSearch => "POST",
+            | Self::DocsSearch
+            | Self::Elsewhere => "POST",
         }
     }
 
@@ -131,6 +137,7 @@ impl Endpoint {
             Self::UserToken => Surface::GitlabUserToken,
             Self::CodeEmbeddings => Surface::GitlabEmbeddings,
             Self::DocsSearch => Surface::GitlabDocs,
+            Self::Elsewhere => Surface::Unknown,
         }
     }
 
@@ -140,9 +147,13 @@ impl Endpoint {
             Self::OpenAi(_) | Self::OpenAiModels => Shape::OpenAi,
             Self::ModelCheck(_) => Shape::GitlabPrompts,
             Self::UserToken | Self::CodeEmbeddings | Self::DocsSearch => Shape::GitlabSentence,
-            Self::Head | Self::Preflight | Self::Healthz | Self::Ready | Self::Definitions | Self::ChatV1(_) => {
-                Shape::Gitlab
-            }
+            Self::Head
+            | Self::Preflight
+            | Self::Healthz
+            | Self::Ready
+            | Self::Definitions
+            | Self::ChatV1(_)
+            | Self::Elsewhere => Shape::Gitlab,
         }
     }
 
@@ -155,6 +166,7 @@ impl Endpoint {
         let (any_of, what) = match self {
             Self::Head | Self::Preflight | Self::Healthz | Self::Ready | Self::Definitions => return None,
             Self::OpenAiModels | Self::OpenAi(_) => (Scopes::ANY, "models".into()),
+            Self::Elsewhere => (Scopes::ANY, "this path".into()),
             Self::ChatV1(Feature::DUO_CHAT) => (Scopes::of_feature(Feature::DUO_CHAT), "duo chat".into()),
             Self::ChatV1(feature) => (Scopes::of_feature(feature), feature.name().into()),
             Self::ModelCheck(_) => {
@@ -187,7 +199,8 @@ impl Endpoint {
             | Self::ModelCheck(_)
             | Self::UserToken
             | Self::CodeEmbeddings
-            | Self::DocsSearch => false,
+            | Self::DocsSearch
+            | Self::Elsewhere => false,
         }
     }
 }
@@ -207,7 +220,13 @@ fn chat_v1(name: &str) -> Option<Feature> {
     Feature::parse(feature)
 }
 
-fn not_found(path: &str) -> GatewayError {
+/// Whether a path is of GitLab's API for its gateway.
+fn is_gitlabs(path: &str) -> bool {
+    ["/v1/", "/v2/", "/v3/", "/v4/"].iter().any(|version| path.starts_with(version))
+}
+
+/// 404, with the path for the log.
+pub(super) fn not_found(path: &str) -> GatewayError {
     let shown: String = path.chars().take(200).collect();
     GatewayError::new(Kind::NotFound, not_served(path)).internal(format!("no such path: {shown}"))
 }
@@ -296,9 +315,17 @@ mod tests {
 
     #[test]
     fn refuses_the_rest() {
-        assert_eq!(of(&Method::POST, "/v1/chat/nothing"), Err(Kind::NotFound));
         assert_eq!(of(&Method::POST, "/"), Err(Kind::NotFound));
+        assert_eq!(of(&Method::POST, "/v5/chat/agent"), Err(Kind::NotFound));
         assert_eq!(of(&Method::GET, "/v1/chat/completions"), Err(Kind::MethodNotAllowed));
         assert_eq!(of(&Method::POST, "/v1/models"), Err(Kind::MethodNotAllowed));
+    }
+
+    #[test]
+    fn what_only_gitlab_knows_is_told_apart() {
+        for path in ["/v1/chat/nothing", "/v1/amazon_q/events", "//v3%2Fnew/call"] {
+            assert_eq!(of(&Method::POST, path), Ok(Endpoint::Elsewhere), "{path}");
+        }
+        assert_eq!(of(&Method::GET, "/v4/anything"), Ok(Endpoint::Elsewhere));
     }
 }

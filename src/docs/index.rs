@@ -21,7 +21,7 @@ const B: f32 = 0.75;
 const MAX_QUESTION: usize = 1000;
 
 /// How many entries of the index one search looks at. Rare words come first: they decide, and what all pages say
-/// decides nothing. So a search takes less than a millisecond, whatever is asked.
+/// decides nothing. So a search takes about a millisecond at most, whatever is asked.
 const MAX_POSTINGS: usize = 30_000;
 
 /// The index. A clone of its text is never made.
@@ -129,13 +129,13 @@ impl Index {
     /// The sections that answer a question best, at most so many, the best one first.
     pub fn search(&self, question: &str, limit: usize) -> Vec<Hit<'_>> {
         let mut scores = vec![0.0_f32; self.sections.len()];
-        let mut left = MAX_POSTINGS;
+        let mut seen = 0;
         for postings in self.asked(question) {
-            self.score(postings, &mut scores);
-            left = left.saturating_sub(postings.sections);
-            if left == 0 {
+            if seen > 0 && postings.sections.saturating_add(seen) > MAX_POSTINGS {
                 break;
             }
+            self.score(postings, &mut scores);
+            seen = seen.saturating_add(postings.sections);
         }
         let mut best: Vec<(f32, usize)> = Vec::with_capacity(limit + 1);
         for (section, score) in scores.into_iter().enumerate().filter(|(_, score)| *score > 0.0) {

@@ -9,26 +9,21 @@ use std::time::SystemTime;
 use hyper::body::Incoming;
 use serde_json::json;
 
-use crate::api::{Answer, Context, json, text_header};
+use crate::api::{Answer, Context, Routed, json, text_header};
 use crate::auth::{Caller, User};
 use crate::error::{GatewayError, Kind};
-use crate::provider::dialect;
 use crate::route::{Ask, Feature};
 
 /// Answers with `{"token", "expires_at"}`.
 pub(in crate::api) async fn answer(mut context: Context<'_>, incoming: Incoming) -> Answer {
     // there is none, and nothing in it would be read
-    context.body(incoming).await?;
-    let feature = Some(Feature::CODE_COMPLETIONS);
-    context.asked_for(feature);
-    let route = context.snapshot.table.resolve(Ask { feature, metadata: None })?;
-    context.routed(&route);
-    if dialect(route.model.provider).is_gateway() {
-        return Err(GatewayError::new(
-            Kind::Forbidden,
-            "code_completions is GitLab's AI vendor model (\"gitlab\" in [features]), which knows no token of this gateway",
-        ));
-    }
+    let bytes = context.body(incoming).await?;
+    let ask = Ask { feature: Some(Feature::CODE_COMPLETIONS), metadata: None };
+    // GitLab's cloud issues tokens of its own for what is its own
+    let route = match context.route(ask, &bytes).await? {
+        Routed::Model(route) => route,
+        Routed::Answered(response) => return Ok(response),
+    };
     let header = |name| text_header(&context.parts.headers, name).unwrap_or_default();
     let user = User {
         id: header("x-gitlab-global-user-id"),
