@@ -156,6 +156,7 @@ async fn forgeries_are_refused() {
         (&tokens, with("nbf", json!(seconds_now() + 60))),
         (&tokens, with("iss", json!("https://gitlab.example.com"))),
         (&tokens, with("aud", json!("gitlab-duo-workflow-service"))),
+        (&tokens, with("sub", json!(""))),
         (&tokens, format!("{message}.")),
         (&tokens, of_made.clone()),
         // the algorithm is the key's, whatever the token says
