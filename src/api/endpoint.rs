@@ -7,6 +7,7 @@ use http::Method;
 use super::openai::OpenAiCall;
 use crate::auth::{Permission, Scopes};
 use crate::error::{GatewayError, Kind, Shape};
+use crate::relay::HeadStart;
 use crate::route::Feature;
 use crate::telemetry::labels::Surface;
 
@@ -27,6 +28,8 @@ pub enum Endpoint {
     OpenAi(OpenAiCall),
     /// `POST /v1/chat/{name}`
     ChatV1(Feature),
+    /// `POST /v2/chat/agent`
+    ChatAgent,
     /// `POST /v1|v2/prompts/model_configuration/check`; the version
     ModelCheck(u8),
     /// `POST /v1/code/user_access_token`
@@ -37,6 +40,8 @@ pub enum Endpoint {
     CodeEmbeddings,
     /// `POST /v1/search/gitlab-docs`
     DocsSearch,
+    /// `POST /v1|v2/prompts/{id}`; the version
+    Prompts(u8),
     /// Any other call of GitLab's (`/v1/…` to `/v4/…`), by any method: GitLab's cloud may know it.
     Elsewhere,
 }
@@ -50,6 +55,8 @@ pub struct Matched {
     /// Whether the path takes anybody, by whatever method. A path that is none does not: who has no credentials learns
     /// nothing of which there are (ai-gateway-server.md §1.0).
     pub is_open: bool,
+    /// Where its answer's head may be promised, if its surface has bytes that break a silence.
+    pub head_start: Option<HeadStart>,
 }
 
 impl Matched {
@@ -61,7 +68,7 @@ impl Matched {
             _ => None,
         };
         if let Some(endpoint) = of_method {
-            return Self { endpoint: Ok(endpoint), surface: endpoint.surface(), is_open: true };
+            return Self { endpoint: Ok(endpoint), surface: endpoint.surface(), is_open: true, head_start: None };
         }
         let path = normal(path);
         let found = match path.as_ref() {
@@ -69,6 +76,7 @@ impl Matched {
             "/v1/completions" => Some(Endpoint::OpenAi(OpenAiCall::Completions)),
             "/v1/embeddings" => Some(Endpoint::OpenAi(OpenAiCall::Embeddings)),
             "/v1/models" => Some(Endpoint::OpenAiModels),
+            "/v2/chat/agent" => Some(Endpoint::ChatAgent),
             "/v1/prompts/model_configuration/check" => Some(Endpoint::ModelCheck(1)),
             "/v2/prompts/model_configuration/check" => Some(Endpoint::ModelCheck(2)),
             "/v1/models/definitions" => Some(Endpoint::Definitions),
@@ -79,19 +87,32 @@ impl Matched {
             "/v1/code/user_access_token" => Some(Endpoint::UserToken),
             "/monitoring/healthz" => Some(Endpoint::Healthz),
             "/monitoring/ready" => Some(Endpoint::Ready),
-            other => other.strip_prefix("/v1/chat/").and_then(chat_v1).map(Endpoint::ChatV1),
+            other => chat_v1(other)
+                .map(Endpoint::ChatV1)
+                .or_else(|| prompts(other).map(|(version, _)| Endpoint::Prompts(version))),
         };
         if found.is_none() && is_gitlabs(&path) {
-            return Self { endpoint: Ok(Endpoint::Elsewhere), surface: Surface::Unknown, is_open: false };
+            return Self {
+                endpoint: Ok(Endpoint::Elsewhere),
+                surface: Surface::Unknown,
+                is_open: false,
+                head_start: None,
+            };
         }
         let Some(endpoint) = found else {
-            return Self { endpoint: Err(not_found(&path)), surface: Surface::Unknown, is_open: false };
+            return Self {
+                endpoint: Err(not_found(&path)),
+                surface: Surface::Unknown,
+                is_open: false,
+                head_start: None,
+            };
         };
         let allowed = endpoint.methods();
         let matched = allowed == method.as_str();
         let refused = || GatewayError::new(Kind::MethodNotAllowed, "Method Not Allowed").allow(allowed);
         let (surface, is_open) = (endpoint.surface(), endpoint.permission().is_none());
-        Self { endpoint: matched.then_some(endpoint).ok_or_else(refused), surface, is_open }
+        let head_start = (endpoint == Endpoint::ChatAgent).then(HeadStart::default);
+        Self { endpoint: matched.then_some(endpoint).ok_or_else(refused), surface, is_open, head_start }
     }
 
     /// How errors look here, a wrong path included: a client of `/v1/…` that is not GitLab's speaks OpenAI.
@@ -116,7 +137,9 @@ impl Endpoint {
             Self::Healthz | Self::Ready | Self::OpenAiModels | Self::Definitions => "GET",
             Self::OpenAi(_)
             | Self::ChatV1(_)
+            | Self::ChatAgent
             | Self::ModelCheck(_)
+            | Self::Prompts(_)
             | Self::UserToken
             | Self::CodeEmbeddings
             | Self::DocsSearch
@@ -133,10 +156,12 @@ impl Endpoint {
             Self::OpenAi(OpenAiCall::Completions) => Surface::OpenAiCompletions,
             Self::OpenAi(OpenAiCall::Embeddings) => Surface::OpenAiEmbeddings,
             Self::ChatV1(_) => Surface::GitlabChat,
+            Self::ChatAgent => Surface::GitlabChatAgent,
             Self::ModelCheck(_) => Surface::GitlabModelCheck,
             Self::UserToken => Surface::GitlabUserToken,
             Self::CodeEmbeddings => Surface::GitlabEmbeddings,
             Self::DocsSearch => Surface::GitlabDocs,
+            Self::Prompts(_) => Surface::GitlabPrompts,
             Self::Elsewhere => Surface::Unknown,
         }
     }
@@ -145,7 +170,7 @@ impl Endpoint {
     pub const fn shape(self) -> Shape {
         match self {
             Self::OpenAi(_) | Self::OpenAiModels => Shape::OpenAi,
-            Self::ModelCheck(_) => Shape::GitlabPrompts,
+            Self::ModelCheck(_) | Self::Prompts(_) => Shape::GitlabPrompts,
             Self::UserToken | Self::CodeEmbeddings | Self::DocsSearch => Shape::GitlabSentence,
             Self::Head
             | Self::Preflight
@@ -153,6 +178,7 @@ impl Endpoint {
             | Self::Ready
             | Self::Definitions
             | Self::ChatV1(_)
+            | Self::ChatAgent
             | Self::Elsewhere => Shape::Gitlab,
         }
     }
@@ -167,7 +193,9 @@ impl Endpoint {
             Self::Head | Self::Preflight | Self::Healthz | Self::Ready | Self::Definitions => return None,
             Self::OpenAiModels | Self::OpenAi(_) => (Scopes::ANY, "models".into()),
             Self::Elsewhere => (Scopes::ANY, "this path".into()),
-            Self::ChatV1(Feature::DUO_CHAT) => (Scopes::of_feature(Feature::DUO_CHAT), "duo chat".into()),
+            Self::ChatAgent | Self::ChatV1(Feature::DUO_CHAT) => {
+                (Scopes::of_feature(Feature::DUO_CHAT), "duo chat".into())
+            }
             Self::ChatV1(feature) => (Scopes::of_feature(feature), feature.name().into()),
             Self::ModelCheck(_) => {
                 (Scopes::of_feature(Feature::CODE_COMPLETIONS), "'model_configuration/check'".into())
@@ -175,6 +203,8 @@ impl Endpoint {
             Self::CodeEmbeddings => (Scopes::of(["generate_embeddings_codebase"]), "code embeddings".into()),
             Self::DocsSearch => (Scopes::of(["documentation_search", "duo_chat"]), "documentations".into()),
             Self::UserToken => (Scopes::of_feature(Feature::CODE_COMPLETIONS), "user access token".into()),
+            // any part of Duo here; the handler asks for the prompt's own primitive
+            Self::Prompts(_) => (Scopes::ANY, "prompts".into()),
         };
         let act = match self {
             Self::UserToken => "create",
@@ -196,7 +226,9 @@ impl Endpoint {
             | Self::OpenAiModels
             | Self::OpenAi(_)
             | Self::ChatV1(_)
+            | Self::ChatAgent
             | Self::ModelCheck(_)
+            | Self::Prompts(_)
             | Self::UserToken
             | Self::CodeEmbeddings
             | Self::DocsSearch
@@ -206,8 +238,8 @@ impl Endpoint {
 }
 
 /// GitLab's older chat calls, by name (ai-gateway-server.md §1.6).
-fn chat_v1(name: &str) -> Option<Feature> {
-    let feature = match name {
+fn chat_v1(path: &str) -> Option<Feature> {
+    let feature = match path.strip_prefix("/v1/chat/")? {
         "agent" => "duo_chat",
         "explain_code" => "duo_chat_explain_code",
         "write_tests" => "duo_chat_write_tests",
@@ -218,6 +250,17 @@ fn chat_v1(name: &str) -> Option<Feature> {
         _ => return None,
     };
     Feature::parse(feature)
+}
+
+/// The version and the id of a prompt's path.
+fn prompts(path: &str) -> Option<(u8, &str)> {
+    let v1 = path.strip_prefix("/v1/prompts/").map(|id| (1, id));
+    v1.or_else(|| path.strip_prefix("/v2/prompts/").map(|id| (2, id))).filter(|(_, id)| !id.is_empty())
+}
+
+/// The id of the prompt that a path asks for; empty where it asks for none.
+pub(super) fn prompt_id(path: &str) -> String {
+    prompts(&normal(path)).map(|(_, id)| id.to_owned()).unwrap_or_default()
 }
 
 /// Whether a path is of GitLab's API for its gateway.
@@ -277,6 +320,7 @@ mod tests {
         assert_eq!(of(&post, "/v1/prompts/model_configuration%2Fcheck"), Ok(Endpoint::ModelCheck(1)));
         assert_eq!(of(&post, "//v2/prompts/model_configuration/check"), Ok(Endpoint::ModelCheck(2)));
         assert_eq!(of(&post, "//v1//chat/completions/"), Ok(Endpoint::OpenAi(OpenAiCall::Chat)));
+        assert_eq!(of(&post, "//v2/chat/agent"), Ok(Endpoint::ChatAgent));
         assert_eq!(of(&post, "/v1/chat/agent"), Ok(Endpoint::ChatV1(Feature::DUO_CHAT)));
         for path in ["", "/index", "/search"] {
             let path = format!("/v1/embeddings/code_embeddings{path}");

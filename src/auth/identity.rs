@@ -120,6 +120,13 @@ pub struct Permission {
     pub users: bool,
 }
 
+impl Permission {
+    /// What GitLab's own token opens, not one of its users'.
+    pub fn to_access(any_of: Scopes, what: impl Into<Cow<'static, str>>) -> Self {
+        Self { any_of, act: "access", what: what.into(), users: false }
+    }
+}
+
 impl Caller {
     /// Whether this caller may do this.
     pub fn may(&self, permission: &Permission) -> Result<(), GatewayError> {

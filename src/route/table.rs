@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{
-    Access, Budget, BudgetPatch, Feature, Metadata, Model, ModelId, ProviderDefaults, ProviderKind, Route, Rule, Target,
+    Access, Budget, BudgetPatch, Families, Feature, Metadata, Model, ModelId, ProviderDefaults, ProviderKind, Route,
+    Rule, Target,
 };
 use crate::error::{GatewayError, Kind};
 
@@ -47,6 +48,7 @@ pub struct Table {
     request_models: RequestModels,
     base_budget: Budget,
     providers: ProviderDefaults,
+    families: Families,
 }
 
 /// Nothing is routed anywhere.
@@ -70,6 +72,7 @@ impl Table {
             request_models,
             base_budget: base,
             providers: ProviderDefaults::default(),
+            families: Families::default(),
         }
     }
 
@@ -86,6 +89,16 @@ impl Table {
     /// Sets what models that requests bring get from the operator.
     pub fn set_providers(&mut self, providers: ProviderDefaults) {
         self.providers = providers;
+    }
+
+    /// The families in force.
+    pub const fn families(&self) -> &Families {
+        &self.families
+    }
+
+    /// Sets the families of models that requests bring.
+    pub fn set_families(&mut self, families: Families) {
+        self.families = families;
     }
 
     /// The models of the file, by name.
@@ -190,7 +203,7 @@ impl Table {
             id: request_label(),
             provider,
             upstream_name: metadata.identifier.model.into(),
-            family: metadata.family,
+            family: self.families.get(&metadata.family),
             endpoints: vec![endpoint],
             api_key,
             access,
@@ -253,7 +266,7 @@ mod tests {
     use super::{Ask, Choice, RequestModels, Table};
     use crate::error::Kind;
     use crate::route::{
-        Access, ApiVersion, AwsCredentials, Budget, BudgetPatch, EndpointUrl, Family, Feature, Metadata, Model,
+        Access, ApiVersion, AwsCredentials, Budget, BudgetPatch, EndpointUrl, Feature, Metadata, Model,
         ProviderDefaults, ProviderKind, RawMetadata, Region, Route, Rule,
     };
     use crate::secret::Secret;
@@ -339,7 +352,7 @@ mod tests {
                 id: name.into(),
                 provider: ProviderKind::OpenAi,
                 upstream_name: name.into(),
-                family: Family::General,
+                family: Arc::default(),
                 endpoints: vec![EndpointUrl::parse("http://h/v1").unwrap()],
                 api_key: None,
                 access: Access::Key,

@@ -8,14 +8,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
+use tokio::time::{Sleep, sleep};
 use tower::Service;
 
 use super::stack::{Exchange, Failed, Outcome};
 use crate::api::{Matched, allow_any_origin, is_cross_origin};
 use crate::error::{Kind, render};
-use crate::relay::{Content, RelayBody};
+use crate::relay::{Content, HeadStart, Promise, RelayBody};
 use crate::telemetry::labels::Surface;
 use crate::telemetry::{Record, Sink, TraceIds, X_REQUEST_ID};
 
@@ -35,7 +36,7 @@ impl<S> Observe<S> {
 
 impl<S> Service<Request<Incoming>> for Observe<S>
 where
-    S: Service<Exchange, Response = Response<RelayBody>, Error = Failed, Future: Unpin>,
+    S: Service<Exchange, Response = Response<RelayBody>, Error = Failed, Future: Unpin + Send + 'static>,
 {
     type Response = Response<RelayBody>;
     type Error = Infallible;
@@ -55,23 +56,66 @@ where
             record.facts.path = Some(request.uri().path().chars().take(256).collect::<String>().into());
         }
         let cross_origin = is_cross_origin(request.headers());
-        Answering { inner: self.inner.call(Exchange { request, matched, record, place: None }), cross_origin }
+        let early = matched.head_start.clone().map(|head_start| Early {
+            head_start,
+            request_id: record.facts.ids.request_id().clone(),
+            patience: None,
+        });
+        let inner = Some(self.inner.call(Exchange { request, matched, record, place: None }));
+        Answering { inner, early, cross_origin }
     }
 }
 
-/// The answer on its way.
+/// The answer on its way. Once its head is promised, it goes out when the silence gets too long.
 pub(super) struct Answering<F> {
-    inner: F,
+    inner: Option<F>,
+    early: Option<Early>,
     /// A page must be able to read the answer, a refusal too.
     cross_origin: bool,
 }
 
-impl<F: Future<Output = Outcome> + Unpin> Future for Answering<F> {
+/// What a head is made of before there is an answer.
+struct Early {
+    head_start: HeadStart,
+    request_id: HeaderValue,
+    /// Runs from the promise on.
+    patience: Option<Pin<Box<Sleep>>>,
+}
+
+impl Early {
+    /// Ready when the head is to go out.
+    fn poll_head(&mut self, promise: Promise, cx: &mut Context<'_>) -> Poll<Response<()>> {
+        let patience = self.patience.get_or_insert_with(|| Box::pin(sleep(promise.every)));
+        ready!(patience.as_mut().poll(cx));
+        let mut head = Response::new(());
+        head.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(promise.content_type));
+        head.headers_mut().insert(X_REQUEST_ID, self.request_id.clone());
+        Poll::Ready(head)
+    }
+}
+
+impl<F: Future<Output = Outcome> + Unpin + Send + 'static> Answering<F> {
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Response<RelayBody>> {
+        let Self { inner, early, .. } = self;
+        let Some(future) = inner else { return Poll::Pending };
+        let polled = Pin::new(future).poll(cx).map(|outcome| outcome.unwrap_or_else(rescue));
+        let promised = early.as_mut().and_then(|early| Some((early.head_start.promised()?, early)));
+        let Some((promise, early)) = promised else { return polled };
+        if let Poll::Ready(response) = polled {
+            return Poll::Ready(response.map(|body| body.beating(promise)));
+        }
+        let head = ready!(early.poll_head(promise, cx));
+        let Some(future) = inner.take() else { return Poll::Pending };
+        let making = async { future.await.unwrap_or_else(rescue).into_body() };
+        Poll::Ready(head.map(|()| RelayBody::making(making, promise)))
+    }
+}
+
+impl<F: Future<Output = Outcome> + Unpin + Send + 'static> Future for Answering<F> {
     type Output = Result<Response<RelayBody>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let outcome = ready!(Pin::new(&mut self.inner).poll(cx));
-        let mut response = outcome.unwrap_or_else(rescue);
+        let mut response = ready!(self.poll_answer(cx));
         if self.cross_origin {
             allow_any_origin(response.headers_mut());
         }

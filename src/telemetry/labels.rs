@@ -14,8 +14,12 @@ pub enum Surface {
     OpenAiModels,
     /// `POST /v1/chat/{name}`, GitLab's older chat call
     GitlabChat,
+    /// `POST /v2/chat/agent`, GitLab Duo Chat
+    GitlabChatAgent,
     /// `POST /v1|v2/prompts/model_configuration/check`, GitLab's "Test connection"
     GitlabModelCheck,
+    /// `POST /v1|v2/prompts/{id}`
+    GitlabPrompts,
     /// `POST /v1/code/user_access_token`
     GitlabUserToken,
     /// `GET /v1/models/definitions`
@@ -33,17 +37,19 @@ pub enum Surface {
 
 impl Surface {
     /// Every value, in label order.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::OpenAiChat,
         Self::OpenAiCompletions,
         Self::OpenAiEmbeddings,
         Self::OpenAiModels,
         Self::GitlabChat,
+        Self::GitlabChatAgent,
         Self::GitlabModelCheck,
         Self::GitlabUserToken,
         Self::GitlabDefinitions,
         Self::GitlabEmbeddings,
         Self::GitlabDocs,
+        Self::GitlabPrompts,
         Self::Monitoring,
         Self::Unknown,
     ];
@@ -56,11 +62,13 @@ impl Surface {
             Self::OpenAiEmbeddings => "openai_embeddings",
             Self::OpenAiModels => "openai_models",
             Self::GitlabChat => "gitlab_chat",
+            Self::GitlabChatAgent => "gitlab_chat_agent",
             Self::GitlabModelCheck => "gitlab_model_check",
             Self::GitlabUserToken => "gitlab_user_token",
             Self::GitlabDefinitions => "gitlab_definitions",
             Self::GitlabEmbeddings => "gitlab_embeddings",
             Self::GitlabDocs => "gitlab_docs",
+            Self::GitlabPrompts => "gitlab_prompts",
             Self::Monitoring => "monitoring",
             Self::Unknown => "unknown",
         }

@@ -33,7 +33,7 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, incoming: Incoming)
     };
     // realm and instance were held against GitLab's token; without a user anybody could use this one
     if user.id.is_empty() && context.caller != Caller::Anyone {
-        return Err(GatewayError::new(Kind::MissingHeader, "Missing X-Gitlab-Global-User-Id header"));
+        return Err(GatewayError::new(Kind::BadRequest, "Missing X-Gitlab-Global-User-Id header"));
     }
     let issued = context.snapshot.user_tokens.issue(user, SystemTime::now())?;
     Ok(json(json!({ "token": issued.token, "expires_at": issued.expires_at }).to_string()))

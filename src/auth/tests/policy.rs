@@ -177,7 +177,7 @@ fn a_missing_scope_is_403_in_gitlabs_words() {
         model: String::new(),
     };
     let any_of = Scopes::of(["duo_chat", "duo_classic_chat"]);
-    let chat = Permission { any_of, act: "access", what: "duo chat".into(), users: false };
+    let chat = Permission::to_access(any_of, "duo chat");
     assert!(Caller::Gitlab(claims(Scopes::of(["duo_classic_chat"]))).may(&chat).is_ok());
     assert!(Caller::Key.may(&chat).is_ok() && Caller::Anyone.may(&chat).is_ok());
     let error = Caller::Gitlab(claims(Scopes::of(["complete_code"]))).may(&chat).unwrap_err();
