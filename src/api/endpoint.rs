@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use http::Method;
 
+use super::anthropic::AnthropicCall;
+use super::gitlab::{CodeCall, Proxied};
 use super::openai::OpenAiCall;
 use crate::auth::{Permission, Scopes};
 use crate::error::{GatewayError, Kind, Shape};
@@ -26,6 +28,10 @@ pub enum Endpoint {
     OpenAiModels,
     /// `POST /v1/chat/completions` and its like
     OpenAi(OpenAiCall),
+    /// `POST /v1/messages` and its like
+    Anthropic(AnthropicCall),
+    /// `/v1/proxy/{vendor}/…`
+    Proxy(Proxied),
     /// `POST /v1/chat/{name}`
     ChatV1(Feature),
     /// `POST /v2/chat/agent`
@@ -42,6 +48,8 @@ pub enum Endpoint {
     DocsSearch,
     /// `POST /v1|v2/prompts/{id}`; the version
     Prompts(u8),
+    /// Code suggestions
+    Code(CodeCall),
     /// Any other call of GitLab's (`/v1/…` to `/v4/…`), by any method: GitLab's cloud may know it.
     Elsewhere,
 }
@@ -76,6 +84,8 @@ impl Matched {
             "/v1/completions" => Some(Endpoint::OpenAi(OpenAiCall::Completions)),
             "/v1/embeddings" => Some(Endpoint::OpenAi(OpenAiCall::Embeddings)),
             "/v1/models" => Some(Endpoint::OpenAiModels),
+            "/v1/messages" => Some(Endpoint::Anthropic(AnthropicCall::Messages)),
+            "/v1/messages/count_tokens" => Some(Endpoint::Anthropic(AnthropicCall::CountTokens)),
             "/v2/chat/agent" => Some(Endpoint::ChatAgent),
             "/v1/prompts/model_configuration/check" => Some(Endpoint::ModelCheck(1)),
             "/v2/prompts/model_configuration/check" => Some(Endpoint::ModelCheck(2)),
@@ -85,11 +95,16 @@ impl Matched {
             | "/v1/embeddings/code_embeddings/search" => Some(Endpoint::CodeEmbeddings),
             "/v1/search/gitlab-docs" => Some(Endpoint::DocsSearch),
             "/v1/code/user_access_token" => Some(Endpoint::UserToken),
+            "/v2/code/completions" | "/v2/completions" => Some(Endpoint::Code(CodeCall::Completion)),
+            "/v2/code/generations" => Some(Endpoint::Code(CodeCall::Generation)),
+            "/v3/code/completions" => Some(Endpoint::Code(CodeCall::Suggestion)),
+            "/v4/code/suggestions" => Some(Endpoint::Code(CodeCall::SuggestionEvents)),
             "/monitoring/healthz" => Some(Endpoint::Healthz),
             "/monitoring/ready" => Some(Endpoint::Ready),
             other => chat_v1(other)
                 .map(Endpoint::ChatV1)
-                .or_else(|| prompts(other).map(|(version, _)| Endpoint::Prompts(version))),
+                .or_else(|| prompts(other).map(|(version, _)| Endpoint::Prompts(version)))
+                .or_else(|| Proxied::parse(other.strip_prefix("/v1/proxy/")?).map(Endpoint::Proxy)),
         };
         if found.is_none() && is_gitlabs(&path) {
             return Self {
@@ -123,6 +138,7 @@ impl Matched {
                 _,
                 Surface::OpenAiChat | Surface::OpenAiCompletions | Surface::OpenAiEmbeddings | Surface::OpenAiModels,
             ) => Shape::OpenAi,
+            (_, Surface::AnthropicMessages | Surface::AnthropicCountTokens) => Shape::Anthropic,
             _ => Shape::Gitlab,
         }
     }
@@ -134,8 +150,14 @@ impl Endpoint {
         match self {
             Self::Head => "HEAD",
             Self::Preflight => "OPTIONS",
-            Self::Healthz | Self::Ready | Self::OpenAiModels | Self::Definitions => "GET",
+            Self::Healthz
+            | Self::Ready
+            | Self::OpenAiModels
+            | Self::Definitions
+            | Self::Proxy(Proxied::OpenAiModels) => "GET",
             Self::OpenAi(_)
+            | Self::Anthropic(_)
+            | Self::Proxy(_)
             | Self::ChatV1(_)
             | Self::ChatAgent
             | Self::ModelCheck(_)
@@ -143,6 +165,7 @@ impl Endpoint {
             | Self::UserToken
             | Self::CodeEmbeddings
             | Self::DocsSearch
+            | Self::Code(_)
             | Self::Elsewhere => "POST",
         }
     }
@@ -155,6 +178,9 @@ impl Endpoint {
             Self::OpenAi(OpenAiCall::Chat) => Surface::OpenAiChat,
             Self::OpenAi(OpenAiCall::Completions) => Surface::OpenAiCompletions,
             Self::OpenAi(OpenAiCall::Embeddings) => Surface::OpenAiEmbeddings,
+            Self::Anthropic(AnthropicCall::Messages) => Surface::AnthropicMessages,
+            Self::Anthropic(AnthropicCall::CountTokens) => Surface::AnthropicCountTokens,
+            Self::Proxy(_) => Surface::GitlabProxy,
             Self::ChatV1(_) => Surface::GitlabChat,
             Self::ChatAgent => Surface::GitlabChatAgent,
             Self::ModelCheck(_) => Surface::GitlabModelCheck,
@@ -162,6 +188,7 @@ impl Endpoint {
             Self::CodeEmbeddings => Surface::GitlabEmbeddings,
             Self::DocsSearch => Surface::GitlabDocs,
             Self::Prompts(_) => Surface::GitlabPrompts,
+            Self::Code(_) => Surface::GitlabCode,
             Self::Elsewhere => Surface::Unknown,
         }
     }
@@ -169,8 +196,12 @@ impl Endpoint {
     /// How errors look here.
     pub const fn shape(self) -> Shape {
         match self {
-            Self::OpenAi(_) | Self::OpenAiModels => Shape::OpenAi,
+            Self::OpenAi(_) | Self::OpenAiModels | Self::Proxy(Proxied::OpenAi(_) | Proxied::OpenAiModels) => {
+                Shape::OpenAi
+            }
+            Self::Anthropic(_) | Self::Proxy(Proxied::Anthropic(_)) => Shape::Anthropic,
             Self::ModelCheck(_) | Self::Prompts(_) => Shape::GitlabPrompts,
+            Self::Code(_) => Shape::GitlabCode,
             Self::UserToken | Self::CodeEmbeddings | Self::DocsSearch => Shape::GitlabSentence,
             Self::Head
             | Self::Preflight
@@ -186,12 +217,13 @@ impl Endpoint {
     /// What a caller needs (gitlab-client.md §5.3). Probes carry no credentials, nor does what asks for the models
     /// (ai-gateway-server.md §1.0).
     ///
-    /// OpenAI's calls are not GitLab's, so no primitive of GitLab's names them: an instance that is entitled to
-    /// any part of Duo may make them.
+    /// The vendors' calls are not GitLab's, so no primitive of GitLab's names them: an instance that is entitled to
+    /// any part of Duo may make them, through the proxy or not.
     pub fn permission(self) -> Option<Permission> {
         let (any_of, what) = match self {
             Self::Head | Self::Preflight | Self::Healthz | Self::Ready | Self::Definitions => return None,
-            Self::OpenAiModels | Self::OpenAi(_) => (Scopes::ANY, "models".into()),
+            Self::OpenAiModels | Self::OpenAi(_) | Self::Anthropic(_) => (Scopes::ANY, "models".into()),
+            Self::Proxy(_) => (Scopes::ANY, "proxy".into()),
             Self::Elsewhere => (Scopes::ANY, "this path".into()),
             Self::ChatAgent | Self::ChatV1(Feature::DUO_CHAT) => {
                 (Scopes::of_feature(Feature::DUO_CHAT), "duo chat".into())
@@ -205,35 +237,14 @@ impl Endpoint {
             Self::UserToken => (Scopes::of_feature(Feature::CODE_COMPLETIONS), "user access token".into()),
             // any part of Duo here; the handler asks for the prompt's own primitive
             Self::Prompts(_) => (Scopes::ANY, "prompts".into()),
+            Self::Code(call) => return Some(call.permission()),
         };
         let act = match self {
             Self::UserToken => "create",
             Self::DocsSearch => "search",
             _ => "access",
         };
-        Some(Permission { any_of, act, what, users: self.is_for_users() })
-    }
-
-    /// Whether IDEs call it themselves, with a user's token of ours (gitlab-client.md §6.4): code completion, and
-    /// nothing else. A path that also generates code asks [`crate::auth::Caller::may`] again for that.
-    const fn is_for_users(self) -> bool {
-        match self {
-            Self::Head
-            | Self::Preflight
-            | Self::Healthz
-            | Self::Ready
-            | Self::Definitions
-            | Self::OpenAiModels
-            | Self::OpenAi(_)
-            | Self::ChatV1(_)
-            | Self::ChatAgent
-            | Self::ModelCheck(_)
-            | Self::Prompts(_)
-            | Self::UserToken
-            | Self::CodeEmbeddings
-            | Self::DocsSearch
-            | Self::Elsewhere => false,
-        }
+        Some(Permission { any_of, act, what, users: false })
     }
 }
 
@@ -280,6 +291,9 @@ fn not_served(path: &str) -> &'static str {
         "Not Found: X-Ray scans are deprecated in GitLab and not served here, remove the job from the pipeline"
     } else if path.starts_with("/v1/amazon_q/") {
         "Not Found: Amazon Q is served by GitLab's own gateway only"
+    } else if path.starts_with("/v1/proxy/") {
+        // the proxy's own spelling (ai-gateway-server.md §1.11)
+        "Not found"
     } else {
         "Not Found"
     }
@@ -305,7 +319,7 @@ fn normal(path: &str) -> Cow<'_, str> {
 mod tests {
     use http::Method;
 
-    use super::{Endpoint, Matched, OpenAiCall};
+    use super::{CodeCall, Endpoint, Matched, OpenAiCall, prompt_id};
     use crate::auth::Scopes;
     use crate::error::Kind;
     use crate::route::Feature;
@@ -319,6 +333,9 @@ mod tests {
         let post = Method::POST;
         assert_eq!(of(&post, "/v1/prompts/model_configuration%2Fcheck"), Ok(Endpoint::ModelCheck(1)));
         assert_eq!(of(&post, "//v2/prompts/model_configuration/check"), Ok(Endpoint::ModelCheck(2)));
+        assert_eq!(of(&post, "/v1/prompts/chat%2Fexplain_code"), Ok(Endpoint::Prompts(1)));
+        assert_eq!(of(&post, "/v2/prompts/generate_commit_message"), Ok(Endpoint::Prompts(2)));
+        assert_eq!(prompt_id("//v1/prompts/chat%2Fexplain_code/"), "chat/explain_code");
         assert_eq!(of(&post, "//v1//chat/completions/"), Ok(Endpoint::OpenAi(OpenAiCall::Chat)));
         assert_eq!(of(&post, "//v2/chat/agent"), Ok(Endpoint::ChatAgent));
         assert_eq!(of(&post, "/v1/chat/agent"), Ok(Endpoint::ChatV1(Feature::DUO_CHAT)));
@@ -328,6 +345,15 @@ mod tests {
         }
         assert_eq!(of(&post, "/v1/search/gitlab-docs"), Ok(Endpoint::DocsSearch));
         assert_eq!(of(&Method::GET, "/v1/models%2Fdefinitions"), Ok(Endpoint::Definitions));
+        for (path, call) in [
+            ("/v2/code/completions", CodeCall::Completion),
+            ("//v2/completions", CodeCall::Completion),
+            ("/v2/code/generations", CodeCall::Generation),
+            ("/v3/code/completions", CodeCall::Suggestion),
+            ("/v4/code/suggestions/", CodeCall::SuggestionEvents),
+        ] {
+            assert_eq!(of(&post, path), Ok(Endpoint::Code(call)));
+        }
         assert_eq!(of(&Method::HEAD, "/anything/at/all"), Ok(Endpoint::Head));
         assert_eq!(of(&Method::OPTIONS, "/anything/at/all"), Ok(Endpoint::Preflight));
         assert_eq!(of(&Method::GET, "/monitoring/healthz"), Ok(Endpoint::Healthz));
@@ -347,6 +373,13 @@ mod tests {
         );
         let explain = Endpoint::ChatV1(Feature::parse("duo_chat_explain_code").unwrap()).permission().unwrap();
         assert_eq!(explain.any_of, Scopes::of(["explain_code"]));
+        let generation = Endpoint::Code(CodeCall::Generation).permission().unwrap();
+        assert_eq!((generation.any_of, &*generation.what), (Scopes::of(["generate_code"]), "code generations"));
+        let either = Endpoint::Code(CodeCall::SuggestionEvents).permission().unwrap();
+        assert_eq!(
+            (either.any_of, &*either.what),
+            (Scopes::of(["complete_code", "generate_code"]), "code suggestions")
+        );
         assert_eq!(Endpoint::OpenAi(OpenAiCall::Chat).permission().unwrap().any_of, Scopes::ANY);
     }
 

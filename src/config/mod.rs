@@ -12,6 +12,7 @@ mod check;
 mod checked;
 mod cloud;
 mod docs;
+mod entra;
 mod environ;
 mod families;
 mod fault;

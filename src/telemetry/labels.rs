@@ -12,6 +12,12 @@ pub enum Surface {
     OpenAiEmbeddings,
     /// `GET /v1/models`
     OpenAiModels,
+    /// `POST /v1/messages`
+    AnthropicMessages,
+    /// `POST /v1/messages/count_tokens`
+    AnthropicCountTokens,
+    /// `/v1/proxy/{vendor}/…`, GitLab's way to vendors' APIs
+    GitlabProxy,
     /// `POST /v1/chat/{name}`, GitLab's older chat call
     GitlabChat,
     /// `POST /v2/chat/agent`, GitLab Duo Chat
@@ -20,6 +26,8 @@ pub enum Surface {
     GitlabModelCheck,
     /// `POST /v1|v2/prompts/{id}`
     GitlabPrompts,
+    /// Code suggestions: `/v2/code/…`, `/v3/code/completions`, `/v4/code/suggestions`
+    GitlabCode,
     /// `POST /v1/code/user_access_token`
     GitlabUserToken,
     /// `GET /v1/models/definitions`
@@ -37,11 +45,14 @@ pub enum Surface {
 
 impl Surface {
     /// Every value, in label order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::OpenAiChat,
         Self::OpenAiCompletions,
         Self::OpenAiEmbeddings,
         Self::OpenAiModels,
+        Self::AnthropicMessages,
+        Self::AnthropicCountTokens,
+        Self::GitlabProxy,
         Self::GitlabChat,
         Self::GitlabChatAgent,
         Self::GitlabModelCheck,
@@ -50,6 +61,7 @@ impl Surface {
         Self::GitlabEmbeddings,
         Self::GitlabDocs,
         Self::GitlabPrompts,
+        Self::GitlabCode,
         Self::Monitoring,
         Self::Unknown,
     ];
@@ -61,6 +73,9 @@ impl Surface {
             Self::OpenAiCompletions => "openai_completions",
             Self::OpenAiEmbeddings => "openai_embeddings",
             Self::OpenAiModels => "openai_models",
+            Self::AnthropicMessages => "anthropic_messages",
+            Self::AnthropicCountTokens => "anthropic_count_tokens",
+            Self::GitlabProxy => "gitlab_proxy",
             Self::GitlabChat => "gitlab_chat",
             Self::GitlabChatAgent => "gitlab_chat_agent",
             Self::GitlabModelCheck => "gitlab_model_check",
@@ -69,6 +84,7 @@ impl Surface {
             Self::GitlabEmbeddings => "gitlab_embeddings",
             Self::GitlabDocs => "gitlab_docs",
             Self::GitlabPrompts => "gitlab_prompts",
+            Self::GitlabCode => "gitlab_code",
             Self::Monitoring => "monitoring",
             Self::Unknown => "unknown",
         }
