@@ -17,8 +17,8 @@ use super::keys::{self, Acts};
 use super::load::Environment;
 use super::raw::{Document, path_text};
 use super::reader::Reader;
-use super::{auth, cloud, environ, families, features, inherited, load, models, prompts, suggest};
-use crate::auth::Settings as AuthSettings;
+use super::{auth, cloud, docs, environ, families, features, inherited, load, models, prompts, suggest, user_tokens};
+use crate::auth::{Settings as AuthSettings, TokenSettings};
 use crate::error::ExpiryAs;
 use crate::route::{Budget, BudgetPatch};
 use crate::snapshot::ToolUse;
@@ -118,6 +118,8 @@ struct Parts {
     chat: snapshot::Chat,
     log: (Level, Format),
     auth: AuthSettings,
+    user_tokens: TokenSettings,
+    docs: crate::docs::Settings,
     routing: features::Routing,
     prompts: prompts::Prompts,
 }
@@ -127,6 +129,8 @@ impl Parts {
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let server = server(reader);
         let auth = auth::read(reader, server.as_ref().map(|server| server.listen));
+        let user_tokens = user_tokens::read(reader);
+        let docs = docs::read(reader);
         let base = timeouts(reader, &["timeouts"]);
         let inherited = inherited::read(reader);
         let families = families::read(reader);
@@ -145,11 +149,23 @@ impl Parts {
         let (limits, chat) = (limits(reader), chat(reader));
         let log = log(reader);
         let (server, upstream, routing, prompts) = (server?, upstream?, routing?, prompts?);
-        Some(Self { server, upstream, limits: limits?, chat: chat?, log: log?, auth: auth?, routing, prompts })
+        let (user_tokens, docs) = (user_tokens?, docs?);
+        Some(Self {
+            server,
+            upstream,
+            limits: limits?,
+            chat: chat?,
+            log: log?,
+            auth: auth?,
+            user_tokens,
+            docs,
+            routing,
+            prompts,
+        })
     }
 
     fn into_config(self, warnings: Vec<Fault>, provenance: super::Provenance) -> Config {
-        let Self { server, upstream, limits, chat, log, auth, routing, prompts } = self;
+        let Self { server, upstream, limits, chat, log, auth, user_tokens, docs, routing, prompts } = self;
         let features::Routing { table, models, request_models } = routing;
         Config {
             server,
@@ -160,6 +176,8 @@ impl Parts {
             prompts: prompts.registry,
             prompts_dir: prompts.dir,
             auth,
+            user_tokens,
+            docs,
             limits,
             chat,
             log,

@@ -184,6 +184,18 @@ pub(super) static KEYS: &[Key] = &[
         "keys that a caller may present as a bearer token",
     ),
     key(
+        "auth.user_tokens.signing_key",
+        Takes::Secret,
+        Example("{ env = \"SIGNING_KEY\" }", "one made at start-up"),
+        "signs the tokens that IDEs get for code completion: an RSA key in PEM, the same one in every replica",
+    ),
+    key(
+        "auth.user_tokens.validation_key",
+        Takes::Secret,
+        Example("{ env = \"PREVIOUS_KEY\" }", "none"),
+        "a key whose tokens are good too: the previous one for an hour, or the next one before every replica signs with it",
+    ),
+    key(
         "models.{name}.identifier",
         Takes::Text("a string"),
         Example("\"custom_openai/Codestral-22B-v0.1\"", "the name, of an OpenAI-compatible server"),
@@ -439,6 +451,18 @@ pub(super) static KEYS: &[Key] = &[
         Takes::Bool,
         Is("false"),
         "whether such a model may be on this machine; link-local addresses are always refused",
+    ),
+    key(
+        "docs.index",
+        Takes::Text("a file that `weir docs index` wrote"),
+        Example("\"gitlab-docs.index\"", "none: documentation search finds nothing"),
+        "what GitLab's chat finds in the documentation; read again with this file",
+    ),
+    key(
+        "docs.base_url",
+        Takes::Text("a URL like \"https://docs.gitlab.com\""),
+        Is("\"https://docs.gitlab.com\""),
+        "where the links to its pages lead; \"https://gitlab.example.com/help\" for GitLab's own help",
     ),
     key(
         "prompts.dir",

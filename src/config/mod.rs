@@ -11,6 +11,7 @@ mod bedrock;
 mod check;
 mod checked;
 mod cloud;
+mod docs;
 mod entra;
 mod environ;
 mod families;
@@ -26,6 +27,7 @@ mod reader;
 mod reference;
 mod suggest;
 mod units;
+mod user_tokens;
 mod watch;
 
 pub use checked::{Config, Origin, Provenance, Setting};

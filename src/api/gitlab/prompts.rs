@@ -137,7 +137,7 @@ const fn shape(version: u8, stream: bool, base: &Prompt) -> Shape {
 /// The prompt's own unit primitive (gitlab-client.md §5.3).
 fn permission(base: &Prompt) -> Permission {
     let any_of = Scopes::of(base.unit_primitives.iter().map(String::as_str));
-    Permission { any_of, what: format!("'{}'", base.id).into() }
+    Permission::to_access(any_of, format!("'{}'", base.id))
 }
 
 /// gitlab-client.md §8.4
