@@ -3,7 +3,7 @@
 #
 #   benches/compare.sh [--quick] [--rounds N] [--install] [--weir PATH] [--only "nginx weir"] [--out DIR]
 #
-#   --quick    one short round (< 60 s) instead of three (< 4 min)
+#   --quick    one short round (< 60 s) instead of three (< 5 min)
 #   --install  apt-get install nginx-light and haproxy when they are missing
 #   --weir     this binary; otherwise `cargo build --release` makes it
 #   --only     these contenders
@@ -35,6 +35,7 @@ if [ $quick ]; then t_warm=0.5 t_latency=1 t_load=2 t_stream=2; else t_warm=1 t_
 
 port=${PORT_BASE:-18900}           # mock; the contenders follow
 fast=mock-n100-d20000              # 100 chunks, 20 ms apart
+frames=bedrock-n100-d20000         # the same in Bedrock's frames, which Weir translates and the others cannot
 slow=mock-n1-d2200000              # streams that only stay open
 many=1000                          # of those; memory per stream is the slope from 100 to these
 gateway_cpu=0 rig_cpu=1
@@ -152,6 +153,12 @@ endpoints = ["http://127.0.0.1:$port/v1"]
 identifier = "custom_openai/$slow"
 family = "general"
 endpoints = ["http://127.0.0.1:$port/v1"]
+[models.$frames]
+identifier = "bedrock/$frames"
+region = "eu-central-1"
+endpoint = "http://127.0.0.1:$port"
+access_key_id = "AKIDEXAMPLE"
+secret_access_key = "of-the-mock"
 [features]
 default = "$fast"
 [timeouts]
@@ -230,18 +237,18 @@ steady() { # NAME: as many requests for each: no contender gains by batching und
   note "$1" steady_cpu "$(calc "($after - $before) / 1000 / ($(number answered <<<"$json") + 1e-9)")"
 }
 
-streams() { # NAME: 100 at a time
+streams() { # NAME MODEL METRIC: 100 at a time
   local before after json n
   before=$(cpu_of "$pid")
-  json=$(load stream --connections 100 --seconds $t_stream --model $fast)
+  json=$(load stream --connections 100 --seconds $t_stream --model "$2")
   after=$(cpu_of "$pid")
   echo "$json" >>"$tmp/$1.json"
   errors "$1" "$json"
   n=$(number chunks <<<"$json")
-  note "$1" chunk_cpu "$(calc "($after - $before) / 1000 / ($n + 1e-9)")"
-  note "$1" chunk_p50 "$(number chunk_us_p50 <<<"$json")"
-  note "$1" chunk_p99 "$(number chunk_us_p99 <<<"$json")"
-  note "$1" coalesced "$(number coalesced <<<"$json")"
+  note "$1" "$3_cpu" "$(calc "($after - $before) / 1000 / ($n + 1e-9)")"
+  note "$1" "$3_p50" "$(number chunk_us_p50 <<<"$json")"
+  note "$1" "$3_p99" "$(number chunk_us_p99 <<<"$json")"
+  note "$1" "$3_coalesced" "$(number coalesced <<<"$json")"
 }
 
 memory() { # NAME: streams that only stay open, 100 and then many
@@ -270,13 +277,14 @@ cell() { # NAME: everything about one contender, once
   latency "$1"
   throughput "$1"
   steady "$1"
-  streams "$1"
+  streams "$1" $fast chunk
+  [ "$1" != weir ] || streams weir $frames frame
   note "$1" rss_end "$(rss_of "$pid")"
   stop
 }
 
 taskset -c $rig_cpu "$rig/mock" --listen "127.0.0.1:$port" &
-limit=$([ $quick ] && echo 60 || echo $((80 * rounds)))
+limit=$([ $quick ] && echo 60 || echo $((90 * rounds)))
 (sleep "$limit" & trap "kill $! 2>/dev/null; exit" TERM; wait; echo "compare.sh: not done after $limit s" >&2; kill $$) &
 to=$port load ready --seconds 5 >/dev/null || die "the mock does not answer"
 begun=$SECONDS
@@ -295,14 +303,14 @@ median() { # NAME METRIC
   sort -n "$tmp/$1.$2.txt" | awk '{v[NR] = $1} END {print NR % 2 ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2}'
 }
 padded() { printf '%s%*s' "$1" $((34 - ${#1})) ''; }
-row() { # LABEL METRIC DECIMALS DIVISOR [LIMIT ratio|value]
+row() { # LABEL METRIC DECIMALS DIVISOR [LIMIT ratio|value [METRIC of nginx]]
   local name line value
   line=$(padded "$1")
   for name in $only; do
     value=$(median "$name" "$2")
     line+=$(awk -v v="$value" -v d="$4" -v p="$3" 'BEGIN {printf "%11s", v == "" ? "-" : sprintf("%.*f", p, v / d)}')
   done
-  line+=$(awk -v w="$(median weir "$2")" -v n="$(median nginx "$2")" -v d="$4" -v limit="${5:-}" -v kind="${6:-}" 'BEGIN {
+  line+=$(awk -v w="$(median weir "$2")" -v n="$(median nginx "${7:-$2}")" -v d="$4" -v limit="${5:-}" -v kind="${6:-}" 'BEGIN {
     ratio = (w != "" && n + 0 > 0) ? w / n : ""
     printf "%12s", ratio == "" ? "-" : sprintf("%.2f", ratio)
     if (limit == "") exit
@@ -328,7 +336,9 @@ table() {
   row '100 streams: CPU per chunk, µs' chunk_cpu 1 1 1.25 ratio
   row '  chunk one-way p50, µs' chunk_p50 0 1
   row '  chunk one-way p99, µs' chunk_p99 0 1
-  row '  chunks coalesced' coalesced 0 1
+  row '  chunks coalesced' chunk_coalesced 0 1
+  row '  CPU per Bedrock frame, µs' frame_cpu 1 1 1.6 ratio chunk_cpu
+  row '  frame one-way p50, µs' frame_p50 0 1
   row 'RSS idle, MiB' rss_idle 1 1024 8 value
   row '  with 100 streams open, MiB' rss_100 1 1024
   row '  per further open stream, KiB' per_stream 1 1 12 value

@@ -3,6 +3,7 @@
 
 mod body;
 mod endpoint;
+mod forward;
 mod gitlab;
 mod openai;
 
@@ -17,7 +18,9 @@ use hyper::body::Incoming;
 pub use endpoint::{Endpoint, Matched};
 pub use openai::OpenAiCall;
 
+use crate::auth::Caller;
 use crate::error::{GatewayError, Kind};
+use crate::provider::dialect;
 use crate::relay::{Call, Content, Relay};
 use crate::route::{Ask, Feature, Route};
 use crate::snapshot::{Shared, Snapshot};
@@ -35,7 +38,16 @@ struct Context<'a> {
     parts: &'a request::Parts,
     snapshot: &'a Snapshot,
     relay: &'a Relay,
+    caller: Caller,
     facts: &'a mut Facts,
+}
+
+/// What came of routing a request.
+enum Routed {
+    /// This model answers; the handler asks it.
+    Model(Arc<Route>),
+    /// The request went on as it came, and this is the answer: there is nothing left to do.
+    Answered(Response<Content>),
 }
 
 type Answer = Result<Response<Content>, GatewayError>;
@@ -56,10 +68,12 @@ impl Api {
         let snapshot = self.shared.load();
         let (parts, body) = request.into_parts();
         let endpoint = matched.endpoint?;
+        let mut caller = Caller::Anyone;
         if let Some(permission) = endpoint.permission() {
-            snapshot.auth.admit(&parts.headers, SystemTime::now()).await?.may(&permission)?;
+            caller = snapshot.auth.admit(&parts.headers, SystemTime::now()).await?;
+            caller.may(&permission)?;
         }
-        let context = Context { parts: &parts, snapshot: &snapshot, relay: &self.relay, facts };
+        let context = Context { parts: &parts, snapshot: &snapshot, relay: &self.relay, caller, facts };
         match endpoint {
             Endpoint::Head => Ok(Response::new(Content::Whole(Bytes::new()))),
             Endpoint::Healthz => Ok(json("{}")),
@@ -88,12 +102,20 @@ impl Context<'_> {
         self.facts.feature = feature.map_or(self.facts.feature, Feature::name);
     }
 
-    /// The model for this request, noted for metrics and log.
-    fn route(&mut self, ask: Ask) -> Result<Arc<Route>, GatewayError> {
+    /// The model for this request, noted for metrics and log; or the answer, if the request was passed on.
+    ///
+    /// `body` is the request's, as received. What a handler needs for the `ask` is parsed before, the rest after: a
+    /// body that goes on is for another gateway to judge.
+    async fn route(&mut self, ask: Ask, body: &Bytes) -> Result<Routed, GatewayError> {
         self.asked_for(ask.feature);
+        let names_a_model = ask.metadata.is_some();
         let route = self.snapshot.table.resolve(ask)?;
         self.routed(&route);
-        Ok(route)
+        if dialect(route.model.provider).is_gateway() {
+            // boxed, since it is rare: every handler's future would otherwise hold its space
+            return Box::pin(self.forward(&route, names_a_model, body)).await.map(Routed::Answered);
+        }
+        Ok(Routed::Model(route))
     }
 
     /// Notes the decision, so that metrics and log carry it whatever comes next.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::BodyExt as _;
 use tokio::time::{Instant, timeout};
 
@@ -146,7 +146,8 @@ async fn ask(relay: &Relay, route: &Route, facts: &mut Facts) -> Result<Content,
         let body = serde_json::json!({"model": &*route.model.upstream_name, "input": ["ok"]}).to_string();
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let outbound = Outbound { path: "/embeddings".into(), headers, body: Bytes::from(body).into() };
+        let outbound =
+            Outbound { method: Method::POST, path: "/embeddings".into(), headers, body: Bytes::from(body).into() };
         let passed = Passed { outbound, stream: false, hide_usage: false };
         return Ok(relay.pass(call, passed, facts).await?.into_body());
     }

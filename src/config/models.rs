@@ -50,7 +50,7 @@ fn model(reader: &mut Reader<'_>, name: &str, inherited: &Inherited) -> Option<M
             let (found, access) = read.unzip();
             (endpoints.and(found), access.map(|access| Access::Bedrock(Box::new(access))))
         }
-        ProviderKind::OpenAi | ProviderKind::Anthropic => (endpoints, Some(Access::Key)),
+        ProviderKind::OpenAi | ProviderKind::Anthropic | ProviderKind::Gitlab => (endpoints, Some(Access::Key)),
     };
     Some(Model {
         id: name.into(),

@@ -1,6 +1,8 @@
 //! `weir demo`: Weir with no file and no network, in front of a small model server in the same process. This
 //! module has the model server, the configuration and the words; `app` runs them.
 
+mod bedrock;
+mod door;
 pub mod model;
 mod shapes;
 mod speech;

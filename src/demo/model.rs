@@ -1,5 +1,6 @@
-//! The demo's model server: OpenAI's API as vLLM speaks it, in this process, with three ways to fail. It is an
-//! ordinary HTTP server on a loopback port, so that the demo's gateway does what it does in production.
+//! The demo's model server: OpenAI's API as vLLM speaks it, Azure's and Bedrock's, in this process, with three
+//! ways to fail. It is an ordinary HTTP server on a loopback port, so that the demo's gateway does what it does
+//! in production.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, Either, Full, Limited};
 use hyper::body::Incoming;
@@ -19,6 +20,8 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Sleep, sleep, timeout};
 
+use super::bedrock;
+use super::door::{Door, Wire};
 use super::shapes::{self, Ask, Kind, Reply};
 use crate::secret::Secret;
 use crate::server::side_listener::{self, Bounds};
@@ -35,6 +38,8 @@ pub const CUT: &str = "demo-cut";
 const MODELS: [&str; 4] = [DEMO, SLOW, BROKEN, CUT];
 /// How long `demo-slow` thinks.
 const SLOW_WAIT: Duration = Duration::from_secs(600);
+const EVENTS: &str = "text/event-stream; charset=utf-8";
+const FRAMES: &str = "application/vnd.amazon.eventstream";
 const MAX_BODY: usize = 64 << 20;
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The lifetime lets `demo-slow` finish.
@@ -79,16 +84,17 @@ impl ModelServer {
         if path.starts_with("/v1") && !self.admits(request.headers()) {
             return whole(StatusCode::UNAUTHORIZED, &json!({ "error": "Unauthorized" }));
         }
-        let kind = match (request.method(), path) {
-            (&Method::GET, "/health") => return Response::new(Either::Left(Full::default())),
-            (&Method::GET, "/v1/models") => return whole(StatusCode::OK, &shapes::models(&MODELS)),
-            (&Method::POST, "/v1/chat/completions") => Some(Kind::Chat),
-            (&Method::POST, "/v1/completions") => Some(Kind::Completion),
-            (&Method::POST, "/v1/embeddings") => None,
-            _ => return whole(StatusCode::NOT_FOUND, &json!({ "detail": "Not Found" })),
+        let Some(door) = Door::of(request.method(), path) else {
+            return whole(StatusCode::NOT_FOUND, &json!({ "detail": "Not Found" }));
+        };
+        let (wire, kind, model, stream) = match door {
+            Door::Health => return Response::new(Either::Left(Full::default())),
+            Door::Models => return whole(StatusCode::OK, &shapes::models(&MODELS)),
+            Door::Embeddings => (Wire::OpenAi, None, None, None),
+            Door::Generate { wire, kind, model, stream } => (wire, Some(kind), model.map(str::to_owned), stream),
         };
         match read(request).await {
-            Ok(ask) => self.reply(&ask, kind).await,
+            Ok(ask) => self.reply(&ask.at(model, stream), kind, wire).await,
             Err(fault) => refuse(StatusCode::BAD_REQUEST, &fault),
         }
     }
@@ -99,7 +105,7 @@ impl ModelServer {
         sent == Some(key.expose().as_bytes())
     }
 
-    async fn reply(&self, ask: &Ask, kind: Option<Kind>) -> Response<Answer> {
+    async fn reply(&self, ask: &Ask, kind: Option<Kind>, wire: Wire) -> Response<Answer> {
         let model = ask.model.as_deref().unwrap_or(DEMO);
         match model {
             DEMO | CUT => {}
@@ -115,22 +121,33 @@ impl ModelServer {
                 Err(fault) => refuse(StatusCode::BAD_REQUEST, fault),
             };
         };
-        match Reply::to(ask, kind, model) {
-            Ok(reply) if reply.stream => self.stream(reply.events(), model == CUT),
-            Ok(reply) if model == CUT => self.cut_short(&reply.whole()),
-            Ok(reply) => whole(StatusCode::OK, &reply.whole()),
-            Err(fault) => refuse(StatusCode::BAD_REQUEST, fault),
+        let reply = match Reply::to(ask, kind, model) {
+            Ok(reply) => reply,
+            Err(fault) => return refuse(StatusCode::BAD_REQUEST, fault),
+        };
+        let cut = model == CUT;
+        match (wire, reply.stream) {
+            (Wire::OpenAi, true) => self.stream(reply.events(), cut, EVENTS),
+            (Wire::Azure, true) => {
+                let mut events = reply.events();
+                events.insert(0, (false, reply.prompt_filter()));
+                self.stream(events, cut, EVENTS)
+            }
+            (Wire::Bedrock, true) => self.stream(bedrock::frames(&reply), cut, FRAMES),
+            (Wire::Bedrock, false) => whole(StatusCode::OK, &bedrock::whole(&reply)),
+            (_, false) if cut => self.cut_short(&reply.whole()),
+            (_, false) => whole(StatusCode::OK, &reply.whole()),
         }
     }
 
-    fn stream(&self, events: Vec<(bool, Bytes)>, cut: bool) -> Response<Answer> {
+    fn stream(&self, events: Vec<(bool, Bytes)>, cut: bool, content_type: &'static str) -> Response<Answer> {
         let sent = if cut { events.len() / 2 } else { events.len() };
         let pace = |(thinks, event)| (if thinks { self.pace } else { Duration::ZERO }, Ok(event));
         let mut pieces: VecDeque<_> = events.into_iter().take(sent).map(pace).collect();
         if cut {
             pieces.push_back((self.pace, Err(Cut)));
         }
-        paced(pieces, "text/event-stream; charset=utf-8")
+        paced(pieces, content_type)
     }
 
     /// Half of a JSON body, then the end of the connection.

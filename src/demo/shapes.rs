@@ -22,6 +22,15 @@ pub(super) struct Ask {
     stream_options: Option<StreamOptions>,
     max_tokens: Option<usize>,
     max_completion_tokens: Option<usize>,
+    #[serde(rename = "inferenceConfig")]
+    inference: Option<Inference>,
+}
+
+/// Converse's place for the length.
+#[derive(Debug, Deserialize)]
+struct Inference {
+    #[serde(rename = "maxTokens")]
+    max_tokens: Option<usize>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -55,6 +64,13 @@ enum OneOrMore {
 struct StreamOptions {
     #[serde(default)]
     include_usage: bool,
+}
+
+impl Ask {
+    /// With what the path says of model and stream; a path wins over the body.
+    pub(super) fn at(self, model: Option<String>, stream: Option<bool>) -> Self {
+        Self { model: model.or(self.model), stream: stream.or(self.stream), ..self }
+    }
 }
 
 impl Message {
@@ -130,7 +146,8 @@ pub(super) struct Reply {
     model: String,
     text: String,
     finish: &'static str,
-    prompt_tokens: usize,
+    /// Words read.
+    pub(super) prompt_tokens: usize,
     /// Whether the client asked for a stream.
     pub(super) stream: bool,
     include_usage: bool,
@@ -152,7 +169,8 @@ impl Reply {
                 (prompt.clone(), speech::continuation(prompt).to_owned())
             }
         };
-        let limit = ask.max_completion_tokens.or(ask.max_tokens).unwrap_or(usize::MAX);
+        let in_converse = ask.inference.as_ref().and_then(|inference| inference.max_tokens);
+        let limit = ask.max_completion_tokens.or(ask.max_tokens).or(in_converse).unwrap_or(usize::MAX);
         if limit == 0 {
             return Err("max_tokens must be at least 1, got 0.");
         }
@@ -171,6 +189,21 @@ impl Reply {
         })
     }
 
+    /// What is said.
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The same, word by word.
+    pub(super) fn words(&self) -> Vec<&str> {
+        speech::tokens(&self.text)
+    }
+
+    /// Whether there was more to say than the client allowed.
+    pub(super) fn is_cut(&self) -> bool {
+        self.finish == "length"
+    }
+
     /// In one piece.
     pub(super) fn whole(&self) -> Value {
         let mut whole = self.envelope(&json!([self.kind.choice(&self.text, Some(self.finish))]));
@@ -186,7 +219,7 @@ impl Reply {
             let choice = json!({ "index": 0, "delta": role, "logprobs": null, "finish_reason": null });
             events.push((true, event(&self.envelope(&json!([choice])))));
         }
-        let words = speech::tokens(&self.text);
+        let words = self.words();
         for (i, word) in words.iter().enumerate() {
             let finish = (i + 1 == words.len()).then_some(self.finish);
             events.push((true, event(&self.envelope(&json!([self.kind.piece(word, finish)])))));
@@ -200,13 +233,20 @@ impl Reply {
         events
     }
 
+    /// The chunk without choices that begins a stream of Azure's.
+    pub(super) fn prompt_filter(&self) -> Bytes {
+        let mut first = self.envelope(&json!([]));
+        first["prompt_filter_results"] = json!([{ "prompt_index": 0, "content_filter_results": {} }]);
+        event(&first)
+    }
+
     fn envelope(&self, choices: &Value) -> Value {
         let object = self.kind.object(self.stream);
         json!({ "id": self.id, "object": object, "created": self.created, "model": self.model, "choices": choices })
     }
 
     fn usage(&self) -> Value {
-        let completion = speech::tokens(&self.text).len();
+        let completion = self.words().len();
         let total = self.prompt_tokens + completion;
         json!({ "prompt_tokens": self.prompt_tokens, "total_tokens": total, "completion_tokens": completion })
     }

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::model::ModelServer;
 use super::{banner, config};
+use crate::generation::{Delta, Generation, StopReason, Usage};
 use crate::secret::Secret;
 use crate::wire::{SseFrames, data_of};
 
@@ -31,12 +32,16 @@ impl Server {
     }
 
     async fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> String {
+        String::from_utf8(self.bytes(method, path, headers, body).await).unwrap()
+    }
+
+    async fn bytes(&self, method: &str, path: &str, headers: &str, body: &str) -> Vec<u8> {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}");
         let request = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
         stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        timeout(Duration::from_secs(5), stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        let mut answer = Vec::new();
+        timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await.unwrap().unwrap();
         answer
     }
 
@@ -63,6 +68,17 @@ impl Server {
         }
         (events, body.ends_with("\r\n0\r\n\r\n"))
     }
+}
+
+/// The texts of a chunked body.
+fn chunks(mut body: &[u8]) -> Vec<bytes::Bytes> {
+    let mut chunks = Vec::new();
+    while let Some(line) = memchr::memmem::find(body, b"\r\n") {
+        let size = usize::from_str_radix(std::str::from_utf8(&body[..line]).unwrap(), 16).unwrap();
+        chunks.push(bytes::Bytes::copy_from_slice(&body[line + 2..line + 2 + size]));
+        body = &body[line + 2 + size + 2..];
+    }
+    chunks
 }
 
 fn chat(model: &str) -> Value {
@@ -114,6 +130,42 @@ async fn streams_as_vllm_frames_it() {
 
     let (events, _) = server.stream("/v1/completions", json!({ "prompt": "a", "stream": true })).await;
     assert!(events[0].contains("\"text\":\" and\""), "{}", events[0]);
+}
+
+/// Through the dialect that reads the real thing.
+#[tokio::test]
+async fn speaks_bedrocks_frames() {
+    let server = Server::start(None);
+    let ask = json!({ "messages": [{ "role": "user", "content": [{ "text": "Hello there" }] }],
+        "inferenceConfig": { "maxTokens": 4 } });
+    let (status, whole) = server.post("/model/demo/converse", ask.clone()).await;
+    assert_eq!((status.as_str(), &whole["stopReason"]), ("200", &"max_tokens".into()));
+    assert_eq!(whole["output"]["message"]["content"], json!([{ "text": "You said: \"Hello there\"." }]));
+
+    let answer = server.bytes("POST", "/model/demo/converse-stream", "", &ask.to_string()).await;
+    let at = memchr::memmem::find(&answer, b"\r\n\r\n").unwrap();
+    assert!(memchr::memmem::find(&answer[..at], b"content-type: application/vnd.amazon.eventstream").is_some());
+    let bedrock = crate::provider::dialect(crate::route::ProviderKind::Bedrock);
+    let (mut decoder, mut deltas) = (bedrock.decoder(&Generation::default()), Vec::new());
+    for chunk in chunks(&answer[at + 4..]) {
+        decoder.feed(chunk, &mut deltas).unwrap();
+    }
+    decoder.finish(&mut deltas).unwrap();
+    let text: String =
+        deltas.iter().filter_map(|d| if let Delta::Text(text) = d { Some(&**text) } else { None }).collect();
+    assert_eq!(text, "You said: \"Hello there\".");
+    assert!(deltas.contains(&Delta::Stop(StopReason::Length)), "{deltas:?}");
+    assert!(deltas.contains(&Delta::Usage(Usage { input: 2, output: 4, ..Usage::default() })), "{deltas:?}");
+}
+
+#[tokio::test]
+async fn speaks_azures_streams() {
+    let server = Server::start(None);
+    let mut ask = chat("ignored");
+    ask["stream"] = true.into();
+    let (events, ended) = server.stream("/openai/deployments/demo/chat/completions?api-version=x", ask).await;
+    let first: Value = serde_json::from_str(&events[0]).unwrap();
+    assert!(ended && first["choices"] == json!([]) && first["prompt_filter_results"].is_array(), "{first}");
 }
 
 #[tokio::test]

@@ -70,6 +70,17 @@ const fn row(status: u16, code: &'static str, openai: &'static str, outcome: Out
 }
 
 impl Kind {
+    /// What the answer of a gateway that is passed on counts as, if it is a failure. Its 401 and 403 are about the
+    /// caller, not about us.
+    pub const fn of_gateway(status: u16) -> Option<Self> {
+        match status {
+            401 => Some(Self::Unauthorized),
+            403 => Some(Self::Forbidden),
+            400.. => Some(Self::UpstreamStatus(status)),
+            _ => None,
+        }
+    }
+
     /// The table.
     pub const fn row(self) -> Row {
         use Outcome::{Internal, Overload, Refused, Timeout, UpstreamError};

@@ -5,6 +5,7 @@ mod anthropic;
 mod azure;
 mod bedrock;
 mod claude;
+mod cloud;
 mod open_calls;
 mod openai;
 mod tool_names;
@@ -13,7 +14,9 @@ mod turns;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+
+pub use cloud::{Received, forwarded};
 
 use crate::error::{BodyFault, GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
@@ -23,6 +26,8 @@ use crate::wire::Payload;
 /// An upstream request without its address.
 #[derive(Clone, Debug)]
 pub struct Outbound {
+    /// `POST`, but for what is passed on as it came.
+    pub method: Method,
     /// Path below the endpoint's base: `/chat/completions`.
     pub path: Box<str>,
     /// Everything but `content-length`, which the connection writes, and `host`, which it writes unless
@@ -111,6 +116,11 @@ pub trait Dialect: Sync {
     fn encode(&self, generation: &Generation, model: &Model) -> Result<Outbound, GatewayError>;
     /// The path for a body that is already in the server's own dialect, or `None` when it has to be translated.
     fn native(&self, call: Native, model: &Model) -> Option<Box<str>>;
+    /// Whether it is a gateway like this one, not a model server: requests go on as they came (see [`forwarded`]) with
+    /// no header of ours, and every answer, refusals included, is the client's.
+    fn is_gateway(&self) -> bool {
+        false
+    }
     /// Adds the credentials. Called on every attempt, since some signatures cover the time; what an
     /// earlier attempt added is replaced.
     fn authorize(&self, outbound: &mut Outbound, model: &Model, attempt: &Attempt<'_>) -> Result<(), GatewayError>;
@@ -145,6 +155,7 @@ pub const fn dialect(kind: ProviderKind) -> &'static dyn Dialect {
         ProviderKind::Bedrock => &bedrock::Bedrock,
         ProviderKind::BedrockOpenAi => &bedrock::BedrockOpenAi,
         ProviderKind::Anthropic => &anthropic::Anthropic,
+        ProviderKind::Gitlab => &cloud::Cloud,
     }
 }
 

@@ -81,6 +81,9 @@ impl Relay {
         let mut outbound = passed.outbound;
         let inbound = self.send(call, dialect, &mut outbound, &mut timers, facts).await?;
         let Inbound { status, mut headers, body } = inbound;
+        if dialect.is_gateway() {
+            facts.failure = Kind::of_gateway(status.as_u16());
+        }
         let events = passed.stream && is_event_stream(&headers);
         let flow = if events {
             Flow::Events(passthrough::Tap::new(dialect, passed.hide_usage))
@@ -153,7 +156,7 @@ impl Relay {
         loop {
             let sending = Sending { model, endpoints: call.endpoints, dialect, outbound: &mut *outbound };
             let Inbound { status, headers, body } = self.upstreams.send(sending, timers, facts).await?;
-            if status.is_success() {
+            if status.is_success() || dialect.is_gateway() {
                 return Ok(Inbound { status, headers, body });
             }
             let endpoint = Arc::clone(body.endpoint());

@@ -81,7 +81,9 @@ impl EndpointUrl {
     /// (ai-gateway-server.md §2.5). An Anthropic one may or may not end in `/v1`.
     pub fn parse_for(provider: ProviderKind, text: &str) -> Result<Self, EndpointUrlError> {
         match provider {
-            ProviderKind::OpenAi | ProviderKind::Bedrock | ProviderKind::BedrockOpenAi => Self::parse(text),
+            ProviderKind::OpenAi | ProviderKind::Bedrock | ProviderKind::BedrockOpenAi | ProviderKind::Gitlab => {
+                Self::parse(text)
+            }
             ProviderKind::Azure => {
                 let mut url = Self::parse(text.split('?').next().unwrap_or_default())?;
                 if let Some(cut) = format!("{}/", url.base).rfind("/openai/") {

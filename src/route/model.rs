@@ -21,6 +21,8 @@ pub enum ProviderKind {
     BedrockOpenAi,
     /// Anthropic's Messages API.
     Anthropic,
+    /// GitLab's cloud gateway: no identifier names it, `"gitlab"` in `[features]` does.
+    Gitlab,
 }
 
 impl ProviderKind {
@@ -31,6 +33,7 @@ impl ProviderKind {
             Self::Azure => "azure",
             Self::Bedrock | Self::BedrockOpenAi => "bedrock",
             Self::Anthropic => "anthropic",
+            Self::Gitlab => "gitlab",
         }
     }
 }

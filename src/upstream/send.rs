@@ -114,7 +114,7 @@ impl Upstreams {
         let (model, endpoint) = (sending.model, Arc::clone(entered.endpoint()));
         let attempt = Attempt { endpoint: &endpoint.url, now: endpoint.provider_time() };
         sending.dialect.authorize(sending.outbound, model, &attempt)?;
-        let head = request_head(sending.outbound, &endpoint, facts);
+        let head = request_head(sending, &endpoint, facts);
         let answered = {
             let exchange = pin!(connection.exchange(head, &sending.outbound.body));
             timers.run(Phase::FirstByte, exchange).await.map_err(|expired| expired.error(&model.id))?
@@ -235,18 +235,27 @@ fn broken(endpoint: &Endpoint, error: &ExchangeError) -> GatewayError {
     GatewayError::new(Kind::UpstreamBroken, public).internal(format!("{}: {error}", endpoint.url))
 }
 
-/// The head of one attempt.
-fn request_head(outbound: &Outbound, endpoint: &Endpoint, facts: &Facts) -> Bytes {
+/// The head of one attempt. A gateway gets no header of ours: the request goes on as it came.
+fn request_head(sending: &Sending<'_>, endpoint: &Endpoint, facts: &Facts) -> Bytes {
     const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION")));
+    let outbound = &*sending.outbound;
     let mut headers = outbound.headers.clone();
     // a signature may cover another name than the connection's
     headers.entry(header::HOST).or_insert_with(|| endpoint.host.clone());
-    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    headers.insert(header::USER_AGENT, USER_AGENT);
-    headers.insert(X_REQUEST_ID, facts.ids.request_id().clone());
-    headers.insert(TRACEPARENT, facts.ids.traceparent());
+    if !sending.dialect.is_gateway() {
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(header::USER_AGENT, USER_AGENT);
+        headers.insert(X_REQUEST_ID, facts.ids.request_id().clone());
+        headers.insert(TRACEPARENT, facts.ids.traceparent());
+    }
     let mut head = BytesMut::with_capacity(512);
-    write_head(&mut head, "POST", &[endpoint.url.base(), &outbound.path], &headers, outbound.body.len());
+    write_head(
+        &mut head,
+        outbound.method.as_str(),
+        &[endpoint.url.base(), &outbound.path],
+        &headers,
+        outbound.body.len(),
+    );
     head.freeze()
 }
 

@@ -18,7 +18,8 @@ const MAX_LINE: usize = 8 << 10;
 #[error("{0}")]
 pub struct NotHttp(pub &'static str);
 
-/// Appends a request head; `path` is its parts. The caller's headers say everything but the length.
+/// Appends a request head; `path` is its parts. The caller's headers say everything but the length, which a GET
+/// without a body has none of (RFC 9110 §8.6).
 pub fn write_head(out: &mut BytesMut, method: &str, path: &[&str], headers: &HeaderMap, length: usize) {
     out.put_slice(method.as_bytes());
     out.put_slice(b" ");
@@ -30,9 +31,12 @@ pub fn write_head(out: &mut BytesMut, method: &str, path: &[&str], headers: &Hea
         out.put_slice(value.as_bytes());
         out.put_slice(b"\r\n");
     }
-    out.put_slice(b"content-length: ");
-    out.put_slice(itoa::Buffer::new().format(length).as_bytes());
-    out.put_slice(b"\r\n\r\n");
+    if length > 0 || method != "GET" {
+        out.put_slice(b"content-length: ");
+        out.put_slice(itoa::Buffer::new().format(length).as_bytes());
+        out.put_slice(b"\r\n");
+    }
+    out.put_slice(b"\r\n");
 }
 
 /// A response head.

@@ -43,7 +43,7 @@ fn model(provider: ProviderKind) -> Model {
     let access = match provider {
         ProviderKind::Azure => Access::Azure(ApiVersion::default()),
         ProviderKind::Bedrock | ProviderKind::BedrockOpenAi => Access::Bedrock(Box::new(bedrock)),
-        ProviderKind::OpenAi | ProviderKind::Anthropic => Access::Key,
+        ProviderKind::OpenAi | ProviderKind::Anthropic | ProviderKind::Gitlab => Access::Key,
     };
     Model {
         id: "m".into(),

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::text_of;
-use crate::api::{Answer, Context, body, json};
+use crate::api::{Answer, Context, Routed, body, json};
 use crate::error::{BodyFault, GatewayError, Shape};
 use crate::generation::{Delta, Encode, Generation, Message, Role, Sampling};
 use crate::route::{Ask, Feature, Metadata, RawMetadata};
@@ -89,7 +89,11 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, feature: Feature, i
         context.facts.shape = Shape::GitlabText;
     }
     context.asked_for(Some(feature));
-    let route = context.route(Ask { feature: Some(feature), metadata: metadata(payload)? })?;
+    let ask = Ask { feature: Some(feature), metadata: metadata(payload)? };
+    let route = match context.route(ask, &bytes).await? {
+        Routed::Model(route) => route,
+        Routed::Answered(response) => return Ok(response),
+    };
     let generation = Generation {
         messages: messages(&payload.content)?,
         sampling: Sampling {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::text_of;
-use crate::api::{Answer, Context, body, json, text_header};
+use crate::api::{Answer, Context, Routed, body, json, text_header};
 use crate::error::GatewayError;
 use crate::generation::{Delta, Generation, Message, Role, Sampling};
 use crate::route::{Ask, Metadata, RawMetadata, Route};
@@ -32,7 +32,10 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, version: u8, incomi
     let request: Request<'_> = body::parse(&bytes)?;
     let raw = request.model_metadata.unwrap_or_default();
     let metadata = Metadata::check(&raw, &["model_metadata"]).map_err(|fault| GatewayError::invalid(vec![fault]))?;
-    let route = context.route(Ask { feature: None, metadata })?;
+    let route = match context.route(Ask { feature: None, metadata }, &bytes).await? {
+        Routed::Model(route) => route,
+        Routed::Answered(response) => return Ok(response),
+    };
     let limit = limit(text_header(&context.parts.headers, "x-gitlab-version"));
     let route = Route { budget: route.budget.capped(Some(limit)), model: route.model.clone(), ..*route };
     let generation = Generation {

@@ -10,7 +10,7 @@ mod translate_messages;
 mod translate_request;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -88,7 +88,7 @@ pub(super) async fn forward(mut context: Context<'_>, call: OpenAiCall, incoming
     let hide_usage = stream && ask_for_usage(&bytes, peek.stream_options, &mut edits)?;
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let outbound = Outbound { path, headers, body: edits.apply(&bytes) };
+    let outbound = Outbound { method: Method::POST, path, headers, body: edits.apply(&bytes) };
     context.relay.pass(context.call(&route), Passed { outbound, stream, hide_usage }, context.facts).await
 }
 

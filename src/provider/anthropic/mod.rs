@@ -7,7 +7,7 @@ mod request;
 mod response;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::{Attempt, Decode, Dialect, Native, Outbound, Seen};
 use crate::error::{GatewayError, Kind};
@@ -30,7 +30,7 @@ impl Dialect for Anthropic {
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(VERSION, VERSION_IS);
-        Ok(Outbound { path: PATH.into(), headers, body: body.into() })
+        Ok(Outbound { method: Method::POST, path: PATH.into(), headers, body: body.into() })
     }
 
     fn native(&self, call: Native, _model: &Model) -> Option<Box<str>> {

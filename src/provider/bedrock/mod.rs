@@ -12,7 +12,7 @@ mod sign;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::{Attempt, ClockOffset, Decode, Dialect, Native, Outbound, Seen, encoded_once};
 use crate::error::{GatewayError, Kind};
@@ -45,7 +45,7 @@ impl Dialect for Bedrock {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::ACCEPT, accept);
         let path = format!("/model/{}/{operation}", encoded_once(&named.id));
-        Ok(Outbound { path: path.into(), headers, body: body.into() })
+        Ok(Outbound { method: Method::POST, path: path.into(), headers, body: body.into() })
     }
 
     fn native(&self, _call: Native, _model: &Model) -> Option<Box<str>> {

@@ -151,7 +151,7 @@ mod tests {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
         let path = format!("/model/{}/{}", encoded_once(&golden.model), golden.operation);
-        Outbound { path: path.into(), headers, body: Bytes::from(all.body.clone()).into() }
+        Outbound { method: http::Method::POST, path: path.into(), headers, body: Bytes::from(all.body.clone()).into() }
     }
 
     #[test]

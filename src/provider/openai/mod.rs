@@ -7,7 +7,7 @@ mod request;
 mod response;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::{Attempt, Decode, Dialect, Native, Outbound, Seen};
 use crate::error::GatewayError;
@@ -22,7 +22,7 @@ impl Dialect for OpenAi {
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let body = request::chat_body(generation, &model.upstream_name);
-        Ok(Outbound { path: "/chat/completions".into(), headers, body: body.into() })
+        Ok(Outbound { method: Method::POST, path: "/chat/completions".into(), headers, body: body.into() })
     }
 
     fn native(&self, call: Native, _model: &Model) -> Option<Box<str>> {

@@ -3,7 +3,8 @@
 //! It speaks OpenAI's chat completions to whatever path is posted, and answers GET with 200. The model's
 //! name steers it: `mock-b1024` answers 1,024 bytes; `mock-n100-d20000`, asked to stream, sends 100 chunks
 //! 20,000 µs apart (timers tick in milliseconds; `d0` does not wait). Each chunk's text begins with `@` and
-//! the nanoseconds of `CLOCK_MONOTONIC` when it was written.
+//! the nanoseconds of `CLOCK_MONOTONIC` when it was written. A post to `/model/{name}/converse-stream` gets
+//! the same stream in Bedrock's binary frames.
 
 use std::io::{self, Write as _};
 use std::time::Duration;
@@ -77,6 +78,7 @@ async fn serve(mut socket: TcpStream) -> io::Result<()> {
         };
         let mut framing = Framing::of(&received[..end])?;
         let post = received.starts_with(b"POST");
+        let converse = converse_stream(&received[..end]).map(Plan::of);
         received.drain(..end);
         body.clear();
         while !framing.decode(&mut received, &mut body)? {
@@ -86,6 +88,10 @@ async fn serve(mut socket: TcpStream) -> io::Result<()> {
         }
         if !post {
             socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 15\r\n\r\n{\"status\":\"ok\"}").await?;
+            continue;
+        }
+        if let Some(plan) = converse {
+            bedrock::stream(&mut socket, plan).await?;
             continue;
         }
         let plan = Plan::of(model(&body));
@@ -98,6 +104,12 @@ async fn serve(mut socket: TcpStream) -> io::Result<()> {
             socket.write_all(&whole.1).await?;
         }
     }
+}
+
+/// The model of a Bedrock request line.
+fn converse_stream(head: &[u8]) -> Option<&str> {
+    let path = head.strip_prefix(b"POST /model/")?;
+    std::str::from_utf8(&path[..memmem::find(path, b"/converse-stream ")?]).ok()
 }
 
 /// The value of the first `"model"`: good enough for our own requests.
@@ -128,8 +140,27 @@ fn answer(bytes: usize) -> Vec<u8> {
         .into_bytes()
 }
 
+/// When the next chunk is due: counted from the first, so that a late one delays no other.
+struct Pace {
+    next: Instant,
+    delay: Duration,
+}
+
+impl Pace {
+    fn of(plan: Plan) -> Self {
+        Self { next: Instant::now(), delay: plan.delay }
+    }
+
+    async fn tick(&mut self) {
+        if !self.delay.is_zero() {
+            self.next += self.delay;
+            sleep_until(self.next).await;
+        }
+    }
+}
+
 async fn stream(socket: &mut TcpStream, plan: Plan, usage: bool) -> io::Result<()> {
-    let mut next = Instant::now();
+    let mut pace = Pace::of(plan);
     let mut out = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
     let mut data = Vec::with_capacity(512);
     for _ in 0..plan.chunks {
@@ -139,10 +170,7 @@ async fn stream(socket: &mut TcpStream, plan: Plan, usage: bool) -> io::Result<(
         chunk(&mut out, &data)?;
         socket.write_all(&out).await?;
         out.clear();
-        if !plan.delay.is_zero() {
-            next += plan.delay;
-            sleep_until(next).await;
-        }
+        pace.tick().await;
     }
     data.clear();
     event(&mut data, "{}", "\"stop\"")?;
@@ -167,4 +195,65 @@ fn chunk(out: &mut Vec<u8>, data: &[u8]) -> io::Result<()> {
     out.extend_from_slice(data);
     out.extend_from_slice(b"\r\n");
     Ok(())
+}
+
+/// AWS's event stream: `total u32be | headers u32be | crc | headers | payload | crc`.
+mod bedrock {
+    use std::io;
+
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::TcpStream;
+
+    use super::{Pace, Plan, chunk, now};
+
+    /// A ConverseStream answer: one `contentBlockDelta` a chunk.
+    pub(super) async fn stream(socket: &mut TcpStream, plan: Plan) -> io::Result<()> {
+        let mut pace = Pace::of(plan);
+        let mut out = b"HTTP/1.1 200 OK\r\ncontent-type: application/vnd.amazon.eventstream\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
+        let mut data = Vec::with_capacity(512);
+        frame(&mut data, "messageStart", "{\"role\":\"assistant\"}");
+        chunk(&mut out, &data)?;
+        for _ in 0..plan.chunks {
+            data.clear();
+            let delta = format!(
+                "{{\"contentBlockIndex\":0,\"delta\":{{\"text\":\"@{} lorem ipsum\"}},\"p\":\"abcdefghij\"}}",
+                now()
+            );
+            frame(&mut data, "contentBlockDelta", &delta);
+            chunk(&mut out, &data)?;
+            socket.write_all(&out).await?;
+            out.clear();
+            pace.tick().await;
+        }
+        data.clear();
+        frame(&mut data, "contentBlockStop", "{\"contentBlockIndex\":0}");
+        frame(&mut data, "messageStop", "{\"stopReason\":\"end_turn\"}");
+        frame(
+            &mut data,
+            "metadata",
+            "{\"metrics\":{\"latencyMs\":1},\"usage\":{\"inputTokens\":200,\"outputTokens\":100,\"totalTokens\":300}}",
+        );
+        chunk(&mut out, &data)?;
+        out.extend_from_slice(b"0\r\n\r\n");
+        socket.write_all(&out).await
+    }
+
+    fn frame(out: &mut Vec<u8>, event: &str, payload: &str) {
+        let mut headers = Vec::with_capacity(96);
+        for (name, value) in [(":event-type", event), (":content-type", "application/json"), (":message-type", "event")]
+        {
+            headers.push(name.len() as u8);
+            headers.extend_from_slice(name.as_bytes());
+            headers.push(7);
+            headers.extend_from_slice(&(value.len() as u16).to_be_bytes());
+            headers.extend_from_slice(value.as_bytes());
+        }
+        let start = out.len();
+        out.extend_from_slice(&((headers.len() + payload.len() + 16) as u32).to_be_bytes());
+        out.extend_from_slice(&(headers.len() as u32).to_be_bytes());
+        out.extend_from_slice(&crc32fast::hash(&out[start..]).to_be_bytes());
+        out.extend_from_slice(&headers);
+        out.extend_from_slice(payload.as_bytes());
+        out.extend_from_slice(&crc32fast::hash(&out[start..]).to_be_bytes());
+    }
 }

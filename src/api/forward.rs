@@ -1,0 +1,42 @@
+//! Requests that are not answered here but go on as they came: `"gitlab"` in `[features]`.
+//!
+//! The caller's own token goes with them, so it must be one that the other side knows: a key of this gateway's file
+//! is nobody's business there. Nor is a self-hosted model's address and key, which the other side refuses anyway
+//! (ai-gateway-server.md §2.1).
+
+use bytes::Bytes;
+
+use super::{Answer, Context};
+use crate::auth::Caller;
+use crate::error::{GatewayError, Kind};
+use crate::provider::{Received, forwarded};
+use crate::relay::Passed;
+use crate::route::Route;
+
+impl Context<'_> {
+    /// Passes the request on along this route, and the answer back, byte for byte.
+    pub(super) async fn forward(&mut self, route: &Route, names_a_model: bool, body: &Bytes) -> Answer {
+        match self.caller {
+            Caller::Anyone | Caller::Gitlab(_) => {}
+            Caller::Key => {
+                return Err(GatewayError::new(
+                    Kind::Forbidden,
+                    "This feature is GitLab's AI vendor model, which takes GitLab's own tokens only: a static key of \
+                     this gateway does not open it",
+                ));
+            }
+        }
+        if names_a_model {
+            return Err(GatewayError::new(
+                Kind::EndpointRefused,
+                "The request names a self-hosted model, but this gateway sends the feature to GitLab's cloud \
+                 (\"gitlab\" in [features]), where the model's address and key must not go: choose the GitLab AI vendor \
+                 model in GitLab too, or name a model in [features]",
+            ));
+        }
+        let (method, headers) = (&self.parts.method, &self.parts.headers);
+        let target = self.parts.uri.path_and_query().map_or("/", |target| target.as_str());
+        let outbound = forwarded(&Received { method, target, headers, body });
+        self.relay.pass(self.call(route), Passed { outbound, stream: false, hide_usage: false }, self.facts).await
+    }
+}

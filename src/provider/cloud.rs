@@ -1,0 +1,115 @@
+//! GitLab's cloud gateway, the "GitLab AI vendor model": no model server but a gateway that answers GitLab's own
+//! calls. A request goes on byte for byte, with the caller's own token; nothing of this gateway goes with it.
+//!
+//! Source: gitlab-client.md §1, §2.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Method, StatusCode, header};
+
+use super::{Attempt, Decode, Dialect, Native, Outbound, Seen};
+use crate::error::{GatewayError, Kind};
+use crate::generation::{Delta, Generation, Usage};
+use crate::route::Model;
+
+/// A client's request, as it came.
+#[derive(Clone, Copy, Debug)]
+pub struct Received<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// Path and query, percent-encoded as the client chose.
+    pub target: &'a str,
+    /// All of its headers.
+    pub headers: &'a HeaderMap,
+    /// The whole body.
+    pub body: &'a Bytes,
+}
+
+/// What GitLab sets for its gateway besides `X-Gitlab-…` (gitlab-client.md §2.1, §2.2), and what says how the answer
+/// may be written. Whatever else stands in a request is about the hop to us: cookies, `Forwarded`, keys of our own.
+const ALLOWED: [HeaderName; 9] = [
+    header::AUTHORIZATION,
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::ACCEPT,
+    header::ACCEPT_ENCODING,
+    header::USER_AGENT,
+    HeaderName::from_static("x-request-id"),
+    HeaderName::from_static("anthropic-version"),
+    HeaderName::from_static("anthropic-beta"),
+];
+
+/// The same request to a gateway.
+pub fn forwarded(received: &Received<'_>) -> Outbound {
+    let mut headers = HeaderMap::with_capacity(received.headers.len());
+    let allowed = |name: &HeaderName| ALLOWED.contains(name) || name.as_str().starts_with("x-gitlab-");
+    for (name, value) in received.headers.iter().filter(|(name, _)| allowed(name)) {
+        headers.append(name, value.clone());
+    }
+    if let Some(token) = headers.get_mut(header::AUTHORIZATION) {
+        token.set_sensitive(true);
+    }
+    Outbound {
+        method: received.method.clone(),
+        path: received.target.into(),
+        headers,
+        body: received.body.clone().into(),
+    }
+}
+
+/// The cloud; it has no state.
+pub(super) struct Cloud;
+
+impl Dialect for Cloud {
+    fn encode(&self, _generation: &Generation, _model: &Model) -> Result<Outbound, GatewayError> {
+        Err(not_a_model())
+    }
+
+    fn native(&self, _call: Native, _model: &Model) -> Option<Box<str>> {
+        None
+    }
+
+    fn is_gateway(&self) -> bool {
+        true
+    }
+
+    fn authorize(&self, _outbound: &mut Outbound, _model: &Model, _attempt: &Attempt<'_>) -> Result<(), GatewayError> {
+        // the caller's own token came with the request
+        Ok(())
+    }
+
+    fn answer(&self, _asked: &Generation, _body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
+        Err(not_a_model())
+    }
+
+    fn decoder(&self, _asked: &Generation) -> Box<dyn Decode> {
+        Box::new(Self)
+    }
+
+    fn look(&self, _data: &[u8]) -> Seen {
+        Seen::default()
+    }
+
+    fn usage_of(&self, _body: &[u8]) -> Option<Usage> {
+        None
+    }
+
+    fn fault(&self, status: StatusCode, _headers: &HeaderMap, _body: &Bytes) -> GatewayError {
+        GatewayError::new(Kind::UpstreamStatus(status.as_u16()), "GitLab's cloud gateway refused the request")
+    }
+}
+
+/// Nothing is ever asked of it that would have to be decoded.
+impl Decode for Cloud {
+    fn feed(&mut self, _chunk: Bytes, _out: &mut Vec<Delta>) -> Result<(), GatewayError> {
+        Err(not_a_model())
+    }
+
+    fn finish(&mut self, _out: &mut Vec<Delta>) -> Result<(), GatewayError> {
+        Err(not_a_model())
+    }
+}
+
+fn not_a_model() -> GatewayError {
+    let text = "GitLab's cloud gateway answers GitLab's own calls only: route this feature to a model in [features]";
+    GatewayError::new(Kind::NoModel, text)
+}
