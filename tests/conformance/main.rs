@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod differences; // where Weir deliberately answers otherwise, and why
+mod features; // GitLab's features from their user's chair
 mod fixtures; // the recorded exchanges, rewritten
 mod gitlab; // the client side of GitLab, from the contract
 mod model; // what the scripted model server does in them
