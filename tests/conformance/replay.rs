@@ -73,6 +73,8 @@ struct Exchange {
     answer: Answer,
     received: Vec<Received>,
     server: String,
+    /// The id that GitLab sent, if it did.
+    asked_as: Option<&'static str>,
 }
 
 impl Exchange {
@@ -88,7 +90,9 @@ impl Exchange {
         client.write(request(case, &body)).await;
         let head = client.head().await;
         let answer = client.body(head, case.method == "HEAD").await;
-        Self { answer, received: upstream.requests(), server }
+        let id = gitlab::headers().into_iter().find(|(name, _)| *name == "x-request-id").map(|(_, id)| id);
+        let asked_as = id.filter(|_| case.headers != "$none");
+        Self { answer, received: upstream.requests(), server, asked_as }
     }
 
     /// What is not as the case says.
@@ -110,6 +114,9 @@ impl Exchange {
             if answer.header(name) != Some(value) {
                 faults.push(format!("{name}: {:?} instead of {value}", answer.header(name)));
             }
+        }
+        if self.asked_as.is_some() && answer.header("x-request-id") != self.asked_as {
+            faults.push(format!("x-request-id: {:?}", answer.header("x-request-id")));
         }
         if (answer.end == End::Cut) != expected.cut {
             faults.push(format!("the body's end: {:?}", answer.end));

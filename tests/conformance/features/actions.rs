@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{FAULTS, Fault, Scene};
 use crate::gitlab::Shown;
 use crate::gitlab::actions::UNEXPECTED;
-use crate::support::{Received, Reply, says};
+use crate::support::{Received, says};
 
 /// Every action with what Rails gives it.
 fn actions() -> Vec<(&'static str, Value)> {
@@ -48,7 +48,7 @@ async fn a_failed_model_is_told_and_opens_no_breaker() {
             true => says(request, "Cache the list"),
             false => fault.reply(request),
         };
-        let scene = Scene::new(model, "").await;
+        let scene = Scene::new(model).await;
         let (id, inputs) = actions().remove(0);
         let calls = if fault == Fault::IsSilent { 1 } else { 12 };
         for _ in 0..calls {
@@ -79,14 +79,11 @@ async fn a_review_becomes_comments_on_lines() {
 
 #[tokio::test]
 async fn a_review_that_fails_is_asked_for_once_more_without_the_files() {
-    let scene = Scene::new(
-        |request| {
-            let has_files = request.text().contains("The files in full");
-            if has_files { Fault::Breaks.reply(request) } else { says(request, "<review>\n</review>") }
-        },
-        "",
-    )
-    .await;
+    let model = |request: &Received| {
+        let has_files = request.text().contains("The files in full");
+        if has_files { Fault::Breaks.reply(request) } else { says(request, "<review>\n</review>") }
+    };
+    let scene = Scene::new(model).await;
     assert_eq!(scene.gitlab.review("<file_diff filename=\"a.rb\"></file_diff>").await, Some(Vec::new()));
 }
 
@@ -111,7 +108,7 @@ async fn thinking_is_nobodys_business() {
 
 #[tokio::test]
 async fn disabled_actions_are_refused_and_nothing_is_sent() {
-    let scene = Scene::new(|_| Reply::closed(), "generate_commit_message = \"disabled\"\n").await;
+    let scene = Scene::disabled("generate_commit_message").await;
     let (id, inputs) = actions().remove(0);
     assert_eq!(scene.gitlab.action(id, &inputs).await, UNEXPECTED);
     assert_eq!(scene.asked(), 0);

@@ -2,7 +2,7 @@
 
 use super::{FAULTS, Fault, Scene};
 use crate::gitlab::ide::{Form, Suggested};
-use crate::support::{Reply, says};
+use crate::support::says;
 
 const GENERATE: [&str; 2] = ["/v3/code/completions", "/v4/code/suggestions"];
 const FORMS: [Form; 2] = [Form::Whole, Form::Stream];
@@ -64,7 +64,7 @@ async fn the_operators_model_answers_where_gitlab_names_none() {
 #[tokio::test]
 async fn a_failed_model_is_a_status_before_workhorse_gives_up() {
     for fault in FAULTS {
-        let scene = Scene::new(move |request| fault.reply(request), "").await;
+        let scene = Scene::new(move |request| fault.reply(request)).await;
         for form in FORMS {
             let mut shown = vec![scene.gitlab.complete(form).await, scene.gitlab.complete_v4(form).await];
             for path in GENERATE {
@@ -91,7 +91,7 @@ async fn a_failed_model_is_a_status_before_workhorse_gives_up() {
 
 #[tokio::test]
 async fn disabled_completion_is_403_and_nothing_is_sent() {
-    let scene = Scene::new(|_| Reply::closed(), "code_completions = \"disabled\"\n").await;
+    let scene = Scene::disabled("code_completions").await;
     let refused = Suggested::Refused { status: 403, retry_after: None };
     assert_eq!(scene.gitlab.complete(Form::Whole).await, refused);
     assert_eq!(scene.gitlab.complete_v4(Form::Stream).await, refused);

@@ -20,16 +20,26 @@ struct Scene {
 }
 
 impl Scene {
-    /// The operator's model for every feature, and more lines.
-    async fn new(model: impl Fn(&Received) -> Reply + Send + Sync + 'static, more: &str) -> Self {
+    /// The operator's model for every feature.
+    async fn new(model: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Self {
+        Self::with(model, "", SCALED).await
+    }
+
+    /// With this feature disabled.
+    async fn disabled(feature: &str) -> Self {
+        Self::with(|_| Reply::closed(), &format!("{feature} = \"disabled\"\n"), SCALED).await
+    }
+
+    /// With these lines in `[features]`, and these tables after it.
+    async fn with(model: impl Fn(&Received) -> Reply + Send + Sync + 'static, features: &str, tables: &str) -> Self {
         let upstream = Upstream::start(model).await;
-        let gateway = Gateway::start(&format!("{}{more}{SCALED}", one_model(&upstream.url()))).await;
+        let gateway = Gateway::start(&format!("{}{features}{tables}", one_model(&upstream.url()))).await;
         Self { gitlab: GitLab::new(gateway.public), upstream, _gateway: gateway }
     }
 
     /// A model that answers every question with these words.
     async fn says(text: &'static str) -> Self {
-        Self::new(move |request| says(request, text), "").await
+        Self::new(move |request| says(request, text)).await
     }
 
     /// GitLab's own settings name the model; the gateway's file names none.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{FAULTS, Scene};
 use crate::gitlab::Shown;
-use crate::support::{Received, Reply, says};
+use crate::support::{Received, says};
 
 /// The slash commands' prompts and what Rails gives them.
 fn commands() -> Vec<(&'static str, Value)> {
@@ -51,7 +51,7 @@ async fn slash_commands_show_the_models_words() {
 #[tokio::test]
 async fn a_failed_model_is_m4000_and_what_flashes_by_is_fit_to_read() {
     for fault in FAULTS {
-        let scene = Scene::new(move |request| fault.reply(request), "").await;
+        let scene = Scene::new(move |request| fault.reply(request)).await;
         let (id, inputs) = commands().remove(0);
         let streamed = scene.gitlab.stream(id, &inputs).await;
         assert!(streamed.ended.is_err(), "{fault:?}: {}", streamed.seen);
@@ -91,7 +91,7 @@ async fn a_reader_that_rambles_is_asked_three_times() {
         0 => says(request, "The one on the page."),
         _ => says(request, "current\", \"ResourceIdentifier\": \"current\"}"),
     };
-    let scene = Scene::new(model, "").await;
+    let scene = Scene::new(model).await;
     let resource = scene.gitlab.read_resource("issue_reader", "this issue").await.unwrap();
     assert_eq!(resource["ResourceIdentifierType"], "current");
 }
@@ -99,7 +99,7 @@ async fn a_reader_that_rambles_is_asked_three_times() {
 #[tokio::test]
 async fn a_failed_model_is_m4001_for_a_reader() {
     for fault in FAULTS {
-        let scene = Scene::new(move |request| fault.reply(request), "").await;
+        let scene = Scene::new(move |request| fault.reply(request)).await;
         assert_eq!(scene.gitlab.read_resource("epic_reader", "&1").await, Err("M4001"), "{fault:?}");
     }
 }
@@ -114,7 +114,7 @@ async fn documentation_without_an_index_is_an_answer_without_sources() {
 
 #[tokio::test]
 async fn disabled_commands_are_refused_and_nothing_is_sent() {
-    let scene = Scene::new(|_| Reply::closed(), "duo_chat_explain_code = \"disabled\"\n").await;
+    let scene = Scene::disabled("duo_chat_explain_code").await;
     let (id, inputs) = commands().remove(0);
     assert_eq!(scene.gitlab.slash_command(id, &inputs).await, Shown::Code("M4000"));
     assert_eq!(scene.asked(), 0);
