@@ -19,7 +19,8 @@ async fn an_answer_is_read_as_the_model_wrote_it() {
     for text in ["Hello!", "How do I merge?", "A slow page", "puts 1", "Be brief.", "Pipelines"] {
         assert!(sent.text().contains(text), "{text}: {}", sent.text());
     }
-    let scene = Scene::of_gitlab("mistral", final_answer).await;
+    // a model that has functions is not told of a grammar
+    let scene = Scene::of_gitlab("mistral", |request| says(request, "Press the green button.")).await;
     assert_eq!(scene.gitlab.chat("How do I merge?").await, Shown::text("Press the green button."));
 }
 
@@ -63,9 +64,9 @@ async fn a_prompt_that_is_too_long_is_told_so() {
 
 #[tokio::test]
 async fn a_tool_that_the_user_may_not_use_is_a_matter_of_the_subscription() {
-    // GitLab says that pipelines are not available to this user
-    let scene = Scene::says("Let me see.\nAction: build_reader\nAction Input: the last job").await;
-    assert_eq!(scene.gitlab.chat("Why did it fail?").await, Shown::Code("G3001"));
+    // GitLab says that merge requests are not available to this user
+    let scene = Scene::says("Let me see.\nAction: merge_request_reader\nAction Input: !1").await;
+    assert_eq!(scene.gitlab.chat("Is it merged?").await, Shown::Code("G3001"));
     // one that the model made up is not
     let scene = Scene::says("Let me see.\nAction: launch_rocket\nAction Input: now").await;
     assert_eq!(scene.gitlab.chat("Hi").await, Shown::Code("A1004"));

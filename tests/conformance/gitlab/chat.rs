@@ -67,7 +67,7 @@ impl GitLab {
         if !steps.is_empty() {
             messages.push(json!({"role": "assistant", "agent_scratchpad": steps}));
         }
-        json!({"messages": messages, "model_metadata": self.model, "unavailable_resources": ["Pipelines"]}).to_string()
+        json!({"messages": messages, "model_metadata": self.model, "unavailable_resources": ["Merge Requests", "Pipelines"]}).to_string()
     }
 
     async fn step(&self, body: &str) -> Result<Step, &'static str> {
