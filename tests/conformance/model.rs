@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::support::{Received, Reply, says};
+use crate::support::Reply;
+use crate::support::upstream::{Received, says};
 
 const TEXT: &str = "Hello from the scripted model.";
 const CODE: &str = "def hello():\n    print('hi')\n";

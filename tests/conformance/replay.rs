@@ -10,7 +10,8 @@ use tokio::task::JoinSet;
 use crate::differences::{self, Difference};
 use crate::fixtures::{self, Case, Expected, Sent};
 use crate::shape::{lacks, mismatches};
-use crate::support::{Answer, Client, End, Gateway, Received, Upstream};
+use crate::support::upstream::Received;
+use crate::support::{Answer, Client, End, Gateway, Upstream};
 use crate::{gitlab, model};
 
 /// Requests under way at once: the order of the cases must not matter.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{FAULTS, Fault, Scene};
 use crate::gitlab::Shown;
 use crate::gitlab::actions::UNEXPECTED;
-use crate::support::{Received, says};
+use crate::support::upstream::{Received, says};
 
 /// Every action with what Rails gives it.
 fn actions() -> Vec<(&'static str, Value)> {

@@ -2,7 +2,7 @@
 
 use super::{FAULTS, Fault, Scene};
 use crate::gitlab::admin::Connection;
-use crate::support::says;
+use crate::support::upstream::says;
 
 #[tokio::test]
 async fn the_buttons_say_that_all_is_well() {
@@ -30,4 +30,11 @@ async fn test_connection_says_what_is_wrong_with_the_model() {
         };
         assert!(matches!(&said, Connection::ModelServer(text) if text.starts_with(expected)), "{fault:?}: {said:?}");
     }
+}
+
+#[tokio::test]
+async fn an_editor_gets_a_token_to_connect_by_itself() {
+    let scene = Scene::says("return a + b").await;
+    let token = scene.gitlab.user_token().await;
+    assert!(token.is_ok_and(|token| !token.is_empty()));
 }

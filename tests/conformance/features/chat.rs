@@ -5,7 +5,8 @@ use serde_json::json;
 use super::{FAULTS, Fault, SCALED, Scene};
 use crate::gitlab::Shown;
 use crate::gitlab::http::seconds;
-use crate::support::{Received, Reply, says};
+use crate::support::Reply;
+use crate::support::upstream::{Received, says};
 
 fn final_answer(request: &Received) -> Reply {
     says(request, "I know this.\nFinal Answer: Press the green button.")

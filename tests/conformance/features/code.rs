@@ -2,7 +2,7 @@
 
 use super::{FAULTS, Fault, Scene};
 use crate::gitlab::ide::{Form, Suggested};
-use crate::support::says;
+use crate::support::upstream::says;
 
 const GENERATE: [&str; 2] = ["/v3/code/completions", "/v4/code/suggestions"];
 const FORMS: [Form; 2] = [Form::Whole, Form::Stream];

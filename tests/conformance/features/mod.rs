@@ -7,7 +7,8 @@ mod code;
 mod tools;
 
 use crate::gitlab::GitLab;
-use crate::support::{Gateway, Received, Reply, Upstream, one_model, says};
+use crate::support::upstream::{Received, says};
+use crate::support::{Gateway, Reply, Upstream, one_model};
 
 /// GitLab's times, scaled as in `gitlab`: 30 s for a model's first word and between two, 45 s for all of it.
 const SCALED: &str = "[timeouts]\nfirst_byte = \"600ms\"\nidle = \"600ms\"\ntotal = \"900ms\"\n";

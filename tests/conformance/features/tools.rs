@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{FAULTS, Scene};
 use crate::gitlab::Shown;
-use crate::support::{Received, says};
+use crate::support::upstream::{Received, says};
 
 /// The slash commands' prompts and what Rails gives them.
 fn commands() -> Vec<(&'static str, Value)> {

@@ -19,6 +19,11 @@ pub(crate) struct Breaker {
 }
 
 impl Breaker {
+    fn count(&mut self, failed: bool) {
+        self.calls += 1;
+        self.failures += usize::from(failed);
+    }
+
     fn is_open(&self) -> bool {
         self.calls >= VOLUME && self.failures * 2 >= self.calls
     }
@@ -39,10 +44,7 @@ impl GitLab {
             }
             let answer = self.http.whole(Request::post(&path, &body)).await;
             let status = answer.as_ref().map_or(0, |(head, _)| head.status);
-            let mut breaker = self.breaker.lock().unwrap();
-            breaker.calls += 1;
-            breaker.failures += usize::from(status == 0 || status >= 500);
-            drop(breaker);
+            self.breaker.lock().unwrap().count(status == 0 || status >= 500);
             if status == 429 && tried < TRIES {
                 tokio::time::sleep(seconds(3 * tried)).await;
                 continue;
@@ -78,7 +80,7 @@ impl GitLab {
             "source_code": source, "vulnerability_description": "Output is not escaped."});
         match self.action("resolve_vulnerability", &inputs).await {
             Shown::Text(text) => Ok(Fix::read(&text)),
-            shown => Err(shown),
+            shown @ Shown::Code(_) => Err(shown),
         }
     }
 }

@@ -21,7 +21,7 @@ pub(crate) fn lines(text: &str) -> Option<Value> {
     let mut merged: Vec<Value> = Vec::new();
     for object in objects {
         match merged.last_mut() {
-            Some(last) if is_piece(last) && is_piece(&object) => append(last, object),
+            Some(last) if is_piece(last) && is_piece(&object) => append(last, &object),
             _ => merged.push(object),
         }
     }
@@ -33,7 +33,7 @@ fn is_piece(object: &Value) -> bool {
     object["type"] == "final_answer_delta" || object["content"].is_string()
 }
 
-fn append(last: &mut Value, more: Value) {
+fn append(last: &mut Value, more: &Value) {
     if last["content"].is_string() {
         last["content"] = joined(&last["content"], &more["content"]);
         if let Some(usage) = more.get("usage") {

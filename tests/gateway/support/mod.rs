@@ -6,7 +6,7 @@ mod gateway;
 mod log;
 mod metrics;
 mod process;
-mod upstream;
+pub(crate) mod upstream;
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(crate) use gateway::{Gateway, chat_body, one_model, parse};
 pub(crate) use log::Log;
 pub(crate) use metrics::Metrics;
 pub(crate) use process::{Folder, Process};
-pub(crate) use upstream::{Deaf, Received, Reply, Upstream, says};
+pub(crate) use upstream::{Deaf, Reply, Upstream};
 
 /// How long anything that must happen may take on a busy machine. Nothing is expected to come near it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
