@@ -212,7 +212,8 @@ impl Reloader {
 }
 
 fn snapshot(config: Config, registry: &Registry, issuers: &Issuers, generation: u64) -> Snapshot {
-    let endpoints = registry.endpoints(config.models.iter());
+    let cloud = config.table.cloud().map(|route| &route.model);
+    let endpoints = registry.endpoints(config.models.iter().chain(cloud));
     let limits: Limits = config.limits;
     let auth = issuers.policy(config.auth);
     Snapshot { table: config.table, auth, limits, endpoints, generation }

@@ -276,6 +276,23 @@ fn a_reload_changes_whose_tokens_are_good() {
 }
 
 #[test]
+fn gitlabs_cloud_is_asked_with_gitlabs_token_only() {
+    let weir = Gateway::start();
+    let (cloud, heard) = serve(|request| {
+        let token = request.lines().find_map(|line| line.strip_prefix("authorization: Bearer ")).unwrap_or_default();
+        json!({ "heard": token }).to_string()
+    });
+    let to_cloud = format!("gitlab.cloud_url = \"http://{cloud}/ai\"\nfeatures.duo_chat = \"gitlab\"\n");
+    weir.reloader.apply(checked(&format!("{}{to_cloud}", file(weir.gitlab, weir.model))));
+    let token = weir.token(&["duo_chat"]);
+    assert_eq!(weir.post(AGENT, &token, &chat()), (200, json!({ "heard": token }).to_string()));
+    let (status, body) = weir.post_with(AGENT, "authorization: Bearer static-key\r\n", &chat());
+    assert!(status == 403 && body.contains("a static key of this gateway does not open it"), "{body}");
+    assert_eq!(weir.post(AGENT, &weir.token(&["complete_code"]), &chat()).0, 403, "our own rules come first");
+    assert_eq!((heard.load(Ordering::SeqCst), weir.sent()), (1, 0));
+}
+
+#[test]
 fn a_gitlab_that_cannot_be_reached_is_503_and_soon() {
     let weir = Gateway::start();
     let token = weir.token(&["duo_chat"]);

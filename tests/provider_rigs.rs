@@ -335,7 +335,7 @@ fn azure_faults() {
     for (word, kind, retryable) in [
         ("limit", Kind::UpstreamStatus(429), true),
         ("missing", Kind::UpstreamStatus(404), false),
-        ("filter", Kind::UpstreamStatus(400), false),
+        ("filter", Kind::ContentFilter, false),
         ("internal", Kind::UpstreamStatus(500), true),
         ("busy", Kind::UpstreamStatus(503), true),
         ("cut", Kind::UpstreamBroken, true),

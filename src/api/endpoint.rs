@@ -27,6 +27,8 @@ pub enum Endpoint {
     ChatV1(Feature),
     /// `POST /v1|v2/prompts/model_configuration/check`; the version
     ModelCheck(u8),
+    /// Any other call of GitLab's (`/v1/…` to `/v4/…`), by any method: GitLab's cloud may know it.
+    Elsewhere,
 }
 
 /// A request's place in the table, good or not; the record needs the surface either way.
@@ -55,6 +57,9 @@ impl Matched {
             "/monitoring/ready" => Some(Endpoint::Ready),
             other => other.strip_prefix("/v1/chat/").and_then(chat_v1).map(Endpoint::ChatV1),
         };
+        if found.is_none() && is_gitlabs(&path) {
+            return Self { endpoint: Ok(Endpoint::Elsewhere), surface: Surface::Unknown };
+        }
         let Some(endpoint) = found else {
             return Self { endpoint: Err(not_found(&path)), surface: Surface::Unknown };
         };
@@ -83,7 +88,7 @@ impl Endpoint {
         match self {
             Self::Head => "HEAD",
             Self::Healthz | Self::Ready | Self::OpenAiModels => "GET",
-            Self::OpenAi(_) | Self::ChatV1(_) | Self::ModelCheck(_) => "POST",
+            Self::OpenAi(_) | Self::ChatV1(_) | Self::ModelCheck(_) | Self::Elsewhere => "POST",
         }
     }
 
@@ -96,6 +101,7 @@ impl Endpoint {
             Self::OpenAi(OpenAiCall::Embeddings) => Surface::OpenAiEmbeddings,
             Self::ChatV1(_) => Surface::GitlabChat,
             Self::ModelCheck(_) => Surface::GitlabModelCheck,
+            Self::Elsewhere => Surface::Unknown,
         }
     }
 
@@ -104,7 +110,7 @@ impl Endpoint {
         match self {
             Self::OpenAi(_) | Self::OpenAiModels => Shape::OpenAi,
             Self::ModelCheck(_) => Shape::GitlabPrompts,
-            Self::Head | Self::Healthz | Self::Ready | Self::ChatV1(_) => Shape::Gitlab,
+            Self::Head | Self::Healthz | Self::Ready | Self::ChatV1(_) | Self::Elsewhere => Shape::Gitlab,
         }
     }
 
@@ -116,6 +122,7 @@ impl Endpoint {
         let (any_of, what) = match self {
             Self::Head | Self::Healthz | Self::Ready => return None,
             Self::OpenAiModels | Self::OpenAi(_) => (Scopes::ANY, "models".into()),
+            Self::Elsewhere => (Scopes::ANY, "this path".into()),
             Self::ChatV1(Feature::DUO_CHAT) => (Scopes::of_feature(Feature::DUO_CHAT), "duo chat".into()),
             Self::ChatV1(feature) => (Scopes::of_feature(feature), feature.name().into()),
             Self::ModelCheck(_) => {
@@ -141,7 +148,13 @@ fn chat_v1(name: &str) -> Option<Feature> {
     Feature::parse(feature)
 }
 
-fn not_found(path: &str) -> GatewayError {
+/// Whether a path is of GitLab's API for its gateway.
+fn is_gitlabs(path: &str) -> bool {
+    ["/v1/", "/v2/", "/v3/", "/v4/"].iter().any(|version| path.starts_with(version))
+}
+
+/// 404, with the path for the log.
+pub(super) fn not_found(path: &str) -> GatewayError {
     let shown: String = path.chars().take(200).collect();
     GatewayError::new(Kind::NotFound, "Not Found").internal(format!("no such path: {shown}"))
 }
@@ -200,9 +213,17 @@ mod tests {
 
     #[test]
     fn refuses_the_rest() {
-        assert_eq!(of(&Method::POST, "/v1/chat/nothing"), Err(Kind::NotFound));
         assert_eq!(of(&Method::POST, "/"), Err(Kind::NotFound));
+        assert_eq!(of(&Method::POST, "/v5/chat/agent"), Err(Kind::NotFound));
         assert_eq!(of(&Method::GET, "/v1/chat/completions"), Err(Kind::MethodNotAllowed));
         assert_eq!(of(&Method::POST, "/v1/models"), Err(Kind::MethodNotAllowed));
+    }
+
+    #[test]
+    fn what_only_gitlab_knows_is_told_apart() {
+        for path in ["/v1/chat/nothing", "/v1/amazon_q/events", "//v3%2Fnew/call"] {
+            assert_eq!(of(&Method::POST, path), Ok(Endpoint::Elsewhere), "{path}");
+        }
+        assert_eq!(of(&Method::GET, "/v4/anything"), Ok(Endpoint::Elsewhere));
     }
 }

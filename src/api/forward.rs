@@ -5,13 +5,29 @@
 //! (ai-gateway-server.md §2.1).
 
 use bytes::Bytes;
+use hyper::body::Incoming;
 
+use super::endpoint::not_found;
 use super::{Answer, Context};
 use crate::auth::Caller;
 use crate::error::{GatewayError, Kind};
-use crate::provider::{Received, forwarded};
+use crate::provider::{Received, dialect, forwarded};
 use crate::relay::Passed;
-use crate::route::Route;
+use crate::route::{Ask, Route};
+
+/// A call of GitLab's that this version does not know: `features.default` says whether the cloud gets it. To the
+/// holder of a static key it is a path like any other that is not there.
+pub(super) async fn elsewhere(mut context: Context<'_>, incoming: Incoming) -> Answer {
+    let route = context.snapshot.table.resolve(Ask::default()).ok();
+    match route.filter(|route| dialect(route.model.provider).is_gateway()) {
+        Some(route) if context.caller != Caller::Key => {
+            context.routed(&route);
+            let bytes = context.body(incoming).await?;
+            context.forward(&route, false, &bytes).await
+        }
+        _ => Err(not_found(context.parts.uri.path())),
+    }
+}
 
 impl Context<'_> {
     /// Passes the request on along this route, and the answer back, byte for byte.

@@ -84,6 +84,7 @@ impl Api {
             Endpoint::OpenAiModels => Ok(json(openai::models::list(&snapshot.table))),
             Endpoint::OpenAi(call) => openai::forward(context, call, body).await,
             Endpoint::ChatV1(feature) => gitlab::chat_v1::answer(context, feature, body).await,
+            Endpoint::Elsewhere => forward::elsewhere(context, body).await,
             Endpoint::ModelCheck(version) => gitlab::model_check::answer(context, version, body).await,
         }
     }

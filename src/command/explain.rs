@@ -73,11 +73,26 @@ fn rows(config: &Config, feature: Option<Feature>) -> Vec<String> {
         Choice::Disabled => rows.push(row("model", "disabled: refused, nothing is sent anywhere", decided)),
         Choice::Model(route) => {
             rows.push(row("model", &route.model.id, decided));
-            model_rows(config, route, &mut rows);
+            if route.model.provider == ProviderKind::Gitlab {
+                cloud_rows(config, route, &mut rows);
+            } else {
+                model_rows(config, route, &mut rows);
+            }
             limit_rows(config, route, feature, line, &mut rows);
         }
     }
     aligned(&rows)
+}
+
+/// GitLab's cloud: nothing about it is ours to choose but its address.
+fn cloud_rows(config: &Config, route: &Route, rows: &mut Vec<Vec<String>>) {
+    let mut row = |what: &str, value: String, by: &str| rows.push(vec![what.to_owned(), value, by.to_owned()]);
+    row("dialect", "GitLab's own: requests go on as they came".to_owned(), "GitLab AI vendor model");
+    row("token", "the caller's own; never a static key of this file".to_owned(), "GitLab AI vendor model");
+    for endpoint in &route.model.endpoints {
+        let key = "gitlab.cloud_url";
+        row("endpoint", endpoint.to_string(), &format!("{} {key}", config.provenance.source(key)));
+    }
 }
 
 fn model_rows(config: &Config, route: &Route, rows: &mut Vec<Vec<String>>) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderValue, Method, Response, header};
 use http_body_util::BodyExt as _;
 use tokio::time::{Instant, timeout};
 
@@ -15,18 +15,19 @@ use super::out::{aligned, counted};
 use super::serve::runtime;
 use crate::app::StartError;
 use crate::config::{Config, nearest, show_duration};
-use crate::error::{GatewayError, Shape};
+use crate::error::{GatewayError, Kind, Shape};
 use crate::generation::{Delta, Encode, Generation, Message, Role, Sampling};
 use crate::provider::Outbound;
 use crate::relay::{Call, Content, Passed, Relay, RelayBody};
-use crate::route::{EndpointUrl, Family, Model, Route, Rule};
+use crate::route::{EndpointUrl, Family, Model, ProviderKind, Route, Rule};
 use crate::telemetry::labels::Surface;
 use crate::telemetry::{Facts, Metrics, Record, Sink, TraceIds};
 use crate::upstream::{Endpoints, Registry, Steps, Upstreams};
 
 /// Probes every model, or the one of this name.
 pub(super) fn run(config: &Config, only: Option<&str>, out: &mut Out) -> ExitCode {
-    let names: Vec<&str> = config.models.iter().map(|model| &*model.id).collect();
+    let routes = routes(config);
+    let names: Vec<&str> = routes.iter().map(|route| &*route.model.id).collect();
     if let Some(name) = only.filter(|name| !names.contains(name)) {
         let near = nearest(name, names.iter().copied());
         let hint =
@@ -34,8 +35,6 @@ pub(super) fn run(config: &Config, only: Option<&str>, out: &mut Out) -> ExitCod
         out.remark(format_args!("{name:?} is not a model of the file; {hint}"));
         return ExitCode::FAILURE;
     }
-    let routes: Vec<Arc<Route>> =
-        config.models.iter().filter_map(|model| config.table.resolve_named(&model.id).ok()).collect();
     let wanted = routes.iter().filter(|route| only.is_none_or(|name| *route.model.id == *name));
     let targets: Vec<(&Route, &EndpointUrl)> =
         wanted.flat_map(|route| route.model.endpoints.iter().map(move |url| (&**route, url))).collect();
@@ -50,6 +49,12 @@ pub(super) fn run(config: &Config, only: Option<&str>, out: &mut Out) -> ExitCod
             ExitCode::FAILURE
         }
     }
+}
+
+/// The models in the order of the file, then GitLab's cloud if a feature goes there.
+fn routes(config: &Config) -> Vec<Arc<Route>> {
+    let models = config.models.iter().filter_map(|model| config.table.resolve_named(&model.id).ok());
+    models.chain(config.table.cloud().cloned()).collect()
 }
 
 /// Probes one after the other, so that one does not slow the next; prints the table; counts failures.
@@ -142,6 +147,9 @@ fn alone(route: &Route, url: &EndpointUrl) -> Route {
 async fn ask(relay: &Relay, route: &Route, facts: &mut Facts) -> Result<Content, GatewayError> {
     let endpoints = Endpoints::default();
     let call = Call { route, endpoints: &endpoints, shape: Shape::Gitlab };
+    if route.model.provider == ProviderKind::Gitlab {
+        return Ok(health(relay, call, facts).await?.into_body());
+    }
     if route.model.family == Family::Embedding {
         let body = serde_json::json!({"model": &*route.model.upstream_name, "input": ["ok"]}).to_string();
         let mut headers = HeaderMap::new();
@@ -158,6 +166,22 @@ async fn ask(relay: &Relay, route: &Route, facts: &mut Facts) -> Result<Content,
         ..Generation::default()
     };
     Ok(relay.stream(call, &generation, Box::new(Words), "text/plain", facts).await?.into_body())
+}
+
+/// What GitLab's cloud says to callers without a token: that it is well (ai-gateway-server.md §1.1).
+async fn health(relay: &Relay, call: Call<'_>, facts: &mut Facts) -> Result<Response<Content>, GatewayError> {
+    let agent = HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION")));
+    let headers = HeaderMap::from_iter([(header::USER_AGENT, agent)]);
+    let (path, body) = ("/monitoring/healthz".into(), Bytes::new().into());
+    let outbound = Outbound { method: Method::GET, path, headers, body };
+    let response = relay.pass(call, Passed { outbound, stream: false, hide_usage: false }, facts).await?;
+    match response.status() {
+        status if status.is_success() => Ok(response),
+        status => Err(GatewayError::new(
+            Kind::UpstreamStatus(status.as_u16()),
+            format!("GET /monitoring/healthz answered {status}: is gitlab.cloud_url a gateway of GitLab's?"),
+        )),
+    }
 }
 
 /// Reads the answer to its end. Of one that breaks off, the record knows why.

@@ -157,6 +157,31 @@ fn answering(answer: &'static str) -> (std::net::SocketAddr, std::thread::JoinHa
 }
 
 #[test]
+fn gitlabs_cloud_is_explained_and_probed_without_a_token() {
+    let (address, server) = answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
+    let text = format!("gitlab.cloud_url = \"http://{address}/ai\"\nfeatures.duo_chat = \"gitlab\"\n");
+    let (_, page, _) = weir("cloud", &text, "weir explain duo_chat --config FILE");
+    assert_eq!(cells(&page, "model"), ["model", "gitlab", "FILE:2 features.duo_chat"]);
+    let endpoint = format!("http://{address}/ai");
+    assert_eq!(cells(&page, "endpoint"), ["endpoint", &endpoint, "FILE:1 gitlab.cloud_url"]);
+    assert!(page.contains("the caller's own; never a static key"), "{page}");
+    let (_, page, _) = weir("cloud-check", &text, "weir check --config FILE");
+    assert_eq!(cells(&page, "duo_chat")[1..4], ["gitlab", "gitlab", &*endpoint]);
+    let (code, page, _) = weir("cloud-probe", &text, "weir probe gitlab --config FILE");
+    assert_eq!(code, exit(0), "{page}");
+    assert!(cells(&page, "gitlab").last().unwrap().starts_with("ok"), "{page}");
+    let request = server.join().unwrap();
+    assert!(request.starts_with("GET /ai/monitoring/healthz HTTP/1.1\r\n"), "{request}");
+    assert!(!request.to_ascii_lowercase().contains("authorization"), "{request}");
+    let (address, server) = answering("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
+    let text = format!("gitlab.cloud_url = \"http://{address}\"\nfeatures.duo_chat = \"gitlab\"\n");
+    let (code, page, _) = weir("cloud-wrong", &text, "weir probe --config FILE");
+    assert_eq!(code, exit(1));
+    assert!(page.contains("is gitlab.cloud_url a gateway of GitLab's?"), "{page}");
+    server.join().unwrap();
+}
+
+#[test]
 fn healthcheck_asks_the_address_of_the_file_even_when_the_rest_is_broken() {
     let (address, server) = answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     let text = format!("admin.listen = \"{address}\"\nserver.listen = 1\n[models");

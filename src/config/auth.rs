@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::checked::{Origin, Setting};
 use super::environ;
-use super::fault::{Fault, Place, Severity, may_carry_secret, quoted};
+use super::fault::{Fault, Place, Severity, quoted};
 use super::reader::Reader;
 use crate::auth::{GitlabSettings, KeyHash, Settings};
 use crate::route::{EndpointUrl, Scheme};
@@ -103,31 +103,20 @@ fn url_if_said(reader: &mut Reader<'_>, path: &[&str]) -> Option<Option<Endpoint
 
 /// An issuer's address. Whoever answers for a plain-HTTP one decides who may call.
 fn url(reader: &mut Reader<'_>, path: &[&str]) -> Option<EndpointUrl> {
-    let key = path.join(".");
-    let text = reader.text(path)?;
-    match EndpointUrl::parse(&text) {
-        Ok(url) => {
-            if url.scheme() == Scheme::Http && !is_local(url.host()) {
-                let message = "plain HTTP: whoever stands in between can say which tokens are good";
-                let fault = Fault { severity: Severity::Warning, ..reader.fault_of(&key, message) };
-                reader.faults.push(fault.said(quoted(&text)).hint(Some("use https://".to_owned())));
-            }
-            Some(url)
-        }
-        Err(why) => {
-            let meant = format!("https://{}", text.trim_start_matches('/'));
-            let hint = !text.contains("://") && EndpointUrl::parse(&meant).is_ok();
-            let expected = "a URL like \"https://gitlab.example.com\"";
-            let fault = reader.fault_of(&key, format!("expected {expected}: {why}"));
-            let fault = if may_carry_secret(&text) { fault } else { fault.said(quoted(&text)) };
-            reader.faults.push(fault.hint(hint.then(|| format!("did you mean {meant:?}?"))));
-            None
-        }
+    let url = reader.url(path)?;
+    if is_open(&url) {
+        let message = "plain HTTP: whoever stands in between can say which tokens are good";
+        let fault = Fault { severity: Severity::Warning, ..reader.fault_of(&path.join("."), message) };
+        reader.faults.push(fault.said(quoted(&url.to_string())).hint(Some("use https://".to_owned())));
     }
+    Some(url)
 }
 
-fn is_local(host: &str) -> bool {
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+/// Whether what goes there can be read and changed on its way: plain HTTP that leaves this machine.
+pub(super) fn is_open(url: &EndpointUrl) -> bool {
+    let host = url.host();
+    let local = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
+    url.scheme() == Scheme::Http && !local
 }
 
 /// `AIGW_AUTH__BYPASS_EXTERNAL`: off, on any address, and told so every time. The file wins.

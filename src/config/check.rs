@@ -17,7 +17,7 @@ use super::keys::{self, Acts};
 use super::load::Environment;
 use super::raw::{Document, path_text};
 use super::reader::Reader;
-use super::{auth, environ, features, inherited, load, models, suggest};
+use super::{auth, cloud, environ, features, inherited, load, models, suggest};
 use crate::auth::Settings as AuthSettings;
 use crate::route::{Budget, BudgetPatch};
 use crate::telemetry::{Format, Level};
@@ -126,9 +126,13 @@ impl Parts {
         let base = timeouts(reader, &["timeouts"]);
         let inherited = inherited::read(reader);
         let models = models::read(reader, &inherited);
-        let mut routing = features::read(reader, models, Budget::DEFAULT.with(&base));
+        let cloud = cloud::read(reader);
+        let mut routing = features::read(reader, models, cloud, Budget::DEFAULT.with(&base));
         if let Some(routing) = &mut routing {
             routing.table.set_providers(inherited.defaults());
+        }
+        if let (Some(auth), Some(_)) = (&auth, routing.as_ref().and_then(|routing| routing.table.cloud())) {
+            cloud::is_open_to_somebody(reader, auth);
         }
         let upstream = upstream(reader);
         let limits = limits(reader);

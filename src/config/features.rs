@@ -7,7 +7,7 @@ use toml::de::DeValue;
 
 use super::check::timeouts;
 use super::reader::{Reader, said};
-use super::suggest;
+use super::{cloud, suggest};
 use crate::route::{Budget, Choice, Feature, Model, RequestModels, Route, Rule, Table};
 
 /// The table, and the models in the order of the file.
@@ -18,19 +18,25 @@ pub(super) struct Routing {
 }
 
 /// Reads `[features]` against the models that could be read. `base` is `[timeouts]`.
-pub(super) fn read(reader: &mut Reader<'_>, models: Vec<Arc<Model>>, base: Budget) -> Option<Routing> {
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    models: Vec<Arc<Model>>,
+    cloud: Option<Arc<Model>>,
+    base: Budget,
+) -> Option<Routing> {
     let request_models = reader.word(&["features", "request_models"]).map(|word| match word {
         "listed" => RequestModels::Listed,
         "ignore" => RequestModels::Ignore,
         _ => RequestModels::Allow,
     });
     let mut table = Table::new(models.clone(), request_models.unwrap_or_default(), base);
+    let known: Vec<Arc<Model>> = models.iter().cloned().chain(cloud).collect();
     for name in reader.doc.names(&["features"]) {
         let feature = Feature::parse(name);
         if feature.is_none() && name != "default" {
             continue;
         }
-        match (choice(reader, name, feature, &models, base), feature) {
+        match (choice(reader, name, feature, &known, base), feature) {
             (Some(choice), Some(feature)) => table.set(feature, choice),
             (Some(choice), None) => table.set_default(choice),
             (None, _) => {}
@@ -69,10 +75,9 @@ fn choice(
     let patch = timeouts(reader, &["features", name, "timeouts"]);
     let text = match at.value.as_str() {
         Some("disabled") => return Some(Choice::Disabled),
-        Some("gitlab") => {
-            reader.error(model_path, &at.span, "GitLab's cloud (\"gitlab\") is not in this version yet").hint =
-                Some("name one of your own models, or \"disabled\"".to_owned());
-            return None;
+        Some(cloud::NAME) => {
+            no_fallback(reader, name);
+            cloud::NAME
         }
         Some(text) => text,
         None => {
@@ -80,11 +85,11 @@ fn choice(
             return None;
         }
     };
-    if !is_defined(reader, text) {
+    if text != cloud::NAME && !is_defined(reader, text) {
         undefined(reader, model_path, &at.span, text);
         return None;
     }
-    // absent when the model itself has faults; they are told already
+    // absent when the model or cloud_url has faults; they are told already
     let model = models.iter().find(|model| &*model.id == text)?;
     let mut budget = base.with(&model.timeouts).with(&patch);
     if patch.total.is_none() {
@@ -104,13 +109,22 @@ fn fallback(reader: &mut Reader<'_>, name: &str) {
     }
 }
 
+/// What went to the cloud went there as GitLab sent it, for GitLab's models: no other can take over.
+fn no_fallback(reader: &mut Reader<'_>, name: &str) {
+    let path = ["features", name, "fallback"];
+    if let Some(entry) = reader.doc.get(&path) {
+        reader.error(&path, &entry.key, "GitLab's cloud has no fallback").hint =
+            Some("name a model of your own first".to_owned());
+    }
+}
+
 fn is_defined(reader: &Reader<'_>, model: &str) -> bool {
     reader.doc.get(&["models", model]).is_some()
 }
 
 fn undefined(reader: &mut Reader<'_>, path: &[&str], span: &Range<usize>, text: &str) {
     let names = reader.doc.names(&["models"]);
-    let hint = if let Some(near) = suggest::nearest(text, names.iter().copied().chain(["disabled"])) {
+    let hint = if let Some(near) = suggest::nearest(text, names.iter().copied().chain(["disabled", cloud::NAME])) {
         format!("did you mean {near:?}?")
     } else if names.is_empty() {
         format!("no model is defined: begin a table [models.{}]", super::raw::path_text(&[text]))

@@ -152,6 +152,12 @@ pub(super) static KEYS: &[Key] = &[
         "this service's name among those that a token is for",
     ),
     key(
+        "gitlab.cloud_url",
+        Takes::Text("a URL like \"https://cloud.gitlab.com/ai\""),
+        Is("\"https://cloud.gitlab.com/ai\""),
+        "GitLab's cloud gateway, where features set to \"gitlab\" go with the caller's own token",
+    ),
+    key(
         "auth.mode",
         Takes::Word(&["off", "keys", "gitlab"]),
         Example("\"gitlab\"", "\"gitlab\" with gitlab.url, else \"keys\" with static_keys, else \"off\""),

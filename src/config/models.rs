@@ -10,7 +10,7 @@ use super::fault::Fault;
 use super::inherited::Inherited;
 use super::keys::{self, Acts};
 use super::reader::{Reader, said};
-use super::suggest;
+use super::{cloud, suggest};
 use crate::route::{Access, ApiVersion, EndpointUrl, Family, Identifier, Model, ProviderKind};
 
 /// The models that could be read, in the order of the file. The others have left their faults.
@@ -68,7 +68,7 @@ fn model(reader: &mut Reader<'_>, name: &str, inherited: &Inherited) -> Option<M
 /// A model's name is a label of metrics, a value of headers and a line of `/v1/models`.
 fn bad_name(name: &str) -> Option<&'static str> {
     match name {
-        "disabled" | "gitlab" => Some("this name means something else in [features]: choose another"),
+        "disabled" | cloud::NAME => Some("this name means something else in [features]: choose another"),
         "request" => Some("this name stands for models that requests bring: choose another"),
         _ if name.starts_with("feature/") => Some("feature/… asks by feature in /v1: choose another name"),
         _ if name.is_empty() || name.len() > 100 => Some("a model's name has 1 to 100 characters"),

@@ -15,6 +15,7 @@ use super::keys::{self, Key, Takes};
 use super::load::Environment;
 use super::raw::{Document, path_text};
 use super::{environ, suggest, units};
+use crate::route::EndpointUrl;
 use crate::secret::Secret;
 
 /// The document being read, and what was found on the way.
@@ -75,6 +76,21 @@ impl<'d> Reader<'d> {
 
     pub(super) fn text(&mut self, path: &[&str]) -> Option<String> {
         self.leaf(path, |value| value.as_str().map(str::to_owned))
+    }
+
+    /// An address that is no model server's: no `/v1` is guessed.
+    pub(super) fn url(&mut self, path: &[&str]) -> Option<EndpointUrl> {
+        let text = self.text(path)?;
+        let why = match EndpointUrl::parse(&text) {
+            Ok(url) => return Some(url),
+            Err(why) => why,
+        };
+        let meant = format!("https://{}", text.trim_start_matches('/'));
+        let hint = !text.contains("://") && EndpointUrl::parse(&meant).is_ok();
+        let fault = self.fault_of(&path.join("."), format!("expected {}: {why}", takes(path).expected()));
+        let fault = if may_carry_secret(&text) { fault } else { fault.said(quoted(&text)) };
+        self.faults.push(fault.hint(hint.then(|| format!("did you mean {meant:?}?"))));
+        None
     }
 
     /// Strings with their places.
@@ -299,7 +315,7 @@ impl Takes {
             Self::Text(what) | Self::Texts(what) => what.to_owned(),
             Self::Secret => SECRET_FORMS.trim_start_matches("expected ").to_owned(),
             Self::Secrets => "an array like [{ env = \"NAME\" }]".to_owned(),
-            Self::Choice => "a model's name, \"disabled\", or a table like { model = \"…\" }".to_owned(),
+            Self::Choice => "a model's name, \"gitlab\", \"disabled\", or a table like { model = \"…\" }".to_owned(),
             Self::Unread => "another value".to_owned(),
         }
     }

@@ -83,8 +83,8 @@ fn range(takes: Takes) -> Option<String> {
 
 fn features(text: &mut String) {
     text.push_str(
-        "# Each is a model's name, \"disabled\", or a table as below. \
-         Default: the line it names, else features.default, else 422.\n",
+        "# Each is a model's name, \"gitlab\" (GitLab's cloud: gitlab.cloud_url), \"disabled\", or a table as below.\n\
+         # Default: the line it names, else features.default, else 422.\n",
     );
     let mut line = |name: &str, doc: String| {
         let said = format!("#{name} = \"codestral\"");

@@ -38,6 +38,9 @@ pub enum Kind {
     UpstreamConnect,
     /// The model server answered with this status.
     UpstreamStatus(u16),
+    /// The model server's content filter refused the request or its own answer: nobody's failure, and the same again
+    /// elsewhere.
+    ContentFilter,
     /// The model server's bytes are not HTTP, not the dialect, or end too early.
     UpstreamBroken,
     /// One of our four limits expired: A1000.
@@ -103,6 +106,7 @@ impl Kind {
             Self::Overloaded => row(503, "overloaded", "overloaded_error", Overload, true),
             Self::UpstreamConnect => row(502, "upstream_connect", UPSTREAM, UpstreamError, true),
             Self::UpstreamStatus(status) => upstream_status(status),
+            Self::ContentFilter => row(400, "content_filter", INVALID, Refused, false),
             Self::UpstreamBroken => row(502, "upstream_broken", UPSTREAM, UpstreamError, true),
             Self::Expired(_) => row(504, "A1000", "timeout_error", Timeout, true),
             Self::Internal => row(500, "internal", "internal_error", Internal, false),
@@ -128,6 +132,7 @@ impl Kind {
             | Self::BodyTimeout
             | Self::Overloaded
             | Self::UpstreamStatus(_)
+            | Self::ContentFilter
             | Self::UpstreamBroken
             | Self::Internal => None,
         }

@@ -121,6 +121,7 @@ fn gitlab(error: &GatewayError, request_id: &str) -> Value {
 fn prompts(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
     let detail = match error.kind() {
         Kind::UpstreamStatus(status) => status_phrase(status),
+        Kind::ContentFilter => status_phrase(400),
         Kind::UpstreamConnect | Kind::UpstreamBroken => {
             format!("{} ({})", status_phrase(502), error.public())
         }
@@ -201,6 +202,8 @@ mod tests {
     fn prompts_say_421_with_the_phrase() {
         let error = GatewayError::new(Kind::UpstreamStatus(401), "the model server refused the key");
         assert_eq!(body(&error, Shape::GitlabPrompts), (421, r#"{"detail":"401: Unauthorized"}"#.into()));
+        let error = GatewayError::new(Kind::ContentFilter, "filtered");
+        assert_eq!(body(&error, Shape::GitlabPrompts), (421, r#"{"detail":"400: Bad Request"}"#.into()));
     }
 
     #[test]

@@ -40,6 +40,14 @@ impl Delta {
             Self::ReasoningSignature(_) | Self::Usage(_) | Self::Stop(_) => false,
         }
     }
+
+    /// Bytes of text that a reader would see.
+    pub const fn text_len(&self) -> usize {
+        match self {
+            Self::Text(text) | Self::Reasoning(text) | Self::ToolCall { arguments: text, .. } => text.len(),
+            Self::ReasoningSignature(_) | Self::Usage(_) | Self::Stop(_) => 0,
+        }
+    }
 }
 
 /// Why a model stopped.

@@ -5,9 +5,11 @@
 //! model server's dialect the middle is skipped and bytes pass (`relay/passthrough.rs`).
 
 mod delta;
+mod estimate;
 mod request;
 mod usage;
 
 pub use delta::{Delta, Encode, StopReason};
+pub use estimate::Uncounted;
 pub use request::{Format, Generation, Image, Message, Part, Role, Sampling, Tool, ToolCall, ToolChoice};
 pub use usage::Usage;

@@ -1,6 +1,18 @@
-//! Token counts as the provider reported them.
+//! Token counts as the provider reported them, in one meaning for all of them.
 
-/// Counts for one request. A provider that does not say leaves a field at zero.
+/// Counts for one request. `input` is everything the model read, whether it came from a cache, went into one, or
+/// neither. A provider that does not say leaves a field at zero.
+///
+/// | provider | everything read | of it from a cache |
+/// |---|---|---|
+/// | OpenAI, Azure, vLLM | `prompt_tokens` | `prompt_tokens_details.cached_tokens` |
+/// | Anthropic | `input_tokens` + `cache_creation_input_tokens` + `cache_read_input_tokens` | `cache_read_input_tokens` |
+/// | Bedrock (Converse) | `inputTokens` + `cacheWriteInputTokens` + `cacheReadInputTokens` | `cacheReadInputTokens` |
+///
+/// Sources, read 2026-11-25: Anthropic's SDK (`types/message.py`) says of `usage` that total input is the sum of the
+/// three; AWS's guide to prompt caching that `inputTokens` is what was not cached and the total is the sum of the three.
+/// OpenAI's models on Bedrock were seen to count the cached ones in `inputTokens` too (maximhq/bifrost#6942):
+/// theirs come out too high here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Tokens read.

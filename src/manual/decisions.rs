@@ -1,5 +1,20 @@
 //! Dated decisions, newest first. What was rejected is said, so that it need not be tried again unknowingly.
 //!
+//! **2026-11-25, GitLab's cloud is passed to, not spoken.** A feature set to `"gitlab"` goes on byte for byte, with an allow-list of
+//! headers and none of ours, and every answer comes back with its status: a 401 or 403 there is about the caller. After the head a
+//! failure cuts the connection: an event of ours inside bytes that are not ours, perhaps compressed, would be a guess. Three
+//! requests are refused instead. A static key's holder has no token that the cloud knows. A request that brings a
+//! self-hosted model has that model's address and key in its body: to send it unchanged would give them away, and the cloud refuses them
+//! anyway. OpenAI's surface has no call that the cloud takes. Paths that Weir does not know (`/v1/…` to `/v4/…`: Amazon Q, what GitLab adds
+//! next) go to the cloud when `features.default` is `"gitlab"`, and are 404 otherwise.
+//!
+//! **2026-11-25, tokens that nobody reported are estimated.** A stream that breaks off lacks its last event, which holds the counts.
+//! Four bytes are a token, and a piece is one at least (`generation/estimate.rs`); the log says `usage_estimated`, the metric counts them
+//! with the others. Passthrough counts bytes only: the first event shows how much of one is envelope. vLLM's running counts
+//! (`continuous_usage_stats`) are read when the client asks for them and never asked for by us: each chunk would grow by
+//! its counts and need a parse, the client would read what it did not ask for, and other servers refuse the unknown option. A request of whose
+//! answer nothing arrived counts nothing.
+//!
 //! **2026-11-24, GitLab's tokens.** A key verifies only tokens of the issuer that published it; the official gateway merges all
 //! key sets. Keys are fetched by one task beside the workers, never by a request, which waits at most 2 s, and only 64 of
 //! them at a time: strangers can name keys that nobody has. A gateway that never got a key answers 503, not 401, since the token may

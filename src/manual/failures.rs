@@ -5,9 +5,12 @@
 //! | a limit expired | 504, `x-weir-error: A1000` | A1000 "couldn't respond in time" | `error_code=A1000`, `phase` | `phase`: `connect` is the network, `first_byte` a busy or cold model, `idle` a stuck one, `total` a long answer |
 //! | model server down | 502; prompts and Test connection 421 | A9999, or Test connection's text | `upstream_connect` with the address in `note` | `weir probe` |
 //! | model server said 4xx or 5xx | its 4xx and 503, else 502; prompts 421 `"NNN: Phrase"` | A9999, or Test connection's text | `upstream_status` with its words in `note` | the model's key, identifier, endpoint |
+//! | a content filter refused: Azure's, Anthropic's, a model's on Bedrock | 400 with the server's words; prompts 421 `"400: Bad Request"` | A9999 | `content_filter`, `outcome=refused`: neither retried nor held against the model | the prompt, or the filter's policy |
 //! | the answer broke off | in-band `error` event on SSE, else the connection is cut | A1003 or A1004 | `upstream_broken` | the model server's log at that request id |
 //! | feature disabled | 403 | M3006 | `feature_disabled` | `[features]` |
 //! | no model for the feature | 422 naming the key to set | A9999 | `no_model` | `weir explain FEATURE` |
+//! | GitLab's cloud said no (`"gitlab"` in `[features]`) | its status and body, unchanged | what GitLab makes of them: M3006 for 403 | `provider=gitlab`; 401 and 403 count as `refused`, the rest as `upstream_status` | the GitLab licence, then `weir probe gitlab` |
+//! | a static key, or a self-hosted model in the request, where the feature is `"gitlab"` | 403, 422 | M3006, A9999 | `forbidden`, `endpoint_refused` | GitLab's own setting of the feature |
 //! | endpoint that a request may not name | 422 | A9999 | `endpoint_refused` | `features.request_models` |
 //! | Weir is full | 503, `Retry-After` | A9999 | `overloaded` | `limits.in_flight`, more replicas |
 //! | the client left | none | nothing | `outcome=cancelled`; the upstream was closed | nothing |

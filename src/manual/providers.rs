@@ -35,8 +35,8 @@
 //!
 //! What comes back: text in `content`; thinking in `reasoning_content`, and with its signature in
 //! `thinking_blocks`; calls with our own running index, their fragments as they came, `{}` for a call without
-//! arguments; counts where `prompt_tokens` is everything read, cached or not. Encrypted (redacted) thinking is
-//! left out.
+//! arguments; counts where `prompt_tokens` is everything read, cached or not: which of a provider's numbers
+//! that is says [`Usage`](crate::generation::Usage). Encrypted (redacted) thinking is left out.
 //!
 //! | stop reason | `finish_reason` |
 //! |---|---|

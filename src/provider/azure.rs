@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::openai::OpenAi;
-use super::{Attempt, Decode, Dialect, Native, Outbound, Seen, encoded_once, excerpt, retry_after};
+use super::{Attempt, Decode, Dialect, Native, Outbound, Seen, encoded_once, excerpt, is_filter_code, retry_after};
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
 use crate::route::{Access, ApiVersion, Model};
@@ -109,7 +109,9 @@ fn fault(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError 
         _ => format!("The model server answered {status}"),
     };
     let text = said.map_or_else(|| excerpt(body), str::to_owned);
-    GatewayError::new(Kind::UpstreamStatus(status.as_u16()), public)
+    // the client's own fault: neither retried nor held against the endpoint (d2.4)
+    let kind = if is_filter_code(code) { Kind::ContentFilter } else { Kind::UpstreamStatus(status.as_u16()) };
+    GatewayError::new(kind, public)
         .internal(format!("{}; Azure said {status} {code}: {text}", hint(status.as_u16(), code)))
         .retry_after(retry_after(headers))
         .upstream_body(body.clone())
@@ -117,7 +119,6 @@ fn fault(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError 
 
 fn hint(status: u16, code: &str) -> &'static str {
     match (status, code) {
-        // the client's own fault: 400 is neither retried nor held against the endpoint (d2.4)
         (_, "content_filter") => "Azure's content filter refused the prompt: change the prompt or the filter's policy",
         (401, _) => {
             "Azure refused the key, or the token's audience: check the model's api_key and that it belongs to this resource"
@@ -198,7 +199,7 @@ mod tests {
             &[],
             r#"{"error":{"code":"content_filter","param":"prompt","message":"The response was filtered","status":400}}"#,
         );
-        assert_eq!(filtered.kind(), Kind::UpstreamStatus(400));
+        assert_eq!(filtered.kind(), Kind::ContentFilter);
         assert!(!filtered.kind().row().retryable && filtered.public() == "The response was filtered");
         for (status, body, hint) in [
             (401, r#"{"error":{"code":"401","message":"Access denied"}}"#, "api_key"),

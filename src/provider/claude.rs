@@ -9,6 +9,13 @@ pub(super) fn takes_temperature(model: &str) -> bool {
     !(model.contains("claude") && WITHOUT_TEMPERATURE.iter().any(|name| model.contains(name)))
 }
 
+/// Whether a refusal is the content filter's. Neither Anthropic nor Bedrock has a type for it: it is a 400, or an
+/// `error` event, like a wrong request's, and only its words tell (`Output blocked by content filtering policy`; Nova
+/// and Titan say `blocked by our content filters`).
+pub(super) fn says_filtered(said: &str) -> bool {
+    said.contains("content filtering policy") || said.contains("blocked by our content filters")
+}
+
 #[cfg(test)]
 mod tests {
     use super::takes_temperature;

@@ -41,7 +41,14 @@ const ALLOWED: [HeaderName; 9] = [
 /// The same request to a gateway.
 pub fn forwarded(received: &Received<'_>) -> Outbound {
     let mut headers = HeaderMap::with_capacity(received.headers.len());
-    let allowed = |name: &HeaderName| ALLOWED.contains(name) || name.as_str().starts_with("x-gitlab-");
+    // what `Connection` names belongs to the connection, whatever it is (RFC 9110 §7.6.1)
+    let of_connection = received.headers.get_all(header::CONNECTION).iter();
+    let hop: Vec<&str> =
+        of_connection.filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(',')).collect();
+    let allowed = |name: &HeaderName| {
+        (ALLOWED.contains(name) || name.as_str().starts_with("x-gitlab-"))
+            && !hop.iter().any(|hop| hop.trim().eq_ignore_ascii_case(name.as_str()))
+    };
     for (name, value) in received.headers.iter().filter(|(name, _)| allowed(name)) {
         headers.append(name, value.clone());
     }

@@ -91,14 +91,16 @@ impl ClockOffset {
 pub struct Seen {
     /// Something a reader would see.
     pub content: bool,
+    /// Bytes of its text.
+    pub text_len: usize,
     /// Token counts.
     pub usage: Option<Usage>,
     /// Nothing but token counts: the chunk that `include_usage` adds.
     pub only_usage: bool,
     /// The end marker (`[DONE]`).
     pub done: bool,
-    /// An error instead of content.
-    pub error: bool,
+    /// An error instead of content, and what it counts as.
+    pub error: Option<Kind>,
 }
 
 /// Turns a model server's stream into deltas, a chunk at a time.
@@ -162,6 +164,12 @@ pub const fn dialect(kind: ProviderKind) -> &'static dyn Dialect {
 /// The 422 for what a provider cannot do: `field` is the request's, in OpenAI's words.
 fn untranslatable(field: &'static str, provider: &str, why: &str) -> GatewayError {
     GatewayError::invalid(vec![BodyFault::at(field, "value_error", format!("{provider} {why}: leave `{field}` out"))])
+}
+
+/// Whether a content filter refused, by the `code` of an error in OpenAI's words: Azure's name for it (providers.md
+/// d2.4) and OpenAI's own two.
+fn is_filter_code(code: &str) -> bool {
+    matches!(code, "content_filter" | "content_policy_violation" | "invalid_prompt")
 }
 
 /// An answer that is not the provider's format.

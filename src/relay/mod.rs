@@ -86,6 +86,7 @@ impl Relay {
         }
         let events = passed.stream && is_event_stream(&headers);
         let flow = if events {
+            facts.uncounted.asked(passthrough::text_len(&outbound.body));
             Flow::Events(passthrough::Tap::new(dialect, passed.hide_usage))
         } else {
             Flow::Whole(passthrough::Tail::new(dialect))
@@ -110,6 +111,7 @@ impl Relay {
         let mut timers = Timers::start(call.route.budget, facts.started);
         let mut outbound = dialect.encode(generation, &call.route.model)?;
         let Inbound { body, .. } = self.send(call, dialect, &mut outbound, &mut timers, facts).await?;
+        facts.uncounted.asked(outbound.body.len().saturating_sub(generation.picture_bytes()));
         let flow = Flow::Deltas(translate::Translator::new(dialect.decoder(generation), encoder));
         let content = first_byte(call, body, timers, flow, facts).await?;
         let mut response = Response::new(content);

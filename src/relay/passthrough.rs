@@ -13,7 +13,7 @@ use crate::error::{GatewayError, Kind};
 use crate::provider::{Dialect, Seen, excerpt};
 use crate::telemetry::Facts;
 use crate::upstream::HOP_BY_HOP;
-use crate::wire::{Gather, SseFrames, data_of};
+use crate::wire::{Gather, Payload, SseFrames, data_of};
 
 /// One event, and with it the memory of one stream, is at most this long.
 const MAX_EVENT: usize = 4 << 20;
@@ -29,8 +29,10 @@ pub(super) fn clean_headers(headers: &mut HeaderMap, may_change: bool) {
     for name in HOP_BY_HOP {
         headers.remove(name);
     }
-    // not ours to repeat: which software the operator runs
-    headers.remove(header::SERVER);
+    // not ours to repeat: which software the operator runs, and what is true of that host and not of ours
+    for name in [header::SERVER, header::SET_COOKIE, header::ALT_SVC, header::STRICT_TRANSPORT_SECURITY] {
+        headers.remove(name);
+    }
     if may_change {
         headers.remove(header::CONTENT_LENGTH);
     }
@@ -69,13 +71,16 @@ pub(super) struct Tap {
     frames: SseFrames,
     hide_usage: bool,
     saw_content: bool,
+    /// Bytes of an event of content around its text, as the first one had them: what is counted without a look.
+    envelope: usize,
     done: bool,
     stopped: bool,
 }
 
 impl Tap {
     pub(super) fn new(dialect: &'static dyn Dialect, hide_usage: bool) -> Self {
-        Self { dialect, frames: SseFrames::new(MAX_EVENT), hide_usage, saw_content: false, done: false, stopped: false }
+        let frames = SseFrames::new(MAX_EVENT);
+        Self { dialect, frames, hide_usage, saw_content: false, envelope: 0, done: false, stopped: false }
     }
 
     /// What of this chunk goes to the client. Whole events only, so that a usage chunk can be taken out
@@ -119,31 +124,52 @@ impl Tap {
 
     /// Reads an event; true when it is to be hidden.
     fn look(&mut self, event: &[u8], facts: &mut Facts, now: Instant) -> Result<bool, GatewayError> {
-        self.stopped |= says_finished(event);
-        if self.saw_content && !is_interesting(event) {
+        let finished = says_finished(event);
+        self.stopped |= finished;
+        if self.saw_content && !finished && !is_interesting(event) {
+            if event.first() != Some(&b':') {
+                facts.uncounted.piece(event.len().saturating_sub(self.envelope));
+            }
             return Ok(false);
         }
         let Some(data) = data_of(event) else { return Ok(false) };
-        let Seen { content, usage, only_usage, done, error } = self.dialect.look(&data);
-        if error && !self.saw_content {
+        let Seen { content, text_len, usage, only_usage, done, error } = self.dialect.look(&data);
+        if let Some(kind) = error.filter(|_| !self.saw_content) {
             // nothing has reached the client: this is still an ordinary failure
-            return Err(GatewayError::new(Kind::UpstreamBroken, "The model server failed before its first word")
+            return Err(GatewayError::new(kind, "The model server failed before its first word")
                 .internal(format!("an error inside the stream: {}", excerpt(&data)))
                 .upstream_body(Bytes::copy_from_slice(&data)));
         }
-        if error {
+        if error.is_some() {
             // The client reads the server's own words; the record must not count a success.
-            facts.failure = Some(Kind::UpstreamBroken);
+            facts.failure = error;
             self.done = true;
+        }
+        if content {
+            facts.first_token.get_or_insert(now);
+            facts.uncounted.piece(text_len);
         }
         if content && !self.saw_content {
             self.saw_content = true;
-            facts.first_token.get_or_insert(now);
+            self.envelope = event.len().saturating_sub(text_len);
         }
-        facts.usage = usage.unwrap_or(facts.usage);
+        if let Some(usage) = usage {
+            facts.usage = usage;
+            facts.uncounted.reported();
+        }
         self.done |= done;
         Ok(only_usage && self.hide_usage)
     }
+}
+
+/// Bytes of a request without its inline pictures (`data:image/png;base64,…`), which are no text.
+pub(super) fn text_len(body: &Payload) -> usize {
+    static PICTURE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b";base64,"));
+    let pictures = |piece: &Bytes| -> usize {
+        let starts = PICTURE.find_iter(piece).map(|at| &piece[at..]);
+        starts.map(|rest| memchr::memchr(b'"', rest).unwrap_or(rest.len())).sum()
+    };
+    body.len().saturating_sub(body.pieces().iter().map(pictures).sum())
 }
 
 /// Whether an event may hold more than content. False positives only cost a parse; the words cannot hide

@@ -38,9 +38,11 @@ impl Translator {
         for delta in self.deltas.drain(..) {
             if delta.is_content() {
                 facts.first_token.get_or_insert(now);
+                facts.uncounted.piece(delta.text_len());
             }
             if let Delta::Usage(usage) = &delta {
                 facts.usage = *usage;
+                facts.uncounted.reported();
             }
             self.encoder.delta(&delta, &mut out);
         }

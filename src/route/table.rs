@@ -112,6 +112,14 @@ impl Table {
         self.default.as_ref()
     }
 
+    /// GitLab's cloud, if anything is routed there.
+    pub fn cloud(&self) -> Option<&Arc<Route>> {
+        self.features.iter().flatten().chain(&self.default).find_map(|choice| match choice {
+            Choice::Model(route) if route.model.provider == ProviderKind::Gitlab => Some(route),
+            Choice::Model(_) | Choice::Disabled => None,
+        })
+    }
+
     /// Walks the rules of config.md; the first match wins. (Rule 3, a model bound to a user token, comes with *Identity*.)
     pub fn resolve(&self, ask: Ask) -> Result<Arc<Route>, GatewayError> {
         let feature = ask.feature;
@@ -131,7 +139,8 @@ impl Table {
     pub fn resolve_named(&self, name: &str) -> Result<Arc<Route>, GatewayError> {
         if let Some(feature) = name.strip_prefix("feature/") {
             let feature = Feature::parse(feature).ok_or_else(|| unknown_model(name))?;
-            return self.resolve(Ask { feature: Some(feature), metadata: None });
+            let route = self.resolve(Ask { feature: Some(feature), metadata: None })?;
+            return if route.model.provider == ProviderKind::Gitlab { Err(gitlabs_own(feature)) } else { Ok(route) };
         }
         self.named.get(name).cloned().ok_or_else(|| unknown_model(name))
     }
@@ -206,6 +215,16 @@ fn no_model(feature: Option<Feature>) -> GatewayError {
         Kind::NoModel,
         format!("No model is configured for {name}: set features.{key} or features.default"),
     )
+}
+
+/// The cloud takes GitLab's own calls, which no OpenAI-style client makes.
+fn gitlabs_own(feature: Feature) -> GatewayError {
+    let name = feature.name();
+    let text = format!(
+        "The feature `{name}` is GitLab's AI vendor model here, which only GitLab's own calls reach: ask for a model by \
+         its name (GET /v1/models lists them), or route features.{name} to one"
+    );
+    GatewayError::new(Kind::UnknownModel, text)
 }
 
 fn unknown_model(name: &str) -> GatewayError {

@@ -76,6 +76,9 @@ impl AccessLog {
             if facts.usage.cached > 0 {
                 number(out, "tokens_cached", facts.usage.cached);
             }
+            if facts.usage_estimated {
+                out.extend_from_slice(b",\"usage_estimated\":true");
+            }
         }
         number(out, "bytes_in", facts.bytes_in);
         number(out, "bytes_out", facts.bytes_out);

@@ -71,6 +71,7 @@ impl Requests {
         let waited = "From sending to the model server to its last byte.";
         let failed = "Failed requests, by code (A1000: a limit expired) and phase.";
         let again = "Further attempts: a kept connection had died, or a replica could not be reached.";
+        let tokens = "Tokens as reported; estimated at 4 bytes a token where a stream broke off or nobody counted.";
         let left = "Clients that left before the end; the upstream was cancelled.";
         Ok(Self {
             total: counter(r, "requests_total", total_help, ended)?,
@@ -78,7 +79,7 @@ impl Requests {
             overhead: histogram(r, "overhead_seconds", own, &["surface"], OVERHEAD_SECONDS)?,
             first_token: histogram(r, "time_to_first_token_seconds", ttft, route, SECONDS)?,
             upstream: histogram(r, "upstream_duration_seconds", waited, &["model"], SECONDS)?,
-            tokens: counter(r, "tokens_total", "Tokens as reported.", &["direction", "feature", "model"])?,
+            tokens: counter(r, "tokens_total", tokens, &["direction", "feature", "model"])?,
             errors: counter(r, "errors_total", failed, &["code", "phase", "feature", "model"])?,
             retries: counter(r, "retries_total", again, &["model"])?,
             disconnects: counter(r, "client_disconnects_total", left, &["surface"])?,

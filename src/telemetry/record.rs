@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::TraceIds;
 use super::labels::{Outcome, Phase, Surface};
 use crate::error::{Kind, Shape};
-use crate::generation::Usage;
+use crate::generation::{Uncounted, Usage};
 
 /// Whom a finished record goes to.
 pub trait Sink: Send + Sync {
@@ -61,8 +61,12 @@ pub struct Facts {
     pub first_token: Option<Instant>,
     /// Extra sends of the same request.
     pub retries: u32,
-    /// Tokens as reported.
+    /// Tokens as reported; with what is missing estimated, once the request is over.
     pub usage: Usage,
+    /// What of a stream no report of tokens covers.
+    pub uncounted: Uncounted,
+    /// Whether something in `usage` is an estimate.
+    pub usage_estimated: bool,
     /// Request body.
     pub bytes_in: u64,
     /// Response body.
@@ -132,6 +136,8 @@ impl Record {
             first_token: None,
             retries: 0,
             usage: Usage::default(),
+            uncounted: Uncounted::default(),
+            usage_estimated: false,
             bytes_in: 0,
             bytes_out: 0,
         };
@@ -142,6 +148,10 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if let Some(usage) = self.facts.uncounted.estimate(self.facts.usage) {
+            self.facts.usage = usage;
+            self.facts.usage_estimated = true;
+        }
         self.sink.finish(&self.facts);
     }
 }

@@ -5,6 +5,7 @@
 mod access_log; // one line per request, ids in and out, secrets nowhere
 mod bad_input; // a 4xx that says what is wrong, and no harm
 mod chat_v1; // GitLab's troubleshooting curl
+mod cloud; // GitLab's cloud gateway: byte for byte, and nothing of ours
 mod config_faults; // broken files, every fault at once
 mod disconnect; // a client that leaves cancels the upstream
 mod framing; // how model servers frame their answers
@@ -17,5 +18,6 @@ mod reload; // another file in force without a lost request
 mod routing; // the rules of precedence, and what must never be called
 mod stale; // dead connections, rubbish, cut streams
 mod timeouts; // the four limits are A1000 on every surface
+mod usage; // token counts of streams that end before they are counted
 
 mod support; // gateway, scripted upstream, raw client, metrics, access log

@@ -240,6 +240,26 @@ async fn the_model_servers_own_refusals_pass() {
 }
 
 #[tokio::test]
+async fn a_content_filter_is_nobodys_failure() {
+    // Azure's words for it (providers.md d2.4), as an answer and as the first event of a stream
+    let own = json!({"error": {"message": "The response was filtered", "param": "prompt", "code": "content_filter"}});
+    let event = Reply::sse().event(own.to_string()).end();
+    let upstream = Upstream::script([Reply::json(400, &own), Reply::json(400, &own), event]).await;
+    let gateway = Gateway::with_model(&upstream, "").await;
+    for stream in [false, true, true] {
+        let answer = gateway.chat("m", stream).await;
+        assert_eq!((answer.status(), answer.json()), (400, own.clone()));
+        let line = gateway.line(&answer).await;
+        assert_eq!((&line["outcome"], &line["error_code"]), (&json!("refused"), &json!("content_filter")), "{line}");
+    }
+    assert_eq!(upstream.requests().len(), 3, "none is sent again");
+    let metrics = gateway.metrics().await;
+    assert_eq!(metrics.sum("weir_errors_total", &[("code", "content_filter"), ("model", "m")]), 3.0);
+    assert_eq!(metrics.sum("weir_requests_total", &[("outcome", "upstream_error")]), 0.0);
+    assert_eq!(metrics.sum("weir_upstream_healthy", &[("model", "m")]), 1.0);
+}
+
+#[tokio::test]
 async fn connections_are_kept_on_both_sides() {
     let upstream = Upstream::says("Hi there").await;
     let gateway = Gateway::with_model(&upstream, "").await;

@@ -84,3 +84,50 @@ fn keys_over_plain_http_are_warned_of() {
     assert!(warnings[0].headline().contains("gitlab.url: said \"http://gitlab.internal\", plain HTTP"), "{warnings:?}");
     assert_eq!(good("gitlab.url = \"http://127.0.0.1:3000\"").warnings, []);
 }
+
+const TO_CLOUD: &str = "[features]\nduo_chat = { model = \"gitlab\", timeouts = { idle = \"9s\" } }\n";
+
+#[test]
+fn a_feature_may_be_gitlabs_own() {
+    let config = good(TO_CLOUD);
+    let route = config.table.cloud().unwrap();
+    assert_eq!(route.model.endpoints[0].to_string(), "https://cloud.gitlab.com/ai");
+    assert_eq!((&*route.model.id, route.model.provider.label(), route.budget.idle.as_secs()), ("gitlab", "gitlab", 9));
+    assert_eq!(config.models.len(), 0, "it is no model of the file");
+    let elsewhere = good(&format!("gitlab.cloud_url = \"http://127.0.0.1:1/ai/\"\n{TO_CLOUD}"));
+    assert_eq!(elsewhere.table.cloud().unwrap().model.endpoints[0].to_string(), "http://127.0.0.1:1/ai");
+    assert!(good("").table.cloud().is_none());
+}
+
+#[test]
+fn the_cloud_is_reached_safely_or_not_at_all() {
+    let text = |url: &str| format!("gitlab.cloud_url = \"{url}\"\n{TO_CLOUD}");
+    wrong(
+        &text("http://cloud.internal"),
+        "1:20: error: gitlab.cloud_url: said \"http://cloud.internal\", plain HTTP: the callers' tokens would cross the \
+         network for everybody to read",
+        "use https://",
+    );
+    wrong(
+        &text("cloud.gitlab.com/ai"),
+        "1:20: error: gitlab.cloud_url: said \"cloud.gitlab.com/ai\", expected a URL like \"https://cloud.gitlab.com/ai\": \
+         an endpoint starts with http:// or https://",
+        "did you mean \"https://cloud.gitlab.com/ai\"?",
+    );
+    let fallback =
+        "[models.m]\nendpoint = \"http://h/v1\"\n[features]\nduo_chat = { model = \"gitlab\", fallback = [\"m\"] }\n";
+    let (said, _) = one(fallback);
+    assert_eq!(said, "4:32: error: features.duo_chat.fallback: GitLab's cloud has no fallback");
+}
+
+#[test]
+fn a_cloud_that_opens_to_nobody_is_told() {
+    let told = |text: &str| {
+        let config = good_with(&format!("{text}\n{TO_CLOUD}"), &[("K", "key")]);
+        config.warnings.iter().map(crate::config::Fault::headline).collect::<Vec<_>>().join("\n")
+    };
+    assert!(told("auth.static_keys = [{ env = \"K\" }]").contains("static keys do not open GitLab's cloud"));
+    assert!(told("gitlab.url = \"https://g\"").contains("gitlab.cloud_issuer: without it the tokens"));
+    assert_eq!(told("[gitlab]\nurl = \"https://g\"\ncloud_issuer = \"https://customers.gitlab.com\""), "");
+    assert_eq!(told(""), "", "auth is off: the cloud judges");
+}

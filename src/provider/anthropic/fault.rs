@@ -6,6 +6,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
 use crate::error::{GatewayError, Kind};
+use crate::provider::claude::says_filtered;
 use crate::provider::{excerpt, retry_after};
 
 #[derive(Deserialize)]
@@ -39,10 +40,13 @@ fn error(status: u16, body: &[u8]) -> GatewayError {
         Some(said) if matches!(status, 400 | 413 | 422) => said.clone(),
         _ => format!("The model server answered {status}"),
     };
-    let hint = hint(status, said.as_deref().unwrap_or_default());
+    let words = said.as_deref().unwrap_or_default();
+    let hint = hint(status, words);
+    let is_filter = status == 400 && says_filtered(words);
+    let counts_as = if is_filter { Kind::ContentFilter } else { Kind::UpstreamStatus(status) };
     let kind: String = if kind.is_empty() { "no error type".into() } else { kind.chars().take(100).collect() };
     let text = said.unwrap_or_else(|| excerpt(body));
-    GatewayError::new(Kind::UpstreamStatus(status), public).internal(format!("{hint}; it said {status} {kind}: {text}"))
+    GatewayError::new(counts_as, public).internal(format!("{hint}; it said {status} {kind}: {text}"))
 }
 
 fn status_of(kind: &str) -> u16 {
@@ -63,6 +67,7 @@ fn status_of(kind: &str) -> u16 {
 
 fn hint(status: u16, said: &str) -> &'static str {
     match status {
+        400 if says_filtered(said) => "Anthropic's content filter stopped the answer: change the prompt",
         400 if said.contains("credit balance") => "the Anthropic account has no credit left",
         401 => "the model server refused the key: check the model's api_key",
         402 => "the Anthropic account cannot pay: check its billing",
@@ -104,6 +109,14 @@ mod tests {
                 let text = error.operator().unwrap();
                 assert!(text.contains(hint) && text.ends_with("said"), "{text}");
             }
+        }
+        let filtered = r#"{"type":"error","error":{"details":null,"type":"invalid_request_error","message":"Output blocked by content filtering policy"}}"#;
+        for error in [
+            of(StatusCode::BAD_REQUEST, &HeaderMap::new(), &Bytes::from_static(filtered.as_bytes())),
+            of_event(filtered.as_bytes()),
+        ] {
+            assert_eq!(error.kind(), Kind::ContentFilter);
+            assert!(error.operator().unwrap().contains("content filter stopped"), "{error:?}");
         }
         assert_eq!(of_event(b"not json").kind(), Kind::UpstreamStatus(500));
     }

@@ -246,15 +246,19 @@ pub(super) fn look(data: &[u8]) -> Seen {
     };
     let usage = event.usage.or_else(|| event.message.and_then(|message| message.usage));
     let is_call = event.content_block.is_some_and(|block| block.kind == "tool_use");
-    let shown = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-    let content = event.delta.is_some_and(|d| shown(&d.text) || shown(&d.thinking) || shown(&d.partial_json));
+    let shown = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let text_len = event.delta.map_or(0, |d| shown(&d.text) + shown(&d.thinking) + shown(&d.partial_json));
     Seen {
-        content: content || is_call,
+        content: is_call || text_len > 0,
+        text_len,
         usage: usage.map(RawUsage::usage),
         // counts come with events that a client wants anyway
         only_usage: false,
         done: event.kind == "message_stop",
-        error: event.kind == "error",
+        error: (event.kind == "error").then(|| match fault::of_event(data).kind() {
+            Kind::ContentFilter => Kind::ContentFilter,
+            _ => Kind::UpstreamBroken,
+        }),
     }
 }
 
@@ -388,7 +392,8 @@ mod tests {
         assert_eq!(seen.iter().position(|seen| seen.content), Some(3), "thinking is the first content");
         assert_eq!(seen.iter().filter(|seen| seen.usage.is_some()).count(), 2);
         assert!(seen.last().unwrap().done && !seen[0].done);
-        assert!(look(br#"{"type":"error","error":{}}"#).error && !look(b"nonsense").error);
+        assert_eq!(look(br#"{"type":"error","error":{}}"#).error, Some(Kind::UpstreamBroken));
+        assert_eq!(look(b"nonsense").error, None);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 
 use crate::error::{GatewayError, Kind};
+use crate::provider::claude::says_filtered;
 use crate::provider::{ClockOffset, excerpt};
 use crate::wire::Frame;
 
@@ -79,7 +80,8 @@ fn error(status: u16, kind: &str, said: Option<&str>, body: &[u8]) -> GatewayErr
     let name = if kind.is_empty() { "no error type" } else { kind };
     let hint = hint(kind, said.unwrap_or_default());
     let text = text.map_or_else(|| excerpt(body), str::to_owned);
-    GatewayError::new(Kind::UpstreamStatus(status), public)
+    let is_filter = status == 400 && says_filtered(&text);
+    GatewayError::new(if is_filter { Kind::ContentFilter } else { Kind::UpstreamStatus(status) }, public)
         .internal(format!("{hint}; Bedrock said {status} {name}: {text}"))
 }
 
@@ -179,6 +181,7 @@ fn hint(kind: &str, said: &str) -> &'static str {
         "AccessDeniedException" => {
             "the model is not enabled for this account in this region: request access in the Bedrock console"
         }
+        "ValidationException" if says_filtered(said) => "the model's content filter refused: change the prompt",
         "ValidationException" if says("on-demand throughput") => {
             "this model is only served through an inference profile: name one, such as eu.… or us.… or global.… in front of the id, or its ARN"
         }
@@ -286,6 +289,18 @@ mod tests {
             assert_eq!(error.kind().row().retryable, retryable, "{kind}");
             assert!(error.operator().unwrap().contains(hint), "{kind}: {:?}", error.operator());
             assert!(!error.public().contains(hint), "{kind}: the hint is for the operator");
+        }
+    }
+
+    #[test]
+    fn a_content_filter_is_nobodys_failure() {
+        for said in [
+            "The model returned the following errors: Output blocked by content filtering policy",
+            "This request has been blocked by our content filters.",
+        ] {
+            let error = fault(400, "ValidationException", said);
+            assert_eq!(error.kind(), Kind::ContentFilter, "{said}");
+            assert!(error.operator().unwrap().contains("content filter refused"), "{error:?}");
         }
     }
 

@@ -3,9 +3,11 @@
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::error::{GatewayError, Kind};
-use crate::provider::{excerpt, retry_after};
+use crate::provider::{excerpt, is_filter_code, retry_after};
 
 /// Shapes seen: OpenAI's `{"error":{"message"}}`, vLLM's 401 `{"error":"Unauthorized"}`, older vLLM's
 /// `{"object":"error","message"}`, FastAPI's `{"detail"}`.
@@ -19,13 +21,20 @@ struct Body {
 #[serde(untagged)]
 enum Inner {
     Text(String),
-    Object { message: Option<String> },
+    Object {
+        message: Option<String>,
+        /// A word or a number, as text or as a number.
+        #[serde(default)]
+        code: Value,
+    },
 }
 
 /// The error of a non-2xx answer.
 pub(super) fn of(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError {
-    let said = message(body);
+    let (said, code) = read(body);
+    let is_filter = is_filter_code(&code);
     let hint = match status {
+        _ if is_filter => "the model server's content filter refused the prompt",
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
             "the model server refused the key: check the model's api_key"
         }
@@ -41,17 +50,29 @@ pub(super) fn of(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Gatew
         _ => format!("The model server answered {status}"),
     };
     let text = said.unwrap_or_else(|| excerpt(body));
-    GatewayError::new(Kind::UpstreamStatus(status.as_u16()), public)
+    let kind = if is_filter { Kind::ContentFilter } else { Kind::UpstreamStatus(status.as_u16()) };
+    GatewayError::new(kind, public)
         .internal(format!("{hint}; it said {status}: {text}"))
         .retry_after(retry_after(headers))
         .upstream_body(body.clone())
 }
 
-fn message(body: &[u8]) -> Option<String> {
-    let parsed: Body = serde_json::from_slice(body).ok()?;
+/// What it said, and its code if that is a word.
+fn read(body: &[u8]) -> (Option<String>, String) {
+    let Ok(parsed) = serde_json::from_slice::<Body>(body) else { return (None, String::new()) };
     match parsed.error {
-        Some(Inner::Text(text)) => Some(text),
-        Some(Inner::Object { message }) => message,
-        None => parsed.message,
+        Some(Inner::Text(text)) => (Some(text), String::new()),
+        Some(Inner::Object { message, code }) => (message, code.as_str().unwrap_or_default().to_owned()),
+        None => (parsed.message, String::new()),
     }
+}
+
+/// What an error inside a stream counts as.
+pub(super) fn kind_of_event(error: &RawValue) -> Kind {
+    #[derive(Deserialize)]
+    struct Coded {
+        code: String,
+    }
+    let coded = serde_json::from_str::<Coded>(error.get());
+    if coded.is_ok_and(|coded| is_filter_code(&coded.code)) { Kind::ContentFilter } else { Kind::UpstreamBroken }
 }

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
+use super::fault;
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, StopReason, Usage};
 use crate::provider::{Decode, Seen, excerpt, unreadable};
@@ -47,7 +48,8 @@ struct Chunk<'a> {
     #[serde(borrow, default)]
     choices: Vec<Choice<'a>>,
     usage: Option<RawUsage>,
-    error: Option<IgnoredAny>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -154,8 +156,8 @@ impl Stream {
             return Ok(());
         }
         let chunk: Chunk<'_> = serde_json::from_slice(&data).map_err(|error| not_the_dialect("an event", &error))?;
-        if chunk.error.is_some() {
-            return Err(GatewayError::new(Kind::UpstreamBroken, "The model server failed while answering")
+        if let Some(error) = chunk.error {
+            return Err(GatewayError::new(fault::kind_of_event(error), "The model server failed while answering")
                 .internal(format!("an error inside the stream: {}", excerpt(&data))));
         }
         let before = out.len();
@@ -198,19 +200,24 @@ pub(super) fn look(data: &[u8]) -> Seen {
     let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else {
         return Seen::default();
     };
-    let shown = |text: &Option<Cow<'_, str>>| text.as_ref().is_some_and(|t| !t.is_empty());
-    let content = chunk.choices.iter().any(|choice| {
-        let delta = choice.delta.as_ref();
-        shown(&choice.text)
-            || delta.is_some_and(|d| shown(&d.content) || shown(&d.reasoning_content) || d.tool_calls.is_some())
-    });
+    let shown = |text: &Option<Cow<'_, str>>| text.as_ref().map_or(0, |text| text.len());
+    let arguments = |call: &CallPiece<'_>| call.function.as_ref().map_or(0, |function| shown(&function.arguments));
+    let (mut text_len, mut called) = (0, false);
+    for choice in &chunk.choices {
+        text_len += shown(&choice.text);
+        let Some(delta) = &choice.delta else { continue };
+        text_len += shown(&delta.content) + shown(&delta.reasoning_content);
+        text_len += delta.tool_calls.iter().flatten().map(arguments).sum::<usize>();
+        called |= delta.tool_calls.is_some();
+    }
     let usage = chunk.usage.map(RawUsage::usage);
     Seen {
-        content,
+        content: called || text_len > 0,
+        text_len,
         only_usage: chunk.choices.is_empty() && usage.is_some(),
         usage,
         done: false,
-        error: chunk.error.is_some(),
+        error: chunk.error.map(fault::kind_of_event),
     }
 }
 
@@ -229,6 +236,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::{Stream, look, usage_of, whole};
+    use crate::error::Kind;
     use crate::generation::{Delta, StopReason, Usage};
     use crate::provider::Decode as _;
 
@@ -277,6 +285,10 @@ mod tests {
         assert!(look(br#"{"choices":[{"text":"a"}]}"#).content);
         assert!(look(br#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#).only_usage);
         assert!(look(b" [DONE]").done);
+        assert_eq!(look(br#"{"error":{"code":500}}"#).error, Some(Kind::UpstreamBroken));
+        assert_eq!(look(br#"{"error":"text"}"#).error, Some(Kind::UpstreamBroken));
+        assert_eq!(look(br#"{"error":null,"choices":[]}"#).error, None);
+        assert_eq!(look(br#"{"error":{"code":"content_filter"}}"#).error, Some(Kind::ContentFilter));
         // Azure opens with an empty chunk that is not usage
         assert!(!look(br#"{"choices":[],"prompt_filter_results":[]}"#).only_usage);
     }

@@ -245,7 +245,7 @@ fn timeouts(budget: &Budget) -> Timeouts {
 const FROM_REQUESTS: &str = "request";
 
 fn models<'a>(snapshot: &'a Snapshot, families: &'a [MetricFamily]) -> Vec<ModelRow<'a>> {
-    let mut routes: Vec<&Arc<Route>> = snapshot.table.models().collect();
+    let mut routes: Vec<&Arc<Route>> = snapshot.table.models().chain(snapshot.table.cloud()).collect();
     routes.sort_by(|a, b| a.model.id.cmp(&b.model.id));
     let mut rows: Vec<_> = routes.into_iter().map(|route| file_model(snapshot, route, families)).collect();
     // they are in no file, so their row is there once one was asked for

@@ -1,0 +1,50 @@
+//! Threat model: what is worth protecting, from whom, where the borders are, what is defended and by which test,
+//! and what is not. A test named here exists: `tests/tidy.rs` looks for it.
+//!
+//! # Assets
+//!
+//! Keys of model servers and cloud accounts; users' tokens of GitLab; the code, prompts and answers that pass; the operator's
+//! network, which Weir can reach and its callers cannot; the models' time, which costs money; the service itself.
+//!
+//! # Actors
+//!
+//! | who | can | is trusted with |
+//! |---|---|---|
+//! | a user of GitLab | choose words, files and issues that end up in requests | nothing: what they write is data, in fenced places of our prompts |
+//! | an administrator of GitLab | name models, addresses and keys in requests | addresses outside, unless the operator allows more |
+//! | a client with a static key | call the OpenAI surface | the models of the file |
+//! | a stranger on the network | open connections and send bytes | nothing |
+//! | a model server | answer | the request it was sent; its bytes are parsed as hostile |
+//! | the operator | write the file and the environment | everything |
+//!
+//! # Borders and defences
+//!
+//! | threat | defence | test |
+//! |---|---|---|
+//! | a stranger calls | no credentials, no answer, and nothing is sent on | `callers_without_a_key_are_401_and_send_nothing` |
+//! | a forged token | RS256 by the named key of its issuer only; `iss`, `aud`, `exp`, `nbf`, instance and realm are checked | `only_rs256_with_the_named_key_is_believed`, `no_change_of_a_byte_is_believed`, `a_key_that_the_token_brings_itself_is_not_used`, `claims_that_are_not_ours_are_refused` |
+//! | a token for less | scopes per endpoint | `a_missing_scope_is_403_in_gitlabs_words` |
+//! | strangers make Weir fetch keys for ever | one fetch at a time, in the background; waiting is bounded in time and number | `a_rotated_key_is_fetched_once_however_many_ask_for_it`, `strangers_cannot_fill_the_gateway_with_waiting_requests` |
+//! | the gateway is open by mistake | `mode = "off"` does not start on a public address | `an_open_gateway_on_a_public_address_is_refused` |
+//! | a request names an address inside (SSRF) | parsed once, resolved once, connected to what was resolved; link-local, metadata, multicast and loopback are refused in every spelling | `link_local_and_metadata_addresses_are_refused_in_every_spelling`, `loopback_is_refused_in_every_spelling_unless_allowed` |
+//! | a redirect leads inside | none is followed | `redirects_are_not_followed` |
+//! | request smuggling, response splitting | ambiguous framing is refused on both sides; names and lengths are the codec's | `ambiguous_framing_is_refused`, `refuses_ambiguous_framing`, `bytes_behind_an_answer_never_become_the_next_answer` |
+//! | two `model` fields, one for the check and one for the server | the value that was read is the value that is replaced | `repeated_fields_do_not_smuggle_a_second_model` |
+//! | headers go where they should not | allow-lists, in both directions | `hop_by_hop_headers_and_the_servers_name_stay_behind` |
+//! | something of ours goes to GitLab's cloud | GitLab's headers only; a static key, or a self-hosted model's address and key, is refused before; https only | `a_request_goes_on_byte_for_byte_and_with_what_is_gitlabs_alone`, `a_static_key_never_leaves`, `a_self_hosted_models_address_and_key_never_leave`, `the_cloud_is_reached_safely_or_not_at_all` |
+//! | slow or endless clients | limits on heads, bodies, connections and waits | `clients_that_do_not_finish_are_let_go`, `headers_over_the_limit_are_431`, `a_body_over_the_limit_is_413_before_it_is_read` |
+//! | more requests than the models bear | bounded places and a bounded queue | `beyond_the_places_and_the_queue_it_is_503_with_retry_after` |
+//! | a hostile or broken model server | bounded heads, events and bodies; parsers are fuzzed | `an_endless_head_is_refused_and_not_held`, `an_event_of_ten_megabytes_is_an_error_and_not_held`, `garbage_is_a_clean_502` |
+//! | deep or damaged JSON | parsing is bounded in depth | `deep_nesting_harms_nobody` |
+//! | a secret in a log, a page or an error | `Secret` prints as dots; what is logged of a model server is the operator's only | `no_secret_is_anywhere`, `no_secret_is_ever_shown`, `a_fault_beside_a_secret_does_not_show_it` |
+//! | a forged log line | ids and paths are escaped | `hostile_ids_and_paths_stay_one_line` |
+//! | a path becomes a metric's label | labels are closed sets | `the_path_of_an_unknown_request_is_no_label` |
+//!
+//! # Not defended
+//!
+//! - Words that mislead a model (prompt injection): our prompts fence what users wrote, no filter is tried. What a model may do is
+//!   decided by GitLab, which runs the tools with the user's rights.
+//! - A private address that an administrator of GitLab names: models run there. `features.request_models = "listed"` closes it.
+//! - A resolver that lies: names are trusted to the network's DNS; https is verified against the name.
+//! - The machine: whoever reads the process's memory or the file reads its secrets.
+//! - Timing of a model's answers, which tells how long they are.
