@@ -78,7 +78,7 @@ async fn a_failed_model_is_a_status_before_workhorse_gives_up() {
                     (
                         Fault::Refuses | Fault::Breaks | Fault::TalksGarbage | Fault::IsCut,
                         _,
-                        Suggested::Refused { status: 502, .. },
+                        Suggested::Refused { status: 421, .. },
                     ) => !(fault == Fault::IsCut && form == Form::Stream),
                     _ => false,
                 };
