@@ -144,6 +144,7 @@ pub(crate) fn patched(under: Value, patch: Value) -> Value {
             }
             Value::Array(items)
         }
+        (_, Value::Object(patches)) => patched(Value::Object(Map::new()), Value::Object(patches)),
         (_, patch) => patch,
     }
 }
