@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::auth::{Issuers, Refresher};
 use crate::config::{Config, Fault, Faults};
 use crate::server::{Admin, Parts, Server, Settings, Stop};
-use crate::snapshot::{LastReload, Limits, Reloads, Shared, Snapshot};
+use crate::snapshot::{LastReload, Reloads, Shared, Snapshot};
 use crate::telemetry::{LogWriter, Metrics, OperatorLog};
 use crate::upstream::{self, Fetcher, Registry};
 
@@ -214,9 +214,9 @@ impl Reloader {
 fn snapshot(config: Config, registry: &Registry, issuers: &Issuers, generation: u64) -> Snapshot {
     let cloud = config.table.cloud().map(|route| &route.model);
     let endpoints = registry.endpoints(config.models.iter().chain(cloud));
-    let limits: Limits = config.limits;
     let auth = issuers.policy(config.auth);
-    Snapshot { table: config.table, auth, limits, endpoints, generation }
+    let (limits, chat) = (config.limits, config.chat);
+    Snapshot { table: config.table, prompts: config.prompts, auth, limits, chat, endpoints, generation }
 }
 
 /// Alone on its port, unlike the public one: a second process must find out.

@@ -13,7 +13,7 @@
 //! # Invariants
 //!
 //! - `upstream` is the only module that connects outward. `provider` opens no socket and reads no clock.
-//! - `wire`, `generation`, `route` and `provider` do not mention tokio or hyper.
+//! - `wire`, `generation`, `route`, `prompt` and `provider` do not mention tokio or hyper.
 //! - Each module defines its own checked settings; `config` builds them. Only `config/load.rs` reads the environment.
 //! - `api` never names a provider, `provider` never names a surface; they meet in `generation`.
 //! - `provider/mod.rs` and `error/kind.rs` hold the only `match` over their enum.
@@ -29,6 +29,7 @@ pub mod demo;
 pub mod error;
 pub mod generation;
 pub mod manual;
+pub mod prompt;
 pub mod provider;
 pub mod relay;
 pub mod route;

@@ -21,8 +21,7 @@ use weir::generation::{
 };
 use weir::provider::{Attempt, Dialect, Outbound, dialect};
 use weir::route::{
-    Access, ApiVersion, AwsCredentials, AwsKeys, BedrockAccess, BudgetPatch, EndpointUrl, Family, Model, ProviderKind,
-    Region,
+    Access, ApiVersion, AwsCredentials, AwsKeys, BedrockAccess, BudgetPatch, EndpointUrl, Model, ProviderKind, Region,
 };
 use weir::secret::Secret;
 
@@ -38,7 +37,7 @@ fn model(provider: ProviderKind, name: &str, endpoint: &EndpointUrl, access: Acc
         id: "m".into(),
         provider,
         upstream_name: name.into(),
-        family: Family::General,
+        family: std::sync::Arc::default(),
         endpoints: vec![endpoint.clone()],
         api_key: Some(Secret::new("azure-key-TEST".to_owned())),
         access,

@@ -7,6 +7,7 @@ use http::Method;
 use super::openai::OpenAiCall;
 use crate::auth::{Permission, Scopes};
 use crate::error::{GatewayError, Kind, Shape};
+use crate::relay::HeadStart;
 use crate::route::Feature;
 use crate::telemetry::labels::Surface;
 
@@ -25,8 +26,12 @@ pub enum Endpoint {
     OpenAi(OpenAiCall),
     /// `POST /v1/chat/{name}`
     ChatV1(Feature),
+    /// `POST /v2/chat/agent`
+    ChatAgent,
     /// `POST /v1|v2/prompts/model_configuration/check`; the version
     ModelCheck(u8),
+    /// `POST /v1|v2/prompts/{id}`; the version
+    Prompts(u8),
     /// Any other call of GitLab's (`/v1/…` to `/v4/…`), by any method: GitLab's cloud may know it.
     Elsewhere,
 }
@@ -37,13 +42,15 @@ pub struct Matched {
     pub endpoint: Result<Endpoint, GatewayError>,
     /// The label.
     pub surface: Surface,
+    /// Where its answer's head may be promised, if its surface has bytes that break a silence.
+    pub head_start: Option<HeadStart>,
 }
 
 impl Matched {
     /// Finds the endpoint of a request line.
     pub fn of(method: &Method, path: &str) -> Self {
         if method == Method::HEAD {
-            return Self { endpoint: Ok(Endpoint::Head), surface: Surface::Monitoring };
+            return Self { endpoint: Ok(Endpoint::Head), surface: Surface::Monitoring, head_start: None };
         }
         let path = normal(path);
         let found = match path.as_ref() {
@@ -51,22 +58,26 @@ impl Matched {
             "/v1/completions" => Some(Endpoint::OpenAi(OpenAiCall::Completions)),
             "/v1/embeddings" => Some(Endpoint::OpenAi(OpenAiCall::Embeddings)),
             "/v1/models" => Some(Endpoint::OpenAiModels),
+            "/v2/chat/agent" => Some(Endpoint::ChatAgent),
             "/v1/prompts/model_configuration/check" => Some(Endpoint::ModelCheck(1)),
             "/v2/prompts/model_configuration/check" => Some(Endpoint::ModelCheck(2)),
             "/monitoring/healthz" => Some(Endpoint::Healthz),
             "/monitoring/ready" => Some(Endpoint::Ready),
-            other => other.strip_prefix("/v1/chat/").and_then(chat_v1).map(Endpoint::ChatV1),
+            other => chat_v1(other)
+                .map(Endpoint::ChatV1)
+                .or_else(|| prompts(other).map(|(version, _)| Endpoint::Prompts(version))),
         };
         if found.is_none() && is_gitlabs(&path) {
-            return Self { endpoint: Ok(Endpoint::Elsewhere), surface: Surface::Unknown };
+            return Self { endpoint: Ok(Endpoint::Elsewhere), surface: Surface::Unknown, head_start: None };
         }
         let Some(endpoint) = found else {
-            return Self { endpoint: Err(not_found(&path)), surface: Surface::Unknown };
+            return Self { endpoint: Err(not_found(&path)), surface: Surface::Unknown, head_start: None };
         };
         let allowed = endpoint.methods();
         let matched = allowed == method.as_str();
         let refused = || GatewayError::new(Kind::MethodNotAllowed, "Method Not Allowed").allow(allowed);
-        Self { endpoint: matched.then_some(endpoint).ok_or_else(refused), surface: endpoint.surface() }
+        let head_start = (endpoint == Endpoint::ChatAgent).then(HeadStart::default);
+        Self { endpoint: matched.then_some(endpoint).ok_or_else(refused), surface: endpoint.surface(), head_start }
     }
 
     /// How errors look here, a wrong path included: a client of `/v1/…` that is not GitLab's speaks OpenAI.
@@ -88,7 +99,12 @@ impl Endpoint {
         match self {
             Self::Head => "HEAD",
             Self::Healthz | Self::Ready | Self::OpenAiModels => "GET",
-            Self::OpenAi(_) | Self::ChatV1(_) | Self::ModelCheck(_) | Self::Elsewhere => "POST",
+            Self::OpenAi(_)
+            | Self::ChatV1(_)
+            | Self::ChatAgent
+            | Self::ModelCheck(_)
+            | Self::Prompts(_)
+            | Self::Elsewhere => "POST",
         }
     }
 
@@ -100,7 +116,9 @@ impl Endpoint {
             Self::OpenAi(OpenAiCall::Completions) => Surface::OpenAiCompletions,
             Self::OpenAi(OpenAiCall::Embeddings) => Surface::OpenAiEmbeddings,
             Self::ChatV1(_) => Surface::GitlabChat,
+            Self::ChatAgent => Surface::GitlabChatAgent,
             Self::ModelCheck(_) => Surface::GitlabModelCheck,
+            Self::Prompts(_) => Surface::GitlabPrompts,
             Self::Elsewhere => Surface::Unknown,
         }
     }
@@ -109,8 +127,10 @@ impl Endpoint {
     pub const fn shape(self) -> Shape {
         match self {
             Self::OpenAi(_) | Self::OpenAiModels => Shape::OpenAi,
-            Self::ModelCheck(_) => Shape::GitlabPrompts,
-            Self::Head | Self::Healthz | Self::Ready | Self::ChatV1(_) | Self::Elsewhere => Shape::Gitlab,
+            Self::ModelCheck(_) | Self::Prompts(_) => Shape::GitlabPrompts,
+            Self::Head | Self::Healthz | Self::Ready | Self::ChatV1(_) | Self::ChatAgent | Self::Elsewhere => {
+                Shape::Gitlab
+            }
         }
     }
 
@@ -123,19 +143,23 @@ impl Endpoint {
             Self::Head | Self::Healthz | Self::Ready => return None,
             Self::OpenAiModels | Self::OpenAi(_) => (Scopes::ANY, "models".into()),
             Self::Elsewhere => (Scopes::ANY, "this path".into()),
-            Self::ChatV1(Feature::DUO_CHAT) => (Scopes::of_feature(Feature::DUO_CHAT), "duo chat".into()),
+            Self::ChatAgent | Self::ChatV1(Feature::DUO_CHAT) => {
+                (Scopes::of_feature(Feature::DUO_CHAT), "duo chat".into())
+            }
             Self::ChatV1(feature) => (Scopes::of_feature(feature), feature.name().into()),
             Self::ModelCheck(_) => {
                 (Scopes::of_feature(Feature::CODE_COMPLETIONS), "'model_configuration/check'".into())
             }
+            // any part of Duo here; the handler asks for the prompt's own primitive
+            Self::Prompts(_) => (Scopes::ANY, "prompts".into()),
         };
         Some(Permission { any_of, what })
     }
 }
 
 /// GitLab's older chat calls, by name (ai-gateway-server.md §1.6).
-fn chat_v1(name: &str) -> Option<Feature> {
-    let feature = match name {
+fn chat_v1(path: &str) -> Option<Feature> {
+    let feature = match path.strip_prefix("/v1/chat/")? {
         "agent" => "duo_chat",
         "explain_code" => "duo_chat_explain_code",
         "write_tests" => "duo_chat_write_tests",
@@ -146,6 +170,17 @@ fn chat_v1(name: &str) -> Option<Feature> {
         _ => return None,
     };
     Feature::parse(feature)
+}
+
+/// The version and the id of a prompt's path.
+fn prompts(path: &str) -> Option<(u8, &str)> {
+    let v1 = path.strip_prefix("/v1/prompts/").map(|id| (1, id));
+    v1.or_else(|| path.strip_prefix("/v2/prompts/").map(|id| (2, id))).filter(|(_, id)| !id.is_empty())
+}
+
+/// The id of the prompt that a path asks for; empty where it asks for none.
+pub(super) fn prompt_id(path: &str) -> String {
+    prompts(&normal(path)).map(|(_, id)| id.to_owned()).unwrap_or_default()
 }
 
 /// Whether a path is of GitLab's API for its gateway.
@@ -194,6 +229,7 @@ mod tests {
         assert_eq!(of(&post, "/v1/prompts/model_configuration%2Fcheck"), Ok(Endpoint::ModelCheck(1)));
         assert_eq!(of(&post, "//v2/prompts/model_configuration/check"), Ok(Endpoint::ModelCheck(2)));
         assert_eq!(of(&post, "//v1//chat/completions/"), Ok(Endpoint::OpenAi(OpenAiCall::Chat)));
+        assert_eq!(of(&post, "//v2/chat/agent"), Ok(Endpoint::ChatAgent));
         assert_eq!(of(&post, "/v1/chat/agent"), Ok(Endpoint::ChatV1(Feature::DUO_CHAT)));
         assert_eq!(of(&Method::HEAD, "/anything/at/all"), Ok(Endpoint::Head));
         assert_eq!(of(&Method::GET, "/monitoring/healthz"), Ok(Endpoint::Healthz));

@@ -21,7 +21,7 @@ pub use openai::OpenAiCall;
 use crate::auth::Caller;
 use crate::error::{GatewayError, Kind};
 use crate::provider::dialect;
-use crate::relay::{Call, Content, Relay};
+use crate::relay::{Call, Content, HeadStart, Promise, Relay};
 use crate::route::{Ask, Feature, Route};
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::Facts;
@@ -39,6 +39,7 @@ struct Context<'a> {
     snapshot: &'a Snapshot,
     relay: &'a Relay,
     caller: Caller,
+    head_start: Option<HeadStart>,
     facts: &'a mut Facts,
 }
 
@@ -67,13 +68,14 @@ impl Api {
     pub async fn answer(&self, matched: Matched, request: http::Request<Incoming>, facts: &mut Facts) -> Answer {
         let snapshot = self.shared.load();
         let (parts, body) = request.into_parts();
-        let endpoint = matched.endpoint?;
+        let Matched { endpoint, head_start, .. } = matched;
+        let endpoint = endpoint?;
         let mut caller = Caller::Anyone;
         if let Some(permission) = endpoint.permission() {
             caller = snapshot.auth.admit(&parts.headers, SystemTime::now()).await?;
             caller.may(&permission)?;
         }
-        let context = Context { parts: &parts, snapshot: &snapshot, relay: &self.relay, caller, facts };
+        let context = Context { parts: &parts, snapshot: &snapshot, relay: &self.relay, caller, head_start, facts };
         match endpoint {
             Endpoint::Head => Ok(Response::new(Content::Whole(Bytes::new()))),
             Endpoint::Healthz => Ok(json("{}")),
@@ -84,8 +86,10 @@ impl Api {
             Endpoint::OpenAiModels => Ok(json(openai::models::list(&snapshot.table))),
             Endpoint::OpenAi(call) => openai::forward(context, call, body).await,
             Endpoint::ChatV1(feature) => gitlab::chat_v1::answer(context, feature, body).await,
+            Endpoint::ChatAgent => gitlab::chat_agent::answer(context, body).await,
             Endpoint::Elsewhere => forward::elsewhere(context, body).await,
             Endpoint::ModelCheck(version) => gitlab::model_check::answer(context, version, body).await,
+            Endpoint::Prompts(version) => gitlab::prompts::answer(context, version, body).await,
         }
     }
 }
@@ -124,6 +128,13 @@ impl Context<'_> {
         self.facts.feature = route.feature_label();
         self.facts.model = Arc::clone(&route.model.id);
         self.facts.provider = route.model.provider.label();
+    }
+
+    /// From here on the answer is a stream of this type, of lines of which clients skip the blank ones, whatever
+    /// happens.
+    fn promise_lines(&self, content_type: &'static str) {
+        let every = self.snapshot.chat.heartbeat;
+        self.head_start.iter().for_each(|start| start.promise(Promise { content_type, beat: b"\n", every }));
     }
 
     /// The call along this route.

@@ -100,7 +100,7 @@ fn model_rows(config: &Config, route: &Route, rows: &mut Vec<Vec<String>>) {
     let source = |key: &str| config.provenance.source(&config.provenance.model_key(&model.id, key));
     let mut row = |what: &str, value: String, by: String| rows.push(vec![what.to_owned(), value, by]);
     row("identifier", model.upstream_name.to_string(), source("identifier"));
-    row("family", model.family.name().to_owned(), source("family"));
+    row("family", model.family.name.to_string(), source("family"));
     row("dialect", model.provider.label().to_owned(), source("identifier"));
     let of = if config.provenance.is_in_file(&config.provenance.model_key(&model.id, "endpoints")) {
         "endpoints"

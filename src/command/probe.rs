@@ -19,7 +19,7 @@ use crate::error::{GatewayError, Kind, Shape};
 use crate::generation::{Delta, Encode, Generation, Message, Role, Sampling};
 use crate::provider::Outbound;
 use crate::relay::{Call, Content, Passed, Relay, RelayBody};
-use crate::route::{EndpointUrl, Family, Model, ProviderKind, Route, Rule};
+use crate::route::{EndpointUrl, Model, ProviderKind, Route, Rule};
 use crate::telemetry::labels::Surface;
 use crate::telemetry::{Facts, Metrics, Record, Sink, TraceIds};
 use crate::upstream::{Endpoints, Registry, Steps, Upstreams};
@@ -150,7 +150,7 @@ async fn ask(relay: &Relay, route: &Route, facts: &mut Facts) -> Result<Content,
     if route.model.provider == ProviderKind::Gitlab {
         return Ok(health(relay, call, facts).await?.into_body());
     }
-    if route.model.family == Family::Embedding {
+    if &*route.model.family.name == "embedding" {
         let body = serde_json::json!({"model": &*route.model.upstream_name, "input": ["ok"]}).to_string();
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -17,9 +17,11 @@ use super::keys::{self, Acts};
 use super::load::Environment;
 use super::raw::{Document, path_text};
 use super::reader::Reader;
-use super::{auth, cloud, environ, features, inherited, load, models, suggest};
+use super::{auth, cloud, environ, families, features, inherited, load, models, prompts, suggest};
 use crate::auth::Settings as AuthSettings;
+use crate::error::ExpiryAs;
 use crate::route::{Budget, BudgetPatch};
+use crate::snapshot::ToolUse;
 use crate::telemetry::{Format, Level};
 use crate::{server, snapshot, upstream};
 
@@ -113,9 +115,11 @@ struct Parts {
     server: server::Settings,
     upstream: upstream::Settings,
     limits: snapshot::Limits,
+    chat: snapshot::Chat,
     log: (Level, Format),
     auth: AuthSettings,
     routing: features::Routing,
+    prompts: prompts::Prompts,
 }
 
 impl Parts {
@@ -125,25 +129,43 @@ impl Parts {
         let auth = auth::read(reader, server.as_ref().map(|server| server.listen));
         let base = timeouts(reader, &["timeouts"]);
         let inherited = inherited::read(reader);
-        let models = models::read(reader, &inherited);
+        let families = families::read(reader);
+        let models = models::read(reader, &inherited, &families);
         let cloud = cloud::read(reader);
         let mut routing = features::read(reader, models, cloud, Budget::DEFAULT.with(&base));
         if let Some(routing) = &mut routing {
             routing.table.set_providers(inherited.defaults());
+            routing.table.set_families(families.clone());
         }
+        let prompts = prompts::read(reader, &families);
         if let (Some(auth), Some(_)) = (&auth, routing.as_ref().and_then(|routing| routing.table.cloud())) {
             cloud::is_open_to_somebody(reader, auth);
         }
         let upstream = upstream(reader);
-        let limits = limits(reader);
+        let (limits, chat) = (limits(reader), chat(reader));
         let log = log(reader);
-        Some(Self { server: server?, upstream: upstream?, limits: limits?, log: log?, auth: auth?, routing: routing? })
+        let (server, upstream, routing, prompts) = (server?, upstream?, routing?, prompts?);
+        Some(Self { server, upstream, limits: limits?, chat: chat?, log: log?, auth: auth?, routing, prompts })
     }
 
     fn into_config(self, warnings: Vec<Fault>, provenance: super::Provenance) -> Config {
-        let Self { server, upstream, limits, log, auth, routing } = self;
+        let Self { server, upstream, limits, chat, log, auth, routing, prompts } = self;
         let features::Routing { table, models, request_models } = routing;
-        Config { server, upstream, table, models, request_models, auth, limits, log, warnings, provenance }
+        Config {
+            server,
+            upstream,
+            table,
+            models,
+            request_models,
+            prompts: prompts.registry,
+            prompts_dir: prompts.dir,
+            auth,
+            limits,
+            chat,
+            log,
+            warnings,
+            provenance,
+        }
     }
 }
 
@@ -193,6 +215,20 @@ fn limits(reader: &mut Reader<'_>) -> Option<snapshot::Limits> {
     let max_body = reader.size(&["limits", "max_body"]);
     let body_timeout = reader.duration(&["limits", "body_timeout"]);
     Some(snapshot::Limits { max_body: max_body?, body_timeout: body_timeout? })
+}
+
+fn chat(reader: &mut Reader<'_>) -> Option<snapshot::Chat> {
+    let tools = reader.word(&["chat", "tools"]).map(|word| match word {
+        "native" => ToolUse::Native,
+        "react" => ToolUse::React,
+        _ => ToolUse::Auto,
+    });
+    let expiry_as = reader.word(&["timeouts", "chat_surface"]).map(|word| match word {
+        "answer" => ExpiryAs::Answer,
+        _ => ExpiryAs::Event,
+    });
+    let heartbeat = reader.duration(&["chat", "heartbeat"]);
+    Some(snapshot::Chat { tools: tools?, heartbeat: heartbeat?, expiry_as: expiry_as? })
 }
 
 fn log(reader: &mut Reader<'_>) -> Option<(Level, Format)> {

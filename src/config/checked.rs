@@ -3,10 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::fault::Fault;
 use super::raw::path_text;
+use crate::prompt::Registry;
 use crate::route::{Model, RequestModels, Table};
 use crate::telemetry::{Format, Level};
 use crate::{auth, server, snapshot, upstream};
@@ -24,10 +26,16 @@ pub struct Config {
     pub models: Vec<Arc<Model>>,
     /// What the table does with a model that a request names.
     pub request_models: RequestModels,
+    /// What models are told.
+    pub prompts: Arc<Registry>,
+    /// Where some of them are, if any are the operator's own.
+    pub prompts_dir: Option<PathBuf>,
     /// Who may call.
     pub auth: auth::Settings,
     /// Sizes and waits of one request.
     pub limits: snapshot::Limits,
+    /// How Duo Chat is answered.
+    pub chat: snapshot::Chat,
     /// The operator's log.
     pub log: (Level, Format),
     /// What is odd but not wrong.

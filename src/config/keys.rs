@@ -28,6 +28,8 @@ pub(super) enum Takes {
     Size(&'static str, &'static str),
     /// A whole number, from … to …
     Integer(i64, i64),
+    /// A number, from … to …
+    Number(f64, f64),
     /// One of these words.
     Word(&'static [&'static str]),
     /// `true` or `false`
@@ -98,6 +100,9 @@ const URL: &str = "a URL like \"http://host:port/v1\"";
 const SHORT: Takes = Takes::Duration("10ms", "10m");
 const WAIT: Takes = Takes::Duration("10ms", "30m");
 const CONNECT: Takes = Takes::Duration("10ms", "60s");
+const TOKENS: Takes = Takes::Integer(1, 100_000_000);
+const ENDPOINT: Takes = Takes::Word(&["completions", "chat"]);
+const LIKE: &str = "as the family it is like";
 const TOTAL: Takes = Takes::Duration("10ms", "2h");
 const BEDROCK: Acts = Acts::Only(&[ProviderKind::Bedrock]);
 const AZURE: Acts = Acts::Only(&[ProviderKind::Azure]);
@@ -200,6 +205,19 @@ pub(super) static KEYS: &[Key] = &[
         Example("{ env = \"VLLM_API_KEY\" }", "none"),
         "the model server's key; or { file = \"/run/secrets/x\" }. Azure: one of the resource's keys. Bedrock: an API key",
     ),
+    key(
+        "models.{name}.context_tokens",
+        TOKENS,
+        Example("16384", "its family's"),
+        "the model's window, question and answer together: what vLLM calls --max-model-len",
+    ),
+    key(
+        "models.{name}.completion_endpoint",
+        ENDPOINT,
+        Example("\"chat\"", "its family's"),
+        "which call completes code: see [families]",
+    )
+    .acts(Acts::Only(&[ProviderKind::OpenAi, ProviderKind::Azure])),
     key("models.{name}.timeouts.connect", CONNECT, OF_TIMEOUTS, "this model's own limits, over those of [timeouts]"),
     key("models.{name}.timeouts.first_byte", WAIT, OF_TIMEOUTS, ""),
     key("models.{name}.timeouts.idle", WAIT, OF_TIMEOUTS, ""),
@@ -283,6 +301,71 @@ pub(super) static KEYS: &[Key] = &[
         "Azure: Entra ID instead of a key. Refused: not in this version",
     )
     .acts(AZURE),
+    key(
+        "families.{name}.like",
+        Takes::Text("the name of a built-in family"),
+        Example("\"codestral\"", "itself if it is built in, else \"general\""),
+        "the family that this one is like but for the lines here. config/families.toml has those that are built in",
+    ),
+    key(
+        "families.{name}.completion",
+        Takes::Word(&["fim", "chat"]),
+        Example("\"fim\"", LIKE),
+        "how code is completed: between the marks of fim.template, or by asking for it in words",
+    ),
+    key(
+        "families.{name}.completion_endpoint",
+        ENDPOINT,
+        Example("\"completions\"", "\"completions\" for \"fim\" on OpenAI-compatible servers, else \"chat\""),
+        "which call of the server that is: without a chat template around it, or with one",
+    ),
+    key(
+        "families.{name}.fim.template",
+        Takes::Text("a text with {prefix} and {suffix}"),
+        Example("\"[SUFFIX]{suffix}[PREFIX]{prefix}\"", LIKE),
+        "the model's own marks. Without the beginning-of-text mark, which the server adds",
+    ),
+    key(
+        "families.{name}.fim.stop",
+        Takes::Texts("an array of texts"),
+        Example("[\"[PREFIX]\", \"[SUFFIX]\"]", LIKE),
+        "texts that end a completion",
+    ),
+    key("families.{name}.context_tokens", TOKENS, Example("32768", LIKE), "the window, question and answer together"),
+    key("families.{name}.completion_tokens", TOKENS, Example("128", LIKE), "at most this much completed code"),
+    key("families.{name}.generation_tokens", TOKENS, Example("2048", LIKE), "at most this much generated code"),
+    key("families.{name}.max_tokens", TOKENS, Example("4096", LIKE), "at most this much of other answers"),
+    key("families.{name}.temperature", Takes::Number(0.0, 2.0), Example("0.0", LIKE), "0 is greedy"),
+    key(
+        "families.{name}.strip_reasoning",
+        Takes::Bool,
+        Example("true", LIKE),
+        "whether <think> blocks are taken off its answers",
+    ),
+    key(
+        "families.{name}.single_system",
+        Takes::Bool,
+        Example("true", LIKE),
+        "whether system messages become one, for chat templates that take no second",
+    ),
+    key(
+        "families.{name}.tools",
+        Takes::Word(&["native", "react"]),
+        Example("\"native\"", LIKE),
+        "how chat gives it tools: by the server's tool calling, or in the text",
+    ),
+    key(
+        "families.{name}.prompts",
+        Takes::Texts("an array of folders of prompts"),
+        Example("[\"codestral\", \"mistral\"]", LIKE),
+        "where its prompts are looked for before \"base\"",
+    ),
+    key(
+        "families.{name}.unescape_underscores",
+        Takes::Bool,
+        Example("false", LIKE),
+        "whether it writes \\_ where code has _",
+    ),
     key("features.{feature}", Takes::Choice, Example("\"codestral\"", "features.default"), ""),
     key(
         "features.{feature}.model",
@@ -318,6 +401,12 @@ pub(super) static KEYS: &[Key] = &[
         Is("false"),
         "whether such a model may be on this machine; link-local addresses are always refused",
     ),
+    key(
+        "prompts.dir",
+        Takes::Text("a directory"),
+        Example("\"prompts\"", "the prompts in the program"),
+        "prompt files that replace or join those in the program; `weir prompts show ID` prints one to begin with",
+    ),
     key("timeouts.connect", CONNECT, Is("\"2s\""), "DNS, TCP and TLS"),
     key(
         "timeouts.first_byte",
@@ -335,10 +424,21 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "timeouts.chat_surface",
         Takes::Word(&["event", "answer"]),
-        Example("\"event\"", "\"event\""),
-        "how chat shows an expired limit",
-    )
-    .acts(Acts::NotYet),
+        Is("\"event\""),
+        "what Duo Chat's user sees of an expired limit: GitLab's sentence for any failure, or A1000 as the answer",
+    ),
+    key(
+        "chat.tools",
+        Takes::Word(&["auto", "native", "react"]),
+        Is("\"auto\""),
+        "how models call GitLab's tools: by their family, always as functions, or always as text",
+    ),
+    key(
+        "chat.heartbeat",
+        Takes::Duration("10ms", "55s"),
+        Is("\"15s\""),
+        "a silence of Duo Chat's stream after which a blank line is sent: GitLab, and proxies before it, give up after 60s",
+    ),
     key(
         "limits.max_body",
         Takes::Size("1KiB", "1GiB"),

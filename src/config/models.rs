@@ -11,15 +11,15 @@ use super::inherited::Inherited;
 use super::keys::{self, Acts};
 use super::reader::{Reader, said};
 use super::{cloud, suggest};
-use crate::route::{Access, ApiVersion, EndpointUrl, Family, Identifier, Model, ProviderKind};
+use crate::route::{Access, ApiVersion, EndpointUrl, Families, Family, Identifier, Model, ProviderKind};
 
 /// The models that could be read, in the order of the file. The others have left their faults.
-pub(super) fn read(reader: &mut Reader<'_>, inherited: &Inherited) -> Vec<Arc<Model>> {
+pub(super) fn read(reader: &mut Reader<'_>, inherited: &Inherited, families: &Families) -> Vec<Arc<Model>> {
     let names = reader.doc.names(&["models"]);
-    names.into_iter().filter_map(|name| model(reader, name, inherited).map(Arc::new)).collect()
+    names.into_iter().filter_map(|name| model(reader, name, inherited, families).map(Arc::new)).collect()
 }
 
-fn model(reader: &mut Reader<'_>, name: &str, inherited: &Inherited) -> Option<Model> {
+fn model(reader: &mut Reader<'_>, name: &str, inherited: &Inherited, families: &Families) -> Option<Model> {
     let path = ["models", name];
     let header = reader.doc.get(&path)?;
     header.value.as_table()?;
@@ -27,7 +27,7 @@ fn model(reader: &mut Reader<'_>, name: &str, inherited: &Inherited) -> Option<M
         reader.error(&path, &header.key, why);
     }
     let identifier = identifier(reader, name);
-    let family = family(reader, name);
+    let family = family(reader, name, families);
     let provider = identifier.as_ref().map(|identifier| identifier.provider);
     if let Some(provider) = provider {
         only_for(reader, name, provider);
@@ -109,21 +109,35 @@ fn prefix_hint(text: &str) -> Option<String> {
     Some(format!("did you mean {meant:?}?"))
 }
 
-fn family(reader: &mut Reader<'_>, name: &str) -> Option<Family> {
+/// The model's family, with what the model's own lines say over it.
+fn family(reader: &mut Reader<'_>, name: &str, families: &Families) -> Option<Arc<Family>> {
     let path = ["models", name, "family"];
-    let Some(entry) = reader.doc.get(&path) else {
-        return Some(Family::General);
+    let named = match reader.text(&path) {
+        Some(text) => families.find(&text).cloned(),
+        None if reader.doc.get(&path).is_some() => return None,
+        None => Some(families.get("")),
     };
-    let text = reader.text(&path)?;
-    let found = Family::parse(&text);
-    if found.is_none() {
-        let names = Family::ALL.map(Family::name);
-        let hint = suggest::nearest(&text, names).map(|near| format!("did you mean {near:?}?"));
-        let message = format!("expected one of {}", names.join(", "));
-        let fault = reader.error(&path, &entry.span, message);
-        (fault.said, fault.hint) = (Some(said(entry.value)), hint);
+    let context_tokens = reader.integer(&["models", name, "context_tokens"]).and_then(|n| n.try_into().ok());
+    let endpoint = super::families::completion_endpoint(reader, &["models", name, "completion_endpoint"]);
+    let Some(family) = named else {
+        // one of the file's that has faults of its own has told them
+        if reader.doc.get(&path).is_none_or(|entry| !is_defined(reader, entry.value.as_str())) {
+            super::families::unknown(reader, &path, families);
+        }
+        return None;
+    };
+    if context_tokens.is_none() && endpoint.is_none() {
+        return Some(family);
     }
-    found
+    Some(Arc::new(Family {
+        context_tokens: context_tokens.unwrap_or(family.context_tokens),
+        completion_endpoint: endpoint.or(family.completion_endpoint),
+        ..(*family).clone()
+    }))
+}
+
+fn is_defined(reader: &Reader<'_>, family: Option<&str>) -> bool {
+    family.is_some_and(|family| reader.doc.get(&["families", family]).is_some())
 }
 
 /// Keys of one kind of server at a model of another.

@@ -1,6 +1,7 @@
 //! Notices that the file's content has changed: an editor's write or rename, Kubernetes' swap of the
 //! `..data` symlink, a bind mount. The directory is watched, since those replace the file itself; and the
-//! content is compared every two seconds, for file systems that tell nothing.
+//! content is compared every two seconds, for file systems that tell nothing. The directory of the operator's prompts
+//! is watched with it.
 
 use std::ffi::OsStr;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -10,6 +11,8 @@ use std::time::Duration;
 
 use notify::{RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
+
+use super::prompts;
 
 /// Writers write in pieces: wait until they are quiet for this long, but not longer than ten times it.
 const QUIET: Duration = Duration::from_millis(100);
@@ -24,21 +27,21 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Starts to watch a file. Each change of its content sends one unit; changes that come while one is
+    /// Starts to watch a file, and a directory with all below it. Each change of its content sends one unit; changes that come while one is
     /// waiting are part of it.
-    pub fn start(path: &Path) -> std::io::Result<(Self, mpsc::Receiver<()>)> {
-        Self::start_with(path, POLL)
+    pub fn start(path: &Path, tree: Option<&Path>) -> std::io::Result<(Self, mpsc::Receiver<()>)> {
+        Self::start_with(path, tree, POLL)
     }
 
-    fn start_with(path: &Path, poll: Duration) -> std::io::Result<(Self, mpsc::Receiver<()>)> {
+    fn start_with(path: &Path, tree: Option<&Path>, poll: Duration) -> std::io::Result<(Self, mpsc::Receiver<()>)> {
         let (changed, changes) = mpsc::channel(1);
         let (events, wakeups) = sync_channel(1);
-        let before = digest(path);
-        let notify = watch_directory(path, events.clone());
-        let file = path.to_owned();
+        let files = Files { file: path.to_owned(), tree: tree.map(Path::to_owned) };
+        let before = files.digest();
+        let notify = watch_directory(path, tree, events.clone());
         std::thread::Builder::new()
             .name("weir-watch".into())
-            .spawn(move || run(&file, poll, before, &wakeups, &changed))?;
+            .spawn(move || run(&files, poll, before, &wakeups, &changed))?;
         Ok((Self { notify, _alive: events }, changes))
     }
 }
@@ -50,33 +53,41 @@ impl std::fmt::Debug for Watcher {
 }
 
 /// `None` where the system cannot: the poll then serves alone.
-fn watch_directory(path: &Path, events: SyncSender<()>) -> Option<notify::RecommendedWatcher> {
+fn watch_directory(path: &Path, tree: Option<&Path>, events: SyncSender<()>) -> Option<notify::RecommendedWatcher> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let file = path.file_name().map(ToOwned::to_owned);
+    let below = tree.map(Path::to_owned);
     let made = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // reading the file is an event too: it would wake us for ever; so would a log beside it
-        if event.map_or(true, |event| !event.kind.is_access() && concerns(&event.paths, file.as_deref())) {
+        if event
+            .map_or(true, |event| !event.kind.is_access() && concerns(&event.paths, file.as_deref(), below.as_deref()))
+        {
             // Full means that the thread is about to look anyway.
             let _ = events.try_send(());
         }
     });
     let watching = made.and_then(|mut watcher| {
         watcher.watch(parent, RecursiveMode::NonRecursive)?;
+        if let Some(tree) = tree {
+            watcher.watch(tree, RecursiveMode::Recursive)?;
+        }
         Ok(watcher)
     });
     watching.map_err(|error| tracing::warn!(%error, "no file events here: the configuration is polled every 2 s")).ok()
 }
 
-/// Whether an event is about the file, or about the link that Kubernetes swaps (`..data`).
-fn concerns(paths: &[PathBuf], file: Option<&OsStr>) -> bool {
+/// Whether an event is about the file, about the link that Kubernetes swaps (`..data`), or in the tree.
+fn concerns(paths: &[PathBuf], file: Option<&OsStr>, tree: Option<&Path>) -> bool {
     let ours = |path: &PathBuf| {
         let name = path.file_name();
-        name == file || name.is_some_and(|name| name.as_encoded_bytes().starts_with(b".."))
+        name == file
+            || name.is_some_and(|name| name.as_encoded_bytes().starts_with(b".."))
+            || tree.is_some_and(|tree| path.starts_with(tree))
     };
     paths.is_empty() || paths.iter().any(ours)
 }
 
-fn run(path: &Path, poll: Duration, mut known: Option<u64>, wakeups: &Receiver<()>, changed: &mpsc::Sender<()>) {
+fn run(files: &Files, poll: Duration, mut known: Option<u64>, wakeups: &Receiver<()>, changed: &mpsc::Sender<()>) {
     loop {
         let is_poll = match wakeups.recv_timeout(poll) {
             Ok(()) => {
@@ -86,7 +97,7 @@ fn run(path: &Path, poll: Duration, mut known: Option<u64>, wakeups: &Receiver<(
             Err(RecvTimeoutError::Timeout) => true,
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        let now = digest(path);
+        let now = files.digest();
         // A file that is gone between two halves of a rename comes back; one that stays away is told.
         if now == known || (now.is_none() && !is_poll) {
             continue;
@@ -106,12 +117,25 @@ fn settle(wakeups: &Receiver<()>) {
     }
 }
 
-/// A hash and not the content: the file may hold secrets.
-fn digest(path: &Path) -> Option<u64> {
-    let bytes = std::fs::read(path).ok()?;
-    let mut hasher = DefaultHasher::new();
-    bytes.hash(&mut hasher);
-    Some(hasher.finish())
+/// What is watched.
+struct Files {
+    file: PathBuf,
+    tree: Option<PathBuf>,
+}
+
+impl Files {
+    /// A hash and not the content: the file may hold secrets. `None` while the file is not there. Of the tree, which is
+    /// looked at every two seconds, names, sizes and times are enough.
+    fn digest(&self) -> Option<u64> {
+        let bytes = std::fs::read(&self.file).ok()?;
+        let mut hasher = DefaultHasher::new();
+        bytes.hash(&mut hasher);
+        for path in self.tree.iter().flat_map(|tree| prompts::files(tree).unwrap_or_default()) {
+            let seen = std::fs::metadata(&path).ok().map(|seen| (seen.len(), seen.modified().ok()));
+            (path, seen).hash(&mut hasher);
+        }
+        Some(hasher.finish())
+    }
 }
 
 #[cfg(test)]
@@ -143,7 +167,7 @@ mod tests {
         let dir = directory("write");
         let file = dir.join("weir.toml");
         fs::write(&file, "a").unwrap();
-        let (_watcher, mut changes) = Watcher::start_with(&file, NEVER).unwrap();
+        let (_watcher, mut changes) = Watcher::start_with(&file, None, NEVER).unwrap();
         fs::write(&file, "b").unwrap();
         assert!(told(&mut changes).await, "a write in place");
         fs::write(dir.join(".weir.toml.swp"), "c").unwrap();
@@ -167,7 +191,7 @@ mod tests {
         version("..2026_01", "a");
         let file = dir.join("weir.toml");
         std::os::unix::fs::symlink("..data/weir.toml", &file).unwrap();
-        let (_watcher, mut changes) = Watcher::start_with(&file, NEVER).unwrap();
+        let (_watcher, mut changes) = Watcher::start_with(&file, None, NEVER).unwrap();
         version("..2026_02", "b");
         assert!(told(&mut changes).await);
         fs::remove_dir_all(dir).unwrap();
@@ -178,11 +202,25 @@ mod tests {
         let dir = directory("same");
         let file = dir.join("weir.toml");
         fs::write(&file, "a").unwrap();
-        let (_watcher, mut changes) = Watcher::start_with(&file, NEVER).unwrap();
+        let (_watcher, mut changes) = Watcher::start_with(&file, None, NEVER).unwrap();
         fs::write(&file, "a").unwrap();
         fs::write(dir.join("neighbour"), "b").unwrap();
         tokio::time::sleep(Duration::from_millis(500)).await;
         assert!(changes.try_recv().is_err());
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[tokio::test]
+    async fn tells_of_a_change_below_the_directory_of_prompts() {
+        let dir = directory("tree");
+        let (file, tree) = (dir.join("weir.toml"), dir.join("prompts"));
+        fs::create_dir_all(tree.join("chat")).unwrap();
+        fs::write(&file, "a").unwrap();
+        let (_watcher, mut changes) = Watcher::start_with(&file, Some(&tree), NEVER).unwrap();
+        fs::write(tree.join("chat/base.toml"), "b").unwrap();
+        assert!(told(&mut changes).await, "a new prompt");
+        fs::remove_file(tree.join("chat/base.toml")).unwrap();
+        assert!(told(&mut changes).await, "one less");
         fs::remove_dir_all(dir).unwrap();
     }
 
@@ -194,7 +232,7 @@ mod tests {
         fs::write(target.join("weir.toml"), "a").unwrap();
         let file = dir.join("weir.toml");
         std::os::unix::fs::symlink("elsewhere/weir.toml", &file).unwrap();
-        let (_watcher, mut changes) = Watcher::start(&file).unwrap();
+        let (_watcher, mut changes) = Watcher::start(&file, None).unwrap();
         fs::write(target.join("weir.toml"), "b").unwrap();
         let told = tokio::time::timeout(Duration::from_secs(10), changes.recv()).await;
         assert_eq!(told, Ok(Some(())), "the link's target is in a directory that is not watched");
@@ -206,7 +244,7 @@ mod tests {
         let dir = directory("drop");
         let file = dir.join("weir.toml");
         fs::write(&file, "a").unwrap();
-        let (watcher, mut changes) = Watcher::start(&file).unwrap();
+        let (watcher, mut changes) = Watcher::start(&file, None).unwrap();
         drop(watcher);
         let ended = tokio::time::timeout(Duration::from_secs(10), changes.recv()).await;
         assert_eq!(ended, Ok(None));

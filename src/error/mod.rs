@@ -3,6 +3,7 @@
 //! It carries two messages: `public` for the client and `internal` for the operator's log. There is no
 //! `Display`, so that the second cannot reach the first by accident (omicron's `MessagePair`).
 
+mod chat_event;
 mod kind;
 mod respond;
 
@@ -11,8 +12,9 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+pub use chat_event::{ExpiryAs, chat_error};
 pub use kind::{Kind, Row};
-pub use respond::{Shape, in_band, render};
+pub use respond::{NDJSON, Shape, in_band, render};
 
 /// One fault in a request body, in the form FastAPI's clients know (`loc`, `msg`, `type`).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,10 +6,14 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
+use super::chat_event::{self, ExpiryAs};
 use super::{BodyFault, GatewayError, Kind};
 
+/// The type of JSON lines, as GitLab's own gateway writes it.
+pub const NDJSON: &str = "application/x-ndjson; charset=utf-8";
 /// The sentence GitLab itself shows for A1000.
 const A1000_SENTENCE: &str = "I'm sorry, I couldn't respond in time. Please try again.";
+const TEXT: &str = "text/plain; charset=utf-8";
 const WEIR_ERROR: HeaderName = HeaderName::from_static("x-weir-error");
 
 /// How errors look to this client.
@@ -20,8 +24,14 @@ pub enum Shape {
     Gitlab,
     /// GitLab's prompts and Test connection: a failed model is 421 `"NNN: Phrase"`.
     GitlabPrompts,
+    /// The same, streamed as an object a line: a failure after the head is one more line.
+    GitlabPromptsLines,
+    /// The same, streamed as raw text to GitLab's chat: its words are read by people, its status by GitLab.
+    GitlabPromptsText,
     /// GitLab's streamed raw text: a non-2xx body is shown to the user as it is.
     GitlabText,
+    /// GitLab's chat once a model was chosen: an event in a 200, before the head as after it.
+    GitlabChat(ExpiryAs),
     /// OpenAI's `{"error": {…}}`.
     OpenAi,
 }
@@ -32,9 +42,15 @@ pub fn render(error: &GatewayError, shape: Shape, request_id: &str) -> Response<
     let (status, body) = match shape {
         Shape::OpenAi => (row.status, openai(error, request_id)),
         Shape::Gitlab => (row.status, gitlab(error, request_id)),
-        Shape::GitlabPrompts => prompts(error, request_id),
+        Shape::GitlabPrompts | Shape::GitlabPromptsLines => prompts(error, request_id),
+        Shape::GitlabPromptsText => {
+            return finish(error, prompts(error, request_id).0, TEXT, text(error).into());
+        }
         Shape::GitlabText => {
-            return finish(error, row.status, "text/plain; charset=utf-8", text(error).into());
+            return finish(error, row.status, TEXT, text(error).into());
+        }
+        Shape::GitlabChat(expiry_as) => {
+            return finish(error, StatusCode::OK, NDJSON, chat_event::of(error, expiry_as));
         }
     };
     finish(error, status, "application/json", body.to_string().into())
@@ -45,7 +61,9 @@ pub fn render(error: &GatewayError, shape: Shape, request_id: &str) -> Response<
 pub fn in_band(error: &GatewayError, shape: Shape, request_id: &str) -> Option<Bytes> {
     match shape {
         Shape::OpenAi => Some(format!("data: {}\n\n", openai(error, request_id)).into()),
-        Shape::Gitlab | Shape::GitlabPrompts | Shape::GitlabText => None,
+        Shape::GitlabChat(expiry_as) => Some(chat_event::of(error, expiry_as)),
+        Shape::GitlabPromptsLines => Some(format!("{}\n", prompts(error, request_id).1).into()),
+        Shape::Gitlab | Shape::GitlabPrompts | Shape::GitlabPromptsText | Shape::GitlabText => None,
     }
 }
 
@@ -105,9 +123,13 @@ fn gitlab(error: &GatewayError, request_id: &str) -> Value {
     match error.kind() {
         // gitlab-client.md §3.5: 401 uses `error`, everything else uses `detail`
         Kind::Unauthorized => json!({"error": error.public()}),
-        Kind::Forbidden => json!({"detail": error.public()}),
-        Kind::NotFound => json!({"detail": "Not Found"}),
-        Kind::MethodNotAllowed => json!({"detail": "Method Not Allowed"}),
+        Kind::BadRequest
+        | Kind::Forbidden
+        | Kind::NotFound
+        | Kind::MethodNotAllowed
+        | Kind::NoPromptVersion
+        | Kind::PromptVersion
+        | Kind::MissingInput => json!({"detail": error.public()}),
         _ if !error.0.faults.is_empty() => json!({"detail": fault_list(&error.0.faults)}),
         // the list form is the one whose text GitLab shows (§10.1)
         kind => {
@@ -135,7 +157,7 @@ fn status_phrase(status: u16) -> String {
     format!("{status}: {phrase}")
 }
 
-fn text(error: &GatewayError) -> String {
+pub(super) fn text(error: &GatewayError) -> String {
     match error.kind() {
         Kind::Expired(_) => format!("{A1000_SENTENCE} (A1000)"),
         _ => error.public().to_owned(),

@@ -6,10 +6,12 @@
 
 mod delta;
 mod estimate;
+pub(crate) mod filter;
 mod request;
 mod usage;
 
 pub use delta::{Delta, Encode, StopReason};
 pub use estimate::Uncounted;
+pub use filter::{Filter, Filtered, Filters, Think, without_thinking};
 pub use request::{Format, Generation, Image, Message, Part, Role, Sampling, Tool, ToolCall, ToolChoice};
 pub use usage::Usage;

@@ -5,6 +5,9 @@ use serde_json::Value;
 /// What a model is asked.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Generation {
+    /// A text to go on with as it stands, no chat template around it: then there are no messages and no tools. Only for
+    /// servers that have OpenAI's `/completions`; the other dialects refuse it.
+    pub raw: Option<String>,
     /// The conversation, oldest first; system messages are messages.
     pub messages: Vec<Message>,
     /// Functions the model may call.

@@ -1,5 +1,17 @@
 //! Dated decisions, newest first. What was rejected is said, so that it need not be tried again unknowingly.
 //!
+//! **2026-11-25, Duo Chat's head may go out first.** GitLab reads every failure of its chat from events in a 200, and takes 60 s of
+//! silence for the end, so a head that is held gains nothing there. The handler promises the answer's type (`relay/pulse.rs`); after
+//! `chat.heartbeat` without a byte the server sends the head and goes on making the answer inside the body, with a blank line at every
+//! silence. Nothing below the server knows. Rejected: a relay whose streams open their upstream themselves, since whatever else a handler
+//! waits for would have needed the same.
+//!
+//! **2026-11-25, no prefill for ReAct.** The official gateway ends the conversation with `Thought:` in the model's turn. vLLM wants a flag
+//! for that, Mistral's templates and new Claudes refuse it. A step is two turns instead: what the model wrote, and `Observation: …` from the user.
+//!
+//! **2026-11-25, functions first, text when they are refused.** With `chat.tools = "auto"` a model of a family that calls functions is offered
+//! them; a server that says it has none is asked again, once, as text. Words before a call are held up to 240 bytes: GitLab ignores a call
+//! once it has a piece of an answer.
 //! **2026-11-25, GitLab's cloud is passed to, not spoken.** A feature set to `"gitlab"` goes on byte for byte, with an allow-list of
 //! headers and none of ours, and every answer comes back with its status: a 401 or 403 there is about the caller. After the head a
 //! failure cuts the connection: an event of ours inside bytes that are not ours, perhaps compressed, would be a guess. Three

@@ -21,7 +21,7 @@ pub(super) struct Azure;
 impl Dialect for Azure {
     fn encode(&self, generation: &Generation, model: &Model) -> Result<Outbound, GatewayError> {
         let mut outbound = OpenAi.encode(generation, model)?;
-        outbound.path = path(model, "chat/completions");
+        outbound.path = path(model, if generation.raw.is_some() { "completions" } else { "chat/completions" });
         Ok(outbound)
     }
 
@@ -153,7 +153,7 @@ mod tests {
             id: "gpt".into(),
             provider: ProviderKind::Azure,
             upstream_name: "gpt 4o".into(),
-            family: crate::route::Family::Gpt,
+            family: std::sync::Arc::default(),
             endpoints: vec![EndpointUrl::parse("https://acme.openai.azure.com").unwrap()],
             api_key: Some(Secret::new("canary".into())),
             access: Access::Azure(ApiVersion::parse(version).unwrap()),
@@ -172,6 +172,8 @@ mod tests {
         let outbound = Azure.encode(&asked, &model("v1")).unwrap();
         assert_eq!(&*outbound.path, "/openai/v1/chat/completions");
         assert!(String::from_utf8_lossy(&outbound.body.to_bytes()).contains(r#""model":"gpt 4o""#));
+        let raw = Azure.encode(&Generation { raw: Some("a".into()), ..asked }, &model("v1")).unwrap();
+        assert_eq!(&*raw.path, "/openai/v1/completions");
     }
 
     #[test]

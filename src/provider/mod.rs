@@ -166,6 +166,14 @@ fn untranslatable(field: &'static str, provider: &str, why: &str) -> GatewayErro
     GatewayError::invalid(vec![BodyFault::at(field, "value_error", format!("{provider} {why}: leave `{field}` out"))])
 }
 
+/// Refuses a raw text, for dialects that know conversations only. Whoever asks looks at [`Dialect::native`] first.
+fn chat_only(generation: &Generation, provider: &str) -> Result<(), GatewayError> {
+    if generation.raw.is_none() {
+        return Ok(());
+    }
+    Err(untranslatable("prompt", provider, "goes on with no raw text, it answers messages"))
+}
+
 /// Whether a content filter refused, by the `code` of an error in OpenAI's words: Azure's name for it (providers.md
 /// d2.4) and OpenAI's own two.
 fn is_filter_code(code: &str) -> bool {

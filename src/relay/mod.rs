@@ -2,10 +2,12 @@
 //! the first byte of the body, hand over a body that owns all that must end with it.
 //!
 //! The head is held until the body's first byte because model servers send theirs before the first token:
-//! until then a failure can still be an honest status instead of a broken stream.
+//! until then a failure can still be an honest status instead of a broken stream. A surface that tells every
+//! failure inside its stream gives a [`Promise`] instead, and its head goes out when the silence gets long.
 
 mod body;
 mod passthrough;
+mod pulse;
 mod translate;
 
 use std::future::poll_fn;
@@ -17,6 +19,7 @@ use http::{HeaderValue, Response, header};
 use tokio::time::Instant;
 
 pub use body::{Abort, Content, RelayBody, Stream};
+pub use pulse::{HeadStart, Promise};
 
 use crate::error::{GatewayError, Kind, Shape};
 use crate::generation::{Delta, Encode, Generation};

@@ -5,6 +5,7 @@
 mod access;
 mod budget;
 mod endpoint;
+mod family;
 mod feature;
 mod metadata;
 mod model;
@@ -18,9 +19,10 @@ pub use access::{
 };
 pub use budget::{Budget, BudgetPatch};
 pub use endpoint::{EndpointUrl, EndpointUrlError, Scheme, is_refused_address};
+pub use family::{Completion, CompletionEndpoint, Families, Family, Fim, FimTemplate, FimTemplateError, ToolStyle};
 pub use feature::Feature;
 pub use metadata::{Metadata, RawMetadata, Target};
-pub use model::{Family, Identifier, IdentifierError, Model, ModelId, ProviderKind};
+pub use model::{Identifier, IdentifierError, Model, ModelId, ProviderKind};
 pub use plan::{Route, Rule};
 pub use provider_defaults::ProviderDefaults;
 pub use table::{Ask, Choice, RequestModels, Table};

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{
-    Access, Budget, BudgetPatch, Feature, Metadata, Model, ModelId, ProviderDefaults, ProviderKind, Route, Rule, Target,
+    Access, Budget, BudgetPatch, Families, Feature, Metadata, Model, ModelId, ProviderDefaults, ProviderKind, Route,
+    Rule, Target,
 };
 use crate::error::{GatewayError, Kind};
 
@@ -47,6 +48,7 @@ pub struct Table {
     request_models: RequestModels,
     base_budget: Budget,
     providers: ProviderDefaults,
+    families: Families,
 }
 
 /// Nothing is routed anywhere.
@@ -70,6 +72,7 @@ impl Table {
             request_models,
             base_budget: base,
             providers: ProviderDefaults::default(),
+            families: Families::default(),
         }
     }
 
@@ -86,6 +89,16 @@ impl Table {
     /// Sets what models that requests bring get from the operator.
     pub fn set_providers(&mut self, providers: ProviderDefaults) {
         self.providers = providers;
+    }
+
+    /// The families in force.
+    pub const fn families(&self) -> &Families {
+        &self.families
+    }
+
+    /// Sets the families of models that requests bring.
+    pub fn set_families(&mut self, families: Families) {
+        self.families = families;
     }
 
     /// The models of the file, by name.
@@ -181,7 +194,7 @@ impl Table {
             id: request_label(),
             provider,
             upstream_name: metadata.identifier.model.into(),
-            family: metadata.family,
+            family: self.families.get(&metadata.family),
             endpoints: vec![endpoint],
             api_key,
             access,

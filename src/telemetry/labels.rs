@@ -14,8 +14,12 @@ pub enum Surface {
     OpenAiModels,
     /// `POST /v1/chat/{name}`, GitLab's older chat call
     GitlabChat,
+    /// `POST /v2/chat/agent`, GitLab Duo Chat
+    GitlabChatAgent,
     /// `POST /v1|v2/prompts/model_configuration/check`, GitLab's "Test connection"
     GitlabModelCheck,
+    /// `POST /v1|v2/prompts/{id}`
+    GitlabPrompts,
     /// `/monitoring/*` and `HEAD`
     Monitoring,
     /// A path nobody answers
@@ -25,13 +29,15 @@ pub enum Surface {
 
 impl Surface {
     /// Every value, in label order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::OpenAiChat,
         Self::OpenAiCompletions,
         Self::OpenAiEmbeddings,
         Self::OpenAiModels,
         Self::GitlabChat,
+        Self::GitlabChatAgent,
         Self::GitlabModelCheck,
+        Self::GitlabPrompts,
         Self::Monitoring,
         Self::Unknown,
     ];
@@ -44,7 +50,9 @@ impl Surface {
             Self::OpenAiEmbeddings => "openai_embeddings",
             Self::OpenAiModels => "openai_models",
             Self::GitlabChat => "gitlab_chat",
+            Self::GitlabChatAgent => "gitlab_chat_agent",
             Self::GitlabModelCheck => "gitlab_model_check",
+            Self::GitlabPrompts => "gitlab_prompts",
             Self::Monitoring => "monitoring",
             Self::Unknown => "unknown",
         }

@@ -12,7 +12,7 @@ use weir::config::{self, Environment};
 use weir::generation::{Delta, Generation};
 use weir::provider::{Decode, dialect};
 use weir::route::{EndpointUrl, ProviderKind, Scheme};
-use weir::wire::{Edits, EventStreamFrames, SseFrames, data_of, place_of, read_head};
+use weir::wire::{Edits, EventStreamFrames, SseFrames, data_of, place_of, read_head, write_line};
 
 /// Cuts `data` into pieces whose sizes depend on the bytes themselves, from 1 to 64.
 fn pieces(data: &[u8]) -> Vec<Bytes> {
@@ -55,6 +55,16 @@ fn decode(kind: ProviderKind, chunks: Vec<Bytes>) -> (Vec<Delta>, bool) {
     let fed = chunks.into_iter().try_for_each(|chunk| decoder.feed(chunk, &mut out));
     let ended = fed.and_then(|()| Decode::finish(&mut *decoder, &mut out));
     (out, ended.is_ok())
+}
+
+/// Whatever a model says is one line of ASCII that reads back.
+pub fn ndjson(data: &[u8]) {
+    let said = String::from_utf8_lossy(data);
+    let (value, mut out) = (serde_json::json!({ said.as_ref(): [said.as_ref()] }), BytesMut::new());
+    write_line(&value, &mut out);
+    let line = out.strip_suffix(b"\n").expect("a line");
+    assert!(line.is_ascii() && !line.contains(&b'\n') && line.starts_with(b"{") && line.ends_with(b"}"));
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(line).expect("JSON"), value);
 }
 
 /// A hostile model server: never a panic, and a stream reads the same however it arrives.

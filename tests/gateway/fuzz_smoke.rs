@@ -87,6 +87,11 @@ fn sse() {
 }
 
 #[test]
+fn ndjson() {
+    smoke("ndjson", entry::ndjson);
+}
+
+#[test]
 fn openai_answer() {
     smoke("openai_answer", entry::openai_answer);
 }

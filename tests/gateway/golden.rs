@@ -11,8 +11,7 @@ use serde_json::{Value, json};
 use weir::generation::{Delta, Format, Generation, Image, Message, Part, Role, Sampling, Tool, ToolCall, ToolChoice};
 use weir::provider::{Decode, dialect};
 use weir::route::{
-    Access, ApiVersion, AwsCredentials, AwsKeys, BedrockAccess, BudgetPatch, EndpointUrl, Family, Model, ProviderKind,
-    Region,
+    Access, ApiVersion, AwsCredentials, AwsKeys, BedrockAccess, BudgetPatch, EndpointUrl, Model, ProviderKind, Region,
 };
 use weir::secret::Secret;
 
@@ -49,7 +48,7 @@ fn model(provider: ProviderKind) -> Model {
         id: "m".into(),
         provider,
         upstream_name: "the-model".into(),
-        family: Family::General,
+        family: std::sync::Arc::default(),
         endpoints: vec![EndpointUrl::parse("http://h/v1").unwrap()],
         api_key: None,
         access,

@@ -4,6 +4,8 @@
 
 mod access_log; // one line per request, ids in and out, secrets nowhere
 mod bad_input; // a 4xx that says what is wrong, and no harm
+mod chat_agent; // GitLab Duo Chat: the loop, both ways of calling tools
+mod chat_agent_faults; // what its user sees when something fails
 mod chat_v1; // GitLab's troubleshooting curl
 mod cloud; // GitLab's cloud gateway: byte for byte, and nothing of ours
 mod config_faults; // broken files, every fault at once
@@ -14,6 +16,8 @@ mod golden; // translations as files
 mod model_check; // GitLab's Test connection
 mod monitoring; // probes, 404, 405, the admin listener
 mod openai; // bytes pass, the model is replaced, usage is tapped
+mod prompt_answers; // every prompt, and what GitLab reads out of its answer
+mod prompts; // what GitLab asks a model by the name of a prompt
 mod reload; // another file in force without a lost request
 mod routing; // the rules of precedence, and what must never be called
 mod stale; // dead connections, rubbish, cut streams

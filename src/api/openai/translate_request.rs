@@ -47,6 +47,7 @@ fn read(body: &[u8]) -> Result<ChatRequest, BodyFault> {
     let include_usage = options.is_some_and(|options| options.get("include_usage") == Some(&Value::Bool(true)));
     let tools = tools(&mut body)?;
     let generation = Generation {
+        raw: None,
         messages: messages(list)?,
         tool_choice: tool_choice(&mut body, &tools)?,
         tools,

@@ -7,7 +7,7 @@ use crate::generation::{Format, Generation, Image, Part, Sampling, ToolChoice};
 use crate::provider::claude::takes_temperature;
 use crate::provider::tool_names::{ToolNames, safe_id};
 use crate::provider::turns::{Block, Conversation, arguments, result_text, schema};
-use crate::provider::untranslatable;
+use crate::provider::{chat_only, untranslatable};
 
 const WHO: &str = "Anthropic";
 /// The API wants a limit; this one every Claude model accepts.
@@ -15,6 +15,7 @@ const MAX_TOKENS: u32 = 4096;
 
 /// The body. `model` is the name at the server.
 pub(super) fn messages_body(generation: &Generation, model: &str) -> Result<bytes::Bytes, GatewayError> {
+    chat_only(generation, WHO)?;
     let names = ToolNames::of(generation);
     let conversation = Conversation::of(generation);
     let mut body = Map::new();

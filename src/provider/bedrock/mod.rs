@@ -119,9 +119,7 @@ mod tests {
     use crate::error::Kind;
     use crate::generation::{Generation, Message, Role};
     use crate::provider::{Attempt, Dialect as _};
-    use crate::route::{
-        Access, AwsCredentials, BedrockAccess, BudgetPatch, EndpointUrl, Family, Model, ProviderKind, Region,
-    };
+    use crate::route::{Access, AwsCredentials, BedrockAccess, BudgetPatch, EndpointUrl, Model, ProviderKind, Region};
     use crate::secret::Secret;
 
     fn model(name: &str) -> Model {
@@ -135,7 +133,7 @@ mod tests {
             id: "m".into(),
             provider: ProviderKind::Bedrock,
             upstream_name: name.into(),
-            family: Family::General,
+            family: std::sync::Arc::default(),
             endpoints: vec![EndpointUrl::parse("https://h").unwrap()],
             api_key: Some(Secret::new("the form's, not AWS's".into())),
             access: Access::Bedrock(Box::new(access)),

@@ -10,7 +10,7 @@ use super::{Bedrock, fault};
 use crate::error::GatewayError;
 use crate::generation::{Delta, Generation, Usage};
 use crate::provider::openai::OpenAi;
-use crate::provider::{Attempt, ClockOffset, Decode, Dialect, Native, Outbound, Seen};
+use crate::provider::{Attempt, ClockOffset, Decode, Dialect, Native, Outbound, Seen, chat_only};
 use crate::route::Model;
 
 /// The dialect; it has no state.
@@ -18,6 +18,7 @@ pub(in crate::provider) struct BedrockOpenAi;
 
 impl Dialect for BedrockOpenAi {
     fn encode(&self, generation: &Generation, model: &Model) -> Result<Outbound, GatewayError> {
+        chat_only(generation, "Amazon Bedrock")?;
         let mut outbound = OpenAi.encode(generation, model)?;
         outbound.path = path(model);
         Ok(outbound)
@@ -84,14 +85,14 @@ mod tests {
 
     use super::BedrockOpenAi;
     use crate::provider::{Dialect as _, Native};
-    use crate::route::{Access, BudgetPatch, EndpointUrl, Family, Model, ProviderKind};
+    use crate::route::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind};
 
     fn path(endpoint: &str) -> Option<Box<str>> {
         let model = Model {
             id: "m".into(),
             provider: ProviderKind::BedrockOpenAi,
             upstream_name: "openai.gpt-oss-20b-1:0".into(),
-            family: Family::General,
+            family: std::sync::Arc::default(),
             endpoints: vec![EndpointUrl::parse(endpoint).unwrap()],
             api_key: None,
             access: Access::Key,

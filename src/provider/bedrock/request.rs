@@ -7,7 +7,7 @@ use crate::generation::{Format, Generation, Image, Part, Sampling, ToolChoice};
 use crate::provider::claude::takes_temperature;
 use crate::provider::tool_names::{ToolNames, safe_id};
 use crate::provider::turns::{Block, Conversation, arguments, result_text, schema};
-use crate::provider::untranslatable;
+use crate::provider::{chat_only, untranslatable};
 use crate::route::Guardrail;
 
 const WHO: &str = "Amazon Bedrock";
@@ -18,6 +18,7 @@ pub(super) fn converse_body(
     id: &str,
     guardrail: Option<&Guardrail>,
 ) -> Result<bytes::Bytes, GatewayError> {
+    chat_only(generation, WHO)?;
     let names = ToolNames::of(generation);
     let conversation = Conversation::of(generation);
     let mut body = Map::new();

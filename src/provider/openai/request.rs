@@ -1,10 +1,20 @@
-//! `Generation` → the body of `POST /chat/completions`.
+//! `Generation` → the body of `POST /chat/completions`, or of `/completions` for a raw text.
 
 use serde_json::{Map, Value, json};
 
 use crate::generation::{Format, Generation, Image, Message, Part, Sampling, ToolChoice};
 
-/// The body. `model` is the name at the server.
+/// The body of `/completions`.
+pub(super) fn raw_body(text: &str, generation: &Generation, model: &str) -> bytes::Bytes {
+    let mut body = Map::new();
+    body.insert("model".into(), json!(model));
+    body.insert("prompt".into(), json!(text));
+    sampling(&generation.sampling, model, &mut body);
+    stream(generation, &mut body);
+    Value::Object(body).to_string().into()
+}
+
+/// The body of `/chat/completions`. `model` is the name at the server.
 pub(super) fn chat_body(generation: &Generation, model: &str) -> bytes::Bytes {
     let mut body = Map::new();
     body.insert("model".into(), json!(model));
@@ -30,11 +40,15 @@ pub(super) fn chat_body(generation: &Generation, model: &str) -> bytes::Bytes {
     if let Some(effort) = &generation.effort {
         body.insert("reasoning_effort".into(), json!(effort));
     }
+    stream(generation, &mut body);
+    Value::Object(body).to_string().into()
+}
+
+fn stream(generation: &Generation, body: &mut Map<String, Value>) {
     if generation.stream {
         body.insert("stream".into(), json!(true));
         body.insert("stream_options".into(), json!({"include_usage": true}));
     }
-    Value::Object(body).to_string().into()
 }
 
 fn tools(generation: &Generation, body: &mut Map<String, Value>) {
