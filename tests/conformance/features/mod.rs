@@ -10,7 +10,7 @@ use crate::gitlab::GitLab;
 use crate::support::upstream::{Received, says};
 use crate::support::{Gateway, Reply, Upstream, one_model};
 
-/// GitLab's times, scaled as in `gitlab`: 30 s for a model's first word and between two, 45 s for all of it.
+/// Well below GitLab's own times, which are scaled in `gitlab`.
 const SCALED: &str = "[timeouts]\nfirst_byte = \"600ms\"\nidle = \"600ms\"\ntotal = \"900ms\"\n";
 
 /// A GitLab, its gateway and the operator's model.

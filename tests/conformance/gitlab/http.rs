@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// One of GitLab's seconds. 60 of them are then long enough for a busy machine to be on time.
-const SECOND: Duration = Duration::from_millis(20);
+const SECOND: Duration = Duration::from_millis(50);
 
 /// So many of GitLab's seconds.
 pub(crate) fn seconds(count: u32) -> Duration {

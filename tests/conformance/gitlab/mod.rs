@@ -1,5 +1,5 @@
 //! The client side of GitLab, written from `gitlab-client.md`: what its parts send, how they read an answer,
-//! what they do about a failure and what their user sees of it. Times are scaled: 20 ms stand for a second.
+//! what they do about a failure and what their user sees of it. Times are scaled: 50 ms stand for a second.
 
 pub(crate) mod actions; // the AI actions of Rails: one prompt, one answer
 pub(crate) mod admin; // what an administrator presses
