@@ -13,5 +13,7 @@ mod usage;
 pub use delta::{Delta, Encode, StopReason};
 pub use estimate::Uncounted;
 pub use filter::{Filter, Filtered, Filters, Think, without_thinking};
-pub use request::{Format, Generation, Image, Message, Part, Role, Sampling, Tool, ToolCall, ToolChoice};
+pub use request::{
+    CacheFor, Format, Generation, Image, Message, Part, Role, Sampling, Thinking, Tool, ToolCall, ToolChoice,
+};
 pub use usage::Usage;

@@ -4,6 +4,9 @@ pub(super) mod chat_agent;
 pub(super) mod chat_v1;
 pub(super) mod model_check;
 pub(super) mod prompts;
+pub(super) mod proxy;
+
+pub use proxy::Proxied;
 
 use bytes::BytesMut;
 
