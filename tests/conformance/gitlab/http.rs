@@ -70,9 +70,9 @@ impl Http {
         let begun = Instant::now();
         while let Some(piece) = wire.piece(&head).await? {
             body.extend_from_slice(&piece);
-            if begun.elapsed() > self.patience {
-                return Err(Broken::ReadTimeout);
-            }
+        }
+        if begun.elapsed() > self.patience {
+            return Err(Broken::ReadTimeout);
         }
         Ok((head, String::from_utf8(body).unwrap()))
     }
