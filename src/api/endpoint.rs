@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::Method;
 
 use super::anthropic::AnthropicCall;
-use super::gitlab::Proxied;
+use super::gitlab::{CodeCall, Proxied};
 use super::openai::OpenAiCall;
 use crate::auth::{Permission, Scopes};
 use crate::error::{GatewayError, Kind, Shape};
@@ -38,6 +38,8 @@ pub enum Endpoint {
     ModelCheck(u8),
     /// `POST /v1|v2/prompts/{id}`; the version
     Prompts(u8),
+    /// Code suggestions
+    Code(CodeCall),
     /// Any other call of GitLab's (`/v1/…` to `/v4/…`), by any method: GitLab's cloud may know it.
     Elsewhere,
 }
@@ -69,6 +71,10 @@ impl Matched {
             "/v2/chat/agent" => Some(Endpoint::ChatAgent),
             "/v1/prompts/model_configuration/check" => Some(Endpoint::ModelCheck(1)),
             "/v2/prompts/model_configuration/check" => Some(Endpoint::ModelCheck(2)),
+            "/v2/code/completions" | "/v2/completions" => Some(Endpoint::Code(CodeCall::Completion)),
+            "/v2/code/generations" => Some(Endpoint::Code(CodeCall::Generation)),
+            "/v3/code/completions" => Some(Endpoint::Code(CodeCall::Suggestion)),
+            "/v4/code/suggestions" => Some(Endpoint::Code(CodeCall::SuggestionEvents)),
             "/monitoring/healthz" => Some(Endpoint::Healthz),
             "/monitoring/ready" => Some(Endpoint::Ready),
             other => chat_v1(other)
@@ -116,6 +122,7 @@ impl Endpoint {
             | Self::ChatAgent
             | Self::ModelCheck(_)
             | Self::Prompts(_)
+            | Self::Code(_)
             | Self::Elsewhere => "POST",
         }
     }
@@ -134,6 +141,7 @@ impl Endpoint {
             Self::ChatAgent => Surface::GitlabChatAgent,
             Self::ModelCheck(_) => Surface::GitlabModelCheck,
             Self::Prompts(_) => Surface::GitlabPrompts,
+            Self::Code(_) => Surface::GitlabCode,
             Self::Elsewhere => Surface::Unknown,
         }
     }
@@ -146,6 +154,7 @@ impl Endpoint {
             }
             Self::Anthropic(_) | Self::Proxy(Proxied::Anthropic(_)) => Shape::Anthropic,
             Self::ModelCheck(_) | Self::Prompts(_) => Shape::GitlabPrompts,
+            Self::Code(_) => Shape::GitlabCode,
             Self::Head | Self::Healthz | Self::Ready | Self::ChatV1(_) | Self::ChatAgent | Self::Elsewhere => {
                 Shape::Gitlab
             }
@@ -171,6 +180,7 @@ impl Endpoint {
             }
             // any part of Duo here; the handler asks for the prompt's own primitive
             Self::Prompts(_) => (Scopes::ANY, "prompts".into()),
+            Self::Code(call) => return Some(call.permission()),
         };
         Some(Permission { any_of, what })
     }
@@ -235,7 +245,7 @@ fn normal(path: &str) -> Cow<'_, str> {
 mod tests {
     use http::Method;
 
-    use super::{Endpoint, Matched, OpenAiCall, prompt_id};
+    use super::{CodeCall, Endpoint, Matched, OpenAiCall, prompt_id};
     use crate::auth::Scopes;
     use crate::error::Kind;
     use crate::route::Feature;
@@ -255,6 +265,15 @@ mod tests {
         assert_eq!(of(&post, "//v1//chat/completions/"), Ok(Endpoint::OpenAi(OpenAiCall::Chat)));
         assert_eq!(of(&post, "//v2/chat/agent"), Ok(Endpoint::ChatAgent));
         assert_eq!(of(&post, "/v1/chat/agent"), Ok(Endpoint::ChatV1(Feature::DUO_CHAT)));
+        for (path, call) in [
+            ("/v2/code/completions", CodeCall::Completion),
+            ("//v2/completions", CodeCall::Completion),
+            ("/v2/code/generations", CodeCall::Generation),
+            ("/v3/code/completions", CodeCall::Suggestion),
+            ("/v4/code/suggestions/", CodeCall::SuggestionEvents),
+        ] {
+            assert_eq!(of(&post, path), Ok(Endpoint::Code(call)));
+        }
         assert_eq!(of(&Method::HEAD, "/anything/at/all"), Ok(Endpoint::Head));
         assert_eq!(of(&Method::GET, "/monitoring/healthz"), Ok(Endpoint::Healthz));
     }
@@ -268,6 +287,13 @@ mod tests {
         assert_eq!((check.any_of, &*check.what), (Scopes::of(["complete_code"]), "'model_configuration/check'"));
         let explain = Endpoint::ChatV1(Feature::parse("duo_chat_explain_code").unwrap()).permission().unwrap();
         assert_eq!(explain.any_of, Scopes::of(["explain_code"]));
+        let generation = Endpoint::Code(CodeCall::Generation).permission().unwrap();
+        assert_eq!((generation.any_of, &*generation.what), (Scopes::of(["generate_code"]), "code generations"));
+        let either = Endpoint::Code(CodeCall::SuggestionEvents).permission().unwrap();
+        assert_eq!(
+            (either.any_of, &*either.what),
+            (Scopes::of(["complete_code", "generate_code"]), "code suggestions")
+        );
         assert_eq!(Endpoint::OpenAi(OpenAiCall::Chat).permission().unwrap().any_of, Scopes::ANY);
     }
 

@@ -21,7 +21,7 @@ use hyper::body::Incoming;
 
 pub use anthropic::{AnthropicCall, read_messages_request};
 pub use endpoint::{Endpoint, Matched};
-pub use gitlab::Proxied;
+pub use gitlab::{CodeCall, Proxied};
 pub use openai::OpenAiCall;
 
 use crate::auth::Caller;
@@ -100,6 +100,7 @@ impl Api {
             Endpoint::Anthropic(call) => anthropic::forward(context, call, None, body).await,
             Endpoint::Proxy(proxied) => gitlab::proxy::forward(context, proxied, body).await,
             Endpoint::ChatV1(feature) => gitlab::chat_v1::answer(context, feature, body).await,
+            Endpoint::Code(call) => gitlab::code::answer(context, call, body).await,
             Endpoint::ChatAgent => gitlab::chat_agent::answer(context, body).await,
             Endpoint::Elsewhere => forward::elsewhere(context, body).await,
             Endpoint::ModelCheck(version) => gitlab::model_check::answer(context, version, body).await,

@@ -28,6 +28,10 @@ pub enum Shape {
     GitlabPromptsLines,
     /// The same, streamed as raw text to GitLab's chat: its words are read by people, its status by GitLab.
     GitlabPromptsText,
+    /// Code suggestions, as JSON or raw text: a failed model is 421, but a busy one 429, which editors wait for.
+    GitlabCode,
+    /// The same, streamed as events: a failure after the head is an `error` event.
+    GitlabCodeEvents,
     /// GitLab's streamed raw text: a non-2xx body is shown to the user as it is.
     GitlabText,
     /// GitLab's chat once a model was chosen: an event in a 200, before the head as after it.
@@ -46,6 +50,7 @@ pub fn render(error: &GatewayError, shape: Shape, request_id: &str) -> Response<
         Shape::Anthropic => anthropic(error, request_id),
         Shape::Gitlab => (row.status, gitlab(error, request_id)),
         Shape::GitlabPrompts | Shape::GitlabPromptsLines => prompts(error, request_id),
+        Shape::GitlabCode | Shape::GitlabCodeEvents => code(error, request_id),
         Shape::GitlabPromptsText => {
             return finish(error, prompts(error, request_id).0, TEXT, text(error).into());
         }
@@ -70,7 +75,8 @@ pub fn in_band(error: &GatewayError, shape: Shape, request_id: &str) -> Option<B
         }
         Shape::GitlabChat(expiry_as) => Some(chat_event::of(error, expiry_as)),
         Shape::GitlabPromptsLines => Some(format!("{}\n", prompts(error, request_id).1).into()),
-        Shape::Gitlab | Shape::GitlabPrompts | Shape::GitlabPromptsText | Shape::GitlabText => None,
+        Shape::GitlabCodeEvents => Some(format!("event: error\r\ndata: {}\r\n\r\n", code(error, request_id).1).into()),
+        Shape::Gitlab | Shape::GitlabPrompts | Shape::GitlabPromptsText | Shape::GitlabCode | Shape::GitlabText => None,
     }
 }
 
@@ -190,6 +196,13 @@ fn prompts(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
     (StatusCode::MISDIRECTED_REQUEST, json!({ "detail": detail }))
 }
 
+/// As prompts, but for a model server that asks to come back later (ai-gateway-server.md §8.1).
+fn code(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
+    let (status, body) = prompts(error, request_id);
+    let is_busy = error.kind() == Kind::UpstreamStatus(429);
+    (if is_busy { StatusCode::TOO_MANY_REQUESTS } else { status }, body)
+}
+
 fn status_phrase(status: u16) -> String {
     let phrase = StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("Unknown Status");
     format!("{status}: {phrase}")
@@ -307,6 +320,16 @@ mod tests {
         assert_eq!(body(&error, Shape::Gitlab).0, 503);
         let error = GatewayError::new(Kind::ContentFilter, "filtered");
         assert_eq!(body(&error, Shape::GitlabPrompts), (421, r#"{"detail":"400: Bad Request"}"#.into()));
+    }
+
+    #[test]
+    fn code_says_421_but_429_to_those_who_can_wait() {
+        let error = |status| GatewayError::new(Kind::UpstreamStatus(status), "the model server failed");
+        assert_eq!(body(&error(500), Shape::GitlabCode), (421, r#"{"detail":"500: Internal Server Error"}"#.into()));
+        assert_eq!(body(&error(429), Shape::GitlabCodeEvents), (429, r#"{"detail":"429: Too Many Requests"}"#.into()));
+        let event = in_band(&error(500), Shape::GitlabCodeEvents, "r").unwrap();
+        assert_eq!(event, "event: error\r\ndata: {\"detail\":\"500: Internal Server Error\"}\r\n\r\n");
+        assert!(in_band(&error(500), Shape::GitlabCode, "r").is_none());
     }
 
     #[test]

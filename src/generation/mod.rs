@@ -12,7 +12,9 @@ mod usage;
 
 pub use delta::{Delta, Encode, StopReason};
 pub use estimate::Uncounted;
-pub use filter::{Filter, Filtered, Filters, Think, without_thinking};
+pub use filter::{
+    Blank, Echo, Fences, Filter, Filtered, Filters, NewCode, OwnLine, Think, Underscores, without_thinking,
+};
 pub use request::{
     CacheFor, Format, Generation, Image, Message, Part, Role, Sampling, Thinking, Tool, ToolCall, ToolChoice,
 };

@@ -15,6 +15,28 @@
 //! a seed, so leaving it out breaks no promise; `json_object` becomes an instruction, as OpenAI wants one in the prompt anyway; a name goes in front of
 //! the words. What would change the answer's shape (`n`, `logprobs`, forbidden parallel calls) is still refused.
 //!
+//! **2026-11-25, fill-in-the-middle goes to `/completions`.** The official gateway puts the marks into a user message, around which the
+//! server's chat template puts marks of its own: no model was trained with that, and instruct models then talk about the marks. So a family
+//! with marks is asked with a raw text where the server takes one, without the beginning-of-text mark, which vLLM and llama.cpp add. One key,
+//! `completion_endpoint = "chat"`, brings the old way back for servers whose template passes messages unchanged. A server without
+//! `/completions` (404, 405, 501) is asked once more in words; not remembered, since the operator's key is the remedy.
+//!
+//! **2026-11-25, Mistral and Mixtral complete in words.** Their instruct models have no marks; Codestral's, which the official gateway sends
+//! them, are text to them. All completions are greedy: of a suggestion that nobody asked for, the likeliest is wanted.
+//!
+//! **2026-11-25, bytes stand for tokens.** A tokenizer for each family would have to be shipped and kept right; the official gateway has one
+//! that fits none of them. 2.5 bytes a token errs on the side of a little less code. A completion sees at most 32768 tokens whatever the
+//! window: more makes each keystroke slower. What the suffix leaves is the prefix's, and the other way round; context never cuts code.
+//!
+//! **2026-11-25, families are data, not an enum.** Nothing matched over the names but tables; operators bring models that GitLab has no name
+//! for. Unknown names in a request stay `general`.
+//!
+//! **2026-11-25, a failed model is 421 on code suggestions, a busy one 429.** GitLab's probe reads 421 with `"NNN: Phrase"`; editors wait for
+//! what a 429 says. After the head v4 has an `error` event and no `stream_end`; raw text is cut.
+//!
+//! **2026-11-25, fences and wrappers go from completions too.** Only where a model was asked in words: between marks it writes code from the
+//! first byte on. One line of talk before a fence goes with it. In a Markdown file fences stay: they may be what was asked for.
+//!
 //! **2026-11-25, Duo Chat's head may go out first.** GitLab reads every failure of its chat from events in a 200, and takes 60 s of
 //! silence for the end, so a head that is held gains nothing there. The handler promises the answer's type (`relay/pulse.rs`); after
 //! `chat.heartbeat` without a byte the server sends the head and goes on making the answer inside the body, with a blank line at every

@@ -26,6 +26,7 @@ pub(super) const FILES: &[(&str, &str)] = files![
     "chat/work_item_reader/base.toml",
     "chat/write_tests/base.toml",
     "classify_code_review_mention_intent/base.toml",
+    "code_suggestions/completions/base.toml",
     "code_suggestions/generations/base.toml",
     "code_suggestions/generations/codegemma.toml",
     "feature_discovery_search/base.toml",

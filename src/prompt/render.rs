@@ -58,7 +58,8 @@ impl Rendered {
     /// The request to a model of this family, which fills in what the prompt leaves open.
     pub fn into_generation(self, family: &Family, stream: bool) -> Generation {
         let Self { messages, mut sampling, .. } = self;
-        sampling.temperature = sampling.temperature.or(family.temperature);
+        // a family without one refuses any
+        sampling.temperature = family.temperature.and(sampling.temperature.or(family.temperature));
         sampling.max_tokens = sampling.max_tokens.or(family.max_tokens);
         Generation { messages: family.arranged(messages), sampling, stream, ..Generation::default() }
     }

@@ -228,7 +228,15 @@ fn retry_after(headers: &HeaderMap) -> Option<HeaderValue> {
 
 #[cfg(test)]
 mod tests {
-    use super::encoded_once;
+    use super::{chat_only, encoded_once};
+    use crate::generation::Generation;
+
+    #[test]
+    fn raw_texts_are_refused_by_name_where_nothing_takes_them() {
+        assert!(chat_only(&Generation::default(), "Anthropic").is_ok());
+        let error = chat_only(&Generation { raw: Some("a".into()), ..Generation::default() }, "Anthropic").unwrap_err();
+        assert!(error.public().starts_with("Anthropic goes on with no raw text"), "{error:?}");
+    }
 
     #[test]
     fn segments_are_encoded_once() {

@@ -57,6 +57,16 @@ const MAX_ENDPOINT: usize = 255;
 const MAX_API_KEY: usize = 2000;
 
 impl Metadata {
+    /// As [`Self::check`], for the older form: the same fields as `model_endpoint`, `model_api_key` and so on.
+    pub fn check_flat(raw: &RawMetadata<'_>, prefix: &[&'static str]) -> Result<Option<Self>, BodyFault> {
+        Self::check(raw, prefix).map_err(|mut fault| {
+            if let Some(field) = fault.loc.last_mut() {
+                *field = format!("model_{field}").into();
+            }
+            fault
+        })
+    }
+
     /// Checks what was sent. `Ok(None)` when it names no self-hosted model: GitLab's "vendored" form,
     /// a missing endpoint, nothing at all. `prefix` is where the fields stood, for the fault's `loc`.
     pub fn check(raw: &RawMetadata<'_>, prefix: &[&'static str]) -> Result<Option<Self>, BodyFault> {

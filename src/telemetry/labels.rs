@@ -26,6 +26,8 @@ pub enum Surface {
     GitlabModelCheck,
     /// `POST /v1|v2/prompts/{id}`
     GitlabPrompts,
+    /// Code suggestions: `/v2/code/…`, `/v3/code/completions`, `/v4/code/suggestions`
+    GitlabCode,
     /// `/monitoring/*` and `HEAD`
     Monitoring,
     /// A path nobody answers
@@ -35,7 +37,7 @@ pub enum Surface {
 
 impl Surface {
     /// Every value, in label order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::OpenAiChat,
         Self::OpenAiCompletions,
         Self::OpenAiEmbeddings,
@@ -47,6 +49,7 @@ impl Surface {
         Self::GitlabChatAgent,
         Self::GitlabModelCheck,
         Self::GitlabPrompts,
+        Self::GitlabCode,
         Self::Monitoring,
         Self::Unknown,
     ];
@@ -65,6 +68,7 @@ impl Surface {
             Self::GitlabChatAgent => "gitlab_chat_agent",
             Self::GitlabModelCheck => "gitlab_model_check",
             Self::GitlabPrompts => "gitlab_prompts",
+            Self::GitlabCode => "gitlab_code",
             Self::Monitoring => "monitoring",
             Self::Unknown => "unknown",
         }

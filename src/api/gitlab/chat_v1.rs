@@ -124,7 +124,7 @@ fn metadata(payload: &Payload<'_>) -> Result<Option<Metadata>, GatewayError> {
         identifier: payload.model_identifier.clone(),
     };
     let place = &["prompt_components", "0", "payload"];
-    Metadata::check(&raw, place).map_err(|fault| GatewayError::invalid(vec![fault]))
+    Metadata::check_flat(&raw, place).map_err(|fault| GatewayError::invalid(vec![fault]))
 }
 
 fn messages(content: &Content<'_>) -> Result<Vec<Message>, GatewayError> {

@@ -2,10 +2,12 @@
 
 pub(super) mod chat_agent;
 pub(super) mod chat_v1;
+pub(super) mod code;
 pub(super) mod model_check;
 pub(super) mod prompts;
 pub(super) mod proxy;
 
+pub use code::CodeCall;
 pub use proxy::Proxied;
 
 use bytes::BytesMut;
@@ -18,6 +20,11 @@ const STREAM: &str = "text/event-stream; charset=utf-8";
 
 /// The words of an answer, without a reasoning model's thinking.
 fn text_of(deltas: &[Delta]) -> String {
+    without_thinking(&words(deltas))
+}
+
+/// The words of an answer as they came.
+fn words(deltas: &[Delta]) -> String {
     let words = deltas.iter().filter_map(|delta| match delta {
         Delta::Text(text) => Some(text.as_str()),
         Delta::Reasoning(_)
@@ -26,7 +33,7 @@ fn text_of(deltas: &[Delta]) -> String {
         | Delta::Usage(_)
         | Delta::Stop(_) => None,
     });
-    without_thinking(&words.collect::<String>())
+    words.collect()
 }
 
 /// This encoder, behind the filter that takes a reasoning model's thinking off.

@@ -134,7 +134,7 @@ fn permission(base: &Prompt) -> Permission {
 }
 
 /// gitlab-client.md §8.4
-fn missing(missing: &Missing) -> GatewayError {
+pub(super) fn missing(missing: &Missing) -> GatewayError {
     let kind = match missing {
         Missing::Prompt(_) => Kind::NotFound,
         Missing::Version { .. } => Kind::NoPromptVersion,
@@ -143,7 +143,7 @@ fn missing(missing: &Missing) -> GatewayError {
     GatewayError::new(kind, missing.to_string())
 }
 
-fn unrendered(id: &str, error: &RenderError) -> GatewayError {
+pub(super) fn unrendered(id: &str, error: &RenderError) -> GatewayError {
     match error {
         RenderError::Missing(_) => GatewayError::new(Kind::MissingInput, error.to_string()),
         RenderError::Failed(failure) => {

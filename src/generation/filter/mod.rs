@@ -1,13 +1,19 @@
 //! Filters over an answer's words: what a model wraps around them is taken off, a piece at a time, the same
 //! whether the answer is streamed or whole and however its pieces are cut.
 
+mod fence;
 mod think;
+mod trim;
+mod wrapper;
 
 use bytes::BytesMut;
 
 use super::{Delta, Encode};
 
+pub use fence::Fences;
 pub use think::{Think, without_thinking};
+pub use trim::{Blank, Echo, OwnLine, Underscores};
+pub use wrapper::NewCode;
 
 /// Takes an answer's text piece by piece, and gives on what may be said already.
 pub trait Filter: Send {
