@@ -7,7 +7,7 @@ mod gateway;
 mod log;
 mod metrics;
 mod process;
-mod upstream;
+pub(crate) mod upstream;
 
 use std::time::Duration;
 
