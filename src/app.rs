@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::auth::{Issuers, Refresher};
 use crate::config::{Config, Fault, Faults};
+use crate::credentials::{Credentials, Keeper};
 use crate::server::{Admin, Parts, Server, Settings, Stop};
 use crate::snapshot::{LastReload, Reloads, Shared, Snapshot};
 use crate::telemetry::{LogWriter, Metrics, OperatorLog};
@@ -53,6 +54,7 @@ pub struct App {
     admin: (Admin, TcpListener),
     reloader: Reloader,
     refresher: Refresher,
+    keeper: Keeper,
     draining: Arc<AtomicBool>,
     log_thread: JoinHandle<()>,
     public: SocketAddr,
@@ -63,14 +65,20 @@ pub struct App {
 #[derive(Clone)]
 pub struct Reloader {
     shared: Shared,
-    registry: Arc<Registry>,
-    issuers: Arc<Issuers>,
+    lasting: Arc<Lasting>,
     metrics: Arc<Metrics>,
     reloads: Reloads,
     operator_log: OperatorLog,
     generation: Arc<AtomicU64>,
     /// What runs, to say what a new file changes that only a restart can.
     running: Arc<Mutex<(Settings, upstream::Settings)>>,
+}
+
+/// What outlives a configuration and is found again by the next one.
+struct Lasting {
+    registry: Arc<Registry>,
+    issuers: Issuers,
+    credentials: Credentials,
 }
 
 impl App {
@@ -82,14 +90,19 @@ impl App {
         let registry = Arc::new(Registry::new(Arc::clone(&metrics)));
         let (settings, upstream) = (config.server.clone(), config.upstream.clone());
         let warnings = config.warnings.iter().map(Fault::headline).collect();
-        let issuers = Arc::new(Issuers::default());
-        let refresher = issuers.refresher(Fetcher::new(upstream.clone()));
-        let shared = Shared::new(snapshot(config, &registry, &issuers, 1));
+        let lasting = Lasting {
+            registry: Arc::clone(&registry),
+            issuers: Issuers::default(),
+            credentials: Credentials::default(),
+        };
+        let refresher = lasting.issuers.refresher(Fetcher::new(upstream.clone()));
+        let keeper = lasting.credentials.keeper(Fetcher::new(upstream.clone()));
+        let shared = Shared::new(lasting.snapshot(config, 1));
         metrics.config_generation.set(1);
         let draining = Arc::new(AtomicBool::new(false));
         let parts = Parts {
             shared: shared.clone(),
-            registry: Arc::clone(&registry),
+            registry,
             metrics: Arc::clone(&metrics),
             log: writer,
             draining: Arc::clone(&draining),
@@ -102,8 +115,7 @@ impl App {
         let admin = Admin::new(Arc::clone(&metrics), shared.clone(), reloads.clone(), Arc::clone(&draining));
         let reloader = Reloader {
             shared,
-            registry,
-            issuers,
+            lasting: Arc::new(lasting),
             metrics,
             reloads,
             operator_log,
@@ -112,7 +124,7 @@ impl App {
         };
         let public = server.address()?;
         let admin = (admin, admin_listener);
-        Ok(Self { server, admin, reloader, refresher, draining, log_thread, public, warnings })
+        Ok(Self { server, admin, reloader, refresher, keeper, draining, log_thread, public, warnings })
     }
 
     /// Where GitLab finds us.
@@ -137,7 +149,7 @@ impl App {
 
     /// Serves until `stop` is ready, then drains: not ready at once, nothing new accepted, what runs may end.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { server, admin: (admin, listener), refresher, draining, log_thread, public, .. } = self;
+        let Self { server, admin: (admin, listener), refresher, keeper, draining, log_thread, public, .. } = self;
         let (stop_workers, workers_stop) = watch::channel(Stop::No);
         let (stop_admin, admin_stop) = watch::channel(false);
         let workers = server.start(&workers_stop)?;
@@ -145,6 +157,7 @@ impl App {
         let admin_address = listener.local_addr()?;
         let admin = tokio::spawn(admin.serve(listener, admin_stop));
         let refreshing = tokio::spawn(refresher.run());
+        let keeping = tokio::spawn(keeper.run());
         tracing::info!(%public, admin = %admin_address, workers = workers.len(), "serving");
         stop.await;
         tracing::info!("draining");
@@ -154,6 +167,7 @@ impl App {
         // Bounded by the workers' own limit, resilience.drain.
         let _ = drained.await;
         refreshing.abort();
+        keeping.abort();
         stop_admin.send_replace(true);
         let _ = admin.await;
         // The last handle of the log went with the workers: the thread ends when it has written all.
@@ -175,7 +189,7 @@ impl Reloader {
         }
         self.operator_log.set_level(config.log.0);
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
-        self.shared.swap(snapshot(config, &self.registry, &self.issuers, generation));
+        self.shared.swap(self.lasting.snapshot(config, generation));
         self.metrics.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         self.metrics.config_reload_ok.set(1);
         self.metrics.config_reloads.with_label_values(&["ok"]).inc();
@@ -211,12 +225,15 @@ impl Reloader {
     }
 }
 
-fn snapshot(config: Config, registry: &Registry, issuers: &Issuers, generation: u64) -> Snapshot {
-    let cloud = config.table.cloud().map(|route| &route.model);
-    let endpoints = registry.endpoints(config.models.iter().chain(cloud));
-    let auth = issuers.policy(config.auth);
-    let (limits, chat) = (config.limits, config.chat);
-    Snapshot { table: config.table, prompts: config.prompts, auth, limits, chat, endpoints, generation }
+impl Lasting {
+    fn snapshot(&self, config: Config, generation: u64) -> Snapshot {
+        let cloud = config.table.cloud().map(|route| &route.model);
+        let endpoints = self.registry.endpoints(config.models.iter().chain(cloud));
+        let auth = self.issuers.policy(config.auth);
+        self.credentials.set(config.table.renewed());
+        let (limits, chat) = (config.limits, config.chat);
+        Snapshot { table: config.table, prompts: config.prompts, auth, limits, chat, endpoints, generation }
+    }
 }
 
 /// Alone on its port, unlike the public one: a second process must find out.

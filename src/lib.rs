@@ -6,8 +6,8 @@
 //! A module may use only modules to its right; `tests/tidy.rs` reads every `use crate::…` and enforces it.
 //!
 //! ```text
-//! main → command → app → {config, demo} → server → api → snapshot → {relay, auth} → {upstream, provider}
-//!      → {route, prompt} → {error, telemetry} → {wire, generation} → secret
+//! main → command → app → {config, demo} → server → api → snapshot → {relay, auth, credentials} → {upstream, provider}
+//!      → {route, prompt} → {error, telemetry} → {wire, generation} → {secret, fresh}
 //! ```
 //!
 //! # Invariants
@@ -25,8 +25,10 @@ pub mod app;
 pub mod auth;
 pub mod command;
 pub mod config;
+pub mod credentials;
 pub mod demo;
 pub mod error;
+pub mod fresh;
 pub mod generation;
 pub mod manual;
 pub mod prompt;

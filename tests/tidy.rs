@@ -20,12 +20,12 @@ const LAYERS: &[&[&str]] = &[
     &["server"],
     &["api"],
     &["snapshot"],
-    &["relay", "auth"],
+    &["relay", "auth", "credentials"],
     &["upstream", "provider"],
     &["route", "prompt"],
     &["error", "telemetry"],
     &["wire", "generation"],
-    &["secret"],
+    &["secret", "fresh"],
 ];
 
 /// Modules without I/O and without a clock.

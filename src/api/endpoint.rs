@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use http::Method;
 
+use super::anthropic::AnthropicCall;
+use super::gitlab::Proxied;
 use super::gitlab::code::CodeCall;
 use super::openai::OpenAiCall;
 use crate::auth::{Permission, Scopes};
@@ -25,6 +27,10 @@ pub enum Endpoint {
     OpenAiModels,
     /// `POST /v1/chat/completions` and its like
     OpenAi(OpenAiCall),
+    /// `POST /v1/messages` and its like
+    Anthropic(AnthropicCall),
+    /// `/v1/proxy/{vendor}/…`
+    Proxy(Proxied),
     /// `POST /v1/chat/{name}`
     ChatV1(Feature),
     /// `POST /v2/chat/agent`
@@ -61,6 +67,8 @@ impl Matched {
             "/v1/completions" => Some(Endpoint::OpenAi(OpenAiCall::Completions)),
             "/v1/embeddings" => Some(Endpoint::OpenAi(OpenAiCall::Embeddings)),
             "/v1/models" => Some(Endpoint::OpenAiModels),
+            "/v1/messages" => Some(Endpoint::Anthropic(AnthropicCall::Messages)),
+            "/v1/messages/count_tokens" => Some(Endpoint::Anthropic(AnthropicCall::CountTokens)),
             "/v2/chat/agent" => Some(Endpoint::ChatAgent),
             "/v1/prompts/model_configuration/check" => Some(Endpoint::ModelCheck(1)),
             "/v2/prompts/model_configuration/check" => Some(Endpoint::ModelCheck(2)),
@@ -72,7 +80,8 @@ impl Matched {
             "/monitoring/ready" => Some(Endpoint::Ready),
             other => chat_v1(other)
                 .map(Endpoint::ChatV1)
-                .or_else(|| prompts(other).map(|(version, _)| Endpoint::Prompts(version))),
+                .or_else(|| prompts(other).map(|(version, _)| Endpoint::Prompts(version)))
+                .or_else(|| Proxied::parse(other.strip_prefix("/v1/proxy/")?).map(Endpoint::Proxy)),
         };
         if found.is_none() && is_gitlabs(&path) {
             return Self { endpoint: Ok(Endpoint::Elsewhere), surface: Surface::Unknown, head_start: None };
@@ -95,6 +104,7 @@ impl Matched {
                 _,
                 Surface::OpenAiChat | Surface::OpenAiCompletions | Surface::OpenAiEmbeddings | Surface::OpenAiModels,
             ) => Shape::OpenAi,
+            (_, Surface::AnthropicMessages | Surface::AnthropicCountTokens) => Shape::Anthropic,
             _ => Shape::Gitlab,
         }
     }
@@ -105,8 +115,10 @@ impl Endpoint {
     const fn methods(self) -> &'static str {
         match self {
             Self::Head => "HEAD",
-            Self::Healthz | Self::Ready | Self::OpenAiModels => "GET",
+            Self::Healthz | Self::Ready | Self::OpenAiModels | Self::Proxy(Proxied::OpenAiModels) => "GET",
             Self::OpenAi(_)
+            | Self::Anthropic(_)
+            | Self::Proxy(_)
             | Self::ChatV1(_)
             | Self::ChatAgent
             | Self::ModelCheck(_)
@@ -123,6 +135,9 @@ impl Endpoint {
             Self::OpenAi(OpenAiCall::Chat) => Surface::OpenAiChat,
             Self::OpenAi(OpenAiCall::Completions) => Surface::OpenAiCompletions,
             Self::OpenAi(OpenAiCall::Embeddings) => Surface::OpenAiEmbeddings,
+            Self::Anthropic(AnthropicCall::Messages) => Surface::AnthropicMessages,
+            Self::Anthropic(AnthropicCall::CountTokens) => Surface::AnthropicCountTokens,
+            Self::Proxy(_) => Surface::GitlabProxy,
             Self::ChatV1(_) => Surface::GitlabChat,
             Self::ChatAgent => Surface::GitlabChatAgent,
             Self::ModelCheck(_) => Surface::GitlabModelCheck,
@@ -135,7 +150,10 @@ impl Endpoint {
     /// How errors look here.
     pub const fn shape(self) -> Shape {
         match self {
-            Self::OpenAi(_) | Self::OpenAiModels => Shape::OpenAi,
+            Self::OpenAi(_) | Self::OpenAiModels | Self::Proxy(Proxied::OpenAi(_) | Proxied::OpenAiModels) => {
+                Shape::OpenAi
+            }
+            Self::Anthropic(_) | Self::Proxy(Proxied::Anthropic(_)) => Shape::Anthropic,
             Self::ModelCheck(_) | Self::Prompts(_) => Shape::GitlabPrompts,
             Self::Code(_) => Shape::GitlabCode,
             Self::Head | Self::Healthz | Self::Ready | Self::ChatV1(_) | Self::ChatAgent | Self::Elsewhere => {
@@ -146,12 +164,13 @@ impl Endpoint {
 
     /// What a caller needs (gitlab-client.md §5.3). Probes carry no credentials (ai-gateway-server.md §1.0).
     ///
-    /// OpenAI's calls are not GitLab's, so no primitive of GitLab's names them: an instance that is entitled to
-    /// any part of Duo may make them.
+    /// The vendors' calls are not GitLab's, so no primitive of GitLab's names them: an instance that is entitled to
+    /// any part of Duo may make them, through the proxy or not.
     pub fn permission(self) -> Option<Permission> {
         let (any_of, what) = match self {
             Self::Head | Self::Healthz | Self::Ready => return None,
-            Self::OpenAiModels | Self::OpenAi(_) => (Scopes::ANY, "models".into()),
+            Self::OpenAiModels | Self::OpenAi(_) | Self::Anthropic(_) => (Scopes::ANY, "models".into()),
+            Self::Proxy(_) => (Scopes::ANY, "proxy".into()),
             Self::Elsewhere => (Scopes::ANY, "this path".into()),
             Self::ChatAgent | Self::ChatV1(Feature::DUO_CHAT) => {
                 (Scopes::of_feature(Feature::DUO_CHAT), "duo chat".into())
@@ -202,7 +221,9 @@ fn is_gitlabs(path: &str) -> bool {
 /// 404, with the path for the log.
 pub(super) fn not_found(path: &str) -> GatewayError {
     let shown: String = path.chars().take(200).collect();
-    GatewayError::new(Kind::NotFound, "Not Found").internal(format!("no such path: {shown}"))
+    // the proxy's own spelling (ai-gateway-server.md §1.11)
+    let text = if path.starts_with("/v1/proxy/") { "Not found" } else { "Not Found" };
+    GatewayError::new(Kind::NotFound, text).internal(format!("no such path: {shown}"))
 }
 
 /// One slash where GitLab's plain concatenation put two, `%2F` read as a slash (gitlab-client.md §1, §10.1),
@@ -225,7 +246,7 @@ fn normal(path: &str) -> Cow<'_, str> {
 mod tests {
     use http::Method;
 
-    use super::{CodeCall, Endpoint, Matched, OpenAiCall};
+    use super::{CodeCall, Endpoint, Matched, OpenAiCall, prompt_id};
     use crate::auth::Scopes;
     use crate::error::Kind;
     use crate::route::Feature;
@@ -239,6 +260,9 @@ mod tests {
         let post = Method::POST;
         assert_eq!(of(&post, "/v1/prompts/model_configuration%2Fcheck"), Ok(Endpoint::ModelCheck(1)));
         assert_eq!(of(&post, "//v2/prompts/model_configuration/check"), Ok(Endpoint::ModelCheck(2)));
+        assert_eq!(of(&post, "/v1/prompts/chat%2Fexplain_code"), Ok(Endpoint::Prompts(1)));
+        assert_eq!(of(&post, "/v2/prompts/generate_commit_message"), Ok(Endpoint::Prompts(2)));
+        assert_eq!(prompt_id("//v1/prompts/chat%2Fexplain_code/"), "chat/explain_code");
         assert_eq!(of(&post, "//v1//chat/completions/"), Ok(Endpoint::OpenAi(OpenAiCall::Chat)));
         assert_eq!(of(&post, "//v2/chat/agent"), Ok(Endpoint::ChatAgent));
         assert_eq!(of(&post, "/v1/chat/agent"), Ok(Endpoint::ChatV1(Feature::DUO_CHAT)));

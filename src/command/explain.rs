@@ -107,12 +107,13 @@ fn model_rows(config: &Config, route: &Route, rows: &mut Vec<Vec<String>>) {
     } else {
         "endpoint"
     };
-    let public = model.provider == ProviderKind::Bedrock && source(of) == "default";
+    let is_bedrock = matches!(model.provider, ProviderKind::Bedrock | ProviderKind::BedrockOpenAi);
+    let public = is_bedrock && source(of) == "default";
     for endpoint in &model.endpoints {
         let by = if public { "default: the region's public one".to_owned() } else { source(of) };
         row("endpoint", endpoint.to_string(), by);
     }
-    if model.provider != ProviderKind::Bedrock {
+    if !is_bedrock {
         let key = if model.api_key.is_some() { "set" } else { "none" };
         row("api_key", key.to_owned(), source("api_key"));
     }

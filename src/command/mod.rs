@@ -75,7 +75,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct File {
     /// The file; else $WEIR_CONFIG, ./weir.toml, /etc/weir/weir.toml
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 

@@ -105,7 +105,7 @@ impl Provenance {
     /// What decides how a Bedrock or an Azure model is reached, as far as it was said: key and value in force.
     /// `request` stands for models that requests bring.
     pub fn access_of(&self, model: &str) -> impl Iterator<Item = (&'static str, &Setting)> {
-        const KEYS: [&str; 9] = [
+        const KEYS: [&str; 16] = [
             "region",
             "endpoint",
             "signing_host",
@@ -113,8 +113,15 @@ impl Provenance {
             "guardrail",
             "guardrail.identifier",
             "guardrail.version",
+            "bedrock_openai",
             "api_version",
             "api_key",
+            "entra",
+            "entra.tenant",
+            "entra.client_id",
+            "entra.token_file",
+            "entra.authority",
+            "entra.scope",
         ];
         let setting = move |key| Some((key, self.settings.get(&self.model_key(model, key))?));
         KEYS.into_iter().filter_map(setting)

@@ -73,7 +73,28 @@ pub(super) static VARIABLES: &[Variable] = &[
     variable("AWS_SESSION_TOKEN", Elsewhere, "the same, when it is temporary"),
     variable("AWS_BEDROCK_RUNTIME_ENDPOINT", Elsewhere, "endpoint of Bedrock models"),
     variable("AIGW_BEDROCK_GUARDRAIL_CONFIG", Elsewhere, "guardrail of Bedrock models, as JSON"),
+    variable("AWS_PROFILE", Elsewhere, "AWS's credential chain, as every other variable of AWS's that it knows"),
     variable("AZURE_API_VERSION", Elsewhere, "api_version of Azure models"),
+    variable("AZURE_TENANT_ID", Sets("models.{name}.entra.tenant", string, "a tenant"), "entra.tenant of Azure models"),
+    variable(
+        "AZURE_CLIENT_ID",
+        Sets("models.{name}.entra.client_id", string, "a client id"),
+        "entra.client_id of Azure models",
+    ),
+    variable("AZURE_CLIENT_SECRET", Elsewhere, "entra.client_secret of Azure models"),
+    variable(
+        "AZURE_FEDERATED_TOKEN_FILE",
+        Sets("models.{name}.entra.token_file", string, "a file's path"),
+        "entra.token_file of Azure models",
+    ),
+    variable(
+        "AZURE_AUTHORITY_HOST",
+        Sets("models.{name}.entra.authority", string, "a URL"),
+        "entra.authority of Azure models",
+    ),
+    variable("IDENTITY_ENDPOINT", Elsewhere, "where an App Service gives out managed identities"),
+    variable("IDENTITY_HEADER", Elsewhere, "the same"),
+    variable("AZURE_POD_IDENTITY_AUTHORITY_HOST", Elsewhere, "where the metadata service is, if it is elsewhere"),
     variable("AIGW_FASTAPI__TLS__ENABLED", Refused("put a TLS proxy in front"), "HTTPS on the listener"),
     variable(
         "AIGW_MTLS__ENABLED",

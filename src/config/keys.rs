@@ -92,7 +92,7 @@ impl Key {
 
     /// Whether its value must not be shown.
     pub(super) fn is_secret(&self) -> bool {
-        matches!(self.takes, Takes::Secret | Takes::Secrets) || self.path.ends_with(".entra")
+        matches!(self.takes, Takes::Secret | Takes::Secrets)
     }
 }
 
@@ -104,7 +104,7 @@ const TOKENS: Takes = Takes::Integer(1, 100_000_000);
 const ENDPOINT: Takes = Takes::Word(&["completions", "chat"]);
 const LIKE: &str = "as the family it is like";
 const TOTAL: Takes = Takes::Duration("10ms", "2h");
-const BEDROCK: Acts = Acts::Only(&[ProviderKind::Bedrock]);
+const BEDROCK: Acts = Acts::Only(&[ProviderKind::Bedrock, ProviderKind::BedrockOpenAi]);
 const AZURE: Acts = Acts::Only(&[ProviderKind::Azure]);
 const RATES: Acts = Acts::Refused("remove it: Weir would let through what this line promises to stop");
 const OF_TIMEOUTS: Preset = Example("\"30s\"", "from [timeouts]");
@@ -191,7 +191,7 @@ pub(super) static KEYS: &[Key] = &[
         "models.{name}.endpoint",
         Takes::Text(URL),
         Example("\"http://gpu-1:8000/v1\"", "none; this or endpoints"),
-        "where the model server is. Bedrock: default AWS_BEDROCK_RUNTIME_ENDPOINT, else the region's public one",
+        "where the model server is. Bedrock: default AWS_BEDROCK_RUNTIME_ENDPOINT, else the region's public one. Anthropic: default https://api.anthropic.com",
     ),
     key(
         "models.{name}.endpoints",
@@ -253,7 +253,10 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "models.{name}.access_key_id",
         Takes::Secret,
-        Example("{ env = \"TEAM_KEY_ID\" }", "the environment's credentials"),
+        Example(
+            "{ env = \"TEAM_KEY_ID\" }",
+            "AWS_BEARER_TOKEN_BEDROCK, else AWS_ACCESS_KEY_ID, else AWS's credential chain",
+        ),
         "Bedrock: credentials of this model. api_key takes a Bedrock API key instead",
     )
     .acts(BEDROCK),
@@ -276,7 +279,7 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "models.{name}.guardrail.version",
         Takes::Text("\"DRAFT\" or a number as a string"),
-        Example("\"1\"", "none; must be said"),
+        Example("\"1\"", "none: AWS's choice"),
         "",
     )
     .acts(BEDROCK),
@@ -288,6 +291,13 @@ pub(super) static KEYS: &[Key] = &[
     )
     .acts(BEDROCK),
     key(
+        "models.{name}.bedrock_openai",
+        Takes::Bool,
+        Example("true", "false: Converse, which more models know"),
+        "Bedrock: ask its OpenAI-compatible endpoint, nothing is translated",
+    )
+    .acts(BEDROCK),
+    key(
         "models.{name}.api_version",
         Takes::Text("v1, preview or a date like \"2025-02-01-preview\""),
         Example("\"2025-02-01-preview\"", "AZURE_API_VERSION, else \"v1\""),
@@ -295,10 +305,58 @@ pub(super) static KEYS: &[Key] = &[
     )
     .acts(AZURE),
     key(
-        "models.{name}.entra",
-        Takes::Unread,
-        Example("{ tenant = \"…\", client_id = \"…\", client_secret = { env = \"…\" } }", "api_key"),
-        "Azure: Entra ID instead of a key. Refused: not in this version",
+        "models.{name}.entra.identity",
+        Takes::Word(&["application", "workload", "managed"]),
+        Example(
+            "\"managed\"",
+            "by what else is said here, else by AZURE_CLIENT_SECRET, AZURE_FEDERATED_TOKEN_FILE or IDENTITY_ENDPOINT",
+        ),
+        "Azure: Entra ID instead of a key, as an application by its secret, as the cluster's or the machine's identity",
+    )
+    .acts(AZURE),
+    key(
+        "models.{name}.entra.tenant",
+        Takes::Text("a tenant's id or domain"),
+        Example("\"contoso.onmicrosoft.com\"", "AZURE_TENANT_ID"),
+        "",
+    )
+    .acts(AZURE),
+    key(
+        "models.{name}.entra.client_id",
+        Takes::Text("an application's or an identity's client id"),
+        Example("\"00000000-0000-0000-0000-000000000000\"", "AZURE_CLIENT_ID"),
+        "",
+    )
+    .acts(AZURE),
+    key(
+        "models.{name}.entra.client_secret",
+        Takes::Secret,
+        Example("{ env = \"ENTRA_SECRET\" }", "AZURE_CLIENT_SECRET"),
+        "",
+    )
+    .acts(AZURE),
+    key(
+        "models.{name}.entra.token_file",
+        Takes::Text("a file's path"),
+        Example("\"/var/run/secrets/azure/tokens/azure-identity-token\"", "AZURE_FEDERATED_TOKEN_FILE"),
+        "the cluster's token, read anew each time",
+    )
+    .acts(AZURE),
+    key(
+        "models.{name}.entra.authority",
+        Takes::Text("a URL like \"https://login.microsoftonline.com\""),
+        Is("\"https://login.microsoftonline.com\""),
+        "where tokens are given out; AZURE_AUTHORITY_HOST",
+    )
+    .acts(AZURE),
+    key(
+        "models.{name}.entra.scope",
+        Takes::Text("a scope like \"https://cognitiveservices.azure.com/.default\""),
+        Example(
+            "\"https://cognitiveservices.azure.com/.default\"",
+            "that with a dated api_version, else \"https://ai.azure.com/.default\"",
+        ),
+        "what the token is for",
     )
     .acts(AZURE),
     key(

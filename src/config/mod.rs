@@ -11,6 +11,7 @@ mod bedrock;
 mod check;
 mod checked;
 mod cloud;
+mod entra;
 mod environ;
 mod families;
 mod fault;

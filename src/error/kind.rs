@@ -22,6 +22,8 @@ pub enum Kind {
     Unauthorized,
     /// The keys that tokens are verified with were never fetched: nobody can be told apart yet.
     NoSigningKeys,
+    /// The credentials that a model server wants could not be fetched, or have expired.
+    NoCredentials,
     /// Known caller, but not for this.
     Forbidden,
     /// The operator set this feature to `disabled`.
@@ -108,6 +110,7 @@ impl Kind {
             Self::MissingInput => row(422, "missing_input", INVALID, Refused, false),
             Self::Unauthorized => row(401, "unauthorized", "authentication_error", Refused, false),
             Self::NoSigningKeys => row(503, "no_signing_keys", "server_error", Outcome::Internal, true),
+            Self::NoCredentials => row(503, "no_credentials", "server_error", Outcome::Internal, true),
             Self::Forbidden => row(403, "forbidden", DENIED, Refused, false),
             Self::Disabled => row(403, "feature_disabled", DENIED, Refused, false),
             Self::NotFound => row(404, "not_found", INVALID, Refused, false),
@@ -140,6 +143,7 @@ impl Kind {
             | Self::MissingInput
             | Self::Unauthorized
             | Self::NoSigningKeys
+            | Self::NoCredentials
             | Self::Forbidden
             | Self::Disabled
             | Self::NotFound

@@ -87,6 +87,22 @@ impl GatewayError {
         error
     }
 
+    /// Names the fields of a wrong body as the client's dialect does: (what was said, what is to be said).
+    #[must_use]
+    pub fn with_fields_named(mut self, names: &[(&str, &'static str)]) -> Self {
+        for fault in &mut self.0.faults {
+            let place = fault.loc.get(1).and_then(|said| names.iter().find(|(theirs, _)| theirs == said));
+            if let Some((theirs, ours)) = place {
+                fault.msg = fault.msg.replace(&format!("`{theirs}`"), &format!("`{ours}`"));
+                fault.loc = [Cow::Borrowed("body")].into_iter().chain(ours.split('.').map(Cow::Borrowed)).collect();
+            }
+        }
+        if let Some(fault) = self.0.faults.first() {
+            self.0.public = fault.msg.clone().into();
+        }
+        self
+    }
+
     /// Adds what only the operator may read: addresses, causes, upstream bodies.
     #[must_use]
     pub fn internal(mut self, text: impl Into<String>) -> Self {

@@ -15,5 +15,7 @@ pub use estimate::Uncounted;
 pub use filter::{
     Blank, Echo, Fences, Filter, Filtered, Filters, NewCode, OwnLine, Think, Underscores, without_thinking,
 };
-pub use request::{Format, Generation, Image, Message, Part, Role, Sampling, Tool, ToolCall, ToolChoice};
+pub use request::{
+    CacheFor, Format, Generation, Image, Message, Part, Role, Sampling, Thinking, Tool, ToolCall, ToolChoice,
+};
 pub use usage::Usage;

@@ -10,7 +10,6 @@ macro_rules! files {
 pub(super) const FILES: &[(&str, &str)] = files![
     "categorize_question/base.toml",
     "chat/agent/base.toml",
-    "chat/agent_react/base.toml",
     "chat/build_reader/base.toml",
     "chat/commit_reader/base.toml",
     "chat/documentation_search/base.toml",
@@ -20,6 +19,7 @@ pub(super) const FILES: &[(&str, &str)] = files![
     "chat/fix_code/base.toml",
     "chat/issue_reader/base.toml",
     "chat/merge_request_reader/base.toml",
+    "chat/react/base.toml",
     "chat/refactor_code/base.toml",
     "chat/summarize_comments/base.toml",
     "chat/troubleshoot_job/base.toml",

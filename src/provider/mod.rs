@@ -57,6 +57,8 @@ pub enum Native {
     OpenAiEmbeddings,
     /// Anthropic's `/v1/messages`.
     AnthropicMessages,
+    /// Anthropic's `/v1/messages/count_tokens`.
+    AnthropicCountTokens,
 }
 
 /// How far the provider's clock is ahead of ours.
@@ -118,6 +120,14 @@ pub trait Dialect: Sync {
     fn encode(&self, generation: &Generation, model: &Model) -> Result<Outbound, GatewayError>;
     /// The path for a body that is already in the server's own dialect, or `None` when it has to be translated.
     fn native(&self, call: Native, model: &Model) -> Option<Box<str>>;
+    /// The request that counts what a generation would read, or `None` where the server cannot count beforehand.
+    fn count(&self, _asked: &Generation, _model: &Model) -> Result<Option<Outbound>, GatewayError> {
+        Ok(None)
+    }
+    /// The number in the answer to it.
+    fn counted(&self, _body: &[u8]) -> Option<u64> {
+        None
+    }
     /// Whether it is a gateway like this one, not a model server: requests go on as they came (see [`forwarded`]) with
     /// no header of ours, and every answer, refusals included, is the client's.
     fn is_gateway(&self) -> bool {

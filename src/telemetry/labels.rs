@@ -12,6 +12,12 @@ pub enum Surface {
     OpenAiEmbeddings,
     /// `GET /v1/models`
     OpenAiModels,
+    /// `POST /v1/messages`
+    AnthropicMessages,
+    /// `POST /v1/messages/count_tokens`
+    AnthropicCountTokens,
+    /// `/v1/proxy/{vendor}/…`, GitLab's way to vendors' APIs
+    GitlabProxy,
     /// `POST /v1/chat/{name}`, GitLab's older chat call
     GitlabChat,
     /// `POST /v2/chat/agent`, GitLab Duo Chat
@@ -31,11 +37,14 @@ pub enum Surface {
 
 impl Surface {
     /// Every value, in label order.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::OpenAiChat,
         Self::OpenAiCompletions,
         Self::OpenAiEmbeddings,
         Self::OpenAiModels,
+        Self::AnthropicMessages,
+        Self::AnthropicCountTokens,
+        Self::GitlabProxy,
         Self::GitlabChat,
         Self::GitlabChatAgent,
         Self::GitlabModelCheck,
@@ -52,6 +61,9 @@ impl Surface {
             Self::OpenAiCompletions => "openai_completions",
             Self::OpenAiEmbeddings => "openai_embeddings",
             Self::OpenAiModels => "openai_models",
+            Self::AnthropicMessages => "anthropic_messages",
+            Self::AnthropicCountTokens => "anthropic_count_tokens",
+            Self::GitlabProxy => "gitlab_proxy",
             Self::GitlabChat => "gitlab_chat",
             Self::GitlabChatAgent => "gitlab_chat_agent",
             Self::GitlabModelCheck => "gitlab_model_check",

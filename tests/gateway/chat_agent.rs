@@ -271,3 +271,11 @@ async fn a_connection_serves_on_after_a_head_that_went_first() {
     }
     assert_eq!(client.call("GET", "/monitoring/healthz", &[], b"").await.status(), 200);
 }
+
+#[tokio::test]
+async fn a_model_that_was_given_functions_and_writes_react_shows_no_markers() {
+    let upstream = Upstream::always(says("Thought: I know this.\nFinal Answer: It is a fake answer.")).await;
+    let gateway = Gateway::with_model(&upstream, NATIVE).await;
+    let mut chat = DuoChat::asks(&gateway, "Hi");
+    assert_eq!(chat.shown().await, Shown::Answer("It is a fake answer.".into()));
+}

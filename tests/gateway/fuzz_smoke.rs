@@ -107,6 +107,11 @@ fn anthropic_answer() {
 }
 
 #[test]
+fn anthropic_request() {
+    smoke("anthropic_request", entry::anthropic_request);
+}
+
+#[test]
 fn event_stream() {
     smoke("event_stream", entry::event_stream);
 }

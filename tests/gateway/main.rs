@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod access_log; // one line per request, ids in and out, secrets nowhere
+mod anthropic; // Anthropic's Messages API on every kind of model, and GitLab's way to it
 mod bad_input; // a 4xx that says what is wrong, and no harm
 mod chat_agent; // GitLab Duo Chat: the loop, both ways of calling tools
 mod chat_agent_faults; // what its user sees when something fails
@@ -11,6 +12,7 @@ mod cloud; // GitLab's cloud gateway: byte for byte, and nothing of ours
 mod code_suggestions; // what editors get: JSON, raw text, events, errors
 mod code_suggestions_asked; // what models get: marks, words, budgets
 mod config_faults; // broken files, every fault at once
+mod credentials; // AWS's chain, Entra ID: fetched beside the requests
 mod disconnect; // a client that leaves cancels the upstream
 mod framing; // how model servers frame their answers
 mod fuzz_smoke; // the fuzz targets, a little, on any toolchain

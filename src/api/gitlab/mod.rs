@@ -5,6 +5,9 @@ pub(super) mod chat_v1;
 pub(super) mod code;
 pub(super) mod model_check;
 pub(super) mod prompts;
+pub(super) mod proxy;
+
+pub use proxy::Proxied;
 
 use bytes::BytesMut;
 

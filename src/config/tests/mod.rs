@@ -1,10 +1,12 @@
 //! What an operator can get wrong in the file, a test per kind.
 
 mod clouds;
+mod entra;
 mod environment;
 mod families;
 mod files;
 mod gitlab;
+mod prompts;
 
 use std::time::Duration;
 

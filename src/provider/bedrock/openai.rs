@@ -4,14 +4,14 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{Bedrock, fault};
-use crate::error::GatewayError;
+use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
 use crate::provider::openai::OpenAi;
 use crate::provider::{Attempt, ClockOffset, Decode, Dialect, Native, Outbound, Seen, chat_only};
-use crate::route::Model;
+use crate::route::{Access, Guardrail, Model};
 
 /// The dialect; it has no state.
 pub(in crate::provider) struct BedrockOpenAi;
@@ -27,11 +27,20 @@ impl Dialect for BedrockOpenAi {
     fn native(&self, call: Native, model: &Model) -> Option<Box<str>> {
         match call {
             Native::OpenAiChat => Some(path(model)),
-            Native::OpenAiCompletions | Native::OpenAiEmbeddings | Native::AnthropicMessages => None,
+            Native::OpenAiCompletions
+            | Native::OpenAiEmbeddings
+            | Native::AnthropicMessages
+            | Native::AnthropicCountTokens => None,
         }
     }
 
     fn authorize(&self, outbound: &mut Outbound, model: &Model, attempt: &Attempt<'_>) -> Result<(), GatewayError> {
+        // headers that the signature covers: Converse has them in its body
+        if let Access::Bedrock(access) = &model.access
+            && let Some(guardrail) = &access.guardrail
+        {
+            guard(&mut outbound.headers, guardrail)?;
+        }
         Bedrock.authorize(outbound, model, attempt)
     }
 
@@ -69,6 +78,24 @@ impl Dialect for BedrockOpenAi {
     ) -> Option<ClockOffset> {
         Bedrock.clock_offset(status, headers, body, now)
     }
+}
+
+/// The guardrail as this endpoint takes it (AWS's user guide, "Include a guardrail in a chat completion").
+fn guard(headers: &mut HeaderMap, guardrail: &Guardrail) -> Result<(), GatewayError> {
+    const IDENTIFIER: HeaderName = HeaderName::from_static("x-amzn-bedrock-guardrailidentifier");
+    const VERSION: HeaderName = HeaderName::from_static("x-amzn-bedrock-guardrailversion");
+    const TRACE: HeaderName = HeaderName::from_static("x-amzn-bedrock-trace");
+    let trace = guardrail.trace.as_deref().map(str::to_ascii_uppercase);
+    let version = guardrail.version.as_deref();
+    let said = [(IDENTIFIER, Some(&*guardrail.identifier)), (VERSION, version), (TRACE, trace.as_deref())];
+    for (name, value) in said.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+        let value = HeaderValue::from_str(value).map_err(|_| {
+            GatewayError::new(Kind::Internal, "The gateway could not address the model server")
+                .internal("the guardrail holds characters that no header may")
+        })?;
+        headers.insert(name, value);
+    }
+    Ok(())
 }
 
 /// Below Bedrock's runtime it is `/openai/v1`; an endpoint that names its own path, such as

@@ -33,7 +33,7 @@ impl Dialect for OpenAi {
             Native::OpenAiChat => Some("/chat/completions".into()),
             Native::OpenAiCompletions => Some("/completions".into()),
             Native::OpenAiEmbeddings => Some("/embeddings".into()),
-            Native::AnthropicMessages => None,
+            Native::AnthropicMessages | Native::AnthropicCountTokens => None,
         }
     }
 

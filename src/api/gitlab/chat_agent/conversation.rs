@@ -57,7 +57,7 @@ fn called(step: &Done<'_>, index: usize, observed: String) -> [Message; 2] {
         parts.push(Part::Text(step.thought.to_owned()));
     }
     parts.push(Part::ToolCall(ToolCall { id: id.clone(), name: step.tool.to_owned(), arguments }));
-    let result = Part::ToolResult { id, content: observed };
+    let result = Part::ToolResult { id, content: observed, is_error: false };
     [Message { role: Role::Assistant, parts }, Message { role: Role::Tool, parts: vec![result] }]
 }
 
@@ -218,7 +218,7 @@ mod tests {
             (thought.as_str(), call.name.as_str(), call.arguments.as_str()),
             ("t", "issue_reader", r##"{"input":"#1"}"##)
         );
-        let Part::ToolResult { id, content } = &told[4].parts[0] else { panic!("{told:?}") };
+        let Part::ToolResult { id, content, .. } = &told[4].parts[0] else { panic!("{told:?}") };
         assert_eq!((id, id.len(), content.as_str()), (&call.id, 9, "open"));
     }
 

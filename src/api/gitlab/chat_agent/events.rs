@@ -6,9 +6,9 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use serde_json::json;
 
+use super::call::FirstCall;
 use super::conversation::Way;
-use super::native::{FirstCall, Words};
-use super::react::{Action, React, Turn, tool_name};
+use super::react::{Action, Reader, Turn, tool_name};
 use super::tools::{self, Tool};
 use crate::error::chat_error;
 use crate::generation::{Delta, Encode, StopReason, Usage, without_thinking};
@@ -16,7 +16,8 @@ use crate::wire::write_line;
 
 /// Writes one turn.
 pub(super) struct Events {
-    reader: Reader,
+    /// Gone at the end.
+    reader: Option<Reader>,
     call: Option<FirstCall>,
     offered: Vec<&'static Tool>,
     /// What the usage is counted for.
@@ -26,37 +27,23 @@ pub(super) struct Events {
     fault: Option<String>,
 }
 
-enum Reader {
-    Native(Words),
-    React(React),
-}
-
 impl Events {
     /// For a model that was offered these tools in this way.
     pub(super) fn new(way: Way, offered: &[&'static Tool], model: Arc<str>) -> Self {
-        let reader = match way {
-            Way::Native => Reader::Native(Words::new(!offered.is_empty())),
-            Way::React => Reader::React(React::default()),
-        };
+        let reader = Some(Reader::new(way, !offered.is_empty()));
         Self { reader, call: None, offered: offered.to_vec(), model, stop: None, usage: None, fault: None }
     }
 
-    /// What the turn came to, with a native call counted whichever way was asked for.
+    /// What the turn came to. A call counts whichever way was asked for.
     fn turn(&mut self) -> Turn {
-        let reader = std::mem::replace(&mut self.reader, Reader::React(React::default()));
-        let (turn, native) = match reader {
-            Reader::React(react) => (react.finish(), false),
-            Reader::Native(words) => (words.held().map_or(Turn::Answer, Turn::Unknown), true),
-        };
+        let turn = self.reader.take().map_or(Turn::Answer, Reader::finish);
         match (turn, self.call.take()) {
-            (Turn::Unknown(thought), Some(call)) => {
+            (Turn::Unknown(thought) | Turn::Words(thought), Some(call)) => {
                 let (tool, input) = (tool_name(&call.name), call.input());
                 Turn::Action(Action { thought: without_thinking(&thought), tool, input })
             }
-            (Turn::Unknown(text), None) => {
-                let text = without_thinking(&text);
-                if native && !text.is_empty() { Turn::Whole(text) } else { Turn::Unknown(text) }
-            }
+            (Turn::Unknown(text), None) => Turn::Unknown(without_thinking(&text)),
+            (Turn::Words(text), None) => Turn::Words(without_thinking(&text)),
             (turn, _) => turn,
         }
     }
@@ -65,9 +52,12 @@ impl Events {
     fn tell(&mut self, turn: Turn, out: &mut BytesMut) -> bool {
         match turn {
             Turn::Answer => piece("", self.stop, out),
-            Turn::Whole(text) => {
+            Turn::Words(text) if !text.is_empty() => {
                 piece(&text, None, out);
                 piece("", self.stop, out);
+            }
+            Turn::Unknown(text) if !text.is_empty() => {
+                write_line(&json!({"type": "unknown", "data": {"text": text}}), out);
             }
             Turn::Action(Action { thought, tool, input })
                 if self.offered.iter().any(|offered| offered.name == tool) =>
@@ -86,13 +76,12 @@ impl Events {
                 self.fault = Some(format!("the model asked for the tool `{tool}`, which does not exist"));
                 return false;
             }
-            Turn::Unknown(text) if text.is_empty() => {
+            Turn::Words(_) | Turn::Unknown(_) => {
                 let nothing = nothing(self.stop);
                 chat_error(nothing, false, out);
                 self.fault = Some(nothing.to_owned());
                 return false;
             }
-            Turn::Unknown(text) => write_line(&json!({"type": "unknown", "data": {"text": text}}), out),
         }
         true
     }
@@ -102,10 +91,7 @@ impl Encode for Events {
     fn delta(&mut self, delta: &Delta, out: &mut BytesMut) {
         match delta {
             Delta::Text(text) => {
-                let said = match &mut self.reader {
-                    Reader::Native(words) => words.feed(text),
-                    Reader::React(react) => react.feed(text),
-                };
+                let said = self.reader.as_mut().and_then(|reader| reader.feed(text));
                 said.iter().for_each(|said| piece(said, None, out));
             }
             Delta::ToolCall { index, name, arguments, .. } => {

@@ -2,15 +2,15 @@
 //! it asks again with what the tool said.
 //!
 //! ```text
-//! request → conversation + tools → prompt → model → react | native → events → JSON lines
+//! request → conversation + tools → prompt → model → react + call → events → JSON lines
 //! ```
 //!
 //! Sources: gitlab-client.md §7, §11.1, §12.2; ai-gateway-server.md §4. What is wrong with a request is told by a status;
 //! once a model was chosen the answer is a 200, and what fails is an event in it.
 
+mod call;
 mod conversation;
 mod events;
-mod native;
 mod prompt;
 mod react;
 mod request;

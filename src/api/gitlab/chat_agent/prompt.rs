@@ -25,7 +25,7 @@ impl Way {
     const fn prompt(self) -> &'static str {
         match self {
             Self::Native => "chat/agent",
-            Self::React => "chat/agent_react",
+            Self::React => "chat/react",
         }
     }
 }

@@ -1,12 +1,15 @@
 //! Every sample, cut at every place.
 
-use super::{Action, React, Turn};
+use super::{Action, HELD, Reader, Turn, Way};
 
 /// A turn read in these pieces: the answer as it was handed out, and what the turn came to.
+fn read_as<'a>(mut reader: Reader, pieces: impl IntoIterator<Item = &'a str>) -> (Vec<String>, Turn) {
+    let said = pieces.into_iter().filter_map(|piece| reader.feed(piece)).collect();
+    (said, reader.finish())
+}
+
 fn read<'a>(pieces: impl IntoIterator<Item = &'a str>) -> (Vec<String>, Turn) {
-    let mut react = React::default();
-    let said = pieces.into_iter().filter_map(|piece| react.feed(piece)).collect();
-    (said, react.finish())
+    read_as(Reader::new(Way::React, true), pieces)
 }
 
 fn action(thought: &str, tool: &str, input: &str) -> (String, Turn) {
@@ -51,6 +54,7 @@ fn samples() -> Vec<(&'static str, (String, Turn))> {
             "Action: issue_reader\nAction Input: #1\nThought: then\nAction: epic_reader\nAction Input: &2",
             action("", "issue_reader", "#1"),
         ),
+        ("so\n</think>\nThought: a\nAction: epic_reader\nAction Input: &1", action("a", "epic_reader", "&1")),
         ("Observation: Final Answer: fine", answer("fine")),
         ("Hello there.", unknown("Hello there.")),
         ("Thought: I am not done", unknown("I am not done")),
@@ -139,4 +143,51 @@ fn a_turn_without_end_is_cut() {
     let (said, turn) = read(std::iter::repeat_n(piece.as_str(), 40));
     assert!(said.is_empty());
     assert!(matches!(turn, Turn::Unknown(text) if text.len() == super::LONGEST));
+}
+
+/// A native model's turn, the same however it is cut in two.
+fn free(may_call: bool, text: &str) -> (String, Turn) {
+    let read = |pieces: &[&str]| {
+        let (said, turn) = read_as(Reader::new(Way::Native, may_call), pieces.iter().copied());
+        (said.concat(), turn)
+    };
+    let whole = read(&[text]);
+    for at in (0..=text.len()).filter(|at| text.is_char_boundary(*at)) {
+        assert_eq!(read(&[&text[..at], &text[at..]]), whole, "{text:?} cut at {at}");
+    }
+    let characters: Vec<&str> = text.split_inclusive(|_| true).collect();
+    assert_eq!(read(&characters), whole, "{text:?} by characters");
+    whole
+}
+
+#[test]
+fn short_free_words_are_held_and_long_ones_are_the_answer() {
+    assert_eq!(free(true, " Let me look.\n"), (String::new(), Turn::Words("Let me look.".into())));
+    let long = format!("\n{} end. ", "é".repeat(HELD));
+    assert_eq!(free(true, &long), answer(long.trim()));
+    let without_tools = "I know this without any tool. ";
+    assert_eq!(free(false, without_tools), answer(without_tools.trim()));
+    assert_eq!(free(false, "Hi."), (String::new(), Turn::Words("Hi.".into())));
+    assert_eq!(free(true, " \n"), (String::new(), Turn::Words(String::new())));
+}
+
+#[test]
+fn a_native_model_that_writes_react_is_read_so() {
+    for may_call in [true, false] {
+        for (text, meant) in samples() {
+            let is_marked =
+                text.contains("Final Answer:") || text.contains("Action Input:") || text.contains("Thought:");
+            if is_marked
+                && !text.starts_with("Action")
+                && !text.starts_with("Observation")
+                && !text.starts_with(" need")
+                && !text.starts_with("so")
+            {
+                assert_eq!(free(may_call, text), meant, "{text:?}");
+            }
+        }
+        let thought = "Thought: ".to_owned() + &"long ".repeat(HELD) + "\nFinal Answer: yes";
+        assert_eq!(free(may_call, &thought), answer("yes"));
+    }
+    assert_eq!(free(true, "Action: issue_reader\nAction Input: #1"), action("", "issue_reader", "#1"));
 }
