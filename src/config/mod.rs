@@ -17,6 +17,7 @@ mod families;
 mod fault;
 mod features;
 mod inherited;
+mod key;
 mod keys;
 mod load;
 mod models;
