@@ -18,6 +18,7 @@ mod families;
 mod fault;
 mod features;
 mod inherited;
+mod key_paths;
 mod keys;
 mod load;
 mod models;
