@@ -7,16 +7,19 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 
 use crate::auth::{Issuers, Refresher};
 use crate::config::{Config, Fault, Faults};
-use crate::server::{Admin, Parts, Server, Settings, Stop};
+use crate::server::{Admin, Certificates, Identity, Parts, Server, Settings, Stop};
 use crate::snapshot::{LastReload, Limits, Reloads, Shared, Snapshot};
 use crate::telemetry::{LogWriter, Metrics, OperatorLog};
 use crate::upstream::{self, Fetcher, Registry};
+
+/// How often the dates of the certificate in force are looked at.
+const EXPIRY_CHECK: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// Why Weir did not start.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +55,7 @@ pub struct App {
     server: Server,
     admin: (Admin, TcpListener),
     reloader: Reloader,
+    certificates: Certificates,
     refresher: Refresher,
     draining: Arc<AtomicBool>,
     log_thread: JoinHandle<()>,
@@ -63,6 +67,7 @@ pub struct App {
 #[derive(Clone)]
 pub struct Reloader {
     shared: Shared,
+    certificates: Certificates,
     registry: Arc<Registry>,
     issuers: Arc<Issuers>,
     metrics: Arc<Metrics>,
@@ -84,6 +89,8 @@ impl App {
         let warnings = config.warnings.iter().map(Fault::headline).collect();
         let issuers = Arc::new(Issuers::default());
         let refresher = issuers.refresher(Fetcher::new(upstream.clone()));
+        let certificates = Certificates::default();
+        put_identity(&certificates, config.tls.clone(), &metrics);
         let shared = Shared::new(snapshot(config, &registry, &issuers, 1));
         metrics.config_generation.set(1);
         let draining = Arc::new(AtomicBool::new(false));
@@ -91,6 +98,7 @@ impl App {
             shared: shared.clone(),
             registry: Arc::clone(&registry),
             metrics: Arc::clone(&metrics),
+            certificates: certificates.clone(),
             log: writer,
             draining: Arc::clone(&draining),
         };
@@ -102,6 +110,7 @@ impl App {
         let admin = Admin::new(Arc::clone(&metrics), shared.clone(), reloads.clone(), Arc::clone(&draining));
         let reloader = Reloader {
             shared,
+            certificates: certificates.clone(),
             registry,
             issuers,
             metrics,
@@ -112,7 +121,7 @@ impl App {
         };
         let public = server.address()?;
         let admin = (admin, admin_listener);
-        Ok(Self { server, admin, reloader, refresher, draining, log_thread, public, warnings })
+        Ok(Self { server, admin, reloader, certificates, refresher, draining, log_thread, public, warnings })
     }
 
     /// Where GitLab finds us.
@@ -137,7 +146,7 @@ impl App {
 
     /// Serves until `stop` is ready, then drains: not ready at once, nothing new accepted, what runs may end.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { server, admin: (admin, listener), refresher, draining, log_thread, public, .. } = self;
+        let Self { server, admin: (admin, listener), certificates, refresher, draining, log_thread, public, .. } = self;
         let (stop_workers, workers_stop) = watch::channel(Stop::No);
         let (stop_admin, admin_stop) = watch::channel(false);
         let workers = server.start(&workers_stop)?;
@@ -145,6 +154,7 @@ impl App {
         let admin_address = listener.local_addr()?;
         let admin = tokio::spawn(admin.serve(listener, admin_stop));
         let refreshing = tokio::spawn(refresher.run());
+        let expiring = tokio::spawn(warn_of_expiry(certificates));
         tracing::info!(%public, admin = %admin_address, workers = workers.len(), "serving");
         stop.await;
         tracing::info!("draining");
@@ -154,6 +164,7 @@ impl App {
         // Bounded by the workers' own limit, resilience.drain.
         let _ = drained.await;
         refreshing.abort();
+        expiring.abort();
         stop_admin.send_replace(true);
         let _ = admin.await;
         // The last handle of the log went with the workers: the thread ends when it has written all.
@@ -174,6 +185,7 @@ impl Reloader {
             tracing::warn!("{}", warning.headline());
         }
         self.operator_log.set_level(config.log.0);
+        put_identity(&self.certificates, config.tls.clone(), &self.metrics);
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
         self.shared.swap(snapshot(config, &self.registry, &self.issuers, generation));
         self.metrics.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
@@ -217,6 +229,26 @@ fn snapshot(config: Config, registry: &Registry, issuers: &Issuers, generation: 
     let limits: Limits = config.limits;
     let auth = issuers.policy(config.auth);
     Snapshot { table: config.table, auth, limits, endpoints, generation }
+}
+
+/// Connections accepted from now on are served with this certificate, or plain.
+fn put_identity(certificates: &Certificates, identity: Option<Arc<Identity>>, metrics: &Metrics) {
+    metrics.tls_expiry.reset();
+    if let Some(identity) = &identity {
+        let until = identity.until().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        metrics.tls_expiry.with_label_values::<&str>(&[]).set(i64::try_from(until).unwrap_or(i64::MAX));
+    }
+    certificates.put(identity);
+}
+
+/// What a reload says of a certificate's dates it says once; a gateway runs for months.
+async fn warn_of_expiry(certificates: Certificates) {
+    loop {
+        tokio::time::sleep(EXPIRY_CHECK).await;
+        if let Some(remark) = certificates.load().and_then(|identity| identity.remark(SystemTime::now())) {
+            tracing::warn!("server.tls.cert: {remark}");
+        }
+    }
 }
 
 /// Alone on its port, unlike the public one: a second process must find out.

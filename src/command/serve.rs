@@ -35,14 +35,22 @@ async fn serve(config: Config, path: &Path, env: &Environment) -> Result<(), Sta
     let reloader = app.reloader();
     let mut stop = Stop::new()?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let (_watcher, mut changes) = Watcher::start(path)?;
+    let mut files = config::watched(path, env);
+    let (mut _watcher, mut changes) = Watcher::start(&files)?;
     let mut running = std::pin::pin!(app.run(async move { stop.wait().await }));
     loop {
         tokio::select! {
             ended = &mut running => return ended,
-            _ = hangup.recv() => reload(&reloader, path, env),
-            Some(()) = changes.recv() => reload(&reloader, path, env),
+            _ = hangup.recv() => {}
+            Some(()) = changes.recv() => {}
         }
+        // The file may name other certificates now. Watched before they are read: no change falls between.
+        let named = config::watched(path, env);
+        if named != files {
+            (_watcher, changes) = Watcher::start(&named)?;
+            files = named;
+        }
+        reload(&reloader, path, env);
     }
 }
 

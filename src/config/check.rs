@@ -17,7 +17,7 @@ use super::keys::{self, Acts};
 use super::load::Environment;
 use super::raw::{Document, path_text};
 use super::reader::Reader;
-use super::{auth, cloud, environ, features, inherited, load, models, suggest};
+use super::{auth, cloud, environ, features, inherited, load, models, suggest, tls};
 use crate::auth::Settings as AuthSettings;
 use crate::route::{Budget, BudgetPatch};
 use crate::telemetry::{Format, Level};
@@ -45,6 +45,18 @@ pub(super) fn check(text: &str, path: &Path, env: &Environment) -> Result<Config
 pub(super) fn admin_address(text: &str, path: &Path, env: &Environment) -> Option<SocketAddr> {
     let (doc, _) = Document::parse_leniently(text, path.to_string_lossy().into());
     Reader::new(&doc, env, path).address(&["admin", "listen"])
+}
+
+/// The files of `server.tls`, whatever else is wrong.
+pub(super) fn certificate_files(text: &str, path: &Path, env: &Environment) -> Vec<PathBuf> {
+    let (doc, _) = Document::parse_leniently(text, path.to_string_lossy().into());
+    tls::named(&mut Reader::new(&doc, env, path))
+}
+
+/// The certificate authorities besides the system's, whatever else is wrong.
+pub(super) fn authorities_of(text: &str, path: &Path, env: &Environment) -> Vec<PathBuf> {
+    let (doc, _) = Document::parse_leniently(text, path.to_string_lossy().into());
+    authorities(&mut Reader::new(&doc, env, path))
 }
 
 /// Finds keys that are none, and keys that nothing acts on; notes the place of every other.
@@ -111,6 +123,7 @@ fn note(reader: &mut Reader<'_>, path: &[&str], key: &keys::Key, name: &Range<us
 /// Everything that was read.
 struct Parts {
     server: server::Settings,
+    tls: Option<Arc<server::Identity>>,
     upstream: upstream::Settings,
     limits: snapshot::Limits,
     log: (Level, Format),
@@ -122,6 +135,7 @@ impl Parts {
     /// Reads every section before it gives up, so that every fault is found.
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let server = server(reader);
+        let tls = tls::read(reader);
         let auth = auth::read(reader, server.as_ref().map(|server| server.listen));
         let base = timeouts(reader, &["timeouts"]);
         let inherited = inherited::read(reader);
@@ -137,13 +151,21 @@ impl Parts {
         let upstream = upstream(reader);
         let limits = limits(reader);
         let log = log(reader);
-        Some(Self { server: server?, upstream: upstream?, limits: limits?, log: log?, auth: auth?, routing: routing? })
+        Some(Self {
+            server: server?,
+            tls: tls?,
+            upstream: upstream?,
+            limits: limits?,
+            log: log?,
+            auth: auth?,
+            routing: routing?,
+        })
     }
 
     fn into_config(self, warnings: Vec<Fault>, provenance: super::Provenance) -> Config {
-        let Self { server, upstream, limits, log, auth, routing } = self;
+        let Self { server, tls, upstream, limits, log, auth, routing } = self;
         let features::Routing { table, models, request_models } = routing;
-        Config { server, upstream, table, models, request_models, auth, limits, log, warnings, provenance }
+        Config { server, tls, upstream, table, models, request_models, auth, limits, log, warnings, provenance }
     }
 }
 
@@ -219,6 +241,12 @@ pub(super) fn timeouts(reader: &mut Reader<'_>, path: &[&str]) -> BudgetPatch {
 
 fn upstream(reader: &mut Reader<'_>) -> Option<upstream::Settings> {
     let request_loopback = reader.boolean(&["features", "request_loopback"]);
+    let extra_ca = authorities(reader);
+    Some(upstream::Settings { extra_ca, request_loopback: request_loopback?, ..upstream::Settings::default() })
+}
+
+/// `tls.extra_ca` and the variables that mean the same.
+fn authorities(reader: &mut Reader<'_>) -> Vec<PathBuf> {
     const PATH: &[&str] = &["tls", "extra_ca"];
     let mut extra_ca = Vec::new();
     for (file, span) in reader.texts(PATH).unwrap_or_default() {
@@ -241,7 +269,7 @@ fn upstream(reader: &mut Reader<'_>) -> Option<upstream::Settings> {
             }
         }
     }
-    Some(upstream::Settings { extra_ca, request_loopback: request_loopback?, ..upstream::Settings::default() })
+    extra_ca
 }
 
 fn certificates(file: &Path) -> Result<(), String> {

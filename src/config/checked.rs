@@ -16,6 +16,8 @@ use crate::{auth, server, snapshot, upstream};
 pub struct Config {
     /// Listeners and workers: what a reload cannot change.
     pub server: server::Settings,
+    /// Certificate and key of the public listener; none: plain HTTP.
+    pub tls: Option<Arc<server::Identity>>,
     /// How model servers are reached.
     pub upstream: upstream::Settings,
     /// Feature → model.

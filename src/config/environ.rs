@@ -38,6 +38,9 @@ const fn variable(name: &'static str, does: Does, doc: &'static str) -> Variable
 }
 
 pub(super) const BYPASS: &str = "AIGW_AUTH__BYPASS_EXTERNAL";
+pub(super) const TLS_ENABLED: &str = "AIGW_FASTAPI__TLS__ENABLED";
+pub(super) const TLS_CERT: &str = "AIGW_FASTAPI__TLS__CERT_FILE";
+pub(super) const TLS_KEY: &str = "AIGW_FASTAPI__TLS__KEY_FILE";
 /// Variables that name a file of certificate authorities.
 pub(super) const CA_FILES: [&str; 2] = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"];
 
@@ -74,7 +77,9 @@ pub(super) static VARIABLES: &[Variable] = &[
     variable("AWS_BEDROCK_RUNTIME_ENDPOINT", Elsewhere, "endpoint of Bedrock models"),
     variable("AIGW_BEDROCK_GUARDRAIL_CONFIG", Elsewhere, "guardrail of Bedrock models, as JSON"),
     variable("AZURE_API_VERSION", Elsewhere, "api_version of Azure models"),
-    variable("AIGW_FASTAPI__TLS__ENABLED", Refused("put a TLS proxy in front"), "HTTPS on the listener"),
+    variable(TLS_ENABLED, Elsewhere, "true: HTTPS on the listener, with the two files (server.tls)"),
+    variable(TLS_CERT, Elsewhere, "server.tls.cert, when that is true"),
+    variable(TLS_KEY, Elsewhere, "server.tls.key, when that is true"),
     variable(
         "AIGW_MTLS__ENABLED",
         Refused("use an endpoint that wants no client certificate"),

@@ -83,6 +83,17 @@ pub fn admin_address(path: &Path, env: &Environment) -> Option<std::net::SocketA
     check::admin_address(&read_text(path).ok()?, path, env)
 }
 
+/// The file, and the files it names that are read again when they change; whatever else is wrong with it.
+pub fn watched(path: &Path, env: &Environment) -> Vec<PathBuf> {
+    let named = read_text(path).map(|text| check::certificate_files(&text, path, env)).unwrap_or_default();
+    [path.to_owned()].into_iter().chain(named).collect()
+}
+
+/// The certificate authorities that a file and the environment name, as far as they can be read.
+pub fn authorities(path: &Path, env: &Environment) -> Vec<PathBuf> {
+    check::authorities_of(&read_text(path).unwrap_or_default(), path, env)
+}
+
 fn read_text(path: &Path) -> Result<String, Faults> {
     let name: Arc<str> = path.to_string_lossy().into();
     let fault = |message: String| Faults::new(vec![Fault::error(Place::File(Arc::clone(&name)), "", message)]);

@@ -22,12 +22,13 @@ mod raw;
 mod reader;
 mod reference;
 mod suggest;
+mod tls;
 mod units;
 mod watch;
 
 pub use checked::{Config, Origin, Provenance, Setting};
 pub use fault::{Excerpt, Fault, Faults, Place, Severity};
-pub use load::{Environment, admin_address, from_str, load, locate};
+pub use load::{Environment, admin_address, authorities, from_str, load, locate, watched};
 pub use reference::reference;
 pub use suggest::nearest;
 pub use units::show_duration;

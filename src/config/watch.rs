@@ -1,8 +1,9 @@
-//! Notices that the file's content has changed: an editor's write or rename, Kubernetes' swap of the
-//! `..data` symlink, a bind mount. The directory is watched, since those replace the file itself; and the
-//! content is compared every two seconds, for file systems that tell nothing.
+//! Notices that the content of a file has changed (the configuration, a certificate): an editor's write or
+//! rename, Kubernetes' swap of the `..data` symlink, a bind mount. The directories are watched, since those
+//! replace the file itself; and the content is compared every two seconds, for file systems that tell nothing.
 
-use std::ffi::OsStr;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -24,21 +25,21 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Starts to watch a file. Each change of its content sends one unit; changes that come while one is
+    /// Starts to watch files. Each change of their content sends one unit; changes that come while one is
     /// waiting are part of it.
-    pub fn start(path: &Path) -> std::io::Result<(Self, mpsc::Receiver<()>)> {
-        Self::start_with(path, POLL)
+    pub fn start(files: &[PathBuf]) -> std::io::Result<(Self, mpsc::Receiver<()>)> {
+        Self::start_with(files, POLL)
     }
 
-    fn start_with(path: &Path, poll: Duration) -> std::io::Result<(Self, mpsc::Receiver<()>)> {
+    fn start_with(files: &[PathBuf], poll: Duration) -> std::io::Result<(Self, mpsc::Receiver<()>)> {
         let (changed, changes) = mpsc::channel(1);
         let (events, wakeups) = sync_channel(1);
-        let before = digest(path);
-        let notify = watch_directory(path, events.clone());
-        let file = path.to_owned();
+        let before = digests(files);
+        let notify = watch_directories(files, events.clone());
+        let files = files.to_owned();
         std::thread::Builder::new()
             .name("weir-watch".into())
-            .spawn(move || run(&file, poll, before, &wakeups, &changed))?;
+            .spawn(move || run(&files, poll, before, &wakeups, &changed))?;
         Ok((Self { notify, _alive: events }, changes))
     }
 }
@@ -50,33 +51,36 @@ impl std::fmt::Debug for Watcher {
 }
 
 /// `None` where the system cannot: the poll then serves alone.
-fn watch_directory(path: &Path, events: SyncSender<()>) -> Option<notify::RecommendedWatcher> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = path.file_name().map(ToOwned::to_owned);
+fn watch_directories(files: &[PathBuf], events: SyncSender<()>) -> Option<notify::RecommendedWatcher> {
+    let parent = |path: &PathBuf| path.parent().filter(|parent| !parent.as_os_str().is_empty()).map(Path::to_owned);
+    let directories: BTreeSet<_> = files.iter().map(|path| parent(path).unwrap_or_else(|| ".".into())).collect();
+    let names: Vec<OsString> = files.iter().filter_map(|path| path.file_name()).map(ToOwned::to_owned).collect();
     let made = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // reading the file is an event too: it would wake us for ever; so would a log beside it
-        if event.map_or(true, |event| !event.kind.is_access() && concerns(&event.paths, file.as_deref())) {
+        if event.map_or(true, |event| !event.kind.is_access() && concerns(&event.paths, &names)) {
             // Full means that the thread is about to look anyway.
             let _ = events.try_send(());
         }
     });
     let watching = made.and_then(|mut watcher| {
-        watcher.watch(parent, RecursiveMode::NonRecursive)?;
+        for directory in &directories {
+            watcher.watch(directory, RecursiveMode::NonRecursive)?;
+        }
         Ok(watcher)
     });
-    watching.map_err(|error| tracing::warn!(%error, "no file events here: the configuration is polled every 2 s")).ok()
+    watching.map_err(|error| tracing::warn!(%error, "no file events here: the files are polled every 2 s")).ok()
 }
 
-/// Whether an event is about the file, or about the link that Kubernetes swaps (`..data`).
-fn concerns(paths: &[PathBuf], file: Option<&OsStr>) -> bool {
+/// Whether an event is about one of the files, or about the link that Kubernetes swaps (`..data`).
+fn concerns(paths: &[PathBuf], names: &[OsString]) -> bool {
     let ours = |path: &PathBuf| {
-        let name = path.file_name();
-        name == file || name.is_some_and(|name| name.as_encoded_bytes().starts_with(b".."))
+        let is_ours = |name: &OsStr| name.as_encoded_bytes().starts_with(b"..") || names.iter().any(|own| own == name);
+        path.file_name().is_some_and(is_ours)
     };
     paths.is_empty() || paths.iter().any(ours)
 }
 
-fn run(path: &Path, poll: Duration, mut known: Option<u64>, wakeups: &Receiver<()>, changed: &mpsc::Sender<()>) {
+fn run(files: &[PathBuf], poll: Duration, mut known: Digests, wakeups: &Receiver<()>, changed: &mpsc::Sender<()>) {
     loop {
         let is_poll = match wakeups.recv_timeout(poll) {
             Ok(()) => {
@@ -86,9 +90,9 @@ fn run(path: &Path, poll: Duration, mut known: Option<u64>, wakeups: &Receiver<(
             Err(RecvTimeoutError::Timeout) => true,
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        let now = digest(path);
+        let now = digests(files);
         // A file that is gone between two halves of a rename comes back; one that stays away is told.
-        if now == known || (now.is_none() && !is_poll) {
+        if now == known || (now.contains(&None) && !is_poll) {
             continue;
         }
         known = now;
@@ -106,12 +110,16 @@ fn settle(wakeups: &Receiver<()>) {
     }
 }
 
-/// A hash and not the content: the file may hold secrets.
-fn digest(path: &Path) -> Option<u64> {
-    let bytes = std::fs::read(path).ok()?;
-    let mut hasher = DefaultHasher::new();
-    bytes.hash(&mut hasher);
-    Some(hasher.finish())
+/// Per file, `None` for one that cannot be read. Hashes and not the content: files may hold secrets.
+type Digests = Vec<Option<u64>>;
+
+fn digests(files: &[PathBuf]) -> Digests {
+    let digest = |path: &PathBuf| {
+        let mut hasher = DefaultHasher::new();
+        std::fs::read(path).ok()?.hash(&mut hasher);
+        Some(hasher.finish())
+    };
+    files.iter().map(digest).collect()
 }
 
 #[cfg(test)]
@@ -143,7 +151,7 @@ mod tests {
         let dir = directory("write");
         let file = dir.join("weir.toml");
         fs::write(&file, "a").unwrap();
-        let (_watcher, mut changes) = Watcher::start_with(&file, NEVER).unwrap();
+        let (_watcher, mut changes) = Watcher::start_with(std::slice::from_ref(&file), NEVER).unwrap();
         fs::write(&file, "b").unwrap();
         assert!(told(&mut changes).await, "a write in place");
         fs::write(dir.join(".weir.toml.swp"), "c").unwrap();
@@ -167,7 +175,7 @@ mod tests {
         version("..2026_01", "a");
         let file = dir.join("weir.toml");
         std::os::unix::fs::symlink("..data/weir.toml", &file).unwrap();
-        let (_watcher, mut changes) = Watcher::start_with(&file, NEVER).unwrap();
+        let (_watcher, mut changes) = Watcher::start_with(std::slice::from_ref(&file), NEVER).unwrap();
         version("..2026_02", "b");
         assert!(told(&mut changes).await);
         fs::remove_dir_all(dir).unwrap();
@@ -178,7 +186,7 @@ mod tests {
         let dir = directory("same");
         let file = dir.join("weir.toml");
         fs::write(&file, "a").unwrap();
-        let (_watcher, mut changes) = Watcher::start_with(&file, NEVER).unwrap();
+        let (_watcher, mut changes) = Watcher::start_with(std::slice::from_ref(&file), NEVER).unwrap();
         fs::write(&file, "a").unwrap();
         fs::write(dir.join("neighbour"), "b").unwrap();
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -194,7 +202,7 @@ mod tests {
         fs::write(target.join("weir.toml"), "a").unwrap();
         let file = dir.join("weir.toml");
         std::os::unix::fs::symlink("elsewhere/weir.toml", &file).unwrap();
-        let (_watcher, mut changes) = Watcher::start(&file).unwrap();
+        let (_watcher, mut changes) = Watcher::start(std::slice::from_ref(&file)).unwrap();
         fs::write(target.join("weir.toml"), "b").unwrap();
         let told = tokio::time::timeout(Duration::from_secs(10), changes.recv()).await;
         assert_eq!(told, Ok(Some(())), "the link's target is in a directory that is not watched");
@@ -206,7 +214,7 @@ mod tests {
         let dir = directory("drop");
         let file = dir.join("weir.toml");
         fs::write(&file, "a").unwrap();
-        let (watcher, mut changes) = Watcher::start(&file).unwrap();
+        let (watcher, mut changes) = Watcher::start(std::slice::from_ref(&file)).unwrap();
         drop(watcher);
         let ended = tokio::time::timeout(Duration::from_secs(10), changes.recv()).await;
         assert_eq!(ended, Ok(None));

@@ -2,8 +2,8 @@
 //! noticing a client that leaves in the middle of an answer.
 //!
 //! hyper detects it by reading, for which it allocates a second 8 KiB buffer per request. So it is told that
-//! half-closed connections are fine, and the check is made here, by peeking when the kernel says that there is
-//! something to read.
+//! half-closed connections are fine, and the check is made here: by peeking when the kernel says that there is
+//! something to read. Under TLS a goodbye looks like any other record, so one byte is read instead and given back.
 
 use std::io;
 use std::pin::Pin;
@@ -13,22 +13,23 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::io::ReadBuf;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead as _, ReadBuf};
 
 use super::handover::Handover;
+use crate::upstream::Stream;
 
 /// A client's connection.
 pub(super) struct ClientIo {
-    stream: TokioIo<TcpStream>,
+    stream: TokioIo<Stream>,
     handover: Arc<Handover>,
-    /// What hyper had read beyond the request whose answer left it.
+    /// What hyper had read beyond the request whose answer left it, or what was read to see whether the client
+    /// is there.
     unread: Bytes,
 }
 
 impl ClientIo {
     /// `handover` is told of each flush.
-    pub(super) fn new(stream: TcpStream, handover: Arc<Handover>) -> Self {
+    pub(super) fn new(stream: Stream, handover: Arc<Handover>) -> Self {
         Self { stream: TokioIo::new(stream), handover, unread: Bytes::new() }
     }
 
@@ -38,19 +39,33 @@ impl ClientIo {
     }
 
     /// An error once the client has closed its side. Bytes that wait (a pipelined request) are no end.
-    pub(super) fn check_open(&self, cx: &mut Context<'_>) -> io::Result<()> {
-        let stream = self.stream.inner();
-        let Poll::Ready(ready) = stream.poll_read_ready(cx) else { return Ok(()) };
-        ready?;
+    pub(super) fn check_open(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let mut byte = [0];
-        match stream.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
-            Poll::Ready(Ok(0)) => Err(io::ErrorKind::ConnectionAborted.into()),
+        let mut byte = ReadBuf::new(&mut byte);
+        let arrived = match self.stream.inner_mut() {
+            Stream::Plain(stream) => match stream.poll_read_ready(cx) {
+                Poll::Ready(ready) => ready.map(|()| stream.poll_peek(cx, &mut byte).map_ok(|_| ()))?,
+                Poll::Pending => return Ok(()),
+            },
+            Stream::Tls(_) if !self.unread.is_empty() => return Ok(()),
+            Stream::Tls(stream) => {
+                let read = Pin::new(stream).poll_read(cx, &mut byte);
+                if !byte.filled().is_empty() {
+                    self.unread = Bytes::copy_from_slice(byte.filled());
+                    // hyper may be waiting for just this byte, and the socket will not tell it again
+                    cx.waker().wake_by_ref();
+                }
+                read
+            }
+        };
+        match arrived {
+            Poll::Ready(Ok(())) if byte.filled().is_empty() => Err(io::ErrorKind::ConnectionAborted.into()),
             Poll::Ready(Err(error)) => Err(error),
-            Poll::Ready(Ok(_)) | Poll::Pending => Ok(()),
+            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
         }
     }
 
-    fn inner(self: Pin<&mut Self>) -> Pin<&mut TokioIo<TcpStream>> {
+    fn inner(self: Pin<&mut Self>) -> Pin<&mut TokioIo<Stream>> {
         Pin::new(&mut self.get_mut().stream)
     }
 }
