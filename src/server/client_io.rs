@@ -3,7 +3,7 @@
 //!
 //! hyper detects it by reading, for which it allocates a second 8 KiB buffer per request. So it is told that
 //! half-closed connections are fine, and the check is made here: by peeking when the kernel says that there is
-//! something to read. Under TLS a goodbye looks like any other record, so one byte is read instead and given back.
+//! something to read. Under TLS a goodbye looks like any other record until it is decrypted, which is done.
 
 use std::io;
 use std::pin::Pin;
@@ -13,7 +13,9 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead as _, ReadBuf};
+use tokio::io::{AsyncBufRead as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
 
 use super::handover::Handover;
 use crate::upstream::Stream;
@@ -22,8 +24,7 @@ use crate::upstream::Stream;
 pub(super) struct ClientIo {
     stream: TokioIo<Stream>,
     handover: Arc<Handover>,
-    /// What hyper had read beyond the request whose answer left it, or what was read to see whether the client
-    /// is there.
+    /// What hyper had read beyond the request whose answer left it.
     unread: Bytes,
 }
 
@@ -40,34 +41,34 @@ impl ClientIo {
 
     /// An error once the client has closed its side. Bytes that wait (a pipelined request) are no end.
     pub(super) fn check_open(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        let mut byte = [0];
-        let mut byte = ReadBuf::new(&mut byte);
         let arrived = match self.stream.inner_mut() {
             Stream::Plain(stream) => match stream.poll_read_ready(cx) {
-                Poll::Ready(ready) => ready.map(|()| stream.poll_peek(cx, &mut byte).map_ok(|_| ()))?,
+                Poll::Ready(ready) => ready.map(|()| stream.poll_peek(cx, &mut ReadBuf::new(&mut [0])))?,
                 Poll::Pending => return Ok(()),
             },
-            Stream::Tls(_) if !self.unread.is_empty() => return Ok(()),
-            Stream::Tls(stream) => {
-                let read = Pin::new(stream).poll_read(cx, &mut byte);
-                if !byte.filled().is_empty() {
-                    self.unread = Bytes::copy_from_slice(byte.filled());
-                    // hyper may be waiting for just this byte, and the socket will not tell it again
-                    cx.waker().wake_by_ref();
-                }
-                read
-            }
+            Stream::Tls(stream) => peek_decrypted(stream, cx),
         };
         match arrived {
-            Poll::Ready(Ok(())) if byte.filled().is_empty() => Err(io::ErrorKind::ConnectionAborted.into()),
+            Poll::Ready(Ok(0)) => Err(io::ErrorKind::ConnectionAborted.into()),
             Poll::Ready(Err(error)) => Err(error),
-            Poll::Ready(Ok(())) | Poll::Pending => Ok(()),
+            Poll::Ready(Ok(_)) | Poll::Pending => Ok(()),
         }
     }
 
     fn inner(self: Pin<&mut Self>) -> Pin<&mut TokioIo<Stream>> {
         Pin::new(&mut self.get_mut().stream)
     }
+}
+
+/// How much there is to read, of at most one record; what there is stays to be read.
+fn peek_decrypted(stream: &mut TlsStream<TcpStream>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    let had_nothing = stream.get_ref().1.wants_read();
+    let peeked = Pin::new(stream).poll_fill_buf(cx).map_ok(<[u8]>::len);
+    if had_nothing && matches!(peeked, Poll::Ready(Ok(1..))) {
+        // hyper may be waiting for just this, and the socket will not tell it again
+        cx.waker().wake_by_ref();
+    }
+    peeked
 }
 
 impl Read for ClientIo {

@@ -103,7 +103,11 @@ impl Client {
     /// Bytes as they are.
     pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         // A gateway that has answered early may close before all is written.
-        let _ = soon("writing", self.stream.write_all(bytes.as_ref())).await;
+        let _ = soon("writing", async {
+            self.stream.write_all(bytes.as_ref()).await?;
+            self.stream.flush().await
+        })
+        .await;
     }
 
     /// A request with `Content-Length` if it has a body.
