@@ -1,7 +1,7 @@
 //! `[server] tls`: the files are read and checked here, so that a certificate and a key that do not belong
 //! together are a fault of the file like any other, at the start and at a reload.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -84,21 +84,19 @@ fn official(reader: &mut Reader<'_>) -> Option<Files> {
             return None;
         }
     }
-    let mut file = |key: &str, variable: &'static str| {
-        let Some(path) = reader.env.get(variable) else {
-            let message = format!("expected a file: {} is on", environ::TLS_ENABLED);
-            reader.faults.push(Fault::error(Place::Environment, variable, message));
-            return None;
-        };
-        let setting = Setting { value: format!("{path:?}"), origin: Origin::Variable(variable.to_owned()) };
-        reader.provenance.note(format!("{TABLE}.{key}"), setting);
-        Some(PathBuf::from(path))
+    let (Some(cert), Some(key)) = (reader.env.get(environ::TLS_CERT), reader.env.get(environ::TLS_KEY)) else {
+        let message = format!("expected {} and {} beside it", environ::TLS_CERT, environ::TLS_KEY);
+        reader.faults.push(Fault::error(Place::Environment, environ::TLS_ENABLED, message));
+        return None;
     };
-    let (cert, key) = (file("cert", environ::TLS_CERT), file("key", environ::TLS_KEY));
-    Some(Files { cert: cert?, key: key?, client_ca: None })
+    for (name, value, variable) in [("cert", cert, environ::TLS_CERT), ("key", key, environ::TLS_KEY)] {
+        let setting = Setting { value: format!("{value:?}"), origin: Origin::Variable(variable.to_owned()) };
+        reader.provenance.note(format!("{TABLE}.{name}"), setting);
+    }
+    Some(Files { cert: cert.into(), key: key.into(), client_ca: None })
 }
 
-fn content(reader: &mut Reader<'_>, name: &str, path: &std::path::Path) -> Option<Vec<u8>> {
+fn content(reader: &mut Reader<'_>, name: &str, path: &Path) -> Option<Vec<u8>> {
     let read = read_limited(path);
     read.map_err(|why| fault(reader, name, format!("cannot read {}: {why}", path.display()))).ok()
 }

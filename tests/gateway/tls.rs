@@ -397,7 +397,7 @@ fn the_official_containers_variables_turn_it_on() {
     };
     assert!(read("true", &path("tls.key")).unwrap().tls.is_some());
     assert!(read("false", &path("tls.key")).unwrap().tls.is_none());
-    assert!(read("true", "").unwrap_err().to_string().contains("AIGW_FASTAPI__TLS__KEY_FILE: expected a file"));
+    assert!(read("true", "").unwrap_err().to_string().contains("AIGW_FASTAPI__TLS__ENABLED: expected"));
     assert!(read("maybe", &path("tls.key")).unwrap_err().to_string().contains("expected true or false"));
 }
 
