@@ -1,5 +1,6 @@
 """Runs `weir` (argv[1]) in argv[2] against the rigs that .ci/providers has started: every model on every surface
 that reaches it, what the operator is told, and the secrets nowhere."""
+import anthropic, anthropic_client
 import json, os, pathlib, re, subprocess, sys, time, urllib.error, urllib.request
 
 WEIR, DIR = sys.argv[1], pathlib.Path(sys.argv[2])
@@ -64,7 +65,7 @@ BREAKS = {
     "midstream": (bedrock("midstream"), "quota for this model is used up"), "cut": (bedrock("cut"), ""),
     "badcrc": (bedrock("badcrc"), ""), "az-cut": (azure("cut"), ""), "az-err": (azure("err"), ""),
 }
-TABLES = {**GOOD, "page": bedrock("page", AT(ODD)), **{name: row[0] for name, row in (BAD | BREAKS).items()}}
+TABLES = {**GOOD, "tool": bedrock("tool"), "page": bedrock("page", AT(ODD)), **{name: row[0] for name, row in (BAD | BREAKS).items()}}
 
 
 def config(default):
@@ -239,6 +240,30 @@ def azure_passthrough():
     status, _, text, _ = openai("nova")
     print(f"azure: passed through /v1/chat/completions, whole and streamed, with its failures (a Bedrock model there: {status})")
 
+def messages():
+    """The official anthropic client on models whose servers speak Converse and OpenAI's API."""
+    for name in ("nova", "arn", "temporary", "gpt", "gpt-dated"): anthropic_client.says(GATE, name, WORDS)
+    usage = anthropic_client.says(GATE, "nova", WORDS).usage
+    is_("what came from the cache", (usage.input_tokens, usage.cache_read_input_tokens, usage.output_tokens), (12, 3, 5))
+    call = anthropic_client.calls(GATE, "tool")
+    sent = [r["body"] for r in get(BEDROCK + "/_log") if r.get("model") == "tool"][-1]
+    is_("cached tools", sent["toolConfig"]["tools"][-1], {"cachePoint": {"type": "default"}})
+    is_("the failed result", sent["messages"][-1]["content"][0]["toolResult"]["status"], "error")
+    for name in ("nova", "gpt"): anthropic_client.wrong(GATE, name)
+    is_("count", anthropic_client.count(GATE, "nova"), 12)
+    has("count", anthropic_client.refused(anthropic.NotFoundError, lambda: anthropic_client.count(GATE, "gpt")), "does not count tokens")
+    classes = {400: anthropic.BadRequestError, 404: anthropic.NotFoundError, 429: anthropic.RateLimitError, 502: anthropic.InternalServerError,
+               503: anthropic.InternalServerError, 408: anthropic.APIStatusError}
+    for name, (_, status, hint) in BAD.items():
+        told = anthropic_client.refused(classes[chat_status(status)], lambda: anthropic_client.ask(GATE, name))
+        assert hint not in told, f"the hint is the operator's: {told}"
+    for name in BREAKS:
+        try:
+            with anthropic_client.client(GATE).messages.stream(model=name, max_tokens=16, messages=anthropic_client.HELLO) as stream: list(stream)
+            sys.exit(f"{name}: the client saw no failure")
+        except anthropic.APIStatusError as error: is_(name, error.body["type"], "error")
+    print(f"messages: the anthropic client whole, streamed, with tools ({call.name}); {len(BAD)} failures by its classes, {len(BREAKS)} in the stream")
+
 def models_of_requests():
     route(None)
     dummy = {"name": "claude_3", "endpoint": "http://bedrockselfhostedmodel.com/v1", "api_key": "dummy-canary", "provider": "openai"}
@@ -311,7 +336,7 @@ started, running = time.time(), []
 (DIR / "weir.toml").write_text(config("nova"))
 try:
     weir = serve("weir", ENV, 19407)
-    for part in (shown_by_check_and_explain, good_models, bad_models, broken_streams, a_proxys_page, azure_passthrough, models_of_requests, bare, probed):
+    for part in (shown_by_check_and_explain, good_models, bad_models, broken_streams, a_proxys_page, azure_passthrough, messages, models_of_requests, bare, probed):
         part()
     stop(weir)
 finally:

@@ -7,19 +7,17 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use tokio::sync::watch;
 
 use crate::auth::{Issuers, Refresher};
 use crate::config::{Config, Fault, Faults};
-use crate::server::{Admin, Certificates, Identity, Parts, Server, Settings, Stop};
-use crate::snapshot::{LastReload, Limits, Reloads, Shared, Snapshot};
+use crate::credentials::{Credentials, Keeper};
+use crate::server::{Admin, Certificates, Parts, Server, Settings, Stop};
+use crate::snapshot::{LastReload, Reloads, Shared, Snapshot};
 use crate::telemetry::{LogWriter, Metrics, OperatorLog};
 use crate::upstream::{self, Fetcher, Registry};
-
-/// How often the dates of the certificate in force are looked at.
-const EXPIRY_CHECK: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// Why Weir did not start.
 #[derive(Debug, thiserror::Error)]
@@ -55,8 +53,8 @@ pub struct App {
     server: Server,
     admin: (Admin, TcpListener),
     reloader: Reloader,
-    certificates: Certificates,
     refresher: Refresher,
+    keeper: Keeper,
     draining: Arc<AtomicBool>,
     log_thread: JoinHandle<()>,
     public: SocketAddr,
@@ -67,15 +65,21 @@ pub struct App {
 #[derive(Clone)]
 pub struct Reloader {
     shared: Shared,
-    certificates: Certificates,
-    registry: Arc<Registry>,
-    issuers: Arc<Issuers>,
+    lasting: Arc<Lasting>,
     metrics: Arc<Metrics>,
     reloads: Reloads,
     operator_log: OperatorLog,
     generation: Arc<AtomicU64>,
     /// What runs, to say what a new file changes that only a restart can.
     running: Arc<Mutex<(Settings, upstream::Settings)>>,
+}
+
+/// What outlives a configuration and is found again by the next one.
+struct Lasting {
+    registry: Arc<Registry>,
+    issuers: Issuers,
+    credentials: Credentials,
+    certificates: Certificates,
 }
 
 impl App {
@@ -87,18 +91,22 @@ impl App {
         let registry = Arc::new(Registry::new(Arc::clone(&metrics)));
         let (settings, upstream) = (config.server.clone(), config.upstream.clone());
         let warnings = config.warnings.iter().map(Fault::headline).collect();
-        let issuers = Arc::new(Issuers::default());
-        let refresher = issuers.refresher(Fetcher::new(upstream.clone()));
-        let certificates = Certificates::default();
-        put_identity(&certificates, config.tls.clone(), &metrics);
-        let shared = Shared::new(snapshot(config, &registry, &issuers, 1));
+        let lasting = Lasting {
+            registry: Arc::clone(&registry),
+            issuers: Issuers::default(),
+            credentials: Credentials::default(),
+            certificates: Certificates::new(metrics.tls_expiry.clone()),
+        };
+        let refresher = lasting.issuers.refresher(Fetcher::new(upstream.clone()));
+        let keeper = lasting.credentials.keeper(Fetcher::new(upstream.clone()));
+        let shared = Shared::new(lasting.snapshot(config, 1));
         metrics.config_generation.set(1);
         let draining = Arc::new(AtomicBool::new(false));
         let parts = Parts {
             shared: shared.clone(),
-            registry: Arc::clone(&registry),
+            registry,
+            certificates: lasting.certificates.clone(),
             metrics: Arc::clone(&metrics),
-            certificates: certificates.clone(),
             log: writer,
             draining: Arc::clone(&draining),
         };
@@ -110,9 +118,7 @@ impl App {
         let admin = Admin::new(Arc::clone(&metrics), shared.clone(), reloads.clone(), Arc::clone(&draining));
         let reloader = Reloader {
             shared,
-            certificates: certificates.clone(),
-            registry,
-            issuers,
+            lasting: Arc::new(lasting),
             metrics,
             reloads,
             operator_log,
@@ -121,7 +127,7 @@ impl App {
         };
         let public = server.address()?;
         let admin = (admin, admin_listener);
-        Ok(Self { server, admin, reloader, certificates, refresher, draining, log_thread, public, warnings })
+        Ok(Self { server, admin, reloader, refresher, keeper, draining, log_thread, public, warnings })
     }
 
     /// Where GitLab finds us.
@@ -146,7 +152,8 @@ impl App {
 
     /// Serves until `stop` is ready, then drains: not ready at once, nothing new accepted, what runs may end.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { server, admin: (admin, listener), certificates, refresher, draining, log_thread, public, .. } = self;
+        let Self { server, admin: (admin, listener), refresher, keeper, draining, log_thread, public, .. } = self;
+        let certificates = self.reloader.lasting.certificates.clone();
         let (stop_workers, workers_stop) = watch::channel(Stop::No);
         let (stop_admin, admin_stop) = watch::channel(false);
         let workers = server.start(&workers_stop)?;
@@ -154,7 +161,8 @@ impl App {
         let admin_address = listener.local_addr()?;
         let admin = tokio::spawn(admin.serve(listener, admin_stop));
         let refreshing = tokio::spawn(refresher.run());
-        let expiring = tokio::spawn(warn_of_expiry(certificates));
+        let keeping = tokio::spawn(keeper.run());
+        let expiring = tokio::spawn(certificates.warn_of_expiry());
         tracing::info!(%public, admin = %admin_address, workers = workers.len(), "serving");
         stop.await;
         tracing::info!("draining");
@@ -164,6 +172,7 @@ impl App {
         // Bounded by the workers' own limit, resilience.drain.
         let _ = drained.await;
         refreshing.abort();
+        keeping.abort();
         expiring.abort();
         stop_admin.send_replace(true);
         let _ = admin.await;
@@ -185,9 +194,8 @@ impl Reloader {
             tracing::warn!("{}", warning.headline());
         }
         self.operator_log.set_level(config.log.0);
-        put_identity(&self.certificates, config.tls.clone(), &self.metrics);
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
-        self.shared.swap(snapshot(config, &self.registry, &self.issuers, generation));
+        self.shared.swap(self.lasting.snapshot(config, generation));
         self.metrics.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         self.metrics.config_reload_ok.set(1);
         self.metrics.config_reloads.with_label_values(&["ok"]).inc();
@@ -223,31 +231,15 @@ impl Reloader {
     }
 }
 
-fn snapshot(config: Config, registry: &Registry, issuers: &Issuers, generation: u64) -> Snapshot {
-    let cloud = config.table.cloud().map(|route| &route.model);
-    let endpoints = registry.endpoints(config.models.iter().chain(cloud));
-    let limits: Limits = config.limits;
-    let auth = issuers.policy(config.auth);
-    Snapshot { table: config.table, auth, limits, endpoints, generation }
-}
-
-/// Connections accepted from now on are served with this certificate, or plain.
-fn put_identity(certificates: &Certificates, identity: Option<Arc<Identity>>, metrics: &Metrics) {
-    metrics.tls_expiry.reset();
-    if let Some(identity) = &identity {
-        let until = identity.until().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        metrics.tls_expiry.with_label_values::<&str>(&[]).set(i64::try_from(until).unwrap_or(i64::MAX));
-    }
-    certificates.put(identity);
-}
-
-/// What a reload says of a certificate's dates it says once; a gateway runs for months.
-async fn warn_of_expiry(certificates: Certificates) {
-    loop {
-        tokio::time::sleep(EXPIRY_CHECK).await;
-        if let Some(remark) = certificates.load().and_then(|identity| identity.remark(SystemTime::now())) {
-            tracing::warn!("server.tls.cert: {remark}");
-        }
+impl Lasting {
+    fn snapshot(&self, config: Config, generation: u64) -> Snapshot {
+        let cloud = config.table.cloud().map(|route| &route.model);
+        let endpoints = self.registry.endpoints(config.models.iter().chain(cloud));
+        let auth = self.issuers.policy(config.auth);
+        self.credentials.set(config.table.renewed());
+        self.certificates.put(config.tls);
+        let (limits, chat) = (config.limits, config.chat);
+        Snapshot { table: config.table, prompts: config.prompts, auth, limits, chat, endpoints, generation }
     }
 }
 

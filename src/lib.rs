@@ -6,14 +6,14 @@
 //! A module may use only modules to its right; `tests/tidy.rs` reads every `use crate::…` and enforces it.
 //!
 //! ```text
-//! main → command → app → {config, demo} → server → api → snapshot → {relay, auth} → {upstream, provider}
-//!      → {route, prompt} → {error, telemetry} → {wire, generation} → secret
+//! main → command → app → {config, demo} → server → api → snapshot → {relay, auth, credentials} → {upstream, provider}
+//!      → {route, prompt} → {error, telemetry} → {wire, generation} → {secret, fresh}
 //! ```
 //!
 //! # Invariants
 //!
 //! - `upstream` is the only module that connects outward. `provider` opens no socket and reads no clock.
-//! - `wire`, `generation`, `route` and `provider` do not mention tokio or hyper.
+//! - `wire`, `generation`, `route`, `prompt` and `provider` do not mention tokio or hyper.
 //! - Each module defines its own checked settings; `config` builds them. Only `config/load.rs` reads the environment.
 //! - `api` never names a provider, `provider` never names a surface; they meet in `generation`.
 //! - `provider/mod.rs` and `error/kind.rs` hold the only `match` over their enum.
@@ -25,10 +25,13 @@ pub mod app;
 pub mod auth;
 pub mod command;
 pub mod config;
+pub mod credentials;
 pub mod demo;
 pub mod error;
+pub mod fresh;
 pub mod generation;
 pub mod manual;
+pub mod prompt;
 pub mod provider;
 pub mod relay;
 pub mod route;

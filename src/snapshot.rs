@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 
 use crate::auth::Policy;
+use crate::error::ExpiryAs;
+use crate::prompt::Registry;
 use crate::route::Table;
 use crate::upstream::Endpoints;
 
@@ -15,10 +17,14 @@ use crate::upstream::Endpoints;
 pub struct Snapshot {
     /// Feature → model.
     pub table: Table,
+    /// What models are told for each of GitLab's requests.
+    pub prompts: Arc<Registry>,
     /// Who may call.
     pub auth: Policy,
     /// Sizes and waits.
     pub limits: Limits,
+    /// How Duo Chat is answered.
+    pub chat: Chat,
     /// The live state (in flight, health) of every endpoint in the file.
     pub endpoints: Endpoints,
     /// Counts up with every swap.
@@ -38,6 +44,35 @@ impl Default for Limits {
     fn default() -> Self {
         Self { max_body: 64 << 20, body_timeout: Duration::from_secs(60) }
     }
+}
+
+/// `[chat]`, and `chat_surface` of `[timeouts]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chat {
+    /// How models call GitLab's tools.
+    pub tools: ToolUse,
+    /// The longest silence of a stream whose clients skip blank lines.
+    pub heartbeat: Duration,
+    /// How an expired limit is told.
+    pub expiry_as: ExpiryAs,
+}
+
+impl Default for Chat {
+    fn default() -> Self {
+        Self { tools: ToolUse::Auto, heartbeat: Duration::from_secs(15), expiry_as: ExpiryAs::Event }
+    }
+}
+
+/// `chat.tools`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ToolUse {
+    /// By the model's family; as text when its server refuses functions.
+    #[default]
+    Auto,
+    /// As functions.
+    Native,
+    /// As text.
+    React,
 }
 
 /// The one place the running configuration is read from.

@@ -209,6 +209,30 @@ fn gitlab_is_answered_by_its_token_and_what_its_scopes_allow() {
 }
 
 #[test]
+fn a_prompt_is_opened_by_its_own_primitive() {
+    let weir = Gateway::start();
+    let ask = |id: &str, scopes: &[&str], inputs: Value| {
+        weir.post(&format!("/v1/prompts/{id}"), &weir.token(scopes), &json!({ "inputs": inputs }))
+    };
+    let commit = json!({ "diff": "d" });
+    assert_eq!(ask("generate_commit_message", &["generate_commit_message"], commit.clone()).0, 200);
+    let refused = (403, "{\"detail\":\"Unauthorized to access 'generate_commit_message'\"}".to_owned());
+    assert_eq!(ask("generate_commit_message", &["duo_chat", "explain_code"], commit.clone()), refused);
+    assert_eq!(ask("generate_commit_message", &[], commit).0, 403);
+    let input = json!({ "input": "q" });
+    assert_eq!(ask("chat%2Fissue_reader", &["duo_chat"], input.clone()).0, 403);
+    assert_eq!(ask("chat%2Fissue_reader", &["ask_issue"], input.clone()).0, 200);
+    // older versions of this one are opened by the chat's own primitive
+    assert_eq!(ask("chat/commit_reader", &["duo_chat"], input.clone()).0, 200);
+    assert_eq!(ask("chat/commit_reader", &["ask_commit"], input).0, 200);
+    assert_eq!(
+        ask("nothing", &["duo_chat"], json!({})),
+        (404, "{\"detail\":\"Prompt 'nothing' not found\"}".to_owned())
+    );
+    assert_eq!(weir.sent(), 4, "nothing was sent on for a caller without the scope");
+}
+
+#[test]
 fn what_is_refused_goes_no_further() {
     let weir = Gateway::start();
     let scopes = ["complete_code", "duo_chat"];

@@ -17,12 +17,12 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use weir::error::{GatewayError, Kind};
 use weir::generation::{
-    Delta, Format, Generation, Image, Message, Part, Role, Sampling, StopReason, Tool, ToolCall, ToolChoice,
+    CacheFor, Delta, Format, Generation, Image, Message, Part, Role, Sampling, StopReason, Tool, ToolCall, ToolChoice,
 };
 use weir::provider::{Attempt, Dialect, Outbound, dialect};
 use weir::route::{
-    Access, ApiVersion, AwsCredentials, AwsKeys, BedrockAccess, BudgetPatch, EndpointUrl, Family, Model, ProviderKind,
-    Region,
+    Access, ApiVersion, AwsCredentials, AwsKeys, AzureAccess, BedrockAccess, BudgetPatch, EndpointUrl, Model,
+    ProviderKind, Region,
 };
 use weir::secret::Secret;
 
@@ -38,7 +38,7 @@ fn model(provider: ProviderKind, name: &str, endpoint: &EndpointUrl, access: Acc
         id: "m".into(),
         provider,
         upstream_name: name.into(),
-        family: Family::General,
+        family: std::sync::Arc::default(),
         endpoints: vec![endpoint.clone()],
         api_key: Some(Secret::new("azure-key-TEST".to_owned())),
         access,
@@ -88,7 +88,7 @@ fn asked_everything(stream: bool) -> Generation {
     asked.messages.push(Message { role: Role::Assistant, parts: vec![Part::Text("ok".into()), call] });
     asked.messages.push(Message {
         role: Role::Tool,
-        parts: vec![Part::ToolResult { id: "call 1".into(), content: String::new() }],
+        parts: vec![Part::ToolResult { id: "call 1".into(), content: String::new(), is_error: true }],
     });
     asked.messages.push(Message {
         role: Role::User,
@@ -96,6 +96,7 @@ fn asked_everything(stream: bool) -> Generation {
     });
     asked.tools =
         vec![Tool { name: "get.weather".into(), description: "d".into(), parameters: schema.clone(), strict: None }];
+    asked.tools_cached = Some(CacheFor(Some("5m".into())));
     asked.tool_choice = ToolChoice::Required;
     asked.format = Format::JsonSchema { name: "n".into(), description: Some("d".into()), schema, strict: None };
     asked.effort = Some("low".into());
@@ -312,7 +313,7 @@ fn bedrock_faults_before_and_inside_the_stream() {
 
 fn azure(name: &str, version: &str) -> Model {
     let version = ApiVersion::parse(version).unwrap();
-    model(ProviderKind::Azure, name, &rig("WEIR_RIG_AZURE"), Access::Azure(version))
+    model(ProviderKind::Azure, name, &rig("WEIR_RIG_AZURE"), Access::Azure(AzureAccess { version, entra: None }))
 }
 
 #[test]

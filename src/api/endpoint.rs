@@ -4,9 +4,12 @@ use std::borrow::Cow;
 
 use http::Method;
 
+use super::anthropic::AnthropicCall;
+use super::gitlab::{CodeCall, Proxied};
 use super::openai::OpenAiCall;
 use crate::auth::{Permission, Scopes};
 use crate::error::{GatewayError, Kind, Shape};
+use crate::relay::HeadStart;
 use crate::route::Feature;
 use crate::telemetry::labels::Surface;
 
@@ -23,10 +26,20 @@ pub enum Endpoint {
     OpenAiModels,
     /// `POST /v1/chat/completions` and its like
     OpenAi(OpenAiCall),
+    /// `POST /v1/messages` and its like
+    Anthropic(AnthropicCall),
+    /// `/v1/proxy/{vendor}/…`
+    Proxy(Proxied),
     /// `POST /v1/chat/{name}`
     ChatV1(Feature),
+    /// `POST /v2/chat/agent`
+    ChatAgent,
     /// `POST /v1|v2/prompts/model_configuration/check`; the version
     ModelCheck(u8),
+    /// `POST /v1|v2/prompts/{id}`; the version
+    Prompts(u8),
+    /// Code suggestions
+    Code(CodeCall),
     /// Any other call of GitLab's (`/v1/…` to `/v4/…`), by any method: GitLab's cloud may know it.
     Elsewhere,
 }
@@ -37,13 +50,15 @@ pub struct Matched {
     pub endpoint: Result<Endpoint, GatewayError>,
     /// The label.
     pub surface: Surface,
+    /// Where its answer's head may be promised, if its surface has bytes that break a silence.
+    pub head_start: Option<HeadStart>,
 }
 
 impl Matched {
     /// Finds the endpoint of a request line.
     pub fn of(method: &Method, path: &str) -> Self {
         if method == Method::HEAD {
-            return Self { endpoint: Ok(Endpoint::Head), surface: Surface::Monitoring };
+            return Self { endpoint: Ok(Endpoint::Head), surface: Surface::Monitoring, head_start: None };
         }
         let path = normal(path);
         let found = match path.as_ref() {
@@ -51,22 +66,33 @@ impl Matched {
             "/v1/completions" => Some(Endpoint::OpenAi(OpenAiCall::Completions)),
             "/v1/embeddings" => Some(Endpoint::OpenAi(OpenAiCall::Embeddings)),
             "/v1/models" => Some(Endpoint::OpenAiModels),
+            "/v1/messages" => Some(Endpoint::Anthropic(AnthropicCall::Messages)),
+            "/v1/messages/count_tokens" => Some(Endpoint::Anthropic(AnthropicCall::CountTokens)),
+            "/v2/chat/agent" => Some(Endpoint::ChatAgent),
             "/v1/prompts/model_configuration/check" => Some(Endpoint::ModelCheck(1)),
             "/v2/prompts/model_configuration/check" => Some(Endpoint::ModelCheck(2)),
+            "/v2/code/completions" | "/v2/completions" => Some(Endpoint::Code(CodeCall::Completion)),
+            "/v2/code/generations" => Some(Endpoint::Code(CodeCall::Generation)),
+            "/v3/code/completions" => Some(Endpoint::Code(CodeCall::Suggestion)),
+            "/v4/code/suggestions" => Some(Endpoint::Code(CodeCall::SuggestionEvents)),
             "/monitoring/healthz" => Some(Endpoint::Healthz),
             "/monitoring/ready" => Some(Endpoint::Ready),
-            other => other.strip_prefix("/v1/chat/").and_then(chat_v1).map(Endpoint::ChatV1),
+            other => chat_v1(other)
+                .map(Endpoint::ChatV1)
+                .or_else(|| prompts(other).map(|(version, _)| Endpoint::Prompts(version)))
+                .or_else(|| Proxied::parse(other.strip_prefix("/v1/proxy/")?).map(Endpoint::Proxy)),
         };
         if found.is_none() && is_gitlabs(&path) {
-            return Self { endpoint: Ok(Endpoint::Elsewhere), surface: Surface::Unknown };
+            return Self { endpoint: Ok(Endpoint::Elsewhere), surface: Surface::Unknown, head_start: None };
         }
         let Some(endpoint) = found else {
-            return Self { endpoint: Err(not_found(&path)), surface: Surface::Unknown };
+            return Self { endpoint: Err(not_found(&path)), surface: Surface::Unknown, head_start: None };
         };
         let allowed = endpoint.methods();
         let matched = allowed == method.as_str();
         let refused = || GatewayError::new(Kind::MethodNotAllowed, "Method Not Allowed").allow(allowed);
-        Self { endpoint: matched.then_some(endpoint).ok_or_else(refused), surface: endpoint.surface() }
+        let head_start = (endpoint == Endpoint::ChatAgent).then(HeadStart::default);
+        Self { endpoint: matched.then_some(endpoint).ok_or_else(refused), surface: endpoint.surface(), head_start }
     }
 
     /// How errors look here, a wrong path included: a client of `/v1/…` that is not GitLab's speaks OpenAI.
@@ -77,6 +103,7 @@ impl Matched {
                 _,
                 Surface::OpenAiChat | Surface::OpenAiCompletions | Surface::OpenAiEmbeddings | Surface::OpenAiModels,
             ) => Shape::OpenAi,
+            (_, Surface::AnthropicMessages | Surface::AnthropicCountTokens) => Shape::Anthropic,
             _ => Shape::Gitlab,
         }
     }
@@ -87,8 +114,16 @@ impl Endpoint {
     const fn methods(self) -> &'static str {
         match self {
             Self::Head => "HEAD",
-            Self::Healthz | Self::Ready | Self::OpenAiModels => "GET",
-            Self::OpenAi(_) | Self::ChatV1(_) | Self::ModelCheck(_) | Self::Elsewhere => "POST",
+            Self::Healthz | Self::Ready | Self::OpenAiModels | Self::Proxy(Proxied::OpenAiModels) => "GET",
+            Self::OpenAi(_)
+            | Self::Anthropic(_)
+            | Self::Proxy(_)
+            | Self::ChatV1(_)
+            | Self::ChatAgent
+            | Self::ModelCheck(_)
+            | Self::Prompts(_)
+            | Self::Code(_)
+            | Self::Elsewhere => "POST",
         }
     }
 
@@ -99,8 +134,14 @@ impl Endpoint {
             Self::OpenAi(OpenAiCall::Chat) => Surface::OpenAiChat,
             Self::OpenAi(OpenAiCall::Completions) => Surface::OpenAiCompletions,
             Self::OpenAi(OpenAiCall::Embeddings) => Surface::OpenAiEmbeddings,
+            Self::Anthropic(AnthropicCall::Messages) => Surface::AnthropicMessages,
+            Self::Anthropic(AnthropicCall::CountTokens) => Surface::AnthropicCountTokens,
+            Self::Proxy(_) => Surface::GitlabProxy,
             Self::ChatV1(_) => Surface::GitlabChat,
+            Self::ChatAgent => Surface::GitlabChatAgent,
             Self::ModelCheck(_) => Surface::GitlabModelCheck,
+            Self::Prompts(_) => Surface::GitlabPrompts,
+            Self::Code(_) => Surface::GitlabCode,
             Self::Elsewhere => Surface::Unknown,
         }
     }
@@ -108,34 +149,46 @@ impl Endpoint {
     /// How errors look here.
     pub const fn shape(self) -> Shape {
         match self {
-            Self::OpenAi(_) | Self::OpenAiModels => Shape::OpenAi,
-            Self::ModelCheck(_) => Shape::GitlabPrompts,
-            Self::Head | Self::Healthz | Self::Ready | Self::ChatV1(_) | Self::Elsewhere => Shape::Gitlab,
+            Self::OpenAi(_) | Self::OpenAiModels | Self::Proxy(Proxied::OpenAi(_) | Proxied::OpenAiModels) => {
+                Shape::OpenAi
+            }
+            Self::Anthropic(_) | Self::Proxy(Proxied::Anthropic(_)) => Shape::Anthropic,
+            Self::ModelCheck(_) | Self::Prompts(_) => Shape::GitlabPrompts,
+            Self::Code(_) => Shape::GitlabCode,
+            Self::Head | Self::Healthz | Self::Ready | Self::ChatV1(_) | Self::ChatAgent | Self::Elsewhere => {
+                Shape::Gitlab
+            }
         }
     }
 
     /// What a caller needs (gitlab-client.md §5.3). Probes carry no credentials (ai-gateway-server.md §1.0).
     ///
-    /// OpenAI's calls are not GitLab's, so no primitive of GitLab's names them: an instance that is entitled to
-    /// any part of Duo may make them.
+    /// The vendors' calls are not GitLab's, so no primitive of GitLab's names them: an instance that is entitled to
+    /// any part of Duo may make them, through the proxy or not.
     pub fn permission(self) -> Option<Permission> {
         let (any_of, what) = match self {
             Self::Head | Self::Healthz | Self::Ready => return None,
-            Self::OpenAiModels | Self::OpenAi(_) => (Scopes::ANY, "models".into()),
+            Self::OpenAiModels | Self::OpenAi(_) | Self::Anthropic(_) => (Scopes::ANY, "models".into()),
+            Self::Proxy(_) => (Scopes::ANY, "proxy".into()),
             Self::Elsewhere => (Scopes::ANY, "this path".into()),
-            Self::ChatV1(Feature::DUO_CHAT) => (Scopes::of_feature(Feature::DUO_CHAT), "duo chat".into()),
+            Self::ChatAgent | Self::ChatV1(Feature::DUO_CHAT) => {
+                (Scopes::of_feature(Feature::DUO_CHAT), "duo chat".into())
+            }
             Self::ChatV1(feature) => (Scopes::of_feature(feature), feature.name().into()),
             Self::ModelCheck(_) => {
                 (Scopes::of_feature(Feature::CODE_COMPLETIONS), "'model_configuration/check'".into())
             }
+            // any part of Duo here; the handler asks for the prompt's own primitive
+            Self::Prompts(_) => (Scopes::ANY, "prompts".into()),
+            Self::Code(call) => return Some(call.permission()),
         };
         Some(Permission { any_of, what })
     }
 }
 
 /// GitLab's older chat calls, by name (ai-gateway-server.md §1.6).
-fn chat_v1(name: &str) -> Option<Feature> {
-    let feature = match name {
+fn chat_v1(path: &str) -> Option<Feature> {
+    let feature = match path.strip_prefix("/v1/chat/")? {
         "agent" => "duo_chat",
         "explain_code" => "duo_chat_explain_code",
         "write_tests" => "duo_chat_write_tests",
@@ -148,6 +201,17 @@ fn chat_v1(name: &str) -> Option<Feature> {
     Feature::parse(feature)
 }
 
+/// The version and the id of a prompt's path.
+fn prompts(path: &str) -> Option<(u8, &str)> {
+    let v1 = path.strip_prefix("/v1/prompts/").map(|id| (1, id));
+    v1.or_else(|| path.strip_prefix("/v2/prompts/").map(|id| (2, id))).filter(|(_, id)| !id.is_empty())
+}
+
+/// The id of the prompt that a path asks for; empty where it asks for none.
+pub(super) fn prompt_id(path: &str) -> String {
+    prompts(&normal(path)).map(|(_, id)| id.to_owned()).unwrap_or_default()
+}
+
 /// Whether a path is of GitLab's API for its gateway.
 fn is_gitlabs(path: &str) -> bool {
     ["/v1/", "/v2/", "/v3/", "/v4/"].iter().any(|version| path.starts_with(version))
@@ -156,7 +220,9 @@ fn is_gitlabs(path: &str) -> bool {
 /// 404, with the path for the log.
 pub(super) fn not_found(path: &str) -> GatewayError {
     let shown: String = path.chars().take(200).collect();
-    GatewayError::new(Kind::NotFound, "Not Found").internal(format!("no such path: {shown}"))
+    // the proxy's own spelling (ai-gateway-server.md §1.11)
+    let text = if path.starts_with("/v1/proxy/") { "Not found" } else { "Not Found" };
+    GatewayError::new(Kind::NotFound, text).internal(format!("no such path: {shown}"))
 }
 
 /// One slash where GitLab's plain concatenation put two, `%2F` read as a slash (gitlab-client.md §1, §10.1),
@@ -179,7 +245,7 @@ fn normal(path: &str) -> Cow<'_, str> {
 mod tests {
     use http::Method;
 
-    use super::{Endpoint, Matched, OpenAiCall};
+    use super::{CodeCall, Endpoint, Matched, OpenAiCall, prompt_id};
     use crate::auth::Scopes;
     use crate::error::Kind;
     use crate::route::Feature;
@@ -193,8 +259,21 @@ mod tests {
         let post = Method::POST;
         assert_eq!(of(&post, "/v1/prompts/model_configuration%2Fcheck"), Ok(Endpoint::ModelCheck(1)));
         assert_eq!(of(&post, "//v2/prompts/model_configuration/check"), Ok(Endpoint::ModelCheck(2)));
+        assert_eq!(of(&post, "/v1/prompts/chat%2Fexplain_code"), Ok(Endpoint::Prompts(1)));
+        assert_eq!(of(&post, "/v2/prompts/generate_commit_message"), Ok(Endpoint::Prompts(2)));
+        assert_eq!(prompt_id("//v1/prompts/chat%2Fexplain_code/"), "chat/explain_code");
         assert_eq!(of(&post, "//v1//chat/completions/"), Ok(Endpoint::OpenAi(OpenAiCall::Chat)));
+        assert_eq!(of(&post, "//v2/chat/agent"), Ok(Endpoint::ChatAgent));
         assert_eq!(of(&post, "/v1/chat/agent"), Ok(Endpoint::ChatV1(Feature::DUO_CHAT)));
+        for (path, call) in [
+            ("/v2/code/completions", CodeCall::Completion),
+            ("//v2/completions", CodeCall::Completion),
+            ("/v2/code/generations", CodeCall::Generation),
+            ("/v3/code/completions", CodeCall::Suggestion),
+            ("/v4/code/suggestions/", CodeCall::SuggestionEvents),
+        ] {
+            assert_eq!(of(&post, path), Ok(Endpoint::Code(call)));
+        }
         assert_eq!(of(&Method::HEAD, "/anything/at/all"), Ok(Endpoint::Head));
         assert_eq!(of(&Method::GET, "/monitoring/healthz"), Ok(Endpoint::Healthz));
     }
@@ -208,6 +287,13 @@ mod tests {
         assert_eq!((check.any_of, &*check.what), (Scopes::of(["complete_code"]), "'model_configuration/check'"));
         let explain = Endpoint::ChatV1(Feature::parse("duo_chat_explain_code").unwrap()).permission().unwrap();
         assert_eq!(explain.any_of, Scopes::of(["explain_code"]));
+        let generation = Endpoint::Code(CodeCall::Generation).permission().unwrap();
+        assert_eq!((generation.any_of, &*generation.what), (Scopes::of(["generate_code"]), "code generations"));
+        let either = Endpoint::Code(CodeCall::SuggestionEvents).permission().unwrap();
+        assert_eq!(
+            (either.any_of, &*either.what),
+            (Scopes::of(["complete_code", "generate_code"]), "code suggestions")
+        );
         assert_eq!(Endpoint::OpenAi(OpenAiCall::Chat).permission().unwrap().any_of, Scopes::ANY);
     }
 

@@ -1,28 +1,35 @@
 //! What clients speak to: endpoint → auth → parse → route → relay. One file per surface; none of them names
 //! a provider.
 
+mod answer_parts;
+mod anthropic;
 mod body;
 mod endpoint;
+mod fields;
 mod forward;
 mod gitlab;
 mod openai;
+mod peek;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Response, header, request};
 use hyper::body::Incoming;
 
+pub use anthropic::{AnthropicCall, read_messages_request};
 pub use endpoint::{Endpoint, Matched};
+pub use gitlab::{CodeCall, Proxied};
 pub use openai::OpenAiCall;
 
 use crate::auth::Caller;
-use crate::error::{GatewayError, Kind};
+use crate::error::{GatewayError, Kind, Shape};
+use crate::generation::{Encode, Generation};
 use crate::provider::dialect;
-use crate::relay::{Call, Content, Relay};
-use crate::route::{Ask, Feature, Route};
+use crate::relay::{Call, Content, HeadStart, Promise, Relay};
+use crate::route::{Ask, Feature, Route, Table};
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::Facts;
 
@@ -39,6 +46,7 @@ struct Context<'a> {
     snapshot: &'a Snapshot,
     relay: &'a Relay,
     caller: Caller,
+    head_start: Option<HeadStart>,
     facts: &'a mut Facts,
 }
 
@@ -67,13 +75,18 @@ impl Api {
     pub async fn answer(&self, matched: Matched, request: http::Request<Incoming>, facts: &mut Facts) -> Answer {
         let snapshot = self.shared.load();
         let (parts, body) = request.into_parts();
-        let endpoint = matched.endpoint?;
+        let Matched { endpoint, head_start, .. } = matched;
+        let endpoint = endpoint?;
+        let lists_for_anthropic = endpoint == Endpoint::OpenAiModels && anthropic::speaks(&parts.headers);
+        if lists_for_anthropic {
+            facts.shape = Shape::Anthropic;
+        }
         let mut caller = Caller::Anyone;
         if let Some(permission) = endpoint.permission() {
             caller = snapshot.auth.admit(&parts.headers, SystemTime::now()).await?;
             caller.may(&permission)?;
         }
-        let context = Context { parts: &parts, snapshot: &snapshot, relay: &self.relay, caller, facts };
+        let context = Context { parts: &parts, snapshot: &snapshot, relay: &self.relay, caller, head_start, facts };
         match endpoint {
             Endpoint::Head => Ok(Response::new(Content::Whole(Bytes::new()))),
             Endpoint::Healthz => Ok(json("{}")),
@@ -81,11 +94,17 @@ impl Api {
                 Err(GatewayError::new(Kind::Overloaded, "Weir is draining"))
             }
             Endpoint::Ready => Ok(json("{}")),
+            Endpoint::OpenAiModels if lists_for_anthropic => Ok(json(anthropic::models::list(&snapshot.table))),
             Endpoint::OpenAiModels => Ok(json(openai::models::list(&snapshot.table))),
-            Endpoint::OpenAi(call) => openai::forward(context, call, body).await,
+            Endpoint::OpenAi(call) => openai::forward(context, call, None, body).await,
+            Endpoint::Anthropic(call) => anthropic::forward(context, call, None, body).await,
+            Endpoint::Proxy(proxied) => gitlab::proxy::forward(context, proxied, body).await,
             Endpoint::ChatV1(feature) => gitlab::chat_v1::answer(context, feature, body).await,
+            Endpoint::Code(call) => gitlab::code::answer(context, call, body).await,
+            Endpoint::ChatAgent => gitlab::chat_agent::answer(context, body).await,
             Endpoint::Elsewhere => forward::elsewhere(context, body).await,
             Endpoint::ModelCheck(version) => gitlab::model_check::answer(context, version, body).await,
+            Endpoint::Prompts(version) => gitlab::prompts::answer(context, version, body).await,
         }
     }
 }
@@ -119,11 +138,43 @@ impl Context<'_> {
         Ok(Routed::Model(route))
     }
 
+    /// As [`Self::route`], for a call in a vendor's dialect: the model that it names, or what `otherwise` asks for when
+    /// the file has no model of that name.
+    async fn route_named(&mut self, model: &str, otherwise: Option<Ask>, body: &Bytes) -> Result<Routed, GatewayError> {
+        if let Some(ask) = otherwise.filter(|_| !self.snapshot.table.knows(model)) {
+            return self.route(ask, body).await;
+        }
+        self.asked_for(model.strip_prefix("feature/").and_then(Feature::parse));
+        let route = self.snapshot.table.resolve_named(model)?;
+        self.routed(&route);
+        Ok(Routed::Model(route))
+    }
+
     /// Notes the decision, so that metrics and log carry it whatever comes next.
     fn routed(&mut self, route: &Route) {
         self.facts.feature = route.feature_label();
         self.facts.model = Arc::clone(&route.model.id);
         self.facts.provider = route.model.provider.label();
+    }
+
+    /// Asks the model, and writes its answer in a vendor's dialect: as events, or whole as one JSON value.
+    async fn written(self, route: &Route, generation: &Generation, mut encoder: Box<dyn Encode>) -> Answer {
+        let call = self.call(route);
+        if generation.stream {
+            return self.relay.stream(call, generation, encoder, "text/event-stream", self.facts).await;
+        }
+        let deltas = self.relay.ask(call, generation, self.facts).await?;
+        let mut out = BytesMut::new();
+        deltas.iter().for_each(|delta| encoder.delta(delta, &mut out));
+        encoder.finish(&mut out);
+        Ok(json(out.freeze()))
+    }
+
+    /// From here on the answer is a stream of this type, of lines of which clients skip the blank ones, whatever
+    /// happens.
+    fn promise_lines(&self, content_type: &'static str) {
+        let every = self.snapshot.chat.heartbeat;
+        self.head_start.iter().for_each(|start| start.promise(Promise { content_type, beat: b"\n", every }));
     }
 
     /// The call along this route.
@@ -133,6 +184,15 @@ impl Context<'_> {
     {
         Call { route, endpoints: &self.snapshot.endpoints, shape: self.facts.shape }
     }
+}
+
+/// The file's models, then `feature/<name>` for every feature that answers.
+fn model_names(table: &Table) -> Vec<String> {
+    let mut names: Vec<String> = table.models().map(|route| route.model.id.to_string()).collect();
+    names.sort_unstable();
+    let features = Feature::all().map(|feature| format!("feature/{}", feature.name()));
+    names.extend(features.filter(|name| table.resolve_named(name).is_ok()));
+    names
 }
 
 /// A 200 with JSON.

@@ -28,6 +28,7 @@ const NAMES: &[&str] = &[
     "review_merge_request",
     "generate_commit_message",
     "generate_issue_description",
+    "description_composer",
     "glab_ask_git_command",
     "measure_comment_temperature",
     "documentation_search",

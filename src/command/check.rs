@@ -60,7 +60,9 @@ fn tls(identity: &Identity, now: SystemTime) -> Vec<String> {
 /// How Bedrock and Azure models are reached: which region, whose credentials; and what the environment gives
 /// to models that requests bring.
 fn access(config: &Config) -> Vec<String> {
-    let is_cloud = |model: &&Arc<Model>| matches!(model.provider, ProviderKind::Bedrock | ProviderKind::Azure);
+    let is_cloud = |model: &&Arc<Model>| {
+        matches!(model.provider, ProviderKind::Bedrock | ProviderKind::BedrockOpenAi | ProviderKind::Azure)
+    };
     let brought = (config.request_models != RequestModels::Ignore).then_some("request");
     let names = config.models.iter().filter(is_cloud).map(|model| &*model.id).chain(brought);
     let rows = names.flat_map(|name| {

@@ -100,19 +100,20 @@ fn model_rows(config: &Config, route: &Route, rows: &mut Vec<Vec<String>>) {
     let source = |key: &str| config.provenance.source(&config.provenance.model_key(&model.id, key));
     let mut row = |what: &str, value: String, by: String| rows.push(vec![what.to_owned(), value, by]);
     row("identifier", model.upstream_name.to_string(), source("identifier"));
-    row("family", model.family.name().to_owned(), source("family"));
+    row("family", model.family.name.to_string(), source("family"));
     row("dialect", model.provider.label().to_owned(), source("identifier"));
     let of = if config.provenance.is_in_file(&config.provenance.model_key(&model.id, "endpoints")) {
         "endpoints"
     } else {
         "endpoint"
     };
-    let public = model.provider == ProviderKind::Bedrock && source(of) == "default";
+    let is_bedrock = matches!(model.provider, ProviderKind::Bedrock | ProviderKind::BedrockOpenAi);
+    let public = is_bedrock && source(of) == "default";
     for endpoint in &model.endpoints {
         let by = if public { "default: the region's public one".to_owned() } else { source(of) };
         row("endpoint", endpoint.to_string(), by);
     }
-    if model.provider != ProviderKind::Bedrock {
+    if !is_bedrock {
         let key = if model.api_key.is_some() { "set" } else { "none" };
         row("api_key", key.to_owned(), source("api_key"));
     }

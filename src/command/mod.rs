@@ -6,6 +6,7 @@ mod explain;
 mod healthcheck;
 mod out;
 mod probe;
+mod prompts;
 mod serve;
 
 use std::ffi::OsString;
@@ -60,6 +61,11 @@ enum Command {
         after_help = "Examples:\n  weir probe\n  weir probe codestral --config weir.toml\n\nExit codes: 0 all answered, 1 at least one did not."
     )]
     Probe(Probe),
+    /// What models are told: the prompts in force
+    #[command(
+        after_help = "Examples:\n  weir prompts list\n  weir prompts show generate_commit_message\n  weir prompts render generate_commit_message --input diff=@change.diff --family mistral\n\nTo change one, put its file into the directory that [prompts] dir names:\n  weir prompts show chat/explain_code > prompts/chat/explain_code/base.toml"
+    )]
+    Prompts(Prompts),
     /// Exit 0 when a running gateway is ready (for a container's HEALTHCHECK)
     #[command(after_help = "Examples:\n  weir healthcheck\n  weir healthcheck http://127.0.0.1:8082/ready")]
     Healthcheck(Healthcheck),
@@ -69,7 +75,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct File {
     /// The file; else $WEIR_CONFIG, ./weir.toml, /etc/weir/weir.toml
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
@@ -96,6 +102,46 @@ struct Probe {
     model: Option<String>,
     #[command(flatten)]
     file: File,
+}
+
+#[derive(Debug, Args)]
+struct Prompts {
+    #[command(subcommand)]
+    action: PromptsAction,
+    #[command(flatten)]
+    file: File,
+}
+
+#[derive(Debug, Subcommand)]
+enum PromptsAction {
+    /// Every prompt: for which family, by which feature it is routed, what it takes (`?` is optional)
+    #[command(after_help = "Example:\n  weir prompts list")]
+    List,
+    /// A prompt's file, as it is in force
+    #[command(
+        after_help = "Examples:\n  weir prompts show review_merge_request\n  weir prompts show code_suggestions/generations --family codegemma"
+    )]
+    Show {
+        /// GitLab's name of the prompt
+        id: String,
+        /// As a model of this family gets it
+        #[arg(long, value_name = "FAMILY")]
+        family: Option<String>,
+    },
+    /// What a model is sent; inputs that are not given are the file's example
+    #[command(
+        after_help = "Examples:\n  weir prompts render chat/explain_code\n  weir prompts render generate_commit_message --input diff=@change.diff\n  weir prompts render chat/write_tests --input selected_text='def f(): pass' --input libraries='[\"pytest\"]'"
+    )]
+    Render {
+        /// GitLab's name of the prompt
+        id: String,
+        /// NAME=VALUE, NAME=@FILE, or a list or an object as JSON; repeatable
+        #[arg(long, value_name = "NAME=VALUE")]
+        input: Vec<String>,
+        /// As a model of this family gets it
+        #[arg(long, value_name = "FAMILY")]
+        family: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -138,6 +184,11 @@ fn dispatch(command: Command, env: &Environment, out: &mut Out) -> ExitCode {
         Command::Probe(probe) => {
             with_config(&probe.file, env, out, |config, _, out| probe::run(&config, probe.model.as_deref(), out))
         }
+        Command::Prompts(ask) => with_prompts(&ask.file, env, out, |config, out| match &ask.action {
+            PromptsAction::List => prompts::list(config, out),
+            PromptsAction::Show { id, family } => prompts::show(config, id, family.as_deref(), out),
+            PromptsAction::Render { id, input, family } => prompts::render(config, id, family.as_deref(), input, out),
+        }),
         Command::Healthcheck(ask) => healthcheck::run(ask.url.as_deref(), ask.file.config.as_deref(), env, out),
     }
 }
@@ -156,6 +207,25 @@ fn with_config(
             BAD_CONFIG.into()
         }
     }
+}
+
+/// Like `with_config`, but for an empty file where there is none and none was named: the prompts in the program.
+fn with_prompts(
+    file: &File,
+    env: &Environment,
+    out: &mut Out,
+    run: impl FnOnce(&Config, &mut Out) -> ExitCode,
+) -> ExitCode {
+    if file.config.is_none() && config::locate(None, env).is_err() {
+        return match config::from_str("", "weir.toml", &Environment::default()) {
+            Ok(config) => run(&config, out),
+            Err(faults) => {
+                out.faults(&faults);
+                BAD_CONFIG.into()
+            }
+        };
+    }
+    with_config(file, env, out, |config, _, out| run(&config, out))
 }
 
 fn load(file: &File, env: &Environment) -> Result<(Config, PathBuf), Faults> {

@@ -15,14 +15,15 @@ use super::out::{aligned, counted};
 use super::serve::runtime;
 use crate::app::StartError;
 use crate::config::{Config, nearest, show_duration};
+use crate::credentials::Credentials;
 use crate::error::{GatewayError, Kind, Shape};
 use crate::generation::{Delta, Encode, Generation, Message, Role, Sampling};
 use crate::provider::Outbound;
 use crate::relay::{Call, Content, Passed, Relay, RelayBody};
-use crate::route::{EndpointUrl, Family, Model, ProviderKind, Route, Rule};
+use crate::route::{EndpointUrl, Model, ProviderKind, Route, Rule};
 use crate::telemetry::labels::Surface;
 use crate::telemetry::{Facts, Metrics, Record, Sink, TraceIds};
-use crate::upstream::{Endpoints, Registry, Steps, Upstreams};
+use crate::upstream::{Endpoints, Fetcher, Registry, Steps, Upstreams};
 
 /// Probes every model, or the one of this name.
 pub(super) fn run(config: &Config, only: Option<&str>, out: &mut Out) -> ExitCode {
@@ -64,13 +65,26 @@ fn probe_all(config: &Config, targets: &[(&Route, &EndpointUrl)], out: &mut Out)
     let head = ["model", "endpoint", "dns", "tcp", "tls", "first token", "total", "result"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let mut failed = 0;
+    let credentials = Credentials::default();
+    credentials.set(config.table.renewed());
+    let keeper = credentials.keeper(Fetcher::new(config.upstream.clone()));
     runtime()?.block_on(async {
         let relay = Relay::new(Upstreams::new(config.upstream.clone(), Arc::clone(&registry)));
-        for (route, url) in targets {
-            out.remark(format_args!("probing {} at {url} …", route.model.id));
-            let probed = probe(&relay, &registry, route, url).await;
-            failed += usize::from(probed.result.is_err());
-            rows.push(probed.row(route, url));
+        let probing = async {
+            for (route, url) in targets {
+                out.remark(format_args!("probing {} at {url} …", route.model.id));
+                if let Some(renewed) = route.model.access.renewed() {
+                    renewed.settled().await;
+                }
+                let probed = probe(&relay, &registry, route, url).await;
+                failed += usize::from(probed.result.is_err());
+                rows.push(probed.row(route, url));
+            }
+        };
+        tokio::select! {
+            () = probing => {}
+            // it ends with the credentials, which are held above
+            () = keeper.run() => {}
         }
     });
     aligned(&rows).iter().for_each(|row| out.line(row));
@@ -150,7 +164,7 @@ async fn ask(relay: &Relay, route: &Route, facts: &mut Facts) -> Result<Content,
     if route.model.provider == ProviderKind::Gitlab {
         return Ok(health(relay, call, facts).await?.into_body());
     }
-    if route.model.family == Family::Embedding {
+    if &*route.model.family.name == "embedding" {
         let body = serde_json::json!({"model": &*route.model.upstream_name, "input": ["ok"]}).to_string();
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

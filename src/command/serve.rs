@@ -35,8 +35,8 @@ async fn serve(config: Config, path: &Path, env: &Environment) -> Result<(), Sta
     let reloader = app.reloader();
     let mut stop = Stop::new()?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let mut files = config::watched(path, env);
-    let (mut _watcher, mut changes) = Watcher::start(&files)?;
+    let mut watched = config::watched(path, env);
+    let (mut watcher, mut changes) = Watcher::start(&watched)?;
     let mut running = std::pin::pin!(app.run(async move { stop.wait().await }));
     loop {
         tokio::select! {
@@ -44,11 +44,15 @@ async fn serve(config: Config, path: &Path, env: &Environment) -> Result<(), Sta
             _ = hangup.recv() => {}
             Some(()) = changes.recv() => {}
         }
-        // The file may name other certificates now. Watched before they are read: no change falls between.
+        // The file may name others now. They are watched before they are read: no change falls between.
         let named = config::watched(path, env);
-        if named != files {
-            (_watcher, changes) = Watcher::start(&named)?;
-            files = named;
+        if named != watched {
+            match Watcher::start(&named) {
+                // the old one ends here
+                Ok(started) => (watcher, changes) = started,
+                Err(error) => tracing::warn!(%error, ?watcher, "the files that are named now are not watched"),
+            }
+            watched = named;
         }
         reload(&reloader, path, env);
     }

@@ -141,6 +141,44 @@ fn explain_suggests_for_names_that_are_no_feature() {
     assert!(err.contains("did you mean duo_chat_fix_code?"), "{err}");
 }
 
+#[test]
+fn prompts_are_listed_shown_and_rendered() {
+    let (code, page, _) = weir("prompts-list", ROUTED, "weir prompts list --config FILE");
+    assert_eq!(code, exit(0));
+    let row = cells(&page, "generate_commit_message");
+    assert_eq!(row[..4], ["generate_commit_message", "all", "generate_commit_message", "diff"]);
+    assert!(page.contains("codegemma"), "{page}");
+    let (_, page, _) = weir("prompts-show", ROUTED, "weir prompts show generate_commit_message --config FILE");
+    assert_eq!(page, include_str!("../../config/prompts/generate_commit_message/base.toml"));
+    let line = "weir prompts render generate_commit_message --input diff=-a+b --family qwen --config FILE";
+    let (code, page, _) = weir("prompts-render", ROUTED, line);
+    assert_eq!(code, exit(0));
+    assert!(page.starts_with("--- system\nYou write Git commit messages."), "{page}");
+    assert!(page.contains("\n--- user\n<diff>\n-a+b\n</diff>\n") && page.contains("\nmax_tokens = 1024\n"), "{page}");
+    let json = "weir prompts render chat/write_tests --input libraries=[\"pytest\",\"mock\"] --config FILE";
+    assert!(weir("prompts-json", ROUTED, json).1.contains("Libraries in use: pytest, mock\n"));
+}
+
+#[test]
+fn prompts_say_what_was_probably_meant() {
+    for (line, said) in [
+        (
+            "weir prompts show chat/explan_code",
+            "Prompt 'chat/explan_code' not found\ndid you mean chat/explain_code?\n",
+        ),
+        ("weir prompts show zzz", "Prompt 'zzz' not found\n`weir prompts list` names them all\n"),
+        ("weir prompts render chat/fix_code --family mistrall", "\"mistrall\" is not a family: they are "),
+        ("weir prompts render chat/fix_code --input input", "--input input: expected NAME=VALUE or NAME=@FILE\n"),
+        ("weir prompts render chat/fix_code --input input=@/no/such", "--input input: cannot read /no/such: "),
+    ] {
+        let (code, _, err) = weir("prompts-wrong", ROUTED, &format!("{line} --config FILE"));
+        assert_eq!(code, exit(1), "{line}");
+        assert!(err.starts_with(said), "{err}");
+    }
+    let (_, _, err) = weir("prompts-name", ROUTED, "weir prompts render chat/fix_code --input inptu=x --config FILE");
+    assert_eq!(err, "chat/fix_code has no input inptu: did you mean input?\n");
+}
+
 /// One HTTP answer on a loopback port, and the request that it got.
 fn answering(answer: &'static str) -> (std::net::SocketAddr, std::thread::JoinHandle<String>) {
     use std::io::Read as _;

@@ -1,4 +1,4 @@
-//! What an Azure model says besides name and family: the api-version, the resource's address, the key.
+//! What an Azure model says besides name, family and key: the api-version, the resource's address.
 
 use std::ops::Range;
 
@@ -28,18 +28,6 @@ pub(super) fn api_version(reader: &mut Reader<'_>, name: &str, inherited: &Inher
             reader.provenance.note(path_text(&path), setting);
             Some(version)
         }
-    }
-}
-
-/// Entra ID is to come; until then a key it must be.
-pub(super) fn check_key(reader: &mut Reader<'_>, name: &str, header: &Range<usize>) {
-    let entra = ["models", name, "entra"];
-    if let Some(entry) = reader.doc.get(&entra) {
-        reader.error(&entra, &entry.key, "is not in this version yet").hint =
-            Some("use api_key = { env = \"…\" }, one of the resource's two keys".to_owned());
-    } else if reader.doc.get(&["models", name, "api_key"]).is_none() {
-        reader.error(&["models", name], header, "expected api_key").hint =
-            Some("say one of the resource's two keys: api_key = { env = \"…\" } or { file = \"…\" }".to_owned());
     }
 }
 

@@ -8,7 +8,7 @@ use http::HeaderValue;
 use http::uri::Authority;
 
 use super::checked::{Origin, Setting};
-use super::inherited::{Inherited, REGION, Said, kind_of, note_said, shown_guardrail};
+use super::inherited::{Inherited, REGION, Said, chain_setting, kind_of, note_said, shown_guardrail};
 use super::raw::path_text;
 use super::reader::{Reader, said};
 use crate::route::{AwsCredentials, AwsKeys, BedrockAccess, BedrockModel, EndpointUrl, Guardrail, Region};
@@ -21,6 +21,8 @@ pub(super) struct Bedrock<'m> {
     pub(super) header: &'m Range<usize>,
     /// What follows `bedrock/`.
     pub(super) model: &'m str,
+    /// `bedrock_openai = true`
+    pub(super) is_open: bool,
     pub(super) inherited: &'m Inherited,
 }
 
@@ -37,6 +39,14 @@ impl Bedrock<'_> {
         let credentials = self.credentials(reader, api_key);
         let signing_host = self.signing_host(reader);
         let guardrail = self.guardrail(reader);
+        if let (Some(AwsCredentials::Chain(chain)), Some(region)) = (credentials.as_deref(), &region) {
+            chain.near(region);
+            // at start-up, before the first request
+            chain.keys.ask();
+        }
+        if self.is_open {
+            self.check_open(reader, endpoints.as_deref(), credentials.as_deref(), guardrail.as_ref()?.as_ref())?;
+        }
         let access = BedrockAccess {
             region: region?,
             credentials: credentials?,
@@ -158,25 +168,42 @@ impl Bedrock<'_> {
         Some(Arc::new(found.0))
     }
 
+    /// The environment's, else AWS's credential chain.
     fn inherited_credentials(&self, reader: &mut Reader<'_>) -> Option<Arc<AwsCredentials>> {
-        note_said(reader, self.name, "credentials", &self.inherited.credentials, |it| kind_of(it).to_owned());
-        if matches!(self.inherited.credentials, Said::Nothing) {
-            const LATER: [&str; 4] = [
-                "AWS_PROFILE",
-                "AWS_WEB_IDENTITY_TOKEN_FILE",
-                "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-                "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-            ];
-            let set = LATER.into_iter().find(|name| reader.env.get(name).is_some());
-            let set = set.map_or_else(String::new, |name| format!(" ({name} is set)"));
-            let hint = format!(
-                "say api_key (a Bedrock API key), or access_key_id and secret_access_key, here; or \
-                 AWS_BEARER_TOKEN_BEDROCK, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, in the environment; \
-                 profiles, IRSA, pod identity and instance metadata are not in this version yet{set}"
-            );
-            reader.error(&["models", self.name], self.header, "expected AWS credentials").hint = Some(hint);
+        match &self.inherited.credentials {
+            Said::Wrong => None,
+            Said::Value(credentials, _) => {
+                note_said(reader, self.name, "credentials", &self.inherited.credentials, |it| kind_of(it).to_owned());
+                Some(Arc::clone(credentials))
+            }
+            Said::Nothing => {
+                let Setting { value, origin } = chain_setting(reader);
+                self.note(reader, "credentials", value, origin);
+                Some(Arc::clone(&self.inherited.chain))
+            }
         }
-        self.inherited.credentials.value()
+    }
+
+    /// What the OpenAI-compatible endpoint wants otherwise than Converse. `None` leaves a fault.
+    fn check_open(
+        &self,
+        reader: &mut Reader<'_>,
+        endpoints: Option<&[EndpointUrl]>,
+        credentials: Option<&AwsCredentials>,
+        guardrail: Option<&Guardrail>,
+    ) -> Option<()> {
+        let (path, entry) = (self.path("bedrock_openai"), reader.doc.get(&self.path("bedrock_openai"))?);
+        let is_mantle = endpoints?.iter().any(|url| url.host().starts_with("bedrock-mantle."));
+        let message = match guardrail {
+            Some(_) if is_mantle => "a guardrail is not known to work at bedrock-mantle: use bedrock-runtime",
+            Some(Guardrail { version: None, .. }) => "expected the guardrail's version: this endpoint wants it",
+            Some(_) | None if is_mantle && !matches!(credentials?, AwsCredentials::ApiKey(_)) => {
+                "bedrock-mantle wants a Bedrock API key here: how it is signed for is not written down"
+            }
+            Some(_) | None => return Some(()),
+        };
+        reader.error(&path, &entry.key, message);
+        None
     }
 
     /// The outer `None` leaves a fault.
@@ -206,15 +233,14 @@ impl Bedrock<'_> {
         let mut read = |key| reader.text(&["models", self.name, "guardrail", key]);
         let (identifier, version) = (read("identifier"), read("version"));
         let trace = reader.word(&["models", self.name, "guardrail", "trace"]);
-        let (Some(identifier), Some(version)) = (identifier, version) else {
-            // of the wrong kind is told already
-            let is_there = |key| reader.doc.get(&["models", self.name, "guardrail", key]).is_some();
-            if !is_there("identifier") || !is_there("version") {
-                reader.error(&table, &entry.key, "expected identifier and version in this table");
-            }
-            return None;
-        };
-        match Guardrail::parse(&identifier, &version, trace) {
+        // of the wrong kind is told already
+        let is_there = |key| reader.doc.get(&["models", self.name, "guardrail", key]).is_some();
+        let (is_named, is_dated) = (is_there("identifier"), is_there("version"));
+        if !is_named {
+            reader.error(&table, &entry.key, "expected identifier in this table");
+        }
+        let identifier = identifier.filter(|_| version.is_some() || !is_dated)?;
+        match Guardrail::parse(&identifier, version.as_deref(), trace) {
             Ok(guardrail) => Some(Some(guardrail)),
             Err(why) => {
                 reader.error(&table, &entry.key, why.to_string());

@@ -17,9 +17,13 @@ use super::keys::{self, Acts};
 use super::load::Environment;
 use super::raw::{Document, path_text};
 use super::reader::Reader;
-use super::{auth, cloud, environ, features, inherited, load, models, suggest, tls};
+use super::watch::Watched;
+use super::{auth, cloud, environ, families, features, inherited, load, models, prompts, suggest, tls};
 use crate::auth::Settings as AuthSettings;
+use crate::error::ExpiryAs;
+use crate::prompt::Registry;
 use crate::route::{Budget, BudgetPatch};
+use crate::snapshot::ToolUse;
 use crate::telemetry::{Format, Level};
 use crate::{server, snapshot, upstream};
 
@@ -47,10 +51,12 @@ pub(super) fn admin_address(text: &str, path: &Path, env: &Environment) -> Optio
     Reader::new(&doc, env, path).address(&["admin", "listen"])
 }
 
-/// The files of `server.tls`, whatever else is wrong.
-pub(super) fn certificate_files(text: &str, path: &Path, env: &Environment) -> Vec<PathBuf> {
+/// The file and what it names that is read again when it changes, whatever else is wrong.
+pub(super) fn watched(text: &str, path: &Path, env: &Environment) -> Watched {
     let (doc, _) = Document::parse_leniently(text, path.to_string_lossy().into());
-    tls::named(&mut Reader::new(&doc, env, path))
+    let mut reader = Reader::new(&doc, env, path);
+    let files = [path.to_owned()].into_iter().chain(tls::named(&mut reader)).collect();
+    Watched { files, tree: prompts::directory(&mut reader) }
 }
 
 /// The certificate authorities besides the system's, whatever else is wrong.
@@ -126,9 +132,11 @@ struct Parts {
     tls: Option<Arc<server::Identity>>,
     upstream: upstream::Settings,
     limits: snapshot::Limits,
+    chat: snapshot::Chat,
     log: (Level, Format),
     auth: AuthSettings,
     routing: features::Routing,
+    prompts: Arc<Registry>,
 }
 
 impl Parts {
@@ -139,33 +147,52 @@ impl Parts {
         let auth = auth::read(reader, server.as_ref().map(|server| server.listen));
         let base = timeouts(reader, &["timeouts"]);
         let inherited = inherited::read(reader);
-        let models = models::read(reader, &inherited);
+        let families = families::read(reader);
+        let models = models::read(reader, &inherited, &families);
         let cloud = cloud::read(reader);
         let mut routing = features::read(reader, models, cloud, Budget::DEFAULT.with(&base));
         if let Some(routing) = &mut routing {
             routing.table.set_providers(inherited.defaults());
+            routing.table.set_families(families.clone());
         }
+        let prompts = prompts::read(reader, &families);
         if let (Some(auth), Some(_)) = (&auth, routing.as_ref().and_then(|routing| routing.table.cloud())) {
             cloud::is_open_to_somebody(reader, auth);
         }
         let upstream = upstream(reader);
-        let limits = limits(reader);
+        let (limits, chat) = (limits(reader), chat(reader));
         let log = log(reader);
         Some(Self {
             server: server?,
             tls: tls?,
             upstream: upstream?,
             limits: limits?,
+            chat: chat?,
             log: log?,
             auth: auth?,
             routing: routing?,
+            prompts: prompts?,
         })
     }
 
     fn into_config(self, warnings: Vec<Fault>, provenance: super::Provenance) -> Config {
-        let Self { server, tls, upstream, limits, log, auth, routing } = self;
+        let Self { server, tls, upstream, limits, chat, log, auth, routing, prompts } = self;
         let features::Routing { table, models, request_models } = routing;
-        Config { server, tls, upstream, table, models, request_models, auth, limits, log, warnings, provenance }
+        Config {
+            server,
+            tls,
+            upstream,
+            table,
+            models,
+            request_models,
+            prompts,
+            auth,
+            limits,
+            chat,
+            log,
+            warnings,
+            provenance,
+        }
     }
 }
 
@@ -215,6 +242,20 @@ fn limits(reader: &mut Reader<'_>) -> Option<snapshot::Limits> {
     let max_body = reader.size(&["limits", "max_body"]);
     let body_timeout = reader.duration(&["limits", "body_timeout"]);
     Some(snapshot::Limits { max_body: max_body?, body_timeout: body_timeout? })
+}
+
+fn chat(reader: &mut Reader<'_>) -> Option<snapshot::Chat> {
+    let tools = reader.word(&["chat", "tools"]).map(|word| match word {
+        "native" => ToolUse::Native,
+        "react" => ToolUse::React,
+        _ => ToolUse::Auto,
+    });
+    let expiry_as = reader.word(&["timeouts", "chat_surface"]).map(|word| match word {
+        "answer" => ExpiryAs::Answer,
+        _ => ExpiryAs::Event,
+    });
+    let heartbeat = reader.duration(&["chat", "heartbeat"]);
+    Some(snapshot::Chat { tools: tools?, heartbeat: heartbeat?, expiry_as: expiry_as? })
 }
 
 fn log(reader: &mut Reader<'_>) -> Option<(Level, Format)> {

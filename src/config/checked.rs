@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::fault::Fault;
 use super::raw::path_text;
+use crate::prompt::Registry;
 use crate::route::{Model, RequestModels, Table};
 use crate::telemetry::{Format, Level};
 use crate::{auth, server, snapshot, upstream};
@@ -26,10 +27,14 @@ pub struct Config {
     pub models: Vec<Arc<Model>>,
     /// What the table does with a model that a request names.
     pub request_models: RequestModels,
+    /// What models are told.
+    pub prompts: Arc<Registry>,
     /// Who may call.
     pub auth: auth::Settings,
     /// Sizes and waits of one request.
     pub limits: snapshot::Limits,
+    /// How Duo Chat is answered.
+    pub chat: snapshot::Chat,
     /// The operator's log.
     pub log: (Level, Format),
     /// What is odd but not wrong.
@@ -99,7 +104,7 @@ impl Provenance {
     /// What decides how a Bedrock or an Azure model is reached, as far as it was said: key and value in force.
     /// `request` stands for models that requests bring.
     pub fn access_of(&self, model: &str) -> impl Iterator<Item = (&'static str, &Setting)> {
-        const KEYS: [&str; 9] = [
+        const KEYS: [&str; 16] = [
             "region",
             "endpoint",
             "signing_host",
@@ -107,8 +112,15 @@ impl Provenance {
             "guardrail",
             "guardrail.identifier",
             "guardrail.version",
+            "bedrock_openai",
             "api_version",
             "api_key",
+            "entra",
+            "entra.tenant",
+            "entra.client_id",
+            "entra.token_file",
+            "entra.authority",
+            "entra.scope",
         ];
         let setting = move |key| Some((key, self.settings.get(&self.model_key(model, key))?));
         KEYS.into_iter().filter_map(setting)

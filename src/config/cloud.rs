@@ -6,7 +6,7 @@ use super::auth::is_open;
 use super::fault::{Fault, Severity, quoted};
 use super::reader::Reader;
 use crate::auth::{GitlabSettings, Settings};
-use crate::route::{Access, BudgetPatch, Family, Model, ProviderKind};
+use crate::route::{Access, BudgetPatch, Model, ProviderKind};
 
 /// What it is called: in `[features]`, and as the `model` label.
 pub(super) const NAME: &str = "gitlab";
@@ -25,7 +25,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Arc<Model>> {
         id: NAME.into(),
         provider: ProviderKind::Gitlab,
         upstream_name: NAME.into(),
-        family: Family::General,
+        family: Arc::default(),
         endpoints: vec![url],
         api_key: None,
         access: Access::Key,

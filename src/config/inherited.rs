@@ -12,7 +12,8 @@ use super::load::Environment;
 use super::raw::path_text;
 use super::reader::{Reader, visible};
 use crate::route::{
-    ApiVersion, AwsCredentials, AwsKeys, EndpointUrl, Guardrail, Identifier, ProviderDefaults, ProviderKind, Region,
+    ApiVersion, AwsChain, AwsCredentials, AwsKeys, EndpointUrl, Guardrail, Identifier, ProviderDefaults, ProviderKind,
+    Region,
 };
 use crate::secret::Secret;
 
@@ -48,6 +49,8 @@ pub(super) struct Inherited {
     pub(super) region: Said<Region>,
     pub(super) endpoint: Said<EndpointUrl>,
     pub(super) credentials: Said<Arc<AwsCredentials>>,
+    /// Where nothing says credentials; shared by all models.
+    pub(super) chain: Arc<AwsCredentials>,
     pub(super) guardrail: Said<Guardrail>,
     pub(super) api_version: Said<ApiVersion>,
 }
@@ -67,6 +70,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Inherited {
             EndpointUrl::parse(text).map_err(|_| wrong(text, expected))
         }),
         credentials: credentials(env, faults, bedrock),
+        chain: Arc::new(AwsCredentials::Chain(Arc::new(AwsChain::default()))),
         // what it protects would go unprotected: never only a warning
         guardrail: first(env, &[GUARDRAIL], faults, Severity::Error, guardrail),
         api_version: first(env, &[API_VERSION], faults, azure, |text| {
@@ -165,19 +169,18 @@ struct GuardrailConfig {
     trace: Option<String>,
 }
 
-/// The JSON of GitLab's gateway (ai-gateway-server.md §6). It lets the version out; which one AWS would then
-/// use is not written down anywhere, so here it must be said.
+/// The JSON of GitLab's gateway (ai-gateway-server.md §6). It and AWS's service model let the version out.
 fn guardrail(text: &str) -> Result<Guardrail, Unfit> {
     let fault = |message: String| Unfit { said: None, message };
     let config: GuardrailConfig = serde_json::from_str(text).map_err(|_| {
         fault("expected JSON like {\"guardrailIdentifier\": \"abc123\", \"guardrailVersion\": \"1\"}".to_owned())
     })?;
     let version = match &config.guardrail_version {
-        None | Some(Value::Null) => return Err(fault("expected guardrailVersion: \"DRAFT\" or a number".to_owned())),
-        Some(Value::String(version)) => version.clone(),
-        Some(other) => other.to_string(),
+        None | Some(Value::Null) => None,
+        Some(Value::String(version)) => Some(version.clone()),
+        Some(other) => Some(other.to_string()),
     };
-    Guardrail::parse(&config.guardrail_identifier, &version, config.trace.as_deref())
+    Guardrail::parse(&config.guardrail_identifier, version.as_deref(), config.trace.as_deref())
         .map_err(|error| fault(error.to_string()))
 }
 
@@ -191,7 +194,10 @@ impl Inherited {
         ProviderDefaults {
             region: self.region.value(),
             endpoint: self.endpoint.value(),
-            credentials: self.credentials.value(),
+            credentials: match &self.credentials {
+                Said::Nothing => Some(Arc::clone(&self.chain)),
+                said => said.value(),
+            },
             guardrail: self.guardrail.value(),
             api_version: self.api_version.value().unwrap_or(unsaid.api_version),
         }
@@ -201,6 +207,11 @@ impl Inherited {
         note_said(reader, REQUEST, "region", &self.region, |region| format!("\"{region}\""));
         note_said(reader, REQUEST, "endpoint", &self.endpoint, |url| format!("\"{url}\""));
         note_said(reader, REQUEST, "credentials", &self.credentials, |it| kind_of(it).to_owned());
+        // without a region nothing of Bedrock is of interest here
+        if let (Said::Nothing, Said::Value(..)) = (&self.credentials, &self.region) {
+            let setting = chain_setting(reader);
+            reader.provenance.note(path_text(&["models", REQUEST, "credentials"]), setting);
+        }
         note_said(reader, REQUEST, "guardrail", &self.guardrail, shown_guardrail);
         note_said(reader, REQUEST, "api_version", &self.api_version, |version| format!("\"{version}\""));
     }
@@ -226,9 +237,32 @@ pub(super) fn kind_of(credentials: &AwsCredentials) -> &'static str {
         AwsCredentials::ApiKey(_) => "a Bedrock API key",
         AwsCredentials::Keys(AwsKeys { session_token: None, .. }) => "an access key",
         AwsCredentials::Keys(AwsKeys { session_token: Some(_), .. }) => "a temporary access key",
+        AwsCredentials::Chain(_) => "AWS's credential chain",
     }
 }
 
+/// The chain, and what in the environment leads it: a profile, a web identity, a container's role. Without
+/// any of them it tries `~/.aws` and the instance's role.
+pub(super) fn chain_setting(reader: &Reader<'_>) -> Setting {
+    const LEADS: [&str; 6] = [
+        "AWS_PROFILE",
+        "AWS_SHARED_CREDENTIALS_FILE",
+        "AWS_CONFIG_FILE",
+        "AWS_WEB_IDENTITY_TOKEN_FILE",
+        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    ];
+    let set: Vec<&str> = LEADS.into_iter().filter(|name| reader.env.get(name).is_some()).collect();
+    if set.is_empty() {
+        let value = "AWS's credential chain: ~/.aws, else this instance's role";
+        return Setting { value: value.to_owned(), origin: Origin::Default };
+    }
+    Setting { value: "AWS's credential chain".to_owned(), origin: Origin::Variable(set.join(", ")) }
+}
+
 pub(super) fn shown_guardrail(guardrail: &Guardrail) -> String {
-    format!("\"{}\" version {}", guardrail.identifier, guardrail.version)
+    match &guardrail.version {
+        Some(version) => format!("\"{}\" version {version}", guardrail.identifier),
+        None => format!("\"{}\"", guardrail.identifier),
+    }
 }

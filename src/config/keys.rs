@@ -28,6 +28,8 @@ pub(super) enum Takes {
     Size(&'static str, &'static str),
     /// A whole number, from … to …
     Integer(i64, i64),
+    /// A number, from … to …
+    Number(f64, f64),
     /// One of these words.
     Word(&'static [&'static str]),
     /// `true` or `false`
@@ -90,7 +92,7 @@ impl Key {
 
     /// Whether its value must not be shown.
     pub(super) fn is_secret(&self) -> bool {
-        matches!(self.takes, Takes::Secret | Takes::Secrets) || self.path.ends_with(".entra")
+        matches!(self.takes, Takes::Secret | Takes::Secrets)
     }
 }
 
@@ -99,8 +101,11 @@ const PEM: &str = "a PEM file";
 const SHORT: Takes = Takes::Duration("10ms", "10m");
 const WAIT: Takes = Takes::Duration("10ms", "30m");
 const CONNECT: Takes = Takes::Duration("10ms", "60s");
+const TOKENS: Takes = Takes::Integer(1, 100_000_000);
+const ENDPOINT: Takes = Takes::Word(&["completions", "chat"]);
+const LIKE: &str = "as the family it is like";
 const TOTAL: Takes = Takes::Duration("10ms", "2h");
-const BEDROCK: Acts = Acts::Only(&[ProviderKind::Bedrock]);
+const BEDROCK: Acts = Acts::Only(&[ProviderKind::Bedrock, ProviderKind::BedrockOpenAi]);
 const AZURE: Acts = Acts::Only(&[ProviderKind::Azure]);
 const RATES: Acts = Acts::Refused("remove it: Weir would let through what this line promises to stop");
 const OF_TIMEOUTS: Preset = Example("\"30s\"", "from [timeouts]");
@@ -198,7 +203,7 @@ pub(super) static KEYS: &[Key] = &[
         "models.{name}.endpoint",
         Takes::Text(URL),
         Example("\"http://gpu-1:8000/v1\"", "none; this or endpoints"),
-        "where the model server is. Bedrock: default AWS_BEDROCK_RUNTIME_ENDPOINT, else the region's public one",
+        "where the model server is. Bedrock: default AWS_BEDROCK_RUNTIME_ENDPOINT, else the region's public one. Anthropic: default https://api.anthropic.com",
     ),
     key(
         "models.{name}.endpoints",
@@ -212,6 +217,19 @@ pub(super) static KEYS: &[Key] = &[
         Example("{ env = \"VLLM_API_KEY\" }", "none"),
         "the model server's key; or { file = \"/run/secrets/x\" }. Azure: one of the resource's keys. Bedrock: an API key",
     ),
+    key(
+        "models.{name}.context_tokens",
+        TOKENS,
+        Example("16384", "its family's"),
+        "the model's window, question and answer together: what vLLM calls --max-model-len",
+    ),
+    key(
+        "models.{name}.completion_endpoint",
+        ENDPOINT,
+        Example("\"chat\"", "its family's"),
+        "which call completes code: see [families]",
+    )
+    .acts(Acts::Only(&[ProviderKind::OpenAi, ProviderKind::Azure])),
     key("models.{name}.timeouts.connect", CONNECT, OF_TIMEOUTS, "this model's own limits, over those of [timeouts]"),
     key("models.{name}.timeouts.first_byte", WAIT, OF_TIMEOUTS, ""),
     key("models.{name}.timeouts.idle", WAIT, OF_TIMEOUTS, ""),
@@ -247,7 +265,10 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "models.{name}.access_key_id",
         Takes::Secret,
-        Example("{ env = \"TEAM_KEY_ID\" }", "the environment's credentials"),
+        Example(
+            "{ env = \"TEAM_KEY_ID\" }",
+            "AWS_BEARER_TOKEN_BEDROCK, else AWS_ACCESS_KEY_ID, else AWS's credential chain",
+        ),
         "Bedrock: credentials of this model. api_key takes a Bedrock API key instead",
     )
     .acts(BEDROCK),
@@ -270,7 +291,7 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "models.{name}.guardrail.version",
         Takes::Text("\"DRAFT\" or a number as a string"),
-        Example("\"1\"", "none; must be said"),
+        Example("\"1\"", "none: AWS's choice"),
         "",
     )
     .acts(BEDROCK),
@@ -282,6 +303,13 @@ pub(super) static KEYS: &[Key] = &[
     )
     .acts(BEDROCK),
     key(
+        "models.{name}.bedrock_openai",
+        Takes::Bool,
+        Example("true", "false: Converse, which more models know"),
+        "Bedrock: ask its OpenAI-compatible endpoint, nothing is translated",
+    )
+    .acts(BEDROCK),
+    key(
         "models.{name}.api_version",
         Takes::Text("v1, preview or a date like \"2025-02-01-preview\""),
         Example("\"2025-02-01-preview\"", "AZURE_API_VERSION, else \"v1\""),
@@ -289,12 +317,125 @@ pub(super) static KEYS: &[Key] = &[
     )
     .acts(AZURE),
     key(
-        "models.{name}.entra",
-        Takes::Unread,
-        Example("{ tenant = \"…\", client_id = \"…\", client_secret = { env = \"…\" } }", "api_key"),
-        "Azure: Entra ID instead of a key. Refused: not in this version",
+        "models.{name}.entra.identity",
+        Takes::Word(&["application", "workload", "managed"]),
+        Example(
+            "\"managed\"",
+            "by what else is said here, else by AZURE_CLIENT_SECRET, AZURE_FEDERATED_TOKEN_FILE or IDENTITY_ENDPOINT",
+        ),
+        "Azure: Entra ID instead of a key, as an application by its secret, as the cluster's or the machine's identity",
     )
     .acts(AZURE),
+    key(
+        "models.{name}.entra.tenant",
+        Takes::Text("a tenant's id or domain"),
+        Example("\"contoso.onmicrosoft.com\"", "AZURE_TENANT_ID"),
+        "",
+    )
+    .acts(AZURE),
+    key(
+        "models.{name}.entra.client_id",
+        Takes::Text("an application's or an identity's client id"),
+        Example("\"00000000-0000-0000-0000-000000000000\"", "AZURE_CLIENT_ID"),
+        "",
+    )
+    .acts(AZURE),
+    key(
+        "models.{name}.entra.client_secret",
+        Takes::Secret,
+        Example("{ env = \"ENTRA_SECRET\" }", "AZURE_CLIENT_SECRET"),
+        "",
+    )
+    .acts(AZURE),
+    key(
+        "models.{name}.entra.token_file",
+        Takes::Text("a file's path"),
+        Example("\"/var/run/secrets/azure/tokens/azure-identity-token\"", "AZURE_FEDERATED_TOKEN_FILE"),
+        "the cluster's token, read anew each time",
+    )
+    .acts(AZURE),
+    key(
+        "models.{name}.entra.authority",
+        Takes::Text("a URL like \"https://login.microsoftonline.com\""),
+        Is("\"https://login.microsoftonline.com\""),
+        "where tokens are given out; AZURE_AUTHORITY_HOST",
+    )
+    .acts(AZURE),
+    key(
+        "models.{name}.entra.scope",
+        Takes::Text("a scope like \"https://cognitiveservices.azure.com/.default\""),
+        Example(
+            "\"https://cognitiveservices.azure.com/.default\"",
+            "that with a dated api_version, else \"https://ai.azure.com/.default\"",
+        ),
+        "what the token is for",
+    )
+    .acts(AZURE),
+    key(
+        "families.{name}.like",
+        Takes::Text("the name of a built-in family"),
+        Example("\"codestral\"", "itself if it is built in, else \"general\""),
+        "the family that this one is like but for the lines here. config/families.toml has those that are built in",
+    ),
+    key(
+        "families.{name}.completion",
+        Takes::Word(&["fim", "chat"]),
+        Example("\"fim\"", LIKE),
+        "how code is completed: between the marks of fim.template, or by asking for it in words",
+    ),
+    key(
+        "families.{name}.completion_endpoint",
+        ENDPOINT,
+        Example("\"completions\"", "\"completions\" for \"fim\" on OpenAI-compatible servers, else \"chat\""),
+        "which call of the server that is: without a chat template around it, or with one",
+    ),
+    key(
+        "families.{name}.fim.template",
+        Takes::Text("a text with {prefix} and {suffix}"),
+        Example("\"[SUFFIX]{suffix}[PREFIX]{prefix}\"", LIKE),
+        "the model's own marks. Without the beginning-of-text mark, which the server adds",
+    ),
+    key(
+        "families.{name}.fim.stop",
+        Takes::Texts("an array of texts"),
+        Example("[\"[PREFIX]\", \"[SUFFIX]\"]", LIKE),
+        "texts that end a completion",
+    ),
+    key("families.{name}.context_tokens", TOKENS, Example("32768", LIKE), "the window, question and answer together"),
+    key("families.{name}.completion_tokens", TOKENS, Example("128", LIKE), "at most this much completed code"),
+    key("families.{name}.generation_tokens", TOKENS, Example("2048", LIKE), "at most this much generated code"),
+    key("families.{name}.max_tokens", TOKENS, Example("4096", LIKE), "at most this much of other answers"),
+    key("families.{name}.temperature", Takes::Number(0.0, 2.0), Example("0.0", LIKE), "0 is greedy"),
+    key(
+        "families.{name}.strip_reasoning",
+        Takes::Bool,
+        Example("true", LIKE),
+        "whether <think> blocks are taken off its answers",
+    ),
+    key(
+        "families.{name}.single_system",
+        Takes::Bool,
+        Example("true", LIKE),
+        "whether system messages become one, for chat templates that take no second",
+    ),
+    key(
+        "families.{name}.tools",
+        Takes::Word(&["native", "react"]),
+        Example("\"native\"", LIKE),
+        "how chat gives it tools: by the server's tool calling, or in the text",
+    ),
+    key(
+        "families.{name}.prompts",
+        Takes::Texts("an array of folders of prompts"),
+        Example("[\"codestral\", \"mistral\"]", LIKE),
+        "where its prompts are looked for before \"base\"",
+    ),
+    key(
+        "families.{name}.unescape_underscores",
+        Takes::Bool,
+        Example("false", LIKE),
+        "whether it writes \\_ where code has _",
+    ),
     key("features.{feature}", Takes::Choice, Example("\"codestral\"", "features.default"), ""),
     key(
         "features.{feature}.model",
@@ -330,6 +471,12 @@ pub(super) static KEYS: &[Key] = &[
         Is("false"),
         "whether such a model may be on this machine; link-local addresses are always refused",
     ),
+    key(
+        "prompts.dir",
+        Takes::Text("a directory"),
+        Example("\"prompts\"", "the prompts in the program"),
+        "prompt files that replace or join those in the program; `weir prompts show ID` prints one to begin with",
+    ),
     key("timeouts.connect", CONNECT, Is("\"2s\""), "DNS, TCP and TLS"),
     key(
         "timeouts.first_byte",
@@ -347,10 +494,21 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "timeouts.chat_surface",
         Takes::Word(&["event", "answer"]),
-        Example("\"event\"", "\"event\""),
-        "how chat shows an expired limit",
-    )
-    .acts(Acts::NotYet),
+        Is("\"event\""),
+        "what Duo Chat's user sees of an expired limit: GitLab's sentence for any failure, or A1000 as the answer",
+    ),
+    key(
+        "chat.tools",
+        Takes::Word(&["auto", "native", "react"]),
+        Is("\"auto\""),
+        "how models call GitLab's tools: by their family, always as functions, or always as text",
+    ),
+    key(
+        "chat.heartbeat",
+        Takes::Duration("10ms", "55s"),
+        Is("\"15s\""),
+        "a silence of Duo Chat's stream after which a blank line is sent: GitLab, and proxies before it, give up after 60s",
+    ),
     key(
         "limits.max_body",
         Takes::Size("1KiB", "1GiB"),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::fault::{Fault, Faults, Place};
+use super::watch::Watched;
 use super::{Config, check};
 
 /// The environment variables as they were at one moment.
@@ -83,10 +84,9 @@ pub fn admin_address(path: &Path, env: &Environment) -> Option<std::net::SocketA
     check::admin_address(&read_text(path).ok()?, path, env)
 }
 
-/// The file, and the files it names that are read again when they change; whatever else is wrong with it.
-pub fn watched(path: &Path, env: &Environment) -> Vec<PathBuf> {
-    let named = read_text(path).map(|text| check::certificate_files(&text, path, env)).unwrap_or_default();
-    [path.to_owned()].into_iter().chain(named).collect()
+/// The file, and what it names that is read again when it changes; whatever else is wrong with it.
+pub fn watched(path: &Path, env: &Environment) -> Watched {
+    check::watched(&read_text(path).unwrap_or_default(), path, env)
 }
 
 /// The certificate authorities that a file and the environment name, as far as they can be read.

@@ -2,7 +2,7 @@
 //!
 //! `raw` keeps the file as a tree that knows its places; `keys` is the list of what may stand in it;
 //! `reader` reads typed values out of it; `check`, `models` (with `azure`, `bedrock` and what they have
-//! `inherited` from the environment), `cloud` and `features` build each module's own settings, so that no module
+//! `inherited` from the environment), `families`, `cloud`, `features` and `prompts` build each module's own settings, so that no module
 //! imports this one. A reload may change everything but [`Config::server`].
 
 mod auth;
@@ -11,13 +11,16 @@ mod bedrock;
 mod check;
 mod checked;
 mod cloud;
+mod entra;
 mod environ;
+mod families;
 mod fault;
 mod features;
 mod inherited;
 mod keys;
 mod load;
 mod models;
+mod prompts;
 mod raw;
 mod reader;
 mod reference;
@@ -32,7 +35,7 @@ pub use load::{Environment, admin_address, authorities, from_str, load, locate, 
 pub use reference::reference;
 pub use suggest::nearest;
 pub use units::show_duration;
-pub use watch::Watcher;
+pub use watch::{Watched, Watcher};
 
 #[cfg(test)]
 mod tests;

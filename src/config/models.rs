@@ -3,23 +3,28 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::azure;
 use super::bedrock::Bedrock;
 use super::check::timeouts;
+use super::checked::{Origin, Setting};
 use super::fault::Fault;
 use super::inherited::Inherited;
 use super::keys::{self, Acts};
 use super::reader::{Reader, said};
-use super::{cloud, suggest};
-use crate::route::{Access, ApiVersion, EndpointUrl, Family, Identifier, Model, ProviderKind};
+use super::{azure, cloud, entra, suggest};
+use crate::route::{
+    Access, ApiVersion, AzureAccess, BedrockModel, EndpointUrl, Families, Family, Identifier, Model, ProviderKind,
+};
+
+/// Where Anthropic's own API is.
+const ANTHROPIC: &str = "https://api.anthropic.com";
 
 /// The models that could be read, in the order of the file. The others have left their faults.
-pub(super) fn read(reader: &mut Reader<'_>, inherited: &Inherited) -> Vec<Arc<Model>> {
+pub(super) fn read(reader: &mut Reader<'_>, inherited: &Inherited, families: &Families) -> Vec<Arc<Model>> {
     let names = reader.doc.names(&["models"]);
-    names.into_iter().filter_map(|name| model(reader, name, inherited).map(Arc::new)).collect()
+    names.into_iter().filter_map(|name| model(reader, name, inherited, families).map(Arc::new)).collect()
 }
 
-fn model(reader: &mut Reader<'_>, name: &str, inherited: &Inherited) -> Option<Model> {
+fn model(reader: &mut Reader<'_>, name: &str, inherited: &Inherited, families: &Families) -> Option<Model> {
     let path = ["models", name];
     let header = reader.doc.get(&path)?;
     header.value.as_table()?;
@@ -27,8 +32,8 @@ fn model(reader: &mut Reader<'_>, name: &str, inherited: &Inherited) -> Option<M
         reader.error(&path, &header.key, why);
     }
     let identifier = identifier(reader, name);
-    let family = family(reader, name);
-    let provider = identifier.as_ref().map(|identifier| identifier.provider);
+    let family = family(reader, name, families);
+    let provider = identifier.as_ref().map(|identifier| served_by(reader, name, identifier.provider));
     if let Some(provider) = provider {
         only_for(reader, name, provider);
     }
@@ -37,25 +42,33 @@ fn model(reader: &mut Reader<'_>, name: &str, inherited: &Inherited) -> Option<M
     let endpoints = endpoints(reader, name, &header.key, provider, version.as_ref());
     let mut api_key = reader.secret(&["models", name, "api_key"]);
     let timeouts = timeouts(reader, &["models", name, "timeouts"]);
-    let identifier = identifier?;
-    let (endpoints, access) = match identifier.provider {
+    let (identifier, provider) = (identifier?, provider?);
+    let mut upstream_name: Arc<str> = identifier.model.into();
+    let (endpoints, access) = match provider {
         ProviderKind::Azure => {
-            azure::check_key(reader, name, &header.key);
-            (endpoints, version.map(Access::Azure))
+            let said = endpoints.as_deref().unwrap_or_default();
+            let named = entra::Named { name, header: &header.key, version: version.as_ref(), endpoints: said };
+            let entra = entra::read(reader, &named);
+            let access = version.zip(entra).map(|(version, entra)| AzureAccess { version, entra });
+            (endpoints, access.map(Access::Azure))
         }
-        // no identifier reads as BedrockOpenAi: its key is not in this version's file yet
         ProviderKind::Bedrock | ProviderKind::BedrockOpenAi => {
-            let model = Bedrock { name, header: &header.key, model: &identifier.model, inherited };
+            let is_open = provider == ProviderKind::BedrockOpenAi;
+            let model = Bedrock { name, header: &header.key, model: &upstream_name, is_open, inherited };
             let read = model.read(reader, endpoints.clone().unwrap_or_default(), api_key.take());
             let (found, access) = read.unzip();
+            if let Some(alone) = BedrockModel::parse(&upstream_name).ok().filter(|_| is_open) {
+                // it goes into the body as it is: what stands in front is for us
+                upstream_name = alone.id.into();
+            }
             (endpoints.and(found), access.map(|access| Access::Bedrock(Box::new(access))))
         }
         ProviderKind::OpenAi | ProviderKind::Anthropic | ProviderKind::Gitlab => (endpoints, Some(Access::Key)),
     };
     Some(Model {
         id: name.into(),
-        provider: identifier.provider,
-        upstream_name: identifier.model.into(),
+        provider,
+        upstream_name,
         family: family?,
         endpoints: endpoints?,
         api_key,
@@ -63,6 +76,13 @@ fn model(reader: &mut Reader<'_>, name: &str, inherited: &Inherited) -> Option<M
         timeouts,
         from_request: false,
     })
+}
+
+/// The kind of server: the identifier's, or Bedrock's OpenAI-compatible endpoint when the model says so.
+fn served_by(reader: &mut Reader<'_>, name: &str, provider: ProviderKind) -> ProviderKind {
+    let is_open =
+        provider == ProviderKind::Bedrock && reader.boolean(&["models", name, "bedrock_openai"]) == Some(true);
+    if is_open { ProviderKind::BedrockOpenAi } else { provider }
 }
 
 /// A model's name is a label of metrics, a value of headers and a line of `/v1/models`.
@@ -102,6 +122,10 @@ fn prefix_hint(text: &str) -> Option<String> {
     const PREFIXES: [&str; 7] =
         ["custom_openai", "openai", "hosted_vllm", "litellm_proxy", "azure", "bedrock", "anthropic"];
     let (prefix, model) = text.trim().split_once('/')?;
+    if prefix == "bedrock_mantle" {
+        let at = "endpoint = \"https://bedrock-mantle.<region>.api.aws/v1\"";
+        return Some(format!("say \"bedrock/{model}\", bedrock_openai = true and {at}"));
+    }
     let meant = match suggest::nearest(prefix, PREFIXES) {
         Some(near) => format!("{near}/{model}"),
         None => format!("custom_openai/{}", text.trim()),
@@ -109,21 +133,35 @@ fn prefix_hint(text: &str) -> Option<String> {
     Some(format!("did you mean {meant:?}?"))
 }
 
-fn family(reader: &mut Reader<'_>, name: &str) -> Option<Family> {
+/// The model's family, with what the model's own lines say over it.
+fn family(reader: &mut Reader<'_>, name: &str, families: &Families) -> Option<Arc<Family>> {
     let path = ["models", name, "family"];
-    let Some(entry) = reader.doc.get(&path) else {
-        return Some(Family::General);
+    let named = match reader.text(&path) {
+        Some(text) => families.find(&text).cloned(),
+        None if reader.doc.get(&path).is_some() => return None,
+        None => Some(families.get("")),
     };
-    let text = reader.text(&path)?;
-    let found = Family::parse(&text);
-    if found.is_none() {
-        let names = Family::ALL.map(Family::name);
-        let hint = suggest::nearest(&text, names).map(|near| format!("did you mean {near:?}?"));
-        let message = format!("expected one of {}", names.join(", "));
-        let fault = reader.error(&path, &entry.span, message);
-        (fault.said, fault.hint) = (Some(said(entry.value)), hint);
+    let context_tokens = reader.integer(&["models", name, "context_tokens"]).and_then(|n| n.try_into().ok());
+    let endpoint = super::families::completion_endpoint(reader, &["models", name, "completion_endpoint"]);
+    let Some(family) = named else {
+        // one of the file's that has faults of its own has told them
+        if reader.doc.get(&path).is_none_or(|entry| !is_defined(reader, entry.value.as_str())) {
+            super::families::unknown(reader, &path, families);
+        }
+        return None;
+    };
+    if context_tokens.is_none() && endpoint.is_none() {
+        return Some(family);
     }
-    found
+    Some(Arc::new(Family {
+        context_tokens: context_tokens.unwrap_or(family.context_tokens),
+        completion_endpoint: endpoint.or(family.completion_endpoint),
+        ..(*family).clone()
+    }))
+}
+
+fn is_defined(reader: &Reader<'_>, family: Option<&str>) -> bool {
+    family.is_some_and(|family| reader.doc.get(&["families", family]).is_some())
 }
 
 /// Keys of one kind of server at a model of another.
@@ -134,7 +172,8 @@ fn only_for(reader: &mut Reader<'_>, name: &str, provider: ProviderKind) {
         let inner = keys::children(&path).first().and_then(|inner| keys::find(&["models", name, said, inner]));
         let Some(Acts::Only(kinds)) = keys::find(&path).or(inner).map(|key| key.acts) else { continue };
         let Some(entry) = reader.doc.get(&path).filter(|_| !kinds.contains(&provider)) else { continue };
-        let kinds: Vec<&str> = kinds.iter().map(|kind| kind.label()).collect();
+        let mut kinds: Vec<&str> = kinds.iter().map(|kind| kind.label()).collect();
+        kinds.dedup();
         let message = format!("only for {} models; this is one of {}", kinds.join(" and "), provider.label());
         reader.error(&path, &entry.key, message);
     }
@@ -162,9 +201,14 @@ fn endpoints(
             }
             texts
         }
-        // the others have addresses of their own
-        (None, None) if matches!(provider, Some(ProviderKind::Bedrock | ProviderKind::Anthropic)) => {
+        // the region has one
+        (None, None) if matches!(provider, Some(ProviderKind::Bedrock | ProviderKind::BedrockOpenAi)) => {
             return Some(vec![]);
+        }
+        (None, None) if provider == Some(ProviderKind::Anthropic) => {
+            let setting = Setting { value: format!("\"{ANTHROPIC}\""), origin: Origin::Default };
+            reader.provenance.note(super::raw::path_text(&one), setting);
+            return EndpointUrl::parse(ANTHROPIC).ok().map(|url| vec![url]);
         }
         (None, None) => {
             let hint = match provider {

@@ -64,6 +64,15 @@ impl<'d> Reader<'d> {
         })
     }
 
+    pub(super) fn number(&mut self, path: &[&str]) -> Option<f64> {
+        let Takes::Number(min, max) = takes(path) else { return None };
+        self.leaf(path, |value| {
+            let whole = value.as_integer().map(|number| number.as_str());
+            let text = value.as_float().map(|number| number.as_str()).or(whole)?;
+            text.parse().ok().filter(|number| (min..=max).contains(number))
+        })
+    }
+
     pub(super) fn boolean(&mut self, path: &[&str]) -> Option<bool> {
         self.leaf(path, |value| value.as_bool())
     }
@@ -286,8 +295,8 @@ fn hint(takes: Takes, value: &DeValue<'_>) -> Option<String> {
             Some(format!("{number}{unit}iB")).filter(|meant| units::size(meant).is_some() && *meant != text)?
         }
         Takes::Word(words) => suggest::nearest(&text, words.iter().copied())?.to_owned(),
-        Takes::Integer(..) | Takes::Bool if value.is_str() => {
-            let is_meant = text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok();
+        Takes::Integer(..) | Takes::Number(..) | Takes::Bool if value.is_str() => {
+            let is_meant = text.parse::<f64>().is_ok() || text.parse::<bool>().is_ok();
             return is_meant.then(|| format!("without quotes: {text}"));
         }
         Takes::Texts(_) if value.is_str() => return Some(format!("in brackets: [{text:?}]")),
@@ -304,6 +313,7 @@ impl Takes {
             Self::Duration(min, max) => format!("a duration from {min} to {max} like \"60s\""),
             Self::Size(min, max) => format!("a size from {min} to {max} like \"16MiB\""),
             Self::Integer(min, max) => format!("a whole number from {min} to {max}"),
+            Self::Number(min, max) => format!("a number from {min} to {max}"),
             Self::Word(words) => {
                 let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
                 match quoted.split_last() {

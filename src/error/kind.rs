@@ -10,10 +10,20 @@ use crate::telemetry::labels::{Outcome, Phase};
 pub enum Kind {
     /// The body or a field of it is not what the endpoint takes.
     Invalid,
+    /// The same where GitLab's own gateway answers 400.
+    BadRequest,
+    /// A prompt has no version that fits the constraint.
+    NoPromptVersion,
+    /// The version asked for is no constraint.
+    PromptVersion,
+    /// A prompt's input is not in the request.
+    MissingInput,
     /// No credentials, or wrong ones.
     Unauthorized,
     /// The keys that tokens are verified with were never fetched: nobody can be told apart yet.
     NoSigningKeys,
+    /// The credentials that a model server wants could not be fetched, or have expired.
+    NoCredentials,
     /// Known caller, but not for this.
     Forbidden,
     /// The operator set this feature to `disabled`.
@@ -43,6 +53,8 @@ pub enum Kind {
     ContentFilter,
     /// The model server's bytes are not HTTP, not the dialect, or end too early.
     UpstreamBroken,
+    /// The model server did its part, but the model said nothing that can be shown.
+    NoAnswer,
     /// One of our four limits expired: A1000.
     Expired(Phase),
     /// Our own fault.
@@ -92,8 +104,13 @@ impl Kind {
         const UPSTREAM: &str = "upstream_error";
         match self {
             Self::Invalid => row(422, "invalid_request", INVALID, Refused, false),
+            Self::BadRequest => row(400, "invalid_request", INVALID, Refused, false),
+            Self::NoPromptVersion => row(400, "no_prompt_version", INVALID, Refused, false),
+            Self::PromptVersion => row(422, "prompt_version", INVALID, Refused, false),
+            Self::MissingInput => row(422, "missing_input", INVALID, Refused, false),
             Self::Unauthorized => row(401, "unauthorized", "authentication_error", Refused, false),
             Self::NoSigningKeys => row(503, "no_signing_keys", "server_error", Outcome::Internal, true),
+            Self::NoCredentials => row(503, "no_credentials", "server_error", Outcome::Internal, true),
             Self::Forbidden => row(403, "forbidden", DENIED, Refused, false),
             Self::Disabled => row(403, "feature_disabled", DENIED, Refused, false),
             Self::NotFound => row(404, "not_found", INVALID, Refused, false),
@@ -108,6 +125,7 @@ impl Kind {
             Self::UpstreamStatus(status) => upstream_status(status),
             Self::ContentFilter => row(400, "content_filter", INVALID, Refused, false),
             Self::UpstreamBroken => row(502, "upstream_broken", UPSTREAM, UpstreamError, true),
+            Self::NoAnswer => row(502, "no_answer", UPSTREAM, UpstreamError, false),
             Self::Expired(_) => row(504, "A1000", "timeout_error", Timeout, true),
             Self::Internal => row(500, "internal", "internal_error", Internal, false),
         }
@@ -119,8 +137,13 @@ impl Kind {
             Self::Expired(phase) => Some(phase),
             Self::UpstreamConnect => Some(Phase::Connect),
             Self::Invalid
+            | Self::BadRequest
+            | Self::NoPromptVersion
+            | Self::PromptVersion
+            | Self::MissingInput
             | Self::Unauthorized
             | Self::NoSigningKeys
+            | Self::NoCredentials
             | Self::Forbidden
             | Self::Disabled
             | Self::NotFound
@@ -134,6 +157,7 @@ impl Kind {
             | Self::UpstreamStatus(_)
             | Self::ContentFilter
             | Self::UpstreamBroken
+            | Self::NoAnswer
             | Self::Internal => None,
         }
     }

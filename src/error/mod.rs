@@ -3,6 +3,7 @@
 //! It carries two messages: `public` for the client and `internal` for the operator's log. There is no
 //! `Display`, so that the second cannot reach the first by accident (omicron's `MessagePair`).
 
+mod chat_event;
 mod kind;
 mod respond;
 
@@ -11,8 +12,9 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+pub use chat_event::{ExpiryAs, chat_error};
 pub use kind::{Kind, Row};
-pub use respond::{Shape, in_band, render};
+pub use respond::{NDJSON, Shape, in_band, render};
 
 /// One fault in a request body, in the form FastAPI's clients know (`loc`, `msg`, `type`).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +85,22 @@ impl GatewayError {
         let mut error = Self::new(Kind::Expired(phase), public);
         error.0.limit = Some(limit);
         error
+    }
+
+    /// Names the fields of a wrong body as the client's dialect does: (what was said, what is to be said).
+    #[must_use]
+    pub fn with_fields_named(mut self, names: &[(&str, &'static str)]) -> Self {
+        for fault in &mut self.0.faults {
+            let place = fault.loc.get(1).and_then(|said| names.iter().find(|(theirs, _)| theirs == said));
+            if let Some((theirs, ours)) = place {
+                fault.msg = fault.msg.replace(&format!("`{theirs}`"), &format!("`{ours}`"));
+                fault.loc = [Cow::Borrowed("body")].into_iter().chain(ours.split('.').map(Cow::Borrowed)).collect();
+            }
+        }
+        if let Some(fault) = self.0.faults.first() {
+            self.0.public = fault.msg.clone().into();
+        }
+        self
     }
 
     /// Adds what only the operator may read: addresses, causes, upstream bodies.

@@ -6,10 +6,14 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
+use super::chat_event::{self, ExpiryAs};
 use super::{BodyFault, GatewayError, Kind};
 
+/// The type of JSON lines, as GitLab's own gateway writes it.
+pub const NDJSON: &str = "application/x-ndjson; charset=utf-8";
 /// The sentence GitLab itself shows for A1000.
 const A1000_SENTENCE: &str = "I'm sorry, I couldn't respond in time. Please try again.";
+const TEXT: &str = "text/plain; charset=utf-8";
 const WEIR_ERROR: HeaderName = HeaderName::from_static("x-weir-error");
 
 /// How errors look to this client.
@@ -20,10 +24,22 @@ pub enum Shape {
     Gitlab,
     /// GitLab's prompts and Test connection: a failed model is 421 `"NNN: Phrase"`.
     GitlabPrompts,
+    /// The same, streamed as an object a line: a failure after the head is one more line.
+    GitlabPromptsLines,
+    /// The same, streamed as raw text to GitLab's chat: its words are read by people, its status by GitLab.
+    GitlabPromptsText,
+    /// Code suggestions, as JSON or raw text: a failed model is 421, but a busy one 429, which editors wait for.
+    GitlabCode,
+    /// The same, streamed as events: a failure after the head is an `error` event.
+    GitlabCodeEvents,
     /// GitLab's streamed raw text: a non-2xx body is shown to the user as it is.
     GitlabText,
+    /// GitLab's chat once a model was chosen: an event in a 200, before the head as after it.
+    GitlabChat(ExpiryAs),
     /// OpenAI's `{"error": {…}}`.
     OpenAi,
+    /// Anthropic's `{"type": "error", "error": {…}}`.
+    Anthropic,
 }
 
 /// The whole response for an error that came before the head.
@@ -31,10 +47,18 @@ pub fn render(error: &GatewayError, shape: Shape, request_id: &str) -> Response<
     let row = error.kind().row();
     let (status, body) = match shape {
         Shape::OpenAi => (row.status, openai(error, request_id)),
+        Shape::Anthropic => anthropic(error, request_id),
         Shape::Gitlab => (row.status, gitlab(error, request_id)),
-        Shape::GitlabPrompts => prompts(error, request_id),
+        Shape::GitlabPrompts | Shape::GitlabPromptsLines => prompts(error, request_id),
+        Shape::GitlabCode | Shape::GitlabCodeEvents => code(error, request_id),
+        Shape::GitlabPromptsText => {
+            return finish(error, prompts(error, request_id).0, TEXT, text(error).into());
+        }
         Shape::GitlabText => {
-            return finish(error, row.status, "text/plain; charset=utf-8", text(error).into());
+            return finish(error, row.status, TEXT, text(error).into());
+        }
+        Shape::GitlabChat(expiry_as) => {
+            return finish(error, StatusCode::OK, NDJSON, chat_event::of(error, expiry_as));
         }
     };
     finish(error, status, "application/json", body.to_string().into())
@@ -45,7 +69,14 @@ pub fn render(error: &GatewayError, shape: Shape, request_id: &str) -> Response<
 pub fn in_band(error: &GatewayError, shape: Shape, request_id: &str) -> Option<Bytes> {
     match shape {
         Shape::OpenAi => Some(format!("data: {}\n\n", openai(error, request_id)).into()),
-        Shape::Gitlab | Shape::GitlabPrompts | Shape::GitlabText => None,
+        Shape::Anthropic => {
+            let (_, body) = anthropic(error, request_id);
+            Some(format!("event: error\ndata: {body}\n\n").into())
+        }
+        Shape::GitlabChat(expiry_as) => Some(chat_event::of(error, expiry_as)),
+        Shape::GitlabPromptsLines => Some(format!("{}\n", prompts(error, request_id).1).into()),
+        Shape::GitlabCodeEvents => Some(format!("event: error\r\ndata: {}\r\n\r\n", code(error, request_id).1).into()),
+        Shape::Gitlab | Shape::GitlabPrompts | Shape::GitlabPromptsText | Shape::GitlabCode | Shape::GitlabText => None,
     }
 }
 
@@ -57,7 +88,7 @@ fn finish(error: &GatewayError, status: StatusCode, content_type: &'static str, 
     headers.insert(WEIR_ERROR, HeaderValue::from_static(error.kind().row().code));
     if let Some(value) = &error.0.retry_after {
         headers.insert(header::RETRY_AFTER, value.clone());
-    } else if matches!(error.kind(), Kind::Overloaded | Kind::NoSigningKeys) {
+    } else if matches!(error.kind(), Kind::Overloaded | Kind::NoSigningKeys | Kind::NoCredentials) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     if let Some(methods) = error.0.allow {
@@ -86,6 +117,36 @@ fn openai(error: &GatewayError, request_id: &str) -> Value {
     body
 }
 
+/// Anthropic's statuses and types, which its clients sort errors by. A wrong request is 400 there, never 422, and its
+/// message names the field. `code` is ours.
+fn anthropic(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
+    let row = error.kind().row();
+    let status = if row.status == StatusCode::UNPROCESSABLE_ENTITY { StatusCode::BAD_REQUEST } else { row.status };
+    let kind = match (error.kind(), status.as_u16()) {
+        (Kind::Overloaded | Kind::UpstreamStatus(529), _) => "overloaded_error",
+        (Kind::Expired(_), _) => "timeout_error",
+        (_, 401) => "authentication_error",
+        (_, 403) => "permission_error",
+        (_, 404) => "not_found_error",
+        (_, 413) => "request_too_large",
+        (_, 429) => "rate_limit_error",
+        (_, 400..=499) => "invalid_request_error",
+        _ => "api_error",
+    };
+    let message = match param(&error.0.faults) {
+        Value::String(place) => format!("{place}: {}", error.public()),
+        _ => error.public().to_owned(),
+    };
+    let mut body = json!({
+        "type": "error", "error": {"type": kind, "message": message, "code": row.code}, "request_id": request_id,
+    });
+    if let Some(details) = expiry(error, request_id) {
+        body["error"]["phase"] = details["phase"].clone();
+        body["error"]["limit_ms"] = details["limit_ms"].clone();
+    }
+    (status, body)
+}
+
 /// The model server's own error object, when it is one: clients know how to read it.
 fn upstream_json(error: &GatewayError) -> Option<Value> {
     let body = error.0.upstream_body.as_ref()?;
@@ -105,9 +166,13 @@ fn gitlab(error: &GatewayError, request_id: &str) -> Value {
     match error.kind() {
         // gitlab-client.md §3.5: 401 uses `error`, everything else uses `detail`
         Kind::Unauthorized => json!({"error": error.public()}),
-        Kind::Forbidden => json!({"detail": error.public()}),
-        Kind::NotFound => json!({"detail": "Not Found"}),
-        Kind::MethodNotAllowed => json!({"detail": "Method Not Allowed"}),
+        Kind::BadRequest
+        | Kind::Forbidden
+        | Kind::NotFound
+        | Kind::MethodNotAllowed
+        | Kind::NoPromptVersion
+        | Kind::PromptVersion
+        | Kind::MissingInput => json!({"detail": error.public()}),
         _ if !error.0.faults.is_empty() => json!({"detail": fault_list(&error.0.faults)}),
         // the list form is the one whose text GitLab shows (§10.1)
         kind => {
@@ -125,9 +190,17 @@ fn prompts(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
         Kind::UpstreamConnect | Kind::UpstreamBroken => {
             format!("{} ({})", status_phrase(502), error.public())
         }
+        Kind::NoCredentials => format!("{} ({})", status_phrase(503), error.public()),
         _ => return (error.kind().row().status, gitlab(error, request_id)),
     };
     (StatusCode::MISDIRECTED_REQUEST, json!({ "detail": detail }))
+}
+
+/// As prompts, but for a model server that asks to come back later (ai-gateway-server.md §8.1).
+fn code(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
+    let (status, body) = prompts(error, request_id);
+    let is_busy = error.kind() == Kind::UpstreamStatus(429);
+    (if is_busy { StatusCode::TOO_MANY_REQUESTS } else { status }, body)
 }
 
 fn status_phrase(status: u16) -> String {
@@ -135,7 +208,7 @@ fn status_phrase(status: u16) -> String {
     format!("{status}: {phrase}")
 }
 
-fn text(error: &GatewayError) -> String {
+pub(super) fn text(error: &GatewayError) -> String {
     match error.kind() {
         Kind::Expired(_) => format!("{A1000_SENTENCE} (A1000)"),
         _ => error.public().to_owned(),
@@ -190,20 +263,73 @@ mod tests {
         assert_eq!(status, 504);
         assert!(text.contains(r#""detail":"A1000: codestral did not answer within 60 s (first_byte)""#), "{text}");
         assert!(text.contains(r#""limit_ms":60000"#) && text.contains(r#""request_id":"req-1""#), "{text}");
-        assert_eq!(body(&error, Shape::GitlabPrompts), (504, text));
+        assert_eq!(body(&error, Shape::GitlabPrompts), (504, text.clone()));
+        assert_eq!(body(&error, Shape::GitlabPromptsLines), (504, text));
         let (status, text) = body(&error, Shape::OpenAi);
         assert!(status == 504 && text.contains(r#""code":"A1000""#), "{text}");
         let (status, text) = body(&error, Shape::GitlabText);
+        assert_eq!(body(&error, Shape::GitlabPromptsText), (504, text.clone()));
         assert_eq!((status, text.as_str()), (504, "I'm sorry, I couldn't respond in time. Please try again. (A1000)"));
         assert_eq!(render(&error, Shape::OpenAi, "").headers()["x-weir-error"], "A1000");
     }
 
     #[test]
+    fn anthropics_clients_read_types_and_statuses_of_their_own() {
+        let of = |error: GatewayError| {
+            let (status, text) = body(&error, Shape::Anthropic);
+            let body: serde_json::Value = serde_json::from_str(&text).unwrap();
+            assert_eq!((&body["type"], &body["request_id"]), (&"error".into(), &"req-1".into()), "{text}");
+            let said = |field: &str| body["error"][field].as_str().unwrap().to_owned();
+            (status, said("type"), said("message"), said("code"))
+        };
+        let row = |status, kind: &str, message: &str, code: &str| (status, kind.into(), message.into(), code.into());
+        assert_eq!(
+            of(GatewayError::invalid(vec![BodyFault::at("top_k", "value_error", "no such thing")])),
+            row(400, "invalid_request_error", "top_k: no such thing", "invalid_request")
+        );
+        for (kind, status, name) in [
+            (Kind::Unauthorized, 401, "authentication_error"),
+            (Kind::Disabled, 403, "permission_error"),
+            (Kind::UnknownModel, 404, "not_found_error"),
+            (Kind::BodyTooLarge, 413, "request_too_large"),
+            (Kind::UpstreamStatus(429), 429, "rate_limit_error"),
+            (Kind::UpstreamStatus(401), 502, "api_error"),
+            (Kind::UpstreamStatus(529), 502, "overloaded_error"),
+            (Kind::Overloaded, 503, "overloaded_error"),
+            (Kind::NoModel, 400, "invalid_request_error"),
+            (Kind::Internal, 500, "api_error"),
+        ] {
+            assert_eq!(of(GatewayError::new(kind, "m")), row(status, name, "m", kind.row().code), "{kind:?}");
+        }
+        let late = GatewayError::expired(Phase::Idle, Duration::from_mins(1), "m");
+        assert_eq!(of(late), row(504, "timeout_error", "A1000: m did not answer within 60 s (idle)", "A1000"));
+    }
+
+    #[test]
     fn prompts_say_421_with_the_phrase() {
         let error = GatewayError::new(Kind::UpstreamStatus(401), "the model server refused the key");
-        assert_eq!(body(&error, Shape::GitlabPrompts), (421, r#"{"detail":"401: Unauthorized"}"#.into()));
+        for shape in [Shape::GitlabPrompts, Shape::GitlabPromptsLines] {
+            assert_eq!(body(&error, shape), (421, r#"{"detail":"401: Unauthorized"}"#.into()));
+        }
+        assert_eq!(body(&error, Shape::GitlabPromptsText), (421, "the model server refused the key".into()));
+        let line = in_band(&error, Shape::GitlabPromptsLines, "r").unwrap();
+        assert_eq!(line, "{\"detail\":\"401: Unauthorized\"}\n");
+        let error = GatewayError::new(Kind::NoCredentials, "no AWS credentials");
+        let detail = r#"{"detail":"503: Service Unavailable (no AWS credentials)"}"#;
+        assert_eq!(body(&error, Shape::GitlabPrompts), (421, detail.into()));
+        assert_eq!(body(&error, Shape::Gitlab).0, 503);
         let error = GatewayError::new(Kind::ContentFilter, "filtered");
         assert_eq!(body(&error, Shape::GitlabPrompts), (421, r#"{"detail":"400: Bad Request"}"#.into()));
+    }
+
+    #[test]
+    fn code_says_421_but_429_to_those_who_can_wait() {
+        let error = |status| GatewayError::new(Kind::UpstreamStatus(status), "the model server failed");
+        assert_eq!(body(&error(500), Shape::GitlabCode), (421, r#"{"detail":"500: Internal Server Error"}"#.into()));
+        assert_eq!(body(&error(429), Shape::GitlabCodeEvents), (429, r#"{"detail":"429: Too Many Requests"}"#.into()));
+        let event = in_band(&error(500), Shape::GitlabCodeEvents, "r").unwrap();
+        assert_eq!(event, "event: error\r\ndata: {\"detail\":\"500: Internal Server Error\"}\r\n\r\n");
+        assert!(in_band(&error(500), Shape::GitlabCode, "r").is_none());
     }
 
     #[test]
@@ -222,6 +348,11 @@ mod tests {
     fn after_the_head_only_framed_surfaces_speak() {
         let error = GatewayError::new(Kind::UpstreamBroken, "the model server closed the stream early");
         assert!(in_band(&error, Shape::OpenAi, "r").unwrap().starts_with(b"data: {"));
-        assert!(in_band(&error, Shape::GitlabText, "r").is_none());
+        for shape in [Shape::GitlabText, Shape::GitlabPromptsText, Shape::GitlabPrompts] {
+            assert!(in_band(&error, shape, "r").is_none());
+        }
+        assert!(
+            in_band(&error, Shape::Anthropic, "r").unwrap().starts_with(b"event: error\ndata: {\"type\":\"error\"")
+        );
     }
 }

@@ -72,4 +72,8 @@ pub trait Encode: Send {
     fn delta(&mut self, delta: &Delta, out: &mut BytesMut);
     /// Appends what ends a complete answer, or nothing.
     fn finish(&mut self, out: &mut BytesMut);
+    /// Why a complete answer is a failure all the same, for the operator; asked after `finish`.
+    fn fault(&self) -> Option<&str> {
+        None
+    }
 }

@@ -6,10 +6,16 @@
 
 mod delta;
 mod estimate;
+pub(crate) mod filter;
 mod request;
 mod usage;
 
 pub use delta::{Delta, Encode, StopReason};
 pub use estimate::Uncounted;
-pub use request::{Format, Generation, Image, Message, Part, Role, Sampling, Tool, ToolCall, ToolChoice};
+pub use filter::{
+    Blank, Echo, Fences, Filter, Filtered, Filters, NewCode, OwnLine, Think, Underscores, without_thinking,
+};
+pub use request::{
+    CacheFor, Format, Generation, Image, Message, Part, Role, Sampling, Thinking, Tool, ToolCall, ToolChoice,
+};
 pub use usage::Usage;

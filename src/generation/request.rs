@@ -5,10 +5,15 @@ use serde_json::Value;
 /// What a model is asked.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Generation {
+    /// A text to go on with as it stands, no chat template around it: then there are no messages and no tools. Only for
+    /// servers that have OpenAI's `/completions`; the other dialects refuse it.
+    pub raw: Option<String>,
     /// The conversation, oldest first; system messages are messages.
     pub messages: Vec<Message>,
     /// Functions the model may call.
     pub tools: Vec<Tool>,
+    /// The provider may keep the functions for the next request (see [`Part::CachePoint`]).
+    pub tools_cached: Option<CacheFor>,
     /// Whether it must call one of them.
     pub tool_choice: ToolChoice,
     /// Whether it may call several at once. `None` leaves the choice to the model server.
@@ -17,6 +22,8 @@ pub struct Generation {
     pub format: Format,
     /// How hard a reasoning model is to think, in the words of its provider (`low`, `medium`, `high`, …).
     pub effort: Option<String>,
+    /// Whether the model is asked to think before it answers, and how long. `None` leaves it to the model server.
+    pub thinking: Option<Thinking>,
     /// Length, randomness and stops.
     pub sampling: Sampling,
     /// Whether the answer is wanted piece by piece.
@@ -36,6 +43,19 @@ pub enum ToolChoice {
     /// The one of this name.
     Named(String),
 }
+
+/// How a model is to think before it answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Thinking {
+    /// At most this many tokens of it; `None` lets the model decide whether and how long.
+    pub budget: Option<u32>,
+    /// How much of it is shown, in the provider's words (`summarized`, `omitted`).
+    pub display: Option<String>,
+}
+
+/// For how long something is kept, in the provider's words (`5m`, `1h`); `None` is its default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CacheFor(pub Option<String>);
 
 /// What the answer's text has to look like.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -138,6 +158,8 @@ pub enum Part {
         id: String,
         /// What the function said.
         content: String,
+        /// Whether it failed, where the client has a word for that.
+        is_error: bool,
     },
 }
 

@@ -26,6 +26,21 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// What is known after a later report. Counts are cumulative, and a later report may leave out what an
+    /// earlier one said.
+    #[must_use]
+    pub const fn and_then(self, later: Self) -> Self {
+        const fn last(earlier: u64, later: u64) -> u64 {
+            if later == 0 { earlier } else { later }
+        }
+        Self {
+            input: last(self.input, later.input),
+            output: last(self.output, later.output),
+            cached: last(self.cached, later.cached),
+            reasoning: last(self.reasoning, later.reasoning),
+        }
+    }
+
     /// Whether the provider said anything.
     pub const fn is_reported(&self) -> bool {
         self.input > 0 || self.output > 0

@@ -1,5 +1,55 @@
 //! Dated decisions, newest first. What was rejected is said, so that it need not be tried again unknowingly.
 //!
+//! **2026-11-25, Anthropic's surface.** A wrong request is 400 there, since Anthropic's API has no 422 and its clients name their classes by it.
+//! A budget of thinking becomes OpenAI's `reasoning_effort` (below 4096 tokens `low`, below 16384 `medium`, else `high`): the only words that API
+//! has for it; refusing would shut out Claude Code, which asks for thinking by default. Pictures among a tool's results follow as the user's own,
+//! which every server has words for. Betas pass by an allow-list of names; the rest stays behind with a note in the access log, since a client sends
+//! its whole list with every request.
+//!
+//! **2026-11-25, the proxy's models.** `/v1/proxy/*` names models of GitLab's choice that nobody here runs: the unit primitive decides, then
+//! `features.default` (`description_composer` is no feature of GitLab's screens), unless the file has a model of that very name. The official
+//! gateway answers 400 without `X-Gitlab-Unit-Primitive`; here it goes to the default. Its scope is not checked on its own: whoever may
+//! call the proxy may call the same models by OpenAI's path. Google's embeddings (`vertex-ai`) and OpenAI's `responses` are 404.
+//!
+//! **2026-11-25, wishes.** `seed`, `json_object` and a speaker's `name` were refused where a provider has no word for them. OpenAI promises nothing for
+//! a seed, so leaving it out breaks no promise; `json_object` becomes an instruction, as OpenAI wants one in the prompt anyway; a name goes in front of
+//! the words. What would change the answer's shape (`n`, `logprobs`, forbidden parallel calls) is still refused.
+//!
+//! **2026-11-25, fill-in-the-middle goes to `/completions`.** The official gateway puts the marks into a user message, around which the
+//! server's chat template puts marks of its own: no model was trained with that, and instruct models then talk about the marks. So a family
+//! with marks is asked with a raw text where the server takes one, without the beginning-of-text mark, which vLLM and llama.cpp add. One key,
+//! `completion_endpoint = "chat"`, brings the old way back for servers whose template passes messages unchanged. A server without
+//! `/completions` (404, 405, 501) is asked once more in words; not remembered, since the operator's key is the remedy.
+//!
+//! **2026-11-25, Mistral and Mixtral complete in words.** Their instruct models have no marks; Codestral's, which the official gateway sends
+//! them, are text to them. All completions are greedy: of a suggestion that nobody asked for, the likeliest is wanted.
+//!
+//! **2026-11-25, bytes stand for tokens.** A tokenizer for each family would have to be shipped and kept right; the official gateway has one
+//! that fits none of them. 2.5 bytes a token errs on the side of a little less code. A completion sees at most 32768 tokens whatever the
+//! window: more makes each keystroke slower. What the suffix leaves is the prefix's, and the other way round; context never cuts code.
+//!
+//! **2026-11-25, families are data, not an enum.** Nothing matched over the names but tables; operators bring models that GitLab has no name
+//! for. Unknown names in a request stay `general`.
+//!
+//! **2026-11-25, a failed model is 421 on code suggestions, a busy one 429.** GitLab's probe reads 421 with `"NNN: Phrase"`; editors wait for
+//! what a 429 says. After the head v4 has an `error` event and no `stream_end`; raw text is cut.
+//!
+//! **2026-11-25, fences and wrappers go from completions too.** Only where a model was asked in words: between marks it writes code from the
+//! first byte on. One line of talk before a fence goes with it. In a Markdown file fences stay: they may be what was asked for.
+//!
+//! **2026-11-25, Duo Chat's head may go out first.** GitLab reads every failure of its chat from events in a 200, and takes 60 s of
+//! silence for the end, so a head that is held gains nothing there. The handler promises the answer's type (`relay/pulse.rs`); after
+//! `chat.heartbeat` without a byte the server sends the head and goes on making the answer inside the body, with a blank line at every
+//! silence. Nothing below the server knows. Rejected: a relay whose streams open their upstream themselves, since whatever else a handler
+//! waits for would have needed the same.
+//!
+//! **2026-11-25, no prefill for ReAct.** The official gateway ends the conversation with `Thought:` in the model's turn. vLLM wants a flag
+//! for that, Mistral's templates and new Claudes refuse it. A step is two turns instead: what the model wrote, and `Observation: …` from the user.
+//!
+//! **2026-11-25, functions first, text when they are refused.** With `chat.tools = "auto"` a model of a family that calls functions is offered
+//! them; a server that says it has none is asked again, once, as text. Words before a call are held up to 240 bytes: GitLab ignores a call
+//! once it has a piece of an answer. A model that writes ReAct although it was given functions is read as one that was not.
+//!
 //! **2026-11-25, GitLab's cloud is passed to, not spoken.** A feature set to `"gitlab"` goes on byte for byte, with an allow-list of
 //! headers and none of ours, and every answer comes back with its status: a 401 or 403 there is about the caller. After the head a
 //! failure cuts the connection: an event of ours inside bytes that are not ours, perhaps compressed, would be a guess. Three
@@ -14,6 +64,26 @@
 //! (`continuous_usage_stats`) are read when the client asks for them and never asked for by us: each chunk would grow by
 //! its counts and need a parse, the client would read what it did not ask for, and other servers refuse the unknown option. A request of whose
 //! answer nothing arrived counts nothing.
+//!
+//! **2026-11-25, credentials that expire.** One loop, `fresh.rs`, keeps GitLab's keys, AWS's credentials and Entra ID's tokens. It
+//! refreshes at 80 % of what is left, keeps the old ones until they expire, and no request fetches: one that finds none
+//! waits 2 s, then gets 503 `no_credentials`. A refused key older than a minute is fetched again: a role's session may have
+//! been revoked. AWS's chain is `aws-config`, given our own connections (no second HTTP stack, no second TLS); its STS client
+//! comes with it, its `sso` does not, since servers have no browser. It reads the process's environment and AWS's files itself and cannot
+//! be given another one. Nobody needs to ask for the chain: a Bedrock model without keys uses it, and it is not asked before a model of the file
+//! or a request needs it, so that an installation without AWS knocks at no metadata service. A build without it was
+//! rejected: one program to test. Entra ID's three calls are ours: `azure_identity` is a beta with a stack of its own.
+//!
+//! **2026-11-25, which Entra ID scope.** A dated `api_version` is Azure's older interface and gets `cognitiveservices.azure.com`; the v1 paths and
+//! Foundry's hosts get `ai.azure.com`. Microsoft's pages disagree about v1, so `entra.scope` says otherwise. A managed identity that nobody names is
+//! taken only where `IDENTITY_ENDPOINT` says there is one: guessing would send every mistake to a metadata service.
+//!
+//! **2026-11-25, `bedrock_mantle/` is no identifier.** From a request it would send the operator's credentials to an address
+//! that the request names, and how that endpoint is signed for is not written down. `bedrock_openai = true` with its address and
+//! a Bedrock API key reaches it.
+//!
+//! **2026-11-25, a guardrail's version may be left out.** AWS's service model of Converse requires neither of the two. The OpenAI-compatible
+//! endpoint takes the guardrail in headers and wants the version, so `weir check` does.
 //!
 //! **2026-11-24, GitLab's tokens.** A key verifies only tokens of the issuer that published it; the official gateway merges all
 //! key sets. Keys are fetched by one task beside the workers, never by a request, which waits at most 2 s, and only 64 of

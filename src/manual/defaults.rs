@@ -6,6 +6,7 @@
 //! | `timeouts.first_byte` | 60 s | GitLab's own default patience (`ai_gateway_timeout_seconds`) |
 //! | `timeouts.idle` | 60 s | GitLab counts silence, not duration: 60 s is its default |
 //! | `timeouts.total` | 600 s | GitLab's maximum; code suggestions are cut to 50 s, before Workhorse's 55 s |
+//! | `chat.heartbeat` | 15 s | GitLab, nginx and most load balancers give up after 60 s of silence: three beats may be lost |
 //! | Test connection | 2.8 s, or 14.5 s | GitLab before 19.0 waits 3 s, later 15 s: our words come before its timeout |
 //! | `limits.max_body` | 64 MiB | 50 messages of chat with context items can be tens of MB |
 //! | `limits.max_headers` | 32 KiB | GitLab sends about 3 KB; at most 100 headers, hyper's own table |

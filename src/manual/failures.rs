@@ -5,8 +5,11 @@
 //! | a limit expired | 504, `x-weir-error: A1000` | A1000 "couldn't respond in time" | `error_code=A1000`, `phase` | `phase`: `connect` is the network, `first_byte` a busy or cold model, `idle` a stuck one, `total` a long answer |
 //! | model server down | 502; prompts and Test connection 421 | A9999, or Test connection's text | `upstream_connect` with the address in `note` | `weir probe` |
 //! | model server said 4xx or 5xx | its 4xx and 503, else 502; prompts 421 `"NNN: Phrase"` | A9999, or Test connection's text | `upstream_status` with its words in `note` | the model's key, identifier, endpoint |
+//! | no AWS credentials or Entra ID token | 503, `Retry-After`; prompts and Test connection 421 | A9999, or Test connection's text | `no_credentials`, what AWS or Entra ID said in `note` | `weir probe`; the role, the profile, the application's secret |
 //! | a content filter refused: Azure's, Anthropic's, a model's on Bedrock | 400 with the server's words; prompts 421 `"400: Bad Request"` | A9999 | `content_filter`, `outcome=refused`: neither retried nor held against the model | the prompt, or the filter's policy |
 //! | the answer broke off | in-band `error` event on SSE, else the connection is cut | A1003 or A1004 | `upstream_broken` | the model server's log at that request id |
+//! | any of these in Duo Chat | 200, an `error` event; `timeouts.chat_surface = "answer"`: A1000 as the answer | A1004; A1005 for a full context | as above | as above |
+//! | Duo Chat's model said nothing | 200, an `error` event | A1004 | `no_answer` with what was missing in `note` | the model's chat template, its `max_tokens` |
 //! | feature disabled | 403 | M3006 | `feature_disabled` | `[features]` |
 //! | no model for the feature | 422 naming the key to set | A9999 | `no_model` | `weir explain FEATURE` |
 //! | GitLab's cloud said no (`"gitlab"` in `[features]`) | its status and body, unchanged | what GitLab makes of them: M3006 for 403 | `provider=gitlab`; 401 and 403 count as `refused`, the rest as `upstream_status` | the GitLab licence, then `weir probe gitlab` |
@@ -15,6 +18,10 @@
 //! | Weir is full | 503, `Retry-After` | A9999 | `overloaded` | `limits.in_flight`, more replicas |
 //! | the client left | none | nothing | `outcome=cancelled`; the upstream was closed | nothing |
 //! | our own fault | 500 | A9999 | `internal` | standard error, and tell us |
+//!
+//! Anthropic's clients read the same statuses but for 422, which is 400 there, and sort errors by
+//! `error.type`: `timeout_error` for A1000, `overloaded_error` when Weir or the model server is full,
+//! `api_error` for a failed model server. After the head it is an `error` event.
 //!
 //! The head of an answer is held back until the model server's first body byte, so that all but `idle`,
 //! `total` and a broken stream are an honest status.

@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | a user of GitLab | choose words, files and issues that end up in requests | nothing: what they write is data, in fenced places of our prompts |
 //! | an administrator of GitLab | name models, addresses and keys in requests | addresses outside, unless the operator allows more |
-//! | a client with a static key | call the OpenAI surface | the models of the file |
+//! | a client with a static key | call the OpenAI and Anthropic surfaces | the models of the file |
 //! | a stranger on the network | open connections and send bytes | nothing |
 //! | a model server | answer | the request it was sent; its bytes are parsed as hostile |
 //! | the operator | write the file and the environment | everything |
@@ -27,6 +27,8 @@
 //! | strangers make Weir fetch keys for ever | one fetch at a time, in the background; waiting is bounded in time and number | `a_rotated_key_is_fetched_once_however_many_ask_for_it`, `strangers_cannot_fill_the_gateway_with_waiting_requests` |
 //! | the gateway is open by mistake | `mode = "off"` does not start on a public address | `an_open_gateway_on_a_public_address_is_refused` |
 //! | a request names an address inside (SSRF) | parsed once, resolved once, connected to what was resolved; link-local, metadata, multicast and loopback are refused in every spelling | `link_local_and_metadata_addresses_are_refused_in_every_spelling`, `loopback_is_refused_in_every_spelling_unless_allowed` |
+//! | a request draws the operator's cloud credentials to itself | Bedrock is asked at the operator's address only; without a token nothing is sent, not the key either | `a_requests_bedrock_model_is_asked_where_and_as_whom_the_operator_says`, `without_a_token_nothing_goes_out_not_even_the_key` |
+//! | requests make Weir ask for credentials for ever | one fetch at a time, in the background, at intervals; waiting is bounded in time and number | `many_that_ask_make_one_fetch_and_few_of_them_wait`, `an_authority_that_is_silent_costs_a_request_two_seconds` |
 //! | a redirect leads inside | none is followed | `redirects_are_not_followed` |
 //! | request smuggling, response splitting | ambiguous framing is refused on both sides; names and lengths are the codec's | `ambiguous_framing_is_refused`, `refuses_ambiguous_framing`, `bytes_behind_an_answer_never_become_the_next_answer` |
 //! | two `model` fields, one for the check and one for the server | the value that was read is the value that is replaced | `repeated_fields_do_not_smuggle_a_second_model` |

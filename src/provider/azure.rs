@@ -1,6 +1,6 @@
 //! Azure OpenAI: OpenAI's API with a deployment in the path, its own key header and its own refusals.
 //!
-//! Source: providers.md d2; the rig `rigs/azure`. Entra ID's tokens are to come; keys only.
+//! Source: providers.md d2; the rig `rigs/azure`.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -11,7 +11,7 @@ use super::openai::OpenAi;
 use super::{Attempt, Decode, Dialect, Native, Outbound, Seen, encoded_once, excerpt, is_filter_code, retry_after};
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
-use crate::route::{Access, ApiVersion, Model};
+use crate::route::{Access, ApiVersion, AzureAccess, Model};
 
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 
@@ -21,7 +21,7 @@ pub(super) struct Azure;
 impl Dialect for Azure {
     fn encode(&self, generation: &Generation, model: &Model) -> Result<Outbound, GatewayError> {
         let mut outbound = OpenAi.encode(generation, model)?;
-        outbound.path = path(model, "chat/completions");
+        outbound.path = path(model, if generation.raw.is_some() { "completions" } else { "chat/completions" });
         Ok(outbound)
     }
 
@@ -30,21 +30,28 @@ impl Dialect for Azure {
             Native::OpenAiChat => Some(path(model, "chat/completions")),
             Native::OpenAiCompletions => Some(path(model, "completions")),
             Native::OpenAiEmbeddings => Some(path(model, "embeddings")),
-            Native::AnthropicMessages => None,
+            Native::AnthropicMessages | Native::AnthropicCountTokens => None,
         }
     }
 
-    fn authorize(&self, outbound: &mut Outbound, model: &Model, _attempt: &Attempt<'_>) -> Result<(), GatewayError> {
+    fn authorize(&self, outbound: &mut Outbound, model: &Model, attempt: &Attempt<'_>) -> Result<(), GatewayError> {
         // never both, and never the client's (d2.3)
         outbound.headers.remove(header::AUTHORIZATION);
         outbound.headers.remove(API_KEY);
-        let Some(key) = &model.api_key else { return Ok(()) };
-        let mut value = HeaderValue::try_from(key.expose().as_str()).map_err(|_| {
+        let (name, value) = match (&model.access, &model.api_key) {
+            (Access::Azure(AzureAccess { entra: Some(entra), .. }), _) => {
+                let token = entra.current(attempt.now)?;
+                (header::AUTHORIZATION, HeaderValue::try_from(format!("Bearer {}", token.value.expose())))
+            }
+            (_, Some(key)) => (API_KEY, HeaderValue::try_from(key.expose().as_str())),
+            (_, None) => return Ok(()),
+        };
+        let mut value = value.map_err(|_| {
             GatewayError::new(Kind::Internal, "The gateway could not address the model server")
-                .internal("the Azure api_key holds characters that no header may")
+                .internal("the Azure api_key or token holds characters that no header may")
         })?;
         value.set_sensitive(true);
-        outbound.headers.insert(API_KEY, value);
+        outbound.headers.insert(name, value);
         Ok(())
     }
 
@@ -73,7 +80,7 @@ impl Dialect for Azure {
 /// (`EndpointUrl::parse_for`).
 fn path(model: &Model, operation: &str) -> Box<str> {
     let version = match &model.access {
-        Access::Azure(version) => version,
+        Access::Azure(access) => &access.version,
         Access::Key | Access::Bedrock(_) => &ApiVersion::V1,
     };
     match version {
@@ -111,8 +118,10 @@ fn fault(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError 
     let text = said.map_or_else(|| excerpt(body), str::to_owned);
     // the client's own fault: neither retried nor held against the endpoint (d2.4)
     let kind = if is_filter_code(code) { Kind::ContentFilter } else { Kind::UpstreamStatus(status.as_u16()) };
+    // some codes are the status once more
+    let named = if code.is_empty() || code == status.as_str() { String::new() } else { format!(" {code}") };
     GatewayError::new(kind, public)
-        .internal(format!("{}; Azure said {status} {code}: {text}", hint(status.as_u16(), code)))
+        .internal(format!("{}; Azure said {status}{named}: {text}", hint(status.as_u16(), code)))
         .retry_after(retry_after(headers))
         .upstream_body(body.clone())
 }
@@ -121,7 +130,7 @@ fn hint(status: u16, code: &str) -> &'static str {
     match (status, code) {
         (_, "content_filter") => "Azure's content filter refused the prompt: change the prompt or the filter's policy",
         (401, _) => {
-            "Azure refused the key, or the token's audience: check the model's api_key and that it belongs to this resource"
+            "Azure refused the key, or the token's audience: check the model's api_key and that it belongs to this resource, or entra.scope and the identity's role"
         }
         (403, _) => {
             "Azure forbids it: the resource may only take calls from its own network, or the key's role is too small"
@@ -138,6 +147,8 @@ fn hint(status: u16, code: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use bytes::Bytes;
     use http::{HeaderMap, StatusCode};
 
@@ -145,7 +156,7 @@ mod tests {
     use crate::error::{GatewayError, Kind};
     use crate::generation::{Delta, Generation, Message, Role, StopReason};
     use crate::provider::{Attempt, Dialect as _, Native};
-    use crate::route::{Access, ApiVersion, EndpointUrl, Model, ProviderKind};
+    use crate::route::{Access, ApiVersion, AzureAccess, EndpointUrl, Entra, EntraIdentity, Model, ProviderKind};
     use crate::secret::Secret;
 
     fn model(version: &str) -> Model {
@@ -153,10 +164,10 @@ mod tests {
             id: "gpt".into(),
             provider: ProviderKind::Azure,
             upstream_name: "gpt 4o".into(),
-            family: crate::route::Family::Gpt,
+            family: std::sync::Arc::default(),
             endpoints: vec![EndpointUrl::parse("https://acme.openai.azure.com").unwrap()],
             api_key: Some(Secret::new("canary".into())),
-            access: Access::Azure(ApiVersion::parse(version).unwrap()),
+            access: Access::Azure(AzureAccess { version: ApiVersion::parse(version).unwrap(), entra: None }),
             timeouts: crate::route::BudgetPatch::default(),
             from_request: false,
         }
@@ -172,6 +183,8 @@ mod tests {
         let outbound = Azure.encode(&asked, &model("v1")).unwrap();
         assert_eq!(&*outbound.path, "/openai/v1/chat/completions");
         assert!(String::from_utf8_lossy(&outbound.body.to_bytes()).contains(r#""model":"gpt 4o""#));
+        let raw = Azure.encode(&Generation { raw: Some("a".into()), ..asked }, &model("v1")).unwrap();
+        assert_eq!(&*raw.path, "/openai/v1/completions");
     }
 
     #[test]
@@ -184,6 +197,20 @@ mod tests {
         assert_eq!(outbound.headers["api-key"], "canary");
         assert!(!outbound.headers.contains_key("authorization"));
         assert!(!format!("{outbound:?}").contains("canary"));
+    }
+
+    #[test]
+    fn without_a_token_nothing_goes_out_not_even_the_key() {
+        let tenant = EndpointUrl::parse("https://login.microsoftonline.com/t").unwrap();
+        let identity = EntraIdentity::Workload { tenant, client_id: "c".into(), token_file: "t".into() };
+        let entra = Some(Arc::new(Entra::new(identity, "s")));
+        let with_token =
+            Model { access: Access::Azure(AzureAccess { entra, ..AzureAccess::default() }), ..model("v1") };
+        let mut outbound = Azure.encode(&Generation::default(), &with_token).unwrap();
+        let attempt = Attempt { endpoint: &with_token.endpoints[0], now: std::time::SystemTime::UNIX_EPOCH };
+        let error = Azure.authorize(&mut outbound, &with_token, &attempt).unwrap_err();
+        assert_eq!(error.kind(), Kind::NoCredentials);
+        assert!(!outbound.headers.contains_key("api-key"));
     }
 
     fn refused(status: u16, headers: &[(&'static str, &'static str)], body: &'static str) -> GatewayError {
@@ -211,6 +238,11 @@ mod tests {
             let error = refused(status, &[], body);
             assert!(error.operator().unwrap().contains(hint), "{error:?}");
         }
+        let note = |code: &'static str| refused(401, &[], code).operator().unwrap().to_owned();
+        let once = note(r#"{"error":{"code":"401","message":"Access denied"}}"#);
+        assert!(once.ends_with("Azure said 401 Unauthorized: Access denied"), "{once}");
+        let named = note(r#"{"error":{"code":"PermissionDenied","message":"no"}}"#);
+        assert!(named.ends_with("Azure said 401 Unauthorized PermissionDenied: no"), "{named}");
     }
 
     #[test]

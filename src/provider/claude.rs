@@ -1,5 +1,9 @@
 //! What Claude models have in common wherever they are served.
 
+use serde_json::{Value, json};
+
+use crate::generation::Thinking;
+
 /// Newer Claude models that refuse `temperature` (ai-gateway-server.md §2.4). GitLab's prompts set it for
 /// every model, so it is left out for these, as GitLab's own gateway does.
 const WITHOUT_TEMPERATURE: [&str; 5] = ["opus-4-7", "opus-4-8", "sonnet-5", "fable-5", "mythos-5"];
@@ -7,6 +11,18 @@ const WITHOUT_TEMPERATURE: [&str; 5] = ["opus-4-7", "opus-4-8", "sonnet-5", "fab
 /// Whether a model takes `temperature`. An ARN hides the model: then it is sent.
 pub(super) fn takes_temperature(model: &str) -> bool {
     !(model.contains("claude") && WITHOUT_TEMPERATURE.iter().any(|name| model.contains(name)))
+}
+
+/// The model's own `thinking` field.
+pub(super) fn thinking(asked: &Thinking) -> Value {
+    let mut value = match asked.budget {
+        Some(budget) => json!({"type": "enabled", "budget_tokens": budget}),
+        None => json!({"type": "adaptive"}),
+    };
+    if let Some(display) = &asked.display {
+        value["display"] = json!(display);
+    }
+    value
 }
 
 /// Whether a refusal is the content filter's. Neither Anthropic nor Bedrock has a type for it: it is a 400, or an

@@ -57,6 +57,8 @@ pub enum Native {
     OpenAiEmbeddings,
     /// Anthropic's `/v1/messages`.
     AnthropicMessages,
+    /// Anthropic's `/v1/messages/count_tokens`.
+    AnthropicCountTokens,
 }
 
 /// How far the provider's clock is ahead of ours.
@@ -118,6 +120,14 @@ pub trait Dialect: Sync {
     fn encode(&self, generation: &Generation, model: &Model) -> Result<Outbound, GatewayError>;
     /// The path for a body that is already in the server's own dialect, or `None` when it has to be translated.
     fn native(&self, call: Native, model: &Model) -> Option<Box<str>>;
+    /// The request that counts what a generation would read, or `None` where the server cannot count beforehand.
+    fn count(&self, _asked: &Generation, _model: &Model) -> Result<Option<Outbound>, GatewayError> {
+        Ok(None)
+    }
+    /// The number in the answer to it.
+    fn counted(&self, _body: &[u8]) -> Option<u64> {
+        None
+    }
     /// Whether it is a gateway like this one, not a model server: requests go on as they came (see [`forwarded`]) with
     /// no header of ours, and every answer, refusals included, is the client's.
     fn is_gateway(&self) -> bool {
@@ -166,6 +176,14 @@ fn untranslatable(field: &'static str, provider: &str, why: &str) -> GatewayErro
     GatewayError::invalid(vec![BodyFault::at(field, "value_error", format!("{provider} {why}: leave `{field}` out"))])
 }
 
+/// Refuses a raw text, for dialects that know conversations only. Whoever asks looks at [`Dialect::native`] first.
+fn chat_only(generation: &Generation, provider: &str) -> Result<(), GatewayError> {
+    if generation.raw.is_none() {
+        return Ok(());
+    }
+    Err(untranslatable("prompt", provider, "goes on with no raw text, it answers messages"))
+}
+
 /// Whether a content filter refused, by the `code` of an error in OpenAI's words: Azure's name for it (providers.md
 /// d2.4) and OpenAI's own two.
 fn is_filter_code(code: &str) -> bool {
@@ -210,7 +228,15 @@ fn retry_after(headers: &HeaderMap) -> Option<HeaderValue> {
 
 #[cfg(test)]
 mod tests {
-    use super::encoded_once;
+    use super::{chat_only, encoded_once};
+    use crate::generation::Generation;
+
+    #[test]
+    fn raw_texts_are_refused_by_name_where_nothing_takes_them() {
+        assert!(chat_only(&Generation::default(), "Anthropic").is_ok());
+        let error = chat_only(&Generation { raw: Some("a".into()), ..Generation::default() }, "Anthropic").unwrap_err();
+        assert!(error.public().starts_with("Anthropic goes on with no raw text"), "{error:?}");
+    }
 
     #[test]
     fn segments_are_encoded_once() {

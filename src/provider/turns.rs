@@ -106,6 +106,9 @@ impl<'a> Conversation<'a> {
     }
 }
 
+/// The system text that stands for `json_object`: neither provider enforces JSON without a schema.
+pub(super) const JSON_OBJECT: &str = "Answer with one JSON object and nothing before or after it.";
+
 /// A function without parameters has an empty object for a schema, not null.
 pub(super) fn schema(parameters: &Value) -> Value {
     if parameters.is_object() { parameters.clone() } else { json!({"type": "object"}) }
@@ -162,7 +165,10 @@ mod tests {
     }
 
     fn result(id: &str) -> Message {
-        Message { role: Role::Tool, parts: vec![Part::ToolResult { id: id.into(), content: "ok".into() }] }
+        Message {
+            role: Role::Tool,
+            parts: vec![Part::ToolResult { id: id.into(), content: "ok".into(), is_error: false }],
+        }
     }
 
     #[test]

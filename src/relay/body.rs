@@ -11,6 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::passthrough::{Tail, Tap};
+use super::pulse::{Promise, Pulse};
 use super::translate::Translator;
 use crate::error::{GatewayError, Kind, Shape, in_band};
 use crate::telemetry::{Facts, Record};
@@ -33,6 +34,23 @@ pub enum Content {
 /// The body of every response. Dropping it before its end is the client's leaving: the connection to the
 /// model server closes, and the record says `cancelled`.
 pub struct RelayBody {
+    state: State,
+    pulse: Option<Pulse>,
+    /// Bytes sent before there was a record to count them in.
+    uncounted: u64,
+}
+
+#[expect(clippy::large_enum_variant, reason = "boxing would cost every short answer an allocation")]
+enum State {
+    /// The head went out before there was an answer.
+    Making(Making),
+    Made(Made),
+}
+
+type Making = Pin<Box<dyn Future<Output = RelayBody> + Send>>;
+
+/// An answer, with what ends when it ends.
+struct Made {
     content: Content,
     record: Record,
     _place: Option<OwnedSemaphorePermit>,
@@ -46,42 +64,67 @@ impl RelayBody {
         {
             record.facts.complete = true;
         }
-        Self { content, record, _place: place }
+        Self { state: State::Made(Made { content, record, _place: place }), pulse: None, uncounted: 0 }
     }
-}
 
-impl RelayBody {
-    /// The bytes that were held back with the head, if the answer is a stream that goes on.
+    /// The body of an answer that is still being made: whatever ends with the answer is inside `making`.
+    pub fn making(making: impl Future<Output = Self> + Send + 'static, promise: Promise) -> Self {
+        Self { state: State::Making(Box::pin(making)), pulse: Some(Pulse::start(promise)), uncounted: 0 }
+    }
+
+    /// Breaks silences as promised.
+    #[must_use]
+    pub fn beating(self, promise: Promise) -> Self {
+        Self { pulse: Some(Pulse::start(promise)), ..self }
+    }
+
+    /// The bytes that go out with the head, if the answer is a stream that goes on: those that were held back
+    /// with it, or the first beat.
     pub fn take_held(&mut self) -> Option<Bytes> {
-        let Content::Stream(stream) = &mut self.content else { return None };
+        let State::Made(made) = &mut self.state else {
+            let beat = self.pulse.as_ref().map(Pulse::beat)?;
+            self.uncounted += beat.len() as u64;
+            return Some(beat);
+        };
+        let Content::Stream(stream) = &mut made.content else { return None };
         let held = std::mem::take(&mut stream.held);
-        self.record.facts.bytes_out += held.len() as u64;
+        made.record.facts.bytes_out += held.len() as u64;
         Some(held).filter(|held| !held.is_empty())
     }
 
     /// Ready when the total has expired while the client does not read. The request has then failed and its
     /// upstream is cancelled; the next frame says so, if the client gets to it.
     pub fn poll_total(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Content::Stream(stream) = &mut self.content else { return Poll::Pending };
+        let State::Made(made) = &mut self.state else { return Poll::Pending };
+        let Content::Stream(stream) = &mut made.content else { return Poll::Pending };
         let Some(source) = &mut stream.source else { return Poll::Pending };
         let expired = ready!(source.timers.poll_total(cx));
         let error = expired.error(&stream.model).internal("the client did not read");
-        match stream.fail(&error, &mut self.record.facts) {
+        match stream.fail(&error, &mut made.record.facts) {
             Some(frame) => stream.held = frame,
             None => stream.aborting = Some(error.kind().row().code),
         }
         Poll::Ready(())
     }
+
+    /// The next bytes of the answer, beats aside.
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Abort>>> {
+        loop {
+            match &mut self.state {
+                State::Making(making) => self.state = ready!(making.as_mut().poll(cx)).state,
+                State::Made(made) => {
+                    made.record.facts.bytes_out += std::mem::take(&mut self.uncounted);
+                    return made.poll_next(cx);
+                }
+            }
+        }
+    }
 }
 
-impl Body for RelayBody {
-    type Data = Bytes;
-    type Error = Abort;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
-        let Self { content, record, .. } = &mut *self;
-        let facts = &mut record.facts;
-        let next = match content {
+impl Made {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Abort>>> {
+        let facts = &mut self.record.facts;
+        let next = match &mut self.content {
             Content::Whole(bytes) if bytes.is_empty() => None,
             Content::Whole(bytes) => {
                 facts.complete = true;
@@ -92,21 +135,44 @@ impl Body for RelayBody {
         if let Some(Ok(bytes)) = &next {
             facts.bytes_out += bytes.len() as u64;
         }
-        Poll::Ready(next.map(|next| next.map(Frame::data)))
+        Poll::Ready(next)
+    }
+}
+
+impl Body for RelayBody {
+    type Data = Bytes;
+    type Error = Abort;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
+        let this = &mut *self;
+        if let Poll::Ready(next) = this.poll_answer(cx) {
+            this.pulse.iter_mut().for_each(Pulse::sent);
+            return Poll::Ready(next.map(|next| next.map(Frame::data)));
+        }
+        let Some(pulse) = &mut this.pulse else { return Poll::Pending };
+        let beat = ready!(pulse.poll_beat(cx));
+        this.uncounted += beat.len() as u64;
+        Poll::Ready(Some(Ok(Frame::data(beat))))
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Whole(bytes) => bytes.is_empty(),
-            Content::Stream(stream) => stream.is_over(),
+        match &self.state {
+            State::Making(_) => false,
+            State::Made(made) => match &made.content {
+                Content::Whole(bytes) => bytes.is_empty(),
+                Content::Stream(stream) => stream.is_over(),
+            },
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            // A passed-through Content-Length header says more than we know.
-            Content::Stream(_) => SizeHint::default(),
+        match &self.state {
+            State::Made(made) => match &made.content {
+                Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+                // A passed-through Content-Length header says more than we know.
+                Content::Stream(_) => SizeHint::default(),
+            },
+            State::Making(_) => SizeHint::default(),
         }
     }
 }

@@ -2,10 +2,12 @@
 //! the first byte of the body, hand over a body that owns all that must end with it.
 //!
 //! The head is held until the body's first byte because model servers send theirs before the first token:
-//! until then a failure can still be an honest status instead of a broken stream.
+//! until then a failure can still be an honest status instead of a broken stream. A surface that tells every
+//! failure inside its stream gives a [`Promise`] instead, and its head goes out when the silence gets long.
 
 mod body;
 mod passthrough;
+mod pulse;
 mod translate;
 
 use std::future::poll_fn;
@@ -17,10 +19,11 @@ use http::{HeaderValue, Response, header};
 use tokio::time::Instant;
 
 pub use body::{Abort, Content, RelayBody, Stream};
+pub use pulse::{HeadStart, Promise};
 
 use crate::error::{GatewayError, Kind, Shape};
 use crate::generation::{Delta, Encode, Generation};
-use crate::provider::{Dialect, Outbound, dialect};
+use crate::provider::{Dialect, Outbound, dialect, excerpt};
 use crate::route::{Model, Route};
 use crate::telemetry::Facts;
 use crate::upstream::{AnswerBody, Endpoints, Inbound, Sending, Timers, Upstreams};
@@ -127,13 +130,9 @@ impl Relay {
         facts: &mut Facts,
     ) -> Result<Vec<Delta>, GatewayError> {
         let dialect = dialect(call.route.model.provider);
-        let mut timers = Timers::start(call.route.budget, facts.started);
-        let mut outbound = dialect.encode(generation, &call.route.model)?;
-        let Inbound { body, .. } = self.send(call, dialect, &mut outbound, &mut timers, facts).await?;
-        let body = collect(body, MAX_ANSWER, &call.route.model, &mut timers).await?;
-        let now = Instant::now();
-        facts.upstream_ended = Some(now);
-        facts.first_token = Some(now);
+        let outbound = dialect.encode(generation, &call.route.model)?;
+        let body = self.whole(call, outbound, facts).await?;
+        facts.first_token = facts.upstream_ended;
         let deltas = dialect.answer(generation, &body)?;
         for delta in &deltas {
             if let Delta::Usage(usage) = delta {
@@ -143,8 +142,35 @@ impl Relay {
         Ok(deltas)
     }
 
+    /// How many tokens a generation would read, or `None` where the model's server cannot count beforehand.
+    pub async fn count(
+        &self,
+        call: Call<'_>,
+        generation: &Generation,
+        facts: &mut Facts,
+    ) -> Result<Option<u64>, GatewayError> {
+        let dialect = dialect(call.route.model.provider);
+        let Some(outbound) = dialect.count(generation, &call.route.model)? else { return Ok(None) };
+        let body = self.whole(call, outbound, facts).await?;
+        let unreadable = || {
+            let text = "The model server's answer could not be read";
+            GatewayError::new(Kind::UpstreamBroken, text).internal(format!("no count of tokens: {}", excerpt(&body)))
+        };
+        dialect.counted(&body).map(Some).ok_or_else(unreadable)
+    }
+
+    /// Sends, and reads the whole answer.
+    async fn whole(&self, call: Call<'_>, mut outbound: Outbound, facts: &mut Facts) -> Result<Bytes, GatewayError> {
+        let dialect = dialect(call.route.model.provider);
+        let mut timers = Timers::start(call.route.budget, facts.started);
+        let Inbound { body, .. } = self.send(call, dialect, &mut outbound, &mut timers, facts).await?;
+        let body = collect(body, MAX_ANSWER, &call.route.model, &mut timers).await?;
+        facts.upstream_ended = Some(Instant::now());
+        Ok(body)
+    }
+
     /// Sends, and turns a refusal into an error. One that a wrong clock explains is tried once more by the
-    /// right time.
+    /// right time, at the replica whose clock it was.
     async fn send(
         &self,
         call: Call<'_>,
@@ -154,9 +180,15 @@ impl Relay {
         facts: &mut Facts,
     ) -> Result<Inbound, GatewayError> {
         let model = &call.route.model;
-        let mut corrected = false;
+        let renewed = model.access.renewed();
+        if let Some(renewed) = &renewed {
+            // boxed, since it is rare that it waits: every request's future would otherwise hold its space
+            Box::pin(renewed.ready(SystemTime::now())).await;
+        }
+        let mut corrected = None;
         loop {
-            let sending = Sending { model, endpoints: call.endpoints, dialect, outbound: &mut *outbound };
+            let same = corrected.clone();
+            let sending = Sending { model, endpoints: call.endpoints, dialect, outbound: &mut *outbound, same };
             let Inbound { status, headers, body } = self.upstreams.send(sending, timers, facts).await?;
             if status.is_success() || dialect.is_gateway() {
                 return Ok(Inbound { status, headers, body });
@@ -166,11 +198,16 @@ impl Relay {
             let body = collect(body, MAX_FAULT_BODY, model, timers).await.unwrap_or_default();
             facts.upstream_ended = Some(Instant::now());
             let offset = dialect.clock_offset(status, &headers, &body, SystemTime::now());
-            match offset.filter(|_| !corrected) {
+            match offset.filter(|_| corrected.is_none()) {
                 Some(offset) => endpoint.set_clock(offset),
-                None => return Err(dialect.fault(status, &headers, &body)),
+                None => {
+                    if let (401 | 403, Some(renewed)) = (status.as_u16(), renewed) {
+                        renewed.doubt();
+                    }
+                    return Err(dialect.fault(status, &headers, &body));
+                }
             }
-            corrected = true;
+            corrected = Some(endpoint);
             facts.retries += 1;
         }
     }

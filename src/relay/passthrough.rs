@@ -29,10 +29,12 @@ pub(super) fn clean_headers(headers: &mut HeaderMap, may_change: bool) {
     for name in HOP_BY_HOP {
         headers.remove(name);
     }
-    // not ours to repeat: which software the operator runs, and what is true of that host and not of ours
+    // not ours to repeat: which software the operator runs, whose account it is, and what is true of that host and not
+    // of ours
     for name in [header::SERVER, header::SET_COOKIE, header::ALT_SVC, header::STRICT_TRANSPORT_SECURITY] {
         headers.remove(name);
     }
+    headers.remove("anthropic-organization-id");
     if may_change {
         headers.remove(header::CONTENT_LENGTH);
     }
@@ -119,7 +121,7 @@ impl Tap {
         }
         // Without an end marker or a reason a stream was cut, however cleanly the connection closed.
         Err(GatewayError::new(Kind::UpstreamBroken, "The model server closed the stream before the end")
-            .internal("the stream ended without finish_reason and without [DONE]"))
+            .internal("the stream ended without a reason and without an end marker"))
     }
 
     /// Reads an event; true when it is to be hidden.
@@ -154,7 +156,7 @@ impl Tap {
             self.envelope = event.len().saturating_sub(text_len);
         }
         if let Some(usage) = usage {
-            facts.usage = usage;
+            facts.usage = facts.usage.and_then(usage);
             facts.uncounted.reported();
         }
         self.done |= done;
@@ -175,16 +177,17 @@ pub(super) fn text_len(body: &Payload) -> usize {
 /// Whether an event may hold more than content. False positives only cost a parse; the words cannot hide
 /// from this search, since JSON escapes neither their letters nor, outside strings, their quotes.
 fn is_interesting(event: &[u8]) -> bool {
-    static WORDS: LazyLock<[Finder<'static>; 3]> =
-        LazyLock::new(|| [Finder::new(b"\"usage\""), Finder::new(b"[DONE]"), Finder::new(b"\"error\"")]);
+    static WORDS: LazyLock<[Finder<'static>; 4]> = LazyLock::new(|| {
+        ["\"usage\"", "[DONE]", "\"error\"", "\"message_stop\""].map(|word| Finder::new(word.as_bytes()))
+    });
     WORDS.iter().any(|word| word.find(event).is_some())
 }
 
-/// Whether an event gives a reason for the end: `"finish_reason":"…"` rather than `null`.
+/// Whether an event gives a reason for the end: `"finish_reason":"…"` (OpenAI) or `"stop_reason":"…"` (Anthropic)
+/// rather than `null`.
 fn says_finished(event: &[u8]) -> bool {
-    static REASON: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"finish_reason\":"));
-    let value = REASON.find(event).map(|at| event[at + 16..].trim_ascii_start());
-    value.is_some_and(|value| value.first() == Some(&b'"'))
+    static REASON: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"_reason\":"));
+    REASON.find_iter(event).any(|at| event[at + 9..].trim_ascii_start().first() == Some(&b'"'))
 }
 
 fn too_long(error: &crate::wire::TooLong) -> GatewayError {

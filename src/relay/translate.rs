@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
 use super::body::Fed;
-use crate::error::GatewayError;
+use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Encode};
 use crate::provider::Decode;
 use crate::telemetry::Facts;
@@ -30,6 +30,10 @@ impl Translator {
         self.decoder.finish(&mut self.deltas)?;
         let mut out: BytesMut = self.write(facts, Instant::now()).into();
         self.encoder.finish(&mut out);
+        if let Some(fault) = self.encoder.fault() {
+            facts.failure = Some(Kind::NoAnswer);
+            facts.note = Some(fault.to_owned());
+        }
         Ok(out.freeze())
     }
 

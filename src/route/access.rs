@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{EndpointUrl, EndpointUrlError};
+use super::{AwsChain, EndpointUrl, EndpointUrlError, Entra, Renewed};
 use crate::secret::Secret;
 
 /// How one model's server is asked. `Default` is an address and `api_key`, which is all that
@@ -13,10 +13,30 @@ pub enum Access {
     /// The address and `api_key`.
     #[default]
     Key,
-    /// Azure OpenAI: `api_key` and the version, which decides the paths.
-    Azure(ApiVersion),
+    /// Azure OpenAI.
+    Azure(AzureAccess),
     /// Amazon Bedrock; the model's `api_key` is not read.
     Bedrock(Box<BedrockAccess>),
+}
+
+impl Access {
+    /// The credentials that are fetched, if it has such.
+    pub fn renewed(&self) -> Option<Renewed> {
+        match self {
+            Self::Azure(AzureAccess { entra: Some(entra), .. }) => Some(Renewed::Entra(Arc::clone(entra))),
+            Self::Bedrock(access) => access.credentials.renewed(),
+            Self::Key | Self::Azure(_) => None,
+        }
+    }
+}
+
+/// How an Azure model is asked.
+#[derive(Clone, Debug, Default)]
+pub struct AzureAccess {
+    /// The version, which decides the paths.
+    pub version: ApiVersion,
+    /// Entra ID's token; the model's `api_key` without it.
+    pub entra: Option<Arc<Entra>>,
 }
 
 /// Azure's `api-version` (providers.md d2.1).
@@ -75,14 +95,25 @@ pub struct BedrockAccess {
     pub guardrail: Option<Guardrail>,
 }
 
-/// Bedrock's credentials. Sources that expire (profiles, IRSA, pod identity, IMDS) are to become a third
-/// variant that holds the cell which a background task refreshes.
+/// Bedrock's credentials.
 #[derive(Debug)]
 pub enum AwsCredentials {
     /// A Bedrock API key (`AWS_BEARER_TOKEN_BEDROCK`): sent as it is, nothing is signed.
     ApiKey(Secret<String>),
     /// Keys to sign with.
     Keys(AwsKeys),
+    /// Keys to sign with that the credential chain gives and takes back.
+    Chain(Arc<AwsChain>),
+}
+
+impl AwsCredentials {
+    /// The chain, if it is that.
+    pub fn renewed(&self) -> Option<Renewed> {
+        match self {
+            Self::Chain(chain) => Some(Renewed::Aws(Arc::clone(chain))),
+            Self::ApiKey(_) | Self::Keys(_) => None,
+        }
+    }
 }
 
 /// An access key, long-lived or temporary.
@@ -101,8 +132,8 @@ pub struct AwsKeys {
 pub struct Guardrail {
     /// Its id or ARN.
     pub identifier: Box<str>,
-    /// `DRAFT` or a number.
-    pub version: Box<str>,
+    /// `DRAFT` or a number; AWS's service model lets it out.
+    pub version: Option<Box<str>>,
     /// `enabled`, `disabled` or `enabled_full`.
     pub trace: Option<Box<str>>,
 }
@@ -123,22 +154,22 @@ pub enum GuardrailError {
 
 impl Guardrail {
     /// Parses the three parts, by the patterns of AWS's service model of `bedrock-runtime`.
-    pub fn parse(identifier: &str, version: &str, trace: Option<&str>) -> Result<Self, GuardrailError> {
+    pub fn parse(identifier: &str, version: Option<&str>, trace: Option<&str>) -> Result<Self, GuardrailError> {
         let is_id = !identifier.is_empty() && identifier.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
         let is_arn = arn_region(identifier).is_some() && identifier.contains(":guardrail/");
         if identifier.len() > 2048 || !(is_id || is_arn) {
             return Err(GuardrailError::Identifier);
         }
-        let is_number = (1..=8).contains(&version.len())
-            && version.bytes().all(|b| b.is_ascii_digit())
-            && !version.starts_with('0');
-        if version != "DRAFT" && !is_number {
+        let is_number = |version: &str| {
+            (1..=8).contains(&version.len()) && version.bytes().all(|b| b.is_ascii_digit()) && !version.starts_with('0')
+        };
+        if version.is_some_and(|version| version != "DRAFT" && !is_number(version)) {
             return Err(GuardrailError::Version);
         }
         if trace.is_some_and(|trace| !matches!(trace, "enabled" | "disabled" | "enabled_full")) {
             return Err(GuardrailError::Trace);
         }
-        Ok(Self { identifier: identifier.into(), version: version.into(), trace: trace.map(Into::into) })
+        Ok(Self { identifier: identifier.into(), version: version.map(Into::into), trace: trace.map(Into::into) })
     }
 }
 
@@ -316,16 +347,17 @@ mod tests {
     fn guardrails_by_awss_patterns() {
         let arn = "arn:aws:bedrock:us-east-1:123456789012:guardrail/abc1";
         for identifier in ["abc123", arn] {
-            assert_eq!(&*Guardrail::parse(identifier, "12", Some("enabled")).unwrap().identifier, identifier);
+            assert_eq!(&*Guardrail::parse(identifier, Some("12"), Some("enabled")).unwrap().identifier, identifier);
         }
-        assert_eq!(&*Guardrail::parse("a", "DRAFT", None).unwrap().version, "DRAFT");
+        assert_eq!(Guardrail::parse("a", Some("DRAFT"), None).unwrap().version.as_deref(), Some("DRAFT"));
+        assert_eq!(Guardrail::parse("a", None, None).unwrap().version, None);
         for wrong in ["", "ABC", "a b", "arn:aws:bedrock:us-east-1:123456789012:model/abc1"] {
-            assert_eq!(Guardrail::parse(wrong, "1", None), Err(GuardrailError::Identifier), "{wrong}");
+            assert_eq!(Guardrail::parse(wrong, None, None), Err(GuardrailError::Identifier), "{wrong}");
         }
         for wrong in ["", "0", "draft", "1.0", "123456789"] {
-            assert_eq!(Guardrail::parse("a", wrong, None), Err(GuardrailError::Version), "{wrong}");
+            assert_eq!(Guardrail::parse("a", Some(wrong), None), Err(GuardrailError::Version), "{wrong}");
         }
-        assert_eq!(Guardrail::parse("a", "1", Some("on")), Err(GuardrailError::Trace));
+        assert_eq!(Guardrail::parse("a", Some("1"), Some("on")), Err(GuardrailError::Trace));
     }
 
     #[test]

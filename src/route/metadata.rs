@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::{BedrockModel, EndpointUrl, Family, Identifier, ProviderKind};
+use super::{BedrockModel, EndpointUrl, Identifier, ProviderKind};
 use crate::error::BodyFault;
 use crate::secret::Secret;
 
@@ -32,8 +32,8 @@ pub struct RawMetadata<'a> {
 pub struct Metadata {
     /// Provider and upstream model.
     pub identifier: Identifier,
-    /// Unknown names are `general` (gitlab-client.md §5.2).
-    pub family: Family,
+    /// The family's name, as sent; one that is not known is `general` (gitlab-client.md §5.2).
+    pub family: Box<str>,
     /// Where it is.
     pub target: Target,
 }
@@ -57,6 +57,16 @@ const MAX_ENDPOINT: usize = 255;
 const MAX_API_KEY: usize = 2000;
 
 impl Metadata {
+    /// As [`Self::check`], for the older form: the same fields as `model_endpoint`, `model_api_key` and so on.
+    pub fn check_flat(raw: &RawMetadata<'_>, prefix: &[&'static str]) -> Result<Option<Self>, BodyFault> {
+        Self::check(raw, prefix).map_err(|mut fault| {
+            if let Some(field) = fault.loc.last_mut() {
+                *field = format!("model_{field}").into();
+            }
+            fault
+        })
+    }
+
     /// Checks what was sent. `Ok(None)` when it names no self-hosted model: GitLab's "vendored" form,
     /// a missing endpoint, nothing at all. `prefix` is where the fields stood, for the fault's `loc`.
     pub fn check(raw: &RawMetadata<'_>, prefix: &[&'static str]) -> Result<Option<Self>, BodyFault> {
@@ -93,14 +103,14 @@ impl Metadata {
             let api_key = raw.api_key.as_deref().filter(|key| !key.is_empty()).map(|key| Secret::new(key.to_owned()));
             Target::Endpoint { url, api_key }
         };
-        Ok(Some(Self { identifier, family: Family::parse(name).unwrap_or_default(), target }))
+        Ok(Some(Self { identifier, family: name.into(), target }))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Metadata, RawMetadata, Target};
-    use crate::route::{Family, ProviderKind};
+    use crate::route::ProviderKind;
 
     fn check(json: &str) -> Result<Option<Metadata>, String> {
         let raw: RawMetadata<'_> = serde_json::from_str(json).unwrap();
@@ -113,10 +123,7 @@ mod tests {
             r#"{"provider":"openai","name":"mistral","endpoint":"http://vllm:8000/v1/","api_key":"t","identifier":"custom_openai/M"}"#,
         );
         let m = m.unwrap().unwrap();
-        assert_eq!(
-            (m.identifier.provider, &*m.identifier.model, m.family),
-            (ProviderKind::OpenAi, "M", Family::Mistral)
-        );
+        assert_eq!((m.identifier.provider, &*m.identifier.model, &*m.family), (ProviderKind::OpenAi, "M", "mistral"));
         let Target::Endpoint { url, api_key } = m.target else { panic!("no endpoint") };
         assert_eq!((url.to_string().as_str(), api_key.unwrap().expose().as_str()), ("http://vllm:8000/v1", "t"));
     }
@@ -126,7 +133,7 @@ mod tests {
         for dummy in ["", r#""endpoint":"http://bedrockselfhostedmodel.com/v1","api_key":"k","#, r#""endpoint":"-","#] {
             let m = check(&format!(r#"{{{dummy}"name":"claude_3","identifier":"bedrock/us-west-2/eu.x-v1:0"}}"#));
             let m = m.unwrap().unwrap();
-            assert_eq!((&*m.identifier.model, m.family), ("us-west-2/eu.x-v1:0", Family::Claude3));
+            assert_eq!((&*m.identifier.model, &*m.family), ("us-west-2/eu.x-v1:0", "claude_3"));
             assert!(matches!(m.target, Target::Bedrock(model) if &*model.id == "eu.x-v1:0"));
         }
         for wrong in ["bedrock/", "bedrock/a b", "bedrock/arn:aws:s3:::x"] {
@@ -144,11 +151,9 @@ mod tests {
     }
 
     #[test]
-    fn empty_identifier_is_the_family_and_unknown_families_are_general() {
+    fn an_empty_identifier_is_the_family() {
         let m = check(r#"{"name":"codestral","endpoint":"http://h/v1","identifier":""}"#).unwrap().unwrap();
         assert_eq!(&*m.identifier.model, "codestral");
-        let m = check(r#"{"name":"novel","endpoint":"http://h/v1","identifier":"x"}"#).unwrap().unwrap();
-        assert_eq!(m.family, Family::General);
     }
 
     #[test]

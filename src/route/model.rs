@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Access, BudgetPatch, EndpointUrl};
+use super::{Access, BudgetPatch, EndpointUrl, Family};
 use crate::secret::Secret;
 
 /// A model's name in the file (GitLab's "deployment name"), or `request` for one that a request brought.
@@ -81,81 +81,6 @@ impl Identifier {
     }
 }
 
-/// Model families of GitLab's admin form (gitlab-client.md §5.2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Family {
-    /// `mistral`
-    Mistral,
-    /// `mixtral`
-    Mixtral,
-    /// `codestral`
-    Codestral,
-    /// `llama3`
-    Llama3,
-    /// `codellama`
-    Codellama,
-    /// `codegemma`
-    Codegemma,
-    /// `deepseekcoder`
-    Deepseekcoder,
-    /// `claude_3`
-    Claude3,
-    /// `gpt`
-    Gpt,
-    /// `gemini`
-    Gemini,
-    /// `qwen`
-    Qwen,
-    /// `embedding`
-    Embedding,
-    /// `general`: the family of everything else.
-    #[default]
-    General,
-}
-
-impl Family {
-    /// All of them.
-    pub const ALL: [Self; 13] = [
-        Self::Mistral,
-        Self::Mixtral,
-        Self::Codestral,
-        Self::Llama3,
-        Self::Codellama,
-        Self::Codegemma,
-        Self::Deepseekcoder,
-        Self::Claude3,
-        Self::Gpt,
-        Self::Gemini,
-        Self::Qwen,
-        Self::Embedding,
-        Self::General,
-    ];
-
-    /// The name in the file and in GitLab's requests.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Mistral => "mistral",
-            Self::Mixtral => "mixtral",
-            Self::Codestral => "codestral",
-            Self::Llama3 => "llama3",
-            Self::Codellama => "codellama",
-            Self::Codegemma => "codegemma",
-            Self::Deepseekcoder => "deepseekcoder",
-            Self::Claude3 => "claude_3",
-            Self::Gpt => "gpt",
-            Self::Gemini => "gemini",
-            Self::Qwen => "qwen",
-            Self::Embedding => "embedding",
-            Self::General => "general",
-        }
-    }
-
-    /// The family of that name, if it is one.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|family| family.name() == name)
-    }
-}
-
 /// One model: everything needed to ask it, whoever asks.
 #[derive(Clone, Debug)]
 pub struct Model {
@@ -166,7 +91,7 @@ pub struct Model {
     /// What the server calls it.
     pub upstream_name: Arc<str>,
     /// How it likes to be prompted.
-    pub family: Family,
+    pub family: Arc<Family>,
     /// Replicas, at least one.
     pub endpoints: Vec<EndpointUrl>,
     /// The server's key, if it wants one.

@@ -16,7 +16,7 @@ pub struct ProviderDefaults {
     pub region: Option<Region>,
     /// `AWS_BEDROCK_RUNTIME_ENDPOINT`; the region's public address without it.
     pub endpoint: Option<EndpointUrl>,
-    /// The environment's.
+    /// The environment's, else the chain's.
     pub credentials: Option<Arc<AwsCredentials>>,
     /// `AIGW_BEDROCK_GUARDRAIL_CONFIG`.
     pub guardrail: Option<Guardrail>,
@@ -38,6 +38,9 @@ impl ProviderDefaults {
         let (Some(region), Some(credentials)) = (&region, &self.credentials) else {
             return Err(lacks(region.is_none(), self.credentials.is_none()));
         };
+        if let AwsCredentials::Chain(chain) = &**credentials {
+            chain.near(region);
+        }
         let endpoint = self.endpoint.clone().map_or_else(|| region.bedrock_endpoint(), Ok);
         let endpoint = endpoint.map_err(|error| {
             GatewayError::new(Kind::Internal, "The gateway could not address the model server")

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{
-    Access, Budget, BudgetPatch, Feature, Metadata, Model, ModelId, ProviderDefaults, ProviderKind, Route, Rule, Target,
+    Access, AzureAccess, Budget, BudgetPatch, Families, Feature, Metadata, Model, ModelId, ProviderDefaults,
+    ProviderKind, Renewed, Route, Rule, Target,
 };
 use crate::error::{GatewayError, Kind};
 
@@ -47,6 +48,7 @@ pub struct Table {
     request_models: RequestModels,
     base_budget: Budget,
     providers: ProviderDefaults,
+    families: Families,
 }
 
 /// Nothing is routed anywhere.
@@ -70,6 +72,7 @@ impl Table {
             request_models,
             base_budget: base,
             providers: ProviderDefaults::default(),
+            families: Families::default(),
         }
     }
 
@@ -86,6 +89,22 @@ impl Table {
     /// Sets what models that requests bring get from the operator.
     pub fn set_providers(&mut self, providers: ProviderDefaults) {
         self.providers = providers;
+    }
+
+    /// Every credential that is fetched, for models of the file and of requests; one may come more than once.
+    pub fn renewed(&self) -> impl Iterator<Item = Renewed> {
+        let of_requests = self.providers.credentials.as_ref().and_then(|credentials| credentials.renewed());
+        self.named.values().filter_map(|route| route.model.access.renewed()).chain(of_requests)
+    }
+
+    /// The families in force.
+    pub const fn families(&self) -> &Families {
+        &self.families
+    }
+
+    /// Sets the families of models that requests bring.
+    pub fn set_families(&mut self, families: Families) {
+        self.families = families;
     }
 
     /// The models of the file, by name.
@@ -145,6 +164,11 @@ impl Table {
         self.named.get(name).cloned().ok_or_else(|| unknown_model(name))
     }
 
+    /// Whether an OpenAI-style request may name this: a model of the file, or `feature/…`.
+    pub fn knows(&self, name: &str) -> bool {
+        name.starts_with("feature/") || self.named.contains_key(name)
+    }
+
     fn take(&self, choice: &Choice, feature: Option<Feature>, rule: Rule) -> Result<Arc<Route>, GatewayError> {
         match choice {
             Choice::Disabled => Err(disabled(feature)),
@@ -162,7 +186,8 @@ impl Table {
         let from_request = matches!(metadata.target, Target::Endpoint { .. });
         let (endpoint, api_key, access) = match metadata.target {
             Target::Endpoint { url, api_key } if provider == ProviderKind::Azure => {
-                (url, api_key, Access::Azure(self.providers.api_version.clone()))
+                let version = self.providers.api_version.clone();
+                (url, api_key, Access::Azure(AzureAccess { version, entra: None }))
             }
             Target::Endpoint { url, api_key } => (url, api_key, Access::Key),
             Target::Bedrock(model) => {
@@ -181,7 +206,7 @@ impl Table {
             id: request_label(),
             provider,
             upstream_name: metadata.identifier.model.into(),
-            family: metadata.family,
+            family: self.families.get(&metadata.family),
             endpoints: vec![endpoint],
             api_key,
             access,
@@ -309,7 +334,7 @@ mod tests {
     fn a_requests_azure_model_brings_address_and_key_but_no_version() {
         let route = resolve(&table(RequestModels::Allow, None), "azure/gpt").unwrap();
         let version = ApiVersion::Dated("2025-02-01-preview".into());
-        assert!(matches!(&route.model.access, Access::Azure(found) if *found == version), "{:?}", route.model);
+        assert!(matches!(&route.model.access, Access::Azure(found) if found.version == version), "{:?}", route.model);
         assert_eq!(route.model.endpoints[0].to_string(), "https://acme.openai.azure.com");
         assert_eq!(route.model.api_key.as_ref().unwrap().expose(), "requests");
         assert!(route.model.from_request, "its address is checked after resolution");

@@ -8,14 +8,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
+use tokio::time::{Sleep, sleep};
 use tower::Service;
 
 use super::stack::{Exchange, Failed, Outcome};
 use crate::api::Matched;
 use crate::error::{Kind, render};
-use crate::relay::{Content, RelayBody};
+use crate::relay::{Content, HeadStart, Promise, RelayBody};
 use crate::telemetry::labels::Surface;
 use crate::telemetry::{Record, Sink, TraceIds, X_REQUEST_ID};
 
@@ -35,7 +36,7 @@ impl<S> Observe<S> {
 
 impl<S> Service<Request<Incoming>> for Observe<S>
 where
-    S: Service<Exchange, Response = Response<RelayBody>, Error = Failed, Future: Unpin>,
+    S: Service<Exchange, Response = Response<RelayBody>, Error = Failed, Future: Unpin + Send + 'static>,
 {
     type Response = Response<RelayBody>;
     type Error = Infallible;
@@ -54,19 +55,57 @@ where
         if matched.surface == Surface::Unknown {
             record.facts.path = Some(request.uri().path().chars().take(256).collect::<String>().into());
         }
-        Answering(self.inner.call(Exchange { request, matched, record, place: None }))
+        let early = matched.head_start.clone().map(|head_start| Early {
+            head_start,
+            request_id: record.facts.ids.request_id().clone(),
+            patience: None,
+        });
+        Answering { inner: Some(self.inner.call(Exchange { request, matched, record, place: None })), early }
     }
 }
 
-/// The answer on its way.
-pub(super) struct Answering<F>(F);
+/// The answer on its way. Once its head is promised, it goes out when the silence gets too long.
+pub(super) struct Answering<F> {
+    inner: Option<F>,
+    early: Option<Early>,
+}
 
-impl<F: Future<Output = Outcome> + Unpin> Future for Answering<F> {
+/// What a head is made of before there is an answer.
+struct Early {
+    head_start: HeadStart,
+    request_id: HeaderValue,
+    /// Runs from the promise on.
+    patience: Option<Pin<Box<Sleep>>>,
+}
+
+impl Early {
+    /// Ready when the head is to go out.
+    fn poll_head(&mut self, promise: Promise, cx: &mut Context<'_>) -> Poll<Response<()>> {
+        let patience = self.patience.get_or_insert_with(|| Box::pin(sleep(promise.every)));
+        ready!(patience.as_mut().poll(cx));
+        let mut head = Response::new(());
+        head.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(promise.content_type));
+        head.headers_mut().insert(X_REQUEST_ID, self.request_id.clone());
+        Poll::Ready(head)
+    }
+}
+
+impl<F: Future<Output = Outcome> + Unpin + Send + 'static> Future for Answering<F> {
     type Output = Result<Response<RelayBody>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let outcome = ready!(Pin::new(&mut self.0).poll(cx));
-        Poll::Ready(Ok(outcome.unwrap_or_else(rescue)))
+        let Self { inner, early } = &mut *self;
+        let Some(future) = inner else { return Poll::Pending };
+        let polled = Pin::new(future).poll(cx).map(|outcome| outcome.unwrap_or_else(rescue));
+        let promised = early.as_mut().and_then(|early| Some((early.head_start.promised()?, early)));
+        let Some((promise, early)) = promised else { return polled.map(Ok) };
+        if let Poll::Ready(response) = polled {
+            return Poll::Ready(Ok(response.map(|body| body.beating(promise))));
+        }
+        let head = ready!(early.poll_head(promise, cx));
+        let Some(future) = inner.take() else { return Poll::Pending };
+        let making = async { future.await.unwrap_or_else(rescue).into_body() };
+        Poll::Ready(Ok(head.map(|()| RelayBody::making(making, promise))))
     }
 }
 

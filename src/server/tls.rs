@@ -6,9 +6,10 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
+use prometheus::IntGaugeVec;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -27,6 +28,8 @@ use crate::upstream::Stream;
 const UNSENT: usize = 16 * 1024;
 /// From this long before its end a certificate is warned about.
 const SOON: Duration = Duration::from_secs(14 * DAY);
+/// How often the dates of the certificate in force are looked at.
+const EXPIRY_CHECK: Duration = Duration::from_secs(DAY / 2);
 const DAY: u64 = 24 * 60 * 60;
 
 /// Who we are to clients, and who they must be.
@@ -184,18 +187,41 @@ fn config(
 }
 
 /// The identity in force; none: plain HTTP. Shared by the workers and whoever reloads.
-#[derive(Clone, Debug, Default)]
-pub struct Certificates(Arc<ArcSwapOption<Identity>>);
+#[derive(Clone, Debug)]
+pub struct Certificates {
+    identity: Arc<ArcSwapOption<Identity>>,
+    expiry: IntGaugeVec,
+}
 
 impl Certificates {
+    /// None yet. The gauge shows when the one in force ends.
+    pub fn new(expiry: IntGaugeVec) -> Self {
+        Self { identity: Arc::default(), expiry }
+    }
+
     /// The one in force.
     pub fn load(&self) -> Option<Arc<Identity>> {
-        self.0.load_full()
+        self.identity.load_full()
     }
 
     /// Connections that are accepted from now on get this one.
     pub fn put(&self, identity: Option<Arc<Identity>>) {
-        self.0.store(identity);
+        self.expiry.reset();
+        if let Some(Identity { validity, .. }) = identity.as_deref() {
+            let seconds = validity.until.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            self.expiry.with_label_values::<&str>(&[]).set(i64::try_from(seconds).unwrap_or(i64::MAX));
+        }
+        self.identity.store(identity);
+    }
+
+    /// A reload says once what is odd about a certificate's dates; a gateway runs for months.
+    pub async fn warn_of_expiry(self) {
+        loop {
+            tokio::time::sleep(EXPIRY_CHECK).await;
+            if let Some(remark) = self.load().and_then(|identity| identity.remark(SystemTime::now())) {
+                tracing::warn!("server.tls.cert: {remark}");
+            }
+        }
     }
 }
 

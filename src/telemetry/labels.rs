@@ -12,10 +12,22 @@ pub enum Surface {
     OpenAiEmbeddings,
     /// `GET /v1/models`
     OpenAiModels,
+    /// `POST /v1/messages`
+    AnthropicMessages,
+    /// `POST /v1/messages/count_tokens`
+    AnthropicCountTokens,
+    /// `/v1/proxy/{vendor}/…`, GitLab's way to vendors' APIs
+    GitlabProxy,
     /// `POST /v1/chat/{name}`, GitLab's older chat call
     GitlabChat,
+    /// `POST /v2/chat/agent`, GitLab Duo Chat
+    GitlabChatAgent,
     /// `POST /v1|v2/prompts/model_configuration/check`, GitLab's "Test connection"
     GitlabModelCheck,
+    /// `POST /v1|v2/prompts/{id}`
+    GitlabPrompts,
+    /// Code suggestions: `/v2/code/…`, `/v3/code/completions`, `/v4/code/suggestions`
+    GitlabCode,
     /// `/monitoring/*` and `HEAD`
     Monitoring,
     /// A path nobody answers
@@ -25,13 +37,19 @@ pub enum Surface {
 
 impl Surface {
     /// Every value, in label order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 14] = [
         Self::OpenAiChat,
         Self::OpenAiCompletions,
         Self::OpenAiEmbeddings,
         Self::OpenAiModels,
+        Self::AnthropicMessages,
+        Self::AnthropicCountTokens,
+        Self::GitlabProxy,
         Self::GitlabChat,
+        Self::GitlabChatAgent,
         Self::GitlabModelCheck,
+        Self::GitlabPrompts,
+        Self::GitlabCode,
         Self::Monitoring,
         Self::Unknown,
     ];
@@ -43,8 +61,14 @@ impl Surface {
             Self::OpenAiCompletions => "openai_completions",
             Self::OpenAiEmbeddings => "openai_embeddings",
             Self::OpenAiModels => "openai_models",
+            Self::AnthropicMessages => "anthropic_messages",
+            Self::AnthropicCountTokens => "anthropic_count_tokens",
+            Self::GitlabProxy => "gitlab_proxy",
             Self::GitlabChat => "gitlab_chat",
+            Self::GitlabChatAgent => "gitlab_chat_agent",
             Self::GitlabModelCheck => "gitlab_model_check",
+            Self::GitlabPrompts => "gitlab_prompts",
+            Self::GitlabCode => "gitlab_code",
             Self::Monitoring => "monitoring",
             Self::Unknown => "unknown",
         }

@@ -3,7 +3,7 @@
 
 use std::io::IsTerminal as _;
 
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, Registry, fmt, reload};
@@ -56,6 +56,9 @@ impl OperatorLog {
             let colour = std::io::stderr().is_terminal();
             fmt::layer().with_target(false).with_ansi(colour).with_writer(std::io::stderr).boxed()
         };
+        // AWS's crates tell at `trace` what they read and sign: of them only what an operator can act on.
+        let layer = layer
+            .with_filter(filter_fn(|line| !line.target().starts_with("aws_") || *line.level() <= tracing::Level::WARN));
         // Fails when a test already installed one: that log then serves.
         let _ = registry.with(filter).with(layer).try_init();
         Self(handle)

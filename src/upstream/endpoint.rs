@@ -257,7 +257,7 @@ mod tests {
 
     use super::{RETRY_AFTER, Registry};
     use crate::provider::ClockOffset;
-    use crate::route::{Access, BudgetPatch, EndpointUrl, Family, Model, ProviderKind};
+    use crate::route::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind};
     use crate::telemetry::Metrics;
 
     fn model(from_request: bool) -> Model {
@@ -265,7 +265,7 @@ mod tests {
             id: "request".into(),
             provider: ProviderKind::Bedrock,
             upstream_name: "x".into(),
-            family: Family::General,
+            family: std::sync::Arc::default(),
             endpoints: vec![EndpointUrl::parse("http://h/base").unwrap()],
             api_key: None,
             access: Access::Key,

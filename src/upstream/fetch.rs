@@ -1,5 +1,5 @@
-//! A small document from a server of the operator's choice: an issuer's keys. One connection per document,
-//! bounded in time and size, no redirects. Nothing of a client's request goes out here.
+//! A small document from a server of the operator's choice: an issuer's keys, a cloud's credentials. One
+//! connection per document, bounded in time and size, no redirects. Nothing of a client's request goes out here.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::wire::{Head, Payload, write_head};
 
 /// From the name's resolution to the last byte.
 const LIMIT: Duration = Duration::from_secs(10);
-/// GitLab's key set is a few KiB.
+/// GitLab's key set is a few KiB, a token less.
 const MAX_BODY: usize = 1 << 20;
 
 /// Fetches documents.
@@ -29,6 +29,32 @@ pub struct Fetched {
     /// The answer's headers.
     pub headers: HeaderMap,
     /// The document.
+    pub body: Bytes,
+}
+
+/// A request for a document.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// `GET`, `POST` or `PUT`.
+    pub method: &'a str,
+    /// The server; its path comes before `path`.
+    pub url: &'a EndpointUrl,
+    /// Path and query, percent-encoded.
+    pub path: &'a str,
+    /// Those that a fetch always sends are set when they are not here.
+    pub headers: HeaderMap,
+    /// What is sent.
+    pub body: Bytes,
+}
+
+/// Whatever a server answered.
+#[derive(Debug)]
+pub struct Answered {
+    /// Any status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, whole.
     pub body: Bytes,
 }
 
@@ -47,12 +73,22 @@ pub enum FetchError {
     /// A redirect, which is not followed.
     #[error("HTTP {0} to {1}: redirects are not followed, name the address it leads to")]
     Redirect(StatusCode, String),
-    /// Longer than a key set is.
+    /// Longer than such a document is.
     #[error("the answer is longer than 1 MiB")]
     TooLong,
     /// Not there in time.
     #[error("no answer within 10 s")]
     Expired,
+    /// No connection in time.
+    #[error("no connection within {0:?}")]
+    Unreached(Duration),
+}
+
+impl FetchError {
+    /// Whether it is only that nothing came in time.
+    pub const fn is_timeout(&self) -> bool {
+        matches!(self, Self::Expired | Self::Unreached(_))
+    }
 }
 
 impl Fetcher {
@@ -63,40 +99,49 @@ impl Fetcher {
 
     /// The document at this address; `path` comes after the URL's own.
     pub async fn get(&self, url: &EndpointUrl, path: &str) -> Result<Fetched, FetchError> {
-        timeout(LIMIT, self.get_unbounded(url, path)).await.unwrap_or(Err(FetchError::Expired))
+        let asked = Asked { method: "GET", url, path, headers: HeaderMap::new(), body: Bytes::new() };
+        let answered = timeout(LIMIT, self.ask(asked, LIMIT)).await.unwrap_or(Err(FetchError::Expired))?;
+        let Answered { status, headers, body } = answered;
+        match status {
+            StatusCode::OK => Ok(Fetched { headers, body }),
+            _ if status.is_redirection() => {
+                let location = headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
+                Err(FetchError::Redirect(status, location.unwrap_or("nowhere").chars().take(200).collect()))
+            }
+            _ => Err(FetchError::Status(status)),
+        }
     }
 
-    async fn get_unbounded(&self, url: &EndpointUrl, path: &str) -> Result<Fetched, FetchError> {
-        let (stream, _) = self.connector.connect(url, false).await?;
+    /// Whatever a server answers, its error bodies too. `connect` bounds the connecting; the caller bounds the
+    /// rest.
+    pub async fn ask(&self, asked: Asked<'_>, connect: Duration) -> Result<Answered, FetchError> {
+        let connecting = timeout(connect, self.connector.connect(asked.url, false)).await;
+        let (stream, _) = connecting.map_err(|_| FetchError::Unreached(connect))??;
         let mut connection = Connection::new(stream);
-        let Head { status, headers, framing, .. } =
-            connection.exchange(request_head(url, path), &Payload::default()).await?;
-        if status.is_redirection() {
-            let location = headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
-            return Err(FetchError::Redirect(status, location.unwrap_or("nowhere").chars().take(200).collect()));
-        }
-        if status != StatusCode::OK {
-            return Err(FetchError::Status(status));
-        }
+        let body = Payload::from(asked.body.clone());
+        let Head { status, headers, framing, .. } = connection.exchange(request_head(asked), &body).await?;
         let body = connection.document(framing, MAX_BODY).await?.ok_or(FetchError::TooLong)?;
-        Ok(Fetched { headers, body })
+        Ok(Answered { status, headers, body })
     }
 }
 
-fn request_head(url: &EndpointUrl, path: &str) -> Bytes {
-    const FIXED: [(HeaderName, &str); 4] = [
-        (header::ACCEPT, "application/json"),
-        (header::ACCEPT_ENCODING, "identity"),
-        (header::CONNECTION, "close"),
-        (header::USER_AGENT, concat!("weir/", env!("CARGO_PKG_VERSION"))),
-    ];
-    let mut headers: HeaderMap =
-        FIXED.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value))).collect();
+fn request_head(asked: Asked<'_>) -> Bytes {
+    const USUAL: [(HeaderName, &str); 2] =
+        [(header::ACCEPT, "application/json"), (header::USER_AGENT, concat!("weir/", env!("CARGO_PKG_VERSION")))];
+    let Asked { method, url, path, mut headers, body } = asked;
+    for (name, value) in USUAL {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    headers.remove(header::CONTENT_LENGTH);
     // an authority is a header's value: its characters were checked when it was parsed
-    headers.extend(HeaderValue::from_str(url.authority().as_str()).map(|host| (header::HOST, host)));
-    let path = if url.base().is_empty() && path.is_empty() { "/" } else { path };
+    if let Ok(host) = HeaderValue::from_str(url.authority().as_str()) {
+        headers.entry(header::HOST).or_insert(host);
+    }
+    let root = if url.base().is_empty() && !path.starts_with('/') { "/" } else { "" };
     let mut head = BytesMut::with_capacity(256);
-    write_head(&mut head, "GET", &[url.base(), path], &headers, 0);
+    write_head(&mut head, method, &[url.base(), root, path], &headers, body.len());
     head.freeze()
 }
 
@@ -105,9 +150,17 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
 
-    use super::{FetchError, Fetched, Fetcher};
+    use http::HeaderMap;
+
+    use super::{Asked, FetchError, Fetched, Fetcher, LIMIT};
     use crate::route::EndpointUrl;
     use crate::upstream::Settings;
+
+    async fn server() -> (TcpListener, EndpointUrl) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = EndpointUrl::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        (listener, url)
+    }
 
     /// What a server that answers with these bytes and closes is taken for, and what it was asked.
     async fn fetch(answer: Vec<u8>) -> (Result<Fetched, FetchError>, String) {
@@ -136,6 +189,32 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_body_goes_out_and_an_error_comes_back_with_its_own() {
+        let (listener, url) = server().await;
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut asked = vec![0; 4096];
+            let length = stream.read(&mut asked).await.unwrap();
+            let answer = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\n{}";
+            stream.write_all(answer).await.unwrap();
+            String::from_utf8(asked[..length].to_vec()).unwrap()
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert("content-length", "99".parse().unwrap());
+        headers.insert("host", "signed.example".parse().unwrap());
+        let asked = Asked { method: "POST", url: &url, path: "?a=b", headers, body: "x=y".into() };
+        let fetcher = Fetcher::new(Settings::default());
+        let (answered, asked) = tokio::join!(fetcher.ask(asked, LIMIT), serve);
+        let answered = answered.unwrap();
+        assert_eq!((answered.status.as_u16(), &*answered.body), (400, &b"{}"[..]));
+        assert!(
+            asked.starts_with("POST /?a=b HTTP/1.1\r\n") && asked.ends_with("content-length: 3\r\n\r\nx=y"),
+            "{asked}"
+        );
+        assert!(asked.contains("host: signed.example\r\n") && !asked.contains("99"), "{asked}");
+    }
+
+    #[tokio::test]
     async fn what_is_no_document_is_told() {
         let of = async |answer: &[u8]| fetch(answer.to_vec()).await.0.unwrap_err().to_string();
         assert_eq!(of(b"HTTP/1.1 503 Service Unavailable\r\n\r\n").await, "HTTP 503 Service Unavailable");
@@ -155,8 +234,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_silent_server_is_left_after_ten_seconds() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = EndpointUrl::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let (_listener, url) = server().await;
         let started = tokio::time::Instant::now();
         let answer = Fetcher::new(Settings::default()).get(&url, "").await;
         assert!(matches!(answer, Err(FetchError::Expired)), "{answer:?}");

@@ -17,7 +17,7 @@ use std::time::Duration;
 pub use connect::{ConnectError, Steps};
 pub use endpoint::{Endpoint, Endpoints, Entered, Registry};
 pub use exchange::{AnswerBody, ExchangeError};
-pub use fetch::{FetchError, Fetched, Fetcher};
+pub use fetch::{Answered, Asked, FetchError, Fetched, Fetcher};
 pub use send::{HOP_BY_HOP, Inbound, Sending, Upstreams};
 pub use stream::Stream;
 pub use timers::{Expired, Timers};

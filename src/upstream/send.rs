@@ -37,6 +37,8 @@ pub struct Sending<'a> {
     pub dialect: &'a dyn Dialect,
     /// The request; each attempt replaces the last one's credentials.
     pub outbound: &'a mut Outbound,
+    /// The replica to ask, as long as it can be reached: the one whose clock a first attempt found out.
+    pub same: Option<Arc<Endpoint>>,
 }
 
 /// An answer whose head has arrived.
@@ -75,7 +77,7 @@ impl Upstreams {
         let mut tried = Tried::default();
         let mut may_reuse = true;
         loop {
-            let (place, endpoint) = self.choose(sending.model, sending.endpoints, tried)?;
+            let (place, endpoint) = self.choose(&sending, tried)?;
             let entered = endpoint.enter();
             let kept = if may_reuse { self.pool.take(endpoint.pool_key) } else { None };
             let reused = kept.is_some();
@@ -156,19 +158,19 @@ impl Upstreams {
 
     /// The replica with the fewest requests under way, among those that are due if there is one; ties are broken
     /// at random, so that workers do not move in step. Its place in the list comes with it.
-    fn choose(
-        &self,
-        model: &Model,
-        endpoints: &Endpoints,
-        tried: Tried,
-    ) -> Result<(usize, Arc<Endpoint>), GatewayError> {
-        let list = match endpoints.of(&model.id) {
+    fn choose(&self, sending: &Sending<'_>, tried: Tried) -> Result<(usize, Arc<Endpoint>), GatewayError> {
+        let model = sending.model;
+        let list = match sending.endpoints.of(&model.id) {
             Some(list) if !model.from_request => list,
             _ => {
                 let url = model.endpoints.first().ok_or_else(|| no_endpoint(model))?;
                 return Ok((0, self.registry.transient(model, url)));
             }
         };
+        let same = sending.same.as_ref().and_then(|same| list.iter().position(|each| Arc::ptr_eq(each, same)));
+        if let Some(place) = same.filter(|place| !tried.has(*place)) {
+            return Ok((place, Arc::clone(&list[place])));
+        }
         let offset = if list.len() > 1 { fastrand::usize(..list.len()) } else { 0 };
         let rotated = list.iter().enumerate().cycle().skip(offset).take(list.len());
         let best = rotated.min_by_key(|(place, e)| (tried.has(*place), !e.is_due(), e.inflight()));

@@ -5,6 +5,7 @@ mod event_stream;
 mod gather;
 mod http1;
 mod json;
+mod ndjson;
 mod payload;
 mod sse;
 
@@ -12,5 +13,6 @@ pub use event_stream::{EventStreamFrames, Frame, FrameError, FrameKind};
 pub use gather::Gather;
 pub use http1::{Chunked, Framing, Head, NotHttp, read_head, write_head};
 pub use json::{Edits, place_of};
+pub use ndjson::write_line;
 pub use payload::Payload;
 pub use sse::{SseFrames, TooLong, data_of};

@@ -7,12 +7,13 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::value::RawValue;
+use weir::api::read_messages_request;
 use weir::auth::{Discovery, Expected, KeySet, Token};
 use weir::config::{self, Environment};
 use weir::generation::{Delta, Generation};
-use weir::provider::{Decode, dialect};
-use weir::route::{EndpointUrl, ProviderKind, Scheme};
-use weir::wire::{Edits, EventStreamFrames, SseFrames, data_of, place_of, read_head};
+use weir::provider::{Decode, Outbound, dialect};
+use weir::route::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind, Scheme};
+use weir::wire::{Edits, EventStreamFrames, SseFrames, data_of, place_of, read_head, write_line};
 
 /// Cuts `data` into pieces whose sizes depend on the bytes themselves, from 1 to 64.
 fn pieces(data: &[u8]) -> Vec<Bytes> {
@@ -57,6 +58,16 @@ fn decode(kind: ProviderKind, chunks: Vec<Bytes>) -> (Vec<Delta>, bool) {
     (out, ended.is_ok())
 }
 
+/// Whatever a model says is one line of ASCII that reads back.
+pub fn ndjson(data: &[u8]) {
+    let said = String::from_utf8_lossy(data);
+    let (value, mut out) = (serde_json::json!({ said.as_ref(): [said.as_ref()] }), BytesMut::new());
+    write_line(&value, &mut out);
+    let line = out.strip_suffix(b"\n").expect("a line");
+    assert!(line.is_ascii() && !line.contains(&b'\n') && line.starts_with(b"{") && line.ends_with(b"}"));
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(line).expect("JSON"), value);
+}
+
 /// A hostile model server: never a panic, and a stream reads the same however it arrives.
 fn answer_of(kind: ProviderKind, data: &[u8]) {
     assert_eq!(decode(kind, pieces(data)), decode(kind, vec![Bytes::copy_from_slice(data)]));
@@ -85,6 +96,37 @@ pub fn bedrock_answer(data: &[u8]) {
 /// Anthropic's dialect.
 pub fn anthropic_answer(data: &[u8]) {
     answer_of(ProviderKind::Anthropic, data);
+}
+
+/// A request in Anthropic's words: what is read can be asked of every server or is refused by name; and what is asked
+/// of one of Anthropic's own is understood when it comes back.
+pub fn anthropic_request(data: &[u8]) {
+    let asked = match read_messages_request(data) {
+        Ok(asked) => asked,
+        Err(error) => return assert!(!error.public().is_empty()),
+    };
+    let model = |provider| Model {
+        id: "m".into(),
+        provider,
+        upstream_name: "m".into(),
+        family: std::sync::Arc::default(),
+        endpoints: Vec::new(),
+        api_key: None,
+        access: Access::Key,
+        timeouts: BudgetPatch::default(),
+        from_request: false,
+    };
+    drop(dialect(ProviderKind::OpenAi).encode(&asked, &model(ProviderKind::OpenAi)).expect("OpenAI has words for all"));
+    if let Ok(outbound) = dialect(ProviderKind::Anthropic).encode(&asked, &model(ProviderKind::Anthropic)) {
+        let again = read_messages_request(&outbound.body.to_bytes());
+        // blank texts stay behind, and nothing may be left
+        assert!(again.is_ok_and(|again| again.sampling.stop == asked.sampling.stop) || asked_nothing(&outbound));
+    }
+}
+
+fn asked_nothing(outbound: &Outbound) -> bool {
+    let body: serde_json::Value = serde_json::from_slice(&outbound.body.to_bytes()).expect("our own JSON");
+    body["messages"].as_array().is_some_and(Vec::is_empty)
 }
 
 /// AWS's frames: the same ones however the bytes arrive, and none after the first bad one.

@@ -44,11 +44,12 @@ fn reveals_nothing(answer: &Answer) {
     }
 }
 
-const POSTS: [&str; 5] = [
+const POSTS: [&str; 6] = [
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/embeddings",
     "/v1/chat/agent",
+    "/v2/chat/agent",
     "/v1/prompts/model_configuration/check",
 ];
 

@@ -87,6 +87,11 @@ fn sse() {
 }
 
 #[test]
+fn ndjson() {
+    smoke("ndjson", entry::ndjson);
+}
+
+#[test]
 fn openai_answer() {
     smoke("openai_answer", entry::openai_answer);
 }
@@ -99,6 +104,11 @@ fn bedrock_answer() {
 #[test]
 fn anthropic_answer() {
     smoke("anthropic_answer", entry::anthropic_answer);
+}
+
+#[test]
+fn anthropic_request() {
+    smoke("anthropic_request", entry::anthropic_request);
 }
 
 #[test]

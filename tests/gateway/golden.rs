@@ -11,17 +11,16 @@ use serde_json::{Value, json};
 use weir::generation::{Delta, Format, Generation, Image, Message, Part, Role, Sampling, Tool, ToolCall, ToolChoice};
 use weir::provider::{Decode, dialect};
 use weir::route::{
-    Access, ApiVersion, AwsCredentials, AwsKeys, BedrockAccess, BudgetPatch, EndpointUrl, Family, Model, ProviderKind,
-    Region,
+    Access, AwsCredentials, AwsKeys, AzureAccess, BedrockAccess, BudgetPatch, EndpointUrl, Model, ProviderKind, Region,
 };
 use weir::secret::Secret;
 
-fn folder(name: &str) -> PathBuf {
+pub(crate) fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
 /// Compares with the file, or writes it when asked to.
-fn golden(path: &Path, actual: &str) {
+pub(crate) fn golden(path: &Path, actual: &str) {
     if std::env::var_os("WEIR_BLESS").is_some() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, actual).unwrap();
@@ -41,7 +40,7 @@ fn model(provider: ProviderKind) -> Model {
         guardrail: None,
     };
     let access = match provider {
-        ProviderKind::Azure => Access::Azure(ApiVersion::default()),
+        ProviderKind::Azure => Access::Azure(AzureAccess::default()),
         ProviderKind::Bedrock | ProviderKind::BedrockOpenAi => Access::Bedrock(Box::new(bedrock)),
         ProviderKind::OpenAi | ProviderKind::Anthropic | ProviderKind::Gitlab => Access::Key,
     };
@@ -49,7 +48,7 @@ fn model(provider: ProviderKind) -> Model {
         id: "m".into(),
         provider,
         upstream_name: "the-model".into(),
-        family: Family::General,
+        family: std::sync::Arc::default(),
         endpoints: vec![EndpointUrl::parse("http://h/v1").unwrap()],
         api_key: None,
         access,
@@ -77,7 +76,7 @@ fn tools() -> Generation {
     };
     let result = |id: &str, content: &str| Message {
         role: Role::Tool,
-        parts: vec![Part::ToolResult { id: id.into(), content: content.into() }],
+        parts: vec![Part::ToolResult { id: id.into(), content: content.into(), is_error: false }],
     };
     let picture = Part::Image(Image::Inline { media_type: "image/png".into(), base64: "iVBORw0KGgo=".into() });
     Generation {

@@ -3,10 +3,16 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod access_log; // one line per request, ids in and out, secrets nowhere
+mod anthropic; // Anthropic's Messages API on every kind of model, and GitLab's way to it
 mod bad_input; // a 4xx that says what is wrong, and no harm
+mod chat_agent; // GitLab Duo Chat: the loop, both ways of calling tools
+mod chat_agent_faults; // what its user sees when something fails
 mod chat_v1; // GitLab's troubleshooting curl
 mod cloud; // GitLab's cloud gateway: byte for byte, and nothing of ours
+mod code_suggestions; // what editors get: JSON, raw text, events, errors
+mod code_suggestions_asked; // what models get: marks, words, budgets
 mod config_faults; // broken files, every fault at once
+mod credentials; // AWS's chain, Entra ID: fetched beside the requests
 mod disconnect; // a client that leaves cancels the upstream
 mod framing; // how model servers frame their answers
 mod fuzz_smoke; // the fuzz targets, a little, on any toolchain
@@ -14,6 +20,8 @@ mod golden; // translations as files
 mod model_check; // GitLab's Test connection
 mod monitoring; // probes, 404, 405, the admin listener
 mod openai; // bytes pass, the model is replaced, usage is tapped
+mod prompt_answers; // every prompt, and what GitLab reads out of its answer
+mod prompts; // what GitLab asks a model by the name of a prompt
 mod reload; // another file in force without a lost request
 mod routing; // the rules of precedence, and what must never be called
 mod stale; // dead connections, rubbish, cut streams

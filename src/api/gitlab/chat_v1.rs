@@ -5,15 +5,14 @@
 use std::borrow::Cow;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bytes::BytesMut;
 use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::text_of;
+use super::{STREAM, raw_text, text_of};
 use crate::api::{Answer, Context, Routed, body, json};
 use crate::error::{BodyFault, GatewayError, Shape};
-use crate::generation::{Delta, Encode, Generation, Message, Role, Sampling};
+use crate::generation::{Generation, Message, Role, Sampling};
 use crate::route::{Ask, Feature, Metadata, RawMetadata};
 
 /// When the request sets none. The official default of 8192 does not fit small models' contexts.
@@ -107,9 +106,7 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, feature: Feature, i
     };
     if stream {
         let call = context.call(&route);
-        // not SSE, despite the type: the official gateway says so and clients read raw text (§1.2)
-        let content_type = "text/event-stream; charset=utf-8";
-        return context.relay.stream(call, &generation, Box::new(RawText), content_type, context.facts).await;
+        return context.relay.stream(call, &generation, raw_text(), STREAM, context.facts).await;
     }
     let deltas = context.relay.ask(context.call(&route), &generation, context.facts).await?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -127,7 +124,7 @@ fn metadata(payload: &Payload<'_>) -> Result<Option<Metadata>, GatewayError> {
         identifier: payload.model_identifier.clone(),
     };
     let place = &["prompt_components", "0", "payload"];
-    Metadata::check(&raw, place).map_err(|fault| GatewayError::invalid(vec![fault]))
+    Metadata::check_flat(&raw, place).map_err(|fault| GatewayError::invalid(vec![fault]))
 }
 
 fn messages(content: &Content<'_>) -> Result<Vec<Message>, GatewayError> {
@@ -146,17 +143,4 @@ fn messages(content: &Content<'_>) -> Result<Vec<Message>, GatewayError> {
         }
     };
     turns.iter().enumerate().map(message).collect()
-}
-
-/// The words, and nothing else.
-struct RawText;
-
-impl Encode for RawText {
-    fn delta(&mut self, delta: &Delta, out: &mut BytesMut) {
-        if let Delta::Text(text) = delta {
-            out.extend_from_slice(text.as_bytes());
-        }
-    }
-
-    fn finish(&mut self, _out: &mut BytesMut) {}
 }

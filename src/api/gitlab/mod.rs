@@ -1,12 +1,30 @@
 //! GitLab's own calls: what its Rails side, Workhorse and its troubleshooting pages send.
 
+pub(super) mod chat_agent;
 pub(super) mod chat_v1;
+pub(super) mod code;
 pub(super) mod model_check;
+pub(super) mod prompts;
+pub(super) mod proxy;
 
-use crate::generation::Delta;
+pub use code::CodeCall;
+pub use proxy::Proxied;
 
-/// The words of an answer.
+use bytes::BytesMut;
+
+use crate::generation::{Delta, Encode, Filtered, Filters, Think, without_thinking};
+
+/// Not SSE, despite the type: the official gateway says so, and clients read raw text or lines
+/// (ai-gateway-server.md §1.2).
+const STREAM: &str = "text/event-stream; charset=utf-8";
+
+/// The words of an answer, without a reasoning model's thinking.
 fn text_of(deltas: &[Delta]) -> String {
+    without_thinking(&words(deltas))
+}
+
+/// The words of an answer as they came.
+fn words(deltas: &[Delta]) -> String {
     let words = deltas.iter().filter_map(|delta| match delta {
         Delta::Text(text) => Some(text.as_str()),
         Delta::Reasoning(_)
@@ -16,4 +34,26 @@ fn text_of(deltas: &[Delta]) -> String {
         | Delta::Stop(_) => None,
     });
     words.collect()
+}
+
+/// This encoder, behind the filter that takes a reasoning model's thinking off.
+fn filtered(encoder: impl Encode + 'static) -> Box<dyn Encode> {
+    Box::new(Filtered::new(Filters::new(vec![Box::<Think>::default()]), Box::new(encoder)))
+}
+
+/// Raw text: the words, and nothing else.
+fn raw_text() -> Box<dyn Encode> {
+    filtered(RawText)
+}
+
+struct RawText;
+
+impl Encode for RawText {
+    fn delta(&mut self, delta: &Delta, out: &mut BytesMut) {
+        if let Delta::Text(text) = delta {
+            out.extend_from_slice(text.as_bytes());
+        }
+    }
+
+    fn finish(&mut self, _out: &mut BytesMut) {}
 }

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use hyper::body::Incoming;
 use serde::Deserialize;
-use serde_json::{Value, json};
 
-use super::text_of;
+use super::prompts::whole;
 use crate::api::{Answer, Context, Routed, body, json, text_header};
 use crate::error::GatewayError;
-use crate::generation::{Delta, Generation, Message, Role, Sampling};
+use crate::generation::{Generation, Message, Role, Sampling};
 use crate::route::{Ask, Metadata, RawMetadata, Route};
 
 /// GitLab before 19.0 waits 3 s for this answer, later versions 15 s (§10.1); the button then shows our
@@ -44,20 +43,7 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, version: u8, incomi
         ..Generation::default()
     };
     let deltas = context.relay.ask(context.call(&route), &generation, context.facts).await?;
-    let text = text_of(&deltas);
-    Ok(json(match version {
-        1 => Value::String(text).to_string(),
-        _ => {
-            let usage =
-                deltas.iter().find_map(|delta| if let Delta::Usage(usage) = delta { Some(usage) } else { None });
-            let mut body = json!({ "content": text });
-            if let Some(usage) = usage {
-                body["usage"] =
-                    json!({&*route.model.upstream_name: {"input_tokens": usage.input, "output_tokens": usage.output}});
-            }
-            body.to_string()
-        }
-    }))
+    Ok(json(whole(version, &deltas, &route.model)))
 }
 
 fn limit(gitlab_version: Option<&str>) -> Duration {

@@ -7,6 +7,7 @@ use bytes::{BufMut as _, BytesMut};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::api::answer_parts::{Call, Calls, put};
 use crate::generation::{Delta, Encode, StopReason, Usage};
 
 /// What names an answer.
@@ -36,41 +37,6 @@ fn usage_json(usage: &Usage) -> Value {
         "prompt_tokens_details": {"cached_tokens": usage.cached},
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
     })
-}
-
-/// Appends JSON. Writing to memory does not fail, and neither do the values written here.
-fn put(out: &mut BytesMut, value: &(impl Serialize + ?Sized)) {
-    let _ = serde_json::to_writer(out.writer(), value);
-}
-
-/// Calls by our own running index. Model servers number theirs as they like: some start anew with every
-/// call, so a piece with another id than its number has belongs to a new call.
-#[derive(Debug, Default)]
-struct Calls(Vec<Call>);
-
-#[derive(Debug)]
-struct Call {
-    theirs: u32,
-    id: String,
-    name: String,
-    arguments: String,
-    /// Whether any arguments came; in a stream they are not kept.
-    has_arguments: bool,
-}
-
-impl Calls {
-    /// The place of the call that a piece belongs to, and whether this piece begins it.
-    fn place(&mut self, theirs: u32, id: Option<&str>, name: Option<&str>) -> (usize, bool) {
-        let known = self.0.iter().rposition(|call| call.theirs == theirs);
-        if let Some(at) = known.filter(|at| id.is_none_or(|id| id.is_empty() || id == self.0[*at].id)) {
-            return (at, false);
-        }
-        let at = self.0.len();
-        let id = id.filter(|id| !id.is_empty()).map_or_else(|| format!("call_{at}"), str::to_owned);
-        let name = name.unwrap_or_default().to_owned();
-        self.0.push(Call { theirs, id, name, arguments: String::new(), has_arguments: false });
-        (at, true)
-    }
 }
 
 /// Writes a stream of `chat.completion.chunk` events.

@@ -4,7 +4,6 @@
 
 mod chat;
 mod encode;
-mod fields;
 pub(super) mod models;
 mod translate_messages;
 mod translate_request;
@@ -12,15 +11,15 @@ mod translate_request;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
 use hyper::body::Incoming;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::{Answer, Context, body};
+use super::peek::{Peek, missing, value};
+use super::{Answer, Context, Routed, body};
 use crate::error::{BodyFault, GatewayError};
 use crate::provider::{Native, Outbound, dialect};
 use crate::relay::Passed;
-use crate::route::{Feature, Model};
+use crate::route::{Ask, Model};
 use crate::wire::{Edits, place_of};
 
 /// Which of the three calls.
@@ -52,27 +51,22 @@ impl OpenAiCall {
     }
 }
 
-/// The fields that are looked at, where they stand in the body.
-#[derive(Deserialize)]
-struct Peek<'a> {
-    #[serde(borrow)]
-    model: Option<&'a RawValue>,
-    #[serde(borrow)]
-    stream: Option<&'a RawValue>,
-    #[serde(borrow)]
-    stream_options: Option<&'a RawValue>,
-}
-
-/// Forwards a call to the model that its `model` names.
-pub(super) async fn forward(mut context: Context<'_>, call: OpenAiCall, incoming: Incoming) -> Answer {
+/// Forwards a call to the model that its `model` names, or to what `otherwise` asks for when no model of the file
+/// has that name.
+pub(super) async fn forward(
+    mut context: Context<'_>,
+    call: OpenAiCall,
+    otherwise: Option<Ask>,
+    incoming: Incoming,
+) -> Answer {
     let bytes = context.body(incoming).await?;
     let peek: Peek<'_> = body::parse(&bytes)?;
-    let model: String = value("model", peek.model)?.ok_or_else(|| missing("model"))?;
-    let stream = call.streams() && value("stream", peek.stream)?.unwrap_or(false);
+    let stream = call.streams() && peek.stream()?;
     context.facts.stream = stream;
-    context.asked_for(model.strip_prefix("feature/").and_then(Feature::parse));
-    let route = context.snapshot.table.resolve_named(&model)?;
-    context.routed(&route);
+    let route = match context.route_named(&peek.model()?, otherwise, &bytes).await? {
+        Routed::Model(route) => route,
+        Routed::Answered(response) => return Ok(response),
+    };
 
     let native = dialect(route.model.provider).native(call.native(), &route.model);
     let path = match (native, call) {
@@ -81,10 +75,7 @@ pub(super) async fn forward(mut context: Context<'_>, call: OpenAiCall, incoming
         (None, OpenAiCall::Completions | OpenAiCall::Embeddings) => return Err(not_translated(&route.model)),
     };
     let mut edits = Edits::default();
-    if *route.model.upstream_name != *model {
-        let range = peek.model.and_then(|raw| place_of(&bytes, raw)).ok_or_else(|| missing("model"))?;
-        edits.replace(range, Value::from(&*route.model.upstream_name).to_string());
-    }
+    peek.rename(&bytes, &route.model, &mut edits)?;
     let hide_usage = stream && ask_for_usage(&bytes, peek.stream_options, &mut edits)?;
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -109,34 +100,18 @@ fn ask_for_usage(body: &Bytes, options: Option<&RawValue>, edits: &mut Edits) ->
     Ok(true)
 }
 
-/// A field of the expected type; absent and `null` are the same, as OpenAI's clients send either.
-fn value<T: for<'de> Deserialize<'de>>(field: &'static str, raw: Option<&RawValue>) -> Result<Option<T>, GatewayError> {
-    let Some(raw) = raw else { return Ok(None) };
-    serde_json::from_str(raw.get()).map_err(|_| {
-        let expected = match field {
-            "stream" => "expected true or false",
-            "stream_options" => "expected an object",
-            _ => "expected a string",
-        };
-        GatewayError::invalid(vec![BodyFault::at(field, "type_error", expected)])
-    })
-}
-
 fn not_translated(model: &Model) -> GatewayError {
     let kind = model.provider.label();
     let text = format!("The model `{}` is a {kind} model: it answers /v1/chat/completions only", model.id);
     GatewayError::invalid(vec![BodyFault::at("model", "value_error", text)])
 }
 
-fn missing(field: &'static str) -> GatewayError {
-    GatewayError::invalid(vec![BodyFault::at(field, "missing", "Field required")])
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
 
-    use super::{Peek, ask_for_usage};
+    use super::ask_for_usage;
+    use crate::api::peek::Peek;
     use crate::wire::Edits;
 
     fn asked(body: &'static str) -> (bool, String) {

@@ -2,9 +2,9 @@
 
 use serde_json::Value;
 
-use super::fields::{Fields, Place, fault, placed, refused};
+use crate::api::fields::{Fields, Place, fault, is_base64, placed, refused};
 use crate::error::BodyFault;
-use crate::generation::{Image, Message, Part, Role, ToolCall};
+use crate::generation::{CacheFor, Image, Message, Part, Role, ToolCall};
 
 /// All of them, in order.
 pub(super) fn messages(list: Vec<(Value, Place)>) -> Result<Vec<Message>, BodyFault> {
@@ -15,12 +15,25 @@ fn message(mut message: Fields) -> Result<Message, BodyFault> {
     let name = message.required("role")?;
     let Some(role) = Role::parse(&name) else { return Err(refused(&message.at("role"), &name)) };
     let parts = match role {
-        Role::System | Role::User => content(&mut message, role)?,
+        Role::System | Role::User => named(&mut message, role)?,
         Role::Assistant => assistant(&mut message)?,
-        Role::Tool => vec![result(&mut message)?],
+        Role::Tool => result(&mut message)?,
     };
     message.end()?;
     Ok(Message { role, parts })
+}
+
+/// What a person or the program says. No other provider knows speakers' names: one of several speakers is told
+/// apart by the words themselves, as in a play.
+fn named(message: &mut Fields, role: Role) -> Result<Vec<Part>, BodyFault> {
+    let name = message.text("name")?;
+    let mut parts = content(message, role)?;
+    match (name, parts.first_mut()) {
+        (Some(name), Some(Part::Text(text))) => text.insert_str(0, &format!("{name}: ")),
+        (Some(name), _) => parts.insert(0, Part::Text(format!("{name}:"))),
+        (None, _) => {}
+    }
+    Ok(parts)
 }
 
 /// What the model said: thinking, then words, then calls, which is the order it made them in.
@@ -45,7 +58,9 @@ fn assistant(message: &mut Fields) -> Result<Vec<Part>, BodyFault> {
         call.end()?;
         parts.push(Part::ToolCall(ToolCall { id, name, arguments }));
     }
-    // parts of an answer that clients send back whole
+    // which of several agents spoke, the model is told by the role; the rest are parts of an answer that clients
+    // send back whole
+    message.ignore(&["name"]);
     message.only("annotations", |value| value.as_array().is_some_and(Vec::is_empty))?;
     Ok(parts)
 }
@@ -71,23 +86,20 @@ fn reasoning(message: &mut Fields) -> Result<Vec<Part>, BodyFault> {
     Ok(parts)
 }
 
-/// The result of a call.
-fn result(message: &mut Fields) -> Result<Part, BodyFault> {
+/// The result of a call: one text, and behind it what its parts say of caching.
+fn result(message: &mut Fields) -> Result<Vec<Part>, BodyFault> {
     let id = message.required("tool_call_id")?;
     // the call's own name, repeated
     message.ignore(&["name"]);
-    let mut text = String::new();
+    let (mut text, mut kept) = (String::new(), None);
     for part in content(message, Role::Tool)? {
         match part {
             Part::Text(piece) => text.push_str(&piece),
-            Part::Image(_)
-            | Part::Reasoning { .. }
-            | Part::CachePoint { .. }
-            | Part::ToolCall(_)
-            | Part::ToolResult { .. } => {}
+            Part::CachePoint { .. } => kept = Some(part),
+            Part::Image(_) | Part::Reasoning { .. } | Part::ToolCall(_) | Part::ToolResult { .. } => {}
         }
     }
-    Ok(Part::ToolResult { id, content: text })
+    Ok([Part::ToolResult { id, content: text, is_error: false }].into_iter().chain(kept).collect())
 }
 
 /// `content`: a text, a list of parts, or for the model's own turns nothing.
@@ -116,14 +128,7 @@ fn part(mut part: Fields, role: Role, read: &mut Vec<Part>) -> Result<(), BodyFa
         ("image_url", Role::User) => Part::Image(image(&mut part)?),
         _ => return Err(refused(&part.at("type"), &kind)),
     });
-    // as Anthropic's clients and LiteLLM's mark what is worth keeping; a result of a call is one text here
-    if role != Role::Tool
-        && let Some(mut cache) = part.object("cache_control")?
-    {
-        cache.only("type", |kind| kind == "ephemeral")?;
-        read.push(Part::CachePoint { ttl: cache.text("ttl")? });
-        cache.end()?;
-    }
+    read.extend(part.cache_control()?.map(|CacheFor(ttl)| Part::CachePoint { ttl }));
     part.end()
 }
 
@@ -146,19 +151,12 @@ fn image(part: &mut Fields) -> Result<Image, BodyFault> {
     Ok(Image::Inline { media_type: media_type.to_ascii_lowercase(), base64: base64.to_owned() })
 }
 
-fn is_base64(data: &str) -> bool {
-    let digits = data.trim_end_matches('=');
-    !digits.is_empty()
-        && data.len() - digits.len() <= 2
-        && digits.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
     use super::messages;
-    use crate::api::openai::fields::placed;
+    use crate::api::fields::placed;
     use crate::generation::{Image, Message, Part, Role, ToolCall};
 
     fn read(list: Value) -> Result<Vec<Message>, String> {
@@ -195,7 +193,10 @@ mod tests {
                 role: Role::Assistant,
                 parts: vec![Part::Reasoning { text: "hm".into(), signature: Some("sig".into()) }, Part::ToolCall(call)],
             },
-            Message { role: Role::Tool, parts: vec![Part::ToolResult { id: "c1".into(), content: "ab".into() }] },
+            Message {
+                role: Role::Tool,
+                parts: vec![Part::ToolResult { id: "c1".into(), content: "ab".into(), is_error: false }],
+            },
             Message {
                 role: Role::Assistant,
                 parts: vec![Part::Reasoning { text: "ok".into(), signature: None }, Part::Text("done".into())],
@@ -211,6 +212,19 @@ mod tests {
             read(json!([{"role": "system", "content": [{"type": "text", "text": "brief", "cache_control": cache}]}]));
         let parts = vec![Part::Text("brief".into()), Part::CachePoint { ttl: Some("1h".into()) }];
         assert_eq!(read.unwrap(), [Message { role: Role::System, parts }]);
+        let text = json!([{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]);
+        let result = Part::ToolResult { id: "c".into(), content: "x".into(), is_error: false };
+        let parts = vec![result, Part::CachePoint { ttl: None }];
+        let read = self::read(json!([{"role": "tool", "tool_call_id": "c", "content": text}]));
+        assert_eq!(read.unwrap(), [Message { role: Role::Tool, parts }]);
+    }
+
+    #[test]
+    fn speakers_are_told_apart_by_their_words() {
+        let read = read(json!([
+            {"role": "user", "name": "eve", "content": "hi"}, {"role": "assistant", "name": "helper", "content": "hello"},
+        ]));
+        assert_eq!(read.unwrap(), [Message::text(Role::User, "eve: hi"), Message::text(Role::Assistant, "hello")]);
     }
 
     #[test]
@@ -221,7 +235,7 @@ mod tests {
             (json!({"role": "function", "content": ""}), "messages.0.role: `function` cannot be"),
             (json!({"role": "user"}), "messages.0.content: Field required"),
             (json!({"role": "user", "content": 1}), "messages.0.content: expected a string or a list"),
-            (json!({"role": "user", "content": "x", "name": "eve"}), "messages.0.name: `name` cannot be"),
+            (json!({"role": "user", "content": "x", "name": 7}), "messages.0.name: expected a string"),
             (
                 json!({"role": "user", "content": [{"type": "input_audio"}]}),
                 "messages.0.content.0.type: `input_audio` cannot",
@@ -241,10 +255,6 @@ mod tests {
             (
                 json!({"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {"type": "eternal"}}]}),
                 "messages.0.content.0.cache_control.type: `type` cannot",
-            ),
-            (
-                json!({"role": "tool", "tool_call_id": "1", "content": [{"type": "text", "text": "x", "cache_control": {}}]}),
-                "messages.0.content.0.cache_control: `cache_control` cannot",
             ),
             (json!({"role": "tool", "content": "x"}), "messages.0.tool_call_id: Field required"),
             (json!({"role": "assistant", "function_call": {}}), "messages.0.function_call: `function_call` cannot"),

@@ -5,10 +5,10 @@
 
 use serde_json::{Map, Value};
 
-use super::fields::{Fields, fault, refused};
 use super::translate_messages::messages;
+use crate::api::fields::{Fields, fault, of_body, refused};
 use crate::error::{BodyFault, GatewayError};
-use crate::generation::{Format, Generation, Sampling, Tool, ToolChoice};
+use crate::generation::{CacheFor, Format, Generation, Sampling, Tool, ToolChoice};
 
 /// Who asks and how the answer is kept: nothing about the answer itself.
 const NOT_ABOUT_THE_ANSWER: [&str; 6] =
@@ -33,11 +33,7 @@ impl ChatRequest {
 }
 
 fn read(body: &[u8]) -> Result<ChatRequest, BodyFault> {
-    let value: Value = serde_json::from_slice(body).map_err(|error| {
-        let place = format!("JSON decode error at line {}, column {}", error.line(), error.column());
-        BodyFault::body("json_invalid", place)
-    })?;
-    let mut body = Fields::of(value, vec!["body".into()])?;
+    let mut body = of_body(body)?;
     let model = body.required("model")?;
     let list = body.list("messages")?.ok_or_else(|| fault(&body.at("messages"), "missing", "Field required"))?;
     if list.is_empty() {
@@ -45,11 +41,14 @@ fn read(body: &[u8]) -> Result<ChatRequest, BodyFault> {
     }
     let options: Option<Map<String, Value>> = body.get("stream_options", "an object")?;
     let include_usage = options.is_some_and(|options| options.get("include_usage") == Some(&Value::Bool(true)));
-    let tools = tools(&mut body)?;
+    let (tools, tools_cached) = tools(&mut body)?;
     let generation = Generation {
+        raw: None,
         messages: messages(list)?,
         tool_choice: tool_choice(&mut body, &tools)?,
         tools,
+        tools_cached,
+        thinking: None,
         parallel_tools: body.get("parallel_tool_calls", "true or false")?,
         format: format(&mut body)?,
         effort: body.text("reasoning_effort")?,
@@ -99,8 +98,8 @@ fn neutral(body: &mut Fields) -> Result<(), BodyFault> {
     body.only("modalities", |value| value.as_array().is_some_and(|list| list.iter().all(|kind| kind == "text")))
 }
 
-fn tools(body: &mut Fields) -> Result<Vec<Tool>, BodyFault> {
-    let mut tools = Vec::new();
+fn tools(body: &mut Fields) -> Result<(Vec<Tool>, Option<CacheFor>), BodyFault> {
+    let (mut tools, mut kept) = (Vec::new(), None);
     for (value, place) in body.list("tools")?.unwrap_or_default() {
         let mut tool = Fields::of(value, place)?;
         let kind = tool.required("type")?;
@@ -116,9 +115,10 @@ fn tools(body: &mut Fields) -> Result<Vec<Tool>, BodyFault> {
             strict: function.get("strict", "true or false")?,
         });
         function.end()?;
+        kept = tool.cache_control()?.or(kept);
         tool.end()?;
     }
-    Ok(tools)
+    Ok((tools, kept))
 }
 
 fn tool_choice(body: &mut Fields, tools: &[Tool]) -> Result<ToolChoice, BodyFault> {

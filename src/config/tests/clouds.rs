@@ -2,7 +2,7 @@
 
 use super::{bad_with, good_with, one_with};
 use crate::config::{Config, Severity};
-use crate::route::{Access, ApiVersion, AwsCredentials, BedrockAccess, EndpointUrl};
+use crate::route::{Access, ApiVersion, AwsCredentials, BedrockAccess, EndpointUrl, ProviderKind};
 
 const REGION: (&str, &str) = ("AWS_REGION", "eu-central-1");
 const ID: (&str, &str) = ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE");
@@ -103,6 +103,7 @@ fn credentials_are_the_models_then_a_bearer_token_then_keys() {
                 let token = keys.session_token.as_ref().map_or("", |token| token.expose());
                 format!("{} {} {token}", keys.access_key_id, keys.secret_access_key.expose())
             }
+            AwsCredentials::Chain(chain) => chain.region().unwrap().to_string(),
         };
         (value, setting.value.clone(), config.provenance.show(&setting.origin))
     };
@@ -116,6 +117,13 @@ fn credentials_are_the_models_then_a_bearer_token_then_keys() {
     let temporary =
         is("AKIDEXAMPLE secret-canary token-canary", "a temporary access key", &format!("{by}, AWS_SESSION_TOKEN"));
     assert_eq!(chosen("", &env[..4]), temporary);
+    let chain = "AWS's credential chain";
+    assert_eq!(
+        chosen("", &[REGION]),
+        is("eu-central-1", &format!("{chain}: ~/.aws, else this instance's role"), "default")
+    );
+    let led = [REGION, ("AWS_PROFILE", "work"), ("AWS_WEB_IDENTITY_TOKEN_FILE", "/t")];
+    assert_eq!(chosen("", &led), is("eu-central-1", chain, "AWS_PROFILE, AWS_WEB_IDENTITY_TOKEN_FILE"));
 }
 
 #[test]
@@ -133,17 +141,42 @@ fn credentials_that_lack_something_are_told() {
         error("access_key_id = { env = \"A\" }\nsecret_access_key = { env = \"NOPE\" }").contains("NOPE is not set")
     );
     assert!(error("api_key = { env = \"B\" }").ends_with("not visible ASCII (a space, a line break?)"));
-    let (said, hint) = one_with(&bedrock("x", ""), &[REGION, ("AWS_PROFILE", "work")]);
-    assert_eq!(said, "1:9: error: models.m: expected AWS credentials");
-    for way in [
-        "api_key",
-        "access_key_id",
-        "AWS_BEARER_TOKEN_BEDROCK",
-        "AWS_ACCESS_KEY_ID",
-        "not in this version yet (AWS_PROFILE is set)",
-    ] {
-        assert!(hint.contains(way), "{way}: {hint}");
-    }
+}
+
+#[test]
+fn all_models_share_one_chain_and_none_is_asked_without_need() {
+    let models = format!("{}[models.n]\nidentifier = \"bedrock/us-west-2/y\"", bedrock("x", ""));
+    let config = good_with(&models, &[REGION]);
+    let renewed: Vec<_> = config.table.renewed().collect();
+    assert_eq!(renewed.len(), 3, "two models and those of requests");
+    assert!(renewed.iter().all(|each| each.is(&renewed[0])));
+    let with_keys = good_with(&bedrock("x", ""), &[REGION, ID, SECRET]);
+    assert_eq!(with_keys.table.renewed().count(), 0);
+}
+
+#[test]
+fn the_openai_compatible_endpoint_is_asked_when_the_model_says_so() {
+    let open = |id: &str, lines: &str| bedrock(id, &format!("{lines}\nbedrock_openai = true"));
+    let env = [REGION, ID, SECRET, ("K", "key")];
+    let config = good_with(&open("us-west-2/openai.gpt-oss-20b-1:0", ""), &env);
+    let model = &config.models[0];
+    assert_eq!((model.provider, &*model.upstream_name), (ProviderKind::BedrockOpenAi, "openai.gpt-oss-20b-1:0"));
+    assert_eq!(endpoint(&config), "https://bedrock-runtime.us-west-2.amazonaws.com");
+    assert_eq!(good_with(&bedrock("x", "bedrock_openai = false"), &env).models[0].provider, ProviderKind::Bedrock);
+    let mantle = "endpoint = \"https://bedrock-mantle.us-east-1.api.aws/v1\"";
+    good_with(&open("x", &format!("{mantle}\napi_key = {{ env = \"K\" }}")), &env);
+    let (said, _) = one_with(&open("x", mantle), &env);
+    assert!(said.contains("models.m.bedrock_openai: bedrock-mantle wants a Bedrock API key"), "{said}");
+    let (said, _) = one_with(&open("x", "guardrail = { identifier = \"g\" }"), &env);
+    assert!(said.contains("expected the guardrail's version"), "{said}");
+    let (said, hint) = one_with("[models.m]\nidentifier = \"bedrock_mantle/x\"\nendpoint = \"http://h\"", &[]);
+    assert!(said.contains("unknown prefix") && hint.contains("bedrock_openai = true"), "{said} {hint}");
+    wrong(
+        "[models.m]\nendpoint = \"http://h/v1\"\nbedrock_openai = true",
+        &[],
+        "3:1: error: models.m.bedrock_openai: only for bedrock models; this is one of openai",
+        "",
+    );
 }
 
 #[test]
@@ -172,14 +205,16 @@ fn guardrails_come_from_the_model_or_as_json_from_the_environment() {
     let config = good_with(&bedrock("x", ""), &env);
     let guardrail = access(&config).guardrail.as_ref().unwrap();
     assert_eq!(
-        (&*guardrail.identifier, &*guardrail.version, guardrail.trace.as_deref()),
-        ("abc", "2", Some("enabled"))
+        (&*guardrail.identifier, guardrail.version.as_deref(), guardrail.trace.as_deref()),
+        ("abc", Some("2"), Some("enabled"))
     );
     assert_eq!(config.provenance.source("models.m.guardrail"), json.0);
     let config = good_with(&bedrock("x", "guardrail = { identifier = \"own\", version = \"DRAFT\" }"), &env);
     assert_eq!(&*access(&config).guardrail.as_ref().unwrap().identifier, "own");
+    let config = good_with(&bedrock("x", "guardrail = { identifier = \"own\" }"), &env);
+    assert_eq!(access(&config).guardrail.as_ref().unwrap().version, None, "AWS's service model lets it out");
     for (line, said) in [
-        ("{ identifier = \"own\" }", "3:1: error: models.m.guardrail: expected identifier and version in this table"),
+        ("{ version = \"1\" }", "3:1: error: models.m.guardrail: expected identifier in this table"),
         (
             "{ identifier = \"O\", version = \"1\" }",
             "3:1: error: models.m.guardrail: a guardrail's identifier is its id (letters and digits) or its ARN",
@@ -202,7 +237,7 @@ fn guardrails_come_from_the_model_or_as_json_from_the_environment() {
     }
     // a guardrail is a promise: even without a model of the file a wrong one is no mere warning
     for json in
-        ["{", "[]", "{\"guardrailIdentifier\":\"abc\"}", "{\"guardrailIdentifier\":\"A B\",\"guardrailVersion\":\"1\"}"]
+        ["{", "[]", "{\"guardrailVersion\":\"1\"}", "{\"guardrailIdentifier\":\"A B\",\"guardrailVersion\":\"1\"}"]
     {
         let (said, _) = one_with("", &[("AIGW_BEDROCK_GUARDRAIL_CONFIG", json)]);
         assert!(said.starts_with("environment: error: AIGW_BEDROCK_GUARDRAIL_CONFIG: "), "{said}");
@@ -219,8 +254,8 @@ fn guardrails_come_from_the_model_or_as_json_from_the_environment() {
 fn azures_version_is_the_models_then_the_environments_then_v1() {
     let version = |line: &str, env: &[(&str, &str)]| {
         let config = good_with(&format!("{AZURE}endpoint = \"https://h\"\n{line}"), &[env, &[AZURE_KEY]].concat());
-        let Access::Azure(version) = config.models[0].access.clone() else { panic!("{:?}", config.models) };
-        (version, config.provenance.source("models.m.api_version"))
+        let Access::Azure(access) = config.models[0].access.clone() else { panic!("{:?}", config.models) };
+        (access.version, config.provenance.source("models.m.api_version"))
     };
     let env = [("AZURE_API_VERSION", "preview")];
     let dated = ApiVersion::Dated("2024-10-21".into());
@@ -239,11 +274,8 @@ fn azures_version_is_the_models_then_the_environments_then_v1() {
 fn azure_needs_a_key_and_the_resources_root() {
     let azure = |lines: &str| format!("[models.m]\nidentifier = \"azure/gpt\"\n{lines}");
     let (said, hint) = one_with(&azure("endpoint = \"https://h\""), &[]);
-    assert_eq!(said, "1:9: error: models.m: expected api_key");
-    assert!(hint.contains("api_key = { env"), "{hint}");
-    let (said, hint) = one_with(&azure("endpoint = \"https://h\"\nentra = { tenant = \"t\" }"), &[]);
-    assert_eq!(said, "4:1: error: models.m.entra: is not in this version yet");
-    assert!(hint.starts_with("use api_key"), "{hint}");
+    assert_eq!(said, "1:9: error: models.m: expected api_key or entra");
+    assert!(hint.contains("api_key = { env") && hint.contains("identity = \"managed\""), "{hint}");
 
     let root = "https://acme.openai.azure.com";
     let with = |path: &str, version: &str| format!("{AZURE}endpoint = \"{root}{path}\"\napi_version = \"{version}\"");
@@ -309,4 +341,13 @@ fn no_secret_of_a_cloud_is_shown() {
         assert!(!format!("{config:?}").contains("canary"), "{config:?}");
         assert!(config.warnings.iter().all(|fault| fault.severity == Severity::Warning));
     }
+}
+
+#[test]
+fn anthropics_own_address_is_the_default() {
+    let claude = |lines: &str| format!("[models.m]\nidentifier = \"anthropic/claude\"\n{lines}");
+    let config = good_with(&claude(""), &[]);
+    assert_eq!(endpoint(&config), "https://api.anthropic.com");
+    assert_eq!(config.provenance.source("models.m.endpoint"), "default");
+    assert_eq!(endpoint(&good_with(&claude("endpoint = \"https://proxy.example/v1\""), &[])), "https://proxy.example");
 }

@@ -1,9 +1,12 @@
 //! What an operator can get wrong in the file, a test per kind.
 
 mod clouds;
+mod entra;
 mod environment;
+mod families;
 mod files;
 mod gitlab;
+mod prompts;
 
 use std::time::Duration;
 
@@ -213,7 +216,7 @@ fn identifiers_and_families_are_known_ones() {
     );
     assert_eq!(hint, "did you mean \"custom_openai/mistralai/Mistral-7B\"?");
     let (said, hint) = one(&text("family = \"lama3\""));
-    assert!(said.starts_with("3:10: error: models.m.family: said \"lama3\", expected one of mistral, "), "{said}");
+    assert!(said.starts_with("3:10: error: models.m.family: said \"lama3\", expected one of claude_3, "), "{said}");
     assert_eq!(hint, "did you mean \"llama3\"?");
     assert_eq!(&*good(MODEL).models[0].upstream_name, "m", "a model without an identifier is asked for by its name");
 }

@@ -36,6 +36,7 @@ impl Dialect for Anthropic {
     fn native(&self, call: Native, _model: &Model) -> Option<Box<str>> {
         match call {
             Native::AnthropicMessages => Some(PATH.into()),
+            Native::AnthropicCountTokens => Some(format!("{PATH}/count_tokens").into()),
             Native::OpenAiChat | Native::OpenAiCompletions | Native::OpenAiEmbeddings => None,
         }
     }

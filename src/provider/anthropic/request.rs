@@ -4,10 +4,10 @@ use serde_json::{Map, Value, json};
 
 use crate::error::GatewayError;
 use crate::generation::{Format, Generation, Image, Part, Sampling, ToolChoice};
-use crate::provider::claude::takes_temperature;
+use crate::provider::claude::{takes_temperature, thinking};
 use crate::provider::tool_names::{ToolNames, safe_id};
-use crate::provider::turns::{Block, Conversation, arguments, result_text, schema};
-use crate::provider::untranslatable;
+use crate::provider::turns::{Block, Conversation, JSON_OBJECT, arguments, result_text, schema};
+use crate::provider::{chat_only, untranslatable};
 
 const WHO: &str = "Anthropic";
 /// The API wants a limit; this one every Claude model accepts.
@@ -15,6 +15,7 @@ const MAX_TOKENS: u32 = 4096;
 
 /// The body. `model` is the name at the server.
 pub(super) fn messages_body(generation: &Generation, model: &str) -> Result<bytes::Bytes, GatewayError> {
+    chat_only(generation, WHO)?;
     let names = ToolNames::of(generation);
     let conversation = Conversation::of(generation);
     let mut body = Map::new();
@@ -28,18 +29,24 @@ pub(super) fn messages_body(generation: &Generation, model: &str) -> Result<byte
         messages.push(json!({"role": if turn.by_model { "assistant" } else { "user" }, "content": content}));
     }
     body.insert("messages".into(), Value::Array(messages));
-    if !conversation.system.is_empty() {
+    if !conversation.system.is_empty() || generation.format == Format::JsonObject {
         let mut system = Vec::with_capacity(conversation.system.len());
         for part in &conversation.system {
             push(&Block::Part(part), &names, &mut system)?;
         }
+        if generation.format == Format::JsonObject {
+            system.push(json!({"type": "text", "text": JSON_OBJECT}));
+        }
         body.insert("system".into(), Value::Array(system));
     }
-    sampling(&generation.sampling, model, &mut body)?;
+    sampling(&generation.sampling, model, &mut body);
     tools(generation, &conversation, &names, &mut body);
-    let output = output_config(generation)?;
+    let output = output_config(generation);
     if !output.is_empty() {
         body.insert("output_config".into(), Value::Object(output));
+    }
+    if let Some(asked) = &generation.thinking {
+        body.insert("thinking".into(), thinking(asked));
     }
     if generation.stream {
         body.insert("stream".into(), json!(true));
@@ -62,10 +69,7 @@ fn push(block: &Block<'_>, names: &ToolNames, content: &mut Vec<Value>) -> Resul
             // thinking cannot be marked; it is cached with what follows it
             let markable = |last: &&mut Value| last["type"] != "thinking";
             if let Some(last) = content.last_mut().filter(markable) {
-                last["cache_control"] = json!({"type": "ephemeral"});
-                if let Some(ttl) = ttl {
-                    last["cache_control"]["ttl"] = json!(ttl);
-                }
+                last["cache_control"] = cache_control(ttl.as_deref());
             }
             return Ok(());
         }
@@ -73,11 +77,24 @@ fn push(block: &Block<'_>, names: &ToolNames, content: &mut Vec<Value>) -> Resul
             "type": "tool_use", "id": safe_id(&call.id), "name": names.safe(&call.name),
             "input": arguments(&call.arguments, WHO)?,
         }),
-        Block::Part(Part::ToolResult { id, content }) => {
-            json!({"type": "tool_result", "tool_use_id": safe_id(id), "content": result_text(content)})
+        Block::Part(Part::ToolResult { id, content, is_error }) => {
+            let text = result_text(content);
+            let mut result = json!({"type": "tool_result", "tool_use_id": safe_id(id), "content": text});
+            if *is_error {
+                result["is_error"] = json!(true);
+            }
+            result
         }
     });
     Ok(())
+}
+
+fn cache_control(ttl: Option<&str>) -> Value {
+    let mut cache = json!({"type": "ephemeral"});
+    if let Some(ttl) = ttl {
+        cache["ttl"] = json!(ttl);
+    }
+    cache
 }
 
 fn source(image: &Image) -> Result<Value, GatewayError> {
@@ -92,10 +109,7 @@ fn source(image: &Image) -> Result<Value, GatewayError> {
     }
 }
 
-fn sampling(sampling: &Sampling, model: &str, body: &mut Map<String, Value>) -> Result<(), GatewayError> {
-    if sampling.seed.is_some() {
-        return Err(untranslatable("seed", WHO, "cannot repeat an answer"));
-    }
+fn sampling(sampling: &Sampling, model: &str, body: &mut Map<String, Value>) {
     body.insert("max_tokens".into(), json!(sampling.max_tokens.unwrap_or(MAX_TOKENS)));
     if let Some(t) = sampling.temperature.filter(|_| takes_temperature(model)) {
         body.insert("temperature".into(), json!(t));
@@ -106,7 +120,6 @@ fn sampling(sampling: &Sampling, model: &str, body: &mut Map<String, Value>) -> 
     if !sampling.stop.is_empty() {
         body.insert("stop_sequences".into(), json!(sampling.stop));
     }
-    Ok(())
 }
 
 fn tools(generation: &Generation, conversation: &Conversation<'_>, names: &ToolNames, body: &mut Map<String, Value>) {
@@ -129,7 +142,11 @@ fn tools(generation: &Generation, conversation: &Conversation<'_>, names: &ToolN
         }
         value
     });
-    body.insert("tools".into(), tools.collect());
+    let mut tools: Vec<Value> = tools.collect();
+    if let (Some(kept), Some(last)) = (&generation.tools_cached, tools.last_mut()) {
+        last["cache_control"] = cache_control(kept.0.as_deref());
+    }
+    body.insert("tools".into(), Value::Array(tools));
     let mut choice = match &generation.tool_choice {
         ToolChoice::Auto => json!({"type": "auto"}),
         ToolChoice::None => json!({"type": "none"}),
@@ -142,13 +159,10 @@ fn tools(generation: &Generation, conversation: &Conversation<'_>, names: &ToolN
     body.insert("tool_choice".into(), choice);
 }
 
-fn output_config(generation: &Generation) -> Result<Map<String, Value>, GatewayError> {
+fn output_config(generation: &Generation) -> Map<String, Value> {
     let mut config = Map::new();
     match &generation.format {
-        Format::Text => {}
-        Format::JsonObject => {
-            return Err(untranslatable("response_format", WHO, "takes a JSON schema (json_schema), not json_object"));
-        }
+        Format::Text | Format::JsonObject => {}
         Format::JsonSchema { schema, .. } => {
             config.insert("format".into(), json!({"type": "json_schema", "schema": schema}));
         }
@@ -156,7 +170,7 @@ fn output_config(generation: &Generation) -> Result<Map<String, Value>, GatewayE
     if let Some(effort) = &generation.effort {
         config.insert("effort".into(), json!(effort));
     }
-    Ok(config)
+    config
 }
 
 #[cfg(test)]
@@ -164,7 +178,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::messages_body;
-    use crate::generation::{Format, Generation, Image, Message, Part, Role, Sampling, Tool, ToolCall, ToolChoice};
+    use crate::generation::{
+        CacheFor, Format, Generation, Image, Message, Part, Role, Sampling, Thinking, Tool, ToolCall, ToolChoice,
+    };
 
     fn user(text: &str) -> Generation {
         Generation { messages: vec![Message::text(Role::User, text)], ..Generation::default() }
@@ -210,14 +226,14 @@ mod tests {
         asked.messages.push(Message { role: Role::Assistant, parts: vec![call] });
         asked.messages.push(Message {
             role: Role::Tool,
-            parts: vec![Part::ToolResult { id: "c 1".into(), content: "ok".into() }],
+            parts: vec![Part::ToolResult { id: "c 1".into(), content: "ok".into(), is_error: true }],
         });
         let sent = body(&asked);
         assert_eq!(
             (&sent["messages"][1]["content"][0], &sent["messages"][2]["content"][0]),
             (
                 &json!({"type": "tool_use", "id": "c_1", "name": "a_b", "input": {"x": 1}}),
-                &json!({"type": "tool_result", "tool_use_id": "c_1", "content": "ok"})
+                &json!({"type": "tool_result", "tool_use_id": "c_1", "content": "ok", "is_error": true})
             )
         );
         assert_eq!(
@@ -292,12 +308,24 @@ mod tests {
     }
 
     #[test]
-    fn what_anthropic_has_not_is_refused_by_name() {
+    fn a_wish_for_json_or_for_the_same_answer_is_no_refusal() {
         let mut asked = user("hi");
-        asked.sampling.seed = Some(1);
-        assert!(messages_body(&asked, "m").unwrap_err().public().contains("`seed`"));
+        (asked.sampling.seed, asked.format) = (Some(1), Format::JsonObject);
+        let sent = body(&asked);
+        assert!(sent["system"][0]["text"].as_str().unwrap().contains("JSON"), "{sent}");
+        assert!(sent.get("output_config").is_none() && sent.get("seed").is_none(), "{sent}");
+    }
+
+    #[test]
+    fn kept_tools_and_thinking() {
         let mut asked = user("hi");
-        asked.format = Format::JsonObject;
-        assert!(messages_body(&asked, "m").unwrap_err().public().contains("`response_format`"));
+        let tool =
+            |name: &str| Tool { name: name.into(), description: String::new(), parameters: json!({}), strict: None };
+        (asked.tools, asked.tools_cached) = (vec![tool("f"), tool("g")], Some(CacheFor(Some("1h".into()))));
+        asked.thinking = Some(Thinking::default());
+        let sent = body(&asked);
+        assert!(sent["tools"][0].get("cache_control").is_none(), "{sent}");
+        assert_eq!(sent["tools"][1]["cache_control"], json!({"type": "ephemeral", "ttl": "1h"}));
+        assert_eq!(sent["thinking"], json!({"type": "adaptive"}));
     }
 }

@@ -26,26 +26,25 @@ pub(super) struct Bedrock;
 
 impl Dialect for Bedrock {
     fn encode(&self, generation: &Generation, model: &Model) -> Result<Outbound, GatewayError> {
-        let named = BedrockModel::parse(&model.upstream_name).map_err(|error| {
-            GatewayError::new(Kind::UnknownModel, "The model's identifier is not one of Bedrock's")
-                .internal(error.to_string())
-        })?;
-        let access = access(model)?;
-        if let Some(region) = named.region.filter(|region| *region != access.region) {
-            let text = format!("the identifier names {region}, but the model's region is {}", access.region);
-            return Err(GatewayError::new(Kind::Internal, "The model's region is set wrongly").internal(text));
-        }
-        let body = request::converse_body(generation, &named.id, access.guardrail.as_ref())?;
+        let id = id_of(model)?;
+        let body = request::converse_body(generation, &id, access(model)?.guardrail.as_ref())?;
         let (operation, accept) = if generation.stream {
             ("converse-stream", HeaderValue::from_static("application/vnd.amazon.eventstream"))
         } else {
             ("converse", HeaderValue::from_static("application/json"))
         };
-        let mut headers = HeaderMap::with_capacity(8);
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(header::ACCEPT, accept);
-        let path = format!("/model/{}/{operation}", encoded_once(&named.id));
-        Ok(Outbound { method: Method::POST, path: path.into(), headers, body: body.into() })
+        let body: Bytes = serde_json::Value::Object(body).to_string().into();
+        Ok(outbound(&id, operation, accept, body))
+    }
+
+    fn count(&self, asked: &Generation, model: &Model) -> Result<Option<Outbound>, GatewayError> {
+        let id = id_of(model)?;
+        let body = request::count_body(asked, &id)?;
+        Ok(Some(outbound(&id, "count-tokens", HeaderValue::from_static("application/json"), body)))
+    }
+
+    fn counted(&self, body: &[u8]) -> Option<u64> {
+        response::counted(body)
     }
 
     fn native(&self, _call: Native, _model: &Model) -> Option<Box<str>> {
@@ -61,6 +60,9 @@ impl Dialect for Bedrock {
         match &*access.credentials {
             AwsCredentials::ApiKey(key) => sign::bearer(&mut outbound.headers, key),
             AwsCredentials::Keys(keys) => sign::sign(outbound, keys, &access.region, attempt),
+            AwsCredentials::Chain(chain) => {
+                sign::sign(outbound, &chain.current(attempt.now)?.value, &access.region, attempt)
+            }
         }
     }
 
@@ -96,6 +98,28 @@ impl Dialect for Bedrock {
     }
 }
 
+/// The id that Bedrock knows, checked against the model's region.
+fn id_of(model: &Model) -> Result<Box<str>, GatewayError> {
+    let named = BedrockModel::parse(&model.upstream_name).map_err(|error| {
+        GatewayError::new(Kind::UnknownModel, "The model's identifier is not one of Bedrock's")
+            .internal(error.to_string())
+    })?;
+    let access = access(model)?;
+    if let Some(region) = named.region.filter(|region| *region != access.region) {
+        let text = format!("the identifier names {region}, but the model's region is {}", access.region);
+        return Err(GatewayError::new(Kind::Internal, "The model's region is set wrongly").internal(text));
+    }
+    Ok(named.id)
+}
+
+fn outbound(id: &str, operation: &str, accept: HeaderValue, body: Bytes) -> Outbound {
+    let mut headers = HeaderMap::with_capacity(8);
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::ACCEPT, accept);
+    let path = format!("/model/{}/{operation}", encoded_once(id));
+    Outbound { method: Method::POST, path: path.into(), headers, body: body.into() }
+}
+
 /// The model's region and credentials, which configuration gives every Bedrock model.
 fn access(model: &Model) -> Result<&BedrockAccess, GatewayError> {
     match &model.access {
@@ -119,9 +143,7 @@ mod tests {
     use crate::error::Kind;
     use crate::generation::{Generation, Message, Role};
     use crate::provider::{Attempt, Dialect as _};
-    use crate::route::{
-        Access, AwsCredentials, BedrockAccess, BudgetPatch, EndpointUrl, Family, Model, ProviderKind, Region,
-    };
+    use crate::route::{Access, AwsCredentials, BedrockAccess, BudgetPatch, EndpointUrl, Model, ProviderKind, Region};
     use crate::secret::Secret;
 
     fn model(name: &str) -> Model {
@@ -135,7 +157,7 @@ mod tests {
             id: "m".into(),
             provider: ProviderKind::Bedrock,
             upstream_name: name.into(),
-            family: Family::General,
+            family: std::sync::Arc::default(),
             endpoints: vec![EndpointUrl::parse("https://h").unwrap()],
             api_key: Some(Secret::new("the form's, not AWS's".into())),
             access: Access::Bedrock(Box::new(access)),

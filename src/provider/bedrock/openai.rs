@@ -4,20 +4,21 @@
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{Bedrock, fault};
-use crate::error::GatewayError;
+use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
 use crate::provider::openai::OpenAi;
-use crate::provider::{Attempt, ClockOffset, Decode, Dialect, Native, Outbound, Seen};
-use crate::route::Model;
+use crate::provider::{Attempt, ClockOffset, Decode, Dialect, Native, Outbound, Seen, chat_only};
+use crate::route::{Access, Guardrail, Model};
 
 /// The dialect; it has no state.
 pub(in crate::provider) struct BedrockOpenAi;
 
 impl Dialect for BedrockOpenAi {
     fn encode(&self, generation: &Generation, model: &Model) -> Result<Outbound, GatewayError> {
+        chat_only(generation, "Amazon Bedrock")?;
         let mut outbound = OpenAi.encode(generation, model)?;
         outbound.path = path(model);
         Ok(outbound)
@@ -26,11 +27,20 @@ impl Dialect for BedrockOpenAi {
     fn native(&self, call: Native, model: &Model) -> Option<Box<str>> {
         match call {
             Native::OpenAiChat => Some(path(model)),
-            Native::OpenAiCompletions | Native::OpenAiEmbeddings | Native::AnthropicMessages => None,
+            Native::OpenAiCompletions
+            | Native::OpenAiEmbeddings
+            | Native::AnthropicMessages
+            | Native::AnthropicCountTokens => None,
         }
     }
 
     fn authorize(&self, outbound: &mut Outbound, model: &Model, attempt: &Attempt<'_>) -> Result<(), GatewayError> {
+        // headers that the signature covers: Converse has them in its body
+        if let Access::Bedrock(access) = &model.access
+            && let Some(guardrail) = &access.guardrail
+        {
+            guard(&mut outbound.headers, guardrail)?;
+        }
         Bedrock.authorize(outbound, model, attempt)
     }
 
@@ -70,6 +80,24 @@ impl Dialect for BedrockOpenAi {
     }
 }
 
+/// The guardrail as this endpoint takes it (AWS's user guide, "Include a guardrail in a chat completion").
+fn guard(headers: &mut HeaderMap, guardrail: &Guardrail) -> Result<(), GatewayError> {
+    const IDENTIFIER: HeaderName = HeaderName::from_static("x-amzn-bedrock-guardrailidentifier");
+    const VERSION: HeaderName = HeaderName::from_static("x-amzn-bedrock-guardrailversion");
+    const TRACE: HeaderName = HeaderName::from_static("x-amzn-bedrock-trace");
+    let trace = guardrail.trace.as_deref().map(str::to_ascii_uppercase);
+    let version = guardrail.version.as_deref();
+    let said = [(IDENTIFIER, Some(&*guardrail.identifier)), (VERSION, version), (TRACE, trace.as_deref())];
+    for (name, value) in said.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+        let value = HeaderValue::from_str(value).map_err(|_| {
+            GatewayError::new(Kind::Internal, "The gateway could not address the model server")
+                .internal("the guardrail holds characters that no header may")
+        })?;
+        headers.insert(name, value);
+    }
+    Ok(())
+}
+
 /// Below Bedrock's runtime it is `/openai/v1`; an endpoint that names its own path, such as
 /// `https://bedrock-mantle.us-east-1.api.aws/v1`, is taken at its word.
 fn path(model: &Model) -> Box<str> {
@@ -84,14 +112,14 @@ mod tests {
 
     use super::BedrockOpenAi;
     use crate::provider::{Dialect as _, Native};
-    use crate::route::{Access, BudgetPatch, EndpointUrl, Family, Model, ProviderKind};
+    use crate::route::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind};
 
     fn path(endpoint: &str) -> Option<Box<str>> {
         let model = Model {
             id: "m".into(),
             provider: ProviderKind::BedrockOpenAi,
             upstream_name: "openai.gpt-oss-20b-1:0".into(),
-            family: Family::General,
+            family: std::sync::Arc::default(),
             endpoints: vec![EndpointUrl::parse(endpoint).unwrap()],
             api_key: None,
             access: Access::Key,

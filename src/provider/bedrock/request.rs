@@ -4,20 +4,29 @@ use serde_json::{Map, Value, json};
 
 use crate::error::GatewayError;
 use crate::generation::{Format, Generation, Image, Part, Sampling, ToolChoice};
-use crate::provider::claude::takes_temperature;
+use crate::provider::claude::{takes_temperature, thinking};
 use crate::provider::tool_names::{ToolNames, safe_id};
-use crate::provider::turns::{Block, Conversation, arguments, result_text, schema};
-use crate::provider::untranslatable;
+use crate::provider::turns::{Block, Conversation, JSON_OBJECT, arguments, result_text, schema};
+use crate::provider::{chat_only, untranslatable};
 use crate::route::Guardrail;
 
 const WHO: &str = "Amazon Bedrock";
+
+/// The body of `POST /model/{id}/count-tokens`: what of a conversation is read.
+pub(super) fn count_body(generation: &Generation, id: &str) -> Result<bytes::Bytes, GatewayError> {
+    let mut converse = converse_body(generation, id, None)?;
+    converse
+        .retain(|key, _| matches!(key.as_str(), "messages" | "system" | "toolConfig" | "additionalModelRequestFields"));
+    Ok(json!({"input": {"converse": converse}}).to_string().into())
+}
 
 /// The body. `id` is the model's, for what differs between models.
 pub(super) fn converse_body(
     generation: &Generation,
     id: &str,
     guardrail: Option<&Guardrail>,
-) -> Result<bytes::Bytes, GatewayError> {
+) -> Result<Map<String, Value>, GatewayError> {
+    chat_only(generation, WHO)?;
     let names = ToolNames::of(generation);
     let conversation = Conversation::of(generation);
     let mut body = Map::new();
@@ -34,32 +43,45 @@ pub(super) fn converse_body(
         messages.push(json!({"role": if turn.by_model { "assistant" } else { "user" }, "content": content}));
     }
     body.insert("messages".into(), Value::Array(messages));
-    if !conversation.system.is_empty() {
+    if !conversation.system.is_empty() || generation.format == Format::JsonObject {
         let mut system = Vec::with_capacity(conversation.system.len());
         for part in &conversation.system {
             system.extend(block(&Block::Part(part), &names)?);
         }
+        if generation.format == Format::JsonObject {
+            system.push(json!({ "text": JSON_OBJECT }));
+        }
         body.insert("system".into(), Value::Array(system));
     }
-    let inference = inference_config(&generation.sampling, id)?;
+    let inference = inference_config(&generation.sampling, id);
     if !inference.is_empty() {
         body.insert("inferenceConfig".into(), Value::Object(inference));
     }
     if let Some(tools) = tool_config(generation, &conversation, &names)? {
         body.insert("toolConfig".into(), tools);
     }
-    let output = output_config(generation)?;
+    let output = output_config(generation);
     if !output.is_empty() {
         body.insert("outputConfig".into(), Value::Object(output));
     }
+    if let Some(asked) = &generation.thinking {
+        // an ARN hides the model: then Bedrock is to say whether it can
+        if !id.contains("claude") && !id.starts_with("arn:") {
+            return Err(untranslatable("thinking", WHO, "can be asked for it with Claude models only"));
+        }
+        body.insert("additionalModelRequestFields".into(), json!({ "thinking": thinking(asked) }));
+    }
     if let Some(guardrail) = guardrail {
-        let mut config = json!({"guardrailIdentifier": guardrail.identifier, "guardrailVersion": guardrail.version});
+        let mut config = json!({"guardrailIdentifier": guardrail.identifier});
+        if let Some(version) = &guardrail.version {
+            config["guardrailVersion"] = json!(version);
+        }
         if let Some(trace) = &guardrail.trace {
             config["trace"] = json!(trace);
         }
         body.insert("guardrailConfig".into(), config);
     }
-    Ok(Value::Object(body).to_string().into())
+    Ok(body)
 }
 
 /// A content block, or none for thinking without a signature, which no model takes back.
@@ -72,20 +94,26 @@ fn block(block: &Block<'_>, names: &ToolNames) -> Result<Option<Value>, GatewayE
             json!({"reasoningContent": {"reasoningText": {"text": text, "signature": signature}}})
         }
         Block::Part(Part::Reasoning { signature: None, .. }) => return Ok(None),
-        Block::Part(Part::CachePoint { ttl }) => {
-            let mut point = json!({"type": "default"});
-            if let Some(ttl) = ttl {
-                point["ttl"] = json!(ttl);
-            }
-            json!({ "cachePoint": point })
-        }
+        Block::Part(Part::CachePoint { ttl }) => cache_point(ttl.as_deref()),
         Block::Part(Part::ToolCall(call)) => json!({"toolUse": {
             "toolUseId": safe_id(&call.id), "name": names.safe(&call.name), "input": arguments(&call.arguments, WHO)?,
         }}),
-        Block::Part(Part::ToolResult { id, content }) => json!({"toolResult": {
-            "toolUseId": safe_id(id), "content": [{"text": result_text(content)}],
-        }}),
+        Block::Part(Part::ToolResult { id, content, is_error }) => {
+            let mut result = json!({"toolUseId": safe_id(id), "content": [{"text": result_text(content)}]});
+            if *is_error {
+                result["status"] = json!("error");
+            }
+            json!({ "toolResult": result })
+        }
     }))
+}
+
+fn cache_point(ttl: Option<&str>) -> Value {
+    let mut point = json!({"type": "default"});
+    if let Some(ttl) = ttl {
+        point["ttl"] = json!(ttl);
+    }
+    json!({ "cachePoint": point })
 }
 
 fn image(image: &Image) -> Result<Value, GatewayError> {
@@ -102,10 +130,7 @@ fn image(image: &Image) -> Result<Value, GatewayError> {
     Ok(json!({"image": {"format": format, "source": {"bytes": base64}}}))
 }
 
-fn inference_config(sampling: &Sampling, id: &str) -> Result<Map<String, Value>, GatewayError> {
-    if sampling.seed.is_some() {
-        return Err(untranslatable("seed", WHO, "cannot repeat an answer"));
-    }
+fn inference_config(sampling: &Sampling, id: &str) -> Map<String, Value> {
     let mut config = Map::new();
     if let Some(n) = sampling.max_tokens {
         config.insert("maxTokens".into(), json!(n));
@@ -119,7 +144,7 @@ fn inference_config(sampling: &Sampling, id: &str) -> Result<Map<String, Value>,
     if !sampling.stop.is_empty() {
         config.insert("stopSequences".into(), json!(sampling.stop));
     }
-    Ok(config)
+    config
 }
 
 /// `toolConfig`: wanted whenever the history holds calls, even if none are offered now (d1.19); then what
@@ -139,7 +164,7 @@ fn tool_config(
     if generation.tools.is_empty() || generation.tool_choice == ToolChoice::None {
         return Ok(has_history.then(|| called_before(conversation, names)));
     }
-    let tools: Vec<Value> = generation
+    let mut tools: Vec<Value> = generation
         .tools
         .iter()
         .map(|tool| {
@@ -153,6 +178,7 @@ fn tool_config(
             json!({"toolSpec": spec})
         })
         .collect();
+    tools.extend(generation.tools_cached.as_ref().map(|kept| cache_point(kept.0.as_deref())));
     let mut config = json!({ "tools": tools });
     match &generation.tool_choice {
         ToolChoice::Auto | ToolChoice::None => {}
@@ -169,13 +195,10 @@ fn called_before(conversation: &Conversation<'_>, names: &ToolNames) -> Value {
     json!({"tools": specs.collect::<Vec<Value>>()})
 }
 
-fn output_config(generation: &Generation) -> Result<Map<String, Value>, GatewayError> {
+fn output_config(generation: &Generation) -> Map<String, Value> {
     let mut config = Map::new();
     match &generation.format {
-        Format::Text => {}
-        Format::JsonObject => {
-            return Err(untranslatable("response_format", WHO, "takes a JSON schema (json_schema), not json_object"));
-        }
+        Format::Text | Format::JsonObject => {}
         Format::JsonSchema { name, description, schema, strict: _ } => {
             let mut json_schema = json!({"schema": schema.to_string(), "name": name});
             if let Some(description) = description {
@@ -188,7 +211,7 @@ fn output_config(generation: &Generation) -> Result<Map<String, Value>, GatewayE
     if let Some(effort) = &generation.effort {
         config.insert("effort".into(), json!(effort));
     }
-    Ok(config)
+    config
 }
 
 #[cfg(test)]
@@ -196,7 +219,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::converse_body;
-    use crate::generation::{Format, Generation, Image, Message, Part, Role, Sampling, Tool, ToolCall, ToolChoice};
+    use crate::generation::{
+        CacheFor, Format, Generation, Image, Message, Part, Role, Sampling, Thinking, Tool, ToolCall, ToolChoice,
+    };
     use crate::route::Guardrail;
 
     const NOVA: &str = "eu.amazon.nova-micro-v1:0";
@@ -206,7 +231,7 @@ mod tests {
     }
 
     fn body(generation: &Generation) -> Value {
-        serde_json::from_slice(&converse_body(generation, NOVA, None).unwrap()).unwrap()
+        Value::Object(converse_body(generation, NOVA, None).unwrap())
     }
 
     fn refusal(generation: &Generation) -> String {
@@ -236,7 +261,7 @@ mod tests {
             })
         );
         let newer = converse_body(&asked, "us.anthropic.claude-opus-4-7-v1:0", None).unwrap();
-        assert!(!String::from_utf8_lossy(&newer).contains("temperature"));
+        assert!(newer["inferenceConfig"].get("temperature").is_none());
     }
 
     #[test]
@@ -280,7 +305,7 @@ mod tests {
         asked.messages.push(Message { role: Role::Assistant, parts: vec![call] });
         asked.messages.push(Message {
             role: Role::Tool,
-            parts: vec![Part::ToolResult { id: "c 1".into(), content: String::new() }],
+            parts: vec![Part::ToolResult { id: "c 1".into(), content: String::new(), is_error: true }],
         });
         let sent = body(&asked);
         assert_eq!(
@@ -289,7 +314,7 @@ mod tests {
         );
         assert_eq!(
             sent["messages"][2],
-            json!({"role": "user", "content": [{"toolResult": {"toolUseId": "c_1", "content": [{"text": "(no output)"}]}}]})
+            json!({"role": "user", "content": [{"toolResult": {"toolUseId": "c_1", "content": [{"text": "(no output)"}], "status": "error"}}]})
         );
         assert_eq!(sent["toolConfig"]["tools"][0]["toolSpec"]["name"], "f");
         asked.tool_choice = ToolChoice::None;
@@ -313,8 +338,9 @@ mod tests {
             strict: Some(true),
         };
         asked.effort = Some("low".into());
-        let guardrail = Guardrail { identifier: "gr1".into(), version: "1".into(), trace: Some("enabled".into()) };
-        let sent: Value = serde_json::from_slice(&converse_body(&asked, NOVA, Some(&guardrail)).unwrap()).unwrap();
+        let guardrail =
+            Guardrail { identifier: "gr1".into(), version: Some("1".into()), trace: Some("enabled".into()) };
+        let sent = Value::Object(converse_body(&asked, NOVA, Some(&guardrail)).unwrap());
         assert_eq!(sent["messages"][0]["content"][1], json!({"image": {"format": "png", "source": {"bytes": "AAAA"}}}));
         assert_eq!(
             sent["messages"][1]["content"],
@@ -336,19 +362,49 @@ mod tests {
         asked.messages.insert(0, Message::text(Role::System, "brief"));
         asked.messages[0].parts.push(Part::CachePoint { ttl: None });
         asked.messages[1].parts.push(Part::CachePoint { ttl: Some("1h".into()) });
+        (asked.tools, asked.tools_cached) = (vec![tool("f")], Some(CacheFor(None)));
         let sent = body(&asked);
+        assert_eq!(sent["toolConfig"]["tools"][1], json!({"cachePoint": {"type": "default"}}));
         assert_eq!(sent["system"], json!([{"text": "brief"}, {"cachePoint": {"type": "default"}}]));
         assert_eq!(sent["messages"][0]["content"][1], json!({"cachePoint": {"type": "default", "ttl": "1h"}}));
     }
 
     #[test]
+    fn counting_reads_what_a_conversation_would() {
+        let mut asked = user("hi");
+        asked.messages.insert(0, Message::text(Role::System, "brief"));
+        (asked.sampling.max_tokens, asked.effort) = (Some(5), Some("low".into()));
+        let sent: Value = serde_json::from_slice(&super::count_body(&asked, NOVA).unwrap()).unwrap();
+        let converse =
+            json!({"messages": [{"role": "user", "content": [{"text": "hi"}]}], "system": [{"text": "brief"}]});
+        assert_eq!(sent, json!({"input": {"converse": converse}}));
+    }
+
+    #[test]
+    fn thinking_is_asked_of_claude_in_its_own_words() {
+        let mut asked = user("hi");
+        asked.thinking = Some(Thinking { budget: Some(2048), display: Some("omitted".into()) });
+        let sent = converse_body(&asked, "eu.anthropic.claude-sonnet-4-v1:0", None).unwrap();
+        assert_eq!(
+            sent["additionalModelRequestFields"],
+            json!({"thinking": {"type": "enabled", "budget_tokens": 2048, "display": "omitted"}})
+        );
+    }
+
+    #[test]
+    fn a_wish_for_json_or_for_the_same_answer_is_no_refusal() {
+        let mut asked = user("hi");
+        (asked.sampling.seed, asked.format) = (Some(1), Format::JsonObject);
+        let sent = body(&asked);
+        assert!(sent["system"][0]["text"].as_str().unwrap().contains("JSON"), "{sent}");
+        assert!(sent.get("outputConfig").is_none() && sent.get("inferenceConfig").is_none(), "{sent}");
+    }
+
+    #[test]
     fn what_bedrock_has_not_is_refused_by_name() {
         let mut asked = user("hi");
-        asked.sampling.seed = Some(1);
-        assert!(refusal(&asked).contains("`seed`"));
-        let mut asked = user("hi");
-        asked.format = Format::JsonObject;
-        assert!(refusal(&asked).contains("`response_format`"));
+        asked.thinking = Some(Thinking { budget: Some(2048), display: None });
+        assert!(refusal(&asked).contains("`thinking`"));
         let mut asked = user("hi");
         asked.messages[0].parts.push(Part::Image(Image::Url("http://10.0.0.1/x.png".into())));
         assert!(refusal(&asked).contains("data: URLs"));

@@ -21,8 +21,11 @@ impl Dialect for OpenAi {
     fn encode(&self, generation: &Generation, model: &Model) -> Result<Outbound, GatewayError> {
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let body = request::chat_body(generation, &model.upstream_name);
-        Ok(Outbound { method: Method::POST, path: "/chat/completions".into(), headers, body: body.into() })
+        let (path, body) = match &generation.raw {
+            Some(text) => ("/completions", request::raw_body(text, generation, &model.upstream_name)),
+            None => ("/chat/completions", request::chat_body(generation, &model.upstream_name)),
+        };
+        Ok(Outbound { method: Method::POST, path: path.into(), headers, body: body.into() })
     }
 
     fn native(&self, call: Native, _model: &Model) -> Option<Box<str>> {
@@ -30,7 +33,7 @@ impl Dialect for OpenAi {
             Native::OpenAiChat => Some("/chat/completions".into()),
             Native::OpenAiCompletions => Some("/completions".into()),
             Native::OpenAiEmbeddings => Some("/embeddings".into()),
-            Native::AnthropicMessages => None,
+            Native::AnthropicMessages | Native::AnthropicCountTokens => None,
         }
     }
 

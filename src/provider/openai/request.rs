@@ -1,10 +1,20 @@
-//! `Generation` → the body of `POST /chat/completions`.
+//! `Generation` → the body of `POST /chat/completions`, or of `/completions` for a raw text.
 
 use serde_json::{Map, Value, json};
 
 use crate::generation::{Format, Generation, Image, Message, Part, Sampling, ToolChoice};
 
-/// The body. `model` is the name at the server.
+/// The body of `/completions`.
+pub(super) fn raw_body(text: &str, generation: &Generation, model: &str) -> bytes::Bytes {
+    let mut body = Map::new();
+    body.insert("model".into(), json!(model));
+    body.insert("prompt".into(), json!(text));
+    sampling(&generation.sampling, model, &mut body);
+    stream(generation, &mut body);
+    Value::Object(body).to_string().into()
+}
+
+/// The body of `/chat/completions`. `model` is the name at the server.
 pub(super) fn chat_body(generation: &Generation, model: &str) -> bytes::Bytes {
     let mut body = Map::new();
     body.insert("model".into(), json!(model));
@@ -27,14 +37,28 @@ pub(super) fn chat_body(generation: &Generation, model: &str) -> bytes::Bytes {
             body.insert("response_format".into(), json!({"type": "json_schema", "json_schema": inner}));
         }
     }
-    if let Some(effort) = &generation.effort {
+    let by_budget = || generation.thinking.as_ref()?.budget.map(effort_of);
+    if let Some(effort) = generation.effort.as_deref().or_else(by_budget) {
         body.insert("reasoning_effort".into(), json!(effort));
     }
+    stream(generation, &mut body);
+    Value::Object(body).to_string().into()
+}
+
+fn stream(generation: &Generation, body: &mut Map<String, Value>) {
     if generation.stream {
         body.insert("stream".into(), json!(true));
         body.insert("stream_options".into(), json!({"include_usage": true}));
     }
-    Value::Object(body).to_string().into()
+}
+
+/// A budget of thinking in the only words the API has for it.
+const fn effort_of(budget: u32) -> &'static str {
+    match budget {
+        0..4096 => "low",
+        4096..16_384 => "medium",
+        _ => "high",
+    }
 }
 
 fn tools(generation: &Generation, body: &mut Map<String, Value>) {
@@ -91,7 +115,12 @@ fn message(message: &Message) -> Value {
     let mut answers = None;
     for part in &message.parts {
         match part {
-            Part::Text(t) => text.push_str(t),
+            // blocks apart, as their author wrote them
+            Part::Text(t) if text.is_empty() => text.push_str(t),
+            Part::Text(t) => {
+                text.push_str("\n\n");
+                text.push_str(t);
+            }
             Part::Image(_) => images = true,
             // OpenAI's API has no field for earlier thinking, and caches by itself.
             Part::Reasoning { .. } | Part::CachePoint { .. } => {}
@@ -101,7 +130,9 @@ fn message(message: &Message) -> Value {
                 let function = json!({"name": call.name, "arguments": arguments});
                 calls.push(json!({"id": call.id, "type": "function", "function": function}));
             }
-            Part::ToolResult { id, content } => {
+            Part::ToolResult { id, content, is_error } => {
+                // the API has no field for it
+                text.push_str(if *is_error { "Error: " } else { "" });
                 text.push_str(content);
                 answers = Some(id);
             }

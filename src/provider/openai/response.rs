@@ -263,6 +263,16 @@ mod tests {
     }
 
     #[test]
+    fn raw_completions_have_text() {
+        let out = stream(&[
+            "data: {\"choices\":[{\"text\":\"a\",\"finish_reason\":null}]}\n\ndata: {\"choices\":[{\"text\":\"b\",\"finish_reason\":\"length\"}]}\n\n",
+            "data: [DONE]\n\n",
+        ]);
+        let text = |t: &str| Delta::Text(t.into());
+        assert_eq!(out.unwrap(), [text("a"), text("b"), Delta::Stop(StopReason::Length)]);
+    }
+
+    #[test]
     fn a_cut_stream_and_an_error_inside_are_failures() {
         assert!(stream(&["data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n"]).is_err());
         assert!(stream(&["data: {\"error\":{\"message\":\"boom\",\"code\":500}}\n\n"]).is_err());

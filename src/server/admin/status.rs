@@ -106,7 +106,7 @@ struct Timeouts {
 struct ModelRow<'a> {
     name: &'a str,
     provider: Option<&'static str>,
-    family: Option<&'static str>,
+    family: Option<&'a str>,
     upstream_name: Option<&'a str>,
     endpoints: Vec<EndpointRow>,
     inflight: u64,
@@ -261,7 +261,7 @@ fn file_model<'a>(snapshot: &'a Snapshot, route: &'a Route, families: &'a [Metri
     let endpoints = snapshot.endpoints.of(&model.id).unwrap_or_default();
     ModelRow {
         provider: Some(model.provider.label()),
-        family: Some(model.family.name()),
+        family: Some(&*model.family.name),
         upstream_name: Some(&model.upstream_name),
         endpoints: endpoints
             .iter()

@@ -15,10 +15,10 @@ use crate::auth::{GitlabSettings, Issuers, KeyHash, Policy, Settings};
 use crate::error::Kind;
 use crate::generation::Usage;
 use crate::route::{
-    Budget, BudgetPatch, Choice, EndpointUrl, Family, Feature, Model, ProviderKind, RequestModels, Route, Rule, Table,
+    Budget, BudgetPatch, Choice, EndpointUrl, Feature, Model, ProviderKind, RequestModels, Route, Rule, Table,
 };
 use crate::secret::Secret;
-use crate::snapshot::{LastReload, Limits, Reloads, Shared, Snapshot};
+use crate::snapshot::{Chat, LastReload, Limits, Reloads, Shared, Snapshot};
 use crate::telemetry::labels::{Phase, Surface};
 use crate::telemetry::{LogWriter, Metrics, Record, Sink, TraceIds, WorkerTelemetry};
 use crate::upstream::Registry;
@@ -81,7 +81,7 @@ fn model(id: &str, endpoints: &[&str]) -> Arc<Model> {
         id: id.into(),
         provider: ProviderKind::OpenAi,
         upstream_name: format!("vendor/{id}").into(),
-        family: Family::General,
+        family: std::sync::Arc::default(),
         endpoints: endpoints.iter().map(|url| EndpointUrl::parse(url).unwrap()).collect(),
         api_key: Some(Secret::new("sk-canary".to_owned())),
         access: crate::route::Access::default(),
@@ -105,7 +105,8 @@ fn table() -> Table {
 
 fn snapshot(table: Table, registry: &Registry, generation: u64) -> Snapshot {
     let endpoints = registry.endpoints(table.models().map(|route| &route.model));
-    Snapshot { table, auth: Policy::Off, limits: Limits::default(), endpoints, generation }
+    let (limits, chat) = (Limits::default(), Chat::default());
+    Snapshot { table, prompts: Arc::default(), auth: Policy::Off, limits, chat, endpoints, generation }
 }
 
 /// Sends this text and reads to the end.

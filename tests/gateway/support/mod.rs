@@ -2,6 +2,7 @@
 //! sees bytes, and readers for the metrics and the access log.
 
 mod client;
+mod duo_chat;
 mod gateway;
 mod log;
 mod metrics;
@@ -12,6 +13,7 @@ mod upstream;
 use std::time::Duration;
 
 pub(crate) use client::{Answer, Client, End};
+pub(crate) use duo_chat::{DuoChat, Shown, events};
 pub(crate) use gateway::{Gateway, chat_body, one_model, parse};
 pub(crate) use log::Log;
 pub(crate) use metrics::Metrics;

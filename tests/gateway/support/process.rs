@@ -57,8 +57,13 @@ pub(crate) struct Process {
 impl Process {
     /// Starts it and waits until it says where it serves. The file's log must be JSON at `info` or more.
     pub(crate) async fn serve(file: &Path) -> Self {
+        Self::serve_with(file, &[]).await
+    }
+
+    /// The same, in this environment.
+    pub(crate) async fn serve_with(file: &Path, environment: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-        command.args(["serve", "--config"]).arg(file).env_clear();
+        command.args(["serve", "--config"]).arg(file).env_clear().envs(environment.iter().copied());
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (sender, mut log) = watch::channel(String::new());
         let stderr = child.stderr.take().unwrap();

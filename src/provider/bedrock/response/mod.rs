@@ -149,6 +149,16 @@ pub(super) fn whole(asked: &Generation, body: &[u8]) -> Result<Vec<Delta>, Gatew
     Ok(out)
 }
 
+/// The answer of `count-tokens`.
+pub(super) fn counted(body: &[u8]) -> Option<u64> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Only {
+        input_tokens: u64,
+    }
+    serde_json::from_slice::<Only>(body).ok().map(|only| only.input_tokens)
+}
+
 /// The token counts of a whole answer.
 pub(super) fn usage_of(body: &[u8]) -> Option<Usage> {
     #[derive(Deserialize)]

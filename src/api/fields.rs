@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::error::BodyFault;
+use crate::generation::CacheFor;
 
 /// Where in the body something stands: `body`, `messages`, `0`, `content`.
 pub(super) type Place = Vec<Cow<'static, str>>;
@@ -15,6 +16,15 @@ pub(super) type Place = Vec<Cow<'static, str>>;
 pub(super) struct Fields {
     map: Map<String, Value>,
     place: Place,
+}
+
+/// The fields of a whole body.
+pub(super) fn of_body(body: &[u8]) -> Result<Fields, BodyFault> {
+    let value: Value = serde_json::from_slice(body).map_err(|error| {
+        let place = format!("JSON decode error at line {}, column {}", error.line(), error.column());
+        BodyFault::body("json_invalid", place)
+    })?;
+    Fields::of(value, vec!["body".into()])
 }
 
 /// A fault at a place.
@@ -74,6 +84,15 @@ impl Fields {
         Self::of(value, self.at(name)).map(Some)
     }
 
+    /// `cache_control`, as Anthropic's clients and LiteLLM's mark what is worth keeping.
+    pub(super) fn cache_control(&mut self) -> Result<Option<CacheFor>, BodyFault> {
+        let Some(mut cache) = self.object("cache_control")? else { return Ok(None) };
+        cache.only("type", |kind| kind == "ephemeral")?;
+        let ttl = cache.text("ttl")?;
+        cache.end()?;
+        Ok(Some(CacheFor(ttl)))
+    }
+
     /// A list's items with their places.
     pub(super) fn list(&mut self, name: &'static str) -> Result<Option<Vec<(Value, Place)>>, BodyFault> {
         match self.take(name) {
@@ -116,6 +135,14 @@ impl Fields {
 pub(super) fn placed(items: Vec<Value>, list: &Place) -> Vec<(Value, Place)> {
     let place = |i: usize| list.iter().cloned().chain([Cow::Owned(i.to_string())]).collect();
     items.into_iter().enumerate().map(|(i, item)| (item, place(i))).collect()
+}
+
+/// Whether a text can be an image's bytes.
+pub(super) fn is_base64(data: &str) -> bool {
+    let digits = data.trim_end_matches('=');
+    !digits.is_empty()
+        && data.len() - digits.len() <= 2
+        && digits.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
 }
 
 /// The fault of a field, or of a value of one, that this model's provider has no words for.

@@ -1,0 +1,191 @@
+//! `POST /v1|v2/prompts/{id}`: one of our prompts with GitLab's inputs, answered whole or as it comes.
+//!
+//! Sources: gitlab-client.md §8, ai-gateway-server.md §1.2, §8.2. Whole: v1 is a JSON string, v2 an object. Streamed:
+//! v1 is raw text, v2 an object a line. Neither is SSE, whatever the content type says.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::BytesMut;
+use hyper::body::Incoming;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{STREAM, filtered, raw_text, text_of};
+use crate::api::{Answer, Context, Routed, body, endpoint, json};
+use crate::auth::{Permission, Scopes};
+use crate::error::{GatewayError, Kind, Shape};
+use crate::generation::{Delta, Encode, Usage};
+use crate::prompt::{Missing, Prompt, RenderError};
+use crate::route::{Ask, Metadata, Model, RawMetadata};
+use crate::telemetry::rfc3339;
+
+/// What routing needs; the rest of the body may be another gateway's to judge.
+#[derive(Deserialize)]
+struct Head<'a> {
+    stream: Option<bool>,
+    #[serde(borrow)]
+    model_metadata: Option<RawMetadata<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Request<'a> {
+    inputs: Map<String, Value>,
+    #[serde(borrow)]
+    prompt_version: Option<Cow<'a, str>>,
+}
+
+/// Answers with what the model makes of the prompt.
+pub(in crate::api) async fn answer(mut context: Context<'_>, version: u8, incoming: Incoming) -> Answer {
+    let bytes = context.body(incoming).await?;
+    let head: Head<'_> = body::parse(&bytes)?;
+    let id = endpoint::prompt_id(context.parts.uri.path());
+    let prompts = &context.snapshot.prompts;
+    let base = prompts.base(&id).map_err(|error| missing(&error))?;
+    context.caller.may(&permission(base))?;
+    let stream = head.stream.unwrap_or(false);
+    context.facts.stream = stream;
+    context.facts.shape = shape(version, stream, base);
+    context.asked_for(Some(base.feature));
+    let raw = head.model_metadata.unwrap_or_default();
+    let metadata = Metadata::check(&raw, &["model_metadata"]).map_err(|fault| GatewayError::invalid(vec![fault]))?;
+    let route = match context.route(Ask { feature: Some(base.feature), metadata }, &bytes).await? {
+        Routed::Model(route) => route,
+        Routed::Answered(response) => return Ok(response),
+    };
+    let Request { mut inputs, prompt_version } = body::parse(&bytes)?;
+    let family = &route.model.family;
+    let prompt = prompts.get(&id, family, prompt_version.as_deref()).map_err(|error| missing(&error))?;
+    inputs.entry("current_date").or_insert_with(|| current_date(context.facts.wall).into());
+    let generation = prompt.render(&inputs).map_err(|error| unrendered(&id, &error))?.into_generation(family, stream);
+    let call = context.call(&route);
+    if stream {
+        let encoder = if version == 1 { raw_text() } else { filtered(Lines::new(&route.model)) };
+        return context.relay.stream(call, &generation, encoder, STREAM, context.facts).await;
+    }
+    let deltas = context.relay.ask(call, &generation, context.facts).await?;
+    Ok(json(whole(version, &deltas, &route.model)))
+}
+
+/// The whole answer in this version's form.
+pub(super) fn whole(version: u8, deltas: &[Delta], model: &Model) -> String {
+    let text = text_of(deltas);
+    if version == 1 {
+        return Value::String(text).to_string();
+    }
+    let usage = deltas.iter().rev().find_map(|delta| if let Delta::Usage(usage) = delta { Some(*usage) } else { None });
+    line(&text, usage.as_ref(), &model.upstream_name)
+}
+
+/// `{"content": …}`, with the token counts under the model's real name: GitLab adds them up.
+fn line(text: &str, usage: Option<&Usage>, model: &str) -> String {
+    let mut line = json!({ "content": text });
+    if let Some(usage) = usage {
+        line["usage"] = json!({model: {"input_tokens": usage.input, "output_tokens": usage.output}});
+    }
+    line.to_string()
+}
+
+/// One object a line; the last one has the token counts.
+struct Lines {
+    model: Arc<str>,
+    usage: Option<Usage>,
+}
+
+impl Lines {
+    fn new(model: &Model) -> Self {
+        Self { model: Arc::clone(&model.upstream_name), usage: None }
+    }
+
+    fn write(&self, text: &str, usage: Option<&Usage>, out: &mut BytesMut) {
+        out.extend_from_slice(line(text, usage, &self.model).as_bytes());
+        out.extend_from_slice(b"\n");
+    }
+}
+
+impl Encode for Lines {
+    fn delta(&mut self, delta: &Delta, out: &mut BytesMut) {
+        match delta {
+            Delta::Text(text) => self.write(text, None, out),
+            Delta::Usage(usage) => self.usage = Some(*usage),
+            Delta::Reasoning(_) | Delta::ReasoningSignature(_) | Delta::ToolCall { .. } | Delta::Stop(_) => {}
+        }
+    }
+
+    fn finish(&mut self, out: &mut BytesMut) {
+        self.write("", self.usage.as_ref(), out);
+    }
+}
+
+/// GitLab shows the error body of a streamed chat tool to the user as text (gitlab-client.md §11.3).
+const fn shape(version: u8, stream: bool, base: &Prompt) -> Shape {
+    match (stream, version) {
+        (true, 1) if base.streams => Shape::GitlabPromptsText,
+        (false, _) | (true, 1) => Shape::GitlabPrompts,
+        (true, _) => Shape::GitlabPromptsLines,
+    }
+}
+
+/// The prompt's own unit primitive (gitlab-client.md §5.3).
+fn permission(base: &Prompt) -> Permission {
+    let any_of = Scopes::of(base.unit_primitives.iter().map(String::as_str));
+    Permission { any_of, what: format!("'{}'", base.id).into() }
+}
+
+/// gitlab-client.md §8.4
+pub(super) fn missing(missing: &Missing) -> GatewayError {
+    let kind = match missing {
+        Missing::Prompt(_) => Kind::NotFound,
+        Missing::Version { .. } => Kind::NoPromptVersion,
+        Missing::Constraint => Kind::PromptVersion,
+    };
+    GatewayError::new(kind, missing.to_string())
+}
+
+pub(super) fn unrendered(id: &str, error: &RenderError) -> GatewayError {
+    match error {
+        RenderError::Missing(_) => GatewayError::new(Kind::MissingInput, error.to_string()),
+        RenderError::Failed(failure) => {
+            GatewayError::new(Kind::Internal, format!("The prompt '{id}' cannot be written with these inputs"))
+                .internal(failure.to_string())
+        }
+    }
+}
+
+/// `November 23, 2026`, in UTC (gitlab-client.md §8.1).
+fn current_date(now: SystemTime) -> String {
+    const MONTHS: [&str; 12] = [
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ];
+    let text = rfc3339(now);
+    let mut parts = text.split(['-', 'T']);
+    let (year, month, day) = (parts.next(), parts.next(), parts.next());
+    let month = month.and_then(|month| MONTHS.get(month.parse::<usize>().ok()?.checked_sub(1)?));
+    format!("{} {}, {}", month.unwrap_or(&"January"), day.unwrap_or("01"), year.unwrap_or("1970"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::current_date;
+
+    #[test]
+    fn dates_are_written_as_gitlab_expects_them() {
+        let at = |seconds| current_date(UNIX_EPOCH + Duration::from_secs(seconds));
+        assert_eq!(at(1_795_392_000), "November 23, 2026");
+        assert_eq!(at(0), "January 01, 1970");
+    }
+}

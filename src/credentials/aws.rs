@@ -1,0 +1,133 @@
+//! AWS's credential chain, asked through our own connections, so that there is one way out and one TLS stack.
+//!
+//! `aws-config` reads the process's environment and AWS's files itself, and anew for each attempt: a profile may
+//! have been replaced. Without its `sso` feature: servers have no browser to sign in with.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_config::default_provider::credentials::DefaultCredentialsChain;
+use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::provider_config::ProviderConfig;
+use aws_config::{Region, imds};
+use aws_credential_types::provider::ProvideCredentials as _;
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::time::timeout;
+
+use super::LIMIT;
+use crate::route::{AwsChain, AwsKeys, EndpointUrl, Temporary};
+use crate::secret::Secret;
+use crate::upstream::{Answered, Asked, Fetcher};
+
+/// Whose STS is asked when nobody says a region.
+const ANYWHERE: &str = "us-east-1";
+/// The metadata service answers at once, or is not there.
+const IMDS_ATTEMPTS: u32 = 2;
+
+/// Asks the chain once.
+pub(super) async fn fetch(chain: &AwsChain, fetcher: &Arc<Fetcher>) -> Result<Temporary<AwsKeys>, String> {
+    let config = ProviderConfig::without_region().with_http_client(Client(Arc::clone(fetcher)));
+    let near = chain.region().map_or(ANYWHERE, |region| region.as_str());
+    let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
+        .or_else(ProfileFileRegionProvider::builder().configure(&config).build())
+        .or_else(Region::new(near.to_owned()));
+    let imds = imds::Client::builder().configure(&config).max_attempts(IMDS_ATTEMPTS).build();
+    let provider = DefaultCredentialsChain::builder().region(region).imds_client(imds).configure(config).build().await;
+    let found = provider.provide_credentials().await.map_err(|error| told(&error))?;
+    let token = found.session_token().map(|token| Secret::new(token.to_owned()));
+    let value = AwsKeys {
+        access_key_id: found.access_key_id().into(),
+        secret_access_key: Secret::new(found.secret_access_key().to_owned()),
+        session_token: token,
+    };
+    Ok(Temporary { value, expires: found.expiry() })
+}
+
+/// An error with its causes, on one line.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut causes = vec![error.to_string()];
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if causes.last() != Some(&text) {
+            causes.push(text);
+        }
+        next = cause.source();
+    }
+    causes.join(": ").split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Our connections as the chain wants them.
+#[derive(Clone)]
+struct Client(Arc<Fetcher>);
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Client")
+    }
+}
+
+impl HttpClient for Client {
+    fn http_connector(&self, settings: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        let connect = settings.connect_timeout().unwrap_or(LIMIT);
+        SharedHttpConnector::new(Connector { client: self.clone(), connect, read: settings.read_timeout() })
+    }
+}
+
+/// The same, within the limits of one of the chain's parts.
+#[derive(Debug)]
+struct Connector {
+    client: Client,
+    connect: Duration,
+    /// From the connection to the answer.
+    read: Option<Duration>,
+}
+
+impl HttpConnector for Connector {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let (fetcher, connect) = (Arc::clone(&self.client.0), self.connect);
+        let limit = connect + self.read.unwrap_or(LIMIT);
+        HttpConnectorFuture::new(async move {
+            let answering = timeout(limit, exchange(&fetcher, &request, connect)).await;
+            answering.unwrap_or_else(|_| Err(ConnectorError::timeout(format!("no answer within {limit:?}").into())))
+        })
+    }
+}
+
+async fn exchange(fetcher: &Fetcher, request: &HttpRequest, connect: Duration) -> Result<HttpResponse, ConnectorError> {
+    let user = |why: &str| ConnectorError::user(why.to_owned().into());
+    let uri: http::Uri = request.uri().parse().map_err(|_| user("the address is no URI"))?;
+    let (scheme, authority) = (uri.scheme_str().unwrap_or("https"), uri.authority().map_or("", |it| it.as_str()));
+    let url = EndpointUrl::parse(&format!("{scheme}://{authority}")).map_err(|why| user(&why.to_string()))?;
+    let mut headers = HeaderMap::new();
+    for (name, value) in request.headers() {
+        let (name, value) = (HeaderName::try_from(name), HeaderValue::try_from(value));
+        headers.append(name.map_err(|_| user("a header's name"))?, value.map_err(|_| user("a header's value"))?);
+    }
+    let body = request.body().bytes().map(Bytes::copy_from_slice).ok_or_else(|| user("a body in pieces"))?;
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let asked = Asked { method: request.method(), url: &url, path, headers, body };
+    let answered = fetcher.ask(asked, connect).await;
+    let Answered { status, headers, body } = answered.map_err(|why| {
+        let text = format!("{authority}: {why}");
+        if why.is_timeout() { ConnectorError::timeout(text.into()) } else { ConnectorError::io(text.into()) }
+    })?;
+    let status = status.as_u16().try_into().map_err(|_| user("a status"))?;
+    let mut response = HttpResponse::new(status, body.into());
+    for (name, value) in &headers {
+        // what is not text means nothing to the chain
+        let Ok(value) = value.to_str() else { continue };
+        response.headers_mut().append(name.as_str().to_owned(), value.to_owned());
+    }
+    Ok(response)
+}
