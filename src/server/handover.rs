@@ -169,9 +169,8 @@ impl ChunkWriter {
                 }
                 continue;
             }
-            // Under TLS what was written may not be out yet.
-            let flushed = Pin::new(&mut *io).poll_flush(cx)?;
             if self.over {
+                let flushed = Pin::new(&mut *io).poll_flush(cx)?;
                 return if flushed.is_ready() { Poll::Ready(Ok(())) } else { self.poll_stuck(cx, io, body) };
             }
             match Pin::new(&mut *body).poll_frame(cx) {
@@ -182,7 +181,10 @@ impl ChunkWriter {
                 }
                 Poll::Ready(Some(Err(abort))) => return Poll::Ready(Err(io::Error::other(abort))),
                 Poll::Pending => {
-                    io.check_open(cx)?;
+                    // Under TLS what was written may not be out yet. A flush that is done has looked for the client.
+                    if Pin::new(&mut *io).poll_flush(cx)?.is_pending() {
+                        io.check_open(cx)?;
+                    }
                     return Poll::Pending;
                 }
             }
