@@ -235,11 +235,13 @@ impl Lasting {
     fn snapshot(&self, config: Config, generation: u64) -> Snapshot {
         let cloud = config.table.cloud().map(|route| &route.model);
         let endpoints = self.registry.endpoints(config.models.iter().chain(cloud));
-        let auth = self.issuers.policy(config.auth);
+        let user_tokens = Arc::new(self.issuers.user_tokens(config.user_tokens));
+        let auth = self.issuers.policy(config.auth, Arc::clone(&user_tokens));
         self.credentials.set(config.table.renewed());
         self.certificates.put(config.tls);
         let (limits, chat) = (config.limits, config.chat);
-        Snapshot { table: config.table, prompts: config.prompts, auth, limits, chat, endpoints, generation }
+        let (table, prompts, docs) = (config.table, config.prompts, config.docs);
+        Snapshot { table, prompts, auth, user_tokens, docs, limits, chat, endpoints, generation }
     }
 }
 

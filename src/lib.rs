@@ -7,13 +7,13 @@
 //!
 //! ```text
 //! main → command → app → {config, demo} → server → api → snapshot → {relay, auth, credentials} → {upstream, provider}
-//!      → {route, prompt} → {error, telemetry} → {wire, generation} → {secret, fresh}
+//!      → {route, prompt} → {error, telemetry} → {wire, generation, docs} → {secret, fresh}
 //! ```
 //!
 //! # Invariants
 //!
 //! - `upstream` is the only module that connects outward. `provider` opens no socket and reads no clock.
-//! - `wire`, `generation`, `route`, `prompt` and `provider` do not mention tokio or hyper.
+//! - `wire`, `generation`, `docs`, `route`, `prompt` and `provider` do not mention tokio or hyper.
 //! - Each module defines its own checked settings; `config` builds them. Only `config/load.rs` reads the environment.
 //! - `api` never names a provider, `provider` never names a surface; they meet in `generation`.
 //! - `provider/mod.rs` and `error/kind.rs` hold the only `match` over their enum.
@@ -27,6 +27,7 @@ pub mod command;
 pub mod config;
 pub mod credentials;
 pub mod demo;
+pub mod docs;
 pub mod error;
 pub mod fresh;
 pub mod generation;

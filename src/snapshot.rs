@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 
-use crate::auth::Policy;
+use crate::auth::{Policy, UserTokens};
+use crate::docs;
 use crate::error::ExpiryAs;
 use crate::prompt::Registry;
 use crate::route::Table;
@@ -21,6 +22,10 @@ pub struct Snapshot {
     pub prompts: Arc<Registry>,
     /// Who may call.
     pub auth: Policy,
+    /// What users' tokens are issued with.
+    pub user_tokens: Arc<UserTokens>,
+    /// GitLab's documentation.
+    pub docs: docs::Settings,
     /// Sizes and waits.
     pub limits: Limits,
     /// How Duo Chat is answered.

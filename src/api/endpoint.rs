@@ -18,6 +18,8 @@ use crate::telemetry::labels::Surface;
 pub enum Endpoint {
     /// `HEAD` on any path: GitLab's admin health check takes any status (gitlab-client.md §10.2).
     Head,
+    /// `OPTIONS` on any path: a browser asks whether its page may call (gitlab-client.md §6.4).
+    Preflight,
     /// `GET /monitoring/healthz`
     Healthz,
     /// `GET /monitoring/ready`
@@ -36,6 +38,14 @@ pub enum Endpoint {
     ChatAgent,
     /// `POST /v1|v2/prompts/model_configuration/check`; the version
     ModelCheck(u8),
+    /// `POST /v1/code/user_access_token`
+    UserToken,
+    /// `GET /v1/models/definitions`
+    Definitions,
+    /// `POST /v1/embeddings/code_embeddings` and below it `index`, `search`
+    CodeEmbeddings,
+    /// `POST /v1/search/gitlab-docs`
+    DocsSearch,
     /// `POST /v1|v2/prompts/{id}`; the version
     Prompts(u8),
     /// Code suggestions
@@ -50,6 +60,9 @@ pub struct Matched {
     pub endpoint: Result<Endpoint, GatewayError>,
     /// The label.
     pub surface: Surface,
+    /// Whether the path takes anybody, by whatever method. A path that is none does not: who has no credentials learns
+    /// nothing of which there are (ai-gateway-server.md §1.0).
+    pub is_open: bool,
     /// Where its answer's head may be promised, if its surface has bytes that break a silence.
     pub head_start: Option<HeadStart>,
 }
@@ -57,8 +70,13 @@ pub struct Matched {
 impl Matched {
     /// Finds the endpoint of a request line.
     pub fn of(method: &Method, path: &str) -> Self {
-        if method == Method::HEAD {
-            return Self { endpoint: Ok(Endpoint::Head), surface: Surface::Monitoring, head_start: None };
+        let of_method = match *method {
+            Method::HEAD => Some(Endpoint::Head),
+            Method::OPTIONS => Some(Endpoint::Preflight),
+            _ => None,
+        };
+        if let Some(endpoint) = of_method {
+            return Self { endpoint: Ok(endpoint), surface: endpoint.surface(), is_open: true, head_start: None };
         }
         let path = normal(path);
         let found = match path.as_ref() {
@@ -71,6 +89,12 @@ impl Matched {
             "/v2/chat/agent" => Some(Endpoint::ChatAgent),
             "/v1/prompts/model_configuration/check" => Some(Endpoint::ModelCheck(1)),
             "/v2/prompts/model_configuration/check" => Some(Endpoint::ModelCheck(2)),
+            "/v1/models/definitions" => Some(Endpoint::Definitions),
+            "/v1/embeddings/code_embeddings"
+            | "/v1/embeddings/code_embeddings/index"
+            | "/v1/embeddings/code_embeddings/search" => Some(Endpoint::CodeEmbeddings),
+            "/v1/search/gitlab-docs" => Some(Endpoint::DocsSearch),
+            "/v1/code/user_access_token" => Some(Endpoint::UserToken),
             "/v2/code/completions" | "/v2/completions" => Some(Endpoint::Code(CodeCall::Completion)),
             "/v2/code/generations" => Some(Endpoint::Code(CodeCall::Generation)),
             "/v3/code/completions" => Some(Endpoint::Code(CodeCall::Suggestion)),
@@ -83,16 +107,27 @@ impl Matched {
                 .or_else(|| Proxied::parse(other.strip_prefix("/v1/proxy/")?).map(Endpoint::Proxy)),
         };
         if found.is_none() && is_gitlabs(&path) {
-            return Self { endpoint: Ok(Endpoint::Elsewhere), surface: Surface::Unknown, head_start: None };
+            return Self {
+                endpoint: Ok(Endpoint::Elsewhere),
+                surface: Surface::Unknown,
+                is_open: false,
+                head_start: None,
+            };
         }
         let Some(endpoint) = found else {
-            return Self { endpoint: Err(not_found(&path)), surface: Surface::Unknown, head_start: None };
+            return Self {
+                endpoint: Err(not_found(&path)),
+                surface: Surface::Unknown,
+                is_open: false,
+                head_start: None,
+            };
         };
         let allowed = endpoint.methods();
         let matched = allowed == method.as_str();
         let refused = || GatewayError::new(Kind::MethodNotAllowed, "Method Not Allowed").allow(allowed);
+        let (surface, is_open) = (endpoint.surface(), endpoint.permission().is_none());
         let head_start = (endpoint == Endpoint::ChatAgent).then(HeadStart::default);
-        Self { endpoint: matched.then_some(endpoint).ok_or_else(refused), surface: endpoint.surface(), head_start }
+        Self { endpoint: matched.then_some(endpoint).ok_or_else(refused), surface, is_open, head_start }
     }
 
     /// How errors look here, a wrong path included: a client of `/v1/…` that is not GitLab's speaks OpenAI.
@@ -114,7 +149,12 @@ impl Endpoint {
     const fn methods(self) -> &'static str {
         match self {
             Self::Head => "HEAD",
-            Self::Healthz | Self::Ready | Self::OpenAiModels | Self::Proxy(Proxied::OpenAiModels) => "GET",
+            Self::Preflight => "OPTIONS",
+            Self::Healthz
+            | Self::Ready
+            | Self::OpenAiModels
+            | Self::Definitions
+            | Self::Proxy(Proxied::OpenAiModels) => "GET",
             Self::OpenAi(_)
             | Self::Anthropic(_)
             | Self::Proxy(_)
@@ -122,6 +162,9 @@ impl Endpoint {
             | Self::ChatAgent
             | Self::ModelCheck(_)
             | Self::Prompts(_)
+            | Self::UserToken
+            | Self::CodeEmbeddings
+            | Self::DocsSearch
             | Self::Code(_)
             | Self::Elsewhere => "POST",
         }
@@ -129,7 +172,8 @@ impl Endpoint {
 
     const fn surface(self) -> Surface {
         match self {
-            Self::Head | Self::Healthz | Self::Ready => Surface::Monitoring,
+            Self::Head | Self::Preflight | Self::Healthz | Self::Ready => Surface::Monitoring,
+            Self::Definitions => Surface::GitlabDefinitions,
             Self::OpenAiModels => Surface::OpenAiModels,
             Self::OpenAi(OpenAiCall::Chat) => Surface::OpenAiChat,
             Self::OpenAi(OpenAiCall::Completions) => Surface::OpenAiCompletions,
@@ -140,6 +184,9 @@ impl Endpoint {
             Self::ChatV1(_) => Surface::GitlabChat,
             Self::ChatAgent => Surface::GitlabChatAgent,
             Self::ModelCheck(_) => Surface::GitlabModelCheck,
+            Self::UserToken => Surface::GitlabUserToken,
+            Self::CodeEmbeddings => Surface::GitlabEmbeddings,
+            Self::DocsSearch => Surface::GitlabDocs,
             Self::Prompts(_) => Surface::GitlabPrompts,
             Self::Code(_) => Surface::GitlabCode,
             Self::Elsewhere => Surface::Unknown,
@@ -155,19 +202,26 @@ impl Endpoint {
             Self::Anthropic(_) | Self::Proxy(Proxied::Anthropic(_)) => Shape::Anthropic,
             Self::ModelCheck(_) | Self::Prompts(_) => Shape::GitlabPrompts,
             Self::Code(_) => Shape::GitlabCode,
-            Self::Head | Self::Healthz | Self::Ready | Self::ChatV1(_) | Self::ChatAgent | Self::Elsewhere => {
-                Shape::Gitlab
-            }
+            Self::UserToken | Self::CodeEmbeddings | Self::DocsSearch => Shape::GitlabSentence,
+            Self::Head
+            | Self::Preflight
+            | Self::Healthz
+            | Self::Ready
+            | Self::Definitions
+            | Self::ChatV1(_)
+            | Self::ChatAgent
+            | Self::Elsewhere => Shape::Gitlab,
         }
     }
 
-    /// What a caller needs (gitlab-client.md §5.3). Probes carry no credentials (ai-gateway-server.md §1.0).
+    /// What a caller needs (gitlab-client.md §5.3). Probes carry no credentials, nor does what asks for the models
+    /// (ai-gateway-server.md §1.0).
     ///
     /// The vendors' calls are not GitLab's, so no primitive of GitLab's names them: an instance that is entitled to
     /// any part of Duo may make them, through the proxy or not.
     pub fn permission(self) -> Option<Permission> {
         let (any_of, what) = match self {
-            Self::Head | Self::Healthz | Self::Ready => return None,
+            Self::Head | Self::Preflight | Self::Healthz | Self::Ready | Self::Definitions => return None,
             Self::OpenAiModels | Self::OpenAi(_) | Self::Anthropic(_) => (Scopes::ANY, "models".into()),
             Self::Proxy(_) => (Scopes::ANY, "proxy".into()),
             Self::Elsewhere => (Scopes::ANY, "this path".into()),
@@ -178,11 +232,19 @@ impl Endpoint {
             Self::ModelCheck(_) => {
                 (Scopes::of_feature(Feature::CODE_COMPLETIONS), "'model_configuration/check'".into())
             }
+            Self::CodeEmbeddings => (Scopes::of(["generate_embeddings_codebase"]), "code embeddings".into()),
+            Self::DocsSearch => (Scopes::of(["documentation_search", "duo_chat"]), "documentations".into()),
+            Self::UserToken => (Scopes::of_feature(Feature::CODE_COMPLETIONS), "user access token".into()),
             // any part of Duo here; the handler asks for the prompt's own primitive
             Self::Prompts(_) => (Scopes::ANY, "prompts".into()),
             Self::Code(call) => return Some(call.permission()),
         };
-        Some(Permission { any_of, what })
+        let act = match self {
+            Self::UserToken => "create",
+            Self::DocsSearch => "search",
+            _ => "access",
+        };
+        Some(Permission { any_of, act, what, users: false })
     }
 }
 
@@ -220,9 +282,21 @@ fn is_gitlabs(path: &str) -> bool {
 /// 404, with the path for the log.
 pub(super) fn not_found(path: &str) -> GatewayError {
     let shown: String = path.chars().take(200).collect();
-    // the proxy's own spelling (ai-gateway-server.md §1.11)
-    let text = if path.starts_with("/v1/proxy/") { "Not found" } else { "Not Found" };
-    GatewayError::new(Kind::NotFound, text).internal(format!("no such path: {shown}"))
+    GatewayError::new(Kind::NotFound, not_served(path)).internal(format!("no such path: {shown}"))
+}
+
+/// Calls of GitLab's that have no place here are told why (gitlab-client.md §9.6, §9.7).
+fn not_served(path: &str) -> &'static str {
+    if path.starts_with("/v1/x-ray/") {
+        "Not Found: X-Ray scans are deprecated in GitLab and not served here, remove the job from the pipeline"
+    } else if path.starts_with("/v1/amazon_q/") {
+        "Not Found: Amazon Q is served by GitLab's own gateway only"
+    } else if path.starts_with("/v1/proxy/") {
+        // the proxy's own spelling (ai-gateway-server.md §1.11)
+        "Not found"
+    } else {
+        "Not Found"
+    }
 }
 
 /// One slash where GitLab's plain concatenation put two, `%2F` read as a slash (gitlab-client.md §1, §10.1),
@@ -265,6 +339,12 @@ mod tests {
         assert_eq!(of(&post, "//v1//chat/completions/"), Ok(Endpoint::OpenAi(OpenAiCall::Chat)));
         assert_eq!(of(&post, "//v2/chat/agent"), Ok(Endpoint::ChatAgent));
         assert_eq!(of(&post, "/v1/chat/agent"), Ok(Endpoint::ChatV1(Feature::DUO_CHAT)));
+        for path in ["", "/index", "/search"] {
+            let path = format!("/v1/embeddings/code_embeddings{path}");
+            assert_eq!(of(&post, &path), Ok(Endpoint::CodeEmbeddings));
+        }
+        assert_eq!(of(&post, "/v1/search/gitlab-docs"), Ok(Endpoint::DocsSearch));
+        assert_eq!(of(&Method::GET, "/v1/models%2Fdefinitions"), Ok(Endpoint::Definitions));
         for (path, call) in [
             ("/v2/code/completions", CodeCall::Completion),
             ("//v2/completions", CodeCall::Completion),
@@ -275,16 +355,22 @@ mod tests {
             assert_eq!(of(&post, path), Ok(Endpoint::Code(call)));
         }
         assert_eq!(of(&Method::HEAD, "/anything/at/all"), Ok(Endpoint::Head));
+        assert_eq!(of(&Method::OPTIONS, "/anything/at/all"), Ok(Endpoint::Preflight));
         assert_eq!(of(&Method::GET, "/monitoring/healthz"), Ok(Endpoint::Healthz));
     }
 
     #[test]
     fn only_probes_need_no_credentials() {
-        for probe in [Endpoint::Head, Endpoint::Healthz, Endpoint::Ready] {
+        for probe in [Endpoint::Head, Endpoint::Preflight, Endpoint::Healthz, Endpoint::Ready, Endpoint::Definitions] {
             assert_eq!(probe.permission(), None);
         }
         let check = Endpoint::ModelCheck(1).permission().unwrap();
         assert_eq!((check.any_of, &*check.what), (Scopes::of(["complete_code"]), "'model_configuration/check'"));
+        let token = Endpoint::UserToken.permission().unwrap();
+        assert_eq!(
+            (token.any_of, token.act, &*token.what),
+            (Scopes::of(["complete_code"]), "create", "user access token")
+        );
         let explain = Endpoint::ChatV1(Feature::parse("duo_chat_explain_code").unwrap()).permission().unwrap();
         assert_eq!(explain.any_of, Scopes::of(["explain_code"]));
         let generation = Endpoint::Code(CodeCall::Generation).permission().unwrap();
@@ -295,6 +381,13 @@ mod tests {
             (Scopes::of(["complete_code", "generate_code"]), "code suggestions")
         );
         assert_eq!(Endpoint::OpenAi(OpenAiCall::Chat).permission().unwrap().any_of, Scopes::ANY);
+    }
+
+    #[test]
+    fn only_paths_without_credentials_are_open() {
+        let is_open = |method, path| Matched::of(&method, path).is_open;
+        assert!(is_open(Method::GET, "/monitoring/ready") && is_open(Method::POST, "/v1/models/definitions"));
+        assert!(!is_open(Method::GET, "/v1/code/user_access_token") && !is_open(Method::GET, "/nothing"));
     }
 
     #[test]

@@ -41,6 +41,13 @@ impl Context<'_> {
                      this gateway does not open it",
                 ));
             }
+            Caller::User(_) => {
+                return Err(GatewayError::new(
+                    Kind::Forbidden,
+                    "This feature is GitLab's AI vendor model, which knows no token of this gateway: turn direct \
+                     connections off in GitLab",
+                ));
+            }
         }
         if names_a_model {
             return Err(GatewayError::new(

@@ -4,6 +4,7 @@
 mod answer_parts;
 mod anthropic;
 mod body;
+mod cors;
 mod endpoint;
 mod fields;
 mod forward;
@@ -20,6 +21,7 @@ use http::{HeaderMap, HeaderValue, Response, header, request};
 use hyper::body::Incoming;
 
 pub use anthropic::{AnthropicCall, read_messages_request};
+pub use cors::{allow_any_origin, is_cross_origin};
 pub use endpoint::{Endpoint, Matched};
 pub use gitlab::{CodeCall, Proxied};
 pub use openai::OpenAiCall;
@@ -75,20 +77,23 @@ impl Api {
     pub async fn answer(&self, matched: Matched, request: http::Request<Incoming>, facts: &mut Facts) -> Answer {
         let snapshot = self.shared.load();
         let (parts, body) = request.into_parts();
-        let Matched { endpoint, head_start, .. } = matched;
-        let endpoint = endpoint?;
-        let lists_for_anthropic = endpoint == Endpoint::OpenAiModels && anthropic::speaks(&parts.headers);
+        let Matched { endpoint, head_start, is_open, .. } = matched;
+        let lists_for_anthropic = matches!(endpoint, Ok(Endpoint::OpenAiModels)) && anthropic::speaks(&parts.headers);
         if lists_for_anthropic {
             facts.shape = Shape::Anthropic;
         }
         let mut caller = Caller::Anyone;
-        if let Some(permission) = endpoint.permission() {
+        if !is_open {
             caller = snapshot.auth.admit(&parts.headers, SystemTime::now()).await?;
+        }
+        let endpoint = endpoint?;
+        if let Some(permission) = endpoint.permission() {
             caller.may(&permission)?;
         }
         let context = Context { parts: &parts, snapshot: &snapshot, relay: &self.relay, caller, head_start, facts };
         match endpoint {
             Endpoint::Head => Ok(Response::new(Content::Whole(Bytes::new()))),
+            Endpoint::Preflight => Ok(cors::preflight(&parts.headers)),
             Endpoint::Healthz => Ok(json("{}")),
             Endpoint::Ready if self.draining.load(Ordering::Relaxed) => {
                 Err(GatewayError::new(Kind::Overloaded, "Weir is draining"))
@@ -104,6 +109,10 @@ impl Api {
             Endpoint::ChatAgent => gitlab::chat_agent::answer(context, body).await,
             Endpoint::Elsewhere => forward::elsewhere(context, body).await,
             Endpoint::ModelCheck(version) => gitlab::model_check::answer(context, version, body).await,
+            Endpoint::CodeEmbeddings => gitlab::embeddings::answer(context, body).await,
+            Endpoint::DocsSearch => gitlab::docs_search::answer(context, body).await,
+            Endpoint::Definitions => Ok(json(gitlab::definitions::list(&snapshot.table))),
+            Endpoint::UserToken => gitlab::user_token::answer(context, body).await,
             Endpoint::Prompts(version) => gitlab::prompts::answer(context, version, body).await,
         }
     }
@@ -129,7 +138,7 @@ impl Context<'_> {
     async fn route(&mut self, ask: Ask, body: &Bytes) -> Result<Routed, GatewayError> {
         self.asked_for(ask.feature);
         let names_a_model = ask.metadata.is_some();
-        let route = self.snapshot.table.resolve(ask)?;
+        let route = self.snapshot.table.resolve_for(ask, self.caller.bound_model())?;
         self.routed(&route);
         if dialect(route.model.provider).is_gateway() {
             // boxed, since it is rare: every handler's future would otherwise hold its space

@@ -69,6 +69,11 @@ impl Scopes {
         Self(names.into_iter().fold(0, |set, name| set | bit(name)))
     }
 
+    /// Their names, in the table's order.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        NAMES.iter().enumerate().filter(move |(index, _)| self.0 & (1 << index) != 0).map(|(_, name)| *name)
+    }
+
     /// Those of which one is enough for a feature.
     pub fn of_feature(feature: Feature) -> Self {
         match feature.name() {
@@ -99,6 +104,8 @@ pub enum Caller {
     Key,
     /// A GitLab instance, by its token.
     Gitlab(Claims),
+    /// A user of one, by a token of ours.
+    User(Claims),
 }
 
 /// What an endpoint asks for.
@@ -106,26 +113,54 @@ pub enum Caller {
 pub struct Permission {
     /// One of these is enough.
     pub any_of: Scopes,
-    /// What it opens, in GitLab's words: `Unauthorized to access {what}`.
+    /// What is done there: `access`, mostly.
+    pub act: &'static str,
+    /// To what, in GitLab's words: `Unauthorized to {act} {what}`.
     pub what: Cow<'static, str>,
+    /// Whether users' own tokens count, which IDEs hold: only for code completion (issue 5, item 2).
+    pub users: bool,
+}
+
+impl Permission {
+    /// What GitLab's own token opens, not one of its users'.
+    pub fn to_access(any_of: Scopes, what: impl Into<Cow<'static, str>>) -> Self {
+        Self { any_of, act: "access", what: what.into(), users: false }
+    }
 }
 
 impl Caller {
     /// Whether this caller may do this.
     pub fn may(&self, permission: &Permission) -> Result<(), GatewayError> {
+        let refused = |why: &str| {
+            let text = format!("Unauthorized to {} {}", permission.act, permission.what);
+            Err(GatewayError::new(Kind::Forbidden, text).internal(why))
+        };
         match self {
-            Self::Gitlab(claims) if !claims.scopes.intersects(permission.any_of) => {
-                let text = format!("Unauthorized to access {}", permission.what);
-                Err(GatewayError::new(Kind::Forbidden, text).internal("the token's scopes do not allow it"))
+            Self::User(_) if !permission.users => refused("a user's token is for code completion only"),
+            Self::Gitlab(claims) | Self::User(claims) if !claims.scopes.intersects(permission.any_of) => {
+                refused("the token's scopes do not allow it")
             }
-            Self::Anyone | Self::Key | Self::Gitlab(_) => Ok(()),
+            Self::Anyone | Self::Key | Self::Gitlab(_) | Self::User(_) => Ok(()),
+        }
+    }
+
+    /// The model that the caller's token is bound to, by its name in the file.
+    pub fn bound_model(&self) -> Option<&str> {
+        match self {
+            Self::User(claims) if !claims.model.is_empty() => Some(&claims.model),
+            Self::Anyone | Self::Key | Self::Gitlab(_) | Self::User(_) => None,
         }
     }
 }
 
 /// The headers that must say what the token says; the first that does not. A claim that is empty is not compared
 /// (gitlab-client.md §3.5), a header that is sent twice is wrong if either is.
-pub(super) fn mismatch(claims: &Claims, headers: &HeaderMap) -> Option<&'static str> {
+pub(super) fn mismatch(caller: &Caller, headers: &HeaderMap) -> Option<&'static str> {
+    let (claims, instance, user) = match caller {
+        Caller::Anyone | Caller::Key => return None,
+        Caller::Gitlab(claims) => (claims, claims.subject.as_str(), ""),
+        Caller::User(claims) => (claims, "", claims.subject.as_str()),
+    };
     let differs = |name: &str, claim: &str| {
         let mut said = headers.get_all(name).iter().map(|value| value.as_bytes() == claim.as_bytes());
         let agrees = said.next() == Some(true) && said.all(|same| same);
@@ -133,8 +168,10 @@ pub(super) fn mismatch(claims: &Claims, headers: &HeaderMap) -> Option<&'static 
     };
     if differs("x-gitlab-realm", &claims.realm) {
         Some("Header mismatch 'X-Gitlab-Realm'")
-    } else if differs("x-gitlab-instance-id", &claims.instance_id) || differs("x-gitlab-instance-id", &claims.subject) {
+    } else if differs("x-gitlab-instance-id", &claims.instance_id) || differs("x-gitlab-instance-id", instance) {
         Some("Header mismatch 'X-Gitlab-Instance-Id'")
+    } else if differs("x-gitlab-global-user-id", user) {
+        Some("Header mismatch 'X-Gitlab-Global-User-Id'")
     } else {
         None
     }

@@ -12,7 +12,9 @@ use jsonwebtoken::crypto::{CryptoProvider, JwtVerifier, KeyUtils};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::signature::{self, Verifier};
 use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind, crypto, dangerous, decode_header};
-use ring::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
+use ring::signature::{
+    ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm,
+};
 use serde::Deserialize;
 
 use super::identity::Scopes;
@@ -34,7 +36,7 @@ pub enum Refused {
     #[error("not a GitLab token: {0}")]
     Malformed(&'static str),
     /// Signed otherwise than GitLab signs.
-    #[error("the token is signed with {0}, only RS256 is accepted")]
+    #[error("the token is signed with {0}, which is not accepted")]
     Algorithm(String),
     /// Issued by somebody whose tokens are not accepted.
     #[error("the token was issued by {0}, which is neither gitlab.url nor gitlab.cloud_issuer")]
@@ -67,6 +69,7 @@ pub struct Token<'a> {
     /// Header and claims as they were signed.
     message: &'a [u8],
     signature: &'a str,
+    algorithm: Algorithm,
     kid: String,
     claims: Unverified,
 }
@@ -82,6 +85,8 @@ pub struct Claims {
     pub instance_id: String,
     /// `scopes`, those that are known here.
     pub scopes: Scopes,
+    /// `model`, which our own tokens carry: the name of one in the file.
+    pub model: String,
 }
 
 /// What a token is held against.
@@ -94,14 +99,19 @@ pub struct Expected<'a> {
 }
 
 impl<'a> Token<'a> {
-    /// Takes a token apart. Nothing of it is believed yet: `kid` and issuer only say which key to try. Takes any
-    /// bytes, so it is also where fuzzing starts.
+    /// Takes a token of GitLab's apart. Nothing of it is believed yet: `kid` and issuer only say which key to try.
+    /// Takes any bytes, so it is also where fuzzing starts.
     pub fn read(text: &'a [u8]) -> Result<Self, Refused> {
+        Self::read_as(text, Algorithm::RS256)
+    }
+
+    /// The same for a token that is signed in this way and no other.
+    pub(super) fn read_as(text: &'a [u8], algorithm: Algorithm) -> Result<Self, Refused> {
         if text.len() > MAX_TOKEN {
             return Err(Refused::TooLong);
         }
         let header = decode_header(text).map_err(|_| Refused::Malformed("its header is not one"))?;
-        if header.alg != Algorithm::RS256 {
+        if header.alg != algorithm {
             return Err(Refused::Algorithm(format!("{:?}", header.alg)));
         }
         // RFC 7515 §4.1.11: what is said to be critical must be understood, and nothing is
@@ -113,7 +123,7 @@ impl<'a> Token<'a> {
         let parts =
             memchr::memrchr(b'.', text).and_then(|dot| Some((&text[..dot], str::from_utf8(&text[dot + 1..]).ok()?)));
         let (message, signature) = parts.ok_or(Refused::Signature)?;
-        Ok(Self { message, signature, kid, claims })
+        Ok(Self { message, signature, algorithm, kid, claims })
     }
 
     /// The key it says it is signed with.
@@ -130,7 +140,7 @@ impl<'a> Token<'a> {
     pub fn verify(self, key: &DecodingKey, expected: Expected<'_>, now: SystemTime) -> Result<Claims, Refused> {
         LazyLock::force(&INSTALLED);
         // the algorithm is ours, whatever the header said
-        if !crypto::verify(self.signature, self.message, key, Algorithm::RS256).is_ok_and(|good| good) {
+        if !crypto::verify(self.signature, self.message, key, self.algorithm).is_ok_and(|good| good) {
             return Err(Refused::Signature);
         }
         let claims = self.claims;
@@ -153,8 +163,14 @@ impl<'a> Token<'a> {
             realm: claims.gitlab_realm.unwrap_or_default(),
             instance_id: claims.gitlab_instance_id.unwrap_or_default(),
             scopes: Scopes::of(claims.scopes.iter().flatten().map(String::as_str)),
+            model: claims.model.unwrap_or_default(),
         })
     }
+}
+
+/// The key that a token says it is signed with, if it is a token.
+pub(super) fn kid_of(text: &[u8]) -> Option<String> {
+    if text.len() > MAX_TOKEN { None } else { decode_header(text).ok()?.kid }
 }
 
 const NO_CLAIMS: Refused = Refused::Malformed("its claims are not those of GitLab");
@@ -175,6 +191,7 @@ struct Unverified {
     gitlab_realm: Option<String>,
     gitlab_instance_id: Option<String>,
     scopes: Option<Vec<String>>,
+    model: Option<String>,
 }
 
 /// RFC 7519 §4.1.3: one string or several.
@@ -202,6 +219,12 @@ static INSTALLED: LazyLock<()> = LazyLock::new(|| {
         verifier_factory: |algorithm, key| match (algorithm, key.kind()) {
             (Algorithm::RS256, DecodingKeyKind::RsaModulusExponent { n, e }) => {
                 Ok(Box::new(Rs256 { n: without_zeros(n), e: without_zeros(e) }))
+            }
+            (Algorithm::RS256, DecodingKeyKind::SecretOrDer(der)) => {
+                Ok(Box::new(Own { algorithm: Algorithm::RS256, by: &RSA_PKCS1_2048_8192_SHA256, public: der.clone() }))
+            }
+            (Algorithm::EdDSA, DecodingKeyKind::SecretOrDer(der)) => {
+                Ok(Box::new(Own { algorithm: Algorithm::EdDSA, by: &ED25519, public: der.clone() }))
             }
             _ => Err(ErrorKind::UnsupportedAlgorithm.into()),
         },
@@ -232,5 +255,24 @@ impl Verifier<Vec<u8>> for Rs256 {
 impl JwtVerifier for Rs256 {
     fn algorithm(&self) -> Algorithm {
         Algorithm::RS256
+    }
+}
+
+/// A key of ours, in the form that ring verifies with.
+struct Own {
+    algorithm: Algorithm,
+    by: &'static dyn VerificationAlgorithm,
+    public: Vec<u8>,
+}
+
+impl Verifier<Vec<u8>> for Own {
+    fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
+        UnparsedPublicKey::new(self.by, &self.public).verify(message, signature).map_err(|_| signature::Error::new())
+    }
+}
+
+impl JwtVerifier for Own {
+    fn algorithm(&self) -> Algorithm {
+        self.algorithm
     }
 }

@@ -1,26 +1,32 @@
-//! Who may call: everybody (`off`), the holders of a static key, a GitLab by the tokens it signs.
+//! Who may call: everybody (`off`), the holders of a static key, a GitLab by the tokens it signs, its users by
+//! the tokens that we issue them.
 //!
 //! Source: gitlab-client.md §3, ai-gateway-server.md §5. What a request is refused with is GitLab's own, word
 //! for word: its operators know the sentences, and its clients read them.
 
 mod identity;
+mod issue;
 mod issuer;
 mod jwks;
 mod jwt;
 mod keys;
+mod signing_key;
 #[cfg(test)]
 mod tests;
 mod trusted;
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::{HeaderMap, header};
 
 pub use identity::{Caller, Permission, Scopes};
+pub use issue::{Issued, TokenSettings, User, UserTokens};
 pub use issuer::{Issuer, IssuerStatus};
 pub use jwks::{Discovery, KeySet, PublishedError};
 pub use jwt::{Claims, Expected, Refused, SKEW, Token};
 pub use keys::KeyHash;
+pub use signing_key::{KeyError, SigningKey, VerifyingKey};
 pub use trusted::{Issuers, Refresher, Trust};
 
 use crate::error::{GatewayError, Kind};
@@ -66,30 +72,35 @@ pub enum Policy {
         keys: Vec<KeyHash>,
         /// Whose tokens, if any are accepted.
         gitlab: Option<Trust>,
+        /// Our own tokens.
+        own: Arc<UserTokens>,
     },
 }
 
 impl Policy {
     /// Admits or refuses by the request's headers. Waits only for a key that a fetch under way may bring.
     pub async fn admit(&self, headers: &HeaderMap, now: SystemTime) -> Result<Caller, GatewayError> {
-        let Self::Closed { keys, gitlab } = self else {
+        let Self::Closed { keys, gitlab, own } = self else {
             return Ok(Caller::Anyone);
         };
         let token = credential(headers)?;
         if is_known(keys, token) {
             return Ok(Caller::Key);
         }
-        let Some(gitlab) = gitlab else {
-            return Err(refused("Forbidden by auth provider").internal("not one of auth.static_keys"));
+        let caller = match (own.verify(token, now), gitlab) {
+            (Some(verified), _) => {
+                is_oidc(headers)?;
+                Caller::User(verified.map_err(|why| forbidden(why.to_string()))?)
+            }
+            (None, Some(gitlab)) => {
+                is_oidc(headers)?;
+                Caller::Gitlab(gitlab.verify(token, now).await?)
+            }
+            (None, None) => return Err(forbidden("not one of auth.static_keys")),
         };
-        let mut types = headers.get_all("x-gitlab-authentication-type").iter();
-        if types.next().is_none_or(|value| !value.as_bytes().eq_ignore_ascii_case(b"oidc")) || types.next().is_some() {
-            return Err(refused("Invalid authentication token type - only OIDC is supported"));
-        }
-        let claims = gitlab.verify(token, now).await?;
-        match identity::mismatch(&claims, headers) {
+        match identity::mismatch(&caller, headers) {
             Some(which) => Err(refused(which)),
-            None => Ok(Caller::Gitlab(claims)),
+            None => Ok(caller),
         }
     }
 
@@ -117,6 +128,20 @@ impl Policy {
             Self::Off | Self::Closed { gitlab: None, .. } => Vec::new(),
         }
     }
+}
+
+/// GitLab says so beside every token, and tells IDEs to.
+fn is_oidc(headers: &HeaderMap) -> Result<(), GatewayError> {
+    let mut types = headers.get_all("x-gitlab-authentication-type").iter();
+    match (types.next(), types.next()) {
+        (Some(value), None) if value.as_bytes().eq_ignore_ascii_case(b"oidc") => Ok(()),
+        _ => Err(refused("Invalid authentication token type - only OIDC is supported")),
+    }
+}
+
+/// A token that is not believed; why is for the operator.
+fn forbidden(why: impl Into<String>) -> GatewayError {
+    refused("Forbidden by auth provider").internal(why)
 }
 
 fn refused(text: &'static str) -> GatewayError {

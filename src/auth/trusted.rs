@@ -2,14 +2,15 @@
 //! names it. Nothing is asked of CustomersDot otherwise: an instance without a way out would wait for it.
 
 use std::future::pending;
-use std::sync::Arc;
+use std::sync::{Arc, Once, OnceLock};
 use std::time::SystemTime;
 
 use tokio::sync::watch;
 
 use super::issuer::{Issuer, IssuerStatus};
 use super::jwt::{Claims, Expected, Refused, Token, shown};
-use super::{GitlabSettings, Policy, Settings, refused};
+use super::signing_key::SigningKey;
+use super::{GitlabSettings, Policy, Settings, TokenSettings, UserTokens, forbidden as not_believed};
 use crate::error::{GatewayError, Kind};
 use crate::route::EndpointUrl;
 use crate::upstream::Fetcher;
@@ -40,7 +41,7 @@ impl Trusted {
 impl Trust {
     /// What a token says, if it is one of theirs.
     pub(super) async fn verify(&self, token: &[u8], now: SystemTime) -> Result<Claims, GatewayError> {
-        let forbidden = |why: &Refused| refused("Forbidden by auth provider").internal(why.to_string());
+        let forbidden = |why: &Refused| not_believed(why.to_string());
         let token = Token::read(token).map_err(|why| forbidden(&why))?;
         let issuer = self.issuer_of(&token).ok_or_else(|| forbidden(&Refused::UnknownIssuer(shown(token.issuer()))))?;
         let Some(published) = issuer.published_with(token.kid()).await else {
@@ -75,23 +76,31 @@ fn no_keys(issuer: &Issuer) -> GatewayError {
 
 /// Makes issuers, and finds again those it made: one per process.
 #[derive(Debug)]
-pub struct Issuers(watch::Sender<Option<Trusted>>);
+pub struct Issuers {
+    trusted: watch::Sender<Option<Trusted>>,
+    /// The key of our own tokens that was made because the operator gave none.
+    made: OnceLock<Option<Arc<SigningKey>>>,
+    told: Once,
+}
 
 impl Default for Issuers {
     fn default() -> Self {
-        Self(watch::Sender::new(None))
+        Self { trusted: watch::Sender::new(None), made: OnceLock::new(), told: Once::new() }
     }
 }
 
 impl Issuers {
     /// The rule that these settings make. Issuers that were there keep their keys and are asked for new ones, so
     /// that a reload is also the way to drop a key that GitLab has withdrawn.
-    pub fn policy(&self, settings: Settings) -> Policy {
+    pub fn policy(&self, settings: Settings, own: Arc<UserTokens>) -> Policy {
         let (keys, gitlab) = match settings {
             Settings::Off => return self.closed(None, Policy::Off),
             Settings::Keys(keys) => (keys, None),
             Settings::Gitlab { keys, gitlab } => (keys, Some(gitlab)),
         };
+        if own.is_signed_with(self.made.get().and_then(Option::as_ref)) {
+            self.told.call_once(tell_of_made_key);
+        }
         let trust = gitlab.map(|GitlabSettings { url, cloud_issuer, audience }| {
             // pointing both at GitLab is how offline installations silence the official gateway
             let cloud = cloud_issuer.filter(|cloud| *cloud != url);
@@ -101,16 +110,24 @@ impl Issuers {
             }
         });
         let trusted = trust.as_ref().map(|trust| trust.trusted.clone());
-        self.closed(trusted, Policy::Closed { keys, gitlab: trust })
+        self.closed(trusted, Policy::Closed { keys, gitlab: trust, own })
+    }
+
+    /// Ourselves, as an issuer of users' tokens. Without a key of the operator's one is made, once in the life of the
+    /// process, so that a reload ends no token.
+    pub fn user_tokens(&self, settings: TokenSettings) -> UserTokens {
+        let TokenSettings { signing, validation } = settings;
+        let signing = signing.or_else(|| self.made.get_or_init(make).clone());
+        UserTokens::new(signing, validation)
     }
 
     /// What keeps the keys of whichever issuers are in force. Run it once.
     pub fn refresher(&self, fetcher: Fetcher) -> Refresher {
-        Refresher { trusted: self.0.subscribe(), fetcher }
+        Refresher { trusted: self.trusted.subscribe(), fetcher }
     }
 
     fn closed(&self, trusted: Option<Trusted>, policy: Policy) -> Policy {
-        self.0.send_if_modified(|current| {
+        self.trusted.send_if_modified(|current| {
             let same = match (&*current, &trusted) {
                 (None, None) => true,
                 (Some(old), Some(new)) => old.is(new),
@@ -123,7 +140,7 @@ impl Issuers {
     }
 
     fn issuer(&self, url: &EndpointUrl) -> Arc<Issuer> {
-        let current = self.0.borrow();
+        let current = self.trusted.borrow();
         let known = current.iter().flat_map(Trusted::iter).find(|issuer| issuer.url() == url);
         let Some(known) = known else {
             return Arc::new(Issuer::new(url.clone()));
@@ -131,6 +148,19 @@ impl Issuers {
         known.ask();
         Arc::clone(known)
     }
+}
+
+/// Makes a signing key. Without one no token is issued, and everything else works.
+fn make() -> Option<Arc<SigningKey>> {
+    let made = SigningKey::generate();
+    made.map_err(|why| tracing::error!("no key for users' tokens could be made: {why}")).map(Arc::new).ok()
+}
+
+fn tell_of_made_key() {
+    tracing::info!(
+        "auth.user_tokens.signing_key is not set: a key was made for the tokens that IDEs get for code completion. \
+         They end with this process, and other replicas refuse them: give all replicas one key"
+    );
 }
 
 /// The one task that fetches keys.

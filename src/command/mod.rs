@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod docs;
 mod explain;
 mod healthcheck;
 mod out;
@@ -61,9 +62,11 @@ enum Command {
         after_help = "Examples:\n  weir probe\n  weir probe codestral --config weir.toml\n\nExit codes: 0 all answered, 1 at least one did not."
     )]
     Probe(Probe),
+    /// Make GitLab's documentation searchable
+    Docs(Docs),
     /// What models are told: the prompts in force
     #[command(
-        after_help = "Examples:\n  weir prompts list\n  weir prompts show generate_commit_message\n  weir prompts render generate_commit_message --input diff=@change.diff --family mistral\n\nTo change one, put its file into the directory that [prompts] dir names:\n  weir prompts show chat/explain_code > prompts/chat/explain_code/base.toml"
+        after_help = "Examples:\n  weir prompts list\n  weir prompts show generate_commit_message\n  weir prompts render generate_commit_message --input diff=@change.diff --family mistral\n\nTo change one, put its file into the directory that [prompts] dir names:\n  mkdir -p prompts/chat/explain_code\n  weir prompts show chat/explain_code > prompts/chat/explain_code/base.toml"
     )]
     Prompts(Prompts),
     /// Exit 0 when a running gateway is ready (for a container's HEALTHCHECK)
@@ -102,6 +105,27 @@ struct Probe {
     model: Option<String>,
     #[command(flatten)]
     file: File,
+}
+
+#[derive(Debug, Args)]
+struct Docs {
+    #[command(subcommand)]
+    command: DocsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum DocsCommand {
+    /// Write an index of a tree of Markdown files, for docs.index in the file
+    #[command(
+        after_help = "Example:\n  git clone --depth 1 https://gitlab.com/gitlab-org/gitlab.git\n  weir docs index gitlab/doc -o gitlab-docs.index"
+    )]
+    Index {
+        /// The documentation's root: `doc` in GitLab's repository
+        dir: PathBuf,
+        /// The file to write; one that is there is replaced
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -184,6 +208,7 @@ fn dispatch(command: Command, env: &Environment, out: &mut Out) -> ExitCode {
         Command::Probe(probe) => {
             with_config(&probe.file, env, out, |config, _, out| probe::run(&config, probe.model.as_deref(), out))
         }
+        Command::Docs(Docs { command: DocsCommand::Index { dir, output } }) => docs::index(&dir, &output, out),
         Command::Prompts(ask) => with_prompts(&ask.file, env, out, |config, out| match &ask.action {
             PromptsAction::List => prompts::list(config, out),
             PromptsAction::Show { id, family } => prompts::show(config, id, family.as_deref(), out),

@@ -11,18 +11,21 @@ pub struct Out {
     err: Box<dyn Write + Send>,
     /// Whether standard error is a terminal that shows colour.
     colour: bool,
+    /// Whether standard error is a terminal at all: then it shows progress.
+    live: bool,
 }
 
 impl Out {
     /// The process's own.
     pub fn standard(env: &crate::config::Environment) -> Self {
-        let colour = std::io::stderr().is_terminal() && env.get("NO_COLOR").is_none();
-        Self { out: Box::new(std::io::stdout()), err: Box::new(std::io::stderr()), colour }
+        let live = std::io::stderr().is_terminal();
+        let colour = live && env.get("NO_COLOR").is_none();
+        Self { out: Box::new(std::io::stdout()), err: Box::new(std::io::stderr()), colour, live }
     }
 
     /// Others, without colour.
     pub fn new(out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
-        Self { out, err, colour: false }
+        Self { out, err, colour: false, live: false }
     }
 
     /// A line of what was asked for.
@@ -33,6 +36,13 @@ impl Out {
     /// A line about how it went.
     pub fn remark(&mut self, line: impl fmt::Display) {
         let _ = writeln!(self.err, "{line}");
+    }
+
+    /// How far it is, on one line that the next one overwrites; an empty one ends it. Nothing where nobody watches.
+    pub fn progress(&mut self, line: impl fmt::Display) {
+        if self.live {
+            let _ = write!(self.err, "\r\x1b[2K{line}").and_then(|()| self.err.flush());
+        }
     }
 
     /// One fault, with its line of the file.

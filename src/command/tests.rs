@@ -282,3 +282,32 @@ duo_chat = \"gpt\"
     assert_eq!(cells(&chat, "api_version")[1..], ["\"v1\"", "default"]);
     assert!(![page, default, chat].concat().contains("canary"));
 }
+
+#[test]
+fn docs_index_writes_a_file_that_the_configuration_takes() {
+    let tree = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/docs");
+    let index = std::env::temp_dir().join(format!("weir-docs-{}.index", std::process::id()));
+    let index = index.to_str().unwrap();
+    let (code, out, err) = weir("docs", "", &format!("weir docs index {tree} -o {index}"));
+    assert_eq!(code, exit(0), "{err}");
+    assert!(out.starts_with(&format!("{index}: 13 pages, ")) && out.contains(" sections, 0.0 MiB, in "), "{out}");
+    assert_eq!(err, "ci/not_text.md is left out: stream did not contain valid UTF-8\n");
+    let file = format!("docs.index = \"{index}\"\n");
+    let (code, out, err) = weir("docs", &file, "weir check --config FILE");
+    assert!(code == exit(0) && out.contains("docs.index"), "{err}");
+    let damaged = std::fs::read(index).unwrap();
+    std::fs::write(index, &damaged[..damaged.len() - 1]).unwrap();
+    let (code, _, err) = weir("docs", &file, "weir check --config FILE");
+    assert_eq!(code, exit(78));
+    assert!(
+        err.contains(&format!("FILE:1:14: error: docs.index: {index} is damaged (its checksum is wrong)")),
+        "{err}"
+    );
+    std::fs::remove_file(index).unwrap();
+    let (code, _, err) = weir("docs", &file, "weir check --config FILE");
+    assert!(code == exit(78) && err.contains("no such file"), "{err}");
+    let (code, _, err) = weir("docs", "", &format!("weir docs index {tree}/none -o {index}"));
+    assert!(code == exit(1) && err.starts_with("cannot read "), "{err}");
+    let (code, _, err) = weir("docs", "", &format!("weir docs index {tree}/.drafts/none -o {index}"));
+    assert!(code == exit(1) && !std::path::Path::new(index).exists(), "{err}");
+}

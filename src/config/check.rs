@@ -18,8 +18,10 @@ use super::load::Environment;
 use super::raw::{Document, path_text};
 use super::reader::Reader;
 use super::watch::Watched;
-use super::{auth, cloud, environ, families, features, inherited, load, models, prompts, suggest, tls};
-use crate::auth::Settings as AuthSettings;
+use super::{
+    auth, cloud, docs, environ, families, features, inherited, load, models, prompts, suggest, tls, user_tokens,
+};
+use crate::auth::{Settings as AuthSettings, TokenSettings};
 use crate::error::ExpiryAs;
 use crate::prompt::Registry;
 use crate::route::{Budget, BudgetPatch};
@@ -135,6 +137,8 @@ struct Parts {
     chat: snapshot::Chat,
     log: (Level, Format),
     auth: AuthSettings,
+    user_tokens: TokenSettings,
+    docs: crate::docs::Settings,
     routing: features::Routing,
     prompts: Arc<Registry>,
 }
@@ -145,6 +149,8 @@ impl Parts {
         let server = server(reader);
         let tls = tls::read(reader);
         let auth = auth::read(reader, server.as_ref().map(|server| server.listen));
+        let user_tokens = user_tokens::read(reader);
+        let docs = docs::read(reader);
         let base = timeouts(reader, &["timeouts"]);
         let inherited = inherited::read(reader);
         let families = families::read(reader);
@@ -162,21 +168,25 @@ impl Parts {
         let upstream = upstream(reader);
         let (limits, chat) = (limits(reader), chat(reader));
         let log = log(reader);
+        let (server, upstream, routing, prompts) = (server?, upstream?, routing?, prompts?);
+        let (user_tokens, docs) = (user_tokens?, docs?);
         Some(Self {
-            server: server?,
+            server,
             tls: tls?,
-            upstream: upstream?,
+            upstream,
             limits: limits?,
             chat: chat?,
             log: log?,
             auth: auth?,
-            routing: routing?,
-            prompts: prompts?,
+            user_tokens,
+            docs,
+            routing,
+            prompts,
         })
     }
 
     fn into_config(self, warnings: Vec<Fault>, provenance: super::Provenance) -> Config {
-        let Self { server, tls, upstream, limits, chat, log, auth, routing, prompts } = self;
+        let Self { server, tls, upstream, limits, chat, log, auth, user_tokens, docs, routing, prompts } = self;
         let features::Routing { table, models, request_models } = routing;
         Config {
             server,
@@ -187,6 +197,8 @@ impl Parts {
             request_models,
             prompts,
             auth,
+            user_tokens,
+            docs,
             limits,
             chat,
             log,

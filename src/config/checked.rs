@@ -10,7 +10,7 @@ use super::raw::path_text;
 use crate::prompt::Registry;
 use crate::route::{Model, RequestModels, Table};
 use crate::telemetry::{Format, Level};
-use crate::{auth, server, snapshot, upstream};
+use crate::{auth, docs, server, snapshot, upstream};
 
 /// A configuration that checked.
 #[derive(Debug)]
@@ -31,8 +31,12 @@ pub struct Config {
     pub prompts: Arc<Registry>,
     /// Who may call.
     pub auth: auth::Settings,
+    /// The keys of users' tokens.
+    pub user_tokens: auth::TokenSettings,
     /// Sizes and waits of one request.
     pub limits: snapshot::Limits,
+    /// GitLab's documentation.
+    pub docs: docs::Settings,
     /// How Duo Chat is answered.
     pub chat: snapshot::Chat,
     /// The operator's log.

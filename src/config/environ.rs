@@ -66,6 +66,10 @@ pub(super) static VARIABLES: &[Variable] = &[
     variable("AIGW_GITLAB_URL", Sets("gitlab.url", string, "a URL"), "gitlab.url"),
     variable("AIGW_CUSTOMER_PORTAL_URL", Sets("gitlab.cloud_issuer", string, "a URL"), "gitlab.cloud_issuer"),
     variable("AIGW_CLOUD_CONNECTOR_SERVICE_NAME", Sets("gitlab.audience", string, "a name"), "gitlab.audience"),
+    variable("AIGW_SELF_SIGNED_JWT__SIGNING_KEY", Elsewhere, "auth.user_tokens.signing_key, itself in PEM"),
+    variable("AIGW_SELF_SIGNED_JWT__VALIDATION_KEY", Elsewhere, "auth.user_tokens.validation_key, itself in PEM"),
+    variable("DUO_WORKFLOW_SELF_SIGNED_JWT__SIGNING_KEY", Elsewhere, "the same, when the AIGW_ one is not set"),
+    variable("DUO_WORKFLOW_SELF_SIGNED_JWT__VALIDATION_KEY", Elsewhere, "the same, when the AIGW_ one is not set"),
     variable("SSL_CERT_FILE", Elsewhere, "one more file for tls.extra_ca"),
     variable("REQUESTS_CA_BUNDLE", Elsewhere, "one more file for tls.extra_ca"),
     variable("AWS_REGION", Elsewhere, "region of Bedrock models"),
@@ -107,10 +111,6 @@ pub(super) static VARIABLES: &[Variable] = &[
         "client certificate towards model servers",
     ),
     variable("AIGW_GITLAB_API_URL", Nothing, "GitLab's API"),
-    variable("AIGW_SELF_SIGNED_JWT__SIGNING_KEY", Nothing, "key of the tokens that the gateway issues"),
-    variable("AIGW_SELF_SIGNED_JWT__VALIDATION_KEY", Nothing, "the same"),
-    variable("DUO_WORKFLOW_SELF_SIGNED_JWT__SIGNING_KEY", Nothing, "the same, Agent Platform"),
-    variable("DUO_WORKFLOW_SELF_SIGNED_JWT__VALIDATION_KEY", Nothing, "the same, Agent Platform"),
     variable("AIGW_CUSTOM_MODELS__DISABLE_STREAMING", Nothing, "asks models without streaming"),
 ];
 

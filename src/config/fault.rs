@@ -126,12 +126,12 @@ impl Fault {
         text
     }
 
-    /// Faults of a file in the order of its lines, then those of the environment.
-    pub(super) fn order(&self) -> (bool, usize, usize) {
+    /// Faults file by file in the order of their lines, then those of the environment.
+    pub(super) fn order(&self) -> (bool, Arc<str>, usize, usize) {
         match &self.place {
-            Place::File(_) => (false, 0, 0),
-            Place::Line(at) => (false, at.line, at.column),
-            Place::Environment => (true, 0, 0),
+            Place::File(file) => (false, Arc::clone(file), 0, 0),
+            Place::Line(at) => (false, Arc::clone(&at.file), at.line, at.column),
+            Place::Environment => (true, "".into(), 0, 0),
         }
     }
 }

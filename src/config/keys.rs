@@ -76,6 +76,14 @@ const fn key(path: &'static str, takes: Takes, preset: Preset, doc: &'static str
     Key { path, takes, preset, acts: Acts::Yes, doc }
 }
 
+const fn bedrock(path: &'static str, takes: Takes, preset: Preset, doc: &'static str) -> Key {
+    key(path, takes, preset, doc).acts(BEDROCK)
+}
+
+const fn azure(path: &'static str, takes: Takes, preset: Preset, doc: &'static str) -> Key {
+    key(path, takes, preset, doc).acts(AZURE)
+}
+
 impl Key {
     const fn acts(mut self, acts: Acts) -> Self {
         self.acts = acts;
@@ -188,6 +196,18 @@ pub(super) static KEYS: &[Key] = &[
         "keys that a caller may present as a bearer token",
     ),
     key(
+        "auth.user_tokens.signing_key",
+        Takes::Secret,
+        Example("{ env = \"SIGNING_KEY\" }", "one made at start-up"),
+        "signs the tokens that IDEs get for code completion: an RSA key in PEM, the same one in every replica",
+    ),
+    key(
+        "auth.user_tokens.validation_key",
+        Takes::Secret,
+        Example("{ env = \"PREVIOUS_KEY\" }", "none"),
+        "a key whose tokens are good too: the previous one for an hour, or the next one before every replica signs with it",
+    ),
+    key(
         "models.{name}.identifier",
         Takes::Text("a string"),
         Example("\"custom_openai/Codestral-22B-v0.1\"", "the name, of an OpenAI-compatible server"),
@@ -248,21 +268,19 @@ pub(super) static KEYS: &[Key] = &[
         "requests that wait for it",
     )
     .acts(Acts::NotYet),
-    key(
+    bedrock(
         "models.{name}.region",
         Takes::Text("a region like \"eu-central-1\""),
         Example("\"ap-northeast-1\"", "the identifier's, else AWS_REGION, else AWS_REGION_NAME"),
         "Bedrock: where the model is",
-    )
-    .acts(BEDROCK),
-    key(
+    ),
+    bedrock(
         "models.{name}.signing_host",
         Takes::Text("a host like \"bedrock-runtime.eu-central-1.amazonaws.com\""),
         Example("\"bedrock-runtime.ap-northeast-1.amazonaws.com\"", "the endpoint's"),
         "Bedrock: the host to send and sign when the endpoint is a proxy in front of it",
-    )
-    .acts(BEDROCK),
-    key(
+    ),
+    bedrock(
         "models.{name}.access_key_id",
         Takes::Secret,
         Example(
@@ -270,53 +288,45 @@ pub(super) static KEYS: &[Key] = &[
             "AWS_BEARER_TOKEN_BEDROCK, else AWS_ACCESS_KEY_ID, else AWS's credential chain",
         ),
         "Bedrock: credentials of this model. api_key takes a Bedrock API key instead",
-    )
-    .acts(BEDROCK),
-    key("models.{name}.secret_access_key", Takes::Secret, Example("{ env = \"TEAM_SECRET\" }", "none"), "")
-        .acts(BEDROCK),
-    key(
+    ),
+    bedrock("models.{name}.secret_access_key", Takes::Secret, Example("{ env = \"TEAM_SECRET\" }", "none"), ""),
+    bedrock(
         "models.{name}.session_token",
         Takes::Secret,
         Example("{ env = \"TEAM_TOKEN\" }", "none"),
         "With a temporary access key",
-    )
-    .acts(BEDROCK),
-    key(
+    ),
+    bedrock(
         "models.{name}.guardrail.identifier",
         Takes::Text("a guardrail's id or ARN"),
         Example("\"abc123\"", "AIGW_BEDROCK_GUARDRAIL_CONFIG"),
         "Bedrock: a guardrail for every request",
-    )
-    .acts(BEDROCK),
-    key(
+    ),
+    bedrock(
         "models.{name}.guardrail.version",
         Takes::Text("\"DRAFT\" or a number as a string"),
         Example("\"1\"", "none: AWS's choice"),
         "",
-    )
-    .acts(BEDROCK),
-    key(
+    ),
+    bedrock(
         "models.{name}.guardrail.trace",
         Takes::Word(&["enabled", "disabled", "enabled_full"]),
         Example("\"enabled\"", "AWS's, \"disabled\""),
         "",
-    )
-    .acts(BEDROCK),
-    key(
+    ),
+    bedrock(
         "models.{name}.bedrock_openai",
         Takes::Bool,
         Example("true", "false: Converse, which more models know"),
         "Bedrock: ask its OpenAI-compatible endpoint, nothing is translated",
-    )
-    .acts(BEDROCK),
-    key(
+    ),
+    azure(
         "models.{name}.api_version",
         Takes::Text("v1, preview or a date like \"2025-02-01-preview\""),
         Example("\"2025-02-01-preview\"", "AZURE_API_VERSION, else \"v1\""),
         "Azure: the API's version",
-    )
-    .acts(AZURE),
-    key(
+    ),
+    azure(
         "models.{name}.entra.identity",
         Takes::Word(&["application", "workload", "managed"]),
         Example(
@@ -324,44 +334,28 @@ pub(super) static KEYS: &[Key] = &[
             "by what else is said here, else by AZURE_CLIENT_SECRET, AZURE_FEDERATED_TOKEN_FILE or IDENTITY_ENDPOINT",
         ),
         "Azure: Entra ID instead of a key, as an application by its secret, as the cluster's or the machine's identity",
-    )
-    .acts(AZURE),
-    key(
-        "models.{name}.entra.tenant",
-        Takes::Text("a tenant's id or domain"),
-        Example("\"contoso.onmicrosoft.com\"", "AZURE_TENANT_ID"),
-        "",
-    )
-    .acts(AZURE),
-    key(
-        "models.{name}.entra.client_id",
-        Takes::Text("an application's or an identity's client id"),
-        Example("\"00000000-0000-0000-0000-000000000000\"", "AZURE_CLIENT_ID"),
-        "",
-    )
-    .acts(AZURE),
-    key(
+    ),
+    azure("models.{name}.entra.tenant", Takes::Text("a tenant's id"), Example("\"…\"", "AZURE_TENANT_ID"), ""),
+    azure("models.{name}.entra.client_id", Takes::Text("a client id"), Example("\"…\"", "AZURE_CLIENT_ID"), ""),
+    azure(
         "models.{name}.entra.client_secret",
         Takes::Secret,
-        Example("{ env = \"ENTRA_SECRET\" }", "AZURE_CLIENT_SECRET"),
+        Example("{ env = \"SECRET\" }", "AZURE_CLIENT_SECRET"),
         "",
-    )
-    .acts(AZURE),
-    key(
+    ),
+    azure(
         "models.{name}.entra.token_file",
         Takes::Text("a file's path"),
         Example("\"/var/run/secrets/azure/tokens/azure-identity-token\"", "AZURE_FEDERATED_TOKEN_FILE"),
         "the cluster's token, read anew each time",
-    )
-    .acts(AZURE),
-    key(
+    ),
+    azure(
         "models.{name}.entra.authority",
         Takes::Text("a URL like \"https://login.microsoftonline.com\""),
         Is("\"https://login.microsoftonline.com\""),
         "where tokens are given out; AZURE_AUTHORITY_HOST",
-    )
-    .acts(AZURE),
-    key(
+    ),
+    azure(
         "models.{name}.entra.scope",
         Takes::Text("a scope like \"https://cognitiveservices.azure.com/.default\""),
         Example(
@@ -369,8 +363,7 @@ pub(super) static KEYS: &[Key] = &[
             "that with a dated api_version, else \"https://ai.azure.com/.default\"",
         ),
         "what the token is for",
-    )
-    .acts(AZURE),
+    ),
     key(
         "families.{name}.like",
         Takes::Text("the name of a built-in family"),
@@ -470,6 +463,18 @@ pub(super) static KEYS: &[Key] = &[
         Takes::Bool,
         Is("false"),
         "whether such a model may be on this machine; link-local addresses are always refused",
+    ),
+    key(
+        "docs.index",
+        Takes::Text("a file that `weir docs index` wrote"),
+        Example("\"gitlab-docs.index\"", "none: documentation search finds nothing"),
+        "what GitLab's chat finds in the documentation; read again with this file",
+    ),
+    key(
+        "docs.base_url",
+        Takes::Text("a URL like \"https://docs.gitlab.com\""),
+        Is("\"https://docs.gitlab.com\""),
+        "where the links to its pages lead; \"https://gitlab.example.com/help\" for GitLab's own help",
     ),
     key(
         "prompts.dir",

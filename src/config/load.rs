@@ -121,6 +121,11 @@ pub(super) fn read_secret(path: &Path) -> Result<String, String> {
 
 /// Reads a file whole, unless it is absurdly long.
 pub(super) fn read_limited(path: &Path) -> Result<Vec<u8>, String> {
+    read_at_most(path, MAX_FILE)
+}
+
+/// The same with another limit, in bytes.
+pub(super) fn read_at_most(path: &Path, max: u64) -> Result<Vec<u8>, String> {
     let failed = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => "no such file".to_owned(),
         std::io::ErrorKind::PermissionDenied => "no permission to read it".to_owned(),
@@ -129,9 +134,9 @@ pub(super) fn read_limited(path: &Path) -> Result<Vec<u8>, String> {
     };
     let file = std::fs::File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(format!("it is longer than {} KiB", MAX_FILE >> 10));
+    file.take(max + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > max {
+        return Err(format!("it is longer than {} KiB", max >> 10));
     }
     Ok(bytes)
 }

@@ -2,8 +2,8 @@
 //!
 //! `raw` keeps the file as a tree that knows its places; `keys` is the list of what may stand in it;
 //! `reader` reads typed values out of it; `check`, `models` (with `azure`, `bedrock` and what they have
-//! `inherited` from the environment), `families`, `cloud`, `features` and `prompts` build each module's own settings, so that no module
-//! imports this one. A reload may change everything but [`Config::server`].
+//! `inherited` from the environment), `families`, `cloud`, `features` and `prompts` build each module's own
+//! settings, so that no module imports this one. A reload may change everything but [`Config::server`].
 
 mod auth;
 mod azure;
@@ -11,6 +11,7 @@ mod bedrock;
 mod check;
 mod checked;
 mod cloud;
+mod docs;
 mod entra;
 mod environ;
 mod families;
@@ -27,6 +28,7 @@ mod reference;
 mod suggest;
 mod tls;
 mod units;
+mod user_tokens;
 mod watch;
 
 pub use checked::{Config, Origin, Provenance, Setting};

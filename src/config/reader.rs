@@ -116,6 +116,15 @@ impl<'d> Reader<'d> {
         self.secret_value(&path_text(path), entry.value, &entry.span)
     }
 
+    /// A key in PEM, which has line breaks and goes into no header.
+    pub(super) fn pem(&mut self, path: &[&str]) -> Option<(Secret<String>, Range<usize>)> {
+        let entry = self.doc.get(path)?;
+        let pem = self.secret_with(&path_text(path), entry.value, &entry.span, |secret, from| {
+            if secret.is_empty() { Err(format!("an empty secret{from}")) } else { Ok(Secret::new(secret)) }
+        })?;
+        Some((pem, entry.span))
+    }
+
     /// The values of an array of secrets, those that can be read.
     pub(super) fn secrets(&mut self, path: &[&str]) -> Option<Vec<Secret<String>>> {
         let entry = self.doc.get(path)?;
@@ -195,6 +204,16 @@ impl<'d> Reader<'d> {
     }
 
     fn secret_value(&mut self, name: &str, value: &DeValue<'_>, span: &Range<usize>) -> Option<Secret<String>> {
+        self.secret_with(name, value, span, visible)
+    }
+
+    fn secret_with(
+        &mut self,
+        name: &str,
+        value: &DeValue<'_>,
+        span: &Range<usize>,
+        check: impl Fn(String, &str) -> Result<Secret<String>, String>,
+    ) -> Option<Secret<String>> {
         let (found, span, from) = match value {
             DeValue::String(text) => {
                 let plain = Fault::warning(self.doc.place(span), name, "a secret in plain text")
@@ -212,7 +231,7 @@ impl<'d> Reader<'d> {
             }
             _ => (Err(SECRET_FORMS.to_owned()), span.clone(), String::new()),
         };
-        let checked = found.and_then(|secret| visible(secret, &from));
+        let checked = found.and_then(|secret| check(secret, &from));
         checked.map_err(|message| self.faults.push(Fault::error(self.doc.place(&span), name, message))).ok()
     }
 

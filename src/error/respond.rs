@@ -24,6 +24,8 @@ pub enum Shape {
     Gitlab,
     /// GitLab's prompts and Test connection: a failed model is 421 `"NNN: Phrase"`.
     GitlabPrompts,
+    /// The GitLab calls whose `detail` is read as one sentence: embeddings, tokens, documentation.
+    GitlabSentence,
     /// The same, streamed as an object a line: a failure after the head is one more line.
     GitlabPromptsLines,
     /// The same, streamed as raw text to GitLab's chat: its words are read by people, its status by GitLab.
@@ -49,6 +51,7 @@ pub fn render(error: &GatewayError, shape: Shape, request_id: &str) -> Response<
         Shape::OpenAi => (row.status, openai(error, request_id)),
         Shape::Anthropic => anthropic(error, request_id),
         Shape::Gitlab => (row.status, gitlab(error, request_id)),
+        Shape::GitlabSentence => sentence(error, request_id),
         Shape::GitlabPrompts | Shape::GitlabPromptsLines => prompts(error, request_id),
         Shape::GitlabCode | Shape::GitlabCodeEvents => code(error, request_id),
         Shape::GitlabPromptsText => {
@@ -76,7 +79,12 @@ pub fn in_band(error: &GatewayError, shape: Shape, request_id: &str) -> Option<B
         Shape::GitlabChat(expiry_as) => Some(chat_event::of(error, expiry_as)),
         Shape::GitlabPromptsLines => Some(format!("{}\n", prompts(error, request_id).1).into()),
         Shape::GitlabCodeEvents => Some(format!("event: error\r\ndata: {}\r\n\r\n", code(error, request_id).1).into()),
-        Shape::Gitlab | Shape::GitlabPrompts | Shape::GitlabPromptsText | Shape::GitlabCode | Shape::GitlabText => None,
+        Shape::Gitlab
+        | Shape::GitlabPrompts
+        | Shape::GitlabPromptsText
+        | Shape::GitlabSentence
+        | Shape::GitlabCode
+        | Shape::GitlabText => None,
     }
 }
 
@@ -194,6 +202,31 @@ fn prompts(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
         _ => return (error.kind().row().status, gitlab(error, request_id)),
     };
     (StatusCode::MISDIRECTED_REQUEST, json!({ "detail": detail }))
+}
+
+/// A model server's 400, 401 and 429 are passed on (ai-gateway-server.md §1.7): here no user reads them, but a
+/// background job and the administrator who gave it its key.
+fn sentence(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
+    let status = match error.kind() {
+        Kind::UpstreamStatus(401) => StatusCode::UNAUTHORIZED,
+        kind => kind.row().status,
+    };
+    match error.kind() {
+        Kind::Unauthorized | Kind::Expired(_) => (status, gitlab(error, request_id)),
+        Kind::Invalid => (status, json!({"detail": faults_as_text(error)})),
+        _ => (status, json!({"detail": error.public()})),
+    }
+}
+
+/// `contents.0: expected a string`, one after the other.
+fn faults_as_text(error: &GatewayError) -> String {
+    let place = |fault: &BodyFault| fault.loc.iter().skip(1).map(AsRef::as_ref).collect::<Vec<&str>>().join(".");
+    let faults = error.0.faults.iter().map(|fault| match place(fault) {
+        place if place.is_empty() => fault.msg.clone(),
+        place => format!("{place}: {}", fault.msg),
+    });
+    let text = faults.collect::<Vec<_>>().join("; ");
+    if text.is_empty() { error.public().to_owned() } else { text }
 }
 
 /// As prompts, but for a model server that asks to come back later (ai-gateway-server.md §8.1).

@@ -10,6 +10,7 @@
 //! | the answer broke off | in-band `error` event on SSE, else the connection is cut | A1003 or A1004 | `upstream_broken` | the model server's log at that request id |
 //! | any of these in Duo Chat | 200, an `error` event; `timeouts.chat_surface = "answer"`: A1000 as the answer | A1004; A1005 for a full context | as above | as above |
 //! | Duo Chat's model said nothing | 200, an `error` event | A1004 | `no_answer` with what was missing in `note` | the model's chat template, its `max_tokens` |
+//! | a prompt that is not there, no version that fits, no constraint, an input missing | 404, 400, 422, 422 with GitLab's sentence | "An unexpected error has occurred." | `not_found`, `no_prompt_version`, `prompt_version`, `missing_input` | GitLab's version, `weir prompts list` |
 //! | feature disabled | 403 | M3006 | `feature_disabled` | `[features]` |
 //! | no model for the feature | 422 naming the key to set | A9999 | `no_model` | `weir explain FEATURE` |
 //! | GitLab's cloud said no (`"gitlab"` in `[features]`) | its status and body, unchanged | what GitLab makes of them: M3006 for 403 | `provider=gitlab`; 401 and 403 count as `refused`, the rest as `upstream_status` | the GitLab licence, then `weir probe gitlab` |

@@ -210,8 +210,9 @@ impl<'c> Check<'c, '_> {
             messages: messages?,
             engine: Arc::clone(self.engine),
         };
-        self.variables(&prompt);
-        self.example(&prompt);
+        if self.variables(&prompt) {
+            self.example(&prompt);
+        }
         Some(prompt)
     }
 
@@ -253,7 +254,8 @@ impl<'c> Check<'c, '_> {
     }
 
     /// Every name in the templates is an input, and every input is used.
-    fn variables(&mut self, prompt: &Prompt) {
+    fn variables(&mut self, prompt: &Prompt) -> bool {
+        let before = self.flaws.len();
         let known: BTreeSet<&String> = prompt.inputs.iter().chain(&prompt.optional).collect();
         let mut used = BTreeSet::new();
         for (_, template) in &prompt.messages {
@@ -265,9 +267,10 @@ impl<'c> Check<'c, '_> {
             used.extend(names);
         }
         for name in known.into_iter().filter(|name| !used.contains(*name)) {
-            let at = mention(self.file.text, name);
+            let at = mention(self.file.text, &format!("\"{name}\""));
             self.flaw(at, format!("the input {name} is used by no message"));
         }
+        self.flaws.len() == before
     }
 
     /// What no static check finds, such as a filter that does not exist, shows when the example is rendered.

@@ -138,7 +138,7 @@ fn every_flaw_has_its_place() {
             .starts_with("p/base.toml: {% iff a %}: syntax error: unknown statement")
     );
     let unused = BASE.replace("optional = [\"b\"]", "optional = [\"b\", \"d\"]");
-    assert_eq!(flaws(&[("p/base.toml", &unused)]), ["p/base.toml: d: the input d is used by no message"]);
+    assert_eq!(flaws(&[("p/base.toml", &unused)]), ["p/base.toml: \"d\": the input d is used by no message"]);
 }
 
 #[test]

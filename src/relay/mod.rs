@@ -131,7 +131,7 @@ impl Relay {
     ) -> Result<Vec<Delta>, GatewayError> {
         let dialect = dialect(call.route.model.provider);
         let outbound = dialect.encode(generation, &call.route.model)?;
-        let body = self.whole(call, outbound, facts).await?;
+        let body = self.fetch(call, outbound, MAX_ANSWER, facts).await?;
         facts.first_token = facts.upstream_ended;
         let deltas = dialect.answer(generation, &body)?;
         for delta in &deltas {
@@ -151,7 +151,7 @@ impl Relay {
     ) -> Result<Option<u64>, GatewayError> {
         let dialect = dialect(call.route.model.provider);
         let Some(outbound) = dialect.count(generation, &call.route.model)? else { return Ok(None) };
-        let body = self.whole(call, outbound, facts).await?;
+        let body = self.fetch(call, outbound, MAX_ANSWER, facts).await?;
         let unreadable = || {
             let text = "The model server's answer could not be read";
             GatewayError::new(Kind::UpstreamBroken, text).internal(format!("no count of tokens: {}", excerpt(&body)))
@@ -159,12 +159,18 @@ impl Relay {
         dialect.counted(&body).map(Some).ok_or_else(unreadable)
     }
 
-    /// Sends, and reads the whole answer.
-    async fn whole(&self, call: Call<'_>, mut outbound: Outbound, facts: &mut Facts) -> Result<Bytes, GatewayError> {
+    /// Sends a request in the upstream's own dialect, and reads the whole answer, of at most `max` bytes.
+    pub async fn fetch(
+        &self,
+        call: Call<'_>,
+        mut outbound: Outbound,
+        max: usize,
+        facts: &mut Facts,
+    ) -> Result<Bytes, GatewayError> {
         let dialect = dialect(call.route.model.provider);
         let mut timers = Timers::start(call.route.budget, facts.started);
         let Inbound { body, .. } = self.send(call, dialect, &mut outbound, &mut timers, facts).await?;
-        let body = collect(body, MAX_ANSWER, &call.route.model, &mut timers).await?;
+        let body = collect(body, max, &call.route.model, &mut timers).await?;
         facts.upstream_ended = Some(Instant::now());
         Ok(body)
     }

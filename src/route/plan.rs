@@ -33,6 +33,8 @@ pub enum Rule {
     Parent,
     /// The request named the model.
     Request,
+    /// The caller's token is bound to the model.
+    Token,
     /// `features.default`.
     Default,
     /// An OpenAI-style request named a model of the file.

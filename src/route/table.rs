@@ -139,14 +139,23 @@ impl Table {
         })
     }
 
-    /// Walks the rules of config.md; the first match wins. (Rule 3, a model bound to a user token, comes with *Identity*.)
+    /// Walks the rules of config.md for a caller whose token is bound to no model.
     pub fn resolve(&self, ask: Ask) -> Result<Arc<Route>, GatewayError> {
+        self.resolve_for(ask, None)
+    }
+
+    /// Walks the rules of config.md; the first match wins. `bound` is the model of the caller's token: one that is gone
+    /// from the file binds nothing.
+    pub fn resolve_for(&self, ask: Ask, bound: Option<&str>) -> Result<Arc<Route>, GatewayError> {
         let feature = ask.feature;
         if let Some((choice, rule)) = feature.and_then(|f| self.feature_choice(f)) {
             return self.take(choice, feature, rule);
         }
         if let Some(metadata) = ask.metadata.filter(|_| self.request_models != RequestModels::Ignore) {
             return self.named_by_request(metadata, feature);
+        }
+        if let Some(named) = bound.and_then(|name| self.named.get(name)) {
+            return self.take(&Choice::Model(Arc::clone(named)), feature, Rule::Token);
         }
         match &self.default {
             Some(choice) => self.take(choice, feature, Rule::Default),
@@ -266,10 +275,11 @@ fn unknown_model(name: &str) -> GatewayError {
 mod tests {
     use std::sync::Arc;
 
-    use super::{Ask, RequestModels, Table};
+    use super::{Ask, Choice, RequestModels, Table};
     use crate::error::Kind;
     use crate::route::{
-        Access, ApiVersion, AwsCredentials, Budget, Metadata, ProviderDefaults, RawMetadata, Region, Route,
+        Access, ApiVersion, AwsCredentials, Budget, BudgetPatch, EndpointUrl, Feature, Metadata, Model,
+        ProviderDefaults, ProviderKind, RawMetadata, Region, Route, Rule,
     };
     use crate::secret::Secret;
 
@@ -345,5 +355,41 @@ mod tests {
         let table = table(RequestModels::Listed, Some(operator()));
         assert_eq!(resolve(&table, "bedrock/x").unwrap_err().0, Kind::EndpointRefused);
         assert_eq!(resolve(&table, "azure/x").unwrap_err().0, Kind::EndpointRefused);
+    }
+
+    #[test]
+    fn a_token_binds_where_neither_the_file_nor_the_request_names_a_model() {
+        let model = |name: &str| {
+            Arc::new(Model {
+                id: name.into(),
+                provider: ProviderKind::OpenAi,
+                upstream_name: name.into(),
+                family: Arc::default(),
+                endpoints: vec![EndpointUrl::parse("http://h/v1").unwrap()],
+                api_key: None,
+                access: Access::Key,
+                timeouts: BudgetPatch::default(),
+                from_request: false,
+            })
+        };
+        let models = ["default", "bound", "code"].map(model);
+        let mut table = Table::new(models.to_vec(), RequestModels::Allow, Budget::DEFAULT);
+        let route = |index: usize, feature, rule| {
+            let model = Arc::clone(&models[index]);
+            Choice::Model(Arc::new(Route { feature, model, budget: Budget::DEFAULT, rule }))
+        };
+        table.set_default(route(0, None, Rule::Default));
+        let code = Some(Feature::CODE_COMPLETIONS);
+        let resolve = |table: &Table, bound| {
+            let route = table.resolve_for(Ask { feature: code, metadata: None }, bound).unwrap();
+            assert_eq!((route.feature, route.budget.total), (code, Feature::CODE_COMPLETIONS.total_limit().unwrap()));
+            (route.model.id.to_string(), route.rule)
+        };
+        assert_eq!(resolve(&table, Some("bound")), ("bound".into(), Rule::Token));
+        assert_eq!(resolve(&table, Some("gone from the file")), ("default".into(), Rule::Default));
+        assert_eq!(resolve(&table, None), ("default".into(), Rule::Default));
+        table.set(Feature::CODE_COMPLETIONS, route(2, code, Rule::Feature));
+        let named = table.resolve_for(Ask { feature: code, metadata: None }, Some("bound")).unwrap();
+        assert_eq!((&*named.model.id, named.rule), ("code", Rule::Feature));
     }
 }

@@ -14,7 +14,7 @@ use tokio::time::{Sleep, sleep};
 use tower::Service;
 
 use super::stack::{Exchange, Failed, Outcome};
-use crate::api::Matched;
+use crate::api::{Matched, allow_any_origin, is_cross_origin};
 use crate::error::{Kind, render};
 use crate::relay::{Content, HeadStart, Promise, RelayBody};
 use crate::telemetry::labels::Surface;
@@ -55,12 +55,14 @@ where
         if matched.surface == Surface::Unknown {
             record.facts.path = Some(request.uri().path().chars().take(256).collect::<String>().into());
         }
+        let cross_origin = is_cross_origin(request.headers());
         let early = matched.head_start.clone().map(|head_start| Early {
             head_start,
             request_id: record.facts.ids.request_id().clone(),
             patience: None,
         });
-        Answering { inner: Some(self.inner.call(Exchange { request, matched, record, place: None })), early }
+        let inner = Some(self.inner.call(Exchange { request, matched, record, place: None }));
+        Answering { inner, early, cross_origin }
     }
 }
 
@@ -68,6 +70,8 @@ where
 pub(super) struct Answering<F> {
     inner: Option<F>,
     early: Option<Early>,
+    /// A page must be able to read the answer, a refusal too.
+    cross_origin: bool,
 }
 
 /// What a head is made of before there is an answer.
@@ -90,22 +94,32 @@ impl Early {
     }
 }
 
-impl<F: Future<Output = Outcome> + Unpin + Send + 'static> Future for Answering<F> {
-    type Output = Result<Response<RelayBody>, Infallible>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Self { inner, early } = &mut *self;
+impl<F: Future<Output = Outcome> + Unpin + Send + 'static> Answering<F> {
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Response<RelayBody>> {
+        let Self { inner, early, .. } = self;
         let Some(future) = inner else { return Poll::Pending };
         let polled = Pin::new(future).poll(cx).map(|outcome| outcome.unwrap_or_else(rescue));
         let promised = early.as_mut().and_then(|early| Some((early.head_start.promised()?, early)));
-        let Some((promise, early)) = promised else { return polled.map(Ok) };
+        let Some((promise, early)) = promised else { return polled };
         if let Poll::Ready(response) = polled {
-            return Poll::Ready(Ok(response.map(|body| body.beating(promise))));
+            return Poll::Ready(response.map(|body| body.beating(promise)));
         }
         let head = ready!(early.poll_head(promise, cx));
         let Some(future) = inner.take() else { return Poll::Pending };
         let making = async { future.await.unwrap_or_else(rescue).into_body() };
-        Poll::Ready(Ok(head.map(|()| RelayBody::making(making, promise))))
+        Poll::Ready(head.map(|()| RelayBody::making(making, promise)))
+    }
+}
+
+impl<F: Future<Output = Outcome> + Unpin + Send + 'static> Future for Answering<F> {
+    type Output = Result<Response<RelayBody>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut response = ready!(self.poll_answer(cx));
+        if self.cross_origin {
+            allow_any_origin(response.headers_mut());
+        }
+        Poll::Ready(Ok(response))
     }
 }
 

@@ -28,7 +28,15 @@ pub enum Surface {
     GitlabPrompts,
     /// Code suggestions: `/v2/code/…`, `/v3/code/completions`, `/v4/code/suggestions`
     GitlabCode,
-    /// `/monitoring/*` and `HEAD`
+    /// `POST /v1/code/user_access_token`
+    GitlabUserToken,
+    /// `GET /v1/models/definitions`
+    GitlabDefinitions,
+    /// `POST /v1/embeddings/code_embeddings` and below
+    GitlabEmbeddings,
+    /// `POST /v1/search/gitlab-docs`
+    GitlabDocs,
+    /// `/monitoring/*`, `HEAD` and `OPTIONS`
     Monitoring,
     /// A path nobody answers
     #[default]
@@ -37,7 +45,7 @@ pub enum Surface {
 
 impl Surface {
     /// Every value, in label order.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::OpenAiChat,
         Self::OpenAiCompletions,
         Self::OpenAiEmbeddings,
@@ -48,6 +56,10 @@ impl Surface {
         Self::GitlabChat,
         Self::GitlabChatAgent,
         Self::GitlabModelCheck,
+        Self::GitlabUserToken,
+        Self::GitlabDefinitions,
+        Self::GitlabEmbeddings,
+        Self::GitlabDocs,
         Self::GitlabPrompts,
         Self::GitlabCode,
         Self::Monitoring,
@@ -67,6 +79,10 @@ impl Surface {
             Self::GitlabChat => "gitlab_chat",
             Self::GitlabChatAgent => "gitlab_chat_agent",
             Self::GitlabModelCheck => "gitlab_model_check",
+            Self::GitlabUserToken => "gitlab_user_token",
+            Self::GitlabDefinitions => "gitlab_definitions",
+            Self::GitlabEmbeddings => "gitlab_embeddings",
+            Self::GitlabDocs => "gitlab_docs",
             Self::GitlabPrompts => "gitlab_prompts",
             Self::GitlabCode => "gitlab_code",
             Self::Monitoring => "monitoring",

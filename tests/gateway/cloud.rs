@@ -202,7 +202,9 @@ async fn a_static_key_never_leaves() {
     assert_eq!(answer.status(), 403);
     assert!(answer.text().contains("a static key of this gateway does not open it"), "{}", answer.text());
     let answer = gateway.call("POST", "/v1/amazon_q/events", &key, b"{}").await;
-    assert_eq!((answer.status(), answer.text()), (404, r#"{"detail":"Not Found"}"#));
+    assert!(answer.status() == 404 && answer.text().contains("Not Found: Amazon Q"), "{}", answer.text());
+    let answer = gateway.call("POST", "/v1/search/gitlab-docs", &key, br#"{"payload":{"query":"x"}}"#).await;
+    assert_eq!((answer.status(), &answer.json()["response"]["results"]), (200, &json!([])));
     assert_eq!(ask(&gateway, &[]).await.status(), 401);
     assert!(cloud.requests().is_empty());
 }
@@ -257,5 +259,20 @@ async fn openais_surface_says_that_the_cloud_is_not_for_it() {
     assert_eq!(
         (&row["name"], &row["provider"], &row["endpoints"][0]["healthy"]),
         (&json!("gitlab"), &json!("gitlab"), &json!(true))
+    );
+}
+
+#[tokio::test]
+async fn what_the_cloud_answers_it_also_gives_tokens_for_and_searches_for() {
+    let cloud = Upstream::always(Reply::json(200, &json!({"from": "the cloud"}))).await;
+    let gateway = Gateway::start(&to_cloud(&cloud, "duo_chat = \"gitlab\"\ncode_completions = \"gitlab\"")).await;
+    for path in ["/v1/code/user_access_token", "/v1/search/gitlab-docs"] {
+        let answer = gateway.call("POST", path, &GITLABS, b"{}").await;
+        assert_eq!((answer.status(), answer.text()), (200, r#"{"from":"the cloud"}"#), "{path}");
+    }
+    let paths: Vec<String> = cloud.requests().into_iter().map(|request| request.path).collect();
+    assert!(
+        paths[0].ends_with("/v1/code/user_access_token") && paths[1].ends_with("/v1/search/gitlab-docs"),
+        "{paths:?}"
     );
 }

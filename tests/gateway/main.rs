@@ -5,6 +5,7 @@
 mod access_log; // one line per request, ids in and out, secrets nowhere
 mod anthropic; // Anthropic's Messages API on every kind of model, and GitLab's way to it
 mod bad_input; // a 4xx that says what is wrong, and no harm
+mod browsers; // GitLab's Web IDE, paths that are none, the list of models
 mod chat_agent; // GitLab Duo Chat: the loop, both ways of calling tools
 mod chat_agent_faults; // what its user sees when something fails
 mod chat_v1; // GitLab's troubleshooting curl
@@ -14,6 +15,8 @@ mod code_suggestions_asked; // what models get: marks, words, budgets
 mod config_faults; // broken files, every fault at once
 mod credentials; // AWS's chain, Entra ID: fetched beside the requests
 mod disconnect; // a client that leaves cancels the upstream
+mod docs_search; // GitLab's documentation, with and without an index
+mod embeddings; // vectors for semantic code search
 mod framing; // how model servers frame their answers
 mod fuzz_smoke; // the fuzz targets, a little, on any toolchain
 mod golden; // translations as files

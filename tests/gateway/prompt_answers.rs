@@ -118,15 +118,15 @@ async fn every_prompt_takes_what_gitlab_sends() {
 /// The list above is the program's: nothing is untested, and nothing of the contract is missing.
 #[test]
 fn the_contracts_list_is_the_registrys() {
-    let own_surface = ["chat/agent", "chat/react", "code_suggestions/completions"];
+    let has_a_surface_of_its_own = |id: &str| id.starts_with("chat/agent") || id == "code_suggestions/completions";
     let registry = weir::prompt::Registry::embedded().unwrap();
     let mut there: Vec<&str> =
         registry.iter().filter(|prompt| prompt.family.is_none()).map(|prompt| &*prompt.id).collect();
-    there.retain(|id| !own_surface.contains(id));
+    there.retain(|id| !has_a_surface_of_its_own(id));
     let mut expected: Vec<&str> = chat_tools().iter().chain(&others()).map(|asked| asked.id).collect();
     expected.sort_unstable();
     assert_eq!(there, expected);
-    for prompt in registry.iter() {
+    for prompt in registry.iter().filter(|prompt| expected.contains(&&*prompt.id)) {
         let missing = prompt.inputs.iter().find(|name| !prompt.example.contains_key(*name));
         assert_eq!(missing, None, "{}: [example] has every input", prompt.path());
     }

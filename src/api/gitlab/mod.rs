@@ -3,9 +3,13 @@
 pub(super) mod chat_agent;
 pub(super) mod chat_v1;
 pub(super) mod code;
+pub(super) mod definitions;
+pub(super) mod docs_search;
+pub(super) mod embeddings;
 pub(super) mod model_check;
 pub(super) mod prompts;
 pub(super) mod proxy;
+pub(super) mod user_token;
 
 pub use code::CodeCall;
 pub use proxy::Proxied;

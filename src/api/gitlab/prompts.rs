@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{STREAM, filtered, raw_text, text_of};
-use crate::api::{Answer, Context, Routed, body, endpoint, json};
+use crate::api::{Answer, Context, Routed, body, endpoint, forward, json};
 use crate::auth::{Permission, Scopes};
 use crate::error::{GatewayError, Kind, Shape};
 use crate::generation::{Delta, Encode, Usage};
@@ -38,12 +38,19 @@ struct Request<'a> {
 
 /// Answers with what the model makes of the prompt.
 pub(in crate::api) async fn answer(mut context: Context<'_>, version: u8, incoming: Incoming) -> Answer {
-    let bytes = context.body(incoming).await?;
-    let head: Head<'_> = body::parse(&bytes)?;
     let id = endpoint::prompt_id(context.parts.uri.path());
     let prompts = &context.snapshot.prompts;
-    let base = prompts.base(&id).map_err(|error| missing(&error))?;
+    let base = match prompts.base(&id) {
+        Ok(base) => base,
+        Err(unknown) => {
+            // GitLab's cloud may know it
+            let answer = forward::elsewhere(context, incoming).await;
+            return answer.map_err(|error| if error.kind() == Kind::NotFound { missing(&unknown) } else { error });
+        }
+    };
     context.caller.may(&permission(base))?;
+    let bytes = context.body(incoming).await?;
+    let head: Head<'_> = body::parse(&bytes)?;
     let stream = head.stream.unwrap_or(false);
     context.facts.stream = stream;
     context.facts.shape = shape(version, stream, base);
@@ -130,7 +137,7 @@ const fn shape(version: u8, stream: bool, base: &Prompt) -> Shape {
 /// The prompt's own unit primitive (gitlab-client.md §5.3).
 fn permission(base: &Prompt) -> Permission {
     let any_of = Scopes::of(base.unit_primitives.iter().map(String::as_str));
-    Permission { any_of, what: format!("'{}'", base.id).into() }
+    Permission::to_access(any_of, format!("'{}'", base.id))
 }
 
 /// gitlab-client.md §8.4

@@ -1,5 +1,6 @@
 //! Tokens made by hand, and a GitLab that publishes keys, rotates them and goes away.
 
+mod issue;
 mod policy;
 mod tokens;
 

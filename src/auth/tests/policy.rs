@@ -41,7 +41,7 @@ impl Rig {
         let url = |of: &FakeGitlab| EndpointUrl::parse(&format!("http://{}", of.address)).unwrap();
         let audience = "gitlab-ai-gateway".into();
         let gitlab = GitlabSettings { url: url(gitlab), cloud_issuer: cloud.map(url), audience };
-        Arc::new(self.issuers.policy(Settings::Gitlab { keys: vec![KeyHash::of(b"static")], gitlab }))
+        Arc::new(self.issuers.policy(Settings::Gitlab { keys: vec![KeyHash::of(b"static")], gitlab }, Arc::default()))
     }
 }
 
@@ -174,8 +174,10 @@ fn a_missing_scope_is_403_in_gitlabs_words() {
         realm: String::new(),
         instance_id: String::new(),
         scopes,
+        model: String::new(),
     };
-    let chat = Permission { any_of: Scopes::of(["duo_chat", "duo_classic_chat"]), what: "duo chat".into() };
+    let any_of = Scopes::of(["duo_chat", "duo_classic_chat"]);
+    let chat = Permission::to_access(any_of, "duo chat");
     assert!(Caller::Gitlab(claims(Scopes::of(["duo_classic_chat"]))).may(&chat).is_ok());
     assert!(Caller::Key.may(&chat).is_ok() && Caller::Anyone.may(&chat).is_ok());
     let error = Caller::Gitlab(claims(Scopes::of(["complete_code"]))).may(&chat).unwrap_err();
@@ -333,10 +335,10 @@ async fn a_reload_drops_a_withdrawn_key() {
 #[tokio::test]
 async fn without_gitlab_only_static_keys_are_admitted() {
     let rig = Rig::start();
-    let policy = rig.issuers.policy(Settings::Keys(vec![KeyHash::of(b"one"), KeyHash::of(b"two")]));
+    let policy = rig.issuers.policy(Settings::Keys(vec![KeyHash::of(b"one"), KeyHash::of(b"two")]), Arc::default());
     assert_eq!(admit(&policy, "two").await, Ok(Caller::Key));
     assert_eq!(admit(&policy, &fresh(0)).await, Err((Kind::Unauthorized, "not one of auth.static_keys".to_owned())));
-    let open = rig.issuers.policy(Settings::Off);
+    let open = rig.issuers.policy(Settings::Off, Arc::default());
     assert_eq!(admit_with(&open, &HeaderMap::new()).await, Ok(Caller::Anyone));
     assert_eq!((policy.mode(), open.mode()), ("keys", "off"));
 }

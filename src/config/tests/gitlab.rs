@@ -85,6 +85,39 @@ fn keys_over_plain_http_are_warned_of() {
     assert_eq!(good("gitlab.url = \"http://127.0.0.1:3000\"").warnings, []);
 }
 
+const FIRST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/jwt/first.pem");
+const SECOND: &str = include_str!("../../../tests/golden/jwt/second.pem");
+
+#[test]
+fn the_keys_of_users_tokens_come_from_files_and_from_the_official_variables() {
+    let of = |text: &str, env: &[(&str, &str)]| {
+        let config = good_with(text, env);
+        let keys = format!("{:?} {:?}", config.user_tokens.signing, config.user_tokens.validation);
+        (keys, config.provenance.source("auth.user_tokens.signing_key"), config.warnings.len())
+    };
+    let file = format!("auth.user_tokens.signing_key = {{ file = {FIRST:?} }}\n");
+    let first = of(&file, &[]).0;
+    assert!(first.starts_with("Some(SigningKey(RS256, ") && first.ends_with(" None"), "{first}");
+    let official = [("AIGW_SELF_SIGNED_JWT__SIGNING_KEY", SECOND), ("DUO_WORKFLOW_SELF_SIGNED_JWT__SIGNING_KEY", "x")];
+    let (second, source, warnings) = of("", &official);
+    assert!(second != first && second.starts_with("Some(") && warnings == 0, "{second}");
+    assert_eq!(source, "AIGW_SELF_SIGNED_JWT__SIGNING_KEY");
+    assert_eq!(of(&file, &official), (first, "weir.toml:1".to_owned(), 0));
+    let rotating = [("DUO_WORKFLOW_SELF_SIGNED_JWT__VALIDATION_KEY", SECOND)];
+    assert!(of(&file, &rotating).0.contains("Some(VerifyingKey(RS256, "));
+    assert_eq!(of("", &[]).0, "None None");
+}
+
+#[test]
+fn a_key_that_is_none_is_told_and_not_shown() {
+    let expected = "expected a key in PEM (-----BEGIN PRIVATE KEY-----)";
+    let env = [("AIGW_SELF_SIGNED_JWT__SIGNING_KEY", "sk-canary\ncanary"), ("K", "sk-canary two words")];
+    let (said, _) = one_with("", &env[..1]);
+    assert_eq!(said, format!("environment: error: AIGW_SELF_SIGNED_JWT__SIGNING_KEY: {expected}"));
+    let (said, _) = one_with("auth.user_tokens.validation_key = { env = \"K\" }", &env[1..]);
+    assert_eq!(said, format!("1:35: error: auth.user_tokens.validation_key: {expected}"));
+}
+
 const TO_CLOUD: &str = "[features]\nduo_chat = { model = \"gitlab\", timeouts = { idle = \"9s\" } }\n";
 
 #[test]

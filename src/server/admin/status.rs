@@ -208,7 +208,7 @@ fn feature_row(table: &Table, feature: Feature) -> FeatureRow<'_> {
         key: choice.and_then(|(_, rule)| match rule {
             Rule::Parent => feature.parent().map(Feature::name),
             Rule::Default => Some("default"),
-            Rule::Feature | Rule::Request | Rule::Named => Some(feature.name()),
+            Rule::Feature | Rule::Request | Rule::Token | Rule::Named => Some(feature.name()),
         }),
         timeouts_ms: route.map(|route| timeouts(&route.budget)),
     }
@@ -226,6 +226,7 @@ const fn label(rule: Rule) -> &'static str {
         Rule::Feature => "feature",
         Rule::Parent => "parent",
         Rule::Request => "request",
+        Rule::Token => "token",
         Rule::Default => "default",
         Rule::Named => "named",
     }

@@ -105,8 +105,17 @@ fn table() -> Table {
 
 fn snapshot(table: Table, registry: &Registry, generation: u64) -> Snapshot {
     let endpoints = registry.endpoints(table.models().map(|route| &route.model));
-    let (limits, chat) = (Limits::default(), Chat::default());
-    Snapshot { table, prompts: Arc::default(), auth: Policy::Off, limits, chat, endpoints, generation }
+    Snapshot {
+        table,
+        auth: Policy::Off,
+        user_tokens: Arc::default(),
+        docs: crate::docs::Settings::default(),
+        prompts: Arc::default(),
+        limits: Limits::default(),
+        chat: Chat::default(),
+        endpoints,
+        generation,
+    }
 }
 
 /// Sends this text and reads to the end.
@@ -260,7 +269,8 @@ async fn status_says_who_may_call() {
         audience: "gitlab-ai-gateway".into(),
     };
     let mut next = snapshot(table(), &rig.registry, 5);
-    next.auth = Issuers::default().policy(Settings::Gitlab { keys: vec![KeyHash::of(b"sk-canary")], gitlab });
+    next.auth =
+        Issuers::default().policy(Settings::Gitlab { keys: vec![KeyHash::of(b"sk-canary")], gitlab }, Arc::default());
     rig.shared.swap(next);
     let issuer = serde_json::json!({
         "url": "https://gitlab.example.com", "issuer": null, "keys": 0, "age_s": null, "error": null

@@ -8,7 +8,7 @@ mod log;
 mod metrics;
 mod process;
 mod tls;
-mod upstream;
+pub(crate) mod upstream;
 
 use std::time::Duration;
 

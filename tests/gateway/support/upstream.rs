@@ -95,6 +95,11 @@ impl Reply {
         self.event(json!({"id":"c-1","object":"chat.completion.chunk","created":1,"model":"up","choices":[{"index":0,"delta":{"content":text},"finish_reason":null}]}).to_string())
     }
 
+    /// One event with a piece of a plain completion's text.
+    pub(crate) fn completion_text(self, text: &str) -> Self {
+        self.event(json!({"id":"c-1","object":"text_completion","created":1,"model":"up","choices":[{"index":0,"text":text,"finish_reason":null}]}).to_string())
+    }
+
     /// `finish_reason`, usage (`7` in, `2` out) if `usage`, `[DONE]`, and the end of the body.
     pub(crate) fn done(self, usage: bool) -> Self {
         let stop = self.event(r#"{"id":"c-1","object":"chat.completion.chunk","created":1,"model":"up","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#);
@@ -256,7 +261,7 @@ impl Upstream {
 
     /// A model that says `text`, streamed when asked to, with usage when asked to (7 in, 2 out).
     pub(crate) async fn says(text: &'static str) -> Self {
-        Self::start(move |request| answer(request, text)).await
+        Self::start(move |request| says(request, text)).await
     }
 
     /// `http://127.0.0.1:port/v1`, for the file.
@@ -297,18 +302,17 @@ impl Upstream {
 }
 
 /// What a well-behaved server says to a chat, completion or embedding request.
-fn answer(request: &Received, text: &str) -> Reply {
+pub(crate) fn says(request: &Received, text: &str) -> Reply {
+    let is_chat = request.path.split('?').next().is_some_and(|path| path.ends_with("/chat/completions"));
     if request.path.ends_with("/embeddings") {
-        return Reply::json(
-            200,
-            &json!({"object":"list","model":"up","data":[{"object":"embedding","index":0,"embedding":[0.5,-1.0]}],"usage":{"prompt_tokens":7,"total_tokens":7}}),
-        );
+        return Reply::json(200, &embeddings(request.json()["input"].as_array().map_or(1, Vec::len)));
     }
     if request.wants_stream() {
         let usage = request.json()["stream_options"]["include_usage"] == true;
-        return text.split_inclusive(' ').fold(Reply::sse(), Reply::text).done(usage);
+        let say = if is_chat { Reply::text } else { Reply::completion_text };
+        return text.split_inclusive(' ').fold(Reply::sse(), say).done(usage);
     }
-    let choice = if request.path.ends_with("/chat/completions") {
+    let choice = if is_chat {
         json!({"index":0,"message":{"role":"assistant","content":text},"finish_reason":"stop"})
     } else {
         json!({"index":0,"text":text,"finish_reason":"stop"})
@@ -317,6 +321,12 @@ fn answer(request: &Received, text: &str) -> Reply {
         200,
         &json!({"id":"c-1","object":"chat.completion","created":1,"model":"up","choices":[choice],"usage":{"prompt_tokens":7,"completion_tokens":2,"total_tokens":9}}),
     )
+}
+
+fn embeddings(count: usize) -> Value {
+    let data: Vec<Value> =
+        (0..count).map(|index| json!({"object":"embedding","index":index,"embedding":[0.5,-1.0]})).collect();
+    json!({"object":"list","model":"up","data":data,"usage":{"prompt_tokens":7,"total_tokens":7}})
 }
 
 async fn serve(stream: TcpStream, connection: usize, shared: Arc<Shared>) {

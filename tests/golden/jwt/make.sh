@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Wrote the files beside it, once. TEST KEYS: they sign nothing but what the tests make. Needs openssl and python3.
 #   first.pem, second.pem   two 2048-bit RSA keys of a GitLab that rotates
+#   first.pkcs1.pem         the first in the older format
+#   second.pub.pem          the second's public half
 #   other.pem               a key that no one published
 #   jwks.json               what /oauth/discovery/keys says: the first two, and keys that cannot sign these tokens
 #   token.txt               a token of first.pem, signed by openssl and not by our code; valid 2025-11-06 from
@@ -10,6 +12,8 @@ cd "$(dirname "$0")"
 for key in first second other; do
   openssl genpkey -quiet -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out "$key.pem"
 done
+openssl rsa -in first.pem -traditional -out first.pkcs1.pem
+openssl rsa -in second.pem -pubout -out second.pub.pem
 openssl genpkey -quiet -algorithm RSA -pkeyopt rsa_keygen_bits:1024 -out weak.pem
 python3 - <<'PY'
 import base64, hashlib, json, subprocess

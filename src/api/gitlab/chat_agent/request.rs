@@ -228,7 +228,7 @@ impl Request<'_> {
 fn may_include(caller: &Caller, category: &str) -> Result<(), GatewayError> {
     let name = format!("include_{category}_context");
     let any_of = Scopes::of([name.as_str()]);
-    if any_of == Scopes::default() { Ok(()) } else { caller.may(&Permission { any_of, what: name.into() }) }
+    if any_of == Scopes::default() { Ok(()) } else { caller.may(&Permission::to_access(any_of, name)) }
 }
 
 #[cfg(test)]
@@ -296,6 +296,7 @@ mod tests {
                 realm: "self-managed".into(),
                 instance_id: "i".into(),
                 scopes,
+                model: String::new(),
             })
         };
         let items = |category: &str| json!([{"category": category}]);

@@ -115,7 +115,7 @@ pub(super) fn offered(caller: &Caller, version: Option<&str>, unavailable: &[&st
     let version = version.map_or(ALWAYS, parsed);
     let is_offered = |tool: &&Tool| {
         let any_of = Scopes::of([tool.primitive]);
-        let entitled = caller.may(&Permission { any_of, what: tool.name.into() }).is_ok();
+        let entitled = caller.may(&Permission::to_access(any_of, tool.name)).is_ok();
         let is_there = !instance || version >= tool.since;
         entitled && is_there && !unavailable.iter().any(|name| name.eq_ignore_ascii_case(tool.resource))
     };
@@ -159,7 +159,8 @@ mod tests {
     #[test]
     fn a_token_opens_tools_that_its_gitlab_has() {
         let scopes = Scopes::of(["duo_chat", "ask_issue", "ask_commit"]);
-        let claims = Claims { subject: "i".into(), realm: "self-managed".into(), instance_id: "i".into(), scopes };
+        let (realm, model) = ("self-managed".into(), String::new());
+        let claims = Claims { subject: "i".into(), realm, instance_id: "i".into(), scopes, model };
         let caller = Caller::Gitlab(claims);
         assert_eq!(names(&caller, Some("18.9.0-pre"), &[]), ["issue_reader", "commit_reader"]);
         for old in [Some("17.4.2"), None] {

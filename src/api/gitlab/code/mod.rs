@@ -64,7 +64,7 @@ impl CodeCall {
                 (Scopes::of(["complete_code", "generate_code"]), "code suggestions")
             }
         };
-        Permission { any_of, what: what.into() }
+        Permission { users: true, ..Permission::to_access(any_of, what) }
     }
 }
 

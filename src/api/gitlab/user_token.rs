@@ -1,0 +1,40 @@
+//! `POST /v1/code/user_access_token`: a token with which a user's IDE calls code completion directly.
+//!
+//! Source: gitlab-client.md §3.4, §6.4; ai-gateway-server.md §1.9, §5.4. The IDE's own requests name no model, so
+//! the token is bound to the one that completes code now. Where that is none, the token would open nothing: GitLab
+//! is told why, and the IDE goes on by way of GitLab, whose requests name a model.
+
+use std::time::SystemTime;
+
+use hyper::body::Incoming;
+use serde_json::json;
+
+use crate::api::{Answer, Context, Routed, json, text_header};
+use crate::auth::{Caller, User};
+use crate::error::{GatewayError, Kind};
+use crate::route::{Ask, Feature};
+
+/// Answers with `{"token", "expires_at"}`.
+pub(in crate::api) async fn answer(mut context: Context<'_>, incoming: Incoming) -> Answer {
+    // there is none, and nothing in it would be read
+    let bytes = context.body(incoming).await?;
+    let ask = Ask { feature: Some(Feature::CODE_COMPLETIONS), metadata: None };
+    // GitLab's cloud issues tokens of its own for what is its own
+    let route = match context.route(ask, &bytes).await? {
+        Routed::Model(route) => route,
+        Routed::Answered(response) => return Ok(response),
+    };
+    let header = |name| text_header(&context.parts.headers, name).unwrap_or_default();
+    let user = User {
+        id: header("x-gitlab-global-user-id"),
+        realm: header("x-gitlab-realm"),
+        instance_id: header("x-gitlab-instance-id"),
+        model: &route.model.id,
+    };
+    // realm and instance were held against GitLab's token; without a user anybody could use this one
+    if user.id.is_empty() && context.caller != Caller::Anyone {
+        return Err(GatewayError::new(Kind::BadRequest, "Missing X-Gitlab-Global-User-Id header"));
+    }
+    let issued = context.snapshot.user_tokens.issue(user, SystemTime::now())?;
+    Ok(json(json!({ "token": issued.token, "expires_at": issued.expires_at }).to_string()))
+}

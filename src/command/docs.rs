@@ -1,0 +1,99 @@
+//! `weir docs index DIR -o FILE`: a tree of Markdown → one file that `docs.index` names.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use super::Out;
+use super::out::counted;
+use crate::docs::{Builder, Built};
+
+/// How often the progress line changes.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Writes the index. What is not text is told and left out.
+pub(super) fn index(dir: &Path, output: &Path, out: &mut Out) -> ExitCode {
+    let started = Instant::now();
+    let made = pages(dir).map_err(|(path, why)| format!("cannot read {}: {why}", path.display())).and_then(|pages| {
+        if pages.is_empty() {
+            return Err(format!("{} holds no Markdown (*.md)", dir.display()));
+        }
+        let built = build(dir, &pages, out);
+        replace(output, &built.bytes).map_err(|why| format!("cannot write {}: {why}", output.display()))?;
+        Ok(built)
+    });
+    match made {
+        Ok(built) => {
+            let size = built.bytes.len() as f64 / f64::from(1 << 20);
+            let (pages, sections) = (counted(built.pages, "page"), counted(built.sections, "section"));
+            let took = started.elapsed().as_secs_f64();
+            out.line(format_args!("{}: {pages}, {sections}, {size:.1} MiB, in {took:.1} s", output.display()));
+            ExitCode::SUCCESS
+        }
+        Err(why) => {
+            out.remark(why);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The Markdown files below a folder, in order. Hidden ones are no pages; links are not followed, so that no page
+/// comes twice and no circle is walked.
+fn pages(dir: &Path) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |why| (path, why)
+    };
+    let (mut found, mut open) = (Vec::new(), vec![dir.to_owned()]);
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(&folder).map_err(failed(&folder))? {
+            let entry = entry.map_err(failed(&folder))?;
+            let (path, kind) = (entry.path(), entry.file_type().map_err(failed(&folder))?);
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            if kind.is_dir() {
+                open.push(path);
+            } else if kind.is_file() && path.extension().is_some_and(|extension| extension == "md") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn build(dir: &Path, pages: &[PathBuf], out: &mut Out) -> Built {
+    let mut builder = Builder::default();
+    let mut shown = Instant::now();
+    for (done, path) in pages.iter().enumerate() {
+        if shown.elapsed() > TICK {
+            out.progress(format_args!("{done} of {} pages", pages.len()));
+            shown = Instant::now();
+        }
+        let below = path.strip_prefix(dir).unwrap_or(path).to_string_lossy().replace('\\', "/");
+        match fs::read_to_string(path) {
+            Ok(text) => _ = builder.add(&below, &text),
+            Err(why) => {
+                out.progress("");
+                out.remark(format_args!("{below} is left out: {why}"));
+            }
+        }
+    }
+    out.progress("");
+    builder.finish()
+}
+
+/// A gateway that reloads meanwhile reads the old file or the new one, never half of one.
+fn replace(output: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut partial = output.as_os_str().to_owned();
+    partial.push(".partial");
+    let written = fs::write(&partial, bytes).and_then(|()| fs::rename(&partial, output));
+    if written.is_err() {
+        // nothing to do about it when this fails as well
+        let _ = fs::remove_file(&partial);
+    }
+    written
+}
