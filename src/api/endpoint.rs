@@ -285,14 +285,16 @@ pub(super) fn not_found(path: &str) -> GatewayError {
     GatewayError::new(Kind::NotFound, not_served(path)).internal(format!("no such path: {shown}"))
 }
 
+/// Where 404 has the proxies' own spelling (ai-gateway-server.md §1.11). For other vendors it is everybody's.
+const PROXIES: [&str; 3] = ["/v1/proxy/anthropic/", "/v1/proxy/openai/", "/v1/proxy/vertex-ai/"];
+
 /// Calls of GitLab's that have no place here are told why (gitlab-client.md §9.6, §9.7).
 fn not_served(path: &str) -> &'static str {
     if path.starts_with("/v1/x-ray/") {
         "Not Found: X-Ray scans are deprecated in GitLab and not served here, remove the job from the pipeline"
     } else if path.starts_with("/v1/amazon_q/") {
         "Not Found: Amazon Q is served by GitLab's own gateway only"
-    } else if path.starts_with("/v1/proxy/") {
-        // the proxy's own spelling (ai-gateway-server.md §1.11)
+    } else if PROXIES.iter().any(|proxy| path.starts_with(proxy)) {
         "Not found"
     } else {
         "Not Found"

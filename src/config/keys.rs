@@ -1,75 +1,10 @@
 //! Every key of the file: what it takes, its default, what it is for, and whether this version acts on it.
 //! The one list that the reader, the "did you mean", `config/reference.toml` and the manual share.
 
-use crate::route::{Feature, ProviderKind};
+use crate::route::ProviderKind;
 
-/// One key.
-pub(super) struct Key {
-    /// `limits.max_body`. `{name}` stands for any name, `{feature}` for a feature or `default`.
-    pub(super) path: &'static str,
-    /// What may be said there.
-    pub(super) takes: Takes,
-    /// What holds when nothing is said.
-    pub(super) preset: Preset,
-    /// Whether anything comes of it.
-    pub(super) acts: Acts,
-    /// One line for the operator.
-    pub(super) doc: &'static str,
-}
-
-/// What a key takes; the bounds are written as the file writes them.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Takes {
-    /// `"127.0.0.1:5052"`
-    Address,
-    /// `"60s"`, from … to …
-    Duration(&'static str, &'static str),
-    /// `"16MiB"`, from … to …
-    Size(&'static str, &'static str),
-    /// A whole number, from … to …
-    Integer(i64, i64),
-    /// A number, from … to …
-    Number(f64, f64),
-    /// One of these words.
-    Word(&'static [&'static str]),
-    /// `true` or `false`
-    Bool,
-    /// A string; what kind, for the fault.
-    Text(&'static str),
-    /// An array of strings; what kind.
-    Texts(&'static str),
-    /// `{ env = "…" }`, `{ file = "…" }` or, with a warning, a string.
-    Secret,
-    /// An array of secrets.
-    Secrets,
-    /// A model's name, `"disabled"`, `"gitlab"` or a table with `model`.
-    Choice,
-    /// Something that this version does not read.
-    Unread,
-}
-
-/// A key's value in a file that does not name it.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Preset {
-    /// This, as TOML.
-    Is(&'static str),
-    /// Nothing fixed: an example, as TOML, and what holds without it.
-    Example(&'static str, &'static str),
-}
-
-/// Whether this version acts on a key.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Acts {
-    /// It does.
-    Yes,
-    /// It does not, and nobody is the worse for it: a warning.
-    NotYet,
-    /// It does not, and an operator may rely on it: an error, with what to do instead.
-    Refused(&'static str),
-    /// Only for models of these providers.
-    Only(&'static [ProviderKind]),
-}
-
+pub(super) use super::key::{Acts, Key, Preset, Takes};
+pub(super) use super::key_paths::{children, find};
 use Preset::{Example, Is};
 
 const fn key(path: &'static str, takes: Takes, preset: Preset, doc: &'static str) -> Key {
@@ -82,26 +17,6 @@ const fn bedrock(path: &'static str, takes: Takes, preset: Preset, doc: &'static
 
 const fn azure(path: &'static str, takes: Takes, preset: Preset, doc: &'static str) -> Key {
     key(path, takes, preset, doc).acts(AZURE)
-}
-
-impl Key {
-    const fn acts(mut self, acts: Acts) -> Self {
-        self.acts = acts;
-        self
-    }
-
-    /// The default as TOML, if there is a fixed one.
-    pub(super) const fn default(&self) -> Option<&'static str> {
-        match self.preset {
-            Is(text) => Some(text),
-            Example(..) => None,
-        }
-    }
-
-    /// Whether its value must not be shown.
-    pub(super) fn is_secret(&self) -> bool {
-        matches!(self.takes, Takes::Secret | Takes::Secrets)
-    }
 }
 
 const URL: &str = "a URL like \"http://host:port/v1\"";
@@ -594,70 +509,3 @@ pub(super) static KEYS: &[Key] = &[
     )
     .acts(Acts::NotYet),
 ];
-
-/// The key of this path, if it is one.
-pub(super) fn find(path: &[&str]) -> Option<&'static Key> {
-    KEYS.iter().find(|key| {
-        let mut pattern = key.path.split('.');
-        path.iter().all(|name| pattern.next().is_some_and(|part| matches(part, name))) && pattern.next().is_none()
-    })
-}
-
-/// The names that may follow this path, in the table's order. `{name}` is among them when any may.
-pub(super) fn children(path: &[&str]) -> Vec<&'static str> {
-    let mut found = Vec::new();
-    for key in KEYS {
-        let mut pattern = key.path.split('.');
-        if !path.iter().all(|name| pattern.next().is_some_and(|part| matches(part, name))) {
-            continue;
-        }
-        match pattern.next() {
-            Some("{feature}") => found.extend(Feature::all().map(Feature::name).chain(["default"])),
-            Some(part) => found.push(part),
-            None => {}
-        }
-    }
-    let mut seen = std::collections::HashSet::new();
-    found.retain(|name| seen.insert(*name));
-    found
-}
-
-fn matches(part: &str, name: &str) -> bool {
-    match part {
-        "{name}" => true,
-        "{feature}" => name == "default" || Feature::parse(name).is_some(),
-        _ => part == name,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{KEYS, children, find};
-
-    #[test]
-    fn finds_keys_behind_names_and_features() {
-        assert_eq!(find(&["models", "any.name", "api_key"]).unwrap().path, "models.{name}.api_key");
-        assert_eq!(
-            find(&["features", "default", "timeouts", "idle"]).unwrap().path,
-            "features.{feature}.timeouts.idle"
-        );
-        assert!(find(&["features", "nothing"]).is_none());
-        assert!(find(&["server"]).is_none());
-    }
-
-    #[test]
-    fn lists_what_may_follow() {
-        assert_eq!(children(&["admin"]), ["listen"]);
-        assert_eq!(children(&["models", "x", "timeouts"]), ["connect", "first_byte", "idle", "total"]);
-        assert!(children(&["features"]).contains(&"duo_chat"));
-        assert!(children(&["server", "listen"]).is_empty());
-    }
-
-    #[test]
-    fn no_key_is_listed_twice() {
-        let mut paths: Vec<&str> = KEYS.iter().map(|key| key.path).collect();
-        paths.sort_unstable();
-        paths.dedup();
-        assert_eq!(paths.len(), KEYS.len());
-    }
-}

@@ -18,6 +18,8 @@ mod families;
 mod fault;
 mod features;
 mod inherited;
+mod key;
+mod key_paths;
 mod keys;
 mod load;
 mod models;
