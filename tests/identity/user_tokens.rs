@@ -1,6 +1,7 @@
 //! Users' tokens through the whole gateway: GitLab asks for one with its own, an IDE calls with it. It opens code
 //! completion by the model it is bound to, and nothing else (gitlab-client.md §3.4, §6.4; ai-gateway-server.md §5.4).
 
+use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
@@ -149,7 +150,7 @@ fn an_ide_completes_by_the_model_its_token_is_bound_to() {
     reload("features.code_completions = \"disabled\"\n");
     let (status, body) = weir.by_ide("/v2/code/completions", &token, &flat());
     assert!(status == 403 && body.contains("code_completions is disabled"), "{body}");
-    assert_eq!((weir.sent(), heard.load(std::sync::atomic::Ordering::SeqCst)), (8, 8));
+    assert_eq!((weir.sent(), heard.load(Ordering::SeqCst)), (8, 8));
 }
 
 #[test]
@@ -190,6 +191,34 @@ fn a_users_token_opens_no_other_call_and_nothing_is_sent() {
         assert!(status == 403 && answer.contains(&format!("Unauthorized to {what}\"")), "{path}: {status} {answer}");
     }
     assert_eq!(weir.sent(), 0);
+}
+
+#[test]
+fn a_user_names_no_model_and_no_address() {
+    let weir = Gateway::start();
+    let token = weir.issued();
+    let (inside, heard) = serve(|_| json!({}).to_string());
+    let endpoint = format!("http://{inside}/v1");
+    let mut by_name = flat();
+    by_name["model_name"] = json!("mistral");
+    assert_eq!(weir.by_ide("/v2/code/completions", &token, &by_name).0, 200, "a name alone is no model");
+    let mut by_fields = by_name;
+    by_fields["model_endpoint"] = json!(endpoint);
+    let mut by_metadata = component(COMPLETION, false);
+    by_metadata["model_metadata"] = json!({ "name": "mistral", "endpoint": endpoint, "identifier": "openai/m" });
+    let mut by_bedrock = component(COMPLETION, false);
+    by_bedrock["model_metadata"] = json!({ "name": "mistral", "identifier": "bedrock/mistral.m-v1:0" });
+    let calls = [
+        ("/v2/code/completions", by_fields),
+        ("/v3/code/completions", by_metadata.clone()),
+        ("/v4/code/suggestions", by_metadata),
+        ("/v4/code/suggestions", by_bedrock),
+    ];
+    for (path, body) in calls {
+        let (status, answer) = weir.by_ide(path, &token, &body);
+        assert!(status == 403 && answer.contains("A user's token is bound to"), "{path}: {status} {answer}");
+    }
+    assert_eq!((weir.sent(), heard.load(Ordering::SeqCst)), (1, 0));
 }
 
 #[test]
