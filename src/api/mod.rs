@@ -138,6 +138,9 @@ impl Context<'_> {
     async fn route(&mut self, ask: Ask, body: &Bytes) -> Result<Routed, GatewayError> {
         self.asked_for(ask.feature);
         let names_a_model = ask.metadata.is_some();
+        if names_a_model {
+            self.caller.may_name_a_model()?;
+        }
         let route = self.snapshot.table.resolve_for(ask, self.caller.bound_model())?;
         self.routed(&route);
         if dialect(route.model.provider).is_gateway() {

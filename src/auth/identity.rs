@@ -144,6 +144,18 @@ impl Caller {
         }
     }
 
+    /// Whether this caller may name a model and its address in a request. GitLab's administrators may, its users not:
+    /// the gateway would reach into the network for them, and IDEs name none (gitlab-client.md §6.4).
+    pub fn may_name_a_model(&self) -> Result<(), GatewayError> {
+        match self {
+            Self::User(_) => Err(GatewayError::new(
+                Kind::Forbidden,
+                "A user's token is bound to the administrator's model: the request may name no other",
+            )),
+            Self::Anyone | Self::Key | Self::Gitlab(_) => Ok(()),
+        }
+    }
+
     /// The model that the caller's token is bound to, by its name in the file.
     pub fn bound_model(&self) -> Option<&str> {
         match self {

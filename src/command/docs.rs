@@ -26,16 +26,26 @@ pub(super) fn index(dir: &Path, output: &Path, out: &mut Out) -> ExitCode {
     });
     match made {
         Ok(built) => {
-            let size = built.bytes.len() as f64 / f64::from(1 << 20);
+            let size = shown(built.bytes.len());
             let (pages, sections) = (counted(built.pages, "page"), counted(built.sections, "section"));
             let took = started.elapsed().as_secs_f64();
-            out.line(format_args!("{}: {pages}, {sections}, {size:.1} MiB, in {took:.1} s", output.display()));
+            out.line(format_args!("{}: {pages}, {sections}, {size}, in {took:.1} s", output.display()));
             ExitCode::SUCCESS
         }
         Err(why) => {
             out.remark(why);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// A file's size for people.
+fn shown(bytes: usize) -> String {
+    const MIB: usize = 1 << 20;
+    if bytes < MIB {
+        format!("{} KiB", bytes.div_ceil(1 << 10))
+    } else {
+        format!("{:.1} MiB", bytes as f64 / MIB as f64)
     }
 }
 

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use super::Out;
-use super::out::aligned;
-use crate::config::{Config, nearest, show_duration};
+use super::out::{aligned, instead};
+use crate::config::{Config, show_duration};
 use crate::route::{Choice, Feature, ProviderKind, RequestModels, Route, Rule};
 use crate::telemetry::labels::Phase;
 
@@ -12,12 +12,8 @@ use crate::telemetry::labels::Phase;
 pub(super) fn run(config: &Config, name: &str, out: &mut Out) -> ExitCode {
     let feature = Feature::parse(name);
     if feature.is_none() && name != "default" {
-        let names: Vec<&str> = Feature::all().map(Feature::name).chain(["default"]).collect();
-        out.remark(format_args!("{name:?} is not a feature of GitLab's"));
-        match nearest(name, names.iter().copied()) {
-            Some(near) => out.remark(format_args!("did you mean {near}?")),
-            None => out.remark(format_args!("they are: {}", names.join(", "))),
-        }
+        let names = Feature::all().map(Feature::name).chain(["default"]);
+        out.remark(format_args!("{name:?} is not a feature of GitLab's: {}", instead(name, names)));
         return ExitCode::FAILURE;
     }
     match feature {
@@ -48,27 +44,9 @@ fn rows(config: &Config, feature: Option<Feature>) -> Vec<String> {
         return aligned(&[row("model", value, by.to_owned())]);
     };
     let key = format!("features.{line}");
-    let source = |key: &str| config.provenance.source(key);
-    let decided = format!("{} {key}", source(&key));
-    let mut rows = Vec::new();
-    match (rule, config.request_models) {
-        (Rule::Default, RequestModels::Allow) if feature.is_some() => {
-            rows.push(row(
-                "rule",
-                "default, unless the request names a model",
-                format!("{} features.request_models", source("features.request_models")),
-            ));
-        }
-        (Rule::Default, RequestModels::Listed) if feature.is_some() => {
-            rows.push(row(
-                "rule",
-                "default, unless the request names a model at an endpoint of this file",
-                format!("{} features.request_models", source("features.request_models")),
-            ));
-        }
-        (Rule::Parent, _) => rows.push(row("rule", "as its parent", decided.clone())),
-        _ => rows.push(row("rule", "a line of its own", decided.clone())),
-    }
+    let decided = format!("{} {key}", config.provenance.source(&key));
+    let (rule, by) = rule_of(config, feature, rule, &decided);
+    let mut rows = vec![row("rule", &rule, by)];
     match choice {
         Choice::Disabled => rows.push(row("model", "disabled: refused, nothing is sent anywhere", decided)),
         Choice::Model(route) => {
@@ -82,6 +60,27 @@ fn rows(config: &Config, feature: Option<Feature>) -> Vec<String> {
         }
     }
     aligned(&rows)
+}
+
+/// Which rule of precedence decides, what comes before it, and what says so.
+fn rule_of(config: &Config, feature: Option<Feature>, rule: Rule, decided: &str) -> (String, String) {
+    let Some(feature) = feature.filter(|_| rule == Rule::Default) else {
+        let rule = if rule == Rule::Parent { "as its parent" } else { "a line of its own" };
+        return (rule.to_owned(), decided.to_owned());
+    };
+    let named = match config.request_models {
+        RequestModels::Allow => Some("the request names a model"),
+        RequestModels::Listed => Some("the request names a model at an endpoint of this file"),
+        RequestModels::Ignore => None,
+    };
+    // users' tokens open nothing else
+    let bound = (feature == Feature::CODE_COMPLETIONS).then_some("the user's token is bound to another");
+    let unless: Vec<&str> = named.into_iter().chain(bound).collect();
+    if unless.is_empty() {
+        return ("default".to_owned(), decided.to_owned());
+    }
+    let key = "features.request_models";
+    (format!("default, unless {}", unless.join(" or ")), format!("{} {key}", config.provenance.source(key)))
 }
 
 /// GitLab's cloud: nothing about it is ours to choose but its address.

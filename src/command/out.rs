@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{IsTerminal as _, Write};
 
-use crate::config::{Fault, Faults};
+use crate::config::{Fault, Faults, nearest};
 
 /// Standard output and standard error of one command.
 pub struct Out {
@@ -63,6 +63,19 @@ impl Out {
 /// `1 error`, `2 errors`.
 pub(super) fn counted(count: usize, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// What to say instead of a name that is none of these: the nearest, or all of them.
+pub(super) fn instead<'a>(said: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: Vec<&str> = names.into_iter().collect();
+    if let Some(near) = nearest(said, names.iter().copied()) {
+        return format!("did you mean {near}?");
+    }
+    match names.as_slice() {
+        [] => "there is none".to_owned(),
+        [one] => format!("expected {one}"),
+        all => format!("expected one of {}", all.join(", ")),
+    }
 }
 
 /// Rows as aligned columns, the last one ragged.

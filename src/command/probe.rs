@@ -11,10 +11,10 @@ use http_body_util::BodyExt as _;
 use tokio::time::{Instant, timeout};
 
 use super::Out;
-use super::out::{aligned, counted};
+use super::out::{aligned, counted, instead};
 use super::serve::runtime;
 use crate::app::StartError;
-use crate::config::{Config, nearest, show_duration};
+use crate::config::{Config, show_duration};
 use crate::credentials::Credentials;
 use crate::error::{GatewayError, Kind, Shape};
 use crate::generation::{Delta, Encode, Generation, Message, Role, Sampling};
@@ -30,10 +30,7 @@ pub(super) fn run(config: &Config, only: Option<&str>, out: &mut Out) -> ExitCod
     let routes = routes(config);
     let names: Vec<&str> = routes.iter().map(|route| &*route.model.id).collect();
     if let Some(name) = only.filter(|name| !names.contains(name)) {
-        let near = nearest(name, names.iter().copied());
-        let hint =
-            near.map_or_else(|| format!("there are: {}", names.join(", ")), |near| format!("did you mean {near}?"));
-        out.remark(format_args!("{name:?} is not a model of the file; {hint}"));
+        out.remark(format_args!("{name:?} is not a model of the file: {}", instead(name, names)));
         return ExitCode::FAILURE;
     }
     let wanted = routes.iter().filter(|route| only.is_none_or(|name| *route.model.id == *name));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::Out;
-use super::out::aligned;
+use super::out::{aligned, instead};
 use crate::config::{Config, nearest};
 use crate::generation::{Generation, Message, Part};
 use crate::prompt::Prompt;
@@ -76,18 +76,17 @@ pub(super) fn render(config: &Config, id: &str, family: Option<&str>, inputs: &[
 fn find<'c>(config: &'c Config, id: &str, family: Option<&str>, out: &mut Out) -> Option<(&'c Prompt, Arc<Family>)> {
     let families = config.table.families();
     if let Some(name) = family.filter(|name| families.find(name).is_none()) {
-        let known: Vec<&str> = families.iter().map(|family| &*family.name).collect();
-        out.remark(format_args!("{name:?} is not a family: they are {}", known.join(", ")));
+        let known = families.iter().map(|family| &*family.name);
+        out.remark(format_args!("{name:?} is not a family: {}", instead(name, known)));
         return None;
     }
     let family = families.get(family.unwrap_or_default());
     match config.prompts.get(id, &family, None) {
         Ok(prompt) => Some((prompt, family)),
         Err(missing) => {
-            out.remark(missing);
             match nearest(id, config.prompts.iter().map(|prompt| &*prompt.id)) {
-                Some(near) => out.remark(format_args!("did you mean {near}?")),
-                None => out.remark("`weir prompts list` names them all"),
+                Some(near) => out.remark(format_args!("{missing}: did you mean {near}?")),
+                None => out.remark(format_args!("{missing}: `weir prompts list` names them all")),
             }
             None
         }
@@ -110,8 +109,7 @@ fn parse(input: &str) -> Result<(String, Value), String> {
 fn unknown(prompt: &Prompt, inputs: &Map<String, Value>, out: &mut Out) {
     let known = || prompt.inputs.iter().chain(&prompt.optional).map(String::as_str);
     for name in inputs.keys().filter(|name| !known().any(|known| known == name.as_str())) {
-        let hint = nearest(name, known()).map(|near| format!(": did you mean {near}?")).unwrap_or_default();
-        out.remark(format_args!("{} has no input {name}{hint}", prompt.id));
+        out.remark(format_args!("{} has no input {name}: {}", prompt.id, instead(name, known())));
     }
 }
 

@@ -135,10 +135,31 @@ fn explain_says_which_line_decided_each_part() {
 }
 
 #[test]
+fn explain_says_what_comes_before_the_default() {
+    let rule = |key: &str, feature: &str| {
+        let file =
+            format!("auth.mode = \"off\"\nmodels.m.endpoint = \"http://gpu/v1\"\nfeatures.default = \"m\"\n{key}");
+        let (_, page, err) =
+            weir(&format!("before-{feature}"), &file, &format!("weir explain {feature} --config FILE"));
+        assert!(err.is_empty(), "{err}");
+        cells(&page, "rule").remove(1).to_owned()
+    };
+    let bound = "the user's token is bound to another";
+    assert_eq!(rule("", "duo_chat"), "default, unless the request names a model");
+    assert_eq!(rule("", "code_completions"), format!("default, unless the request names a model or {bound}"));
+    let ignored = "features.request_models = \"ignore\"\n";
+    assert_eq!(rule(ignored, "code_completions"), format!("default, unless {bound}"));
+    assert_eq!(rule(ignored, "duo_chat"), "default");
+    assert_eq!(rule(ignored, "default"), "a line of its own");
+}
+
+#[test]
 fn explain_suggests_for_names_that_are_no_feature() {
     let (code, _, err) = weir("suggest", ROUTED, "weir explain duo_chat_fixcode --config FILE");
     assert_eq!(code, exit(1));
-    assert!(err.contains("did you mean duo_chat_fix_code?"), "{err}");
+    assert_eq!(err, "\"duo_chat_fixcode\" is not a feature of GitLab's: did you mean duo_chat_fix_code?\n");
+    let (_, _, err) = weir("suggest-none", ROUTED, "weir explain poem --config FILE");
+    assert!(err.starts_with("\"poem\" is not a feature of GitLab's: expected one of code_completions, "), "{err}");
 }
 
 #[test]
@@ -164,10 +185,13 @@ fn prompts_say_what_was_probably_meant() {
     for (line, said) in [
         (
             "weir prompts show chat/explan_code",
-            "Prompt 'chat/explan_code' not found\ndid you mean chat/explain_code?\n",
+            "Prompt 'chat/explan_code' not found: did you mean chat/explain_code?\n",
         ),
-        ("weir prompts show zzz", "Prompt 'zzz' not found\n`weir prompts list` names them all\n"),
-        ("weir prompts render chat/fix_code --family mistrall", "\"mistrall\" is not a family: they are "),
+        ("weir prompts show zzz", "Prompt 'zzz' not found: `weir prompts list` names them all\n"),
+        (
+            "weir prompts render chat/fix_code --family mistrall",
+            "\"mistrall\" is not a family: did you mean mistral?\n",
+        ),
         ("weir prompts render chat/fix_code --input input", "--input input: expected NAME=VALUE or NAME=@FILE\n"),
         ("weir prompts render chat/fix_code --input input=@/no/such", "--input input: cannot read /no/such: "),
     ] {
@@ -177,6 +201,8 @@ fn prompts_say_what_was_probably_meant() {
     }
     let (_, _, err) = weir("prompts-name", ROUTED, "weir prompts render chat/fix_code --input inptu=x --config FILE");
     assert_eq!(err, "chat/fix_code has no input inptu: did you mean input?\n");
+    let line = "weir prompts render generate_commit_message --input x=y --config FILE";
+    assert_eq!(weir("prompts-only", ROUTED, line).2, "generate_commit_message has no input x: expected diff\n");
 }
 
 /// One HTTP answer on a loopback port, and the request that it got.
@@ -290,7 +316,7 @@ fn docs_index_writes_a_file_that_the_configuration_takes() {
     let index = index.to_str().unwrap();
     let (code, out, err) = weir("docs", "", &format!("weir docs index {tree} -o {index}"));
     assert_eq!(code, exit(0), "{err}");
-    assert!(out.starts_with(&format!("{index}: 13 pages, ")) && out.contains(" sections, 0.0 MiB, in "), "{out}");
+    assert!(out.starts_with(&format!("{index}: 13 pages, ")) && out.contains(" KiB, in "), "{out}");
     assert_eq!(err, "ci/not_text.md is left out: stream did not contain valid UTF-8\n");
     let file = format!("docs.index = \"{index}\"\n");
     let (code, out, err) = weir("docs", &file, "weir check --config FILE");

@@ -10,7 +10,7 @@
 //!
 //! | who | can | is trusted with |
 //! |---|---|---|
-//! | a user of GitLab | choose words, files and issues that end up in requests | nothing: what they write is data, in fenced places of our prompts |
+//! | a user of GitLab | choose words, files and issues that end up in requests; with an IDE's token call code completion | nothing: what they write is data, in fenced places of our prompts |
 //! | an administrator of GitLab | name models, addresses and keys in requests | addresses outside, unless the operator allows more |
 //! | a client with a static key | call the OpenAI and Anthropic surfaces | the models of the file |
 //! | a stranger on the network | open connections and send bytes | nothing |
@@ -23,6 +23,7 @@
 //! |---|---|---|
 //! | a stranger calls | no credentials, no answer, and nothing is sent on | `callers_without_a_key_are_401_and_send_nothing` |
 //! | a forged token | RS256 by the named key of its issuer only; `iss`, `aud`, `exp`, `nbf`, instance and realm are checked | `only_rs256_with_the_named_key_is_believed`, `no_change_of_a_byte_is_believed`, `a_key_that_the_token_brings_itself_is_not_used`, `claims_that_are_not_ours_are_refused` |
+//! | a token of a user's IDE is made up, changed or used for more | our key and name, an hour; code completion by the model it is bound to, and no address of the request's | `a_users_token_that_is_not_ours_or_no_longer_is_refused`, `a_users_token_opens_no_other_call_and_nothing_is_sent`, `a_user_names_no_model_and_no_address` |
 //! | a token for less | scopes per endpoint | `a_missing_scope_is_403_in_gitlabs_words` |
 //! | strangers make Weir fetch keys for ever | one fetch at a time, in the background; waiting is bounded in time and number | `a_rotated_key_is_fetched_once_however_many_ask_for_it`, `strangers_cannot_fill_the_gateway_with_waiting_requests` |
 //! | the gateway is open by mistake | `mode = "off"` does not start on a public address | `an_open_gateway_on_a_public_address_is_refused` |

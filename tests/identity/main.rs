@@ -20,9 +20,11 @@ use tokio::sync::oneshot;
 use weir::app::{App, Reloader};
 use weir::config::{self, Environment};
 
-const FIRST: &str = include_str!("golden/jwt/first.pem");
-const OTHER: &str = include_str!("golden/jwt/other.pem");
-const JWKS: &str = include_str!("golden/jwt/jwks.json");
+mod user_tokens; // what a user's own token opens, and what it does not
+
+const FIRST: &str = include_str!("../golden/jwt/first.pem");
+const OTHER: &str = include_str!("../golden/jwt/other.pem");
+const JWKS: &str = include_str!("../golden/jwt/jwks.json");
 const INSTANCE: &str = "11111111-2222-4333-8444-555555555555";
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -133,7 +135,7 @@ impl Gateway {
 
 /// Weir's own words to a configuration that does not check fail the test.
 fn checked(text: &str) -> config::Config {
-    config::from_str(text, "weir.toml", &Environment::from_iter([("KEY", "static-key")]))
+    config::from_str(text, "weir.toml", &Environment::from_iter([("KEY", "static-key"), ("SIGNING", OTHER)]))
         .unwrap_or_else(|f| panic!("{f}"))
 }
 
@@ -142,6 +144,14 @@ fn file(gitlab: SocketAddr, model: SocketAddr) -> String {
         "server = {{ listen = \"127.0.0.1:0\", workers = 1 }}\nadmin.listen = \"127.0.0.1:0\"\n\
          gitlab.url = \"http://{gitlab}\"\nauth.static_keys = [{{ env = \"KEY\" }}]\n\
          models.m.endpoint = \"http://{model}/v1\"\nfeatures.default = \"m\"\n"
+    )
+}
+
+/// The headers of GitLab's and of an IDE's requests with this token.
+fn oidc(token: &str) -> String {
+    format!(
+        "authorization: Bearer {token}\r\nx-gitlab-authentication-type: oidc\r\n\
+         x-gitlab-instance-id: {INSTANCE}\r\nx-gitlab-realm: self-managed\r\n"
     )
 }
 
@@ -155,9 +165,15 @@ fn exchange(address: SocketAddr, request: &str) -> (u16, String) {
     (head[9..12].parse().unwrap(), body.to_owned())
 }
 
+/// As GitLab signs, if this is its key.
 fn sign(pem: &str, claims: &Value) -> String {
     let keys: Value = serde_json::from_str(JWKS).unwrap();
-    let header = json!({ "typ": "JWT", "alg": "RS256", "kid": keys["keys"][0]["kid"] });
+    sign_as(&keys["keys"][0]["kid"], pem, claims)
+}
+
+/// As one who says that the key is the one of this name.
+fn sign_as(kid: &Value, pem: &str, claims: &Value) -> String {
+    let header = json!({ "typ": "JWT", "alg": "RS256", "kid": kid });
     let der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).unwrap();
     let pair = RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()).unwrap();
     let [header, claims] = [header, claims.clone()].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
@@ -326,71 +342,4 @@ fn a_gitlab_that_cannot_be_reached_is_503_and_soon() {
     let error = weir.status()["issuers"][0]["error"].as_str().unwrap().to_owned();
     assert!(error.contains(&nowhere.to_string()) && error.contains("refused"), "{error}");
     assert_eq!(weir.sent(), 0);
-}
-
-const USER_TOKEN: &str = "/v1/code/user_access_token";
-
-impl Gateway {
-    /// GitLab's own request for one of its users' tokens.
-    fn user_token(&self, token: &str, user: &str) -> (u16, Value) {
-        let headers = format!("{}x-gitlab-global-user-id: {user}\r\n", oidc(token));
-        let head = format!("POST {USER_TOKEN} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}");
-        let (status, body) = exchange(self.public, &format!("{head}content-type: application/json\r\n\r\n"));
-        (status, serde_json::from_str(&body).unwrap())
-    }
-}
-
-/// The headers of GitLab's and of an IDE's requests with this token.
-fn oidc(token: &str) -> String {
-    format!(
-        "authorization: Bearer {token}\r\nx-gitlab-authentication-type: oidc\r\n\
-         x-gitlab-instance-id: {INSTANCE}\r\nx-gitlab-realm: self-managed\r\n"
-    )
-}
-
-#[test]
-fn gitlab_gets_a_token_for_a_user_that_opens_nothing_but_code_completion() {
-    let weir = Gateway::start();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let (status, answer) = weir.user_token(&weir.token(&["complete_code"]), "user-1");
-    assert_eq!((status, answer.as_object().unwrap().len()), (200, 2), "{answer}");
-    let expires_at = answer["expires_at"].as_u64().unwrap();
-    assert!((now + 3590..now + 3700).contains(&expires_at), "{expires_at}");
-    let token = answer["token"].as_str().unwrap();
-    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
-    let claims: Value = serde_json::from_slice(&claims).unwrap();
-    assert_eq!((&claims["sub"], &claims["scopes"]), (&json!("user-1"), &json!(["complete_code"])));
-    assert_eq!(claims["model"], "m", "bound to what completes code now");
-    let user = "x-gitlab-global-user-id: user-1\r\n";
-    let call = |path: &str, more: &str, body: &Value| weir.post_with(path, &format!("{}{more}", oidc(token)), body);
-    let refused = |what: &str| (403, format!("{{\"detail\":\"Unauthorized to {what}\"}}"));
-    assert_eq!(call(CHECK, user, &json!({})), refused("access 'model_configuration/check'"));
-    assert_eq!(call(AGENT, user, &chat()), refused("access duo chat"));
-    assert_eq!(call(OPENAI, user, &openai()).0, 403);
-    assert_eq!(call(USER_TOKEN, user, &json!({})), refused("create user access token"), "no token begets another");
-    let mismatch = (401, "{\"error\":\"Header mismatch 'X-Gitlab-Global-User-Id'\"}".to_owned());
-    assert_eq!(call(AGENT, "x-gitlab-global-user-id: user-2\r\n", &chat()), mismatch);
-    assert_eq!(call(AGENT, "", &chat()), mismatch);
-    assert_eq!(weir.sent(), 0);
-}
-
-#[test]
-fn a_user_token_that_cannot_be_given_is_refused_with_the_reason() {
-    let weir = Gateway::start();
-    let code = weir.token(&["complete_code"]);
-    let detail = |text: &str| json!({ "detail": text });
-    let no_scope = detail("Unauthorized to create user access token");
-    assert_eq!(weir.user_token(&weir.token(&["duo_chat", "generate_code"]), "u"), (403, no_scope));
-    let (status, body) = weir.post(USER_TOKEN, &code, &json!({}));
-    assert_eq!((status, body.as_str()), (400, "{\"detail\":\"Missing X-Gitlab-Global-User-Id header\"}"));
-    assert_eq!(weir.post_with(USER_TOKEN, "", &json!({})).0, 401);
-    weir.reloader
-        .apply(checked(&format!("{}features.code_completions = \"disabled\"\n", file(weir.gitlab, weir.model))));
-    let disabled = detail("code_completions is disabled by the administrator (features.code_completions)");
-    assert_eq!(weir.user_token(&code, "u"), (403, disabled));
-    weir.reloader.apply(checked(&file(weir.gitlab, weir.model).replace("features.default = \"m\"\n", "")));
-    let (status, body) = weir.user_token(&code, "u");
-    assert!(
-        status == 422 && body["detail"].as_str().unwrap().starts_with("No model is configured for code_completions")
-    );
 }
