@@ -375,6 +375,26 @@ fn gitlab_gets_a_token_for_a_user_that_opens_nothing_but_code_completion() {
 }
 
 #[test]
+fn a_user_token_names_neither_a_model_nor_an_address() {
+    let weir = Gateway::start();
+    let (_, answer) = weir.user_token(&weir.token(&["complete_code"]), "user-1");
+    let headers = format!("{}x-gitlab-global-user-id: user-1\r\n", oidc(answer["token"].as_str().unwrap()));
+    let file = json!({ "file_name": "a.py", "content_above_cursor": "x = ", "content_below_cursor": "" });
+    let (other, asked) = serve(|_| "{}".to_owned());
+    let elsewhere = json!({
+        "current_file": file, "model_name": "general", "model_endpoint": format!("http://{other}/v1"),
+        "model_identifier": "custom_openai/x",
+    });
+    let cloud =
+        json!({ "current_file": file, "model_name": "general", "model_identifier": "bedrock/amazon.nova-lite" });
+    for (at, body) in [elsewhere, cloud].iter().enumerate() {
+        let (status, said) = weir.post_with("/v2/code/completions", &headers, body);
+        assert_eq!((status, weir.sent()), (200, at + 1), "the token's own model answers: {said}");
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 0);
+}
+
+#[test]
 fn a_user_token_that_cannot_be_given_is_refused_with_the_reason() {
     let weir = Gateway::start();
     let code = weir.token(&["complete_code"]);

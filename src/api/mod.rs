@@ -135,8 +135,13 @@ impl Context<'_> {
     ///
     /// `body` is the request's, as received. What a handler needs for the `ask` is parsed before, the rest after: a
     /// body that goes on is for another gateway to judge.
-    async fn route(&mut self, ask: Ask, body: &Bytes) -> Result<Routed, GatewayError> {
+    async fn route(&mut self, mut ask: Ask, body: &Bytes) -> Result<Routed, GatewayError> {
         self.asked_for(ask.feature);
+        // GitLab binds a user's token to a model, and an IDE's own request names none (gitlab-client.md §6.4): any user
+        // could otherwise send this gateway to an address of their choice
+        if matches!(self.caller, Caller::User(_)) && ask.metadata.take().is_some() {
+            self.facts.note = Some("left out: a model, which a request with a user's token may not name".to_owned());
+        }
         let names_a_model = ask.metadata.is_some();
         let route = self.snapshot.table.resolve_for(ask, self.caller.bound_model())?;
         self.routed(&route);

@@ -16,7 +16,8 @@
 //! `kid` is its hash, not the official pair of fixed names: with those two replicas in the midst of a rotation would take one for the other.
 //! The token is bound to the model that completes code when it is issued; where there is none it is refused, since it would open nothing,
 //! and the IDE goes by way of GitLab, whose requests name a model. Only `complete_code` is granted: the other scope of the official
-//! gateway's is for a proxy at GitLab's, which knows no token of ours.
+//! gateway's is for a proxy at GitLab's, which knows no token of ours. A model that a request with such a token names is left out, with a note
+//! in the access log: GitLab's own answer to the IDE names none, and any user could otherwise choose where this gateway connects.
 //!
 //! **2026-11-25, Anthropic's surface.** A wrong request is 400 there, since Anthropic's API has no 422 and its clients name their classes by it.
 //! A budget of thinking becomes OpenAI's `reasoning_effort` (below 4096 tokens `low`, below 16384 `medium`, else `high`): the only words that API

@@ -27,6 +27,7 @@
 //! | strangers make Weir fetch keys for ever | one fetch at a time, in the background; waiting is bounded in time and number | `a_rotated_key_is_fetched_once_however_many_ask_for_it`, `strangers_cannot_fill_the_gateway_with_waiting_requests` |
 //! | the gateway is open by mistake | `mode = "off"` does not start on a public address | `an_open_gateway_on_a_public_address_is_refused` |
 //! | a request names an address inside (SSRF) | parsed once, resolved once, connected to what was resolved; link-local, metadata, multicast and loopback are refused in every spelling | `link_local_and_metadata_addresses_are_refused_in_every_spelling`, `loopback_is_refused_in_every_spelling_unless_allowed` |
+//! | a user of GitLab names a model or an address with a user's token | a user's token is bound to a model of the file; what such a request names is left out | `a_user_token_names_neither_a_model_nor_an_address` |
 //! | a request draws the operator's cloud credentials to itself | Bedrock is asked at the operator's address only; without a token nothing is sent, not the key either | `a_requests_bedrock_model_is_asked_where_and_as_whom_the_operator_says`, `without_a_token_nothing_goes_out_not_even_the_key` |
 //! | requests make Weir ask for credentials for ever | one fetch at a time, in the background, at intervals; waiting is bounded in time and number | `many_that_ask_make_one_fetch_and_few_of_them_wait`, `an_authority_that_is_silent_costs_a_request_two_seconds` |
 //! | a redirect leads inside | none is followed | `redirects_are_not_followed` |
