@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::auth::{Issuers, Refresher};
 use crate::config::{Config, Fault, Faults};
 use crate::credentials::{Credentials, Keeper};
-use crate::server::{Admin, Parts, Server, Settings, Stop};
+use crate::server::{Admin, Certificates, Parts, Server, Settings, Stop};
 use crate::snapshot::{LastReload, Reloads, Shared, Snapshot};
 use crate::telemetry::{LogWriter, Metrics, OperatorLog};
 use crate::upstream::{self, Fetcher, Registry};
@@ -79,6 +79,7 @@ struct Lasting {
     registry: Arc<Registry>,
     issuers: Issuers,
     credentials: Credentials,
+    certificates: Certificates,
 }
 
 impl App {
@@ -94,6 +95,7 @@ impl App {
             registry: Arc::clone(&registry),
             issuers: Issuers::default(),
             credentials: Credentials::default(),
+            certificates: Certificates::new(metrics.tls_expiry.clone()),
         };
         let refresher = lasting.issuers.refresher(Fetcher::new(upstream.clone()));
         let keeper = lasting.credentials.keeper(Fetcher::new(upstream.clone()));
@@ -103,6 +105,7 @@ impl App {
         let parts = Parts {
             shared: shared.clone(),
             registry,
+            certificates: lasting.certificates.clone(),
             metrics: Arc::clone(&metrics),
             log: writer,
             draining: Arc::clone(&draining),
@@ -150,6 +153,7 @@ impl App {
     /// Serves until `stop` is ready, then drains: not ready at once, nothing new accepted, what runs may end.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
         let Self { server, admin: (admin, listener), refresher, keeper, draining, log_thread, public, .. } = self;
+        let certificates = self.reloader.lasting.certificates.clone();
         let (stop_workers, workers_stop) = watch::channel(Stop::No);
         let (stop_admin, admin_stop) = watch::channel(false);
         let workers = server.start(&workers_stop)?;
@@ -158,6 +162,7 @@ impl App {
         let admin = tokio::spawn(admin.serve(listener, admin_stop));
         let refreshing = tokio::spawn(refresher.run());
         let keeping = tokio::spawn(keeper.run());
+        let expiring = tokio::spawn(certificates.warn_of_expiry());
         tracing::info!(%public, admin = %admin_address, workers = workers.len(), "serving");
         stop.await;
         tracing::info!("draining");
@@ -168,6 +173,7 @@ impl App {
         let _ = drained.await;
         refreshing.abort();
         keeping.abort();
+        expiring.abort();
         stop_admin.send_replace(true);
         let _ = admin.await;
         // The last handle of the log went with the workers: the thread ends when it has written all.
@@ -232,6 +238,7 @@ impl Lasting {
         let user_tokens = Arc::new(self.issuers.user_tokens(config.user_tokens));
         let auth = self.issuers.policy(config.auth, Arc::clone(&user_tokens));
         self.credentials.set(config.table.renewed());
+        self.certificates.put(config.tls);
         let (limits, chat) = (config.limits, config.chat);
         let (table, prompts, docs) = (config.table, config.prompts, config.docs);
         Snapshot { table, prompts, auth, user_tokens, docs, limits, chat, endpoints, generation }

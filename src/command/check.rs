@@ -2,17 +2,24 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::Out;
 use super::out::{aligned, counted};
 use crate::config::{Config, Origin, Setting, show_duration};
 use crate::route::{Budget, Choice, Feature, Model, ProviderKind, RequestModels, Route, Rule};
+use crate::server::Identity;
+use crate::telemetry::rfc3339;
 
 /// Prints what a configuration that checked comes to.
 pub(super) fn run(config: &Config, path: &Path, out: &mut Out) {
     config.warnings.iter().for_each(|warning| out.fault(warning));
     out.line("Settings");
     settings(config).iter().for_each(|line| out.line(format_args!("  {line}")));
+    if let Some(identity) = &config.tls {
+        out.line("\nTLS");
+        tls(identity, SystemTime::now()).iter().for_each(|line| out.line(format_args!("  {line}")));
+    }
     let access = access(config);
     if !access.is_empty() {
         out.line("\nBedrock and Azure");
@@ -41,6 +48,13 @@ fn settings(config: &Config) -> Vec<String> {
     }
     rows.sort();
     aligned(&rows)
+}
+
+fn tls(identity: &Identity, now: SystemTime) -> Vec<String> {
+    let days = counted(usize::try_from(identity.days_left(now)).unwrap_or(usize::MAX), "day");
+    let until = format!("until {}, {days} left", rfc3339(identity.until()));
+    let clients = if identity.is_mutual() { "must show a certificate (client_ca)" } else { "need no certificate" };
+    aligned(&[("certificate", until.as_str()), ("clients", clients)].map(|(key, value)| vec![key.into(), value.into()]))
 }
 
 /// How Bedrock and Azure models are reached: which region, whose credentials; and what the environment gives

@@ -1,22 +1,28 @@
-//! `weir healthcheck [URL]`: one plain GET of `/ready`. No runtime, no TLS: it runs every few seconds
-//! beside the gateway, against its admin listener.
+//! `weir healthcheck [URL]`: one GET of `/ready`. No runtime: it runs every few seconds beside the gateway,
+//! against its admin listener. An `https` URL is verified as a model server's is.
 
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 
 use super::Out;
 use crate::config::{self, Environment};
 use crate::route::{EndpointUrl, Scheme};
+use crate::upstream::tls_config;
 
 const LIMIT: Duration = Duration::from_secs(2);
 
 /// Asks, says one line, exits 0 or 1.
 pub(super) fn run(url: Option<&str>, file: Option<&Path>, env: &Environment, out: &mut Out) -> ExitCode {
     let url = url.map_or_else(|| default_url(file, env), str::to_owned);
-    match ask(&url) {
+    let authorities = || config::authorities(&config::locate(file, env).unwrap_or_default(), env);
+    match ask(&url, authorities) {
         Ok(()) => {
             out.line(format_args!("ready: {url}"));
             ExitCode::SUCCESS
@@ -40,15 +46,16 @@ fn default_url(file: Option<&Path>, env: &Environment) -> String {
     format!("http://{}/ready", SocketAddr::new(host, admin.port()))
 }
 
-fn ask(url: &str) -> Result<(), String> {
+fn ask(url: &str, authorities: impl FnOnce() -> Vec<PathBuf>) -> Result<(), String> {
     let target = EndpointUrl::parse(url).map_err(|why| why.to_string())?;
-    if target.scheme() == Scheme::Https {
-        return Err("only http:// here".to_owned());
-    }
+    let tls = match target.scheme() {
+        Scheme::Http => None,
+        Scheme::Https => Some(tls_config(&authorities()).map_err(|why| why.to_string())?),
+    };
     let addresses = (target.host(), target.port()).to_socket_addrs().map_err(|why| why.to_string())?;
     let mut last = "no address".to_owned();
     for address in addresses {
-        match get(&address, &target) {
+        match get(&address, &target, tls.as_ref()) {
             Ok(200..=299) => return Ok(()),
             Ok(status) => return Err(format!("HTTP {status}")),
             Err(why) => last = why.to_string(),
@@ -58,15 +65,22 @@ fn ask(url: &str) -> Result<(), String> {
 }
 
 /// The status of one answer.
-fn get(address: &SocketAddr, target: &EndpointUrl) -> std::io::Result<u16> {
+fn get(address: &SocketAddr, target: &EndpointUrl, tls: Option<&Arc<ClientConfig>>) -> io::Result<u16> {
     let mut stream = TcpStream::connect_timeout(address, LIMIT)?;
     stream.set_read_timeout(Some(LIMIT))?;
     stream.set_write_timeout(Some(LIMIT))?;
+    let Some(config) = tls else { return exchange(&mut stream, target) };
+    let name = ServerName::try_from(target.host().to_owned()).map_err(io::Error::other)?;
+    let mut session = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
+    exchange(&mut rustls::Stream::new(&mut session, &mut stream), target)
+}
+
+fn exchange(stream: &mut (impl Read + Write), target: &EndpointUrl) -> io::Result<u16> {
     let path = if target.base().is_empty() { "/" } else { target.base() };
     let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", target.authority());
     stream.write_all(request.as_bytes())?;
     let mut head = [0; 12];
     stream.read_exact(&mut head)?;
     let status = head.strip_prefix(b"HTTP/1.").and_then(|rest| std::str::from_utf8(rest.get(2..5)?).ok()?.parse().ok());
-    status.ok_or_else(|| std::io::Error::other("the answer is not HTTP/1"))
+    status.ok_or_else(|| io::Error::other("the answer is not HTTP/1"))
 }

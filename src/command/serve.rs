@@ -1,6 +1,6 @@
 //! `weir serve`: runs the gateway on a file, reloads when the file changes or on SIGHUP, drains on SIGTERM.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use tokio::runtime::Runtime;
@@ -28,7 +28,6 @@ pub(super) fn runtime() -> Result<Runtime, StartError> {
 }
 
 async fn serve(config: Config, path: &Path, env: &Environment) -> Result<(), StartError> {
-    let mut prompts = config.prompts_dir.clone();
     let app = App::build(config, Box::new(std::io::stdout()))?;
     for warning in app.warnings() {
         tracing::warn!("{warning}");
@@ -36,7 +35,8 @@ async fn serve(config: Config, path: &Path, env: &Environment) -> Result<(), Sta
     let reloader = app.reloader();
     let mut stop = Stop::new()?;
     let mut hangup = signal(SignalKind::hangup())?;
-    let (mut watcher, mut changes) = Watcher::start(path, prompts.as_deref())?;
+    let mut watched = config::watched(path, env);
+    let (mut watcher, mut changes) = Watcher::start(&watched)?;
     let mut running = std::pin::pin!(app.run(async move { stop.wait().await }));
     loop {
         tokio::select! {
@@ -44,32 +44,25 @@ async fn serve(config: Config, path: &Path, env: &Environment) -> Result<(), Sta
             _ = hangup.recv() => {}
             Some(()) = changes.recv() => {}
         }
-        if let Some(dir) = reload(&reloader, path, env)
-            && dir != prompts
-        {
-            prompts = dir;
-            match Watcher::start(path, prompts.as_deref()) {
+        // The file may name others now. They are watched before they are read: no change falls between.
+        let named = config::watched(path, env);
+        if named != watched {
+            match Watcher::start(&named) {
                 // the old one ends here
                 Ok(started) => (watcher, changes) = started,
-                Err(error) => tracing::warn!(%error, ?watcher, "the prompts' new directory is not watched"),
+                Err(error) => tracing::warn!(%error, ?watcher, "the files that are named now are not watched"),
             }
+            watched = named;
         }
+        reload(&reloader, path, env);
     }
 }
 
-/// Reads the file again; what does not check changes nothing. The directory of prompts that is now in force, if it is
-/// another configuration's.
-fn reload(reloader: &Reloader, path: &Path, env: &Environment) -> Option<Option<PathBuf>> {
+/// Reads the file again; what does not check changes nothing.
+fn reload(reloader: &Reloader, path: &Path, env: &Environment) {
     match config::load(path, env) {
-        Ok(config) => {
-            let prompts = config.prompts_dir.clone();
-            reloader.apply(config);
-            Some(prompts)
-        }
-        Err(faults) => {
-            reloader.refuse(&faults);
-            None
-        }
+        Ok(config) => reloader.apply(config),
+        Err(faults) => reloader.refuse(&faults),
     }
 }
 

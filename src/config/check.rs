@@ -17,9 +17,13 @@ use super::keys::{self, Acts};
 use super::load::Environment;
 use super::raw::{Document, path_text};
 use super::reader::Reader;
-use super::{auth, cloud, docs, environ, families, features, inherited, load, models, prompts, suggest, user_tokens};
+use super::watch::Watched;
+use super::{
+    auth, cloud, docs, environ, families, features, inherited, load, models, prompts, suggest, tls, user_tokens,
+};
 use crate::auth::{Settings as AuthSettings, TokenSettings};
 use crate::error::ExpiryAs;
+use crate::prompt::Registry;
 use crate::route::{Budget, BudgetPatch};
 use crate::snapshot::ToolUse;
 use crate::telemetry::{Format, Level};
@@ -47,6 +51,20 @@ pub(super) fn check(text: &str, path: &Path, env: &Environment) -> Result<Config
 pub(super) fn admin_address(text: &str, path: &Path, env: &Environment) -> Option<SocketAddr> {
     let (doc, _) = Document::parse_leniently(text, path.to_string_lossy().into());
     Reader::new(&doc, env, path).address(&["admin", "listen"])
+}
+
+/// The file and what it names that is read again when it changes, whatever else is wrong.
+pub(super) fn watched(text: &str, path: &Path, env: &Environment) -> Watched {
+    let (doc, _) = Document::parse_leniently(text, path.to_string_lossy().into());
+    let mut reader = Reader::new(&doc, env, path);
+    let files = [path.to_owned()].into_iter().chain(tls::named(&mut reader)).collect();
+    Watched { files, tree: prompts::directory(&mut reader) }
+}
+
+/// The certificate authorities besides the system's, whatever else is wrong.
+pub(super) fn authorities_of(text: &str, path: &Path, env: &Environment) -> Vec<PathBuf> {
+    let (doc, _) = Document::parse_leniently(text, path.to_string_lossy().into());
+    authorities(&mut Reader::new(&doc, env, path))
 }
 
 /// Finds keys that are none, and keys that nothing acts on; notes the place of every other.
@@ -113,6 +131,7 @@ fn note(reader: &mut Reader<'_>, path: &[&str], key: &keys::Key, name: &Range<us
 /// Everything that was read.
 struct Parts {
     server: server::Settings,
+    tls: Option<Arc<server::Identity>>,
     upstream: upstream::Settings,
     limits: snapshot::Limits,
     chat: snapshot::Chat,
@@ -121,13 +140,14 @@ struct Parts {
     user_tokens: TokenSettings,
     docs: crate::docs::Settings,
     routing: features::Routing,
-    prompts: prompts::Prompts,
+    prompts: Arc<Registry>,
 }
 
 impl Parts {
     /// Reads every section before it gives up, so that every fault is found.
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let server = server(reader);
+        let tls = tls::read(reader);
         let auth = auth::read(reader, server.as_ref().map(|server| server.listen));
         let user_tokens = user_tokens::read(reader);
         let docs = docs::read(reader);
@@ -152,6 +172,7 @@ impl Parts {
         let (user_tokens, docs) = (user_tokens?, docs?);
         Some(Self {
             server,
+            tls: tls?,
             upstream,
             limits: limits?,
             chat: chat?,
@@ -165,16 +186,16 @@ impl Parts {
     }
 
     fn into_config(self, warnings: Vec<Fault>, provenance: super::Provenance) -> Config {
-        let Self { server, upstream, limits, chat, log, auth, user_tokens, docs, routing, prompts } = self;
+        let Self { server, tls, upstream, limits, chat, log, auth, user_tokens, docs, routing, prompts } = self;
         let features::Routing { table, models, request_models } = routing;
         Config {
             server,
+            tls,
             upstream,
             table,
             models,
             request_models,
-            prompts: prompts.registry,
-            prompts_dir: prompts.dir,
+            prompts,
             auth,
             user_tokens,
             docs,
@@ -273,6 +294,12 @@ pub(super) fn timeouts(reader: &mut Reader<'_>, path: &[&str]) -> BudgetPatch {
 
 fn upstream(reader: &mut Reader<'_>) -> Option<upstream::Settings> {
     let request_loopback = reader.boolean(&["features", "request_loopback"]);
+    let extra_ca = authorities(reader);
+    Some(upstream::Settings { extra_ca, request_loopback: request_loopback?, ..upstream::Settings::default() })
+}
+
+/// `tls.extra_ca` and the variables that mean the same.
+fn authorities(reader: &mut Reader<'_>) -> Vec<PathBuf> {
     const PATH: &[&str] = &["tls", "extra_ca"];
     let mut extra_ca = Vec::new();
     for (file, span) in reader.texts(PATH).unwrap_or_default() {
@@ -295,7 +322,7 @@ fn upstream(reader: &mut Reader<'_>) -> Option<upstream::Settings> {
             }
         }
     }
-    Some(upstream::Settings { extra_ca, request_loopback: request_loopback?, ..upstream::Settings::default() })
+    extra_ca
 }
 
 fn certificates(file: &Path) -> Result<(), String> {

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::fault::Fault;
@@ -18,6 +17,8 @@ use crate::{auth, docs, server, snapshot, upstream};
 pub struct Config {
     /// Listeners and workers: what a reload cannot change.
     pub server: server::Settings,
+    /// Certificate and key of the public listener; none: plain HTTP.
+    pub tls: Option<Arc<server::Identity>>,
     /// How model servers are reached.
     pub upstream: upstream::Settings,
     /// Feature → model.
@@ -28,8 +29,6 @@ pub struct Config {
     pub request_models: RequestModels,
     /// What models are told.
     pub prompts: Arc<Registry>,
-    /// Where some of them are, if any are the operator's own.
-    pub prompts_dir: Option<PathBuf>,
     /// Who may call.
     pub auth: auth::Settings,
     /// The keys of users' tokens.

@@ -38,6 +38,9 @@ const fn variable(name: &'static str, does: Does, doc: &'static str) -> Variable
 }
 
 pub(super) const BYPASS: &str = "AIGW_AUTH__BYPASS_EXTERNAL";
+pub(super) const TLS_ENABLED: &str = "AIGW_FASTAPI__TLS__ENABLED";
+pub(super) const TLS_CERT: &str = "AIGW_FASTAPI__TLS__CERT_FILE";
+pub(super) const TLS_KEY: &str = "AIGW_FASTAPI__TLS__KEY_FILE";
 /// Variables that name a file of certificate authorities.
 pub(super) const CA_FILES: [&str; 2] = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"];
 
@@ -99,7 +102,9 @@ pub(super) static VARIABLES: &[Variable] = &[
     variable("IDENTITY_ENDPOINT", Elsewhere, "where an App Service gives out managed identities"),
     variable("IDENTITY_HEADER", Elsewhere, "the same"),
     variable("AZURE_POD_IDENTITY_AUTHORITY_HOST", Elsewhere, "where the metadata service is, if it is elsewhere"),
-    variable("AIGW_FASTAPI__TLS__ENABLED", Refused("put a TLS proxy in front"), "HTTPS on the listener"),
+    variable(TLS_ENABLED, Elsewhere, "true: HTTPS on the listener, with the two files (server.tls)"),
+    variable(TLS_CERT, Elsewhere, "server.tls.cert, when that is true"),
+    variable(TLS_KEY, Elsewhere, "server.tls.key, when that is true"),
     variable(
         "AIGW_MTLS__ENABLED",
         Refused("use an endpoint that wants no client certificate"),

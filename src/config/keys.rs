@@ -20,6 +20,7 @@ const fn azure(path: &'static str, takes: Takes, preset: Preset, doc: &'static s
 }
 
 const URL: &str = "a URL like \"http://host:port/v1\"";
+const PEM: &str = "a PEM file";
 const SHORT: Takes = Takes::Duration("10ms", "10m");
 const WAIT: Takes = Takes::Duration("10ms", "30m");
 const CONNECT: Takes = Takes::Duration("10ms", "60s");
@@ -42,12 +43,23 @@ pub(super) static KEYS: &[Key] = &[
     ),
     key("server.workers", Takes::Integer(1, 1024), Example("2", "one per core"), "threads that serve requests"),
     key(
-        "server.tls",
-        Takes::Unread,
-        Example("{ cert = \"tls.crt\", key = \"tls.key\" }", "plain HTTP"),
-        "HTTPS on the listener",
-    )
-    .acts(Acts::Refused("put a TLS proxy in front and listen on loopback")),
+        "server.tls.cert",
+        Takes::Text(PEM),
+        Example("\"tls.crt\"", "plain HTTP"),
+        "HTTPS on the listener: the certificate, then what it was signed with. Read again when it changes",
+    ),
+    key(
+        "server.tls.key",
+        Takes::Text(PEM),
+        Example("\"tls.key\"", "none; must be said beside cert"),
+        "its key, without a passphrase. Read again when it changes",
+    ),
+    key(
+        "server.tls.client_ca",
+        Takes::Text(PEM),
+        Example("\"clients.crt\"", "clients need no certificate"),
+        "clients must show a certificate of one of these authorities (mTLS)",
+    ),
     key(
         "admin.listen",
         Takes::Address,

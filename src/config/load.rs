@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::fault::{Fault, Faults, Place};
+use super::watch::Watched;
 use super::{Config, check};
 
 /// The environment variables as they were at one moment.
@@ -81,6 +82,16 @@ pub fn from_str(text: &str, name: &str, env: &Environment) -> Result<Config, Fau
 /// container's health check must not fail because someone is halfway through editing the file.
 pub fn admin_address(path: &Path, env: &Environment) -> Option<std::net::SocketAddr> {
     check::admin_address(&read_text(path).ok()?, path, env)
+}
+
+/// The file, and what it names that is read again when it changes; whatever else is wrong with it.
+pub fn watched(path: &Path, env: &Environment) -> Watched {
+    check::watched(&read_text(path).unwrap_or_default(), path, env)
+}
+
+/// The certificate authorities that a file and the environment name, as far as they can be read.
+pub fn authorities(path: &Path, env: &Environment) -> Vec<PathBuf> {
+    check::authorities_of(&read_text(path).unwrap_or_default(), path, env)
 }
 
 fn read_text(path: &Path) -> Result<String, Faults> {

@@ -28,17 +28,18 @@ mod raw;
 mod reader;
 mod reference;
 mod suggest;
+mod tls;
 mod units;
 mod user_tokens;
 mod watch;
 
 pub use checked::{Config, Origin, Provenance, Setting};
 pub use fault::{Excerpt, Fault, Faults, Place, Severity};
-pub use load::{Environment, admin_address, from_str, load, locate};
+pub use load::{Environment, admin_address, authorities, from_str, load, locate, watched};
 pub use reference::reference;
 pub use suggest::nearest;
 pub use units::show_duration;
-pub use watch::Watcher;
+pub use watch::{Watched, Watcher};
 
 #[cfg(test)]
 mod tests;

@@ -20,21 +20,18 @@ const MAX_DEPTH: usize = 8;
 /// This stops a mistaken path such as `/`.
 const MAX_FILES: usize = 2000;
 
-/// What `[prompts]` comes to.
-pub(super) struct Prompts {
-    pub(super) registry: Arc<Registry>,
-    /// The operator's directory, to be watched.
-    pub(super) dir: Option<PathBuf>,
+/// The operator's directory.
+pub(super) fn directory(reader: &mut Reader<'_>) -> Option<PathBuf> {
+    reader.text(DIR).map(|dir| reader.base.join(dir))
 }
 
 /// Reads the prompts, or notes what is wrong with them.
-pub(super) fn read(reader: &mut Reader<'_>, families: &Families) -> Option<Prompts> {
-    let Some(dir) = reader.text(DIR) else {
+pub(super) fn read(reader: &mut Reader<'_>, families: &Families) -> Option<Arc<Registry>> {
+    let Some(root) = directory(reader) else {
         // a test holds the embedded files to this
         let embedded = Registry::embedded().map_err(|flaws| note(reader, Path::new(""), &BTreeMap::new(), flaws));
-        return embedded.ok().map(|registry| Prompts { registry, dir: None });
+        return embedded.ok();
     };
-    let root = reader.base.join(&dir);
     let files = match files(&root) {
         Ok(files) => files,
         Err(why) => {
@@ -50,7 +47,7 @@ pub(super) fn read(reader: &mut Reader<'_>, families: &Families) -> Option<Promp
         Ok(registry) => {
             primitives(reader, &root, &registry);
             folders(reader, &root, &registry, families);
-            Some(Prompts { registry: Arc::new(registry), dir: Some(root) })
+            Some(Arc::new(registry))
         }
         Err(flaws) => {
             note(reader, &root, &own, flaws);

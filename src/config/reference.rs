@@ -158,6 +158,8 @@ mod tests {
                     "contradicts",
                     "cannot read prompts",
                     "cannot read gitlab-docs.index",
+                    "cannot read tls.",
+                    "cannot read clients.crt",
                 ];
                 !expected.iter().any(|known| text.contains(known))
             })

@@ -1,8 +1,9 @@
-//! Notices that the file's content has changed: an editor's write or rename, Kubernetes' swap of the
-//! `..data` symlink, a bind mount. The directory is watched, since those replace the file itself; and the
-//! content is compared every two seconds, for file systems that tell nothing. The directory of the operator's prompts
-//! is watched with it.
+//! Notices that the content of a file has changed (the configuration, a certificate): an editor's write or
+//! rename, Kubernetes' swap of the `..data` symlink, a bind mount. The directories are watched, since those
+//! replace the file itself; and the content is compared every two seconds, for file systems that tell nothing. The
+//! directory of the operator's prompts is watched with them.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,15 @@ use super::prompts;
 const QUIET: Duration = Duration::from_millis(100);
 const POLL: Duration = Duration::from_secs(2);
 
+/// What is watched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Watched {
+    /// Files, by their content.
+    pub files: Vec<PathBuf>,
+    /// A directory with all below it.
+    pub tree: Option<PathBuf>,
+}
+
 /// Watches until it is dropped.
 pub struct Watcher {
     /// Delivers events into the thread's queue; dropping it ends the thread.
@@ -27,21 +37,20 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Starts to watch a file, and a directory with all below it. Each change of its content sends one unit; changes that come while one is
-    /// waiting are part of it.
-    pub fn start(path: &Path, tree: Option<&Path>) -> std::io::Result<(Self, mpsc::Receiver<()>)> {
-        Self::start_with(path, tree, POLL)
+    /// Starts to watch. Each change sends one unit; changes that come while one is waiting are part of it.
+    pub fn start(watched: &Watched) -> std::io::Result<(Self, mpsc::Receiver<()>)> {
+        Self::start_with(watched, POLL)
     }
 
-    fn start_with(path: &Path, tree: Option<&Path>, poll: Duration) -> std::io::Result<(Self, mpsc::Receiver<()>)> {
+    fn start_with(watched: &Watched, poll: Duration) -> std::io::Result<(Self, mpsc::Receiver<()>)> {
         let (changed, changes) = mpsc::channel(1);
         let (events, wakeups) = sync_channel(1);
-        let files = Files { file: path.to_owned(), tree: tree.map(Path::to_owned) };
-        let before = files.digest();
-        let notify = watch_directory(path, tree, events.clone());
+        let before = watched.digests();
+        let notify = watch_directories(watched, events.clone());
+        let watched = watched.clone();
         std::thread::Builder::new()
             .name("weir-watch".into())
-            .spawn(move || run(&files, poll, before, &wakeups, &changed))?;
+            .spawn(move || run(&watched, poll, before, &wakeups, &changed))?;
         Ok((Self { notify, _alive: events }, changes))
     }
 }
@@ -53,41 +62,26 @@ impl std::fmt::Debug for Watcher {
 }
 
 /// `None` where the system cannot: the poll then serves alone.
-fn watch_directory(path: &Path, tree: Option<&Path>, events: SyncSender<()>) -> Option<notify::RecommendedWatcher> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let file = path.file_name().map(ToOwned::to_owned);
-    let below = tree.map(Path::to_owned);
+fn watch_directories(watched: &Watched, events: SyncSender<()>) -> Option<notify::RecommendedWatcher> {
+    let concerned = watched.clone();
     let made = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // reading the file is an event too: it would wake us for ever; so would a log beside it
-        if event
-            .map_or(true, |event| !event.kind.is_access() && concerns(&event.paths, file.as_deref(), below.as_deref()))
-        {
+        if event.map_or(true, |event| !event.kind.is_access() && concerned.has_any(&event.paths)) {
             // Full means that the thread is about to look anyway.
             let _ = events.try_send(());
         }
     });
-    let watching = made.and_then(|mut watcher| {
-        watcher.watch(parent, RecursiveMode::NonRecursive)?;
-        if let Some(tree) = tree {
-            watcher.watch(tree, RecursiveMode::Recursive)?;
+    let mut watcher = made.map_err(|error| tracing::warn!(%error, "no file events here: files are polled")).ok()?;
+    let flat = watched.directories().into_iter().map(|directory| (directory, RecursiveMode::NonRecursive));
+    for (directory, mode) in flat.chain(watched.tree.as_deref().map(|tree| (tree, RecursiveMode::Recursive))) {
+        if let Err(error) = watcher.watch(directory, mode) {
+            tracing::warn!(%error, directory = %directory.display(), "no file events there: it is polled every 2 s");
         }
-        Ok(watcher)
-    });
-    watching.map_err(|error| tracing::warn!(%error, "no file events here: the configuration is polled every 2 s")).ok()
+    }
+    Some(watcher)
 }
 
-/// Whether an event is about the file, about the link that Kubernetes swaps (`..data`), or in the tree.
-fn concerns(paths: &[PathBuf], file: Option<&OsStr>, tree: Option<&Path>) -> bool {
-    let ours = |path: &PathBuf| {
-        let name = path.file_name();
-        name == file
-            || name.is_some_and(|name| name.as_encoded_bytes().starts_with(b".."))
-            || tree.is_some_and(|tree| path.starts_with(tree))
-    };
-    paths.is_empty() || paths.iter().any(ours)
-}
-
-fn run(files: &Files, poll: Duration, mut known: Option<u64>, wakeups: &Receiver<()>, changed: &mpsc::Sender<()>) {
+fn run(watched: &Watched, poll: Duration, mut known: Digests, wakeups: &Receiver<()>, changed: &mpsc::Sender<()>) {
     loop {
         let is_poll = match wakeups.recv_timeout(poll) {
             Ok(()) => {
@@ -97,9 +91,9 @@ fn run(files: &Files, poll: Duration, mut known: Option<u64>, wakeups: &Receiver
             Err(RecvTimeoutError::Timeout) => true,
             Err(RecvTimeoutError::Disconnected) => return,
         };
-        let now = files.digest();
+        let now = watched.digests();
         // A file that is gone between two halves of a rename comes back; one that stays away is told.
-        if now == known || (now.is_none() && !is_poll) {
+        if now == known || (now.contains(&None) && !is_poll) {
             continue;
         }
         known = now;
@@ -117,24 +111,39 @@ fn settle(wakeups: &Receiver<()>) {
     }
 }
 
-/// What is watched.
-struct Files {
-    file: PathBuf,
-    tree: Option<PathBuf>,
-}
+/// Per file, then of the tree; `None` for a file that is not there.
+type Digests = Vec<Option<u64>>;
 
-impl Files {
-    /// A hash and not the content: the file may hold secrets. `None` while the file is not there. Of the tree, which is
-    /// looked at every two seconds, names, sizes and times are enough.
-    fn digest(&self) -> Option<u64> {
-        let bytes = std::fs::read(&self.file).ok()?;
-        let mut hasher = DefaultHasher::new();
-        bytes.hash(&mut hasher);
+impl Watched {
+    fn directories(&self) -> BTreeSet<&Path> {
+        let parents = self.files.iter().filter_map(|path| path.parent());
+        parents.map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent }).collect()
+    }
+
+    /// Whether an event is about one of the files, about the link that Kubernetes swaps (`..data`), or in the tree.
+    fn has_any(&self, paths: &[PathBuf]) -> bool {
+        let is_named = |name: &OsStr| self.files.iter().any(|file| file.file_name() == Some(name));
+        let is_ours = |path: &PathBuf| {
+            let by_name = |name: &OsStr| is_named(name) || name.as_encoded_bytes().starts_with(b"..");
+            path.file_name().is_some_and(by_name) || self.tree.as_ref().is_some_and(|tree| path.starts_with(tree))
+        };
+        paths.is_empty() || paths.iter().any(is_ours)
+    }
+
+    /// Hashes and not the content: the files may hold secrets. Of the tree, which is looked at every two seconds,
+    /// names, sizes and times are enough.
+    fn digests(&self) -> Digests {
+        let of_file = |path: &PathBuf| {
+            let mut hasher = DefaultHasher::new();
+            std::fs::read(path).ok()?.hash(&mut hasher);
+            Some(hasher.finish())
+        };
+        let mut tree = DefaultHasher::new();
         for path in self.tree.iter().flat_map(|tree| prompts::files(tree).unwrap_or_default()) {
             let seen = std::fs::metadata(&path).ok().map(|seen| (seen.len(), seen.modified().ok()));
-            (path, seen).hash(&mut hasher);
+            (path, seen).hash(&mut tree);
         }
-        Some(hasher.finish())
+        self.files.iter().map(of_file).chain([Some(tree.finish())]).collect()
     }
 }
 
@@ -146,13 +155,17 @@ mod tests {
 
     use tokio::sync::mpsc::Receiver;
 
-    use super::Watcher;
+    use super::{Watched, Watcher};
 
     /// A directory of this test's own with a configuration in it.
     fn directory(test: &str) -> PathBuf {
         let dir = std::env::temp_dir().join(format!("weir-watch-{test}-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         dir
+    }
+
+    fn only(file: &std::path::Path) -> Watched {
+        Watched { files: vec![file.to_owned()], tree: None }
     }
 
     /// No poll: what is told was told by an event.
@@ -167,7 +180,7 @@ mod tests {
         let dir = directory("write");
         let file = dir.join("weir.toml");
         fs::write(&file, "a").unwrap();
-        let (_watcher, mut changes) = Watcher::start_with(&file, None, NEVER).unwrap();
+        let (_watcher, mut changes) = Watcher::start_with(&only(&file), NEVER).unwrap();
         fs::write(&file, "b").unwrap();
         assert!(told(&mut changes).await, "a write in place");
         fs::write(dir.join(".weir.toml.swp"), "c").unwrap();
@@ -191,7 +204,7 @@ mod tests {
         version("..2026_01", "a");
         let file = dir.join("weir.toml");
         std::os::unix::fs::symlink("..data/weir.toml", &file).unwrap();
-        let (_watcher, mut changes) = Watcher::start_with(&file, None, NEVER).unwrap();
+        let (_watcher, mut changes) = Watcher::start_with(&only(&file), NEVER).unwrap();
         version("..2026_02", "b");
         assert!(told(&mut changes).await);
         fs::remove_dir_all(dir).unwrap();
@@ -202,7 +215,7 @@ mod tests {
         let dir = directory("same");
         let file = dir.join("weir.toml");
         fs::write(&file, "a").unwrap();
-        let (_watcher, mut changes) = Watcher::start_with(&file, None, NEVER).unwrap();
+        let (_watcher, mut changes) = Watcher::start_with(&only(&file), NEVER).unwrap();
         fs::write(&file, "a").unwrap();
         fs::write(dir.join("neighbour"), "b").unwrap();
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -216,7 +229,8 @@ mod tests {
         let (file, tree) = (dir.join("weir.toml"), dir.join("prompts"));
         fs::create_dir_all(tree.join("chat")).unwrap();
         fs::write(&file, "a").unwrap();
-        let (_watcher, mut changes) = Watcher::start_with(&file, Some(&tree), NEVER).unwrap();
+        let (_watcher, mut changes) =
+            Watcher::start_with(&Watched { tree: Some(tree.clone()), ..only(&file) }, NEVER).unwrap();
         fs::write(tree.join("chat/base.toml"), "b").unwrap();
         assert!(told(&mut changes).await, "a new prompt");
         fs::remove_file(tree.join("chat/base.toml")).unwrap();
@@ -232,7 +246,7 @@ mod tests {
         fs::write(target.join("weir.toml"), "a").unwrap();
         let file = dir.join("weir.toml");
         std::os::unix::fs::symlink("elsewhere/weir.toml", &file).unwrap();
-        let (_watcher, mut changes) = Watcher::start(&file, None).unwrap();
+        let (_watcher, mut changes) = Watcher::start(&only(&file)).unwrap();
         fs::write(target.join("weir.toml"), "b").unwrap();
         let told = tokio::time::timeout(Duration::from_secs(10), changes.recv()).await;
         assert_eq!(told, Ok(Some(())), "the link's target is in a directory that is not watched");
@@ -244,7 +258,7 @@ mod tests {
         let dir = directory("drop");
         let file = dir.join("weir.toml");
         fs::write(&file, "a").unwrap();
-        let (watcher, mut changes) = Watcher::start(&file, None).unwrap();
+        let (watcher, mut changes) = Watcher::start(&only(&file)).unwrap();
         drop(watcher);
         let ended = tokio::time::timeout(Duration::from_secs(10), changes.recv()).await;
         assert_eq!(ended, Ok(None));

@@ -3,8 +3,14 @@
 /// The longest part of a question that is said back, in words.
 const QUOTED: usize = 30;
 
-/// The answer to a chat, built from its last user message.
+/// Where our prompts for code put the cursor.
+const CURSOR: &str = "<cursor/>";
+
+/// The answer to a chat, built from its last user message; code where it asks for code.
 pub(super) fn answer(question: &str) -> String {
+    if let Some((before, _)) = question.split_once(CURSOR) {
+        return continuation(before).to_owned();
+    }
     let mut words = question.split_whitespace();
     let mut quoted = words.by_ref().take(QUOTED).collect::<Vec<_>>().join(" ");
     if words.next().is_some() {
@@ -70,6 +76,11 @@ mod tests {
         let said = answer(&"word ".repeat(31));
         assert!(said.starts_with("You said: \"word word") && said.contains("word …\". This is"), "{said}");
         assert!(answer("Hello\n there").starts_with("You said: \"Hello there\". This"));
+    }
+
+    #[test]
+    fn code_goes_on_from_the_cursor() {
+        assert!(answer("File: a.py\ndef a():<cursor/>\nx").starts_with("\n    pass"));
     }
 
     #[test]

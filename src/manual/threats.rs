@@ -36,6 +36,10 @@
 //! | two `model` fields, one for the check and one for the server | the value that was read is the value that is replaced | `repeated_fields_do_not_smuggle_a_second_model` |
 //! | headers go where they should not | allow-lists, in both directions | `hop_by_hop_headers_and_the_servers_name_stay_behind` |
 //! | something of ours goes to GitLab's cloud | GitLab's headers only; a static key, or a self-hosted model's address and key, is refused before; https only | `a_request_goes_on_byte_for_byte_and_with_what_is_gitlabs_alone`, `a_static_key_never_leaves`, `a_self_hosted_models_address_and_key_never_leave`, `the_cloud_is_reached_safely_or_not_at_all` |
+//! | somebody between a client and us listens | TLS 1.2 or 1.3 by rustls; a certificate and a key that do not fit are a fault of the file, a broken new one changes nothing | `both_versions_answer_over_http_1_1`, `certificates_that_cannot_work_are_faults_of_the_file`, `a_new_certificate_is_taken_while_a_stream_runs_and_a_broken_one_is_not` |
+//! | a stranger on the network, where clients are known | `server.tls.client_ca`: no certificate of those authorities, no request | `with_client_ca_only_its_clients_get_in` |
+//! | somebody between us and a model server | verified against the system's authorities and those that are named; there is no switch to turn it off | `a_model_server_with_a_private_authority_is_believed_only_when_it_is_named` |
+//! | handshakes that do not end, plain HTTP on the TLS port | closed within `limits.header_timeout`, counted | `plain_http_and_silence_are_let_go` |
 //! | slow or endless clients | limits on heads, bodies, connections and waits | `clients_that_do_not_finish_are_let_go`, `headers_over_the_limit_are_431`, `a_body_over_the_limit_is_413_before_it_is_read` |
 //! | more requests than the models bear | bounded places and a bounded queue | `beyond_the_places_and_the_queue_it_is_503_with_retry_after` |
 //! | a hostile or broken model server | bounded heads, events and bodies; parsers are fuzzed | `an_endless_head_is_refused_and_not_held`, `an_event_of_ten_megabytes_is_an_error_and_not_held`, `garbage_is_a_clean_502` |
@@ -49,6 +53,7 @@
 //! - Words that mislead a model (prompt injection): our prompts fence what users wrote, no filter is tried. What a model may do is
 //!   decided by GitLab, which runs the tools with the user's rights.
 //! - A private address that an administrator of GitLab names: models run there. `features.request_models = "listed"` closes it.
+//! - Revoked client certificates: no list of them is read. Short lives, or another `client_ca`.
 //! - A resolver that lies: names are trusted to the network's DNS; https is verified against the name.
 //! - The machine: whoever reads the process's memory or the file reads its secrets.
 //! - Timing of a model's answers, which tells how long they are.

@@ -2,8 +2,8 @@
 //! noticing a client that leaves in the middle of an answer.
 //!
 //! hyper detects it by reading, for which it allocates a second 8 KiB buffer per request. So it is told that
-//! half-closed connections are fine, and the check is made here, by peeking when the kernel says that there is
-//! something to read.
+//! half-closed connections are fine, and the check is made here: by peeking when the kernel says that there is
+//! something to read. Under TLS a goodbye looks like any other record until it is decrypted, which is done.
 
 use std::io;
 use std::pin::Pin;
@@ -13,14 +13,16 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::io::ReadBuf;
+use tokio::io::{AsyncBufRead as _, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsStream;
 
 use super::handover::Handover;
+use crate::upstream::Stream;
 
 /// A client's connection.
 pub(super) struct ClientIo {
-    stream: TokioIo<TcpStream>,
+    stream: TokioIo<Stream>,
     handover: Arc<Handover>,
     /// What hyper had read beyond the request whose answer left it.
     unread: Bytes,
@@ -28,7 +30,7 @@ pub(super) struct ClientIo {
 
 impl ClientIo {
     /// `handover` is told of each flush.
-    pub(super) fn new(stream: TcpStream, handover: Arc<Handover>) -> Self {
+    pub(super) fn new(stream: Stream, handover: Arc<Handover>) -> Self {
         Self { stream: TokioIo::new(stream), handover, unread: Bytes::new() }
     }
 
@@ -38,21 +40,35 @@ impl ClientIo {
     }
 
     /// An error once the client has closed its side. Bytes that wait (a pipelined request) are no end.
-    pub(super) fn check_open(&self, cx: &mut Context<'_>) -> io::Result<()> {
-        let stream = self.stream.inner();
-        let Poll::Ready(ready) = stream.poll_read_ready(cx) else { return Ok(()) };
-        ready?;
-        let mut byte = [0];
-        match stream.poll_peek(cx, &mut ReadBuf::new(&mut byte)) {
+    pub(super) fn check_open(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let arrived = match self.stream.inner_mut() {
+            Stream::Plain(stream) => match stream.poll_read_ready(cx) {
+                Poll::Ready(ready) => ready.map(|()| stream.poll_peek(cx, &mut ReadBuf::new(&mut [0])))?,
+                Poll::Pending => return Ok(()),
+            },
+            Stream::Tls(stream) => peek_decrypted(stream, cx),
+        };
+        match arrived {
             Poll::Ready(Ok(0)) => Err(io::ErrorKind::ConnectionAborted.into()),
             Poll::Ready(Err(error)) => Err(error),
             Poll::Ready(Ok(_)) | Poll::Pending => Ok(()),
         }
     }
 
-    fn inner(self: Pin<&mut Self>) -> Pin<&mut TokioIo<TcpStream>> {
+    fn inner(self: Pin<&mut Self>) -> Pin<&mut TokioIo<Stream>> {
         Pin::new(&mut self.get_mut().stream)
     }
+}
+
+/// How much there is to read, of at most one record; what there is stays to be read.
+fn peek_decrypted(stream: &mut TlsStream<TcpStream>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    let had_nothing = stream.get_ref().1.wants_read();
+    let peeked = Pin::new(stream).poll_fill_buf(cx).map_ok(<[u8]>::len);
+    if had_nothing && matches!(peeked, Poll::Ready(Ok(1..))) {
+        // hyper may be waiting for just this, and the socket will not tell it again
+        cx.waker().wake_by_ref();
+    }
+    peeked
 }
 
 impl Read for ClientIo {

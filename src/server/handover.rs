@@ -139,12 +139,14 @@ pub(super) struct ChunkWriter {
     data: Bytes,
     sent: usize,
     over: bool,
-    /// Runs once the total is over, while the client takes its last bytes.
+    /// Runs once the total is over or the answer is, while the client takes its last bytes.
     grace: Option<Pin<Box<Sleep>>>,
 }
 
 /// How long a client may take over the last bytes of an answer that has run out of time.
 const GRACE: Duration = Duration::from_secs(2);
+/// The same, of an answer that ended in time: what is left is a socket's buffer at most.
+const LINGER: Duration = Duration::from_secs(60);
 
 impl ChunkWriter {
     pub(super) const fn new() -> Self {
@@ -161,20 +163,15 @@ impl ChunkWriter {
     ) -> Poll<io::Result<()>> {
         loop {
             if !self.size.is_empty() {
-                let Poll::Ready(written) = self.poll_write(cx, io) else {
-                    io.check_open(cx)?;
-                    if body.poll_total(cx).is_ready() {
-                        self.grace = Some(Box::pin(sleep(GRACE)));
-                    }
-                    let Some(grace) = &mut self.grace else { return Poll::Pending };
-                    ready!(grace.as_mut().poll(cx));
-                    return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-                };
-                written?;
+                match self.poll_write(cx, io) {
+                    Poll::Ready(written) => written?,
+                    Poll::Pending => return self.poll_stuck(cx, io, body),
+                }
                 continue;
             }
             if self.over {
-                return Pin::new(io).poll_flush(cx);
+                let flushed = Pin::new(&mut *io).poll_flush(cx)?;
+                return if flushed.is_ready() { Poll::Ready(Ok(())) } else { self.poll_stuck(cx, io, body) };
             }
             match Pin::new(&mut *body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => self.start(frame.into_data().unwrap_or_default()),
@@ -184,11 +181,26 @@ impl ChunkWriter {
                 }
                 Poll::Ready(Some(Err(abort))) => return Poll::Ready(Err(io::Error::other(abort))),
                 Poll::Pending => {
-                    io.check_open(cx)?;
+                    // Under TLS what was written may not be out yet. A flush that is done has looked for the client.
+                    if Pin::new(&mut *io).poll_flush(cx)?.is_pending() {
+                        io.check_open(cx)?;
+                    }
                     return Poll::Pending;
                 }
             }
         }
+    }
+
+    /// The client takes no more for now: it may have left, and it does not get for ever.
+    fn poll_stuck(&mut self, cx: &mut Context<'_>, io: &mut ClientIo, body: &mut RelayBody) -> Poll<io::Result<()>> {
+        io.check_open(cx)?;
+        let limit = if self.over { Some(LINGER) } else { body.poll_total(cx).is_ready().then_some(GRACE) };
+        if let (Some(limit), None) = (limit, &self.grace) {
+            self.grace = Some(Box::pin(sleep(limit)));
+        }
+        let Some(grace) = &mut self.grace else { return Poll::Pending };
+        ready!(grace.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     /// An empty chunk would end the stream.

@@ -4,12 +4,14 @@
 mod admin;
 mod admit;
 mod answer;
+mod certificate;
 mod client_io;
 mod handover;
 mod listener;
 mod observe;
 pub mod side_listener;
 mod stack;
+mod tls;
 mod worker;
 
 use std::io;
@@ -26,6 +28,7 @@ use crate::telemetry::{LogWriter, Metrics, WorkerTelemetry};
 use crate::upstream::{self, Registry};
 pub use admin::Admin;
 use admit::Admission;
+pub use tls::{Certificates, Identity, IdentityError, PemFiles};
 use worker::Worker;
 
 /// What a reload cannot change, and what concerns connections rather than requests.
@@ -70,6 +73,8 @@ pub struct Parts {
     pub registry: Arc<Registry>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// What the public port speaks.
+    pub certificates: Certificates,
     /// Where access-log lines go.
     pub log: LogWriter,
     /// Set when the drain begins.
@@ -105,6 +110,8 @@ impl Server {
                 settings: settings.clone(),
                 upstream: upstream.clone(),
                 shared: parts.shared.clone(),
+                certificates: parts.certificates.clone(),
+                metrics: Arc::clone(&parts.metrics),
                 registry: Arc::clone(&parts.registry),
                 telemetry: Arc::new(WorkerTelemetry::new(Arc::clone(&parts.metrics), parts.log.clone())),
                 admission: Arc::clone(&admission),

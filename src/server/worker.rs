@@ -26,12 +26,13 @@ use super::admit::Admission;
 use super::client_io::ClientIo;
 use super::handover::{ChunkWriter, Handover, Outgoing, Parked, keeps_alive};
 use super::stack::stack;
-use super::{Settings, Stop};
+use super::tls::{Refused, accept};
+use super::{Certificates, Identity, Settings, Stop};
 use crate::api::Api;
 use crate::relay::{Relay, RelayBody};
 use crate::snapshot::Shared;
-use crate::telemetry::WorkerTelemetry;
-use crate::upstream::{self, Registry, Upstreams};
+use crate::telemetry::{Metrics, WorkerTelemetry};
+use crate::upstream::{self, Registry, Stream, Upstreams};
 
 /// How often buffered log lines are written and old connections closed.
 const TICK: Duration = Duration::from_millis(100);
@@ -43,6 +44,8 @@ pub(super) struct Worker {
     pub(super) settings: Settings,
     pub(super) upstream: upstream::Settings,
     pub(super) shared: Shared,
+    pub(super) certificates: Certificates,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) registry: Arc<Registry>,
     pub(super) telemetry: Arc<WorkerTelemetry>,
     pub(super) admission: Arc<Admission>,
@@ -112,8 +115,22 @@ impl Worker {
             .max_buf_size(self.settings.max_headers)
             // ClientIo notices a client that leaves
             .half_close(true);
-        let stop = self.stop.clone();
+        let (identity, limit) = (self.certificates.load(), self.settings.header_timeout);
+        let metrics = Arc::clone(&self.metrics);
+        let mut stop = self.stop.clone();
         async move {
+            let stream = match identity {
+                None => Stream::Plain(stream),
+                // boxed: a handshake's state would stay a part of every connection's
+                Some(identity) => match Box::pin(handshake(stream, &identity, limit, &mut stop)).await {
+                    Ok(stream) => stream,
+                    Err(refused) => {
+                        metrics.tls_handshakes_failed.with_label_values(&[refused.label()]).inc();
+                        tracing::debug!(%client, %refused, "connection ended");
+                        return;
+                    }
+                },
+            };
             // Clients leave, send rubbish or let their headers time out: theirs to know, ours to count.
             if let Err(error) = connection(stream, stack, http, stop).await {
                 tracing::debug!(%client, error, "connection ended");
@@ -122,9 +139,22 @@ impl Worker {
     }
 }
 
+/// A drain does not wait for a client that has not asked for anything yet.
+async fn handshake(
+    tcp: TcpStream,
+    identity: &Identity,
+    limit: Duration,
+    stop: &mut watch::Receiver<Stop>,
+) -> Result<Stream, Refused> {
+    tokio::select! {
+        accepted = accept(tcp, identity, limit) => accepted,
+        _ = stop.wait_for(|stop| *stop != Stop::No) => Err(Refused::Draining),
+    }
+}
+
 /// One connection: hyper reads requests and writes heads and short answers; streams are written by us.
 async fn connection<S>(
-    stream: TcpStream,
+    stream: Stream,
     stack: S,
     http: http1::Builder,
     mut stop: watch::Receiver<Stop>,

@@ -32,6 +32,10 @@ pub struct Metrics {
     pub config_reload_ok: IntGauge,
     /// Counts up with every snapshot in force.
     pub config_generation: IntGauge,
+    /// Unix time of the end of the first certificate of the chain in force. Without TLS there is no such series.
+    pub tls_expiry: IntGaugeVec,
+    /// Handshakes that came to nothing, by reason.
+    pub tls_handshakes_failed: IntCounterVec,
     /// Access-log lines given up because the reader of standard output was too slow.
     pub log_lines_dropped: IntCounter,
 }
@@ -97,6 +101,8 @@ impl Metrics {
         let endpoint = &["model", "endpoint"];
         let (under_way, reached) = ("Requests under way at an endpoint.", "1 while the last attempt reached it.");
         let lost = "Access-log lines given up because standard output was too slow.";
+        let expiry = "When the first certificate of the public port's chain ends, in Unix seconds; absent without TLS.";
+        let no_tls = "TLS handshakes of clients that came to nothing, by reason.";
         let metrics = Self {
             requests: Requests::new(&r)?,
             inflight: Surface::ALL.map(|surface| inflight.with_label_values(&[surface.label()])),
@@ -105,6 +111,8 @@ impl Metrics {
             config_reloads: counter(&r, "config_reloads_total", "Reloads, by outcome.", &["outcome"])?,
             config_reload_ok: gauge(&r, "config_reload_ok", "0 while the file on disk does not check.")?,
             config_generation: gauge(&r, "config_generation", "Counts the configurations put in force.")?,
+            tls_expiry: gauges(&r, "tls_certificate_expiry_timestamp_seconds", expiry, &[])?,
+            tls_handshakes_failed: counter(&r, "tls_handshakes_failed_total", no_tls, &["reason"])?,
             log_lines_dropped: register(&r, IntCounter::with_opts(opts("access_log_lines_dropped_total", lost))?)?,
             registry: r,
         };

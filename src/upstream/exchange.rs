@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connect::Stream;
+use super::Stream;
 use super::endpoint::{Endpoint, Entered};
 use super::pool::Pool;
 use crate::wire::{Framing, Head, NotHttp, Payload, read_head};

@@ -7,6 +7,7 @@ mod exchange;
 mod fetch;
 mod pool;
 mod send;
+mod stream;
 mod timers;
 mod tls;
 
@@ -18,6 +19,7 @@ pub use endpoint::{Endpoint, Endpoints, Entered, Registry};
 pub use exchange::{AnswerBody, ExchangeError};
 pub use fetch::{Answered, Asked, FetchError, Fetched, Fetcher};
 pub use send::{HOP_BY_HOP, Inbound, Sending, Upstreams};
+pub use stream::Stream;
 pub use timers::{Expired, Timers};
 pub use tls::{TlsError, tls_config};
 

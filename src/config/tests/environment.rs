@@ -75,7 +75,10 @@ fn bad_variables_are_faults_of_the_environment() {
         "{said}"
     );
     let (said, _) = one_with("", &[("AIGW_FASTAPI__TLS__ENABLED", "true")]);
-    assert_eq!(said, "environment: error: AIGW_FASTAPI__TLS__ENABLED: is not in this version yet");
+    assert_eq!(
+        said,
+        "environment: error: AIGW_FASTAPI__TLS__ENABLED: expected AIGW_FASTAPI__TLS__CERT_FILE and AIGW_FASTAPI__TLS__KEY_FILE beside it"
+    );
     let config =
         good_with("", &[("AIGW_NOVEL", "1"), ("AIGW_GITLAB_API_URL", "http://g"), ("OTHER", "x"), ("AIGW_EMPTY", "")]);
     assert_eq!(config.warnings.len(), 1);

@@ -315,8 +315,6 @@ duo_chat_fix_code = \"disabled\"
 
 #[test]
 fn what_this_version_does_not_do_is_refused_or_told() {
-    let (said, _) = one("server.tls = { cert = \"a\", key = \"b\" }");
-    assert_eq!(said, "1:8: error: server.tls: is not in this version yet");
     let (said, _) = one("limits.requests_per_minute = 60");
     assert_eq!(said, "1:8: error: limits.requests_per_minute: is not in this version yet");
     let config = good("resilience.retry_budget = 0.2\ntelemetry.log_prompts = false\n");

@@ -27,7 +27,6 @@ const TEXT: &str = "[prompts]\ndir = \"own\"\n";
 #[test]
 fn without_a_directory_the_programs_prompts_are_in_force() {
     let config = good("");
-    assert_eq!(config.prompts_dir, None);
     assert!(std::sync::Arc::ptr_eq(&config.prompts, &Registry::embedded().unwrap()));
 }
 
@@ -51,7 +50,8 @@ fn files_replace_and_join_those_in_the_program() {
     assert_ne!(described("summarize_review"), "mine");
     let of_gpt = Family { prompts: vec!["gpt".into()], ..Family::default() };
     assert_eq!(config.prompts.get("summarize_review", &of_gpt, None).unwrap().family.as_deref(), Some("gpt"));
-    assert_eq!(config.prompts_dir, Some(dir.join("own")));
+    std::fs::write(&name, TEXT).unwrap();
+    assert_eq!(crate::config::watched(name.as_ref(), &super::env(&[])).tree, Some(dir.join("own")));
     let warned: Vec<String> = config.warnings.iter().map(|warning| warning.headline()).collect();
     assert!(warned.len() == 1 && warned[0].contains("README.md: warning: not a prompt"), "{warned:?}");
     std::fs::remove_dir_all(dir).unwrap();

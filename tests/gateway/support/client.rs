@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::soon;
@@ -19,9 +19,14 @@ pub(crate) enum End {
     Cut,
 }
 
+/// What bytes go over: TCP, or TLS on it.
+pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for S {}
+
 /// One connection. Dropping it leaves.
 pub(crate) struct Client {
-    stream: TcpStream,
+    stream: Box<dyn Wire>,
     buffer: Vec<u8>,
 }
 
@@ -82,13 +87,27 @@ impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         let stream = soon("connecting", TcpStream::connect(address)).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        Self { stream, buffer: Vec::new() }
+        Self::over(stream)
+    }
+
+    /// On a connection that is there already.
+    pub(crate) fn over(stream: impl Wire + 'static) -> Self {
+        Self { stream: Box::new(stream), buffer: Vec::new() }
+    }
+
+    /// Leaves with a goodbye where the wire has one (TLS), and goes on to read.
+    pub(crate) async fn shutdown(&mut self) {
+        let _ = soon("the goodbye", self.stream.shutdown()).await;
     }
 
     /// Bytes as they are.
     pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
         // A gateway that has answered early may close before all is written.
-        let _ = soon("writing", self.stream.write_all(bytes.as_ref())).await;
+        let _ = soon("writing", async {
+            self.stream.write_all(bytes.as_ref()).await?;
+            self.stream.flush().await
+        })
+        .await;
     }
 
     /// A request with `Content-Length` if it has a body.
@@ -201,5 +220,11 @@ impl Client {
     /// Whether the other side closes now.
     pub(crate) async fn is_closed(&mut self) -> bool {
         !self.fill().await
+    }
+
+    /// Whether it is closed with less than an HTTP answer: a TLS alert is no head.
+    pub(crate) async fn is_let_go_without_an_answer(&mut self) -> bool {
+        while self.fill().await {}
+        !self.buffer.starts_with(b"HTTP/")
     }
 }

@@ -47,9 +47,18 @@ impl Gateway {
 
     /// With this file and nothing else.
     pub(crate) async fn start_whole(file: &str) -> Self {
+        Self::start_in(&Environment::default(), file).await
+    }
+
+    /// With this file behind the house's own lines, and these variables.
+    pub(crate) async fn start_with(env: &Environment, file: &str) -> Self {
+        Self::start_in(env, &format!("{HOUSE}{file}")).await
+    }
+
+    async fn start_in(env: &Environment, file: &str) -> Self {
         // The first subscriber of a process stays: tests that read the operator's log run the program itself.
         let _ = tracing::subscriber::set_global_default(tracing::subscriber::NoSubscriber::default());
-        let config = parse(file).unwrap_or_else(|faults| panic!("{faults}\n{file}"));
+        let config = weir::config::from_str(file, "weir.toml", env).unwrap_or_else(|faults| panic!("{faults}\n{file}"));
         let log = Log::default();
         let app = App::build(config, Box::new(log.clone())).unwrap();
         let (public, admin, reloader) = (app.public_addr(), app.admin_addr().unwrap(), app.reloader());

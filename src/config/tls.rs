@@ -1,0 +1,107 @@
+//! `[server] tls`: the files are read and checked here, so that a certificate and a key that do not belong
+//! together are a fault of the file like any other, at the start and at a reload.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::checked::{Origin, Setting};
+use super::environ;
+use super::fault::{Fault, Place, Severity, quoted};
+use super::load::read_limited;
+use super::reader::Reader;
+use crate::server::{Identity, IdentityError, PemFiles};
+
+const TABLE: &str = "server.tls";
+
+/// Where the files are.
+struct Files {
+    cert: PathBuf,
+    key: PathBuf,
+    client_ca: Option<PathBuf>,
+}
+
+/// The identity, if the file or the environment names one. The outer `None`: a fault was noted.
+pub(super) fn read(reader: &mut Reader<'_>) -> Option<Option<Arc<Identity>>> {
+    let before = reader.faults.len();
+    let Some(files) = files(reader) else { return (reader.faults.len() == before).then_some(None) };
+    let cert = content(reader, "cert", &files.cert);
+    let key = content(reader, "key", &files.key);
+    let client_ca = files.client_ca.as_ref().map(|path| content(reader, "client_ca", path));
+    let (cert, key, client_ca) = (cert?, key?, client_ca.map_or(Some(None), |read| read.map(Some))?);
+    match Identity::parse(PemFiles { cert: &cert, key: &key, client_ca: client_ca.as_deref() }) {
+        Ok(identity) => {
+            if let Some(remark) = identity.remark(SystemTime::now()) {
+                let fault = Fault { severity: Severity::Warning, ..reader.fault_of("server.tls.cert", remark) };
+                reader.faults.push(fault);
+            }
+            Some(Some(Arc::new(identity)))
+        }
+        Err(error) => {
+            let (name, path) = match (&error, &files.client_ca) {
+                (IdentityError::Cert(_), _) => ("cert", &files.cert),
+                (IdentityError::ClientCa(_), Some(path)) => ("client_ca", path),
+                (IdentityError::Key(_) | IdentityError::ClientCa(_), _) => ("key", &files.key),
+            };
+            fault(reader, name, format!("{} {error}", path.display()));
+            None
+        }
+    }
+}
+
+/// The files that are named, whatever else is wrong: what to watch.
+pub(super) fn named(reader: &mut Reader<'_>) -> Vec<PathBuf> {
+    files(reader).map_or_else(Vec::new, |files| [files.cert, files.key].into_iter().chain(files.client_ca).collect())
+}
+
+/// `None` without TLS, and after a fault.
+fn files(reader: &mut Reader<'_>) -> Option<Files> {
+    let Some(table) = reader.doc.get(&["server", "tls"]) else { return official(reader) };
+    // anything but a table was noted
+    table.value.as_table()?;
+    let [cert, key, client_ca] = ["cert", "key", "client_ca"].map(|name| reader.text(&["server", "tls", name]));
+    for (name, other, value) in [("cert", "key", &cert), ("key", "cert", &key)] {
+        if value.is_none() && reader.doc.get(&["server", "tls", name]).is_none() {
+            let fault = reader.fault_of(TABLE, format!("expected {name} as well")).hint(Some(format!(
+                "server.tls = {{ cert = \"tls.crt\", key = \"tls.key\" }}: {other} alone is not enough"
+            )));
+            reader.faults.push(fault);
+        }
+    }
+    let full = |path: String| reader.base.join(path);
+    Some(Files { cert: full(cert?), key: full(key?), client_ca: client_ca.map(full) })
+}
+
+/// What the official container calls it (ai-gateway-server.md §6).
+fn official(reader: &mut Reader<'_>) -> Option<Files> {
+    let said = reader.env.get(environ::TLS_ENABLED)?;
+    match environ::truth(said) {
+        Some(true) => {}
+        Some(false) => return None,
+        None => {
+            let fault = Fault::error(Place::Environment, environ::TLS_ENABLED, "expected true or false");
+            reader.faults.push(fault.said(quoted(said)));
+            return None;
+        }
+    }
+    let (Some(cert), Some(key)) = (reader.env.get(environ::TLS_CERT), reader.env.get(environ::TLS_KEY)) else {
+        let message = format!("expected {} and {} beside it", environ::TLS_CERT, environ::TLS_KEY);
+        reader.faults.push(Fault::error(Place::Environment, environ::TLS_ENABLED, message));
+        return None;
+    };
+    for (name, value, variable) in [("cert", cert, environ::TLS_CERT), ("key", key, environ::TLS_KEY)] {
+        let setting = Setting { value: format!("{value:?}"), origin: Origin::Variable(variable.to_owned()) };
+        reader.provenance.note(format!("{TABLE}.{name}"), setting);
+    }
+    Some(Files { cert: cert.into(), key: key.into(), client_ca: None })
+}
+
+fn content(reader: &mut Reader<'_>, name: &str, path: &Path) -> Option<Vec<u8>> {
+    let read = read_limited(path);
+    read.map_err(|why| fault(reader, name, format!("cannot read {}: {why}", path.display()))).ok()
+}
+
+fn fault(reader: &mut Reader<'_>, name: &str, message: String) {
+    let fault = reader.fault_of(&format!("{TABLE}.{name}"), message);
+    reader.faults.push(fault);
+}

@@ -1,0 +1,279 @@
+//! TLS towards clients: the certificate, its key, whose certificates clients must show, and the handshake.
+//!
+//! What is in force may be replaced at any time: a connection keeps what it was accepted with. Only HTTP/1.1 is
+//! offered (ALPN): GitLab speaks it, and a client that can speak nothing else is told so in the handshake.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwapOption;
+use prometheus::IntGaugeVec;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{AlertDescription, InconsistentKeys, InvalidMessage, RootCertStore, ServerConfig};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::certificate::Validity;
+use crate::telemetry::rfc3339;
+use crate::upstream::Stream;
+
+/// Bytes that a client may leave unread in our memory, besides the kernel's. One record.
+const UNSENT: usize = 16 * 1024;
+/// From this long before its end a certificate is warned about.
+const SOON: Duration = Duration::from_secs(14 * DAY);
+/// How often the dates of the certificate in force are looked at.
+const EXPIRY_CHECK: Duration = Duration::from_secs(DAY / 2);
+const DAY: u64 = 24 * 60 * 60;
+
+/// Who we are to clients, and who they must be.
+pub struct Identity {
+    config: Arc<ServerConfig>,
+    validity: Validity,
+    mutual: bool,
+}
+
+/// The content of the files of `[server] tls`.
+#[derive(Clone, Copy)]
+pub struct PemFiles<'a> {
+    /// The chain, ours first.
+    pub cert: &'a [u8],
+    /// PKCS#8, PKCS#1 (RSA) or SEC1 (EC), without a passphrase.
+    pub key: &'a [u8],
+    /// Authorities whose certificates clients must show.
+    pub client_ca: Option<&'a [u8]>,
+}
+
+/// Which of the files is wrong, and how. Says nothing of what stands in them.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdentityError {
+    /// `cert`
+    #[error("{0}")]
+    Cert(String),
+    /// `key`
+    #[error("{0}")]
+    Key(String),
+    /// `client_ca`
+    #[error("{0}")]
+    ClientCa(String),
+}
+
+impl Identity {
+    /// Reads the files' content.
+    pub fn parse(files: PemFiles<'_>) -> Result<Self, IdentityError> {
+        let provider = Arc::new(ring::default_provider());
+        let chain = certificates(files.cert).map_err(IdentityError::Cert)?;
+        let validity = chain.iter().map(|der| Validity::of(der)).reduce(|all, one| Some(all?.and(one?))).flatten();
+        let validity = validity.ok_or_else(|| IdentityError::Cert("holds what is no certificate".to_owned()))?;
+        let certified = Arc::new(certified(chain, files.key, &provider)?);
+        let verifier = files.client_ca.map(|pem| verifier(pem, &provider)).transpose()?;
+        let mutual = verifier.is_some();
+        let config = config(certified, verifier, provider).map_err(|error| IdentityError::Cert(error.to_string()))?;
+        Ok(Self { config: Arc::new(config), validity, mutual })
+    }
+
+    /// When the first certificate of the chain ends.
+    pub const fn until(&self) -> SystemTime {
+        self.validity.until
+    }
+
+    /// Whether clients must show a certificate.
+    pub const fn is_mutual(&self) -> bool {
+        self.mutual
+    }
+
+    /// What the operator should know of the certificate's dates by now.
+    pub fn remark(&self, now: SystemTime) -> Option<String> {
+        let Validity { from, until } = self.validity;
+        if until <= now {
+            return Some(format!("the certificate expired on {}", rfc3339(until)));
+        }
+        if from > now {
+            return Some(format!("the certificate is not valid before {}", rfc3339(from)));
+        }
+        let days = self.days_left(now);
+        (until <= now + SOON).then(|| format!("the certificate expires on {}, in {days} days", rfc3339(until)))
+    }
+
+    /// Whole days until the first certificate of the chain ends.
+    pub fn days_left(&self, now: SystemTime) -> u64 {
+        self.validity.until.duration_since(now).unwrap_or_default().as_secs() / DAY
+    }
+}
+
+/// Keys stay where they are.
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("validity", &self.validity).field("mutual", &self.mutual).finish()
+    }
+}
+
+fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match list {
+        Ok(list) if list.is_empty() => Err("holds no certificate".to_owned()),
+        Ok(list) => Ok(list),
+        Err(_) => Err("is not a PEM file".to_owned()),
+    }
+}
+
+fn certified(
+    chain: Vec<CertificateDer<'static>>,
+    pem: &[u8],
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, IdentityError> {
+    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| IdentityError::Key(no_key(pem).to_owned()))?;
+    let unknown = || "is of a kind that Weir does not take: RSA (2048 bits or more), ECDSA (P-256, P-384) or Ed25519";
+    let key = provider.key_provider.load_private_key(key).map_err(|_| IdentityError::Key(unknown().to_owned()))?;
+    let certified = CertifiedKey::new(chain, key);
+    match certified.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            Err(IdentityError::Key("does not belong to the (first) certificate in server.tls.cert".to_owned()))
+        }
+        Err(error) => Err(IdentityError::Cert(error.to_string())),
+    }
+}
+
+/// What a file without a key is.
+fn no_key(pem: &[u8]) -> &'static str {
+    let holds = |text: &str| memchr::memmem::find(pem, text.as_bytes()).is_some();
+    if holds("ENCRYPTED") {
+        "has a passphrase: write it without one (openssl pkey -in OLD -out NEW)"
+    } else if holds("BEGIN CERTIFICATE") {
+        "holds a certificate and no key"
+    } else {
+        "holds no private key in PEM"
+    }
+}
+
+fn verifier(pem: &[u8], provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, IdentityError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(pem).map_err(IdentityError::ClientCa)? {
+        roots.add(certificate).map_err(|error| IdentityError::ClientCa(error.to_string()))?;
+    }
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    builder.build().map_err(|error| IdentityError::ClientCa(error.to_string()))
+}
+
+fn config(
+    certified: Arc<CertifiedKey>,
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
+    provider: Arc<CryptoProvider>,
+) -> Result<ServerConfig, rustls::Error> {
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let is_mutual = verifier.is_some();
+    let builder = match verifier {
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // A resumed session costs no signature and, as a ticket, us no memory. Where clients must show who they
+    // are, each time counts.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    if is_mutual {
+        config.send_tls13_tickets = 0;
+    } else {
+        config.ticketer = ring::Ticketer::new()?;
+    }
+    Ok(config)
+}
+
+/// The identity in force; none: plain HTTP. Shared by the workers and whoever reloads.
+#[derive(Clone, Debug)]
+pub struct Certificates {
+    identity: Arc<ArcSwapOption<Identity>>,
+    expiry: IntGaugeVec,
+}
+
+impl Certificates {
+    /// None yet. The gauge shows when the one in force ends.
+    pub fn new(expiry: IntGaugeVec) -> Self {
+        Self { identity: Arc::default(), expiry }
+    }
+
+    /// The one in force.
+    pub fn load(&self) -> Option<Arc<Identity>> {
+        self.identity.load_full()
+    }
+
+    /// Connections that are accepted from now on get this one.
+    pub fn put(&self, identity: Option<Arc<Identity>>) {
+        self.expiry.reset();
+        if let Some(Identity { validity, .. }) = identity.as_deref() {
+            let seconds = validity.until.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            self.expiry.with_label_values::<&str>(&[]).set(i64::try_from(seconds).unwrap_or(i64::MAX));
+        }
+        self.identity.store(identity);
+    }
+
+    /// A reload says once what is odd about a certificate's dates; a gateway runs for months.
+    pub async fn warn_of_expiry(self) {
+        loop {
+            tokio::time::sleep(EXPIRY_CHECK).await;
+            if let Some(remark) = self.load().and_then(|identity| identity.remark(SystemTime::now())) {
+                tracing::warn!("server.tls.cert: {remark}");
+            }
+        }
+    }
+}
+
+/// Why a handshake came to nothing. `Display` is for the operator, the label for the metric.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refused {
+    #[error("not TLS: plain HTTP on the TLS port?")]
+    NotTls,
+    #[error("TLS: no handshake within limits.header_timeout")]
+    TimedOut,
+    #[error("TLS: the client refused us: {0:?}")]
+    ByClient(AlertDescription),
+    #[error("TLS: the client's certificate: {0}")]
+    Client(rustls::Error),
+    #[error("TLS: {0}")]
+    Failed(io::Error),
+    #[error("TLS: Weir is stopping")]
+    Draining,
+}
+
+impl Refused {
+    fn of(error: io::Error) -> Self {
+        let Some(cause) = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) else {
+            return Self::Failed(error);
+        };
+        match cause {
+            rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Self::NotTls,
+            rustls::Error::AlertReceived(alert) => Self::ByClient(*alert),
+            rustls::Error::NoCertificatesPresented | rustls::Error::InvalidCertificate(_) => {
+                Self::Client(cause.clone())
+            }
+            _ => Self::Failed(error),
+        }
+    }
+
+    pub(super) const fn label(&self) -> &'static str {
+        match self {
+            Self::NotTls => "not_tls",
+            Self::TimedOut => "timed_out",
+            Self::ByClient(_) => "refused_by_client",
+            Self::Client(_) => "client_certificate",
+            Self::Failed(_) => "failed",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// The handshake, within this time.
+pub(super) async fn accept(tcp: TcpStream, identity: &Identity, limit: Duration) -> Result<Stream, Refused> {
+    let accepting = TlsAcceptor::from(Arc::clone(&identity.config)).accept(tcp);
+    let accepted = timeout(limit, accepting).await.map_err(|_| Refused::TimedOut)?;
+    let mut stream = accepted.map_err(Refused::of)?;
+    stream.get_mut().1.set_buffer_limit(Some(UNSENT));
+    Ok(Stream::Tls(Box::new(stream.into())))
+}

@@ -1,0 +1,131 @@
+//! Certificates made for one test, a TLS client that chooses what it trusts and shows, and a TLS front for the
+//! scripted model server.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use super::soon;
+
+/// Who signs.
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+/// A certificate and its key, in PEM.
+#[derive(Clone)]
+pub(crate) struct Pair {
+    pub(crate) cert: String,
+    pub(crate) key: String,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // a name of its own: another authority is then an unknown one, and not one with a wrong signature
+        params.distinguished_name.push(DnType::CommonName, format!("authority {}", fastrand::u64(..)));
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    /// For this name or address, from one year until another.
+    pub(crate) fn issue_between(&self, name: &str, years: (i32, i32)) -> Pair {
+        let key = KeyPair::generate().unwrap();
+        Pair { cert: self.sign(name, years, &key), key: key.serialize_pem() }
+    }
+
+    pub(crate) fn issue(&self, name: &str) -> Pair {
+        self.issue_between(name, (2020, 2100))
+    }
+
+    /// For a key that is there already.
+    pub(crate) fn sign(&self, name: &str, years: (i32, i32), key: &KeyPair) -> String {
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
+        params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
+        params.signed_by(key, &self.0).unwrap().pem()
+    }
+}
+
+impl Pair {
+    fn chain(&self) -> Vec<CertificateDer<'static>> {
+        CertificateDer::pem_slice_iter(self.cert.as_bytes()).map(Result::unwrap).collect()
+    }
+
+    fn private(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::from_pem_slice(self.key.as_bytes()).unwrap()
+    }
+}
+
+/// The key of a PKCS#8 file as the older kinds write it (`RSA`, `EC`): what its first OCTET STRING holds.
+pub(crate) fn older_kind(pkcs8: &[u8], kind: &str) -> String {
+    let tag: &[u8] = if kind == "RSA" { &[0x04, 0x82] } else { &[0x04] };
+    let head = if kind == "RSA" { 4 } else { 2 };
+    let at = pkcs8.windows(tag.len()).position(|bytes| bytes == tag).unwrap();
+    let text = base64::engine::general_purpose::STANDARD.encode(&pkcs8[at + head..]);
+    format!("-----BEGIN {kind} PRIVATE KEY-----\n{text}\n-----END {kind} PRIVATE KEY-----\n")
+}
+
+/// What a client of the test says and believes.
+pub(crate) struct Hello<'a> {
+    pub(crate) trusts: &'a Authority,
+    pub(crate) shows: Option<&'a Pair>,
+    pub(crate) alpn: &'a [&'a str],
+    pub(crate) versions: &'a [&'static SupportedProtocolVersion],
+}
+
+impl<'a> Hello<'a> {
+    pub(crate) fn trusting(trusts: &'a Authority) -> Self {
+        Self { trusts, shows: None, alpn: &["http/1.1"], versions: rustls::ALL_VERSIONS }
+    }
+}
+
+/// A TLS connection as `weir.test`.
+pub(crate) async fn secure(address: SocketAddr, hello: Hello<'_>) -> io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(hello.trusts.0.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(hello.versions).unwrap();
+    let builder = builder.with_root_certificates(roots);
+    let mut config = match hello.shows {
+        Some(pair) => builder.with_client_auth_cert(pair.chain(), pair.private()).unwrap(),
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = hello.alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+    let tcp = soon("connecting", TcpStream::connect(address)).await?;
+    tcp.set_nodelay(true).unwrap();
+    let name = ServerName::try_from("weir.test").unwrap();
+    soon("the handshake", TlsConnector::from(Arc::new(config)).connect(name, tcp)).await
+}
+
+/// A TLS listener that passes what it reads on to `address`.
+pub(crate) async fn front(address: SocketAddr, pair: &Pair) -> SocketAddr {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = builder.with_no_client_auth().with_single_cert(pair.chain(), pair.private()).unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let Ok(mut tls) = acceptor.accept(tcp).await else { return };
+                let mut plain = TcpStream::connect(address).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut tls, &mut plain).await;
+            });
+        }
+    });
+    at
+}
