@@ -14,7 +14,7 @@ mod peek;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Response, header, request};
@@ -187,6 +187,11 @@ impl Context<'_> {
     fn promise_lines(&self, content_type: &'static str) {
         let every = self.snapshot.chat.heartbeat;
         self.head_start.iter().for_each(|start| start.promise(Promise { content_type, beat: b"\n", every }));
+    }
+
+    /// When the request came, in Unix seconds: the time that answers carry.
+    fn unix_time(&self) -> u64 {
+        self.facts.wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
     }
 
     /// The call along this route.

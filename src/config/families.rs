@@ -1,5 +1,6 @@
 //! `[families]`: the built-in ones of `config/families.toml`, and the file's own over them.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
@@ -10,6 +11,8 @@ use super::suggest;
 use crate::route::{Completion, CompletionEndpoint, Families, Family, Fim, FimTemplate, ToolStyle};
 
 const NAME: &str = "families.toml";
+/// As many stop texts as OpenAI's API takes, and vLLM with it.
+const MAX_STOPS: usize = 4;
 const BUILT_IN: &str = include_str!("../../config/families.toml");
 
 /// What every configuration starts with.
@@ -108,7 +111,7 @@ fn completion(reader: &mut Reader<'_>, name: &str, base: &Family) -> Option<Comp
         },
         None => None,
     };
-    let stop = reader.texts(&["families", name, "fim", "stop"]);
+    let stop = stops(reader, name);
     let style = reader.word(&["families", name, "completion"]);
     if style.map_or(!is_fim, |word| word == "chat") {
         return Some(Completion::Chat);
@@ -125,6 +128,17 @@ fn completion(reader: &mut Reader<'_>, name: &str, base: &Family) -> Option<Comp
         None => of_base.map(|fim| fim.stop.clone()).unwrap_or_default(),
     };
     Some(Completion::Fim(Fim { template, stop }))
+}
+
+/// Texts that end a completion, if the file says any: as many as every model server takes.
+fn stops(reader: &mut Reader<'_>, name: &str) -> Option<Vec<(String, Range<usize>)>> {
+    let path = ["families", name, "fim", "stop"];
+    let stop = reader.texts(&path)?;
+    if let Some((_, fifth)) = stop.get(MAX_STOPS) {
+        let fault = reader.error(&path, fifth, format!("expected at most {MAX_STOPS} texts"));
+        fault.hint = Some("OpenAI's API and vLLM refuse a request with more: keep those that end a middle".to_owned());
+    }
+    Some(stop)
 }
 
 /// Notes that a key names no family.

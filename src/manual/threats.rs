@@ -12,7 +12,8 @@
 //! |---|---|---|
 //! | a user of GitLab | choose words, files and issues that end up in requests; with an IDE's token call code completion | nothing: what they write is data, in fenced places of our prompts |
 //! | an administrator of GitLab | name models, addresses and keys in requests | addresses outside, unless the operator allows more |
-//! | a client with a static key | call the OpenAI and Anthropic surfaces | the models of the file |
+//! | a client with a static key | call everything but GitLab's cloud, and name models and addresses as GitLab does | as an administrator of GitLab |
+//! | a user's IDE with a token of ours | ask for code completions | the model that the token is bound to |
 //! | a stranger on the network | open connections and send bytes | nothing |
 //! | a model server | answer | the request it was sent; its bytes are parsed as hostile |
 //! | the operator | write the file and the environment | everything |

@@ -60,7 +60,30 @@ impl Rendered {
         let Self { messages, mut sampling, .. } = self;
         // a family without one refuses any
         sampling.temperature = family.temperature.and(sampling.temperature.or(family.temperature));
-        sampling.max_tokens = sampling.max_tokens.or(family.max_tokens);
+        // half of a small window is the question's: servers refuse what cannot fit together
+        let room = (family.context_tokens / 2).max(1);
+        sampling.max_tokens = sampling.max_tokens.or(family.max_tokens).map(|most| most.min(room));
         Generation { messages: family.arranged(messages), sampling, stream, ..Generation::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Rendered;
+    use crate::generation::Sampling;
+    use crate::route::Family;
+
+    #[test]
+    fn an_answer_leaves_half_of_a_small_window_to_the_question() {
+        let asked = |max_tokens, context_tokens| {
+            let sampling = Sampling { max_tokens, ..Sampling::default() };
+            let rendered = Rendered { messages: Vec::new(), sampling, prefill: false };
+            let family = Family { context_tokens, ..Family::default() };
+            rendered.into_generation(&family, false).sampling.max_tokens
+        };
+        assert_eq!(asked(Some(8192), 4096), Some(2048));
+        assert_eq!(asked(Some(512), 4096), Some(512));
+        assert_eq!(asked(None, 4096), Some(2048));
+        assert_eq!(asked(None, 200_000), Some(4096));
     }
 }

@@ -247,9 +247,13 @@ async fn collect(mut body: AnswerBody, max: usize, model: &Model, timers: &mut T
         let chunk = chunk.map_err(|error| body::broken(&error))?;
         timers.arrived(Instant::now());
         if all.len() + chunk.len() > max {
-            let text = "The model server's answer is too long to be read";
-            return Err(GatewayError::new(Kind::UpstreamBroken, text).internal(format!("more than {max} bytes")));
+            return Err(too_long(max));
         }
         all.push(chunk);
     }
+}
+
+fn too_long(max: usize) -> GatewayError {
+    let text = "The model server's answer is too long to be read";
+    GatewayError::new(Kind::UpstreamBroken, text).internal(format!("more than {max} bytes"))
 }

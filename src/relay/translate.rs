@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
 use super::body::Fed;
+use super::{MAX_ANSWER, too_long};
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Encode};
 use crate::provider::Decode;
@@ -14,16 +15,22 @@ pub(super) struct Translator {
     decoder: Box<dyn Decode>,
     encoder: Box<dyn Encode>,
     deltas: Vec<Delta>,
+    /// Bytes of text so far.
+    said: usize,
 }
 
 impl Translator {
     pub(super) const fn new(decoder: Box<dyn Decode>, encoder: Box<dyn Encode>) -> Self {
-        Self { decoder, encoder, deltas: Vec::new() }
+        Self { decoder, encoder, deltas: Vec::new(), said: 0 }
     }
 
+    /// Encoders may hold what they were given (a line, white space, a call), so the whole is bounded as an answer that
+    /// does not stream is.
     pub(super) fn feed(&mut self, chunk: Bytes, facts: &mut Facts, now: Instant) -> Fed {
         let decoded = self.decoder.feed(chunk, &mut self.deltas);
-        (self.write(facts, now), decoded)
+        let written = self.write(facts, now);
+        let bounded = if self.said > MAX_ANSWER { Err(too_long(MAX_ANSWER)) } else { Ok(()) };
+        (written, decoded.and(bounded))
     }
 
     pub(super) fn finish(&mut self, facts: &mut Facts) -> Result<Bytes, GatewayError> {
@@ -40,6 +47,7 @@ impl Translator {
     fn write(&mut self, facts: &mut Facts, now: Instant) -> Bytes {
         let mut out = BytesMut::new();
         for delta in self.deltas.drain(..) {
+            self.said += delta.text_len();
             if delta.is_content() {
                 facts.first_token.get_or_insert(now);
                 facts.uncounted.piece(delta.text_len());

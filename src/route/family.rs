@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::generation::{Message, Part, Role};
+use crate::generation::{Message, Role};
 
 /// The family of everything that has none of its own.
 const GENERAL: &str = "general";
@@ -105,13 +105,7 @@ impl Family {
             return messages;
         }
         let (system, others): (Vec<_>, Vec<_>) = messages.into_iter().partition(is_system);
-        let mut parts = Vec::with_capacity(system.len() * 2);
-        for message in system {
-            if !parts.is_empty() {
-                parts.push(Part::Text("\n\n".to_owned()));
-            }
-            parts.extend(message.parts);
-        }
+        let parts = system.into_iter().flat_map(|message| message.parts).collect();
         std::iter::once(Message { role: Role::System, parts }).chain(others).collect()
     }
 }
@@ -240,8 +234,8 @@ mod tests {
         assert_eq!(Family::default().arranged(asked()), asked());
         let one = Family { single_system: true, ..Family::default() }.arranged(asked());
         assert_eq!(one.iter().map(|message| message.role).collect::<Vec<_>>(), [Role::System, Role::User]);
-        let text = |part: &Part| if let Part::Text(text) = part { text.clone() } else { String::new() };
-        assert_eq!(one[0].parts.iter().map(text).collect::<String>(), "a\n\nc");
+        // dialects keep them apart, as blocks or by an empty line
+        assert_eq!(one[0].parts, [Part::Text("a".into()), Part::Text("c".into())]);
     }
 
     #[test]

@@ -32,8 +32,7 @@ pub struct Fetched {
     pub body: Bytes,
 }
 
-/// A request for a document.
-#[derive(Debug)]
+/// A request for a document. Nothing prints it: its body may hold a secret.
 pub struct Asked<'a> {
     /// `GET`, `POST` or `PUT`.
     pub method: &'a str,
@@ -47,8 +46,7 @@ pub struct Asked<'a> {
     pub body: Bytes,
 }
 
-/// Whatever a server answered.
-#[derive(Debug)]
+/// Whatever a server answered. Nothing prints it: its body may hold a token.
 pub struct Answered {
     /// Any status.
     pub status: StatusCode,

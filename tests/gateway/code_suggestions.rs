@@ -477,6 +477,25 @@ async fn a_failure_after_the_head_is_an_event_or_a_cut_never_a_clean_end() {
 }
 
 #[tokio::test]
+async fn a_line_without_end_is_not_held_for_ever() {
+    let piece = "x".repeat(32 << 10);
+    let endless = (0..520).fold(Reply::sse(), |reply, _| reply.text(&piece));
+    let upstream = Upstream::always(endless.stall()).await;
+    let gateway = gateway(&upstream, "codestral", "").await;
+    let answer = gateway.post(V4, &components("code_editor_generation", true)).await;
+    assert_eq!((answer.status(), answer.header("x-weir-error")), (421, Some("upstream_broken")), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn a_million_faults_are_told_by_a_hundred() {
+    let gateway = gateway(&Upstream::says("a").await, "codestral", "").await;
+    let mut body = v2("a", "");
+    (body["prompt_version"], body["prompt"]) = (json!(3), json!(vec![0; 1000]));
+    let answer = gateway.post(GENERATIONS, &body).await;
+    assert_eq!((answer.status(), answer.json()["detail"].as_array().map(Vec::len)), (422, Some(100)));
+}
+
+#[tokio::test]
 async fn an_editor_that_leaves_stops_the_model() {
     let upstream = Upstream::always(Reply::sse().text("one\n").stall()).await;
     let gateway = gateway(&upstream, "codestral", "").await;

@@ -22,20 +22,9 @@ async fn asked(family: &str, more: &str, body: &Value) -> (String, Value) {
 #[tokio::test]
 async fn each_familys_marks_are_a_raw_text() {
     let codegemma = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|file_separator|>"].as_slice();
-    let codestral = ["[INST]", "[/INST]", "[PREFIX]", "[MIDDLE]", "[SUFFIX]"].as_slice();
-    let qwen = [
-        "<|endoftext|>",
-        "<|fim_prefix|>",
-        "<|fim_suffix|>",
-        "<|fim_middle|>",
-        "<|fim_pad|>",
-        "<|repo_name|>",
-        "<|file_sep|>",
-        "<|im_start|>",
-        "<|im_end|>",
-    ]
-    .as_slice();
-    let starcoder = ["<fim_prefix>", "<fim_suffix>", "<fim_middle>", "<file_sep>", "<|endoftext|>"].as_slice();
+    let codestral = ["[INST]", "[/INST]", "[PREFIX]", "[MIDDLE]"].as_slice();
+    let qwen = ["<|endoftext|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>"].as_slice();
+    let starcoder = ["<fim_prefix>", "<fim_middle>", "<file_sep>", "<|endoftext|>"].as_slice();
     for (family, prompt, stop) in [
         ("codegemma", "<|fim_prefix|>def f(x):\n    <|fim_suffix|>\n\nprint(f(1))<|fim_middle|>", codegemma),
         ("codellama", "<PRE> def f(x):\n     <SUF> \n\nprint(f(1)) <MID>", &["<PRE>", "<SUF>", "<MID>", "<EOT>"]),

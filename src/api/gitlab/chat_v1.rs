@@ -3,7 +3,6 @@
 //! Source: ai-gateway-server.md §1.6. The official gateway answers 500 to every valid request here.
 
 use std::borrow::Cow;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use hyper::body::Incoming;
 use serde::Deserialize;
@@ -109,9 +108,10 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, feature: Feature, i
         return context.relay.stream(call, &generation, raw_text(), STREAM, context.facts).await;
     }
     let deltas = context.relay.ask(context.call(&route), &generation, context.facts).await?;
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let metadata =
-        json!({"provider": route.model.provider.label(), "model": &*route.model.upstream_name, "timestamp": now});
+    let metadata = json!({
+        "provider": route.model.provider.label(), "model": &*route.model.upstream_name,
+        "timestamp": context.unix_time(),
+    });
     Ok(json(json!({"response": text_of(&deltas), "metadata": metadata}).to_string()))
 }
 

@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use hyper::body::Incoming;
 use serde::Deserialize;
@@ -62,9 +61,8 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, incoming: Incoming)
     let docs = &context.snapshot.docs;
     let hits = docs.index.as_ref().map(|index| index.search(&payload.query, limit as usize)).unwrap_or_default();
     let results: Vec<Value> = hits.iter().map(|hit| result(docs, hit)).collect();
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     // the official gateway's name for an index of the operator's own
-    let metadata = json!({ "provider": "sqlite", "timestamp": now });
+    let metadata = json!({ "provider": "sqlite", "timestamp": context.unix_time() });
     Ok(json(json!({ "response": { "results": results }, "metadata": metadata }).to_string()))
 }
 

@@ -16,7 +16,7 @@ pub use proxy::Proxied;
 
 use bytes::BytesMut;
 
-use crate::generation::{Delta, Encode, Filtered, Filters, Think, without_thinking};
+use crate::generation::{Delta, Encode, Filtered, Filters, Think, Usage, without_thinking};
 
 /// Not SSE, despite the type: the official gateway says so, and clients read raw text or lines
 /// (ai-gateway-server.md §1.2).
@@ -38,6 +38,11 @@ fn words(deltas: &[Delta]) -> String {
         | Delta::Stop(_) => None,
     });
     words.collect()
+}
+
+/// What was counted last, if anything was.
+fn usage_of(deltas: &[Delta]) -> Option<Usage> {
+    deltas.iter().rev().find_map(|delta| if let Delta::Usage(usage) = delta { Some(*usage) } else { None })
 }
 
 /// This encoder, behind the filter that takes a reasoning model's thinking off.

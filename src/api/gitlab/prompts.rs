@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{STREAM, filtered, raw_text, text_of};
+use super::{STREAM, filtered, raw_text, text_of, usage_of};
 use crate::api::{Answer, Context, Routed, body, endpoint, forward, json};
 use crate::auth::{Permission, Scopes};
 use crate::error::{GatewayError, Kind, Shape};
@@ -81,8 +81,7 @@ pub(super) fn whole(version: u8, deltas: &[Delta], model: &Model) -> String {
     if version == 1 {
         return Value::String(text).to_string();
     }
-    let usage = deltas.iter().rev().find_map(|delta| if let Delta::Usage(usage) = delta { Some(*usage) } else { None });
-    line(&text, usage.as_ref(), &model.upstream_name)
+    line(&text, usage_of(deltas).as_ref(), &model.upstream_name)
 }
 
 /// `{"content": …}`, with the token counts under the model's real name: GitLab adds them up.

@@ -1,7 +1,5 @@
 //! A chat call to a model whose server does not speak OpenAI's API: translated both ways.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use super::encode::{Chunks, Naming, Whole};
 use super::translate_request::ChatRequest;
 use crate::api::{Answer, Context};
@@ -11,7 +9,7 @@ use crate::route::Route;
 /// Answers the call along its route.
 pub(super) async fn translated(context: Context<'_>, route: &Route, body: &[u8]) -> Answer {
     let ChatRequest { model, generation, include_usage } = ChatRequest::parse(body)?;
-    let created = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let created = context.unix_time();
     let naming = Naming { id: format!("chatcmpl-{:032x}", fastrand::u128(..)), model, created };
     let encoder: Box<dyn Encode> =
         if generation.stream { Box::new(Chunks::new(&naming, include_usage)) } else { Box::new(Whole::new(naming)) };

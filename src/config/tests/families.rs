@@ -71,3 +71,12 @@ fn a_faulty_family_is_told_once() {
     let (said, _) = super::one(text);
     assert!(said.contains("families.mine.completion"), "{said}");
 }
+
+#[test]
+fn more_stop_texts_than_servers_take_are_a_fault() {
+    wrong(
+        "[families.mine]\nlike = \"codestral\"\nfim.stop = [\"a\", \"b\", \"c\", \"d\", \"e\"]\n",
+        "3:33: error: families.mine.fim.stop: expected at most 4 texts",
+        "OpenAI's API and vLLM refuse a request with more: keep those that end a middle",
+    );
+}

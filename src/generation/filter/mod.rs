@@ -23,6 +23,11 @@ pub trait Filter: Send {
     fn finish(&mut self, out: &mut String);
 }
 
+/// How many bytes at a text's end may be the beginning of a mark.
+fn begun(text: &str, mark: &str) -> usize {
+    (1..mark.len()).rev().find(|n| text.ends_with(&mark[..*n])).unwrap_or(0)
+}
+
 /// Filters one behind the other.
 #[derive(Default)]
 pub struct Filters(Vec<Box<dyn Filter>>);

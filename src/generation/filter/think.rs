@@ -1,7 +1,7 @@
 //! `<think>…</think>` at an answer's beginning: what reasoning models write when their server does not keep
 //! their thinking apart (vLLM without `--reasoning-parser`).
 
-use super::Filter;
+use super::{Filter, begun};
 
 const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";
@@ -72,8 +72,7 @@ impl Think {
                     self.0 = State::Before { held: rest.to_owned(), after: true };
                     return true;
                 }
-                let keep = (1..CLOSE.len()).rev().find(|n| tail.ends_with(&CLOSE[..*n])).unwrap_or(0);
-                tail.drain(..tail.len() - keep);
+                tail.drain(..tail.len() - begun(tail, CLOSE));
                 false
             }
         }

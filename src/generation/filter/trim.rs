@@ -3,6 +3,9 @@
 
 use super::Filter;
 
+/// More white space than this is not the cursor's line's.
+const MAX_BLANK: usize = 256;
+
 /// An answer of white space is no answer; before other text it is indentation and stays.
 #[derive(Debug, Default)]
 pub struct Blank {
@@ -69,7 +72,7 @@ impl Filter for Echo {
         let word = self.held.trim_start_matches([' ', '\t']);
         if let Some(rest) = word.strip_prefix(self.line.as_str()) {
             out.push_str(rest);
-        } else if self.line.starts_with(word) {
+        } else if self.line.starts_with(word) && self.held.len() - word.len() <= MAX_BLANK {
             return;
         } else {
             out.push_str(&self.held);
@@ -112,6 +115,7 @@ impl Filter for Underscores {
 #[cfg(test)]
 mod tests {
     use super::{Blank, Echo, OwnLine, Underscores};
+    use crate::generation::filter::Filter as _;
     use crate::generation::filter::tests::check;
 
     #[test]
@@ -140,6 +144,9 @@ mod tests {
         is("returned", "returned");
         is("\nreturn a", "\nreturn a");
         check(|| Box::new(Echo::new("  x ")), "x x", "x x");
+        let (mut echo, mut out) = (Echo::new("    return "), String::new());
+        echo.feed(&" ".repeat(300), &mut out);
+        assert_eq!(out.len(), 300, "white space without end is not held");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `<new_code>…</new_code>`: generation prompts ask for it, so that the code can be told from talk.
 
-use super::Filter;
+use super::{Filter, begun};
 
 const OPEN: &str = "<new_code>";
 const CLOSE: &str = "</new_code>";
@@ -51,8 +51,7 @@ impl Filter for NewCode {
                 self.0 = State::After;
                 return;
             }
-            let keep = (1..CLOSE.len()).rev().find(|n| held.ends_with(&CLOSE[..*n])).unwrap_or(0);
-            out.extend(held.drain(..held.len() - keep));
+            out.extend(held.drain(..held.len() - begun(held, CLOSE)));
         }
     }
 

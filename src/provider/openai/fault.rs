@@ -42,6 +42,9 @@ pub(super) fn of(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Gatew
             "the model server knows no such model or path: check the identifier and whether the endpoint ends in /v1"
         }
         StatusCode::TOO_MANY_REQUESTS => "the model server is at its limit",
+        StatusCode::BAD_REQUEST if said.as_deref().is_some_and(is_about_the_window) => {
+            "the request does not fit the model's window: set the model's context_tokens to what its server was started with"
+        }
         _ => "the model server refused the request",
     };
     let public = match &said {
@@ -55,6 +58,11 @@ pub(super) fn of(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Gatew
         .internal(format!("{hint}; it said {status}: {text}"))
         .retry_after(retry_after(headers))
         .upstream_body(body.clone())
+}
+
+/// vLLM's two ways to say so, and llama.cpp's.
+fn is_about_the_window(said: &str) -> bool {
+    ["max_model_len", "maximum context length", "context size"].iter().any(|words| said.contains(words))
 }
 
 /// What it said, and its code if that is a word.

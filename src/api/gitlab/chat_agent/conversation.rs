@@ -27,7 +27,7 @@ pub(super) fn messages(request: &Request<'_>, way: Way) -> Vec<Message> {
     for message in said.filter(|message| message.role != Role::System) {
         match messages.last_mut().filter(|last| last.role == message.role) {
             // templates of many models refuse two turns of one speaker
-            Some(last) => last.parts.extend(std::iter::once(Part::Text("\n\n".to_owned())).chain(message.parts)),
+            Some(last) => last.parts.extend(message.parts),
             None => messages.push(message),
         }
     }
@@ -182,7 +182,7 @@ mod tests {
         let body =
             json!({"messages": [said("user", "a"), said("user", "b"), said("assistant", "c"), said("user", "d")]});
         let told = told(&body, Way::Native);
-        assert_eq!((told.len(), told[0].parts.len(), text(&told[2])), (3, 3, "d"));
+        assert_eq!((told.len(), told[0].parts.len(), text(&told[2])), (3, 2, "d"));
     }
 
     #[test]

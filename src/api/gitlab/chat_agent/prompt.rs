@@ -61,7 +61,7 @@ impl Setting<'_> {
 fn instruct<'a>(generation: &mut Generation, instructions: impl Iterator<Item = &'a str>) {
     let system = generation.messages.iter_mut().find(|message| message.role == Role::System);
     let Some(system) = system else { return };
-    system.parts.extend(instructions.map(|text| Part::Text(format!("\n\n{text}"))));
+    system.parts.extend(instructions.map(|text| Part::Text(text.to_owned())));
 }
 
 fn broken(why: &dyn std::fmt::Display) -> GatewayError {

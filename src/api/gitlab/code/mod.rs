@@ -11,13 +11,12 @@ mod repeat;
 mod request;
 
 use std::borrow::Cow;
-use std::time::UNIX_EPOCH;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
-use super::{RawText, STREAM, words};
+use super::{RawText, STREAM, usage_of, words};
 use crate::api::{Answer, Context, Routed, json, text_header};
 use crate::auth::{Permission, Scopes};
 use crate::error::{GatewayError, Kind, Shape};
@@ -233,10 +232,9 @@ fn naming(context: &Context<'_>, call: CodeCall, wanted: &Wanted<'_>, route: &Ro
         (_, Some(generate)) if generate.messages.is_empty() => ("agent", "Code Generations Agent".to_owned()),
         (_, Some(_)) => ("litellm", route.model.family.name.to_string()),
     };
-    let now = context.facts.wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let flags = text_header(&context.parts.headers, "x-gitlab-enabled-feature-flags").unwrap_or_default();
     let flags = flags.split(',').map(str::trim).filter(|flag| !flag.is_empty()).map(str::to_owned).collect();
-    Naming { engine, name, lang, now, flags }
+    Naming { engine, name, lang, now: context.unix_time(), flags }
 }
 
 /// The answer for a file of which nothing tells the language: no suggestion, and no model is asked.
@@ -269,8 +267,7 @@ fn events_headers(headers: &mut HeaderMap) {
 
 /// `tokens_consumption_metadata`: the server's counts, and our estimate of the context.
 fn tokens(asked: &Asked, deltas: &[Delta]) -> Value {
-    let usage = deltas.iter().rev().find_map(|delta| if let Delta::Usage(usage) = delta { Some(*usage) } else { None });
-    let usage = usage.unwrap_or_default();
+    let usage = usage_of(deltas).unwrap_or_default();
     let cut = deltas.iter().any(|delta| matches!(delta, Delta::Stop(StopReason::Length)));
     json!({
         "input_tokens": usage.input, "output_tokens": usage.output, "max_output_tokens_used": cut,

@@ -15,6 +15,8 @@ use crate::route::{Feature, Metadata, RawMetadata};
 
 const MAX_NAME: usize = 255;
 const MAX_CONTENT: usize = 100_000;
+/// More faults than this help nobody; a list of a million wrong items would be a gigabyte of them.
+const MAX_FAULTS: usize = 100;
 
 /// What routing needs of a body; the rest of it may be another gateway's to judge.
 pub(super) struct Head {
@@ -319,7 +321,9 @@ struct Faults(Vec<BodyFault>);
 
 impl Faults {
     fn add(&mut self, place: &[&str], kind: &'static str, msg: impl Into<String>) {
-        self.0.push(fault(place, kind, msg));
+        if self.0.len() < MAX_FAULTS {
+            self.0.push(fault(place, kind, msg));
+        }
     }
 
     fn required<'a>(&mut self, place: &[&str], field: &str, value: Option<Cow<'a, str>>) -> Cow<'a, str> {

@@ -21,6 +21,8 @@ const THOUGHT: &str = "Thought:";
 const HELD: usize = 240;
 /// The same of a model that has nothing to call: a marker may still come. Bytes.
 const HELD_WITHOUT_TOOLS: usize = 24;
+/// White space in the answer is held this long. Bytes.
+const MAX_BLANK: usize = 4096;
 /// A turn without an answer is held whole; a longer one is cut here. Bytes.
 const LONGEST: usize = 1 << 20;
 
@@ -158,7 +160,8 @@ impl Reader {
 
     /// Leaves out the white space before the answer, and what makes the marker bold.
     fn open(&mut self, bold: bool) {
-        let start = self.text.trim_start();
+        self.text.drain(..self.text.len() - self.text.trim_start().len());
+        let start = self.text.as_str();
         let start = match start.strip_prefix("**") {
             Some(rest) if bold => rest.trim_start(),
             None if bold && start == "*" => "",
@@ -171,9 +174,10 @@ impl Reader {
     }
 }
 
-/// Takes what can be handed out: white space only once more text follows it.
+/// Takes what can be handed out: white space only once more text follows it, or it is very much.
 fn settled(text: &mut String) -> Option<String> {
-    let rest = text.split_off(text.trim_end().len());
+    let end = text.trim_end().len();
+    let rest = if text.len() - end > MAX_BLANK { String::new() } else { text.split_off(end) };
     Some(std::mem::replace(text, rest)).filter(|text| !text.is_empty())
 }
 

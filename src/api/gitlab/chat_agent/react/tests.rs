@@ -191,3 +191,10 @@ fn a_native_model_that_writes_react_is_read_so() {
     }
     assert_eq!(free(true, "Action: issue_reader\nAction Input: #1"), action("", "issue_reader", "#1"));
 }
+
+#[test]
+fn white_space_without_end_is_not_held() {
+    let blank = " ".repeat(1000);
+    let (said, turn) = read(std::iter::once("Final Answer: a").chain(std::iter::repeat_n(blank.as_str(), 5)));
+    assert_eq!((said.concat().len(), turn), (1 + 5000, Turn::Answer));
+}
