@@ -4,6 +4,9 @@ mod actions;
 mod admin;
 mod chat;
 mod code;
+mod composer;
+mod docs;
+mod embeddings;
 mod tools;
 
 use crate::gitlab::GitLab;
@@ -29,6 +32,14 @@ impl Scene {
     /// With this feature disabled.
     async fn disabled(feature: &str) -> Self {
         Self::with(|_| Reply::closed(), &format!("{feature} = \"disabled\"\n"), SCALED).await
+    }
+
+    /// With everything disabled that is not set by itself: a model is there, and nothing is to use it.
+    async fn all_disabled() -> Self {
+        let upstream = Upstream::start(|_| Reply::closed()).await;
+        let file = one_model(&upstream.url()).replace("default = \"m\"", "default = \"disabled\"");
+        let gateway = Gateway::start(&format!("{file}{SCALED}")).await;
+        Self { gitlab: GitLab::new(gateway.public), upstream, _gateway: gateway }
     }
 
     /// With these lines in `[features]`, and these tables after it.

@@ -1,4 +1,4 @@
-//! Chat's slash commands, readers and documentation (§8.2, §11.2).
+//! Chat's slash commands and readers (§8.2, §11.2).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -102,14 +102,6 @@ async fn a_failed_model_is_m4001_for_a_reader() {
         let scene = Scene::new(move |request| fault.reply(request)).await;
         assert_eq!(scene.gitlab.read_resource("epic_reader", "&1").await, Err("M4001"), "{fault:?}");
     }
-}
-
-#[tokio::test]
-async fn documentation_without_an_index_is_an_answer_without_sources() {
-    let scene = Scene::says("FINAL ANSWER: Press the green button.\nATTRS:\nCNT-IDX-abc123").await;
-    let found = scene.gitlab.documentation("How do I merge?").await.unwrap();
-    assert!(found.text.contains("Press the green button.") && !found.text.contains("ATTRS"), "{found:?}");
-    assert!(found.sources.is_empty(), "{found:?}");
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@
 pub(crate) mod actions; // the AI actions of Rails: one prompt, one answer
 pub(crate) mod admin; // what an administrator presses
 pub(crate) mod chat; // Duo Chat's loop of steps
+pub(crate) mod composer; // descriptions of merge requests
+pub(crate) mod embeddings; // semantic code search
 pub(crate) mod http; // the HTTP client's rules about time
 pub(crate) mod ide; // code suggestions: Workhorse and the editor behind it
 #[cfg(test)]

@@ -104,18 +104,23 @@ impl GitLab {
         Err("M3003")
     }
 
-    /// The documentation tool: search, then a prompt over what was found (§9.1, §8.2).
-    pub(crate) async fn documentation(&self, question: &str) -> Result<Documented, &'static str> {
-        if question.is_empty() {
-            return Err("M2000");
-        }
+    /// What the documentation says to a question (§9.1). Without a list of results the tool raises.
+    pub(crate) async fn search_docs(&self, question: &str) -> Result<Vec<Value>, &'static str> {
         let search = json!({"type": "search-docs", "metadata": {"source": "GitLab EE", "version": "18.9.0"},
             "payload": {"query": question}});
         let path = "/v1/search/gitlab-docs";
         let found = self.http.whole(Request::post(path, &search.to_string())).await;
         let (head, body) = found.map_err(|_| "A9999")?;
         let body: Value = if head.is_json() { serde_json::from_str(&body).unwrap() } else { Value::Null };
-        let documents = body["response"]["results"].as_array().cloned().ok_or("A9999")?;
+        body["response"]["results"].as_array().cloned().ok_or("A9999")
+    }
+
+    /// The documentation tool: search, then a prompt over what was found (§9.1, §8.2).
+    pub(crate) async fn documentation(&self, question: &str) -> Result<Documented, &'static str> {
+        if question.is_empty() {
+            return Err("M2000");
+        }
+        let documents = self.search_docs(question).await?;
         let inputs = json!({"question": question, "content_id": "ATTRS", "documents": documents});
         let streamed = self.stream("chat/documentation_search", &inputs).await;
         match streamed.ended {
