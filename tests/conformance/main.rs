@@ -14,3 +14,7 @@ mod shape; // what an answer must look like
 #[path = "../gateway/support/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "the gateway's tests use the rest")]
 mod support;
+
+#[path = "../identity/signing.rs"]
+#[expect(dead_code, reason = "the gateway's tests of identity use the rest")]
+mod signing;

@@ -12,19 +12,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
-use rustls::pki_types::PrivatePkcs8KeyDer;
-use rustls::pki_types::pem::PemObject as _;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 use weir::app::{App, Reloader};
 use weir::config::{self, Environment};
 
+use signing::{FIRST, JWKS, OTHER, sign, sign_as};
+
+mod signing; // tokens as GitLab signs them
 mod user_tokens; // what a user's own token opens, and what it does not
 
-const FIRST: &str = include_str!("../golden/jwt/first.pem");
-const OTHER: &str = include_str!("../golden/jwt/other.pem");
-const JWKS: &str = include_str!("../golden/jwt/jwks.json");
 const INSTANCE: &str = "11111111-2222-4333-8444-555555555555";
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -163,24 +160,6 @@ fn exchange(address: SocketAddr, request: &str) -> (u16, String) {
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head[9..12].parse().unwrap(), body.to_owned())
-}
-
-/// As GitLab signs, if this is its key.
-fn sign(pem: &str, claims: &Value) -> String {
-    let keys: Value = serde_json::from_str(JWKS).unwrap();
-    sign_as(&keys["keys"][0]["kid"], pem, claims)
-}
-
-/// As one who says that the key is the one of this name.
-fn sign_as(kid: &Value, pem: &str, claims: &Value) -> String {
-    let header = json!({ "typ": "JWT", "alg": "RS256", "kid": kid });
-    let der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).unwrap();
-    let pair = RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()).unwrap();
-    let [header, claims] = [header, claims.clone()].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
-    let message = format!("{header}.{claims}");
-    let mut signature = vec![0; pair.public().modulus_len()];
-    pair.sign(&RSA_PKCS1_SHA256, &ring::rand::SystemRandom::new(), message.as_bytes(), &mut signature).unwrap();
-    format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
 }
 
 const CHECK: &str = "/v1/prompts/model_configuration%2Fcheck";

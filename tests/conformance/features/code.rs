@@ -5,7 +5,7 @@ use crate::gitlab::ide::{Form, Suggested};
 use crate::support::upstream::says;
 
 const GENERATE: [&str; 2] = ["/v3/code/completions", "/v4/code/suggestions"];
-const FORMS: [Form; 2] = [Form::Whole, Form::Stream];
+pub(super) const FORMS: [Form; 2] = [Form::Whole, Form::Stream];
 
 fn code(text: &str) -> Suggested {
     Suggested::Code(text.to_owned())
@@ -61,6 +61,18 @@ async fn the_operators_model_answers_where_gitlab_names_none() {
     }
 }
 
+/// Whether the editor is told of the fault as it should be.
+pub(super) fn is_told(fault: Fault, form: Form, suggested: &Suggested) -> bool {
+    match (fault, suggested) {
+        // what was already sent cannot be taken back
+        (Fault::IsCut, Suggested::Broken(_)) => form == Form::Stream,
+        (Fault::IsBusy, Suggested::Refused { status: 429, retry_after: Some(1) })
+        | (Fault::IsSilent, Suggested::Refused { status: 504, .. }) => true,
+        (Fault::IsBusy | Fault::IsSilent, _) => false,
+        (_, suggested) => matches!(suggested, Suggested::Refused { status: 421, .. }),
+    }
+}
+
 #[tokio::test]
 async fn a_failed_model_is_a_status_before_workhorse_gives_up() {
     for fault in FAULTS {
@@ -71,15 +83,7 @@ async fn a_failed_model_is_a_status_before_workhorse_gives_up() {
                 shown.push(scene.gitlab.generate(path, form).await);
             }
             for suggested in shown {
-                let is_right = match (fault, &suggested) {
-                    // what was already sent cannot be taken back
-                    (Fault::IsCut, Suggested::Broken(_)) => form == Form::Stream,
-                    (Fault::IsBusy, Suggested::Refused { status: 429, retry_after: Some(1) })
-                    | (Fault::IsSilent, Suggested::Refused { status: 504, .. }) => true,
-                    (Fault::IsBusy | Fault::IsSilent, _) => false,
-                    (_, suggested) => matches!(suggested, Suggested::Refused { status: 421, .. }),
-                };
-                assert!(is_right, "{fault:?} {form:?}: {suggested:?}");
+                assert!(is_told(fault, form, &suggested), "{fault:?} {form:?}: {suggested:?}");
             }
         }
         assert!(scene.asked() <= 16, "{fault:?}: asked {} times", scene.asked());

@@ -5,6 +5,7 @@ mod admin;
 mod chat;
 mod code;
 mod composer;
+mod direct;
 mod docs;
 mod embeddings;
 mod tools;

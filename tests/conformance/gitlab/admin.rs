@@ -59,7 +59,9 @@ impl GitLab {
 
     /// A token for an editor that connects by itself (§3.4): what the editor is told instead is a status.
     pub(crate) async fn user_token(&self) -> Result<String, u16> {
-        let request = Request::post("/v1/code/user_access_token", "");
+        let bearer = format!("Bearer {}", self.token);
+        let request =
+            Request { headers: &[("authorization", &bearer)], ..Request::post("/v1/code/user_access_token", "") };
         let (head, body) = self.http.whole(request).await.map_err(|_| 503_u16)?;
         let body: Value = if head.is_json() { serde_json::from_str(&body).unwrap() } else { Value::Null };
         let token = body["token"].as_str().filter(|token| !token.is_empty() && body["expires_at"].is_u64());

@@ -29,12 +29,7 @@ const ABOVE: &str = "def add(a, b):\n    ";
 impl GitLab {
     /// Completion at the cursor (§6.1), as Rails words it for the model of its settings.
     pub(crate) async fn complete(&self, form: Form) -> Suggested {
-        let mut body = json!({
-            "project_path": "group/project", "project_id": 7, "intent": "completion", "telemetry": [],
-            "choices_count": 4, "stream": form == Form::Stream,
-            "current_file": {"file_name": "app.py", "content_above_cursor": ABOVE, "content_below_cursor": "\n"},
-            "context": [{"type": "file", "name": "util.py", "content": "def sub(a, b): return a - b"}],
-        });
+        let mut body = cursor(form);
         let fields = body.as_object_mut().unwrap();
         match &self.model {
             Some(model) => fields.extend([
@@ -78,26 +73,50 @@ impl GitLab {
         self.workhorse("/v4/code/suggestions", &self.with_metadata(body)).await
     }
 
+    /// Completion by an editor that has a user's token (§6.4) and asks the gateway itself. It knows no model.
+    pub(crate) async fn complete_directly(&self, token: &str, form: Form) -> Suggested {
+        let mut body = cursor(form);
+        body["prompt_version"] = json!(1);
+        let bearer = format!("Bearer {token}");
+        let body = body.to_string();
+        let request =
+            Request { headers: &[("authorization", &bearer)], ..Request::post("/v2/code/completions", &body) };
+        suggested(self.http, request).await.unwrap_or_else(|_| Suggested::Broken(String::new()))
+    }
+
     /// Workhorse: its own user agent, 55 s for the head and no limit after it; what it cannot get is its own 500.
     async fn workhorse(&self, path: &str, body: &str) -> Suggested {
         let http = Http { patience: seconds(55), ..self.http };
         let request =
             Request { headers: &[("x-gitlab-language-server-version", "7.20.0")], ..Request::post(path, body) };
-        let (mut seen, mut head) = (Vec::new(), None);
-        let ended = http.stream(request, |first: &Head, piece| {
-            head.get_or_insert_with(|| first.clone());
-            seen.extend_from_slice(piece);
-            true
-        });
-        let seen_to = ended.await;
-        let text = String::from_utf8(seen).expect("UTF-8");
-        match (seen_to, head) {
-            (Ok(head), _) => editor(&head, text),
-            (Err(_), Some(_)) => Suggested::Broken(text),
-            (Err(Broken::Refused | Broken::ReadTimeout | Broken::EndOfFile), None) => {
-                Suggested::Refused { status: 500, retry_after: None }
-            }
-        }
+        suggested(http, request).await.unwrap_or(Suggested::Refused { status: 500, retry_after: None })
+    }
+}
+
+/// What the editor knows of the place where code is missing.
+fn cursor(form: Form) -> Value {
+    json!({
+        "project_path": "group/project", "project_id": 7, "intent": "completion", "telemetry": [],
+        "choices_count": 4, "stream": form == Form::Stream,
+        "current_file": {"file_name": "app.py", "content_above_cursor": ABOVE, "content_below_cursor": "\n"},
+        "context": [{"type": "file", "name": "util.py", "content": "def sub(a, b): return a - b"}],
+    })
+}
+
+/// A call, read as the editor reads it; an error if not even a piece of its body came.
+async fn suggested(http: Http, request: Request<'_>) -> Result<Suggested, Broken> {
+    let (mut seen, mut head) = (Vec::new(), None);
+    let ended = http.stream(request, |first: &Head, piece| {
+        head.get_or_insert_with(|| first.clone());
+        seen.extend_from_slice(piece);
+        true
+    });
+    let ended = ended.await;
+    let text = String::from_utf8(seen).expect("UTF-8");
+    match ended {
+        Ok(head) => Ok(editor(&head, text)),
+        Err(_) if head.is_some() => Ok(Suggested::Broken(text)),
+        Err(broken) => Err(broken),
     }
 }
 

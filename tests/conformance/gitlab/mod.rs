@@ -28,13 +28,15 @@ pub(crate) struct GitLab {
     model: Option<Value>,
     /// Whether the flag `ai_prompts_v2` is on.
     prompts: &'static str,
+    /// What it shows of itself when it asks for a user's token (§3.1); the other calls are to gateways without keys.
+    token: String,
     breaker: Mutex<Breaker>,
 }
 
 impl GitLab {
     /// Its features are set to no model: the gateway's operator decides.
     pub(crate) fn new(gateway: SocketAddr) -> Self {
-        Self { http: Http::rails(gateway), model: None, prompts: "v1", breaker: Mutex::default() }
+        Self { http: Http::rails(gateway), model: None, prompts: "v1", token: String::new(), breaker: Mutex::default() }
     }
 
     /// Its features are set to this self-hosted model.
@@ -43,6 +45,11 @@ impl GitLab {
             "provider": "openai", "name": family, "endpoint": endpoint, "api_key": "token", "identifier": identifier,
         });
         Self { model: Some(model), ..Self::new(gateway) }
+    }
+
+    /// With this token of its own.
+    pub(crate) fn with_token(self, token: String) -> Self {
+        Self { token, ..self }
     }
 
     /// With objects instead of strings for answers (§8.1).
