@@ -106,21 +106,9 @@ impl Matched {
                 .or_else(|| prompts(other).map(|(version, _)| Endpoint::Prompts(version)))
                 .or_else(|| Proxied::parse(other.strip_prefix("/v1/proxy/")?).map(Endpoint::Proxy)),
         };
-        if found.is_none() && is_gitlabs(&path) {
-            return Self {
-                endpoint: Ok(Endpoint::Elsewhere),
-                surface: Surface::Unknown,
-                is_open: false,
-                head_start: None,
-            };
-        }
         let Some(endpoint) = found else {
-            return Self {
-                endpoint: Err(not_found(&path)),
-                surface: Surface::Unknown,
-                is_open: false,
-                head_start: None,
-            };
+            let endpoint = if is_gitlabs(&path) { Ok(Endpoint::Elsewhere) } else { Err(not_found(&path)) };
+            return Self { endpoint, surface: Surface::Unknown, is_open: false, head_start: None };
         };
         let allowed = endpoint.methods();
         let matched = allowed == method.as_str();
