@@ -10,6 +10,7 @@ use http::HeaderValue;
 use prometheus::IntGauge;
 use tokio::time::Instant;
 
+use crate::error::Kind;
 use crate::provider::ClockOffset;
 use crate::route::{EndpointUrl, Model, ModelId};
 use crate::telemetry::Metrics;
@@ -83,8 +84,16 @@ impl Endpoint {
         *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(offset);
     }
 
-    /// Notes whether an attempt reached it.
-    pub fn reached(&self, reached: bool) {
+    /// Notes what an attempt showed of it.
+    pub fn saw(&self, seen: Seen) {
+        match seen {
+            Seen::Unreachable => self.reached(false),
+            Seen::Answered => self.reached(true),
+            Seen::Spoke(_) | Seen::Failed(_) => {}
+        }
+    }
+
+    fn reached(&self, reached: bool) {
         let retry_at = if reached { 0 } else { self.after_epoch(RETRY_AFTER) };
         let was_reached = self.retry_at.swap(retry_at, Ordering::Relaxed) == 0;
         if was_reached != reached {
@@ -106,6 +115,19 @@ impl Endpoint {
         self.inflight_gauge.inc();
         Entered(Arc::clone(self))
     }
+}
+
+/// What an attempt showed of its endpoint.
+#[derive(Clone, Copy, Debug)]
+pub enum Seen {
+    /// No connection: nothing was sent.
+    Unreachable,
+    /// The head of an answer.
+    Answered,
+    /// The first content, so long after the request was sent.
+    Spoke(Duration),
+    /// The attempt failed after the connection was there; the kind says whose fault it was.
+    Failed(Kind),
 }
 
 /// A request under way at an endpoint; lives as long as the answer's body.
@@ -255,7 +277,7 @@ mod tests {
 
     use tokio::time::advance;
 
-    use super::{RETRY_AFTER, Registry};
+    use super::{RETRY_AFTER, Registry, Seen};
     use crate::provider::ClockOffset;
     use crate::route::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind};
     use crate::telemetry::Metrics;
@@ -296,13 +318,13 @@ mod tests {
         let endpoint = registry.transient(&model, &model.endpoints[0]);
         assert!(endpoint.is_healthy() && endpoint.is_due());
         advance(Duration::from_secs(60)).await;
-        endpoint.reached(false);
+        endpoint.saw(Seen::Unreachable);
         assert!(!endpoint.is_due());
         advance(RETRY_AFTER).await;
         assert!(endpoint.is_due() && !endpoint.is_healthy());
         endpoint.claim();
         assert!(!endpoint.is_due(), "the others wait for the one that went");
-        endpoint.reached(true);
+        endpoint.saw(Seen::Answered);
         assert!(endpoint.is_healthy() && endpoint.is_due());
     }
 }
