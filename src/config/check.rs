@@ -133,6 +133,7 @@ struct Parts {
     server: server::Settings,
     tls: Option<Arc<server::Identity>>,
     upstream: upstream::Settings,
+    retry_share: f64,
     limits: snapshot::Limits,
     chat: snapshot::Chat,
     log: (Level, Format),
@@ -166,6 +167,7 @@ impl Parts {
             cloud::is_open_to_somebody(reader, auth);
         }
         let upstream = upstream(reader);
+        let retry_share = reader.number(&["resilience", "retry_budget"]);
         let (limits, chat) = (limits(reader), chat(reader));
         let log = log(reader);
         let (server, upstream, routing, prompts) = (server?, upstream?, routing?, prompts?);
@@ -174,6 +176,7 @@ impl Parts {
             server,
             tls: tls?,
             upstream,
+            retry_share: retry_share?,
             limits: limits?,
             chat: chat?,
             log: log?,
@@ -186,12 +189,14 @@ impl Parts {
     }
 
     fn into_config(self, warnings: Vec<Fault>, provenance: super::Provenance) -> Config {
-        let Self { server, tls, upstream, limits, chat, log, auth, user_tokens, docs, routing, prompts } = self;
+        let Self { server, tls, upstream, retry_share, limits, chat, log, auth, user_tokens, docs, routing, prompts } =
+            self;
         let features::Routing { table, models, request_models } = routing;
         Config {
             server,
             tls,
             upstream,
+            retry_share,
             table,
             models,
             request_models,

@@ -10,6 +10,7 @@ use http::HeaderValue;
 use prometheus::IntGauge;
 use tokio::time::Instant;
 
+use super::retry::RetryBudget;
 use crate::error::Kind;
 use crate::provider::ClockOffset;
 use crate::route::{EndpointUrl, Model, ModelId};
@@ -37,6 +38,8 @@ pub struct Endpoint {
     /// What a refused signature taught us about the provider's clock (providers.md d1.6): of the address, so
     /// that an endpoint made for one request only knows it too.
     clock: Clock,
+    /// Of the model: shared by its replicas.
+    retries: Arc<RetryBudget>,
     inflight_gauge: IntGauge,
     /// None for an endpoint that a request named: its address is not of a closed set.
     healthy_gauge: Option<IntGauge>,
@@ -109,6 +112,16 @@ impl Endpoint {
         }
     }
 
+    /// A client's request for the model, which earns its replicas a share of a retry.
+    pub fn earn_retry(&self, now: Instant) {
+        self.retries.deposit(now);
+    }
+
+    /// Whether a request that failed here may go to another replica of the model.
+    pub fn may_retry(&self, now: Instant) -> bool {
+        self.retries.withdraw(now)
+    }
+
     /// Counts one request in; the guard counts it out.
     pub fn enter(self: &Arc<Self>) -> Entered {
         self.inflight.fetch_add(1, Ordering::Relaxed);
@@ -175,6 +188,7 @@ pub struct Registry {
 struct Known {
     endpoints: HashMap<(ModelId, EndpointUrl), Arc<Endpoint>>,
     addresses: HashMap<Address, Peer>,
+    retries: HashMap<ModelId, Arc<RetryBudget>>,
 }
 
 /// What all endpoints of one address share.
@@ -193,27 +207,33 @@ impl Registry {
         Self { metrics, epoch: Instant::now(), known: Mutex::default() }
     }
 
-    /// The endpoints of these models; those that are gone from the file are forgotten.
-    pub fn endpoints<'a>(&self, models: impl Iterator<Item = &'a Arc<Model>>) -> Endpoints {
+    /// The endpoints of these models; those that are gone from the file are forgotten. `retry_share` is
+    /// `resilience.retry_budget`.
+    pub fn endpoints<'a>(&self, models: impl Iterator<Item = &'a Arc<Model>>, retry_share: f64) -> Endpoints {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut kept = HashMap::new();
+        let known = &mut *known;
+        let (mut kept, mut budgets) = (HashMap::new(), HashMap::new());
         let mut by_model: HashMap<ModelId, Vec<Arc<Endpoint>>> = HashMap::new();
         for model in models {
+            let new = || Arc::new(RetryBudget::new(retry_share, Instant::now()));
+            let retries = known.retries.remove(&model.id).unwrap_or_else(new);
+            retries.set_share(retry_share);
             for url in &model.endpoints {
                 let key = (Arc::clone(&model.id), url.clone());
                 let endpoint = known
                     .endpoints
                     .get(&key)
                     .cloned()
-                    .unwrap_or_else(|| self.make(&mut known.addresses, model, url, true));
+                    .unwrap_or_else(|| self.make(&mut known.addresses, model, url, Some(&retries)));
                 kept.insert(key, Arc::clone(&endpoint));
                 by_model.entry(Arc::clone(&model.id)).or_default().push(endpoint);
             }
+            budgets.insert(Arc::clone(&model.id), retries);
         }
         for (model, url) in known.endpoints.keys().filter(|key| !kept.contains_key(*key)) {
             self.forget(model, url);
         }
-        known.endpoints = kept;
+        (known.endpoints, known.retries) = (kept, budgets);
         Endpoints(by_model)
     }
 
@@ -221,16 +241,16 @@ impl Registry {
     /// shares, kept connections and clock.
     pub fn transient(&self, model: &Model, url: &EndpointUrl) -> Arc<Endpoint> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        self.make(&mut known.addresses, model, url, false)
+        self.make(&mut known.addresses, model, url, None)
     }
 
-    /// `in_file`: its address is of a closed set, so it may be a label.
+    /// With the budget of a model of the file, whose addresses are a closed set, so that they may be labels.
     fn make(
         &self,
         addresses: &mut HashMap<Address, Peer>,
         model: &Model,
         url: &EndpointUrl,
-        in_file: bool,
+        retries: Option<&Arc<RetryBudget>>,
     ) -> Arc<Endpoint> {
         // A request may name anything: the table of addresses is cleared before it grows without bound.
         // Cleared keys are not reused, so a kept connection is never found under another address.
@@ -243,6 +263,7 @@ impl Registry {
         // a connection to the operator's own address was not checked: a request's may not find it
         let Peer { pool_key, clock } =
             addresses.entry((url.without_base(), model.from_request)).or_insert_with(new).clone();
+        let in_file = retries.is_some();
         let label = if in_file { url.authority().to_string() } else { "request".to_owned() };
         let labels = &[&*model.id, label.as_str()];
         let healthy_gauge = in_file.then(|| self.metrics.upstream_healthy.with_label_values(labels));
@@ -257,6 +278,7 @@ impl Registry {
             epoch: self.epoch,
             retry_at: AtomicU64::new(0),
             clock,
+            retries: retries.cloned().unwrap_or_else(|| Arc::new(RetryBudget::new(0.0, self.epoch))),
             inflight_gauge: self.metrics.upstream_inflight.with_label_values(labels),
             healthy_gauge,
         })

@@ -7,6 +7,7 @@ mod endpoint;
 mod exchange;
 mod fetch;
 mod pool;
+mod retry;
 mod send;
 mod stream;
 mod timers;
@@ -15,6 +16,7 @@ mod tls;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use balance::Tried;
 pub use connect::{ConnectError, Steps};
 pub use endpoint::{Endpoint, Endpoints, Entered, Registry, Seen};
 pub use exchange::{AnswerBody, ExchangeError};
