@@ -372,9 +372,9 @@ impl Stream {
         }
     }
 
-    /// The first content has arrived. A whole answer says nothing of how long the first token took.
+    /// The first content has arrived.
     fn spoke(&self, now: Instant) {
-        if let (Some(source), Flow::Events(_) | Flow::Deltas(_)) = (&self.source, &self.flow) {
+        if let Some(source) = &self.source {
             source.body.endpoint().saw(Seen::Spoke(now.saturating_duration_since(source.sent)));
         }
     }

@@ -27,7 +27,7 @@ use crate::generation::{Delta, Encode, Generation};
 use crate::provider::{Outbound, dialect, excerpt};
 use crate::route::{Model, Route};
 use crate::telemetry::Facts;
-use crate::upstream::{AnswerBody, Endpoints, Inbound, Timers, Upstreams};
+use crate::upstream::{AnswerBody, Endpoints, Inbound, Seen, Timers, Upstreams};
 use crate::wire::Gather;
 use attempts::Attempts;
 use body::{Flow, Source};
@@ -222,9 +222,12 @@ async fn fetch_once(
     max: usize,
     facts: &mut Facts,
 ) -> Result<Bytes, GatewayError> {
-    let (Inbound { body, .. }, mut timers) = attempts.send(outbound, facts).await?;
+    let (Inbound { body, sent, .. }, mut timers) = attempts.send(outbound, facts).await?;
+    let endpoint = Arc::clone(body.endpoint());
     let body = collect(body, max, &attempts.call().route.model, &mut timers).await?;
-    facts.upstream_ended = Some(Instant::now());
+    let now = Instant::now();
+    endpoint.saw(Seen::Spoke(now.saturating_duration_since(sent)));
+    facts.upstream_ended = Some(now);
     Ok(body)
 }
 

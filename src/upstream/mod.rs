@@ -12,6 +12,7 @@ mod send;
 mod stream;
 mod timers;
 mod tls;
+mod wait;
 
 use std::path::PathBuf;
 use std::time::Duration;
