@@ -26,7 +26,7 @@ use crate::generation::{Delta, Encode, Generation};
 use crate::provider::{Dialect, Outbound, dialect, excerpt};
 use crate::route::{Model, Route};
 use crate::telemetry::Facts;
-use crate::upstream::{AnswerBody, Endpoints, Inbound, Sending, Timers, Upstreams};
+use crate::upstream::{AnswerBody, Endpoint, Endpoints, Inbound, Seen, Sending, Timers, Upstreams};
 use crate::wire::Gather;
 use body::Flow;
 
@@ -170,12 +170,14 @@ impl Relay {
         let dialect = dialect(call.route.model.provider);
         let mut timers = Timers::start(call.route.budget, facts.started);
         let Inbound { body, .. } = self.send(call, dialect, &mut outbound, &mut timers, facts).await?;
+        let endpoint = Arc::clone(body.endpoint());
         let body = collect(body, max, &call.route.model, &mut timers).await?;
+        spoke(&endpoint, facts);
         facts.upstream_ended = Some(Instant::now());
         Ok(body)
     }
 
-    /// Sends, and turns a refusal into an error. One that a wrong clock explains is tried once more by the
+    /// Takes a place at the model, sends, and turns a refusal into an error. One that a wrong clock explains is tried once more by the
     /// right time, at the replica whose clock it was.
     async fn send(
         &self,
@@ -191,12 +193,14 @@ impl Relay {
             // boxed, since it is rare that it waits: every request's future would otherwise hold its space
             Box::pin(renewed.ready(SystemTime::now())).await;
         }
+        let place = self.upstreams.place(call.route, call.endpoints, timers, facts).await?;
         let mut corrected = None;
         loop {
             let same = corrected.clone();
             let sending = Sending { model, endpoints: call.endpoints, dialect, outbound: &mut *outbound, same };
-            let Inbound { status, headers, body } = self.upstreams.send(sending, timers, facts).await?;
+            let Inbound { status, headers, mut body } = self.upstreams.send(sending, timers, facts).await?;
             if status.is_success() || dialect.is_gateway() {
+                body.hold(place);
                 return Ok(Inbound { status, headers, body });
             }
             let endpoint = Arc::clone(body.endpoint());
@@ -233,9 +237,18 @@ async fn first_byte(
     facts: &mut Facts,
 ) -> Result<Content, GatewayError> {
     let model = Arc::clone(&call.route.model.id);
+    let endpoint = Arc::clone(body.endpoint());
     let mut stream = Box::new(Stream::new(body, timers, flow, call.shape, model));
     stream.fill(facts).await?;
+    spoke(&endpoint, facts);
     Ok(Content::Stream(stream))
+}
+
+/// Notes how long it took until there was something for the client.
+fn spoke(endpoint: &Endpoint, facts: &Facts) {
+    if let Some(asked) = facts.upstream_started {
+        endpoint.saw(Seen::Spoke(asked.elapsed()));
+    }
 }
 
 /// Reads a body to its end, within the limits.

@@ -10,6 +10,8 @@ use http::HeaderValue;
 use prometheus::IntGauge;
 use tokio::time::Instant;
 
+use super::Places;
+use super::wait::Wait;
 use crate::error::Kind;
 use crate::provider::ClockOffset;
 use crate::route::{EndpointUrl, Model, ModelId};
@@ -31,6 +33,7 @@ pub struct Endpoint {
     /// The `Host` header.
     pub host: HeaderValue,
     inflight: AtomicUsize,
+    wait: Wait,
     epoch: Instant,
     /// 0 while it is reached; else when it may be tried again, in milliseconds after `epoch`.
     retry_at: AtomicU64,
@@ -54,20 +57,26 @@ impl Endpoint {
     }
 
     /// Whether a request should go here rather than elsewhere: it was reached last time, or it is time to see.
-    pub fn is_due(&self) -> bool {
+    pub(super) fn is_due(&self, now: Duration) -> bool {
         let retry_at = self.retry_at.load(Ordering::Relaxed);
-        retry_at == 0 || self.after_epoch(Duration::ZERO) >= retry_at
+        retry_at == 0 || millis(now) >= retry_at
     }
 
     /// One request goes to see whether it is back; the others wait for its word.
-    pub fn claim(&self) {
+    pub(super) fn claim(&self, now: Duration) {
         if !self.is_healthy() {
-            self.retry_at.store(self.after_epoch(RETRY_AFTER), Ordering::Relaxed);
+            self.retry_at.store(millis(now + RETRY_AFTER), Ordering::Relaxed);
         }
     }
 
-    fn after_epoch(&self, more: Duration) -> u64 {
-        u64::try_from((self.epoch.elapsed() + more).as_millis()).unwrap_or(u64::MAX).max(1)
+    /// How long requests wait for their first token here, in seconds; none when that is not known.
+    pub(super) fn wait(&self, now: Duration) -> Option<f32> {
+        self.wait.seconds(now)
+    }
+
+    /// The clock of what is remembered of endpoints: since the registry was made, so that all share it.
+    pub(super) fn now(&self) -> Duration {
+        self.epoch.elapsed()
     }
 
     /// The time by the provider's clock, as far as we know it.
@@ -86,17 +95,24 @@ impl Endpoint {
 
     /// Notes what an attempt showed of it.
     pub fn saw(&self, seen: Seen) {
+        self.saw_at(seen, self.now());
+    }
+
+    pub(super) fn saw_at(&self, seen: Seen, now: Duration) {
         match seen {
-            Seen::Unreachable => self.reached(false),
-            Seen::Answered => self.reached(true),
-            Seen::Spoke(_) | Seen::Failed(_) => {}
+            Seen::Unreachable => self.reached(false, now),
+            Seen::Answered => self.reached(true, now),
+            Seen::Spoke(waited) => self.wait.observe(waited, now),
+            Seen::Failed(_) => {}
         }
     }
 
-    fn reached(&self, reached: bool) {
-        let retry_at = if reached { 0 } else { self.after_epoch(RETRY_AFTER) };
+    fn reached(&self, reached: bool, now: Duration) {
+        let retry_at = if reached { 0 } else { millis(now + RETRY_AFTER) };
         let was_reached = self.retry_at.swap(retry_at, Ordering::Relaxed) == 0;
         if was_reached != reached {
+            // whoever is back is another than it was
+            self.wait.forget();
             let Some(gauge) = &self.healthy_gauge else {
                 return;
             };
@@ -115,6 +131,11 @@ impl Endpoint {
         self.inflight_gauge.inc();
         Entered(Arc::clone(self))
     }
+}
+
+/// For an atomic; 0 is kept for "none".
+fn millis(now: Duration) -> u64 {
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX).max(1)
 }
 
 /// What an attempt showed of its endpoint.
@@ -150,17 +171,25 @@ impl Drop for Entered {
 
 /// The endpoints of one snapshot, by model.
 #[derive(Clone, Debug, Default)]
-pub struct Endpoints(HashMap<ModelId, Vec<Arc<Endpoint>>>);
+pub struct Endpoints {
+    by_model: HashMap<ModelId, Vec<Arc<Endpoint>>>,
+    places: HashMap<ModelId, Arc<Places>>,
+}
 
 impl Endpoints {
     /// The replicas of a model of the file.
     pub fn of(&self, model: &ModelId) -> Option<&[Arc<Endpoint>]> {
-        self.0.get(model).map(Vec::as_slice)
+        self.by_model.get(model).map(Vec::as_slice)
+    }
+
+    /// The places of a model of the file.
+    pub fn places(&self, model: &Model) -> Option<&Arc<Places>> {
+        self.places.get(&model.id).filter(|_| !model.from_request)
     }
 
     /// Everything, for `/status`.
     pub fn iter(&self) -> impl Iterator<Item = (&ModelId, &[Arc<Endpoint>])> {
-        self.0.iter().map(|(model, list)| (model, list.as_slice()))
+        self.by_model.iter().map(|(model, list)| (model, list.as_slice()))
     }
 }
 
@@ -175,6 +204,7 @@ pub struct Registry {
 struct Known {
     endpoints: HashMap<(ModelId, EndpointUrl), Arc<Endpoint>>,
     addresses: HashMap<Address, Peer>,
+    places: HashMap<ModelId, Arc<Places>>,
 }
 
 /// What all endpoints of one address share.
@@ -198,7 +228,9 @@ impl Registry {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut kept = HashMap::new();
         let mut by_model: HashMap<ModelId, Vec<Arc<Endpoint>>> = HashMap::new();
+        let mut places = HashMap::new();
         for model in models {
+            places.insert(Arc::clone(&model.id), self.places(&known.places, model));
             for url in &model.endpoints {
                 let key = (Arc::clone(&model.id), url.clone());
                 let endpoint = known
@@ -213,8 +245,23 @@ impl Registry {
         for (model, url) in known.endpoints.keys().filter(|key| !kept.contains_key(*key)) {
             self.forget(model, url);
         }
+        for model in known.places.keys().filter(|model| !places.contains_key(*model)) {
+            // Not there when the model never had a queue.
+            let _ = self.metrics.model_waiting.remove_label_values(&[model]);
+        }
         known.endpoints = kept;
-        Endpoints(by_model)
+        known.places.clone_from(&places);
+        Endpoints { by_model, places }
+    }
+
+    /// A model's places, found again if it had some, with the numbers that hold now.
+    fn places(&self, known: &HashMap<ModelId, Arc<Places>>, model: &Model) -> Arc<Places> {
+        let Some(places) = known.get(&model.id) else {
+            let waiting = self.metrics.model_waiting.with_label_values(&[&model.id]);
+            return Arc::new(Places::new(Arc::clone(&model.id), model.room, waiting));
+        };
+        places.set(model.room);
+        Arc::clone(places)
     }
 
     /// An endpoint of a model that a request brought: no state outlives the request but what its address
@@ -254,6 +301,7 @@ impl Registry {
             url: url.clone(),
             pool_key,
             inflight: AtomicUsize::new(0),
+            wait: Wait::default(),
             epoch: self.epoch,
             retry_at: AtomicU64::new(0),
             clock,
@@ -292,6 +340,7 @@ mod tests {
             api_key: None,
             access: Access::Key,
             timeouts: BudgetPatch::default(),
+            room: None,
             from_request,
         }
     }
@@ -316,15 +365,16 @@ mod tests {
         let registry = Registry::new(Arc::new(Metrics::new().unwrap()));
         let model = model(true);
         let endpoint = registry.transient(&model, &model.endpoints[0]);
-        assert!(endpoint.is_healthy() && endpoint.is_due());
+        let is_due = || endpoint.is_due(endpoint.now());
+        assert!(endpoint.is_healthy() && is_due());
         advance(Duration::from_secs(60)).await;
         endpoint.saw(Seen::Unreachable);
-        assert!(!endpoint.is_due());
+        assert!(!is_due());
         advance(RETRY_AFTER).await;
-        assert!(endpoint.is_due() && !endpoint.is_healthy());
-        endpoint.claim();
-        assert!(!endpoint.is_due(), "the others wait for the one that went");
+        assert!(is_due() && !endpoint.is_healthy());
+        endpoint.claim(endpoint.now());
+        assert!(!is_due(), "the others wait for the one that went");
         endpoint.saw(Seen::Answered);
-        assert!(endpoint.is_healthy() && endpoint.is_due());
+        assert!(endpoint.is_healthy() && is_due());
     }
 }
