@@ -16,7 +16,7 @@ use crate::provider::{Dialect, Outbound, dialect};
 use crate::route::Budget;
 use crate::telemetry::Facts;
 use crate::telemetry::labels::Phase;
-use crate::upstream::{Endpoint, Inbound, Seen, Sending, Timers, Tried, Upstreams};
+use crate::upstream::{Endpoint, Inbound, Place, Seen, Sending, Timers, Tried, Upstreams};
 
 /// A model server's error body is read up to this size.
 const MAX_FAULT_BODY: usize = 64 << 10;
@@ -29,6 +29,8 @@ pub(super) struct Attempts<'a> {
     /// How many there are to try.
     replicas: usize,
     tried: Tried,
+    /// A place at the model, for the attempt whose answer begins.
+    room: Option<Place>,
     /// Whom the attempt under way asks, and its place in the list.
     asked: Option<(usize, Arc<Endpoint>)>,
     /// The smallest `Retry-After` that a replica gave. Seconds.
@@ -46,6 +48,7 @@ impl<'a> Attempts<'a> {
             dialect: dialect(model.provider),
             replicas: list.map_or(1, <[_]>::len),
             tried: Tried::default(),
+            room: None,
             asked: None,
             soonest: None,
         }
@@ -67,23 +70,26 @@ impl<'a> Attempts<'a> {
         facts: &mut Facts,
     ) -> Result<(Inbound, Timers), GatewayError> {
         let (model, dialect) = (&self.call.route.model, self.dialect);
-        let (place, endpoint) = self.upstreams.choose(model, self.call.endpoints, self.tried)?;
-        let budget = self.budget(facts);
-        let (_, endpoint) = self.asked.insert((place, endpoint));
-        if self.replicas > 1 && self.tried.is_none() {
-            endpoint.earn_retry(facts.started);
-        }
         let renewed = model.access.renewed();
         if let Some(renewed) = &renewed {
             // boxed, since it is rare that it waits: every request's future would otherwise hold its space
             Box::pin(renewed.ready(SystemTime::now())).await;
         }
-        let mut timers = Timers::start(budget, facts.started);
+        let mut timers = Timers::start(self.budget(facts), facts.started);
+        if self.room.is_none() {
+            self.room = self.upstreams.place(self.call.route, self.call.endpoints, &mut timers, facts).await?;
+        }
+        let chosen = self.upstreams.choose(model, self.call.endpoints, self.tried)?;
+        let (_, endpoint) = self.asked.insert(chosen);
+        if self.replicas > 1 && self.tried.is_none() {
+            endpoint.earn_retry(facts.started);
+        }
         let mut corrected = false;
         loop {
             let sending = Sending { model, endpoint, dialect, outbound: &mut *outbound };
-            let inbound = self.upstreams.send(sending, &mut timers, facts).await?;
+            let mut inbound = self.upstreams.send(sending, &mut timers, facts).await?;
             if inbound.status.is_success() || dialect.is_gateway() {
+                inbound.body.hold(self.room.take());
                 return Ok((inbound, timers));
             }
             let Inbound { status, headers, body, .. } = inbound;
