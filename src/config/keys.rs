@@ -170,6 +170,14 @@ pub(super) static KEYS: &[Key] = &[
     key("models.{name}.timeouts.idle", WAIT, OF_TIMEOUTS, ""),
     key("models.{name}.timeouts.total", TOTAL, OF_TIMEOUTS, ""),
     key(
+        "models.{name}.tls.extra_ca",
+        Takes::Texts("an array of PEM files"),
+        Example("[\"authority.crt\"]", "those of [tls], besides which these hold"),
+        "TLS with this model's servers alone",
+    ),
+    key("models.{name}.tls.client_cert", Takes::Text(PEM), Example("\"client.crt\"", "that of [tls]"), ""),
+    key("models.{name}.tls.client_key", Takes::Text(PEM), Example("\"client.key\"", "that of [tls]"), ""),
+    key(
         "models.{name}.max_parallel",
         Takes::Integer(1, 1_000_000),
         Example("16", "no limit"),
@@ -478,7 +486,19 @@ pub(super) static KEYS: &[Key] = &[
         "tls.extra_ca",
         Takes::Texts("an array of PEM files"),
         Is("[]"),
-        "certificate authorities of model servers, besides the system's",
+        "certificate authorities of every server that is called, besides the system's. Read again when they change",
+    ),
+    key(
+        "tls.client_cert",
+        Takes::Text(PEM),
+        Example("\"client.crt\"", "none"),
+        "who we are to model servers that ask: the certificate, then what it was signed with. Read again when it changes",
+    ),
+    key(
+        "tls.client_key",
+        Takes::Text(PEM),
+        Example("\"client.key\"", "none; must be said beside client_cert"),
+        "its key, without a passphrase. Read again when it changes",
     ),
     key(
         "resilience.retry_budget",

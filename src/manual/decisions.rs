@@ -1,5 +1,13 @@
 //! Dated decisions, newest first. What was rejected is said, so that it need not be tried again unknowingly.
 //!
+//! **2026-11-26, TLS towards servers is a part of the configuration.** Authorities and client certificates are read when the file is
+//! checked, watched with it, and put in force by a reload: what was read is one value (`upstream::Outward`), and a kept connection belongs to the one
+//! that it was made under. So another certificate costs all models a handshake, and no code has to ask which of them it concerns. The
+//! certificate of `[tls]` is shown to every model server that asks, those that requests name too, as the official gateway does: it
+//! proves who we are and gives away no key. Issuers, token services and GitLab's cloud never see it. `AIGW_MTLS__VERIFY=false` and a key with a
+//! passphrase are refused: the one turns off what the other protects, and the passphrase would stand beside its key. The system's own
+//! authorities are read once for each such value.
+//!
 //! **2026-11-26, TLS of our own.** A certificate is a part of the configuration: the same faults, the same reload, the same metric. Its files are
 //! watched with the file, and neither other files nor TLS on or off need a restart, since a connection keeps what it was accepted with. HTTP/1.1 only
 //! (ALPN): in HTTP/2 streams share a connection and could not leave hyper, and GitLab's Rails speaks HTTP/1.1, Workhorse what it is offered.

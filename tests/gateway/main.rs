@@ -29,7 +29,8 @@ mod reload; // another file in force without a lost request
 mod routing; // the rules of precedence, and what must never be called
 mod stale; // dead connections, rubbish, cut streams
 mod timeouts; // the four limits are A1000 on every surface
-mod tls; // TLS in and out: certificates, reloads, clients that leave
+mod tls; // TLS towards clients: certificates, reloads, clients that leave
+mod tls_out; // TLS towards model servers: whom we believe, who we are
 mod usage; // token counts of streams that end before they are counted
 
 mod support; // gateway, scripted upstream, raw client, metrics, access log

@@ -13,8 +13,8 @@ use std::time::Duration;
 use super::{Config, Environment, Faults, Severity, from_str};
 use crate::auth::Settings;
 use crate::route::{Budget, Choice, Feature, RequestModels, Rule};
+use crate::snapshot;
 use crate::telemetry::{Format, Level};
-use crate::{snapshot, upstream};
 
 const MODEL: &str = "[models.m]\nendpoint = \"http://gpu:8000/v1\"\n";
 
@@ -61,7 +61,7 @@ fn an_empty_file_is_the_defaults() {
     assert_eq!(config.server.admin.to_string(), "127.0.0.1:8082");
     assert!(config.server.workers >= 1);
     assert_eq!(config.limits, snapshot::Limits::default());
-    assert_eq!(config.upstream.request_loopback, upstream::Settings::default().request_loopback);
+    assert!(!config.outward.settings().request_loopback);
     assert!(matches!(config.auth, Settings::Off));
     assert_eq!(config.log, (Level::Info, Format::Auto));
     assert_eq!(config.request_models, RequestModels::Allow);
