@@ -1,6 +1,7 @@
 //! The only module that connects outward: endpoints and their live state, connections, the pool of kept
 //! ones, and the sending of one request within its limits.
 
+mod balance;
 mod certificate;
 mod connect;
 mod endpoint;
@@ -12,10 +13,11 @@ mod send;
 mod stream;
 mod timers;
 mod tls;
+mod wait;
 
 pub use certificate::{PairError, Validity, certificates, certified};
 pub use connect::{ConnectError, Steps};
-pub use endpoint::{Endpoint, Endpoints, Entered, Registry};
+pub use endpoint::{Endpoint, Endpoints, Entered, Registry, Seen};
 pub use exchange::{AnswerBody, ExchangeError};
 pub use fetch::{Answered, Asked, FetchError, Fetched, Fetcher};
 pub use outward::{Outward, OutwardSettings, SharedOutward};
