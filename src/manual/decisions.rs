@@ -1,12 +1,11 @@
 //! Dated decisions, newest first. What was rejected is said, so that it need not be tried again unknowingly.
 //!
-//! **2026-11-26, TLS towards servers is a part of the configuration.** Authorities and client certificates are read when the file is
-//! checked, watched with it, and put in force by a reload: what was read is one value (`upstream::Outward`), and a kept connection belongs to the one
-//! that it was made under. So another certificate costs all models a handshake, and no code has to ask which of them it concerns. The
-//! certificate of `[tls]` is shown to every model server that asks, those that requests name too, as the official gateway does: it
-//! proves who we are and gives away no key. Issuers, token services and GitLab's cloud never see it. `AIGW_MTLS__VERIFY=false` and a key with a
-//! passphrase are refused: the one turns off what the other protects, and the passphrase would stand beside its key. The system's own
-//! authorities are read once for each such value.
+//! **2026-11-26, places at a model.** `max_parallel` counts requests until their answers' bodies end, over all workers, in one locked queue per
+//! model: a semaphore knows no classes. Classes are strict (completion, chat, jobs), since a wait is short: `max_wait` ends it, and what starves
+//! is told so with 503 and `Retry-After`. Code generation waits as chat does: its answers are long, and a completion that is late is worthless.
+//! A full queue gives up the newest of the lowest class, which has waited least. A model that names no `max_parallel` has no limit but
+//! `limits.in_flight`; its requests are counted all the same, so that a reload that sets one holds at once. Models that requests bring have none.
+//! Waiting is its own figure (`queue_ms`, `weir_queue_seconds`) and no part of Weir's overhead.
 //!
 //! **2026-11-26, which replica.** Of two drawn at random, the one whose wait for a first token (peak EWMA, fading in 10 s) times its requests
 //! under way is less; by requests alone while one of the waits is unknown. In a simulation of eight servers of eight places (`upstream::balance`,
@@ -21,6 +20,14 @@
 //! encrypted record: what arrives while an answer is made is decrypted, one record at most, and stays to be read. An open TLS stream takes 17.1 KiB, a
 //! plain one in the same build 10.0 KiB (1,000 streams, 2026-11-25). The two dates are read by sixty lines of ours: `x509-parser` is
 //! fifteen crates, and all that hangs on a date here is a warning.
+//!
+//! **2026-11-26, TLS towards servers is a part of the configuration.** Authorities and client certificates are read when the file is
+//! checked, watched with it, and put in force by a reload: what was read is one value (`upstream::Outward`), and a kept connection belongs to the one
+//! that it was made under. So another certificate costs all models a handshake, and no code has to ask which of them it concerns. The
+//! certificate of `[tls]` is shown to every model server that asks, those that requests name too, as the official gateway does: it
+//! proves who we are and gives away no key. Issuers, token services and GitLab's cloud never see it. `AIGW_MTLS__VERIFY=false` and a key with a
+//! passphrase are refused: the one turns off what the other protects, and the passphrase would stand beside its key. The system's own
+//! authorities are read once for each such value.
 //!
 //! **2026-11-25, an index of our own for the documentation.** One file, an inverted index with BM25, held in memory: 21 MiB for 31,200 sections,
 //! read in 50 ms, searched in 0.2 to 0.7 ms, so a search stays on its worker. tantivy is 127 more crates and a folder of files; the
