@@ -21,7 +21,7 @@ use super::watch::Watched;
 use super::{
     auth, cloud, docs, environ, families, features, inherited, load, models, prompts, suggest, tls, user_tokens,
 };
-use crate::auth::{Settings as AuthSettings, TokenSettings};
+use crate::auth::{Rates, Settings as AuthSettings, TokenSettings};
 use crate::error::ExpiryAs;
 use crate::prompt::Registry;
 use crate::route::{Budget, BudgetPatch};
@@ -255,7 +255,9 @@ fn same_port(reader: &mut Reader<'_>, listen: SocketAddr, admin: SocketAddr) {
 fn limits(reader: &mut Reader<'_>) -> Option<snapshot::Limits> {
     let max_body = reader.size(&["limits", "max_body"]);
     let body_timeout = reader.duration(&["limits", "body_timeout"]);
-    Some(snapshot::Limits { max_body: max_body?, body_timeout: body_timeout? })
+    let mut rate = |key| reader.integer(&["limits", key]).and_then(|most| most.try_into().ok());
+    let rates = Rates { requests: rate("requests_per_minute"), tokens: rate("tokens_per_minute") };
+    Some(snapshot::Limits { max_body: max_body?, body_timeout: body_timeout?, rates })
 }
 
 fn chat(reader: &mut Reader<'_>) -> Option<snapshot::Chat> {

@@ -108,8 +108,11 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "auth.static_keys",
         Takes::Secrets,
-        Example("[{ env = \"WEIR_CLIENT_KEY\" }]", "none"),
-        "keys that a caller may present as a bearer token",
+        Example(
+            "[{ env = \"WEIR_CLIENT_KEY\", name = \"ci\", models = [\"codestral\"], requests_per_minute = 60, tokens_per_minute = 100000 }]",
+            "none",
+        ),
+        "keys that a caller may present as a bearer token; what follows the key is optional: a name, the models of this file that it is for, rates over those of [limits]",
     ),
     key(
         "auth.user_tokens.signing_key",
@@ -462,16 +465,14 @@ pub(super) static KEYS: &[Key] = &[
         "limits.requests_per_minute",
         Takes::Integer(1, 1_000_000_000),
         Example("600", "no limit"),
-        "requests of one caller",
-    )
-    .acts(RATES),
+        "requests of one caller (a GitLab with its users, a static key, else an address): at most as many at once, then evenly; 429 with Retry-After",
+    ),
     key(
         "limits.tokens_per_minute",
         Takes::Integer(1, 1_000_000_000),
         Example("100000", "no limit"),
-        "tokens of one caller",
-    )
-    .acts(RATES),
+        "tokens of one caller, read and written: charged when the answer ends, so that it may owe some, which its next request waits for",
+    ),
     key(
         "limits.shared",
         Takes::Text("a URL like \"redis://host\""),
