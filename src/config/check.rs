@@ -219,6 +219,7 @@ fn server(reader: &mut Reader<'_>) -> Option<server::Settings> {
     };
     let max_headers = reader.size(&["limits", "max_headers"]).and_then(|bytes| bytes.try_into().ok());
     let header_timeout = reader.duration(&["limits", "header_timeout"]);
+    let connections_per_client = reader.integer(&["limits", "connections_per_client"]);
     let in_flight = reader.integer(&["limits", "in_flight"]);
     let queue = reader.integer(&["limits", "queue"]);
     let queue_wait = reader.duration(&["limits", "queue_wait"]);
@@ -236,6 +237,7 @@ fn server(reader: &mut Reader<'_>) -> Option<server::Settings> {
         admin: admin?,
         max_headers: max_headers?,
         header_timeout: header_timeout?,
+        connections_per_client,
         in_flight: in_flight?,
         queue: queue?,
         queue_wait: queue_wait?,

@@ -444,7 +444,12 @@ pub(super) static KEYS: &[Key] = &[
         "a longer request body is 413 before it is buffered",
     ),
     key("limits.max_headers", Takes::Size("8KiB", "1MiB"), Is("\"32KiB\""), "a longer request head is 431"),
-    key("limits.header_timeout", SHORT, Is("\"15s\""), "a client that does not finish its headers is let go"),
+    key(
+        "limits.header_timeout",
+        SHORT,
+        Is("\"15s\""),
+        "a client that does not finish its headers, or sends nothing more on a connection that is kept, is let go",
+    ),
     key("limits.body_timeout", WAIT, Is("\"60s\""), "a client that does not finish its body is let go"),
     key(
         "limits.in_flight",
@@ -458,9 +463,8 @@ pub(super) static KEYS: &[Key] = &[
         "limits.connections_per_client",
         Takes::Integer(1, 1_000_000),
         Example("64", "no limit"),
-        "connections of one address",
-    )
-    .acts(RATES),
+        "open connections of one address; what is beyond is closed. Not behind a proxy, which is one address",
+    ),
     key(
         "limits.requests_per_minute",
         Takes::Integer(1, 1_000_000_000),

@@ -41,6 +41,8 @@ pub struct Metrics {
     pub tls_expiry: IntGaugeVec,
     /// Handshakes that came to nothing, by reason.
     pub tls_handshakes_failed: IntCounterVec,
+    /// Connections closed as they were accepted: their client had too many.
+    pub connections_refused: IntCounter,
     /// Access-log lines given up because the reader of standard output was too slow.
     pub log_lines_dropped: IntCounter,
 }
@@ -111,6 +113,7 @@ impl Metrics {
         let endpoint = &["model", "endpoint"];
         let (under_way, reached) = ("Requests under way at an endpoint.", "1 while the last attempt reached it.");
         let (line, queued) = (&["model"], "Requests that wait for a place at a model (max_parallel).");
+        let crowd = "Connections closed as they were accepted (limits.connections_per_client).";
         let often = "Requests refused with 429 for their caller's rate: of requests or of tokens.";
         let lost = "Access-log lines given up because standard output was too slow.";
         let expiry = "When the first certificate of the public port's chain ends, in Unix seconds; absent without TLS.";
@@ -127,6 +130,7 @@ impl Metrics {
             config_generation: gauge(&r, "config_generation", "Counts the configurations put in force.")?,
             tls_expiry: gauges(&r, "tls_certificate_expiry_timestamp_seconds", expiry, &[])?,
             tls_handshakes_failed: counter(&r, "tls_handshakes_failed_total", no_tls, &["reason"])?,
+            connections_refused: register(&r, IntCounter::with_opts(opts("connections_refused_total", crowd))?)?,
             log_lines_dropped: register(&r, IntCounter::with_opts(opts("access_log_lines_dropped_total", lost))?)?,
             registry: r,
         };
