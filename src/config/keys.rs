@@ -108,8 +108,11 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "auth.static_keys",
         Takes::Secrets,
-        Example("[{ env = \"WEIR_CLIENT_KEY\" }]", "none"),
-        "keys that a caller may present as a bearer token",
+        Example(
+            "[{ env = \"WEIR_CLIENT_KEY\", name = \"ci\", models = [\"codestral\"], requests_per_minute = 60, tokens_per_minute = 100000 }]",
+            "none",
+        ),
+        "keys that a caller may present as a bearer token; what follows the key is optional: a name, the models of this file that it is for, rates over those of [limits]",
     ),
     key(
         "auth.user_tokens.signing_key",
@@ -449,7 +452,12 @@ pub(super) static KEYS: &[Key] = &[
         "a longer request body is 413 before it is buffered",
     ),
     key("limits.max_headers", Takes::Size("8KiB", "1MiB"), Is("\"32KiB\""), "a longer request head is 431"),
-    key("limits.header_timeout", SHORT, Is("\"15s\""), "a client that does not finish its headers is let go"),
+    key(
+        "limits.header_timeout",
+        SHORT,
+        Is("\"15s\""),
+        "a client that does not finish its headers, or sends nothing more on a connection that is kept, is let go",
+    ),
     key("limits.body_timeout", WAIT, Is("\"60s\""), "a client that does not finish its body is let go"),
     key(
         "limits.in_flight",
@@ -463,23 +471,20 @@ pub(super) static KEYS: &[Key] = &[
         "limits.connections_per_client",
         Takes::Integer(1, 1_000_000),
         Example("64", "no limit"),
-        "connections of one address",
-    )
-    .acts(RATES),
+        "open connections of one address; what is beyond is closed. Not behind a proxy, which is one address",
+    ),
     key(
         "limits.requests_per_minute",
         Takes::Integer(1, 1_000_000_000),
         Example("600", "no limit"),
-        "requests of one caller",
-    )
-    .acts(RATES),
+        "requests of one caller (a GitLab with its users, a static key, else an address): at most as many at once, then evenly; 429 with Retry-After",
+    ),
     key(
         "limits.tokens_per_minute",
         Takes::Integer(1, 1_000_000_000),
         Example("100000", "no limit"),
-        "tokens of one caller",
-    )
-    .acts(RATES),
+        "tokens of one caller, read and written: charged when the answer ends, so that it may owe some, which its next request waits for",
+    ),
     key(
         "limits.shared",
         Takes::Text("a URL like \"redis://host\""),

@@ -28,6 +28,7 @@ mod prompts;
 mod raw;
 mod reader;
 mod reference;
+mod static_keys;
 mod suggest;
 mod tls;
 mod units;

@@ -1,5 +1,12 @@
 //! Dated decisions, newest first. What was rejected is said, so that it need not be tried again unknowingly.
 //!
+//! **2026-11-26, rates.** A token bucket of our own: it holds a minute's worth, fills evenly, and may go below zero, since what an answer costs is
+//! known when it has ended. The `governor` crate knows no debt, and to charge an estimate beforehand would refuse what costs little. A caller is a
+//! static key by its name, a GitLab by its instance id with all its users (the tokens of their IDEs too), else an address. A key's own rates stand
+//! over those of `[limits]`. A request counts once it is admitted, whatever becomes of it; lists, tokens and documentation cost no model and do not
+//! count. 10,000 callers are remembered; beyond that full buckets go first, which forgets nothing. GitLab has no retry for 429: an instance's rate
+//! is a fuse, not a schedule.
+//!
 //! **2026-11-26, places at a model.** `max_parallel` counts requests until their answers' bodies end, over all workers, in one locked queue per
 //! model: a semaphore knows no classes. Classes are strict (completion, chat, jobs), since a wait is short: `max_wait` ends it, and what starves
 //! is told so with 503 and `Retry-After`. Code generation waits as chat does: its answers are long, and a completion that is late is worthless.
