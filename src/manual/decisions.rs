@@ -1,5 +1,13 @@
 //! Dated decisions, newest first. What was rejected is said, so that it need not be tried again unknowingly.
 //!
+//! **2026-11-26, fallback models.** What fails before the first content at every replica, and what is true of all of them (401 to 405, 407, no
+//! credentials, no place left under `max_parallel`), goes to the next model of `fallback`, inside the first one's total; a model that stays silent gets at
+//! most half of what is left. Each handler asks from the beginning: another dialect, another family, another prompt. It costs no retry
+//! budget: it is no second request to servers that are in trouble, and when a model is down all of its requests must go on. The last failure is
+//! told, but not a fallback's own refusal of the request, which is for the first model to judge. Never: 400, 413, 422 and content filters, vectors
+//! (another model's do not fit those that are stored: `embeddings_code.fallback` is a fault), Test connection, models that a client names, GitLab's cloud, a model
+//! that the caller's key is not for.
+//!
 //! **2026-11-26, another replica until the first content.** An answer is held back until its first content (no role, no ping, no
 //! `message_start`), at most 64 KiB and 5 s; a whole answer until its end, since half of one is of no use. What fails before goes to a replica that was
 //! not tried: connect, 408, 409, 424, 425, 429, 5xx, an expired `first_byte` or `idle`, a broken connection, an error inside a 200. Each
