@@ -487,7 +487,19 @@ pub(super) static KEYS: &[Key] = &[
         "extra upstream requests, as a share of requests",
     )
     .acts(Acts::NotYet),
-    key("resilience.drain", Takes::Duration("0s", "1h"), Is("\"30s\""), "how long streams may go on after SIGTERM"),
+    key(
+        "resilience.drain",
+        Takes::Duration("0s", "1h"),
+        Is("\"30s\""),
+        "how long streams may go on after SIGTERM, or after weir serve --replace",
+    ),
+    key(
+        "resilience.drain_delay",
+        Takes::Duration("0s", "5m"),
+        Is("\"0s\""),
+        "how long new connections are still taken after SIGTERM, when /ready says 503 already: a load balancer's \
+         time to notice",
+    ),
     key(
         "telemetry.level",
         Takes::Word(&["error", "warn", "info", "debug", "trace"]),

@@ -1,5 +1,11 @@
 //! Dated decisions, newest first. What was rejected is said, so that it need not be tried again unknowingly.
 //!
+//! **2026-11-26, upgrades by handing the sockets over.** Two processes with `SO_REUSEPORT` would do for the public port, but whoever waits in a
+//! socket that closes is reset, and moving them (`tcp_migrate_req`) is a sysctl of root's. So the new process gets the sockets themselves, the admin
+//! port's too; nothing closes. They meet under an abstract name made of the admin address: Weir writes no file, and the name is seen as
+//! far as the port is. It has no owner, so both sides look at the peer's user. A signal that makes the old process start the new one (nginx) was
+//! rejected: a service manager and a container know only what they started themselves.
+//!
 //! **2026-11-26, TLS of our own.** A certificate is a part of the configuration: the same faults, the same reload, the same metric. Its files are
 //! watched with the file, and neither other files nor TLS on or off need a restart, since a connection keeps what it was accepted with. HTTP/1.1 only
 //! (ALPN): in HTTP/2 streams share a connection and could not leave hyper, and GitLab's Rails speaks HTTP/1.1, Workhorse what it is offered.

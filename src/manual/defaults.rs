@@ -16,4 +16,6 @@
 //! | GitLab's keys | 24 h | what GitLab says of them; sooner if a token names another, at most every 10 s, and with every reload |
 //! | kept upstream connections | 4 s | uvicorn (vLLM) closes at 5 s: we close first, so none dies under a request |
 //! | `resilience.drain` | 30 s | Kubernetes' default grace period |
+//! | `resilience.drain_delay` | 0 s | only a load balancer that asks `/ready` needs it; everybody else would wait for nothing |
+//! | an idle connection while draining | 1 s | closed at once, some clients would ask in the moment of the close |
 //! | `/v1/chat/*` `max_tokens` | 2048 | the official 8192 does not fit small models' contexts |

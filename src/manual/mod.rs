@@ -4,6 +4,7 @@
 //! - [`failures`]: what each failure looks like to a GitLab user and to the operator.
 //! - [`defaults`]: why every default is what it is.
 //! - [`providers`]: what each provider is given of a request, and what it is refused.
+//! - [`stopping`]: a drain step by step, and upgrading without losing a request.
 //! - [`threats`]: what is defended, by which test, and what is not.
 //! - [`decisions`]: dated decisions, newest first.
 
@@ -12,4 +13,5 @@ pub mod defaults;
 pub mod failures;
 pub mod providers;
 pub mod request;
+pub mod stopping;
 pub mod threats;

@@ -41,6 +41,7 @@
 //! | somebody between us and a model server | verified against the system's authorities and those that are named; there is no switch to turn it off | `a_model_server_with_a_private_authority_is_believed_only_when_it_is_named` |
 //! | handshakes that do not end, plain HTTP on the TLS port | closed within `limits.header_timeout`, counted | `plain_http_and_silence_are_let_go` |
 //! | slow or endless clients | limits on heads, bodies, connections and waits | `clients_that_do_not_finish_are_let_go`, `headers_over_the_limit_are_431`, `a_body_over_the_limit_is_413_before_it_is_read` |
+//! | another user of the machine takes the port, or offers one, in the place of a process that is being replaced | both sides look at who the other is | `only_the_same_user_and_root_may_have_the_sockets`, `what_is_no_weir_is_not_believed` |
 //! | more requests than the models bear | bounded places and a bounded queue | `beyond_the_places_and_the_queue_it_is_503_with_retry_after` |
 //! | a hostile or broken model server | bounded heads, events and bodies; parsers are fuzzed | `an_endless_head_is_refused_and_not_held`, `an_event_of_ten_megabytes_is_an_error_and_not_held`, `garbage_is_a_clean_502` |
 //! | deep or damaged JSON | parsing is bounded in depth | `deep_nesting_harms_nobody` |

@@ -28,8 +28,10 @@ mod prompts; // what GitLab asks a model by the name of a prompt
 mod reload; // another file in force without a lost request
 mod routing; // the rules of precedence, and what must never be called
 mod stale; // dead connections, rubbish, cut streams
+mod stopping; // a drain: what runs may end, and nobody runs into a close
 mod timeouts; // the four limits are A1000 on every surface
 mod tls; // TLS in and out: certificates, reloads, clients that leave
+mod upgrade; // one process takes the place of another, and no request is lost
 mod usage; // token counts of streams that end before they are counted
 
 mod support; // gateway, scripted upstream, raw client, metrics, access log
