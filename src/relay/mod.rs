@@ -26,7 +26,7 @@ use crate::generation::{Delta, Encode, Generation};
 use crate::provider::{Dialect, Outbound, dialect, excerpt};
 use crate::route::{Model, Route};
 use crate::telemetry::Facts;
-use crate::upstream::{AnswerBody, Endpoints, Inbound, Sending, Timers, Upstreams};
+use crate::upstream::{AnswerBody, Endpoint, Endpoints, Inbound, Seen, Sending, Timers, Upstreams};
 use crate::wire::Gather;
 use body::Flow;
 
@@ -170,7 +170,9 @@ impl Relay {
         let dialect = dialect(call.route.model.provider);
         let mut timers = Timers::start(call.route.budget, facts.started);
         let Inbound { body, .. } = self.send(call, dialect, &mut outbound, &mut timers, facts).await?;
+        let endpoint = Arc::clone(body.endpoint());
         let body = collect(body, max, &call.route.model, &mut timers).await?;
+        spoke(&endpoint, facts);
         facts.upstream_ended = Some(Instant::now());
         Ok(body)
     }
@@ -233,9 +235,18 @@ async fn first_byte(
     facts: &mut Facts,
 ) -> Result<Content, GatewayError> {
     let model = Arc::clone(&call.route.model.id);
+    let endpoint = Arc::clone(body.endpoint());
     let mut stream = Box::new(Stream::new(body, timers, flow, call.shape, model));
     stream.fill(facts).await?;
+    spoke(&endpoint, facts);
     Ok(Content::Stream(stream))
+}
+
+/// Notes how long it took until there was something for the client.
+fn spoke(endpoint: &Endpoint, facts: &Facts) {
+    if let Some(asked) = facts.upstream_started {
+        endpoint.saw(Seen::Spoke(asked.elapsed()));
+    }
 }
 
 /// Reads a body to its end, within the limits.

@@ -10,6 +10,8 @@ use http::HeaderValue;
 use prometheus::IntGauge;
 use tokio::time::Instant;
 
+use super::wait::Wait;
+use crate::error::Kind;
 use crate::provider::ClockOffset;
 use crate::route::{EndpointUrl, Model, ModelId};
 use crate::telemetry::Metrics;
@@ -30,6 +32,7 @@ pub struct Endpoint {
     /// The `Host` header.
     pub host: HeaderValue,
     inflight: AtomicUsize,
+    wait: Wait,
     epoch: Instant,
     /// 0 while it is reached; else when it may be tried again, in milliseconds after `epoch`.
     retry_at: AtomicU64,
@@ -53,20 +56,26 @@ impl Endpoint {
     }
 
     /// Whether a request should go here rather than elsewhere: it was reached last time, or it is time to see.
-    pub fn is_due(&self) -> bool {
+    pub(super) fn is_due(&self, now: Duration) -> bool {
         let retry_at = self.retry_at.load(Ordering::Relaxed);
-        retry_at == 0 || self.after_epoch(Duration::ZERO) >= retry_at
+        retry_at == 0 || millis(now) >= retry_at
     }
 
     /// One request goes to see whether it is back; the others wait for its word.
-    pub fn claim(&self) {
+    pub(super) fn claim(&self, now: Duration) {
         if !self.is_healthy() {
-            self.retry_at.store(self.after_epoch(RETRY_AFTER), Ordering::Relaxed);
+            self.retry_at.store(millis(now + RETRY_AFTER), Ordering::Relaxed);
         }
     }
 
-    fn after_epoch(&self, more: Duration) -> u64 {
-        u64::try_from((self.epoch.elapsed() + more).as_millis()).unwrap_or(u64::MAX).max(1)
+    /// How long requests wait for their first token here, in seconds; none when that is not known.
+    pub(super) fn wait(&self, now: Duration) -> Option<f32> {
+        self.wait.seconds(now)
+    }
+
+    /// The clock of what is remembered of endpoints: since the registry was made, so that all share it.
+    pub(super) fn now(&self) -> Duration {
+        self.epoch.elapsed()
     }
 
     /// The time by the provider's clock, as far as we know it.
@@ -83,11 +92,26 @@ impl Endpoint {
         *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(offset);
     }
 
-    /// Notes whether an attempt reached it.
-    pub fn reached(&self, reached: bool) {
-        let retry_at = if reached { 0 } else { self.after_epoch(RETRY_AFTER) };
+    /// Notes what an attempt showed of it.
+    pub fn saw(&self, seen: Seen) {
+        self.saw_at(seen, self.now());
+    }
+
+    pub(super) fn saw_at(&self, seen: Seen, now: Duration) {
+        match seen {
+            Seen::Unreachable => self.reached(false, now),
+            Seen::Answered => self.reached(true, now),
+            Seen::Spoke(waited) => self.wait.observe(waited, now),
+            Seen::Failed(_) => {}
+        }
+    }
+
+    fn reached(&self, reached: bool, now: Duration) {
+        let retry_at = if reached { 0 } else { millis(now + RETRY_AFTER) };
         let was_reached = self.retry_at.swap(retry_at, Ordering::Relaxed) == 0;
         if was_reached != reached {
+            // whoever is back is another than it was
+            self.wait.forget();
             let Some(gauge) = &self.healthy_gauge else {
                 return;
             };
@@ -106,6 +130,24 @@ impl Endpoint {
         self.inflight_gauge.inc();
         Entered(Arc::clone(self))
     }
+}
+
+/// For an atomic; 0 is kept for "none".
+fn millis(now: Duration) -> u64 {
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+/// What an attempt showed of its endpoint.
+#[derive(Clone, Copy, Debug)]
+pub enum Seen {
+    /// No connection: nothing was sent.
+    Unreachable,
+    /// The head of an answer.
+    Answered,
+    /// The first content, so long after the request was sent.
+    Spoke(Duration),
+    /// The attempt failed after the connection was there; the kind says whose fault it was.
+    Failed(Kind),
 }
 
 /// A request under way at an endpoint; lives as long as the answer's body.
@@ -232,6 +274,7 @@ impl Registry {
             url: url.clone(),
             pool_key,
             inflight: AtomicUsize::new(0),
+            wait: Wait::default(),
             epoch: self.epoch,
             retry_at: AtomicU64::new(0),
             clock,
@@ -255,7 +298,7 @@ mod tests {
 
     use tokio::time::advance;
 
-    use super::{RETRY_AFTER, Registry};
+    use super::{RETRY_AFTER, Registry, Seen};
     use crate::provider::ClockOffset;
     use crate::route::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind};
     use crate::telemetry::Metrics;
@@ -294,15 +337,16 @@ mod tests {
         let registry = Registry::new(Arc::new(Metrics::new().unwrap()));
         let model = model(true);
         let endpoint = registry.transient(&model, &model.endpoints[0]);
-        assert!(endpoint.is_healthy() && endpoint.is_due());
+        let is_due = || endpoint.is_due(endpoint.now());
+        assert!(endpoint.is_healthy() && is_due());
         advance(Duration::from_secs(60)).await;
-        endpoint.reached(false);
-        assert!(!endpoint.is_due());
+        endpoint.saw(Seen::Unreachable);
+        assert!(!is_due());
         advance(RETRY_AFTER).await;
-        assert!(endpoint.is_due() && !endpoint.is_healthy());
-        endpoint.claim();
-        assert!(!endpoint.is_due(), "the others wait for the one that went");
-        endpoint.reached(true);
-        assert!(endpoint.is_healthy() && endpoint.is_due());
+        assert!(is_due() && !endpoint.is_healthy());
+        endpoint.claim(endpoint.now());
+        assert!(!is_due(), "the others wait for the one that went");
+        endpoint.saw(Seen::Answered);
+        assert!(endpoint.is_healthy() && is_due());
     }
 }

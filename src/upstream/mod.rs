@@ -1,6 +1,7 @@
 //! The only module that connects outward: endpoints and their live state, connections, the pool of kept
 //! ones, and the sending of one request within its limits.
 
+mod balance;
 mod connect;
 mod endpoint;
 mod exchange;
@@ -10,12 +11,13 @@ mod send;
 mod stream;
 mod timers;
 mod tls;
+mod wait;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use connect::{ConnectError, Steps};
-pub use endpoint::{Endpoint, Endpoints, Entered, Registry};
+pub use endpoint::{Endpoint, Endpoints, Entered, Registry, Seen};
 pub use exchange::{AnswerBody, ExchangeError};
 pub use fetch::{Answered, Asked, FetchError, Fetched, Fetcher};
 pub use send::{HOP_BY_HOP, Inbound, Sending, Upstreams};

@@ -8,8 +8,9 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::time::Instant;
 
+use super::balance::{Tried, choose};
 use super::connect::Connector;
-use super::endpoint::{Endpoint, Endpoints, Entered, Registry};
+use super::endpoint::{Endpoint, Endpoints, Entered, Registry, Seen};
 use super::exchange::Connection;
 use super::pool::Pool;
 use super::{AnswerBody, ConnectError, ExchangeError, Settings, Steps, Timers};
@@ -123,7 +124,7 @@ impl Upstreams {
         };
         match answered {
             Ok(Head { status, headers, framing, keep_alive }) => {
-                endpoint.reached(true);
+                endpoint.saw(Seen::Answered);
                 let body = AnswerBody::new(connection, framing, keep_alive, entered, Arc::clone(&self.pool));
                 Ok(Inbound { status, headers, body })
             }
@@ -152,12 +153,11 @@ impl Upstreams {
             Ok(Err(error)) => error.error(),
             Err(expired) => expired.error(&model.id).internal(format!("connecting to {}", endpoint.url)),
         };
-        endpoint.reached(false);
+        endpoint.saw(Seen::Unreachable);
         Err(error)
     }
 
-    /// The replica with the fewest requests under way, among those that are due if there is one; ties are broken
-    /// at random, so that workers do not move in step. Its place in the list comes with it.
+    /// The replica to ask, and its place in the list.
     fn choose(&self, sending: &Sending<'_>, tried: Tried) -> Result<(usize, Arc<Endpoint>), GatewayError> {
         let model = sending.model;
         let list = match sending.endpoints.of(&model.id) {
@@ -171,11 +171,7 @@ impl Upstreams {
         if let Some(place) = same.filter(|place| !tried.has(*place)) {
             return Ok((place, Arc::clone(&list[place])));
         }
-        let offset = if list.len() > 1 { fastrand::usize(..list.len()) } else { 0 };
-        let rotated = list.iter().enumerate().cycle().skip(offset).take(list.len());
-        let best = rotated.min_by_key(|(place, e)| (tried.has(*place), !e.is_due(), e.inflight()));
-        let (place, endpoint) = best.ok_or_else(|| no_endpoint(model))?;
-        endpoint.claim();
+        let (place, endpoint) = choose(list, tried).ok_or_else(|| no_endpoint(model))?;
         Ok((place, Arc::clone(endpoint)))
     }
 }
@@ -184,22 +180,6 @@ impl Sending<'_> {
     /// How many endpoints may be tried.
     fn replicas(&self) -> usize {
         if self.model.from_request { 1 } else { self.endpoints.of(&self.model.id).map_or(1, <[_]>::len) }
-    }
-}
-
-/// Which replicas could not be connected to, by their place in the list; the first 64 can be told apart.
-#[derive(Clone, Copy, Default)]
-struct Tried(u64);
-
-impl Tried {
-    fn has(self, place: usize) -> bool {
-        place < 64 && self.0 & (1 << place) != 0
-    }
-
-    /// Notes a place; whether another is left to try.
-    fn another(&mut self, place: usize, replicas: usize) -> bool {
-        self.0 |= if place < 64 { 1 << place } else { 0 };
-        (self.0.count_ones() as usize) < replicas.min(64) && place < 64
     }
 }
 

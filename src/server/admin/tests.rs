@@ -21,7 +21,7 @@ use crate::secret::Secret;
 use crate::snapshot::{Chat, LastReload, Limits, Reloads, Shared, Snapshot};
 use crate::telemetry::labels::{Phase, Surface};
 use crate::telemetry::{LogWriter, Metrics, Record, Sink, TraceIds, WorkerTelemetry};
-use crate::upstream::Registry;
+use crate::upstream::{Registry, Seen};
 
 struct Rig {
     metrics: Arc<Metrics>,
@@ -219,7 +219,7 @@ async fn status_counts_by_model() {
     rig.request("request", 75, Some(Kind::UpstreamStatus(500)));
     let snapshot = rig.shared.load();
     let endpoint = &snapshot.endpoints.of(&"mistral-large".into()).unwrap()[1];
-    endpoint.reached(false);
+    endpoint.saw(Seen::Unreachable);
     let _entered = endpoint.enter();
 
     let (address, _stop, _) = rig.serve("127.0.0.1:0").await;
@@ -307,7 +307,7 @@ async fn look_at_the_page() {
     calm.reloads.note(LastReload { at: SystemTime::now(), ok: true, faults: restart });
     calm.draining.store(true, Ordering::Relaxed);
     let snapshot = busy.shared.load();
-    snapshot.endpoints.of(&"mistral-large".into()).unwrap()[1].reached(false);
+    snapshot.endpoints.of(&"mistral-large".into()).unwrap()[1].saw(Seen::Unreachable);
     let _kept = [(); 7].map(|()| snapshot.endpoints.of(&"mistral-large".into()).unwrap()[0].enter());
     let _served =
         [busy.serve("127.0.0.1:8083").await, calm.serve("127.0.0.1:8084").await, empty.serve("127.0.0.1:8085").await];
