@@ -1,5 +1,12 @@
 //! Dated decisions, newest first. What was rejected is said, so that it need not be tried again unknowingly.
 //!
+//! **2026-11-26, places at a model.** `max_parallel` counts requests until their answers' bodies end, over all workers, in one locked queue per
+//! model: a semaphore knows no classes. Classes are strict (completion, chat, jobs), since a wait is short: `max_wait` ends it, and what starves
+//! is told so with 503 and `Retry-After`. Code generation waits as chat does: its answers are long, and a completion that is late is worthless.
+//! A full queue gives up the newest of the lowest class, which has waited least. A model that names no `max_parallel` has no limit but
+//! `limits.in_flight`; its requests are counted all the same, so that a reload that sets one holds at once. Models that requests bring have none.
+//! Waiting is its own figure (`queue_ms`, `weir_queue_seconds`) and no part of Weir's overhead.
+//!
 //! **2026-11-26, which replica.** Of two drawn at random, the one whose wait for a first token (peak EWMA, fading in 10 s) times its requests
 //! under way is less; by requests alone while one of the waits is unknown. In a simulation of eight servers of eight places (`upstream::balance`,
 //! 99th percentile of the first token): with one replica ten times as slow 1.4 s, by requests alone 9.6 s, in turn 485 s; with one request

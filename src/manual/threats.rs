@@ -43,6 +43,7 @@
 //! | slow or endless clients | limits on heads, bodies, connections and waits | `clients_that_do_not_finish_are_let_go`, `headers_over_the_limit_are_431`, `a_body_over_the_limit_is_413_before_it_is_read` |
 //! | another user of the machine takes the port, or offers one, in the place of a process that is being replaced | both sides look at who the other is | `only_the_same_user_and_root_may_have_the_sockets`, `what_is_no_weir_is_not_believed` |
 //! | more requests than the models bear | bounded places and a bounded queue | `beyond_the_places_and_the_queue_it_is_503_with_retry_after` |
+//! | one model's requests crowd its server, or background jobs those at a cursor | places at each model, a bounded queue by class; the last of the lowest class goes first | `no_more_than_max_parallel_and_completions_before_chat_before_jobs`, `beyond_the_models_queue_it_is_503_at_once_and_a_completion_takes_a_jobs_place` |
 //! | a hostile or broken model server | bounded heads, events and bodies; parsers are fuzzed | `an_endless_head_is_refused_and_not_held`, `an_event_of_ten_megabytes_is_an_error_and_not_held`, `garbage_is_a_clean_502` |
 //! | deep or damaged JSON | parsing is bounded in depth | `deep_nesting_harms_nobody` |
 //! | a secret in a log, a page or an error | `Secret` prints as dots; what is logged of a model server is the operator's only | `no_secret_is_anywhere`, `no_secret_is_ever_shown`, `a_fault_beside_a_secret_does_not_show_it` |
