@@ -32,6 +32,10 @@ use admit::Admission;
 pub use tls::{Certificates, Identity, IdentityError, PemFiles};
 use worker::Worker;
 
+/// How long a connection that has nothing to do is kept once Weir stops. Its client may be about to ask again: it
+/// is answered, and told not to. At once, some would ask in the moment of the close.
+const LAST_CALL: Duration = Duration::from_secs(1);
+
 /// What a reload cannot change, and what concerns connections rather than requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {

@@ -29,7 +29,7 @@ use super::handover::{ChunkWriter, Handover, Outgoing, Parked, keeps_alive};
 use super::listener::BACKLOG;
 use super::stack::stack;
 use super::tls::{Refused, accept};
-use super::{Certificates, Identity, Settings, Stop};
+use super::{Certificates, Identity, LAST_CALL, Settings, Stop};
 use crate::api::Api;
 use crate::relay::{Relay, RelayBody};
 use crate::snapshot::Shared;
@@ -40,9 +40,6 @@ use crate::upstream::{self, Registry, Stream, Upstreams};
 const TICK: Duration = Duration::from_millis(100);
 /// After a failed accept (out of descriptors, mostly): time for some to come back.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How long a connection that has nothing to do is kept once Weir stops. Its client may be about to ask again: it
-/// is answered, and told not to. At once, some would ask in the moment of the close.
-const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// What a worker is made of.
 pub(super) struct Worker {
