@@ -4,11 +4,11 @@
 mod admin;
 mod admit;
 mod answer;
-mod certificate;
 mod client_io;
 mod handover;
 mod listener;
 mod observe;
+mod per_client;
 pub mod side_listener;
 mod stack;
 pub mod succession;
@@ -26,9 +26,10 @@ use tokio::sync::watch;
 
 use crate::snapshot::Shared;
 use crate::telemetry::{LogWriter, Metrics, WorkerTelemetry};
-use crate::upstream::{self, Registry};
+use crate::upstream::Registry;
 pub use admin::Admin;
 use admit::Admission;
+use per_client::PerClient;
 pub use tls::{Certificates, Identity, IdentityError, PemFiles};
 use worker::Worker;
 
@@ -49,6 +50,8 @@ pub struct Settings {
     pub max_headers: usize,
     /// `limits.header_timeout`
     pub header_timeout: Duration,
+    /// `limits.connections_per_client`: open connections of one address, over all workers.
+    pub connections_per_client: Option<usize>,
     /// `limits.in_flight`: requests being answered, over all workers.
     pub in_flight: usize,
     /// `limits.queue`: requests that may wait for a place.
@@ -93,7 +96,6 @@ pub struct Parts {
 /// The data path, bound and not yet running.
 pub struct Server {
     settings: Settings,
-    upstream: upstream::Settings,
     /// Of each worker.
     listeners: Vec<Vec<TcpListener>>,
     parts: Parts,
@@ -101,14 +103,9 @@ pub struct Server {
 
 impl Server {
     /// Binds the public port, or takes over sockets that are bound to it.
-    pub fn bind(
-        settings: Settings,
-        upstream: upstream::Settings,
-        parts: Parts,
-        inherited: Vec<TcpListener>,
-    ) -> io::Result<Self> {
+    pub fn bind(settings: Settings, parts: Parts, inherited: Vec<TcpListener>) -> io::Result<Self> {
         let listeners = listener::bind(settings.listen, settings.workers, inherited)?;
-        Ok(Self { settings, upstream, listeners, parts })
+        Ok(Self { settings, listeners, parts })
     }
 
     /// Where it listens, with the port that port 0 became.
@@ -124,18 +121,19 @@ impl Server {
 
     /// Starts the workers. They end after `stop` says so and their connections have drained.
     pub fn start(self, stop: &watch::Receiver<Stop>) -> io::Result<Vec<JoinHandle<()>>> {
-        let Self { settings, upstream, listeners, parts } = self;
+        let Self { settings, listeners, parts } = self;
         let admission = Arc::new(Admission::new(settings.in_flight, settings.queue, settings.queue_wait));
+        let clients = settings.connections_per_client.map(|most| Arc::new(PerClient::new(most)));
         let start = |(index, listeners): (usize, Vec<TcpListener>)| {
             let worker = Worker {
                 settings: settings.clone(),
-                upstream: upstream.clone(),
                 shared: parts.shared.clone(),
                 certificates: parts.certificates.clone(),
                 metrics: Arc::clone(&parts.metrics),
                 registry: Arc::clone(&parts.registry),
                 telemetry: Arc::new(WorkerTelemetry::new(Arc::clone(&parts.metrics), parts.log.clone())),
                 admission: Arc::clone(&admission),
+                clients: clients.clone(),
                 draining: Arc::clone(&parts.draining),
                 stop: stop.clone(),
             };
