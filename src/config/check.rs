@@ -19,7 +19,8 @@ use super::raw::{Document, path_text};
 use super::reader::Reader;
 use super::watch::Watched;
 use super::{
-    auth, cloud, docs, environ, families, features, inherited, load, models, prompts, suggest, tls, user_tokens,
+    auth, cloud, docs, environ, families, features, inherited, load, models, prompts, show_duration, suggest, tls,
+    user_tokens,
 };
 use crate::auth::{Settings as AuthSettings, TokenSettings};
 use crate::error::ExpiryAs;
@@ -133,6 +134,7 @@ struct Parts {
     server: server::Settings,
     tls: Option<Arc<server::Identity>>,
     upstream: upstream::Settings,
+    breaker: upstream::BreakerSettings,
     limits: snapshot::Limits,
     chat: snapshot::Chat,
     log: (Level, Format),
@@ -165,7 +167,7 @@ impl Parts {
         if let (Some(auth), Some(_)) = (&auth, routing.as_ref().and_then(|routing| routing.table.cloud())) {
             cloud::is_open_to_somebody(reader, auth);
         }
-        let upstream = upstream(reader);
+        let (upstream, breaker) = (upstream(reader), breaker(reader));
         let (limits, chat) = (limits(reader), chat(reader));
         let log = log(reader);
         let (server, upstream, routing, prompts) = (server?, upstream?, routing?, prompts?);
@@ -174,6 +176,7 @@ impl Parts {
             server,
             tls: tls?,
             upstream,
+            breaker: breaker?,
             limits: limits?,
             chat: chat?,
             log: log?,
@@ -186,12 +189,14 @@ impl Parts {
     }
 
     fn into_config(self, warnings: Vec<Fault>, provenance: super::Provenance) -> Config {
-        let Self { server, tls, upstream, limits, chat, log, auth, user_tokens, docs, routing, prompts } = self;
+        let Self { server, tls, upstream, breaker, limits, chat, log, auth, user_tokens, docs, routing, prompts } =
+            self;
         let features::Routing { table, models, request_models } = routing;
         Config {
             server,
             tls,
             upstream,
+            breaker,
             table,
             models,
             request_models,
@@ -296,6 +301,28 @@ fn upstream(reader: &mut Reader<'_>) -> Option<upstream::Settings> {
     let request_loopback = reader.boolean(&["features", "request_loopback"]);
     let extra_ca = authorities(reader);
     Some(upstream::Settings { extra_ca, request_loopback: request_loopback?, ..upstream::Settings::default() })
+}
+
+fn breaker(reader: &mut Reader<'_>) -> Option<upstream::BreakerSettings> {
+    const AT: &str = "resilience";
+    let failures = reader.integer(&[AT, "breaker", "failures"]).and_then(|number| number.try_into().ok());
+    let error_rate = reader.number(&[AT, "breaker", "error_rate"]);
+    let mut time = |name| reader.duration(&[AT, "breaker", name]);
+    let (open, open_max, slow_start) = (time("open"), time("open_max"), time("slow_start"));
+    let (open, open_max) = (open?, open_max?);
+    if open > open_max {
+        let message = format!("expected at least resilience.breaker.open, which is {}", show_duration(open));
+        let fault = reader.fault_of("resilience.breaker.open_max", message).said(show_duration(open_max));
+        reader.faults.push(fault);
+        return None;
+    }
+    Some(upstream::BreakerSettings {
+        failures: failures?,
+        error_rate: error_rate?,
+        open,
+        open_max,
+        slow_start: slow_start?,
+    })
 }
 
 /// `tls.extra_ca` and the variables that mean the same.

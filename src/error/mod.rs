@@ -117,6 +117,11 @@ impl GatewayError {
         self
     }
 
+    /// The `Retry-After` in seconds, if there is one that is no date.
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        self.0.retry_after.as_ref()?.to_str().ok()?.trim().parse().ok()
+    }
+
     /// Names the methods of a path (RFC 9110 §15.5.6).
     #[must_use]
     pub fn allow(mut self, methods: &'static str) -> Self {

@@ -1,5 +1,13 @@
 //! Dated decisions, newest first. What was rejected is said, so that it need not be tried again unknowingly.
 //!
+//! **2026-11-26, a replica that fails.** It is passed over, never refused: a model's only endpoint is asked whatever it did. Five failures in a row or half
+//! of ten and more requests within ten seconds; then one request at a time sees, and one that is back gets a tenth of its share, growing within ten
+//! seconds, in which a single failure is enough. Held against it is what another replica may do better (`error/kind.rs`), never a client's error. A
+//! 429 or 503 with `Retry-After` is obeyed for up to a minute and is no failure. When more than half of those that are there fail, all
+//! are asked again, by lot and not by cost: whoever fails fast has nothing under way and would get everything. Those that cannot be reached do not
+//! count there: asking them is no relief. There is no switch: with one endpoint nothing comes of it, and `error_rate = 1.0` with many
+//! `failures` is as good as off.
+//!
 //! **2026-11-26, which replica.** Of two drawn at random, the one whose wait for a first token (peak EWMA, fading in 10 s) times its requests
 //! under way is less; by requests alone while one of the waits is unknown. In a simulation of eight servers of eight places (`upstream::balance`,
 //! 99th percentile of the first token): with one replica ten times as slow 1.4 s, by requests alone 9.6 s, in turn 485 s; with one request

@@ -15,7 +15,7 @@ use super::pulse::{Promise, Pulse};
 use super::translate::Translator;
 use crate::error::{GatewayError, Kind, Shape, in_band};
 use crate::telemetry::{Facts, Record};
-use crate::upstream::{AnswerBody, ExchangeError, Timers};
+use crate::upstream::{AnswerBody, Endpoint, ExchangeError, Timers};
 
 /// The stream failed after its head on a surface that has no words for it: the connection is cut, since a
 /// clean end would be a lie.
@@ -215,6 +215,8 @@ pub(super) type Fed = (Bytes, Result<(), GatewayError>);
 
 /// A body that is still arriving.
 pub struct Stream {
+    /// Who answers.
+    endpoint: Arc<Endpoint>,
     /// Gone once the answer has ended, one way or the other.
     source: Option<Source>,
     flow: Flow,
@@ -235,8 +237,9 @@ struct Source {
 }
 
 impl Stream {
-    pub(super) const fn new(body: AnswerBody, timers: Timers, flow: Flow, shape: Shape, model: Arc<str>) -> Self {
+    pub(super) fn new(body: AnswerBody, timers: Timers, flow: Flow, shape: Shape, model: Arc<str>) -> Self {
         Self {
+            endpoint: Arc::clone(body.endpoint()),
             source: Some(Source { body, timers }),
             flow,
             shape,
@@ -268,15 +271,16 @@ impl Stream {
         }
         match ready!(self.poll_bytes(cx, facts)) {
             Ok(bytes) => Poll::Ready(bytes.map(Ok)),
-            Err(error) => match self.fail(&error, facts) {
-                Some(frame) => Poll::Ready(Some(Ok(frame))),
-                None => {
-                    // One turn for the server to flush what the client is owed; an error closes at once.
-                    self.aborting = Some(error.kind().row().code);
-                    cx.waker().wake_by_ref();
-                    Poll::Pending
+            Err(error) => {
+                self.endpoint.failed(&error);
+                if let Some(frame) = self.fail(&error, facts) {
+                    return Poll::Ready(Some(Ok(frame)));
                 }
-            },
+                // One turn for the server to flush what the client is owed; an error closes at once.
+                self.aborting = Some(error.kind().row().code);
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
         }
     }
 

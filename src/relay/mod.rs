@@ -171,7 +171,8 @@ impl Relay {
         let mut timers = Timers::start(call.route.budget, facts.started);
         let Inbound { body, .. } = self.send(call, dialect, &mut outbound, &mut timers, facts).await?;
         let endpoint = Arc::clone(body.endpoint());
-        let body = collect(body, max, &call.route.model, &mut timers).await?;
+        let body = collect(body, max, &call.route.model, &mut timers).await;
+        let body = body.inspect_err(|error| endpoint.failed(error))?;
         spoke(&endpoint, facts);
         facts.upstream_ended = Some(Instant::now());
         Ok(body)
@@ -212,7 +213,9 @@ impl Relay {
                     if let (401 | 403, Some(renewed)) = (status.as_u16(), renewed) {
                         renewed.doubt();
                     }
-                    return Err(dialect.fault(status, &headers, &body));
+                    let error = dialect.fault(status, &headers, &body);
+                    endpoint.failed(&error);
+                    return Err(error);
                 }
             }
             corrected = Some(endpoint);
@@ -237,7 +240,7 @@ async fn first_byte(
     let model = Arc::clone(&call.route.model.id);
     let endpoint = Arc::clone(body.endpoint());
     let mut stream = Box::new(Stream::new(body, timers, flow, call.shape, model));
-    stream.fill(facts).await?;
+    stream.fill(facts).await.inspect_err(|error| endpoint.failed(error))?;
     spoke(&endpoint, facts);
     Ok(Content::Stream(stream))
 }

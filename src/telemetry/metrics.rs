@@ -24,8 +24,10 @@ pub struct Metrics {
     inflight: [IntGauge; Surface::ALL.len()],
     /// Requests under way per endpoint of a model.
     pub upstream_inflight: IntGaugeVec,
-    /// 1 while the endpoint's last attempt reached it.
+    /// 1 while the endpoint is there, as far as is known.
     pub upstream_healthy: IntGaugeVec,
+    /// 0 closed, 1 half open (a request sees whether the endpoint is back), 2 open.
+    pub breaker_state: IntGaugeVec,
     /// Reloads by outcome: `ok`, `failed`, `unchanged`.
     pub config_reloads: IntCounterVec,
     /// 0 while the file on disk does not check.
@@ -99,7 +101,8 @@ impl Metrics {
         let build = gauges(&r, "build_info", "Constant 1; the version is the label.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let endpoint = &["model", "endpoint"];
-        let (under_way, reached) = ("Requests under way at an endpoint.", "1 while the last attempt reached it.");
+        let (under_way, there) = ("Requests under way at an endpoint.", "0 while an endpoint cannot be reached.");
+        let breaker = "0 closed, 1 half open (one request sees), 2 open: the endpoint is passed over.";
         let lost = "Access-log lines given up because standard output was too slow.";
         let expiry = "When the first certificate of the public port's chain ends, in Unix seconds; absent without TLS.";
         let no_tls = "TLS handshakes of clients that came to nothing, by reason.";
@@ -107,7 +110,8 @@ impl Metrics {
             requests: Requests::new(&r)?,
             inflight: Surface::ALL.map(|surface| inflight.with_label_values(&[surface.label()])),
             upstream_inflight: gauges(&r, "upstream_inflight", under_way, endpoint)?,
-            upstream_healthy: gauges(&r, "upstream_healthy", reached, endpoint)?,
+            upstream_healthy: gauges(&r, "upstream_healthy", there, endpoint)?,
+            breaker_state: gauges(&r, "breaker_state", breaker, endpoint)?,
             config_reloads: counter(&r, "config_reloads_total", "Reloads, by outcome.", &["outcome"])?,
             config_reload_ok: gauge(&r, "config_reload_ok", "0 while the file on disk does not check.")?,
             config_generation: gauge(&r, "config_generation", "Counts the configurations put in force.")?,

@@ -2,6 +2,7 @@
 //! ones, and the sending of one request within its limits.
 
 mod balance;
+mod breaker;
 mod connect;
 mod endpoint;
 mod exchange;
@@ -16,8 +17,9 @@ mod wait;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use breaker::BreakerSettings;
 pub use connect::{ConnectError, Steps};
-pub use endpoint::{Endpoint, Endpoints, Entered, Registry, Seen};
+pub use endpoint::{Condition, Endpoint, Endpoints, Entered, Registry, Seen};
 pub use exchange::{AnswerBody, ExchangeError};
 pub use fetch::{Answered, Asked, FetchError, Fetched, Fetcher};
 pub use send::{HOP_BY_HOP, Inbound, Sending, Upstreams};

@@ -98,8 +98,15 @@ impl Upstreams {
                     facts.retries += 1;
                     may_reuse = false;
                 }
-                Err(Failure::Unanswered) => return Err(broken(&endpoint, &ExchangeError::Unanswered)),
-                Err(Failure::Told(error)) => return Err(error),
+                Err(Failure::Unanswered) => {
+                    let error = broken(&endpoint, &ExchangeError::Unanswered);
+                    endpoint.failed(&error);
+                    return Err(error);
+                }
+                Err(Failure::Told(error)) => {
+                    endpoint.failed(&error);
+                    return Err(error);
+                }
                 Ok(inbound) => return Ok(inbound),
             }
         }

@@ -26,6 +26,7 @@ mod openai; // bytes pass, the model is replaced, usage is tapped
 mod prompt_answers; // every prompt, and what GitLab reads out of its answer
 mod prompts; // what GitLab asks a model by the name of a prompt
 mod reload; // another file in force without a lost request
+mod replicas; // who gets the requests when replicas fail, are full, come back
 mod routing; // the rules of precedence, and what must never be called
 mod stale; // dead connections, rubbish, cut streams
 mod timeouts; // the four limits are A1000 on every surface
