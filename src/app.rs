@@ -234,7 +234,7 @@ impl Reloader {
 impl Lasting {
     fn snapshot(&self, config: Config, generation: u64) -> Snapshot {
         let cloud = config.table.cloud().map(|route| &route.model);
-        let endpoints = self.registry.endpoints(config.models.iter().chain(cloud), config.breaker);
+        let endpoints = self.registry.endpoints(config.models.iter().chain(cloud), &config.resilience);
         let user_tokens = Arc::new(self.issuers.user_tokens(config.user_tokens));
         let auth = self.issuers.policy(config.auth, Arc::clone(&user_tokens));
         self.credentials.set(config.table.renewed());

@@ -176,7 +176,7 @@ async fn ask(relay: &Relay, route: &Route, facts: &mut Facts) -> Result<Content,
         stream: true,
         ..Generation::default()
     };
-    Ok(relay.stream(call, &generation, Box::new(Words), "text/plain", facts).await?.into_body())
+    Ok(relay.stream(call, &generation, &|| Box::new(Words), "text/plain", facts).await?.into_body())
 }
 
 /// What GitLab's cloud says to callers without a token: that it is well (ai-gateway-server.md §1.1).

@@ -134,7 +134,7 @@ struct Parts {
     server: server::Settings,
     tls: Option<Arc<server::Identity>>,
     upstream: upstream::Settings,
-    breaker: upstream::BreakerSettings,
+    resilience: upstream::Resilience,
     limits: snapshot::Limits,
     chat: snapshot::Chat,
     log: (Level, Format),
@@ -167,7 +167,7 @@ impl Parts {
         if let (Some(auth), Some(_)) = (&auth, routing.as_ref().and_then(|routing| routing.table.cloud())) {
             cloud::is_open_to_somebody(reader, auth);
         }
-        let (upstream, breaker) = (upstream(reader), breaker(reader));
+        let (upstream, resilience) = (upstream(reader), resilience(reader));
         let (limits, chat) = (limits(reader), chat(reader));
         let log = log(reader);
         let (server, upstream, routing, prompts) = (server?, upstream?, routing?, prompts?);
@@ -176,7 +176,7 @@ impl Parts {
             server,
             tls: tls?,
             upstream,
-            breaker: breaker?,
+            resilience: resilience?,
             limits: limits?,
             chat: chat?,
             log: log?,
@@ -189,14 +189,14 @@ impl Parts {
     }
 
     fn into_config(self, warnings: Vec<Fault>, provenance: super::Provenance) -> Config {
-        let Self { server, tls, upstream, breaker, limits, chat, log, auth, user_tokens, docs, routing, prompts } =
+        let Self { server, tls, upstream, resilience, limits, chat, log, auth, user_tokens, docs, routing, prompts } =
             self;
         let features::Routing { table, models, request_models } = routing;
         Config {
             server,
             tls,
             upstream,
-            breaker,
+            resilience,
             table,
             models,
             request_models,
@@ -301,6 +301,13 @@ fn upstream(reader: &mut Reader<'_>) -> Option<upstream::Settings> {
     let request_loopback = reader.boolean(&["features", "request_loopback"]);
     let extra_ca = authorities(reader);
     Some(upstream::Settings { extra_ca, request_loopback: request_loopback?, ..upstream::Settings::default() })
+}
+
+/// The part of `[resilience]` that a reload may change.
+fn resilience(reader: &mut Reader<'_>) -> Option<upstream::Resilience> {
+    let retry_share = reader.number(&["resilience", "retry_budget"]);
+    let breaker = breaker(reader);
+    Some(upstream::Resilience { retry_share: retry_share?, breaker: breaker? })
 }
 
 fn breaker(reader: &mut Reader<'_>) -> Option<upstream::BreakerSettings> {

@@ -21,8 +21,8 @@ pub struct Config {
     pub tls: Option<Arc<server::Identity>>,
     /// How model servers are reached.
     pub upstream: upstream::Settings,
-    /// When replicas are passed over.
-    pub breaker: upstream::BreakerSettings,
+    /// How replicas are judged and tried.
+    pub resilience: upstream::Resilience,
     /// Feature → model.
     pub table: Table,
     /// The models of the file, in its order; the table's own.

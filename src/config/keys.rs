@@ -482,11 +482,10 @@ pub(super) static KEYS: &[Key] = &[
     ),
     key(
         "resilience.retry_budget",
-        Takes::Unread,
-        Example("0.2", "no retries"),
-        "extra upstream requests, as a share of requests",
-    )
-    .acts(Acts::NotYet),
+        Takes::Number(0.0, 1.0),
+        Is("0.2"),
+        "extra requests to a model's replicas, as a share of requests",
+    ),
     key(
         "resilience.breaker.failures",
         Takes::Integer(1, 1_000_000),

@@ -13,7 +13,7 @@ use std::time::Duration;
 use http::HeaderValue;
 
 pub use chat_event::{ExpiryAs, chat_error};
-pub use kind::{Kind, Row};
+pub use kind::{Elsewhere, Kind, Row};
 pub use respond::{NDJSON, Shape, in_band, render};
 
 /// One fault in a request body, in the form FastAPI's clients know (`loc`, `msg`, `type`).
@@ -107,6 +107,14 @@ impl GatewayError {
     #[must_use]
     pub fn internal(mut self, text: impl Into<String>) -> Self {
         self.0.internal = Some(text.into());
+        self
+    }
+
+    /// Adds to what the operator may read.
+    #[must_use]
+    pub fn remarked(mut self, text: &str) -> Self {
+        let before = self.0.internal.take();
+        self.0.internal = Some(before.map_or_else(|| text.to_owned(), |before| format!("{before}; {text}")));
         self
     }
 

@@ -7,6 +7,18 @@
 //! are asked again, by lot and not by cost: whoever fails fast has nothing under way and would get everything. Those that cannot be reached do not
 //! count there: asking them is no relief. There is no switch: with one endpoint nothing comes of it, and `error_rate = 1.0` with many
 //! `failures` is as good as off.
+//! **2026-11-26, another replica until the first content.** An answer is held back until its first content (no role, no ping, no
+//! `message_start`), at most 64 KiB and 5 s; a whole answer until its end, since half of one is of no use. What fails before goes to a replica that was
+//! not tried: connect, 408, 409, 424, 425, 429, 5xx, an expired `first_byte` or `idle`, a broken connection, an error inside a 200. Each
+//! attempt is made anew. What is wrong with the request stays where it is; so do 401 to 405, 407, 501 and 505, since our key and our name for the
+//! model are the same at every replica. The last failure is told, with the smallest `Retry-After` that any replica gave. A silent replica gets at
+//! most half of the total while there is another. **The only replica is not asked twice**, but for a kept connection that died: GitLab's circuit
+//! breaker counts failures, OpenAI's and Anthropic's clients have retries of their own, and a server that says 429 does not want more.
+//!
+//! **2026-11-26, the retry budget.** A bucket per model, shared by workers: a request deposits `resilience.retry_budget`, a further
+//! attempt takes one; ten are there at rest, and savings fade within half a minute. A replica that could not be connected to costs nothing: it was
+//! sent nothing, each is tried once, and a dead one under load must not lose requests. A clock-free bucket was tried on paper: with a small
+//! ceiling it loses what waits at a replica that dies, with a large one it doubles the load of a slow overloaded model for minutes.
 //!
 //! **2026-11-26, which replica.** Of two drawn at random, the one whose wait for a first token (peak EWMA, fading in 10 s) times its requests
 //! under way is less; by requests alone while one of the waits is unknown. In a simulation of eight servers of eight places (`upstream::balance`,

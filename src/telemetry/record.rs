@@ -53,7 +53,7 @@ pub struct Facts {
     pub note: Option<String>,
     /// The body was handed on to its end; without it and without a failure, the client left.
     pub complete: bool,
-    /// When the upstream request was about to be sent.
+    /// When the first upstream request was about to be sent.
     pub upstream_started: Option<Instant>,
     /// When the upstream's last byte had been read.
     pub upstream_ended: Option<Instant>,
@@ -74,6 +74,15 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// Forgets what an attempt told that failed before its answer had begun: another one is made.
+    pub fn start_over(&mut self) {
+        self.failure = None;
+        self.upstream_ended = None;
+        self.first_token = None;
+        self.usage = Usage::default();
+        self.uncounted = Uncounted::default();
+    }
+
     /// How it ended.
     pub fn outcome(&self) -> Outcome {
         match self.failure {

@@ -11,13 +11,14 @@ use http::HeaderValue;
 use prometheus::IntGauge;
 use tokio::time::Instant;
 
+use super::Resilience;
 use super::breaker::{Breaker, BreakerSettings, Change, Standing};
+use super::retry::RetryBudget;
 use super::wait::Wait;
-use crate::error::{GatewayError, Kind};
+use crate::error::{Elsewhere, GatewayError, Kind};
 use crate::provider::ClockOffset;
 use crate::route::{EndpointUrl, Model, ModelId};
 use crate::telemetry::Metrics;
-use crate::telemetry::labels::{Outcome, Phase};
 
 /// The longest that an endpoint is passed over because it said so.
 const MAX_BUSY: Duration = Duration::from_secs(60);
@@ -44,6 +45,8 @@ pub struct Endpoint {
     /// What a refused signature taught us about the provider's clock (providers.md d1.6): of the address, so
     /// that an endpoint made for one request only knows it too.
     clock: Clock,
+    /// Of the model: shared by its replicas.
+    retries: Arc<RetryBudget>,
     inflight_gauge: IntGauge,
     /// None for an endpoint that a request named: its address is not of a closed set, and nobody chooses it.
     judged: Option<Judged>,
@@ -208,6 +211,16 @@ impl Endpoint {
         }
     }
 
+    /// A client's request for the model, which earns its replicas a share of a retry.
+    pub fn earn_retry(&self, now: Instant) {
+        self.retries.deposit(now);
+    }
+
+    /// Whether a request that failed here may go to another replica of the model.
+    pub fn may_retry(&self, now: Instant) -> bool {
+        self.retries.withdraw(now)
+    }
+
     /// Counts one request in; the guard counts it out.
     pub fn enter(self: &Arc<Self>) -> Entered {
         self.inflight.fetch_add(1, Ordering::Relaxed);
@@ -219,10 +232,7 @@ impl Endpoint {
 /// Whether a failure is held against the endpoint: where another may succeed, and it is not we who failed. A content
 /// filter's refusal and whatever else the request itself brought about is not.
 fn is_endpoints_fault(kind: Kind) -> bool {
-    let row = kind.row();
-    row.retryable
-        && matches!(row.outcome, Outcome::UpstreamError | Outcome::Timeout)
-        && kind.phase() != Some(Phase::Total)
+    kind.row().elsewhere == Elsewhere::Replica
 }
 
 fn millis(time: Duration) -> u64 {
@@ -290,6 +300,7 @@ pub struct Registry {
 struct Known {
     endpoints: HashMap<(ModelId, EndpointUrl), Arc<Endpoint>>,
     addresses: HashMap<Address, Peer>,
+    retries: HashMap<ModelId, Arc<RetryBudget>>,
 }
 
 /// What all endpoints of one address share.
@@ -308,28 +319,34 @@ impl Registry {
         Self { metrics, settings: Arc::default(), epoch: Instant::now(), known: Mutex::default() }
     }
 
-    /// The endpoints of these models, judged by these settings; those that are gone from the file are forgotten.
-    pub fn endpoints<'a>(&self, models: impl Iterator<Item = &'a Arc<Model>>, settings: BreakerSettings) -> Endpoints {
-        self.settings.store(Arc::new(settings));
+    /// The endpoints of these models; those that are gone from the file are forgotten.
+    pub fn endpoints<'a>(&self, models: impl Iterator<Item = &'a Arc<Model>>, resilience: &Resilience) -> Endpoints {
+        let retry_share = resilience.retry_share;
+        self.settings.store(Arc::new(resilience.breaker));
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut kept = HashMap::new();
+        let known = &mut *known;
+        let (mut kept, mut budgets) = (HashMap::new(), HashMap::new());
         let mut by_model: HashMap<ModelId, Vec<Arc<Endpoint>>> = HashMap::new();
         for model in models {
+            let new = || Arc::new(RetryBudget::new(retry_share, Instant::now()));
+            let retries = known.retries.remove(&model.id).unwrap_or_else(new);
+            retries.set_share(retry_share);
             for url in &model.endpoints {
                 let key = (Arc::clone(&model.id), url.clone());
                 let endpoint = known
                     .endpoints
                     .get(&key)
                     .cloned()
-                    .unwrap_or_else(|| self.make(&mut known.addresses, model, url, true));
+                    .unwrap_or_else(|| self.make(&mut known.addresses, model, url, Some(&retries)));
                 kept.insert(key, Arc::clone(&endpoint));
                 by_model.entry(Arc::clone(&model.id)).or_default().push(endpoint);
             }
+            budgets.insert(Arc::clone(&model.id), retries);
         }
         for (model, url) in known.endpoints.keys().filter(|key| !kept.contains_key(*key)) {
             self.forget(model, url);
         }
-        known.endpoints = kept;
+        (known.endpoints, known.retries) = (kept, budgets);
         Endpoints(by_model)
     }
 
@@ -337,16 +354,16 @@ impl Registry {
     /// shares, kept connections and clock.
     pub fn transient(&self, model: &Model, url: &EndpointUrl) -> Arc<Endpoint> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        self.make(&mut known.addresses, model, url, false)
+        self.make(&mut known.addresses, model, url, None)
     }
 
-    /// `in_file`: its address is of a closed set, so it may be a label.
+    /// With the budget of a model of the file, whose addresses are a closed set, so that they may be labels.
     fn make(
         &self,
         addresses: &mut HashMap<Address, Peer>,
         model: &Model,
         url: &EndpointUrl,
-        in_file: bool,
+        retries: Option<&Arc<RetryBudget>>,
     ) -> Arc<Endpoint> {
         // A request may name anything: the table of addresses is cleared before it grows without bound.
         // Cleared keys are not reused, so a kept connection is never found under another address.
@@ -359,6 +376,7 @@ impl Registry {
         // a connection to the operator's own address was not checked: a request's may not find it
         let Peer { pool_key, clock } =
             addresses.entry((url.without_base(), model.from_request)).or_insert_with(new).clone();
+        let in_file = retries.is_some();
         let label = if in_file { url.authority().to_string() } else { "request".to_owned() };
         let labels = &[&*model.id, label.as_str()];
         let judged = in_file.then(|| Judged {
@@ -377,6 +395,7 @@ impl Registry {
             epoch: self.epoch,
             busy_until: AtomicU64::new(0),
             clock,
+            retries: retries.cloned().unwrap_or_else(|| Arc::new(RetryBudget::new(0.0, self.epoch))),
             inflight_gauge: self.metrics.upstream_inflight.with_label_values(labels),
             judged,
         };
@@ -398,7 +417,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, SystemTime};
 
-    use super::{BreakerSettings, Registry, Seen, Standing, is_endpoints_fault};
+    use super::{Registry, Resilience, Seen, Standing, is_endpoints_fault};
     use crate::error::Kind;
     use crate::provider::ClockOffset;
     use crate::route::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind};
@@ -454,7 +473,7 @@ mod tests {
     fn an_endpoint_that_wants_to_be_left_alone_is_not_for_ever() {
         let registry = Registry::new(Arc::new(Metrics::new().unwrap()));
         let model = Arc::new(model(false));
-        let endpoints = registry.endpoints([&model].into_iter(), BreakerSettings::default());
+        let endpoints = registry.endpoints([&model].into_iter(), &Resilience::default());
         let endpoint = &endpoints.of(&model.id).unwrap()[0];
         endpoint.saw_at(Seen::Busy(Duration::from_hours(1)), Duration::from_secs(1));
         endpoint.saw_at(Seen::Busy(Duration::from_secs(1)), Duration::from_secs(1));

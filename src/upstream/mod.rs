@@ -8,6 +8,7 @@ mod endpoint;
 mod exchange;
 mod fetch;
 mod pool;
+mod retry;
 mod send;
 mod stream;
 mod timers;
@@ -17,6 +18,7 @@ mod wait;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use balance::Tried;
 pub use breaker::BreakerSettings;
 pub use connect::{ConnectError, Steps};
 pub use endpoint::{Condition, Endpoint, Endpoints, Entered, Registry, Seen};
@@ -39,6 +41,21 @@ pub struct Settings {
     pub extra_ca: Vec<PathBuf>,
     /// Whether a model that a *request* names may be on a loopback address.
     pub request_loopback: bool,
+}
+
+/// `[resilience]`, as far as it is about model servers; a reload may change all of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Resilience {
+    /// `retry_budget`: extra requests to a model's replicas, as a share of requests.
+    pub retry_share: f64,
+    /// When a replica is passed over.
+    pub breaker: BreakerSettings,
+}
+
+impl Default for Resilience {
+    fn default() -> Self {
+        Self { retry_share: 0.2, breaker: BreakerSettings::default() }
+    }
 }
 
 impl Default for Settings {

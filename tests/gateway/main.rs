@@ -17,6 +17,7 @@ mod credentials; // AWS's chain, Entra ID: fetched beside the requests
 mod disconnect; // a client that leaves cancels the upstream
 mod docs_search; // GitLab's documentation, with and without an index
 mod embeddings; // vectors for semantic code search
+mod failover; // what fails before the first content goes to the next replica
 mod framing; // how model servers frame their answers
 mod fuzz_smoke; // the fuzz targets, a little, on any toolchain
 mod golden; // translations as files

@@ -21,7 +21,7 @@ use crate::secret::Secret;
 use crate::snapshot::{Chat, LastReload, Limits, Reloads, Shared, Snapshot};
 use crate::telemetry::labels::{Phase, Surface};
 use crate::telemetry::{LogWriter, Metrics, Record, Sink, TraceIds, WorkerTelemetry};
-use crate::upstream::{BreakerSettings, Registry, Seen};
+use crate::upstream::{Registry, Resilience, Seen};
 
 struct Rig {
     metrics: Arc<Metrics>,
@@ -104,7 +104,7 @@ fn table() -> Table {
 }
 
 fn snapshot(table: Table, registry: &Registry, generation: u64) -> Snapshot {
-    let endpoints = registry.endpoints(table.models().map(|route| &route.model), BreakerSettings::default());
+    let endpoints = registry.endpoints(table.models().map(|route| &route.model), &Resilience::default());
     Snapshot {
         table,
         auth: Policy::Off,

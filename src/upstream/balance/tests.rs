@@ -9,7 +9,7 @@ use crate::error::Kind;
 use crate::route::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind};
 use crate::telemetry::Metrics;
 use crate::upstream::endpoint::{Endpoint, Entered};
-use crate::upstream::{BreakerSettings, Registry, Seen};
+use crate::upstream::{Registry, Resilience, Seen};
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -29,7 +29,7 @@ pub(crate) fn replicas(count: usize) -> Vec<Arc<Endpoint>> {
         from_request: false,
     });
     let endpoints =
-        Registry::new(Arc::new(Metrics::new().unwrap())).endpoints([&model].into_iter(), BreakerSettings::default());
+        Registry::new(Arc::new(Metrics::new().unwrap())).endpoints([&model].into_iter(), &Resilience::default());
     endpoints.of(&model.id).unwrap().to_vec()
 }
 
