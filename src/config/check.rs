@@ -156,7 +156,9 @@ impl Parts {
         let base = timeouts(reader, &["timeouts"]);
         let inherited = inherited::read(reader);
         let families = families::read(reader);
-        let models = models::read(reader, &inherited, &families);
+        let queue = server.as_ref().map(|server| (server.queue, server.queue_wait)).unwrap_or_default();
+        let common = models::Common { inherited: &inherited, families: &families, queue };
+        let models = models::read(reader, &common);
         let cloud = cloud::read(reader);
         let mut routing = features::read(reader, models, cloud, Budget::DEFAULT.with(&base));
         if let Some(routing) = &mut routing {

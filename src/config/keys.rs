@@ -22,6 +22,7 @@ const fn azure(path: &'static str, takes: Takes, preset: Preset, doc: &'static s
 const URL: &str = "a URL like \"http://host:port/v1\"";
 const PEM: &str = "a PEM file";
 const SHORT: Takes = Takes::Duration("10ms", "10m");
+const QUEUE_WAIT: Takes = Takes::Duration("1ms", "5m");
 const WAIT: Takes = Takes::Duration("10ms", "30m");
 const CONNECT: Takes = Takes::Duration("10ms", "60s");
 const TOKENS: Takes = Takes::Integer(1, 100_000_000);
@@ -173,16 +174,20 @@ pub(super) static KEYS: &[Key] = &[
         "models.{name}.max_parallel",
         Takes::Integer(1, 1_000_000),
         Example("16", "no limit"),
-        "requests at this model at a time",
-    )
-    .acts(Acts::NotYet),
+        "requests at this model at a time, until their answers end",
+    ),
     key(
         "models.{name}.max_queue",
         Takes::Integer(0, 1_000_000),
-        Example("64", "no queue"),
-        "requests that wait for it",
-    )
-    .acts(Acts::NotYet),
+        Example("64", "limits.queue"),
+        "requests that wait for it: completions before chat before background jobs",
+    ),
+    key(
+        "models.{name}.max_wait",
+        QUEUE_WAIT,
+        Example("\"2s\"", "limits.queue_wait"),
+        "for at most this long, then 503 with Retry-After",
+    ),
     bedrock(
         "models.{name}.region",
         Takes::Text("a region like \"eu-central-1\""),
@@ -445,7 +450,7 @@ pub(super) static KEYS: &[Key] = &[
         "requests being answered; beyond it they wait in",
     ),
     key("limits.queue", Takes::Integer(0, 1_000_000), Is("1024"), "a bounded queue, for at most"),
-    key("limits.queue_wait", Takes::Duration("1ms", "5m"), Is("\"1s\""), "then 503 with Retry-After"),
+    key("limits.queue_wait", QUEUE_WAIT, Is("\"1s\""), "then 503 with Retry-After"),
     key(
         "limits.connections_per_client",
         Takes::Integer(1, 1_000_000),

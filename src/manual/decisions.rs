@@ -7,6 +7,7 @@
 //! are asked again, by lot and not by cost: whoever fails fast has nothing under way and would get everything. Those that cannot be reached do not
 //! count there: asking them is no relief. There is no switch: with one endpoint nothing comes of it, and `error_rate = 1.0` with many
 //! `failures` is as good as off.
+//!
 //! **2026-11-26, another replica until the first content.** An answer is held back until its first content (no role, no ping, no
 //! `message_start`), at most 64 KiB and 5 s; a whole answer until its end, since half of one is of no use. What fails before goes to a replica that was
 //! not tried: connect, 408, 409, 424, 425, 429, 5xx, an expired `first_byte` or `idle`, a broken connection, an error inside a 200. Each
@@ -19,6 +20,13 @@
 //! attempt takes one; ten are there at rest, and savings fade within half a minute. A replica that could not be connected to costs nothing: it was
 //! sent nothing, each is tried once, and a dead one under load must not lose requests. A clock-free bucket was tried on paper: with a small
 //! ceiling it loses what waits at a replica that dies, with a large one it doubles the load of a slow overloaded model for minutes.
+//!
+//! **2026-11-26, places at a model.** `max_parallel` counts requests until their answers' bodies end, over all workers, in one locked queue per
+//! model: a semaphore knows no classes. Classes are strict (completion, chat, jobs), since a wait is short: `max_wait` ends it, and what starves
+//! is told so with 503 and `Retry-After`. Code generation waits as chat does: its answers are long, and a completion that is late is worthless.
+//! A full queue gives up the newest of the lowest class, which has waited least. A model that names no `max_parallel` has no limit but
+//! `limits.in_flight`; its requests are counted all the same, so that a reload that sets one holds at once. Models that requests bring have none.
+//! Waiting is its own figure (`queue_ms`, `weir_queue_seconds`) and no part of Weir's overhead.
 //!
 //! **2026-11-26, which replica.** Of two drawn at random, the one whose wait for a first token (peak EWMA, fading in 10 s) times its requests
 //! under way is less; by requests alone while one of the waits is unknown. In a simulation of eight servers of eight places (`upstream::balance`,

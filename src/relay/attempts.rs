@@ -16,7 +16,7 @@ use crate::provider::{Dialect, Outbound, dialect};
 use crate::route::Budget;
 use crate::telemetry::Facts;
 use crate::telemetry::labels::Phase;
-use crate::upstream::{Endpoint, Inbound, Sending, Timers, Tried, Upstreams};
+use crate::upstream::{Endpoint, Inbound, Place, Sending, Timers, Tried, Upstreams};
 
 /// A model server's error body is read up to this size.
 const MAX_FAULT_BODY: usize = 64 << 10;
@@ -26,6 +26,8 @@ pub(super) struct Attempts<'a> {
     upstreams: &'a Upstreams,
     call: Call<'a>,
     dialect: &'static dyn Dialect,
+    /// The request's place at its model, once it has one: all attempts share it.
+    place: Option<Place>,
     /// How many there are to try.
     replicas: usize,
     tried: Tried,
@@ -44,6 +46,7 @@ impl<'a> Attempts<'a> {
             upstreams,
             call,
             dialect: dialect(model.provider),
+            place: None,
             replicas: list.map_or(1, <[_]>::len),
             tried: Tried::default(),
             asked: None,
@@ -59,6 +62,11 @@ impl<'a> Attempts<'a> {
         self.call
     }
 
+    /// The place, for the answer that has begun.
+    pub(super) const fn take_place(&mut self) -> Option<Place> {
+        self.place.take()
+    }
+
     /// Makes one attempt: sends to a replica that was not tried yet, and judges the head of its answer. A refusal that
     /// a wrong clock explains is asked once more by the right time, at the replica whose clock it was.
     pub(super) async fn send(
@@ -67,6 +75,10 @@ impl<'a> Attempts<'a> {
         facts: &mut Facts,
     ) -> Result<(Inbound, Timers), GatewayError> {
         let (model, dialect) = (&self.call.route.model, self.dialect);
+        if self.place.is_none() {
+            let mut timers = Timers::start(self.call.route.budget, facts.started);
+            self.place = self.upstreams.place(self.call.route, self.call.endpoints, &mut timers, facts).await?;
+        }
         let (place, endpoint) = self.upstreams.choose(model, self.call.endpoints, self.tried)?;
         let budget = self.budget(facts);
         let (_, endpoint) = self.asked.insert((place, endpoint));

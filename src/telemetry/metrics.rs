@@ -28,6 +28,8 @@ pub struct Metrics {
     pub upstream_healthy: IntGaugeVec,
     /// 0 closed, 1 half open (a request sees whether the endpoint is back), 2 open.
     pub breaker_state: IntGaugeVec,
+    /// Requests that wait for a place at a model.
+    pub model_waiting: IntGaugeVec,
     /// Reloads by outcome: `ok`, `failed`, `unchanged`.
     pub config_reloads: IntCounterVec,
     /// 0 while the file on disk does not check.
@@ -49,6 +51,7 @@ struct Requests {
     overhead: HistogramVec,
     first_token: HistogramVec,
     upstream: HistogramVec,
+    queue: HistogramVec,
     tokens: IntCounterVec,
     errors: IntCounterVec,
     retries: IntCounterVec,
@@ -62,6 +65,7 @@ pub(super) struct Series {
     overhead: Histogram,
     first_token: Histogram,
     upstream: Histogram,
+    queue: Histogram,
     tokens_in: IntCounter,
     tokens_out: IntCounter,
 }
@@ -72,7 +76,8 @@ impl Requests {
         let ended = &["surface", "feature", "model", "provider", "outcome"];
         let (total_help, seconds) =
             ("Requests, by how they ended.", "From the request's head to the answer's last byte.");
-        let own = "Weir's own time: total minus the wait for the model server.";
+        let own = "Weir's own time: total minus the waits for the model server and for a place.";
+        let place = "Waiting for a place (limits.in_flight, models.*.max_parallel), of the requests that had to.";
         let ttft = "From the request's head to the first content.";
         let waited = "From sending to the model server to its last byte.";
         let failed = "Failed requests, by code (A1000: a limit expired) and phase.";
@@ -85,6 +90,7 @@ impl Requests {
             overhead: histogram(r, "overhead_seconds", own, &["surface"], OVERHEAD_SECONDS)?,
             first_token: histogram(r, "time_to_first_token_seconds", ttft, route, SECONDS)?,
             upstream: histogram(r, "upstream_duration_seconds", waited, &["model"], SECONDS)?,
+            queue: histogram(r, "queue_seconds", place, &["model"], SECONDS)?,
             tokens: counter(r, "tokens_total", tokens, &["direction", "feature", "model"])?,
             errors: counter(r, "errors_total", failed, &["code", "phase", "feature", "model"])?,
             retries: counter(r, "retries_total", again, &["model"])?,
@@ -103,6 +109,7 @@ impl Metrics {
         let endpoint = &["model", "endpoint"];
         let (under_way, there) = ("Requests under way at an endpoint.", "0 while an endpoint cannot be reached.");
         let breaker = "0 closed, 1 half open (one request sees), 2 open: the endpoint is passed over.";
+        let (line, queued) = (&["model"], "Requests that wait for a place at a model (max_parallel).");
         let lost = "Access-log lines given up because standard output was too slow.";
         let expiry = "When the first certificate of the public port's chain ends, in Unix seconds; absent without TLS.";
         let no_tls = "TLS handshakes of clients that came to nothing, by reason.";
@@ -112,6 +119,7 @@ impl Metrics {
             upstream_inflight: gauges(&r, "upstream_inflight", under_way, endpoint)?,
             upstream_healthy: gauges(&r, "upstream_healthy", there, endpoint)?,
             breaker_state: gauges(&r, "breaker_state", breaker, endpoint)?,
+            model_waiting: gauges(&r, "model_waiting", queued, line)?,
             config_reloads: counter(&r, "config_reloads_total", "Reloads, by outcome.", &["outcome"])?,
             config_reload_ok: gauge(&r, "config_reload_ok", "0 while the file on disk does not check.")?,
             config_generation: gauge(&r, "config_generation", "Counts the configurations put in force.")?,
@@ -145,6 +153,7 @@ impl Metrics {
             overhead: self.requests.overhead.with_label_values(&[surface]),
             first_token: self.requests.first_token.with_label_values(route),
             upstream: self.requests.upstream.with_label_values(&[model]),
+            queue: self.requests.queue.with_label_values(&[model]),
             tokens_in: self.requests.tokens.with_label_values(&["input", feature, model]),
             tokens_out: self.requests.tokens.with_label_values(&["output", feature, model]),
         }
@@ -186,7 +195,10 @@ impl Series {
         self.duration.observe(total.as_secs_f64());
         if let Some(upstream) = upstream {
             self.upstream.observe(upstream.as_secs_f64());
-            self.overhead.observe(total.saturating_sub(upstream).as_secs_f64());
+            self.overhead.observe(facts.overhead(now).as_secs_f64());
+        }
+        if let Some(queue) = facts.queue.total(now) {
+            self.queue.observe(queue.as_secs_f64());
         }
         if let Some(ttft) = facts.time_to_first_token() {
             self.first_token.observe(ttft.as_secs_f64());

@@ -53,6 +53,8 @@ pub struct Facts {
     pub note: Option<String>,
     /// The body was handed on to its end; without it and without a failure, the client left.
     pub complete: bool,
+    /// Waiting for a place.
+    pub queue: QueueTime,
     /// When the first upstream request was about to be sent.
     pub upstream_started: Option<Instant>,
     /// When the upstream's last byte had been read.
@@ -108,9 +110,43 @@ impl Facts {
         Some(self.upstream_ended.unwrap_or(now).saturating_duration_since(started))
     }
 
+    /// Weir's own time: neither waiting for the model server nor for a place.
+    pub fn overhead(&self, now: Instant) -> Duration {
+        let total = now.saturating_duration_since(self.started);
+        let waited = self.queue.total(now).unwrap_or_default() + self.upstream_time(now).unwrap_or_default();
+        total.saturating_sub(waited)
+    }
+
     /// From arrival to the first content.
     pub fn time_to_first_token(&self) -> Option<Duration> {
         Some(self.first_token?.saturating_duration_since(self.started))
+    }
+}
+
+/// How long a request waited for a place, in Weir's own queue and in its model's.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct QueueTime {
+    waited: Duration,
+    /// It waits still.
+    since: Option<Instant>,
+}
+
+impl QueueTime {
+    /// It begins to wait.
+    pub fn begin(&mut self) {
+        self.since = Some(Instant::now());
+    }
+
+    /// It waits no longer.
+    pub fn end(&mut self) {
+        self.waited += self.since.take().map(|since| since.elapsed()).unwrap_or_default();
+    }
+
+    /// All of it, if it had to wait.
+    pub fn total(&self, now: Instant) -> Option<Duration> {
+        let waiting = self.since.map(|since| now.saturating_duration_since(since));
+        let total = self.waited + waiting.unwrap_or_default();
+        (waiting.is_some() || total > Duration::ZERO).then_some(total)
     }
 }
 
@@ -140,6 +176,7 @@ impl Record {
             failure: None,
             note: None,
             complete: false,
+            queue: QueueTime::default(),
             upstream_started: None,
             upstream_ended: None,
             first_token: None,

@@ -11,10 +11,10 @@ use http::HeaderValue;
 use prometheus::IntGauge;
 use tokio::time::Instant;
 
-use super::Resilience;
 use super::breaker::{Breaker, BreakerSettings, Change, Standing};
 use super::retry::RetryBudget;
 use super::wait::Wait;
+use super::{Places, Resilience};
 use crate::error::{Elsewhere, GatewayError, Kind};
 use crate::provider::ClockOffset;
 use crate::route::{EndpointUrl, Model, ModelId};
@@ -274,17 +274,25 @@ impl Drop for Entered {
 
 /// The endpoints of one snapshot, by model.
 #[derive(Clone, Debug, Default)]
-pub struct Endpoints(HashMap<ModelId, Vec<Arc<Endpoint>>>);
+pub struct Endpoints {
+    by_model: HashMap<ModelId, Vec<Arc<Endpoint>>>,
+    places: HashMap<ModelId, Arc<Places>>,
+}
 
 impl Endpoints {
     /// The replicas of a model of the file.
     pub fn of(&self, model: &ModelId) -> Option<&[Arc<Endpoint>]> {
-        self.0.get(model).map(Vec::as_slice)
+        self.by_model.get(model).map(Vec::as_slice)
+    }
+
+    /// The places of a model of the file.
+    pub fn places(&self, model: &Model) -> Option<&Arc<Places>> {
+        self.places.get(&model.id).filter(|_| !model.from_request)
     }
 
     /// Everything, for `/status`.
     pub fn iter(&self) -> impl Iterator<Item = (&ModelId, &[Arc<Endpoint>])> {
-        self.0.iter().map(|(model, list)| (model, list.as_slice()))
+        self.by_model.iter().map(|(model, list)| (model, list.as_slice()))
     }
 }
 
@@ -301,6 +309,7 @@ struct Known {
     endpoints: HashMap<(ModelId, EndpointUrl), Arc<Endpoint>>,
     addresses: HashMap<Address, Peer>,
     retries: HashMap<ModelId, Arc<RetryBudget>>,
+    places: HashMap<ModelId, Arc<Places>>,
 }
 
 /// What all endpoints of one address share.
@@ -327,10 +336,12 @@ impl Registry {
         let known = &mut *known;
         let (mut kept, mut budgets) = (HashMap::new(), HashMap::new());
         let mut by_model: HashMap<ModelId, Vec<Arc<Endpoint>>> = HashMap::new();
+        let mut places = HashMap::new();
         for model in models {
             let new = || Arc::new(RetryBudget::new(retry_share, Instant::now()));
             let retries = known.retries.remove(&model.id).unwrap_or_else(new);
             retries.set_share(retry_share);
+            places.insert(Arc::clone(&model.id), self.places(&known.places, model));
             for url in &model.endpoints {
                 let key = (Arc::clone(&model.id), url.clone());
                 let endpoint = known
@@ -346,8 +357,23 @@ impl Registry {
         for (model, url) in known.endpoints.keys().filter(|key| !kept.contains_key(*key)) {
             self.forget(model, url);
         }
+        for model in known.places.keys().filter(|model| !places.contains_key(*model)) {
+            // Not there when the model never had a queue.
+            let _ = self.metrics.model_waiting.remove_label_values(&[model]);
+        }
         (known.endpoints, known.retries) = (kept, budgets);
-        Endpoints(by_model)
+        known.places.clone_from(&places);
+        Endpoints { by_model, places }
+    }
+
+    /// A model's places, found again if it had some, with the numbers that hold now.
+    fn places(&self, known: &HashMap<ModelId, Arc<Places>>, model: &Model) -> Arc<Places> {
+        let Some(places) = known.get(&model.id) else {
+            let waiting = self.metrics.model_waiting.with_label_values(&[&model.id]);
+            return Arc::new(Places::new(Arc::clone(&model.id), model.room, waiting));
+        };
+        places.set(model.room);
+        Arc::clone(places)
     }
 
     /// An endpoint of a model that a request brought: no state outlives the request but what its address
@@ -434,6 +460,7 @@ mod tests {
             api_key: None,
             access: Access::Key,
             timeouts: BudgetPatch::default(),
+            room: None,
             from_request,
         }
     }

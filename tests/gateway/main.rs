@@ -24,6 +24,7 @@ mod golden; // translations as files
 mod model_check; // GitLab's Test connection
 mod monitoring; // probes, 404, 405, the admin listener
 mod openai; // bytes pass, the model is replaced, usage is tapped
+mod overload; // places at a model: queues, classes, shedding, goodput
 mod prompt_answers; // every prompt, and what GitLab reads out of its answer
 mod prompts; // what GitLab asks a model by the name of a prompt
 mod reload; // another file in force without a lost request

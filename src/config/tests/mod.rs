@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::{Config, Environment, Faults, Severity, from_str};
 use crate::auth::Settings;
-use crate::route::{Budget, Choice, Feature, RequestModels, Rule};
+use crate::route::{Budget, Choice, Feature, RequestModels, Room, Rule};
 use crate::telemetry::{Format, Level};
 use crate::{snapshot, upstream};
 
@@ -277,6 +277,20 @@ fn features_name_models_that_are_there() {
 fn a_model_with_faults_is_not_also_undefined() {
     let (said, _) = one("[models.m]\nendpoint = \"nope\"\n[features]\ndefault = \"m\"\n");
     assert!(said.starts_with("2:12"), "{said}");
+}
+
+#[test]
+fn a_models_queue_is_that_of_the_file_unless_it_says_so() {
+    let room = |text: &str| good(text).models[0].room;
+    assert_eq!(room(MODEL), None);
+    let wait = Duration::from_secs(1);
+    assert_eq!(room(&format!("{MODEL}max_parallel = 8\n")), Some(Room { parallel: 8, queue: 1024, wait }));
+    let all = format!("limits.queue_wait = \"3s\"\n{MODEL}max_parallel = 8\nmax_queue = 0\n");
+    assert_eq!(room(&all), Some(Room { parallel: 8, queue: 0, wait: Duration::from_secs(3) }));
+    let own = Room { parallel: 8, queue: 1024, wait: Duration::from_millis(50) };
+    assert_eq!(room(&format!("{MODEL}max_parallel = 8\nmax_wait = \"50ms\"\n")), Some(own));
+    let warnings = good(&format!("{MODEL}max_queue = 8\n")).warnings;
+    assert!(warnings[0].headline().ends_with("models.m.max_queue: has no effect without max_parallel"), "{warnings:?}");
 }
 
 #[test]

@@ -26,6 +26,7 @@ pub(crate) fn replicas(count: usize) -> Vec<Arc<Endpoint>> {
         api_key: None,
         access: Access::Key,
         timeouts: BudgetPatch::default(),
+        room: None,
         from_request: false,
     });
     let endpoints =
