@@ -3,32 +3,31 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use toml::de::{DeTable, DeValue};
 
 use super::checked::{Config, Origin, Setting};
-use super::fault::{Fault, Faults, Place, Severity};
+use super::fault::{Fault, Faults, Severity};
 use super::keys::{self, Acts};
 use super::load::Environment;
 use super::raw::{Document, path_text};
 use super::reader::Reader;
 use super::watch::Watched;
 use super::{
-    auth, cloud, docs, environ, families, features, inherited, load, models, prompts, show_duration, suggest, tls,
+    auth, cloud, docs, environ, families, features, inherited, models, outward, prompts, resilience, suggest, tls,
     user_tokens,
 };
-use crate::auth::{Settings as AuthSettings, TokenSettings};
+use crate::auth::{Rates, Settings as AuthSettings, TokenSettings};
 use crate::error::ExpiryAs;
 use crate::prompt::Registry;
 use crate::route::{Budget, BudgetPatch};
 use crate::snapshot::ToolUse;
 use crate::telemetry::{Format, Level};
-use crate::{server, snapshot, upstream};
+use crate::upstream::{ClientTls, Outward, Resilience};
+use crate::{server, snapshot};
 
 /// Checks a text that stands for the file of this path.
 pub(super) fn check(text: &str, path: &Path, env: &Environment) -> Result<Config, Faults> {
@@ -58,14 +57,16 @@ pub(super) fn admin_address(text: &str, path: &Path, env: &Environment) -> Optio
 pub(super) fn watched(text: &str, path: &Path, env: &Environment) -> Watched {
     let (doc, _) = Document::parse_leniently(text, path.to_string_lossy().into());
     let mut reader = Reader::new(&doc, env, path);
-    let files = [path.to_owned()].into_iter().chain(tls::named(&mut reader)).collect();
+    let mut files = vec![path.to_owned()];
+    files.extend(tls::named(&mut reader));
+    files.extend(outward::named(&mut reader));
     Watched { files, tree: prompts::directory(&mut reader) }
 }
 
-/// The certificate authorities besides the system's, whatever else is wrong.
-pub(super) fn authorities_of(text: &str, path: &Path, env: &Environment) -> Vec<PathBuf> {
+/// The certificate authorities that are named, whatever else is wrong.
+pub(super) fn authorities_of(text: &str, path: &Path, env: &Environment) -> ClientTls {
     let (doc, _) = Document::parse_leniently(text, path.to_string_lossy().into());
-    authorities(&mut Reader::new(&doc, env, path))
+    ClientTls::new(outward::authorities(&mut Reader::new(&doc, env, path)), None)
 }
 
 /// Finds keys that are none, and keys that nothing acts on; notes the place of every other.
@@ -133,8 +134,8 @@ fn note(reader: &mut Reader<'_>, path: &[&str], key: &keys::Key, name: &Range<us
 struct Parts {
     server: server::Settings,
     tls: Option<Arc<server::Identity>>,
-    upstream: upstream::Settings,
-    resilience: upstream::Resilience,
+    outward: Outward,
+    resilience: Resilience,
     limits: snapshot::Limits,
     chat: snapshot::Chat,
     log: (Level, Format),
@@ -169,15 +170,15 @@ impl Parts {
         if let (Some(auth), Some(_)) = (&auth, routing.as_ref().and_then(|routing| routing.table.cloud())) {
             cloud::is_open_to_somebody(reader, auth);
         }
-        let (upstream, resilience) = (upstream(reader), resilience(reader));
+        let (outward, resilience) = (outward::read(reader), resilience::read(reader));
         let (limits, chat) = (limits(reader), chat(reader));
         let log = log(reader);
-        let (server, upstream, routing, prompts) = (server?, upstream?, routing?, prompts?);
+        let (server, outward, routing, prompts) = (server?, outward?, routing?, prompts?);
         let (user_tokens, docs) = (user_tokens?, docs?);
         Some(Self {
             server,
             tls: tls?,
-            upstream,
+            outward,
             resilience: resilience?,
             limits: limits?,
             chat: chat?,
@@ -191,13 +192,13 @@ impl Parts {
     }
 
     fn into_config(self, warnings: Vec<Fault>, provenance: super::Provenance) -> Config {
-        let Self { server, tls, upstream, resilience, limits, chat, log, auth, user_tokens, docs, routing, prompts } =
+        let Self { server, tls, outward, resilience, limits, chat, log, auth, user_tokens, docs, routing, prompts } =
             self;
         let features::Routing { table, models, request_models } = routing;
         Config {
             server,
             tls,
-            upstream,
+            outward: Arc::new(outward),
             resilience,
             table,
             models,
@@ -224,6 +225,7 @@ fn server(reader: &mut Reader<'_>) -> Option<server::Settings> {
     };
     let max_headers = reader.size(&["limits", "max_headers"]).and_then(|bytes| bytes.try_into().ok());
     let header_timeout = reader.duration(&["limits", "header_timeout"]);
+    let connections_per_client = reader.integer(&["limits", "connections_per_client"]);
     let in_flight = reader.integer(&["limits", "in_flight"]);
     let queue = reader.integer(&["limits", "queue"]);
     let queue_wait = reader.duration(&["limits", "queue_wait"]);
@@ -241,6 +243,7 @@ fn server(reader: &mut Reader<'_>) -> Option<server::Settings> {
         admin: admin?,
         max_headers: max_headers?,
         header_timeout: header_timeout?,
+        connections_per_client,
         in_flight: in_flight?,
         queue: queue?,
         queue_wait: queue_wait?,
@@ -260,7 +263,9 @@ fn same_port(reader: &mut Reader<'_>, listen: SocketAddr, admin: SocketAddr) {
 fn limits(reader: &mut Reader<'_>) -> Option<snapshot::Limits> {
     let max_body = reader.size(&["limits", "max_body"]);
     let body_timeout = reader.duration(&["limits", "body_timeout"]);
-    Some(snapshot::Limits { max_body: max_body?, body_timeout: body_timeout? })
+    let mut rate = |key| reader.integer(&["limits", key]).and_then(|most| most.try_into().ok());
+    let rates = Rates { requests: rate("requests_per_minute"), tokens: rate("tokens_per_minute") };
+    Some(snapshot::Limits { max_body: max_body?, body_timeout: body_timeout?, rates })
 }
 
 fn chat(reader: &mut Reader<'_>) -> Option<snapshot::Chat> {
@@ -297,77 +302,4 @@ fn log(reader: &mut Reader<'_>) -> Option<(Level, Format)> {
 pub(super) fn timeouts(reader: &mut Reader<'_>, path: &[&str]) -> BudgetPatch {
     let mut read = |phase| -> Option<Duration> { reader.duration(&[path, &[phase]].concat()) };
     BudgetPatch { connect: read("connect"), first_byte: read("first_byte"), idle: read("idle"), total: read("total") }
-}
-
-fn upstream(reader: &mut Reader<'_>) -> Option<upstream::Settings> {
-    let request_loopback = reader.boolean(&["features", "request_loopback"]);
-    let extra_ca = authorities(reader);
-    Some(upstream::Settings { extra_ca, request_loopback: request_loopback?, ..upstream::Settings::default() })
-}
-
-/// The part of `[resilience]` that a reload may change.
-fn resilience(reader: &mut Reader<'_>) -> Option<upstream::Resilience> {
-    let retry_share = reader.number(&["resilience", "retry_budget"]);
-    let breaker = breaker(reader);
-    Some(upstream::Resilience { retry_share: retry_share?, breaker: breaker? })
-}
-
-fn breaker(reader: &mut Reader<'_>) -> Option<upstream::BreakerSettings> {
-    const AT: &str = "resilience";
-    let failures = reader.integer(&[AT, "breaker", "failures"]).and_then(|number| number.try_into().ok());
-    let error_rate = reader.number(&[AT, "breaker", "error_rate"]);
-    let mut time = |name| reader.duration(&[AT, "breaker", name]);
-    let (open, open_max, slow_start) = (time("open"), time("open_max"), time("slow_start"));
-    let (open, open_max) = (open?, open_max?);
-    if open > open_max {
-        let message = format!("expected at least resilience.breaker.open, which is {}", show_duration(open));
-        let fault = reader.fault_of("resilience.breaker.open_max", message).said(show_duration(open_max));
-        reader.faults.push(fault);
-        return None;
-    }
-    Some(upstream::BreakerSettings {
-        failures: failures?,
-        error_rate: error_rate?,
-        open,
-        open_max,
-        slow_start: slow_start?,
-    })
-}
-
-/// `tls.extra_ca` and the variables that mean the same.
-fn authorities(reader: &mut Reader<'_>) -> Vec<PathBuf> {
-    const PATH: &[&str] = &["tls", "extra_ca"];
-    let mut extra_ca = Vec::new();
-    for (file, span) in reader.texts(PATH).unwrap_or_default() {
-        let file = reader.base.join(file);
-        match certificates(&file) {
-            Ok(()) => extra_ca.push(file),
-            Err(why) => {
-                reader.error(PATH, &span, why);
-            }
-        }
-    }
-    for variable in environ::CA_FILES {
-        let Some(file) = reader.env.get(variable).map(PathBuf::from) else { continue };
-        match certificates(&file) {
-            Ok(()) => extra_ca.push(file),
-            // images set these for every program in them: a stale one must not stop Weir
-            Err(why) => {
-                let fault = Fault::warning(Place::Environment, variable, format!("{why}; it is left out"));
-                reader.faults.push(fault);
-            }
-        }
-    }
-    extra_ca
-}
-
-fn certificates(file: &Path) -> Result<(), String> {
-    let shown = file.display();
-    let bytes = load::read_limited(file).map_err(|why| format!("cannot read {shown}: {why}"))?;
-    let mut found = 0;
-    for certificate in CertificateDer::pem_slice_iter(&bytes) {
-        certificate.map_err(|why| format!("{shown} is not a PEM file: {why}"))?;
-        found += 1;
-    }
-    if found == 0 { Err(format!("{shown} holds no certificate")) } else { Ok(()) }
 }

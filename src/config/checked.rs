@@ -20,7 +20,7 @@ pub struct Config {
     /// Certificate and key of the public listener; none: plain HTTP.
     pub tls: Option<Arc<server::Identity>>,
     /// How model servers are reached.
-    pub upstream: upstream::Settings,
+    pub outward: Arc<upstream::Outward>,
     /// How replicas are judged and tried.
     pub resilience: upstream::Resilience,
     /// Feature → model.

@@ -108,8 +108,11 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "auth.static_keys",
         Takes::Secrets,
-        Example("[{ env = \"WEIR_CLIENT_KEY\" }]", "none"),
-        "keys that a caller may present as a bearer token",
+        Example(
+            "[{ env = \"WEIR_CLIENT_KEY\", name = \"ci\", models = [\"codestral\"], requests_per_minute = 60, tokens_per_minute = 100000 }]",
+            "none",
+        ),
+        "keys that a caller may present as a bearer token; what follows the key is optional: a name, the models of this file that it is for, rates over those of [limits]",
     ),
     key(
         "auth.user_tokens.signing_key",
@@ -170,6 +173,14 @@ pub(super) static KEYS: &[Key] = &[
     key("models.{name}.timeouts.first_byte", WAIT, OF_TIMEOUTS, ""),
     key("models.{name}.timeouts.idle", WAIT, OF_TIMEOUTS, ""),
     key("models.{name}.timeouts.total", TOTAL, OF_TIMEOUTS, ""),
+    key(
+        "models.{name}.tls.extra_ca",
+        Takes::Texts("an array of PEM files"),
+        Example("[\"authority.crt\"]", "those of [tls], besides which these hold"),
+        "TLS with this model's servers alone",
+    ),
+    key("models.{name}.tls.client_cert", Takes::Text(PEM), Example("\"client.crt\"", "that of [tls]"), ""),
+    key("models.{name}.tls.client_key", Takes::Text(PEM), Example("\"client.key\"", "that of [tls]"), ""),
     key(
         "models.{name}.max_parallel",
         Takes::Integer(1, 1_000_000),
@@ -441,7 +452,12 @@ pub(super) static KEYS: &[Key] = &[
         "a longer request body is 413 before it is buffered",
     ),
     key("limits.max_headers", Takes::Size("8KiB", "1MiB"), Is("\"32KiB\""), "a longer request head is 431"),
-    key("limits.header_timeout", SHORT, Is("\"15s\""), "a client that does not finish its headers is let go"),
+    key(
+        "limits.header_timeout",
+        SHORT,
+        Is("\"15s\""),
+        "a client that does not finish its headers, or sends nothing more on a connection that is kept, is let go",
+    ),
     key("limits.body_timeout", WAIT, Is("\"60s\""), "a client that does not finish its body is let go"),
     key(
         "limits.in_flight",
@@ -455,23 +471,20 @@ pub(super) static KEYS: &[Key] = &[
         "limits.connections_per_client",
         Takes::Integer(1, 1_000_000),
         Example("64", "no limit"),
-        "connections of one address",
-    )
-    .acts(RATES),
+        "open connections of one address; what is beyond is closed. Not behind a proxy, which is one address",
+    ),
     key(
         "limits.requests_per_minute",
         Takes::Integer(1, 1_000_000_000),
         Example("600", "no limit"),
-        "requests of one caller",
-    )
-    .acts(RATES),
+        "requests of one caller (a GitLab with its users, a static key, else an address): at most as many at once, then evenly; 429 with Retry-After",
+    ),
     key(
         "limits.tokens_per_minute",
         Takes::Integer(1, 1_000_000_000),
         Example("100000", "no limit"),
-        "tokens of one caller",
-    )
-    .acts(RATES),
+        "tokens of one caller, read and written: charged when the answer ends, so that it may owe some, which its next request waits for",
+    ),
     key(
         "limits.shared",
         Takes::Text("a URL like \"redis://host\""),
@@ -483,7 +496,19 @@ pub(super) static KEYS: &[Key] = &[
         "tls.extra_ca",
         Takes::Texts("an array of PEM files"),
         Is("[]"),
-        "certificate authorities of model servers, besides the system's",
+        "certificate authorities of every server that is called, besides the system's. Read again when they change",
+    ),
+    key(
+        "tls.client_cert",
+        Takes::Text(PEM),
+        Example("\"client.crt\"", "none"),
+        "who we are to model servers that ask: the certificate, then what it was signed with. Read again when it changes",
+    ),
+    key(
+        "tls.client_key",
+        Takes::Text(PEM),
+        Example("\"client.key\"", "none; must be said beside client_cert"),
+        "its key, without a passphrase. Read again when it changes",
     ),
     key(
         "resilience.retry_budget",

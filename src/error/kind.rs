@@ -42,6 +42,8 @@ pub enum Kind {
     BodyTooLarge,
     /// The client did not finish its body within `limits.body_timeout`.
     BodyTimeout,
+    /// The caller has used up what it may ask for in a minute.
+    RateLimited,
     /// More requests in flight than `[limits]` allows.
     Overloaded,
     /// DNS, TCP or TLS to the model server failed.
@@ -137,6 +139,7 @@ impl Kind {
             Self::EndpointRefused => row(422, "endpoint_refused", INVALID, Refused, Nowhere),
             Self::BodyTooLarge => row(413, "body_too_large", INVALID, Refused, Nowhere),
             Self::BodyTimeout => row(408, "body_timeout", INVALID, Refused, Nowhere),
+            Self::RateLimited => row(429, "rate_limit_exceeded", "rate_limit_error", Refused, Nowhere),
             Self::Overloaded => row(503, "overloaded", "overloaded_error", Overload, Model),
             Self::UpstreamConnect => row(502, "upstream_connect", UPSTREAM, UpstreamError, Replica),
             Self::UpstreamStatus(status) => upstream_status(status),
@@ -171,6 +174,7 @@ impl Kind {
             | Self::EndpointRefused
             | Self::BodyTooLarge
             | Self::BodyTimeout
+            | Self::RateLimited
             | Self::Overloaded
             | Self::UpstreamStatus(_)
             | Self::ContentFilter

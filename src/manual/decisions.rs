@@ -21,6 +21,13 @@
 //! sent nothing, each is tried once, and a dead one under load must not lose requests. A clock-free bucket was tried on paper: with a small
 //! ceiling it loses what waits at a replica that dies, with a large one it doubles the load of a slow overloaded model for minutes.
 //!
+//! **2026-11-26, rates.** A token bucket of our own: it holds a minute's worth, fills evenly, and may go below zero, since what an answer costs is
+//! known when it has ended. The `governor` crate knows no debt, and to charge an estimate beforehand would refuse what costs little. A caller is a
+//! static key by its name, a GitLab by its instance id with all its users (the tokens of their IDEs too), else an address. A key's own rates stand
+//! over those of `[limits]`. A request counts once it is admitted, whatever becomes of it; lists, tokens and documentation cost no model and do not
+//! count. 10,000 callers are remembered; beyond that full buckets go first, which forgets nothing. GitLab has no retry for 429: an instance's rate
+//! is a fuse, not a schedule.
+//!
 //! **2026-11-26, places at a model.** `max_parallel` counts requests until their answers' bodies end, over all workers, in one locked queue per
 //! model: a semaphore knows no classes. Classes are strict (completion, chat, jobs), since a wait is short: `max_wait` ends it, and what starves
 //! is told so with 503 and `Retry-After`. Code generation waits as chat does: its answers are long, and a completion that is late is worthless.
@@ -41,6 +48,14 @@
 //! encrypted record: what arrives while an answer is made is decrypted, one record at most, and stays to be read. An open TLS stream takes 17.1 KiB, a
 //! plain one in the same build 10.0 KiB (1,000 streams, 2026-11-25). The two dates are read by sixty lines of ours: `x509-parser` is
 //! fifteen crates, and all that hangs on a date here is a warning.
+//!
+//! **2026-11-26, TLS towards servers is a part of the configuration.** Authorities and client certificates are read when the file is
+//! checked, watched with it, and put in force by a reload: what was read is one value (`upstream::Outward`), and a kept connection belongs to the one
+//! that it was made under. So another certificate costs all models a handshake, and no code has to ask which of them it concerns. The
+//! certificate of `[tls]` is shown to every model server that asks, those that requests name too, as the official gateway does: it
+//! proves who we are and gives away no key. Issuers, token services and GitLab's cloud never see it. `AIGW_MTLS__VERIFY=false` and a key with a
+//! passphrase are refused: the one turns off what the other protects, and the passphrase would stand beside its key. The system's own
+//! authorities are read once for each such value.
 //!
 //! **2026-11-25, an index of our own for the documentation.** One file, an inverted index with BM25, held in memory: 21 MiB for 31,200 sections,
 //! read in 50 ms, searched in 0.2 to 0.7 ms, so a search stays on its worker. tantivy is 127 more crates and a folder of files; the

@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | a user of GitLab | choose words, files and issues that end up in requests; with an IDE's token call code completion | nothing: what they write is data, in fenced places of our prompts |
 //! | an administrator of GitLab | name models, addresses and keys in requests | addresses outside, unless the operator allows more |
-//! | a client with a static key | call everything but GitLab's cloud, and name models and addresses as GitLab does | as an administrator of GitLab |
+//! | a client with a static key | call everything but GitLab's cloud, and name models and addresses as GitLab does, unless its key is for some `models` only | as an administrator of GitLab, or these models |
 //! | a user's IDE with a token of ours | ask for code completions | the model that the token is bound to |
 //! | a stranger on the network | open connections and send bytes | nothing |
 //! | a model server | answer | the request it was sent; its bytes are parsed as hostile |
@@ -38,10 +38,14 @@
 //! | something of ours goes to GitLab's cloud | GitLab's headers only; a static key, or a self-hosted model's address and key, is refused before; https only | `a_request_goes_on_byte_for_byte_and_with_what_is_gitlabs_alone`, `a_static_key_never_leaves`, `a_self_hosted_models_address_and_key_never_leave`, `the_cloud_is_reached_safely_or_not_at_all` |
 //! | somebody between a client and us listens | TLS 1.2 or 1.3 by rustls; a certificate and a key that do not fit are a fault of the file, a broken new one changes nothing | `both_versions_answer_over_http_1_1`, `certificates_that_cannot_work_are_faults_of_the_file`, `a_new_certificate_is_taken_while_a_stream_runs_and_a_broken_one_is_not` |
 //! | a stranger on the network, where clients are known | `server.tls.client_ca`: no certificate of those authorities, no request | `with_client_ca_only_its_clients_get_in` |
-//! | somebody between us and a model server | verified against the system's authorities and those that are named; there is no switch to turn it off | `a_model_server_with_a_private_authority_is_believed_only_when_it_is_named` |
+//! | somebody between us and a model server | verified against the system's authorities and those that are named; there is no switch to turn it off | `a_model_server_with_a_private_authority_is_believed_only_when_it_is_named`, `identities_that_cannot_work_are_faults_of_the_file` |
+//! | a model server takes us for somebody else | a client certificate of all models or of one; a kept connection is for the identity that it was made with | `a_model_server_that_asks_is_shown_the_operators_certificate`, `a_connection_made_with_one_identity_is_never_anothers` |
 //! | handshakes that do not end, plain HTTP on the TLS port | closed within `limits.header_timeout`, counted | `plain_http_and_silence_are_let_go` |
+//! | one address holds all connections | `limits.connections_per_client`; what is idle is closed after `header_timeout` | `an_address_has_so_many_connections_and_no_more`, `a_connection_that_is_kept_is_closed_when_nothing_comes` |
 //! | slow or endless clients | limits on heads, bodies, connections and waits | `clients_that_do_not_finish_are_let_go`, `headers_over_the_limit_are_431`, `a_body_over_the_limit_is_413_before_it_is_read` |
 //! | more requests than the models bear | bounded places and a bounded queue | `beyond_the_places_and_the_queue_it_is_503_with_retry_after` |
+//! | one caller uses up the models' time | `requests_per_minute` and `tokens_per_minute` by caller; 429 before anything is sent, in bounded memory | `over_its_requests_a_minute_a_caller_is_429_and_nothing_is_sent`, `tokens_are_charged_when_the_answer_ends_and_the_next_request_waits_for_the_debt`, `callers_are_remembered_in_bounded_number_and_full_buckets_go_first` |
+//! | a key is used for more than it is for | `models` of the key, by whatever name or feature the model is asked for | `a_key_opens_its_own_models_only_and_sees_no_other` |
 //! | one model's requests crowd its server, or background jobs those at a cursor | places at each model, a bounded queue by class; the last of the lowest class goes first | `no_more_than_max_parallel_and_completions_before_chat_before_jobs`, `beyond_the_models_queue_it_is_503_at_once_and_a_completion_takes_a_jobs_place` |
 //! | a hostile or broken model server | bounded heads, events and bodies; parsers are fuzzed | `an_endless_head_is_refused_and_not_held`, `an_event_of_ten_megabytes_is_an_error_and_not_held`, `garbage_is_a_clean_502` |
 //! | deep or damaged JSON | parsing is bounded in depth | `deep_nesting_harms_nobody` |

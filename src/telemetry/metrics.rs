@@ -18,6 +18,7 @@ const OVERHEAD_SECONDS: &[f64] =
     &[0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1];
 
 /// All metrics of the process.
+#[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     requests: Requests,
@@ -28,6 +29,8 @@ pub struct Metrics {
     pub upstream_healthy: IntGaugeVec,
     /// 0 closed, 1 half open (a request sees whether the endpoint is back), 2 open.
     pub breaker_state: IntGaugeVec,
+    /// Requests refused for their caller's rates, by which one.
+    pub rate_limited: IntCounterVec,
     /// Requests that wait for a place at a model.
     pub model_waiting: IntGaugeVec,
     /// Reloads by outcome: `ok`, `failed`, `unchanged`.
@@ -40,11 +43,14 @@ pub struct Metrics {
     pub tls_expiry: IntGaugeVec,
     /// Handshakes that came to nothing, by reason.
     pub tls_handshakes_failed: IntCounterVec,
+    /// Connections closed as they were accepted: their client had too many.
+    pub connections_refused: IntCounter,
     /// Access-log lines given up because the reader of standard output was too slow.
     pub log_lines_dropped: IntCounter,
 }
 
 /// The families that count finished requests.
+#[derive(Debug)]
 struct Requests {
     total: IntCounterVec,
     duration: HistogramVec,
@@ -110,6 +116,8 @@ impl Metrics {
         let (under_way, there) = ("Requests under way at an endpoint.", "0 while an endpoint cannot be reached.");
         let breaker = "0 closed, 1 half open (one request sees), 2 open: the endpoint is passed over.";
         let (line, queued) = (&["model"], "Requests that wait for a place at a model (max_parallel).");
+        let crowd = "Connections closed as they were accepted (limits.connections_per_client).";
+        let often = "Requests refused with 429 for their caller's rate: of requests or of tokens.";
         let lost = "Access-log lines given up because standard output was too slow.";
         let expiry = "When the first certificate of the public port's chain ends, in Unix seconds; absent without TLS.";
         let no_tls = "TLS handshakes of clients that came to nothing, by reason.";
@@ -119,12 +127,14 @@ impl Metrics {
             upstream_inflight: gauges(&r, "upstream_inflight", under_way, endpoint)?,
             upstream_healthy: gauges(&r, "upstream_healthy", there, endpoint)?,
             breaker_state: gauges(&r, "breaker_state", breaker, endpoint)?,
+            rate_limited: counter(&r, "rate_limited_total", often, &["scope"])?,
             model_waiting: gauges(&r, "model_waiting", queued, line)?,
             config_reloads: counter(&r, "config_reloads_total", "Reloads, by outcome.", &["outcome"])?,
             config_reload_ok: gauge(&r, "config_reload_ok", "0 while the file on disk does not check.")?,
             config_generation: gauge(&r, "config_generation", "Counts the configurations put in force.")?,
             tls_expiry: gauges(&r, "tls_certificate_expiry_timestamp_seconds", expiry, &[])?,
             tls_handshakes_failed: counter(&r, "tls_handshakes_failed_total", no_tls, &["reason"])?,
+            connections_refused: register(&r, IntCounter::with_opts(opts("connections_refused_total", crowd))?)?,
             log_lines_dropped: register(&r, IntCounter::with_opts(opts("access_log_lines_dropped_total", lost))?)?,
             registry: r,
         };

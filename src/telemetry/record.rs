@@ -1,6 +1,7 @@
 //! `Record`: the facts of one request, filled in as it goes and handed on exactly once, when the body
 //! ends, fails or is dropped. Metrics, the access log and `/status` all read it and nothing else.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,6 +19,12 @@ pub trait Sink: Send + Sync {
     fn begin(&self, surface: Surface);
     /// The request is over.
     fn finish(&self, facts: &Facts);
+}
+
+/// Whom the tokens of a request are charged to.
+pub trait Meter: fmt::Debug + Send + Sync {
+    /// The request is over, and this is what its model read and wrote.
+    fn charge(&self, tokens: u64);
 }
 
 /// Facts of one request.
@@ -53,6 +60,8 @@ pub struct Facts {
     pub note: Option<String>,
     /// The body was handed on to its end; without it and without a failure, the client left.
     pub complete: bool,
+    /// What its tokens are charged to, if its caller has a rate.
+    pub meter: Option<Box<dyn Meter>>,
     /// Waiting for a place.
     pub queue: QueueTime,
     /// When the first upstream request was about to be sent.
@@ -176,6 +185,7 @@ impl Record {
             failure: None,
             note: None,
             complete: false,
+            meter: None,
             queue: QueueTime::default(),
             upstream_started: None,
             upstream_ended: None,
@@ -197,6 +207,9 @@ impl Drop for Record {
         if let Some(usage) = self.facts.uncounted.estimate(self.facts.usage) {
             self.facts.usage = usage;
             self.facts.usage_estimated = true;
+        }
+        if let Some(meter) = self.facts.meter.take() {
+            meter.charge(self.facts.usage.input.saturating_add(self.facts.usage.output));
         }
         self.sink.finish(&self.facts);
     }

@@ -12,9 +12,10 @@ use prometheus::IntGauge;
 use tokio::time::Instant;
 
 use super::breaker::{Breaker, BreakerSettings, Change, Standing};
+use super::outward::Way;
 use super::retry::RetryBudget;
 use super::wait::Wait;
-use super::{Places, Resilience};
+use super::{Outward, Places, Resilience};
 use crate::error::{Elsewhere, GatewayError, Kind};
 use crate::provider::ClockOffset;
 use crate::route::{EndpointUrl, Model, ModelId};
@@ -31,10 +32,12 @@ type Clock = Arc<Mutex<Option<ClockOffset>>>;
 pub struct Endpoint {
     /// Where it is.
     pub url: EndpointUrl,
-    /// Key of the pools' connections; the same address of two models shares them.
+    /// Key of the pools' connections; the same address, reached in the same way, of two models shares them.
     pub pool_key: u32,
     /// The `Host` header.
     pub host: HeaderValue,
+    /// How it is reached.
+    pub(super) way: Way,
     inflight: AtomicUsize,
     wait: Wait,
     breaker: Breaker,
@@ -276,6 +279,7 @@ impl Drop for Entered {
 #[derive(Clone, Debug, Default)]
 pub struct Endpoints {
     by_model: HashMap<ModelId, Vec<Arc<Endpoint>>>,
+    outward: Arc<Outward>,
     places: HashMap<ModelId, Arc<Places>>,
 }
 
@@ -293,6 +297,11 @@ impl Endpoints {
     /// Everything, for `/status`.
     pub fn iter(&self) -> impl Iterator<Item = (&ModelId, &[Arc<Endpoint>])> {
         self.by_model.iter().map(|(model, list)| (model, list.as_slice()))
+    }
+
+    /// How the snapshot's servers are reached.
+    pub(super) const fn outward(&self) -> &Arc<Outward> {
+        &self.outward
     }
 }
 
@@ -319,8 +328,9 @@ struct Peer {
     clock: Clock,
 }
 
-/// What a connection depends on: scheme, host, port, and whether its address was checked after resolution.
-type Address = (EndpointUrl, bool);
+/// What a connection depends on: scheme, host, port; whether its address was checked after resolution; whose way it
+/// was made in, and as whom.
+type Address = (EndpointUrl, bool, u32, u32);
 
 impl Registry {
     /// An empty one.
@@ -328,8 +338,14 @@ impl Registry {
         Self { metrics, settings: Arc::default(), epoch: Instant::now(), known: Mutex::default() }
     }
 
-    /// The endpoints of these models; those that are gone from the file are forgotten.
-    pub fn endpoints<'a>(&self, models: impl Iterator<Item = &'a Arc<Model>>, resilience: &Resilience) -> Endpoints {
+    /// The endpoints of these models; those that are gone from the file are forgotten. One that is reached in another
+    /// way than before begins anew.
+    pub fn endpoints<'a>(
+        &self,
+        models: impl Iterator<Item = &'a Arc<Model>>,
+        outward: Arc<Outward>,
+        resilience: &Resilience,
+    ) -> Endpoints {
         let retry_share = resilience.retry_share;
         self.settings.store(Arc::new(resilience.breaker));
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -344,11 +360,9 @@ impl Registry {
             places.insert(Arc::clone(&model.id), self.places(&known.places, model));
             for url in &model.endpoints {
                 let key = (Arc::clone(&model.id), url.clone());
-                let endpoint = known
-                    .endpoints
-                    .get(&key)
-                    .cloned()
-                    .unwrap_or_else(|| self.make(&mut known.addresses, model, url, Some(&retries)));
+                let way = outward.to_model(model);
+                let same = known.endpoints.get(&key).filter(|known| known.way.outward == way.outward).cloned();
+                let endpoint = same.unwrap_or_else(|| self.make(&mut known.addresses, model, url, way, Some(&retries)));
                 kept.insert(key, Arc::clone(&endpoint));
                 by_model.entry(Arc::clone(&model.id)).or_default().push(endpoint);
             }
@@ -363,7 +377,7 @@ impl Registry {
         }
         (known.endpoints, known.retries) = (kept, budgets);
         known.places.clone_from(&places);
-        Endpoints { by_model, places }
+        Endpoints { by_model, outward, places }
     }
 
     /// A model's places, found again if it had some, with the numbers that hold now.
@@ -378,9 +392,9 @@ impl Registry {
 
     /// An endpoint of a model that a request brought: no state outlives the request but what its address
     /// shares, kept connections and clock.
-    pub fn transient(&self, model: &Model, url: &EndpointUrl) -> Arc<Endpoint> {
+    pub fn transient(&self, model: &Model, url: &EndpointUrl, outward: &Outward) -> Arc<Endpoint> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        self.make(&mut known.addresses, model, url, None)
+        self.make(&mut known.addresses, model, url, outward.to_model(model), None)
     }
 
     /// With the budget of a model of the file, whose addresses are a closed set, so that they may be labels.
@@ -389,6 +403,7 @@ impl Registry {
         addresses: &mut HashMap<Address, Peer>,
         model: &Model,
         url: &EndpointUrl,
+        way: Way,
         retries: Option<&Arc<RetryBudget>>,
     ) -> Arc<Endpoint> {
         // A request may name anything: the table of addresses is cleared before it grows without bound.
@@ -400,8 +415,8 @@ impl Registry {
         }
         let new = || Peer { pool_key: NEXT_KEY.fetch_add(1, Ordering::Relaxed), clock: Clock::default() };
         // a connection to the operator's own address was not checked: a request's may not find it
-        let Peer { pool_key, clock } =
-            addresses.entry((url.without_base(), model.from_request)).or_insert_with(new).clone();
+        let address = (url.without_base(), way.checked.is_some(), way.outward, way.tls.id);
+        let Peer { pool_key, clock } = addresses.entry(address).or_insert_with(new).clone();
         let in_file = retries.is_some();
         let label = if in_file { url.authority().to_string() } else { "request".to_owned() };
         let labels = &[&*model.id, label.as_str()];
@@ -413,6 +428,7 @@ impl Registry {
         let endpoint = Endpoint {
             host: HeaderValue::from_str(url.authority().as_str()).unwrap_or_else(|_| HeaderValue::from_static("")),
             url: url.clone(),
+            way,
             pool_key,
             inflight: AtomicUsize::new(0),
             wait: Wait::default(),
@@ -449,6 +465,7 @@ mod tests {
     use crate::route::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind};
     use crate::telemetry::Metrics;
     use crate::telemetry::labels::Phase;
+    use crate::upstream::Outward;
 
     fn model(from_request: bool) -> Model {
         Model {
@@ -468,9 +485,10 @@ mod tests {
     #[test]
     fn an_address_keeps_its_clock_and_its_connections_to_itself() {
         let registry = Registry::new(Arc::new(Metrics::new().unwrap()));
+        let outward = Outward::default();
         let transient = |from_request| {
             let model = model(from_request);
-            registry.transient(&model, &model.endpoints[0])
+            registry.transient(&model, &model.endpoints[0], &outward)
         };
         let operators = transient(false);
         assert_ne!(operators.pool_key, transient(true).pool_key, "unchecked connections are not for requests");
@@ -500,7 +518,7 @@ mod tests {
     fn an_endpoint_that_wants_to_be_left_alone_is_not_for_ever() {
         let registry = Registry::new(Arc::new(Metrics::new().unwrap()));
         let model = Arc::new(model(false));
-        let endpoints = registry.endpoints([&model].into_iter(), &Resilience::default());
+        let endpoints = registry.endpoints([&model].into_iter(), Arc::default(), &Resilience::default());
         let endpoint = &endpoints.of(&model.id).unwrap()[0];
         endpoint.saw_at(Seen::Busy(Duration::from_hours(1)), Duration::from_secs(1));
         endpoint.saw_at(Seen::Busy(Duration::from_secs(1)), Duration::from_secs(1));

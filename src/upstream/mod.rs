@@ -3,10 +3,12 @@
 
 mod balance;
 mod breaker;
+mod certificate;
 mod connect;
 mod endpoint;
 mod exchange;
 mod fetch;
+mod outward;
 mod places;
 mod pool;
 mod retry;
@@ -16,34 +18,19 @@ mod timers;
 mod tls;
 mod wait;
 
-use std::path::PathBuf;
-use std::time::Duration;
-
 pub use balance::Tried;
 pub use breaker::BreakerSettings;
+pub use certificate::{PairError, Validity, certificates, certified};
 pub use connect::{ConnectError, Steps};
 pub use endpoint::{Condition, Endpoint, Endpoints, Entered, Registry, Seen};
 pub use exchange::{AnswerBody, ExchangeError};
 pub use fetch::{Answered, Asked, FetchError, Fetched, Fetcher};
+pub use outward::{Outward, OutwardSettings, SharedOutward};
 pub use places::{Place, Places};
 pub use send::{HOP_BY_HOP, Inbound, Sending, Upstreams};
 pub use stream::Stream;
 pub use timers::{Expired, Timers};
-pub use tls::{TlsError, tls_config};
-
-/// What the file and the environment say about connecting outward.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// How long an unused connection is kept. Below uvicorn's (vLLM's) 5 s, so that we close first
-    /// (providers.md d3.5).
-    pub keep_idle: Duration,
-    /// Unused connections kept per endpoint and worker.
-    pub max_idle: usize,
-    /// Certificate authorities besides the system's: `[tls] extra_ca`, `SSL_CERT_FILE`, `REQUESTS_CA_BUNDLE`.
-    pub extra_ca: Vec<PathBuf>,
-    /// Whether a model that a *request* names may be on a loopback address.
-    pub request_loopback: bool,
-}
+pub use tls::{ClientIdentity, ClientTls, TlsError};
 
 /// `[resilience]`, as far as it is about model servers; a reload may change all of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,11 +44,5 @@ pub struct Resilience {
 impl Default for Resilience {
     fn default() -> Self {
         Self { retry_share: 0.2, breaker: BreakerSettings::default() }
-    }
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { keep_idle: Duration::from_secs(4), max_idle: 256, extra_ca: Vec::new(), request_loopback: false }
     }
 }

@@ -10,12 +10,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::time::Instant;
 
 use super::balance::{Tried, choose};
-use super::connect::Connector;
+use super::connect::connect;
 use super::endpoint::{Endpoint, Endpoints, Entered, Registry, Seen};
 use super::exchange::Connection;
 use super::places::{Asked, Place};
 use super::pool::Pool;
-use super::{AnswerBody, ConnectError, ExchangeError, Settings, Steps, Timers};
+use super::tls::is_alert;
+use super::{AnswerBody, ConnectError, ExchangeError, Steps, Timers};
 use crate::error::{GatewayError, Kind};
 use crate::provider::{Attempt, Dialect, Outbound};
 use crate::route::{Model, Route};
@@ -26,7 +27,6 @@ use crate::wire::{Head, write_head};
 /// One worker's way out.
 pub struct Upstreams {
     pool: Arc<Pool>,
-    connector: Connector,
     registry: Arc<Registry>,
 }
 
@@ -56,8 +56,8 @@ pub struct Inbound {
 
 impl Upstreams {
     /// With an empty pool.
-    pub fn new(settings: Settings, registry: Arc<Registry>) -> Self {
-        Self { pool: Arc::new(Pool::new(settings.clone())), connector: Connector::new(settings), registry }
+    pub fn new(registry: Arc<Registry>) -> Self {
+        Self { pool: Arc::default(), registry }
     }
 
     /// Closes kept connections that are too old.
@@ -79,7 +79,7 @@ impl Upstreams {
             }
             _ => {
                 let url = model.endpoints.first().ok_or_else(|| no_endpoint(model))?;
-                Ok((0, self.registry.transient(model, url)))
+                Ok((0, self.registry.transient(model, url, endpoints.outward())))
             }
         }
     }
@@ -169,8 +169,8 @@ impl Upstreams {
     }
 
     /// Opens a connection and reports its steps, for `weir probe`.
-    pub async fn probe(&self, endpoint: &Endpoint, model: &Model) -> Result<Steps, ConnectError> {
-        let (stream, steps) = self.connector.connect(&endpoint.url, model.from_request).await?;
+    pub async fn probe(&self, endpoint: &Endpoint) -> Result<Steps, ConnectError> {
+        let (stream, steps) = connect(&endpoint.url, &endpoint.way).await?;
         self.pool.put(endpoint.pool_key, Connection::new(stream));
         Ok(steps)
     }
@@ -182,7 +182,7 @@ impl Upstreams {
         timers: &mut Timers,
     ) -> Result<Connection, GatewayError> {
         // boxed, since it is rare and large: every request's future would otherwise hold its space
-        let connecting = Box::pin(self.connector.connect(&endpoint.url, model.from_request));
+        let connecting = Box::pin(connect(&endpoint.url, &endpoint.way));
         let error = match timers.run(Phase::Connect, connecting).await {
             Ok(Ok((stream, _))) => return Ok(Connection::new(stream)),
             Ok(Err(error)) => error.error(),
@@ -213,6 +213,12 @@ fn no_endpoint(model: &Model) -> GatewayError {
 
 /// The peer's fault, told without its address.
 fn broken(endpoint: &Endpoint, error: &ExchangeError) -> GatewayError {
+    if let ExchangeError::Io(alert) = error
+        && is_alert(alert)
+    {
+        let why = format!("TLS with {}: {alert}{}", endpoint.url, endpoint.way.tls.advice(alert));
+        return GatewayError::new(Kind::UpstreamConnect, "TLS with the model server failed").internal(why);
+    }
     let public = match error {
         ExchangeError::NotHttp(_) => "the model server did not answer in HTTP",
         ExchangeError::Unanswered | ExchangeError::Cut => "the model server closed the connection",

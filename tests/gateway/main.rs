@@ -27,12 +27,14 @@ mod openai; // bytes pass, the model is replaced, usage is tapped
 mod overload; // places at a model: queues, classes, shedding, goodput
 mod prompt_answers; // every prompt, and what GitLab reads out of its answer
 mod prompts; // what GitLab asks a model by the name of a prompt
+mod rates; // requests and tokens per minute, models per key
 mod reload; // another file in force without a lost request
 mod replicas; // who gets the requests when replicas fail, are full, come back
 mod routing; // the rules of precedence, and what must never be called
 mod stale; // dead connections, rubbish, cut streams
 mod timeouts; // the four limits are A1000 on every surface
-mod tls; // TLS in and out: certificates, reloads, clients that leave
+mod tls; // TLS towards clients: certificates, reloads, clients that leave
+mod tls_out; // TLS towards model servers: whom we believe, who we are
 mod usage; // token counts of streams that end before they are counted
 
 mod support; // gateway, scripted upstream, raw client, metrics, access log

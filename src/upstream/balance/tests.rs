@@ -29,8 +29,8 @@ pub(crate) fn replicas(count: usize) -> Vec<Arc<Endpoint>> {
         room: None,
         from_request: false,
     });
-    let endpoints =
-        Registry::new(Arc::new(Metrics::new().unwrap())).endpoints([&model].into_iter(), &Resilience::default());
+    let registry = Registry::new(Arc::new(Metrics::new().unwrap()));
+    let endpoints = registry.endpoints([&model].into_iter(), Arc::default(), &Resilience::default());
     endpoints.of(&model.id).unwrap().to_vec()
 }
 

@@ -18,7 +18,7 @@ pub(crate) use gateway::{Gateway, chat_body, one_model, parse};
 pub(crate) use log::Log;
 pub(crate) use metrics::Metrics;
 pub(crate) use process::{Folder, Process};
-pub(crate) use tls::{Authority, Hello, Pair, front, older_kind, secure};
+pub(crate) use tls::{Authority, Hello, Pair, front, front_for, older_kind, secure};
 pub(crate) use upstream::{Deaf, Received, Reply, Upstream, says};
 
 /// How long anything that must happen may take on a busy machine. Nothing is expected to come near it.
