@@ -26,11 +26,11 @@ pub(super) struct Attempts<'a> {
     upstreams: &'a Upstreams,
     call: Call<'a>,
     dialect: &'static dyn Dialect,
-    /// The request's place at its model, once it has one: all attempts share it.
-    place: Option<Place>,
     /// How many there are to try.
     replicas: usize,
     tried: Tried,
+    /// A place at the model, for the attempt whose answer begins.
+    room: Option<Place>,
     /// Whom the attempt under way asks, and its place in the list.
     asked: Option<(usize, Arc<Endpoint>)>,
     /// The smallest `Retry-After` that a replica gave. Seconds.
@@ -46,9 +46,9 @@ impl<'a> Attempts<'a> {
             upstreams,
             call,
             dialect: dialect(model.provider),
-            place: None,
             replicas: list.map_or(1, <[_]>::len),
             tried: Tried::default(),
+            room: None,
             asked: None,
             soonest: None,
         }
@@ -62,11 +62,6 @@ impl<'a> Attempts<'a> {
         self.call
     }
 
-    /// The place, for the answer that has begun.
-    pub(super) const fn take_place(&mut self) -> Option<Place> {
-        self.place.take()
-    }
-
     /// Makes one attempt: sends to a replica that was not tried yet, and judges the head of its answer. A refusal that
     /// a wrong clock explains is asked once more by the right time, at the replica whose clock it was.
     pub(super) async fn send(
@@ -75,27 +70,26 @@ impl<'a> Attempts<'a> {
         facts: &mut Facts,
     ) -> Result<(Inbound, Timers), GatewayError> {
         let (model, dialect) = (&self.call.route.model, self.dialect);
-        if self.place.is_none() {
-            let mut timers = Timers::start(self.call.route.budget, facts.started);
-            self.place = self.upstreams.place(self.call.route, self.call.endpoints, &mut timers, facts).await?;
-        }
-        let (place, endpoint) = self.upstreams.choose(model, self.call.endpoints, self.tried)?;
-        let budget = self.budget(facts);
-        let (_, endpoint) = self.asked.insert((place, endpoint));
-        if self.replicas > 1 && self.tried.is_none() {
-            endpoint.earn_retry(facts.started);
-        }
         let renewed = model.access.renewed();
         if let Some(renewed) = &renewed {
             // boxed, since it is rare that it waits: every request's future would otherwise hold its space
             Box::pin(renewed.ready(SystemTime::now())).await;
         }
-        let mut timers = Timers::start(budget, facts.started);
+        let mut timers = Timers::start(self.budget(facts), facts.started);
+        if self.room.is_none() {
+            self.room = self.upstreams.place(self.call.route, self.call.endpoints, &mut timers, facts).await?;
+        }
+        let chosen = self.upstreams.choose(model, self.call.endpoints, self.tried)?;
+        let (_, endpoint) = self.asked.insert(chosen);
+        if self.replicas > 1 && self.tried.is_none() {
+            endpoint.earn_retry(facts.started);
+        }
         let mut corrected = false;
         loop {
             let sending = Sending { model, endpoint, dialect, outbound: &mut *outbound };
-            let inbound = self.upstreams.send(sending, &mut timers, facts).await?;
+            let mut inbound = self.upstreams.send(sending, &mut timers, facts).await?;
             if inbound.status.is_success() || dialect.is_gateway() {
+                inbound.body.hold(self.room.take());
                 return Ok((inbound, timers));
             }
             let Inbound { status, headers, body, .. } = inbound;

@@ -196,7 +196,7 @@ async fn pass_once(
     };
     passthrough::clean_headers(&mut headers, events);
     let source = Source { body, timers, sent };
-    let mut response = Response::new(begin(attempts, source, flow, facts).await?);
+    let mut response = Response::new(begin(attempts.call(), source, flow, facts).await?);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     Ok(response)
@@ -212,7 +212,7 @@ async fn stream_once(
 ) -> Result<Content, GatewayError> {
     let (Inbound { body, sent, .. }, timers) = attempts.send(outbound, facts).await?;
     facts.uncounted.asked(asked);
-    begin(attempts, Source { body, timers, sent }, Flow::Deltas(translator()), facts).await
+    begin(attempts.call(), Source { body, timers, sent }, Flow::Deltas(translator()), facts).await
 }
 
 /// One attempt at a whole answer.
@@ -237,17 +237,10 @@ fn is_event_stream(headers: &http::HeaderMap) -> bool {
 }
 
 /// Waits until the answer has begun. A body that ends before is passed as it is.
-async fn begin(
-    attempts: &mut Attempts<'_>,
-    source: Source,
-    flow: Flow,
-    facts: &mut Facts,
-) -> Result<Content, GatewayError> {
-    let call = attempts.call();
+async fn begin(call: Call<'_>, source: Source, flow: Flow, facts: &mut Facts) -> Result<Content, GatewayError> {
     let model = Arc::clone(&call.route.model.id);
     let mut stream = Box::new(Stream::new(source, flow, call.shape, model));
     stream.fill(facts).await?;
-    stream.hold(attempts.take_place());
     Ok(Content::Stream(stream))
 }
 

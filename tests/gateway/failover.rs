@@ -133,7 +133,7 @@ async fn whatever_fails_before_the_first_content_is_answered_by_the_other_replic
     let mut running = JoinSet::new();
     for (surface, path, body) in calls() {
         running.spawn(async move {
-            let more = "retry_budget = 1.0\n[timeouts]\nfirst_byte = \"150ms\"\nidle = \"150ms\"\n";
+            let more = "retry_budget = 1.0\n[timeouts]\nfirst_byte = \"1500ms\"\nidle = \"1500ms\"\n";
             let (fault, fails) = (Arc::new(std::sync::Mutex::new(FAULTS[0].1)), Arc::new(AtomicBool::new(false)));
             let (at, failing) = (Arc::clone(&fault), Arc::clone(&fails));
             let script = move |request: &Received| match failing.swap(false, Ordering::Relaxed) {
