@@ -164,6 +164,7 @@ impl App {
         let admin = tokio::spawn(admin.serve(listener, admin_stop));
         let refreshing = tokio::spawn(refresher.run());
         let keeping = tokio::spawn(keeper.run());
+        let sharing = tokio::spawn(Arc::clone(&self.reloader.lasting.meters).tend());
         let expiring = tokio::spawn(certificates.warn_of_expiry());
         tracing::info!(%public, admin = %admin_address, workers = workers.len(), "serving");
         stop.await;
@@ -176,6 +177,7 @@ impl App {
         refreshing.abort();
         keeping.abort();
         expiring.abort();
+        sharing.abort();
         stop_admin.send_replace(true);
         let _ = admin.await;
         // The last handle of the log went with the workers: the thread ends when it has written all.
@@ -244,6 +246,7 @@ impl Lasting {
         let (limits, chat) = (config.limits, config.chat);
         let (table, prompts, docs) = (config.table, config.prompts, config.docs);
         let meters = Arc::clone(&self.meters);
+        meters.share(config.shared);
         Snapshot { table, prompts, auth, user_tokens, meters, docs, limits, chat, endpoints, generation }
     }
 }

@@ -1,5 +1,11 @@
 //! Dated decisions, newest first. What was rejected is said, so that it need not be tried again unknowingly.
 //!
+//! **2026-11-26, rates that gateways share.** One Lua script in Redis does what the bucket here does, in one step and one round trip, by Redis's
+//! clock. A window of `INCR` and `EXPIRE` would let twice the rate through at its border and could not say when to come back. Charges go with the
+//! caller's next request or within a second. A check takes at most 50 ms; then Redis is held to be away, nobody asks it, and each gateway
+//! counts for itself by its own buckets, which went on beside the shared ones. It is connected to once a second, beside the requests. The `redis`
+//! crate speaks RESP and TLS (the system's authorities, `SSL_CERT_FILE`); its connection manager was not taken, since it would make requests wait.
+//!
 //! **2026-11-26, rates.** A token bucket of our own: it holds a minute's worth, fills evenly, and may go below zero, since what an answer costs is
 //! known when it has ended. The `governor` crate knows no debt, and to charge an estimate beforehand would refuse what costs little. A caller is a
 //! static key by its name, a GitLab by its instance id with all its users (the tokens of their IDEs too), else an address. A key's own rates stand

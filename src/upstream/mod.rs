@@ -8,6 +8,7 @@ mod exchange;
 mod fetch;
 mod places;
 mod pool;
+mod redis;
 mod send;
 mod stream;
 mod timers;
@@ -17,6 +18,7 @@ mod wait;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::redis::{Redis, RedisUrl};
 pub use connect::{ConnectError, Steps};
 pub use endpoint::{Endpoint, Endpoints, Entered, Registry, Seen};
 pub use exchange::{AnswerBody, ExchangeError};

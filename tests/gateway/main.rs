@@ -29,6 +29,7 @@ mod prompts; // what GitLab asks a model by the name of a prompt
 mod rates; // requests and tokens per minute, models per key
 mod reload; // another file in force without a lost request
 mod routing; // the rules of precedence, and what must never be called
+mod shared_limits; // rates that several gateways count together
 mod stale; // dead connections, rubbish, cut streams
 mod timeouts; // the four limits are A1000 on every surface
 mod tls; // TLS in and out: certificates, reloads, clients that leave
