@@ -4,8 +4,8 @@
 use std::future::Future;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
@@ -17,7 +17,7 @@ use crate::credentials::{Credentials, Keeper};
 use crate::server::{Admin, Certificates, Parts, Server, Settings, Stop};
 use crate::snapshot::{LastReload, Reloads, Shared, Snapshot};
 use crate::telemetry::{LogWriter, Metrics, OperatorLog};
-use crate::upstream::{self, Fetcher, Registry};
+use crate::upstream::{Fetcher, Registry, SharedOutward};
 
 /// Why Weir did not start.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +71,7 @@ pub struct Reloader {
     operator_log: OperatorLog,
     generation: Arc<AtomicU64>,
     /// What runs, to say what a new file changes that only a restart can.
-    running: Arc<Mutex<(Settings, upstream::Settings)>>,
+    running: Arc<Settings>,
 }
 
 /// What outlives a configuration and is found again by the next one.
@@ -81,6 +81,7 @@ struct Lasting {
     meters: Arc<Meters>,
     credentials: Credentials,
     certificates: Certificates,
+    outward: SharedOutward,
 }
 
 impl App {
@@ -90,7 +91,7 @@ impl App {
         let metrics = Arc::new(Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?);
         let (writer, log_thread) = LogWriter::start(log, metrics.log_lines_dropped.clone())?;
         let registry = Arc::new(Registry::new(Arc::clone(&metrics)));
-        let (settings, upstream) = (config.server.clone(), config.upstream.clone());
+        let settings = config.server.clone();
         let warnings = config.warnings.iter().map(Fault::headline).collect();
         let lasting = Lasting {
             registry: Arc::clone(&registry),
@@ -98,9 +99,10 @@ impl App {
             meters: Arc::new(Meters::new(Arc::clone(&metrics))),
             credentials: Credentials::default(),
             certificates: Certificates::new(metrics.tls_expiry.clone()),
+            outward: SharedOutward::default(),
         };
-        let refresher = lasting.issuers.refresher(Fetcher::new(upstream.clone()));
-        let keeper = lasting.credentials.keeper(Fetcher::new(upstream.clone()));
+        let refresher = lasting.issuers.refresher(Fetcher::new(lasting.outward.clone()));
+        let keeper = lasting.credentials.keeper(Fetcher::new(lasting.outward.clone()));
         let shared = Shared::new(lasting.snapshot(config, 1));
         metrics.config_generation.set(1);
         let draining = Arc::new(AtomicBool::new(false));
@@ -113,8 +115,7 @@ impl App {
             draining: Arc::clone(&draining),
         };
         let refused = |key, address| move |error| StartError::Listen { key, address, error };
-        let server = Server::bind(settings.clone(), upstream.clone(), parts)
-            .map_err(refused("server.listen", settings.listen))?;
+        let server = Server::bind(settings.clone(), parts).map_err(refused("server.listen", settings.listen))?;
         let admin_listener = bind_admin(settings.admin).map_err(refused("admin.listen", settings.admin))?;
         let reloads = Reloads::default();
         let admin = Admin::new(Arc::clone(&metrics), shared.clone(), reloads.clone(), Arc::clone(&draining));
@@ -125,7 +126,7 @@ impl App {
             reloads,
             operator_log,
             generation: Arc::new(AtomicU64::new(1)),
-            running: Arc::new(Mutex::new((settings, upstream))),
+            running: Arc::new(settings),
         };
         let public = server.address()?;
         let admin = (admin, admin_listener);
@@ -220,25 +221,16 @@ impl Reloader {
     }
 
     fn needs_restart(&self, config: &Config) -> Vec<String> {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut lines = Vec::new();
-        if running.0 != config.server {
-            lines.push(
-                "needs a restart: [server], [admin] or a connection limit of [limits] or [resilience] has changed"
-                    .to_owned(),
-            );
-        }
-        if running.1 != config.upstream {
-            lines.push("needs a restart: [tls] or features.request_loopback has changed".to_owned());
-        }
-        lines
+        let line = "needs a restart: [server], [admin] or a connection limit of [limits] or [resilience] has changed";
+        if *self.running == config.server { Vec::new() } else { vec![line.to_owned()] }
     }
 }
 
 impl Lasting {
     fn snapshot(&self, config: Config, generation: u64) -> Snapshot {
         let cloud = config.table.cloud().map(|route| &route.model);
-        let endpoints = self.registry.endpoints(config.models.iter().chain(cloud));
+        let outward = self.outward.put(config.outward);
+        let endpoints = self.registry.endpoints(config.models.iter().chain(cloud), outward, config.retry_share);
         let user_tokens = Arc::new(self.issuers.user_tokens(config.user_tokens));
         let auth = self.issuers.policy(config.auth, Arc::clone(&user_tokens));
         self.credentials.set(config.table.renewed());

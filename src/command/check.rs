@@ -8,17 +8,18 @@ use super::Out;
 use super::out::{aligned, counted};
 use crate::config::{Config, Origin, Setting, show_duration};
 use crate::route::{Budget, Choice, Feature, Model, ProviderKind, RequestModels, Route, Rule};
-use crate::server::Identity;
 use crate::telemetry::rfc3339;
+use crate::upstream::Validity;
 
 /// Prints what a configuration that checked comes to.
 pub(super) fn run(config: &Config, path: &Path, out: &mut Out) {
     config.warnings.iter().for_each(|warning| out.fault(warning));
     out.line("Settings");
     settings(config).iter().for_each(|line| out.line(format_args!("  {line}")));
-    if let Some(identity) = &config.tls {
+    let tls = tls(config, SystemTime::now());
+    if !tls.is_empty() {
         out.line("\nTLS");
-        tls(identity, SystemTime::now()).iter().for_each(|line| out.line(format_args!("  {line}")));
+        tls.iter().for_each(|line| out.line(format_args!("  {line}")));
     }
     let access = access(config);
     if !access.is_empty() {
@@ -50,11 +51,26 @@ fn settings(config: &Config) -> Vec<String> {
     aligned(&rows)
 }
 
-fn tls(identity: &Identity, now: SystemTime) -> Vec<String> {
-    let days = counted(usize::try_from(identity.days_left(now)).unwrap_or(usize::MAX), "day");
-    let until = format!("until {}, {days} left", rfc3339(identity.until()));
-    let clients = if identity.is_mutual() { "must show a certificate (client_ca)" } else { "need no certificate" };
-    aligned(&[("certificate", until.as_str()), ("clients", clients)].map(|(key, value)| vec![key.into(), value.into()]))
+/// Who we are to clients, and to model servers that ask.
+fn tls(config: &Config, now: SystemTime) -> Vec<String> {
+    let until = |validity: Validity| {
+        let days = counted(usize::try_from(validity.days_left(now)).unwrap_or(usize::MAX), "day");
+        format!("until {}, {days} left", rfc3339(validity.until))
+    };
+    let mut rows = Vec::new();
+    if let Some(identity) = &config.tls {
+        let clients = if identity.is_mutual() { "must show a certificate (client_ca)" } else { "need no certificate" };
+        rows.push(vec!["certificate".to_owned(), until(identity.validity())]);
+        rows.push(vec!["clients".to_owned(), clients.to_owned()]);
+    }
+    let outward = config.outward.settings();
+    let shared = outward.models.identity().map(|identity| ("to model servers".to_owned(), identity));
+    let own = config.models.iter().filter_map(|model| {
+        let tls = outward.own.get(&model.id)?;
+        Some((format!("to models.{}", model.id), tls.identity()?))
+    });
+    rows.extend(shared.into_iter().chain(own).map(|(whom, identity)| vec![whom, until(identity.validity())]));
+    aligned(&rows)
 }
 
 /// How Bedrock and Azure models are reached: which region, whose credentials; and what the environment gives

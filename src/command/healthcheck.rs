@@ -3,7 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use rustls::{ClientConfig, ClientConnection};
 use super::Out;
 use crate::config::{self, Environment};
 use crate::route::{EndpointUrl, Scheme};
-use crate::upstream::tls_config;
+use crate::upstream::ClientTls;
 
 const LIMIT: Duration = Duration::from_secs(2);
 
@@ -46,11 +46,11 @@ fn default_url(file: Option<&Path>, env: &Environment) -> String {
     format!("http://{}/ready", SocketAddr::new(host, admin.port()))
 }
 
-fn ask(url: &str, authorities: impl FnOnce() -> Vec<PathBuf>) -> Result<(), String> {
+fn ask(url: &str, authorities: impl FnOnce() -> ClientTls) -> Result<(), String> {
     let target = EndpointUrl::parse(url).map_err(|why| why.to_string())?;
     let tls = match target.scheme() {
         Scheme::Http => None,
-        Scheme::Https => Some(tls_config(&authorities()).map_err(|why| why.to_string())?),
+        Scheme::Https => Some(authorities().config().map_err(|why| why.to_string())?),
     };
     let addresses = (target.host(), target.port()).to_socket_addrs().map_err(|why| why.to_string())?;
     let mut last = "no address".to_owned();

@@ -23,7 +23,7 @@ use crate::relay::{Call, Content, Passed, Relay, RelayBody};
 use crate::route::{EndpointUrl, Model, ProviderKind, Route, Rule};
 use crate::telemetry::labels::Surface;
 use crate::telemetry::{Facts, Metrics, Record, Sink, TraceIds};
-use crate::upstream::{Endpoints, Fetcher, Registry, Steps, Upstreams};
+use crate::upstream::{Endpoints, Fetcher, Registry, SharedOutward, Steps, Upstreams};
 
 /// Probes every model, or the one of this name.
 pub(super) fn run(config: &Config, only: Option<&str>, out: &mut Out) -> ExitCode {
@@ -64,18 +64,20 @@ fn probe_all(config: &Config, targets: &[(&Route, &EndpointUrl)], out: &mut Out)
     let mut failed = 0;
     let credentials = Credentials::default();
     credentials.set(config.table.renewed());
-    let keeper = credentials.keeper(Fetcher::new(config.upstream.clone()));
+    let keeper = credentials.keeper(Fetcher::new(SharedOutward::new(Arc::clone(&config.outward))));
     runtime()?.block_on(async {
-        let relay = Relay::new(Upstreams::new(config.upstream.clone(), Arc::clone(&registry)));
+        let relay = Relay::new(Upstreams::new(Arc::clone(&registry)));
         let probing = async {
             for (route, url) in targets {
                 out.remark(format_args!("probing {} at {url} …", route.model.id));
                 if let Some(renewed) = route.model.access.renewed() {
                     renewed.settled().await;
                 }
-                let probed = probe(&relay, &registry, route, url).await;
+                let route = alone(route, url);
+                let endpoints = registry.endpoints([&route.model].into_iter(), Arc::clone(&config.outward), 0.0);
+                let probed = probe(&relay, &route, &endpoints).await;
                 failed += usize::from(probed.result.is_err());
-                rows.push(probed.row(route, url));
+                rows.push(probed.row(&route, url));
             }
         };
         tokio::select! {
@@ -119,12 +121,12 @@ impl Probed {
     }
 }
 
-async fn probe(relay: &Relay, registry: &Registry, route: &Route, url: &EndpointUrl) -> Probed {
+/// `endpoints` has the one of this route.
+async fn probe(relay: &Relay, route: &Route, endpoints: &Endpoints) -> Probed {
     let started = Instant::now();
-    let route = alone(route, url);
-    let endpoint = registry.transient(&route.model, url);
-    let connecting = timeout(route.budget.connect, relay.upstreams().probe(&endpoint, &route.model)).await;
     let failed = |text: String| Probed { steps: None, first_token: None, total: started.elapsed(), result: Err(text) };
+    let Some([endpoint, ..]) = endpoints.of(&route.model.id) else { return failed("no endpoint".to_owned()) };
+    let connecting = timeout(route.budget.connect, relay.upstreams().probe(endpoint)).await;
     let steps = match connecting {
         Ok(Ok(steps)) => steps,
         Ok(Err(error)) => return failed(error.to_string()),
@@ -135,7 +137,7 @@ async fn probe(relay: &Relay, registry: &Registry, route: &Route, url: &Endpoint
     let told = Arc::new(Told::default());
     let sink: Arc<dyn Sink> = Arc::<Told>::clone(&told);
     let mut record = Record::open(sink, Surface::Unknown, TraceIds::of(&HeaderMap::new()), None);
-    let answer = ask(relay, &route, &mut record.facts).await;
+    let answer = ask(relay, route, endpoints, &mut record.facts).await;
     let sent = record.facts.started;
     let result = match answer {
         Ok(content) => drain(content, record, &told).await,
@@ -155,9 +157,8 @@ fn alone(route: &Route, url: &EndpointUrl) -> Route {
 }
 
 /// A few words of chat, or the embedding of one.
-async fn ask(relay: &Relay, route: &Route, facts: &mut Facts) -> Result<Content, GatewayError> {
-    let endpoints = Endpoints::default();
-    let call = Call { route, endpoints: &endpoints, shape: Shape::Gitlab };
+async fn ask(relay: &Relay, route: &Route, endpoints: &Endpoints, facts: &mut Facts) -> Result<Content, GatewayError> {
+    let call = Call { route, endpoints, shape: Shape::Gitlab };
     if route.model.provider == ProviderKind::Gitlab {
         return Ok(health(relay, call, facts).await?.into_body());
     }
@@ -176,7 +177,7 @@ async fn ask(relay: &Relay, route: &Route, facts: &mut Facts) -> Result<Content,
         stream: true,
         ..Generation::default()
     };
-    Ok(relay.stream(call, &generation, Box::new(Words), "text/plain", facts).await?.into_body())
+    Ok(relay.stream(call, &generation, &|| Box::new(Words), "text/plain", facts).await?.into_body())
 }
 
 /// What GitLab's cloud says to callers without a token: that it is well (ai-gateway-server.md §1.1).

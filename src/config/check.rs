@@ -3,23 +3,21 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use toml::de::{DeTable, DeValue};
 
 use super::checked::{Config, Origin, Setting};
-use super::fault::{Fault, Faults, Place, Severity};
+use super::fault::{Fault, Faults, Severity};
 use super::keys::{self, Acts};
 use super::load::Environment;
 use super::raw::{Document, path_text};
 use super::reader::Reader;
 use super::watch::Watched;
 use super::{
-    auth, cloud, docs, environ, families, features, inherited, load, models, prompts, suggest, tls, user_tokens,
+    auth, cloud, docs, environ, families, features, inherited, models, outward, prompts, suggest, tls, user_tokens,
 };
 use crate::auth::{Rates, Settings as AuthSettings, TokenSettings};
 use crate::error::ExpiryAs;
@@ -27,7 +25,9 @@ use crate::prompt::Registry;
 use crate::route::{Budget, BudgetPatch};
 use crate::snapshot::ToolUse;
 use crate::telemetry::{Format, Level};
-use crate::{server, snapshot, upstream};
+use crate::upstream::RedisUrl;
+use crate::upstream::{ClientTls, Outward};
+use crate::{server, snapshot};
 
 /// Checks a text that stands for the file of this path.
 pub(super) fn check(text: &str, path: &Path, env: &Environment) -> Result<Config, Faults> {
@@ -57,14 +57,16 @@ pub(super) fn admin_address(text: &str, path: &Path, env: &Environment) -> Optio
 pub(super) fn watched(text: &str, path: &Path, env: &Environment) -> Watched {
     let (doc, _) = Document::parse_leniently(text, path.to_string_lossy().into());
     let mut reader = Reader::new(&doc, env, path);
-    let files = [path.to_owned()].into_iter().chain(tls::named(&mut reader)).collect();
+    let mut files = vec![path.to_owned()];
+    files.extend(tls::named(&mut reader));
+    files.extend(outward::named(&mut reader));
     Watched { files, tree: prompts::directory(&mut reader) }
 }
 
-/// The certificate authorities besides the system's, whatever else is wrong.
-pub(super) fn authorities_of(text: &str, path: &Path, env: &Environment) -> Vec<PathBuf> {
+/// The certificate authorities that are named, whatever else is wrong.
+pub(super) fn authorities_of(text: &str, path: &Path, env: &Environment) -> ClientTls {
     let (doc, _) = Document::parse_leniently(text, path.to_string_lossy().into());
-    authorities(&mut Reader::new(&doc, env, path))
+    ClientTls::new(outward::authorities(&mut Reader::new(&doc, env, path)), None)
 }
 
 /// Finds keys that are none, and keys that nothing acts on; notes the place of every other.
@@ -129,9 +131,10 @@ fn note(reader: &mut Reader<'_>, path: &[&str], key: &keys::Key, name: &Range<us
 struct Parts {
     server: server::Settings,
     tls: Option<Arc<server::Identity>>,
-    upstream: upstream::Settings,
+    outward: Outward,
+    retry_share: f64,
     limits: snapshot::Limits,
-    shared: Option<upstream::RedisUrl>,
+    shared: Option<RedisUrl>,
     chat: snapshot::Chat,
     log: (Level, Format),
     auth: AuthSettings,
@@ -165,15 +168,17 @@ impl Parts {
         if let (Some(auth), Some(_)) = (&auth, routing.as_ref().and_then(|routing| routing.table.cloud())) {
             cloud::is_open_to_somebody(reader, auth);
         }
-        let upstream = upstream(reader);
+        let outward = outward::read(reader);
+        let retry_share = reader.number(&["resilience", "retry_budget"]);
         let (limits, chat, shared) = (limits(reader), chat(reader), shared(reader));
         let log = log(reader);
-        let (server, upstream, routing, prompts) = (server?, upstream?, routing?, prompts?);
+        let (server, outward, routing, prompts) = (server?, outward?, routing?, prompts?);
         let (user_tokens, docs) = (user_tokens?, docs?);
         Some(Self {
             server,
             tls: tls?,
-            upstream,
+            outward,
+            retry_share: retry_share?,
             limits: limits?,
             shared: shared?,
             chat: chat?,
@@ -187,12 +192,27 @@ impl Parts {
     }
 
     fn into_config(self, warnings: Vec<Fault>, provenance: super::Provenance) -> Config {
-        let Self { server, tls, upstream, limits, shared, chat, log, auth, user_tokens, docs, routing, prompts } = self;
+        let Self {
+            server,
+            tls,
+            outward,
+            retry_share,
+            limits,
+            shared,
+            chat,
+            log,
+            auth,
+            user_tokens,
+            docs,
+            routing,
+            prompts,
+        } = self;
         let features::Routing { table, models, request_models } = routing;
         Config {
             server,
             tls,
-            upstream,
+            outward: Arc::new(outward),
+            retry_share,
             table,
             models,
             request_models,
@@ -263,7 +283,7 @@ fn limits(reader: &mut Reader<'_>) -> Option<snapshot::Limits> {
 }
 
 /// `limits.shared`, whose URL may hold a password; `None` when there was a fault.
-fn shared(reader: &mut Reader<'_>) -> Option<Option<upstream::RedisUrl>> {
+fn shared(reader: &mut Reader<'_>) -> Option<Option<RedisUrl>> {
     const PATH: &[&str] = &["limits", "shared"];
     let Some(entry) = reader.doc.get(PATH) else { return Some(None) };
     let before = reader.faults.len();
@@ -272,7 +292,7 @@ fn shared(reader: &mut Reader<'_>) -> Option<Option<upstream::RedisUrl>> {
         // nothing in it is secret
         reader.faults.truncate(before);
     }
-    match upstream::RedisUrl::parse(url.expose()) {
+    match RedisUrl::parse(url.expose()) {
         Ok(url) => Some(Some(url)),
         Err(why) => {
             reader.error(PATH, &entry.span, why);
@@ -315,48 +335,4 @@ fn log(reader: &mut Reader<'_>) -> Option<(Level, Format)> {
 pub(super) fn timeouts(reader: &mut Reader<'_>, path: &[&str]) -> BudgetPatch {
     let mut read = |phase| -> Option<Duration> { reader.duration(&[path, &[phase]].concat()) };
     BudgetPatch { connect: read("connect"), first_byte: read("first_byte"), idle: read("idle"), total: read("total") }
-}
-
-fn upstream(reader: &mut Reader<'_>) -> Option<upstream::Settings> {
-    let request_loopback = reader.boolean(&["features", "request_loopback"]);
-    let extra_ca = authorities(reader);
-    Some(upstream::Settings { extra_ca, request_loopback: request_loopback?, ..upstream::Settings::default() })
-}
-
-/// `tls.extra_ca` and the variables that mean the same.
-fn authorities(reader: &mut Reader<'_>) -> Vec<PathBuf> {
-    const PATH: &[&str] = &["tls", "extra_ca"];
-    let mut extra_ca = Vec::new();
-    for (file, span) in reader.texts(PATH).unwrap_or_default() {
-        let file = reader.base.join(file);
-        match certificates(&file) {
-            Ok(()) => extra_ca.push(file),
-            Err(why) => {
-                reader.error(PATH, &span, why);
-            }
-        }
-    }
-    for variable in environ::CA_FILES {
-        let Some(file) = reader.env.get(variable).map(PathBuf::from) else { continue };
-        match certificates(&file) {
-            Ok(()) => extra_ca.push(file),
-            // images set these for every program in them: a stale one must not stop Weir
-            Err(why) => {
-                let fault = Fault::warning(Place::Environment, variable, format!("{why}; it is left out"));
-                reader.faults.push(fault);
-            }
-        }
-    }
-    extra_ca
-}
-
-fn certificates(file: &Path) -> Result<(), String> {
-    let shown = file.display();
-    let bytes = load::read_limited(file).map_err(|why| format!("cannot read {shown}: {why}"))?;
-    let mut found = 0;
-    for certificate in CertificateDer::pem_slice_iter(&bytes) {
-        certificate.map_err(|why| format!("{shown} is not a PEM file: {why}"))?;
-        found += 1;
-    }
-    if found == 0 { Err(format!("{shown} holds no certificate")) } else { Ok(()) }
 }

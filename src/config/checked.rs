@@ -20,7 +20,9 @@ pub struct Config {
     /// Certificate and key of the public listener; none: plain HTTP.
     pub tls: Option<Arc<server::Identity>>,
     /// How model servers are reached.
-    pub upstream: upstream::Settings,
+    pub outward: Arc<upstream::Outward>,
+    /// `resilience.retry_budget`: extra requests to a model's replicas, as a share of requests.
+    pub retry_share: f64,
     /// Feature → model.
     pub table: Table,
     /// The models of the file, in its order; the table's own.

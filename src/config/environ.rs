@@ -25,13 +25,11 @@ pub(super) enum Does {
     Port(&'static str),
     /// Read where it is needed (authentication, certificates, Bedrock, Azure).
     Elsewhere,
-    /// Would change what protects the traffic: an error when it is switched on.
-    Refused(&'static str),
     /// Accepted, no effect: told in one warning.
     Nothing,
 }
 
-use Does::{Elsewhere, Host, Nothing, Port, Refused, Sets};
+use Does::{Elsewhere, Host, Nothing, Port, Sets};
 
 const fn variable(name: &'static str, does: Does, doc: &'static str) -> Variable {
     Variable { name, does, doc }
@@ -41,6 +39,12 @@ pub(super) const BYPASS: &str = "AIGW_AUTH__BYPASS_EXTERNAL";
 pub(super) const TLS_ENABLED: &str = "AIGW_FASTAPI__TLS__ENABLED";
 pub(super) const TLS_CERT: &str = "AIGW_FASTAPI__TLS__CERT_FILE";
 pub(super) const TLS_KEY: &str = "AIGW_FASTAPI__TLS__KEY_FILE";
+pub(super) const MTLS_ENABLED: &str = "AIGW_MTLS__ENABLED";
+pub(super) const MTLS_CERT: &str = "AIGW_MTLS__CERT_FILE";
+pub(super) const MTLS_KEY: &str = "AIGW_MTLS__KEY_FILE";
+pub(super) const MTLS_PASSWORD: &str = "AIGW_MTLS__KEY_PASSWORD";
+pub(super) const MTLS_VERIFY: &str = "AIGW_MTLS__VERIFY";
+pub(super) const MTLS_CA: &str = "AIGW_MTLS__CA_BUNDLE";
 /// Variables that name a file of certificate authorities.
 pub(super) const CA_FILES: [&str; 2] = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"];
 
@@ -105,11 +109,12 @@ pub(super) static VARIABLES: &[Variable] = &[
     variable(TLS_ENABLED, Elsewhere, "true: HTTPS on the listener, with the two files (server.tls)"),
     variable(TLS_CERT, Elsewhere, "server.tls.cert, when that is true"),
     variable(TLS_KEY, Elsewhere, "server.tls.key, when that is true"),
-    variable(
-        "AIGW_MTLS__ENABLED",
-        Refused("use an endpoint that wants no client certificate"),
-        "client certificate towards model servers",
-    ),
+    variable(MTLS_ENABLED, Elsewhere, "true: a client certificate towards model servers, with the files below"),
+    variable(MTLS_CERT, Elsewhere, "tls.client_cert, when that is true"),
+    variable(MTLS_KEY, Elsewhere, "tls.client_key, when that is true"),
+    variable(MTLS_PASSWORD, Elsewhere, "refused when that is true: write the key without a passphrase"),
+    variable(MTLS_VERIFY, Elsewhere, "false is refused when that is true: servers are always verified"),
+    variable(MTLS_CA, Elsewhere, "one more file for tls.extra_ca, when that is true"),
     variable("AIGW_GITLAB_API_URL", Nothing, "GitLab's API"),
     variable("AIGW_CUSTOM_MODELS__DISABLE_STREAMING", Nothing, "asks models without streaming"),
 ];
@@ -154,15 +159,12 @@ pub(super) fn value_of(
     Some((format!("\"{}\"", std::net::SocketAddr::new(host, port)), by.join(", ")))
 }
 
-/// What is to be said about the environment as a whole: variables without effect, variables refused.
+/// What is to be said about the environment as a whole: variables without effect.
 pub(super) fn remarks(env: &Environment) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut idle = Vec::new();
     for name in env.names() {
         match find(name).map(|variable| variable.does) {
-            Some(Refused(instead)) if truth(env.get(name).unwrap_or_default()) == Some(true) => faults.push(
-                Fault::error(Place::Environment, name, "is not in this version yet").hint(Some(instead.to_owned())),
-            ),
             Some(Nothing) => idle.push(name),
             Some(Sets(path, ..)) if is_idle(path) => idle.push(name),
             None if name.starts_with("AIGW_") || name.starts_with("DUO_WORKFLOW_") => idle.push(name),

@@ -173,6 +173,14 @@ pub(super) static KEYS: &[Key] = &[
     key("models.{name}.timeouts.idle", WAIT, OF_TIMEOUTS, ""),
     key("models.{name}.timeouts.total", TOTAL, OF_TIMEOUTS, ""),
     key(
+        "models.{name}.tls.extra_ca",
+        Takes::Texts("an array of PEM files"),
+        Example("[\"authority.crt\"]", "those of [tls], besides which these hold"),
+        "TLS with this model's servers alone",
+    ),
+    key("models.{name}.tls.client_cert", Takes::Text(PEM), Example("\"client.crt\"", "that of [tls]"), ""),
+    key("models.{name}.tls.client_key", Takes::Text(PEM), Example("\"client.key\"", "that of [tls]"), ""),
+    key(
         "models.{name}.max_parallel",
         Takes::Integer(1, 1_000_000),
         Example("16", "no limit"),
@@ -486,15 +494,26 @@ pub(super) static KEYS: &[Key] = &[
         "tls.extra_ca",
         Takes::Texts("an array of PEM files"),
         Is("[]"),
-        "certificate authorities of model servers, besides the system's",
+        "certificate authorities of every server that is called, besides the system's. Read again when they change",
+    ),
+    key(
+        "tls.client_cert",
+        Takes::Text(PEM),
+        Example("\"client.crt\"", "none"),
+        "who we are to model servers that ask: the certificate, then what it was signed with. Read again when it changes",
+    ),
+    key(
+        "tls.client_key",
+        Takes::Text(PEM),
+        Example("\"client.key\"", "none; must be said beside client_cert"),
+        "its key, without a passphrase. Read again when it changes",
     ),
     key(
         "resilience.retry_budget",
-        Takes::Unread,
-        Example("0.2", "no retries"),
-        "extra upstream requests, as a share of requests",
-    )
-    .acts(Acts::NotYet),
+        Takes::Number(0.0, 1.0),
+        Is("0.2"),
+        "extra requests to a model's replicas, as a share of requests",
+    ),
     key("resilience.drain", Takes::Duration("0s", "1h"), Is("\"30s\""), "how long streams may go on after SIGTERM"),
     key(
         "telemetry.level",

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::fault::{Fault, Faults, Place};
 use super::watch::Watched;
 use super::{Config, check};
+use crate::upstream::ClientTls;
 
 /// The environment variables as they were at one moment.
 #[derive(Clone, Default)]
@@ -90,7 +91,7 @@ pub fn watched(path: &Path, env: &Environment) -> Watched {
 }
 
 /// The certificate authorities that a file and the environment name, as far as they can be read.
-pub fn authorities(path: &Path, env: &Environment) -> Vec<PathBuf> {
+pub fn authorities(path: &Path, env: &Environment) -> ClientTls {
     check::authorities_of(&read_text(path).unwrap_or_default(), path, env)
 }
 

@@ -2,8 +2,8 @@
 //!
 //! `raw` keeps the file as a tree that knows its places; `keys` is the list of what may stand in it;
 //! `reader` reads typed values out of it; `check`, `models` (with `azure`, `bedrock` and what they have
-//! `inherited` from the environment), `families`, `cloud`, `features` and `prompts` build each module's own
-//! settings, so that no module imports this one. A reload may change everything but [`Config::server`].
+//! `inherited` from the environment), `families`, `cloud`, `features`, `prompts`, `tls` and `outward` build each
+//! module's own settings, so that no module imports this one. A reload may change everything but [`Config::server`].
 
 mod auth;
 mod azure;
@@ -23,6 +23,7 @@ mod key_paths;
 mod keys;
 mod load;
 mod models;
+mod outward;
 mod prompts;
 mod raw;
 mod reader;

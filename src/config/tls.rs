@@ -31,7 +31,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Option<Arc<Identity>>> {
     let (cert, key, client_ca) = (cert?, key?, client_ca.map_or(Some(None), |read| read.map(Some))?);
     match Identity::parse(PemFiles { cert: &cert, key: &key, client_ca: client_ca.as_deref() }) {
         Ok(identity) => {
-            if let Some(remark) = identity.remark(SystemTime::now()) {
+            if let Some(remark) = identity.validity().remark(SystemTime::now()) {
                 let fault = Fault { severity: Severity::Warning, ..reader.fault_of("server.tls.cert", remark) };
                 reader.faults.push(fault);
             }

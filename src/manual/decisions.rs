@@ -6,6 +6,19 @@
 //! counts for itself by its own buckets, which went on beside the shared ones. It is connected to once a second, beside the requests. The `redis`
 //! crate speaks RESP and TLS (the system's authorities, `SSL_CERT_FILE`); its connection manager was not taken, since it would make requests wait.
 //!
+//! **2026-11-26, another replica until the first content.** An answer is held back until its first content (no role, no ping, no
+//! `message_start`), at most 64 KiB and 5 s; a whole answer until its end, since half of one is of no use. What fails before goes to a replica that was
+//! not tried: connect, 408, 409, 424, 425, 429, 5xx, an expired `first_byte` or `idle`, a broken connection, an error inside a 200. Each
+//! attempt is made anew. What is wrong with the request stays where it is; so do 401 to 405, 407, 501 and 505, since our key and our name for the
+//! model are the same at every replica. The last failure is told, with the smallest `Retry-After` that any replica gave. A silent replica gets at
+//! most half of the total while there is another. **The only replica is not asked twice**, but for a kept connection that died: GitLab's circuit
+//! breaker counts failures, OpenAI's and Anthropic's clients have retries of their own, and a server that says 429 does not want more.
+//!
+//! **2026-11-26, the retry budget.** A bucket per model, shared by workers: a request deposits `resilience.retry_budget`, a further
+//! attempt takes one; ten are there at rest, and savings fade within half a minute. A replica that could not be connected to costs nothing: it was
+//! sent nothing, each is tried once, and a dead one under load must not lose requests. A clock-free bucket was tried on paper: with a small
+//! ceiling it loses what waits at a replica that dies, with a large one it doubles the load of a slow overloaded model for minutes.
+//!
 //! **2026-11-26, rates.** A token bucket of our own: it holds a minute's worth, fills evenly, and may go below zero, since what an answer costs is
 //! known when it has ended. The `governor` crate knows no debt, and to charge an estimate beforehand would refuse what costs little. A caller is a
 //! static key by its name, a GitLab by its instance id with all its users (the tokens of their IDEs too), else an address. A key's own rates stand
@@ -33,6 +46,14 @@
 //! encrypted record: what arrives while an answer is made is decrypted, one record at most, and stays to be read. An open TLS stream takes 17.1 KiB, a
 //! plain one in the same build 10.0 KiB (1,000 streams, 2026-11-25). The two dates are read by sixty lines of ours: `x509-parser` is
 //! fifteen crates, and all that hangs on a date here is a warning.
+//!
+//! **2026-11-26, TLS towards servers is a part of the configuration.** Authorities and client certificates are read when the file is
+//! checked, watched with it, and put in force by a reload: what was read is one value (`upstream::Outward`), and a kept connection belongs to the one
+//! that it was made under. So another certificate costs all models a handshake, and no code has to ask which of them it concerns. The
+//! certificate of `[tls]` is shown to every model server that asks, those that requests name too, as the official gateway does: it
+//! proves who we are and gives away no key. Issuers, token services and GitLab's cloud never see it. `AIGW_MTLS__VERIFY=false` and a key with a
+//! passphrase are refused: the one turns off what the other protects, and the passphrase would stand beside its key. The system's own
+//! authorities are read once for each such value.
 //!
 //! **2026-11-25, an index of our own for the documentation.** One file, an inverted index with BM25, held in memory: 21 MiB for 31,200 sections,
 //! read in 50 ms, searched in 0.2 to 0.7 ms, so a search stays on its worker. tantivy is 127 more crates and a folder of files; the

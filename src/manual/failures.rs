@@ -26,5 +26,5 @@
 //! `error.type`: `timeout_error` for A1000, `overloaded_error` when Weir or the model server is full,
 //! `api_error` for a failed model server. After the head it is an `error` event.
 //!
-//! The head of an answer is held back until the model server's first body byte, so that all but `idle`,
-//! `total` and a broken stream are an honest status.
+//! The head of an answer is held back until its first content, so that all but what fails in the middle of a stream is an
+//! honest status. Where the model has another replica, most of these are asked there first: the table is what is left.

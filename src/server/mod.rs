@@ -4,7 +4,6 @@
 mod admin;
 mod admit;
 mod answer;
-mod certificate;
 mod client_io;
 mod handover;
 mod listener;
@@ -26,7 +25,7 @@ use tokio::sync::watch;
 
 use crate::snapshot::Shared;
 use crate::telemetry::{LogWriter, Metrics, WorkerTelemetry};
-use crate::upstream::{self, Registry};
+use crate::upstream::Registry;
 pub use admin::Admin;
 use admit::Admission;
 use per_client::PerClient;
@@ -88,16 +87,15 @@ pub struct Parts {
 /// The data path, bound and not yet running.
 pub struct Server {
     settings: Settings,
-    upstream: upstream::Settings,
     listeners: Vec<TcpListener>,
     parts: Parts,
 }
 
 impl Server {
     /// Binds the public port.
-    pub fn bind(settings: Settings, upstream: upstream::Settings, parts: Parts) -> io::Result<Self> {
+    pub fn bind(settings: Settings, parts: Parts) -> io::Result<Self> {
         let listeners = listener::bind(settings.listen, settings.workers.max(1))?;
-        Ok(Self { settings, upstream, listeners, parts })
+        Ok(Self { settings, listeners, parts })
     }
 
     /// Where it listens, with the port that port 0 became.
@@ -107,13 +105,12 @@ impl Server {
 
     /// Starts the workers. They end after `stop` says so and their connections have drained.
     pub fn start(self, stop: &watch::Receiver<Stop>) -> io::Result<Vec<JoinHandle<()>>> {
-        let Self { settings, upstream, listeners, parts } = self;
+        let Self { settings, listeners, parts } = self;
         let admission = Arc::new(Admission::new(settings.in_flight, settings.queue, settings.queue_wait));
         let clients = settings.connections_per_client.map(|most| Arc::new(PerClient::new(most)));
         let start = |(index, listener): (usize, TcpListener)| {
             let worker = Worker {
                 settings: settings.clone(),
-                upstream: upstream.clone(),
                 shared: parts.shared.clone(),
                 certificates: parts.certificates.clone(),
                 metrics: Arc::clone(&parts.metrics),

@@ -11,26 +11,19 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwapOption;
 use prometheus::IntGaugeVec;
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{AlertDescription, InconsistentKeys, InvalidMessage, RootCertStore, ServerConfig};
+use rustls::{AlertDescription, InvalidMessage, RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use super::certificate::Validity;
-use crate::telemetry::rfc3339;
-use crate::upstream::Stream;
+use crate::upstream::{PairError, Stream, Validity, certificates, certified};
 
 /// Bytes that a client may leave unread in our memory, besides the kernel's. One record.
 const UNSENT: usize = 16 * 1024;
-/// From this long before its end a certificate is warned about.
-const SOON: Duration = Duration::from_secs(14 * DAY);
 /// How often the dates of the certificate in force are looked at.
-const EXPIRY_CHECK: Duration = Duration::from_secs(DAY / 2);
-const DAY: u64 = 24 * 60 * 60;
+const EXPIRY_CHECK: Duration = Duration::from_hours(12);
 
 /// Who we are to clients, and who they must be.
 pub struct Identity {
@@ -64,46 +57,35 @@ pub enum IdentityError {
     ClientCa(String),
 }
 
+impl From<PairError> for IdentityError {
+    fn from(error: PairError) -> Self {
+        match error {
+            PairError::Cert(why) => Self::Cert(why),
+            PairError::Key(why) => Self::Key(why),
+        }
+    }
+}
+
 impl Identity {
     /// Reads the files' content.
     pub fn parse(files: PemFiles<'_>) -> Result<Self, IdentityError> {
         let provider = Arc::new(ring::default_provider());
-        let chain = certificates(files.cert).map_err(IdentityError::Cert)?;
-        let validity = chain.iter().map(|der| Validity::of(der)).reduce(|all, one| Some(all?.and(one?))).flatten();
-        let validity = validity.ok_or_else(|| IdentityError::Cert("holds what is no certificate".to_owned()))?;
-        let certified = Arc::new(certified(chain, files.key, &provider)?);
+        let (certified, validity) = certified(files.cert, files.key, &provider)?;
+        let certified = Arc::new(certified);
         let verifier = files.client_ca.map(|pem| verifier(pem, &provider)).transpose()?;
         let mutual = verifier.is_some();
         let config = config(certified, verifier, provider).map_err(|error| IdentityError::Cert(error.to_string()))?;
         Ok(Self { config: Arc::new(config), validity, mutual })
     }
 
-    /// When the first certificate of the chain ends.
-    pub const fn until(&self) -> SystemTime {
-        self.validity.until
+    /// From when until when the whole chain holds.
+    pub const fn validity(&self) -> Validity {
+        self.validity
     }
 
     /// Whether clients must show a certificate.
     pub const fn is_mutual(&self) -> bool {
         self.mutual
-    }
-
-    /// What the operator should know of the certificate's dates by now.
-    pub fn remark(&self, now: SystemTime) -> Option<String> {
-        let Validity { from, until } = self.validity;
-        if until <= now {
-            return Some(format!("the certificate expired on {}", rfc3339(until)));
-        }
-        if from > now {
-            return Some(format!("the certificate is not valid before {}", rfc3339(from)));
-        }
-        let days = self.days_left(now);
-        (until <= now + SOON).then(|| format!("the certificate expires on {}, in {days} days", rfc3339(until)))
-    }
-
-    /// Whole days until the first certificate of the chain ends.
-    pub fn days_left(&self, now: SystemTime) -> u64 {
-        self.validity.until.duration_since(now).unwrap_or_default().as_secs() / DAY
     }
 }
 
@@ -111,45 +93,6 @@ impl Identity {
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity").field("validity", &self.validity).field("mutual", &self.mutual).finish()
-    }
-}
-
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
-    let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    match list {
-        Ok(list) if list.is_empty() => Err("holds no certificate".to_owned()),
-        Ok(list) => Ok(list),
-        Err(_) => Err("is not a PEM file".to_owned()),
-    }
-}
-
-fn certified(
-    chain: Vec<CertificateDer<'static>>,
-    pem: &[u8],
-    provider: &CryptoProvider,
-) -> Result<CertifiedKey, IdentityError> {
-    let key = PrivateKeyDer::from_pem_slice(pem).map_err(|_| IdentityError::Key(no_key(pem).to_owned()))?;
-    let unknown = || "is of a kind that Weir does not take: RSA (2048 bits or more), ECDSA (P-256, P-384) or Ed25519";
-    let key = provider.key_provider.load_private_key(key).map_err(|_| IdentityError::Key(unknown().to_owned()))?;
-    let certified = CertifiedKey::new(chain, key);
-    match certified.keys_match() {
-        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
-        Err(rustls::Error::InconsistentKeys(_)) => {
-            Err(IdentityError::Key("does not belong to the (first) certificate in server.tls.cert".to_owned()))
-        }
-        Err(error) => Err(IdentityError::Cert(error.to_string())),
-    }
-}
-
-/// What a file without a key is.
-fn no_key(pem: &[u8]) -> &'static str {
-    let holds = |text: &str| memchr::memmem::find(pem, text.as_bytes()).is_some();
-    if holds("ENCRYPTED") {
-        "has a passphrase: write it without one (openssl pkey -in OLD -out NEW)"
-    } else if holds("BEGIN CERTIFICATE") {
-        "holds a certificate and no key"
-    } else {
-        "holds no private key in PEM"
     }
 }
 
@@ -218,7 +161,7 @@ impl Certificates {
     pub async fn warn_of_expiry(self) {
         loop {
             tokio::time::sleep(EXPIRY_CHECK).await;
-            if let Some(remark) = self.load().and_then(|identity| identity.remark(SystemTime::now())) {
+            if let Some(remark) = self.load().and_then(|identity| identity.validity.remark(SystemTime::now())) {
                 tracing::warn!("server.tls.cert: {remark}");
             }
         }

@@ -33,7 +33,7 @@ use crate::api::Api;
 use crate::relay::{Relay, RelayBody};
 use crate::snapshot::Shared;
 use crate::telemetry::{Metrics, WorkerTelemetry};
-use crate::upstream::{self, Registry, Stream, Upstreams};
+use crate::upstream::{Registry, Stream, Upstreams};
 
 /// How often buffered log lines are written and old connections closed.
 const TICK: Duration = Duration::from_millis(100);
@@ -43,7 +43,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What a worker is made of.
 pub(super) struct Worker {
     pub(super) settings: Settings,
-    pub(super) upstream: upstream::Settings,
     pub(super) shared: Shared,
     pub(super) certificates: Certificates,
     pub(super) metrics: Arc<Metrics>,
@@ -58,7 +57,7 @@ pub(super) struct Worker {
 impl Worker {
     /// Accepts and serves until told to stop, then drains.
     pub(super) async fn run(self, listener: TcpListener) {
-        let upstreams = Upstreams::new(self.upstream.clone(), Arc::clone(&self.registry));
+        let upstreams = Upstreams::new(Arc::clone(&self.registry));
         let api = Arc::new(Api::new(self.shared.clone(), Relay::new(upstreams), Arc::clone(&self.draining)));
         let mut connections = JoinSet::new();
         let mut stop = self.stop.clone();

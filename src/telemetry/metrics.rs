@@ -87,7 +87,7 @@ impl Requests {
         let ttft = "From the request's head to the first content.";
         let waited = "From sending to the model server to its last byte.";
         let failed = "Failed requests, by code (A1000: a limit expired) and phase.";
-        let again = "Further attempts: a kept connection had died, or a replica could not be reached.";
+        let again = "Further attempts: a kept connection had died, or a replica failed before its first content.";
         let tokens = "Tokens as reported; estimated at 4 bytes a token where a stream broke off or nobody counted.";
         let left = "Clients that left before the end; the upstream was cancelled.";
         Ok(Self {

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
@@ -11,7 +10,8 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{Settings, Stream, TlsError, tls_config};
+use super::Stream;
+use super::outward::Way;
 use crate::error::{GatewayError, Kind};
 use crate::route::{EndpointUrl, Scheme, is_refused_address};
 
@@ -19,12 +19,6 @@ use crate::route::{EndpointUrl, Scheme, is_refused_address};
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 4;
-
-/// Makes connections.
-pub(super) struct Connector {
-    settings: Settings,
-    tls: OnceLock<Result<Arc<rustls::ClientConfig>, TlsError>>,
-}
 
 /// How long each step took.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,8 +44,8 @@ pub enum ConnectError {
     #[error("{0}: {1}")]
     Tcp(SocketAddr, io::Error),
     /// The handshake or the certificate.
-    #[error("TLS with {0}: {1}")]
-    Tls(String, io::Error),
+    #[error("TLS with {0}: {1}{2}")]
+    Tls(String, io::Error, &'static str),
     /// Our own side of TLS.
     #[error("TLS is not available: {0}")]
     TlsSetup(String),
@@ -73,46 +67,37 @@ impl ConnectError {
     }
 }
 
-impl Connector {
-    /// With these settings; certificates are read at the first `https` connection.
-    pub(super) const fn new(settings: Settings) -> Self {
-        Self { settings, tls: OnceLock::new() }
-    }
-
-    /// Connects. The caller bounds the time.
-    pub(super) async fn connect(
-        &self,
-        url: &EndpointUrl,
-        named_by_request: bool,
-    ) -> Result<(Stream, Steps), ConnectError> {
-        let started = Instant::now();
-        let addresses = resolve(url).await?;
-        if named_by_request {
-            let refused = addresses.iter().find(|a| is_refused_address(a.ip(), self.settings.request_loopback));
-            if let Some(address) = refused {
-                return Err(ConnectError::Refused(address.ip()));
-            }
+/// Connects. The caller bounds the time.
+pub(super) async fn connect(url: &EndpointUrl, way: &Way) -> Result<(Stream, Steps), ConnectError> {
+    let started = Instant::now();
+    let addresses = resolve(url).await?;
+    if let Some(checked) = way.checked {
+        let refused = addresses.iter().find(|a| is_refused_address(a.ip(), checked.loopback));
+        if let Some(address) = refused {
+            return Err(ConnectError::Refused(address.ip()));
         }
-        let dns = started.elapsed();
-        let tcp = dial(&addresses).await?;
-        let mut steps = Steps { dns, tcp: started.elapsed() - dns, tls: Duration::ZERO };
-        let stream = match url.scheme() {
-            Scheme::Http => Stream::Plain(tcp),
-            Scheme::Https => Stream::Tls(Box::new(self.handshake(url, tcp).await?.into())),
-        };
-        steps.tls = started.elapsed() - dns - steps.tcp;
-        Ok((stream, steps))
     }
+    let dns = started.elapsed();
+    let tcp = dial(&addresses).await?;
+    let mut steps = Steps { dns, tcp: started.elapsed() - dns, tls: Duration::ZERO };
+    let stream = match url.scheme() {
+        Scheme::Http => Stream::Plain(tcp),
+        Scheme::Https => Stream::Tls(Box::new(handshake(url, way, tcp).await?.into())),
+    };
+    steps.tls = started.elapsed() - dns - steps.tcp;
+    Ok((stream, steps))
+}
 
-    async fn handshake(&self, url: &EndpointUrl, tcp: TcpStream) -> Result<TlsStream<TcpStream>, ConnectError> {
-        let config = self.tls.get_or_init(|| tls_config(&self.settings.extra_ca));
-        let config = config.as_ref().map_err(|error| ConnectError::TlsSetup(error.to_string()))?;
-        let host = url.host().to_owned();
-        let name = ServerName::try_from(host.clone())
-            .map_err(|error| ConnectError::Tls(host.clone(), io::Error::other(error)))?;
-        let connector = TlsConnector::from(Arc::clone(config));
-        connector.connect(name, tcp).await.map_err(|error| ConnectError::Tls(host, error))
-    }
+async fn handshake(url: &EndpointUrl, way: &Way, tcp: TcpStream) -> Result<TlsStream<TcpStream>, ConnectError> {
+    let config = way.tls.config().map_err(|error| ConnectError::TlsSetup(error.to_string()))?;
+    let host = url.host().to_owned();
+    let name = ServerName::try_from(host.clone())
+        .map_err(|error| ConnectError::Tls(host.clone(), io::Error::other(error), ""))?;
+    let connecting = TlsConnector::from(config).connect(name, tcp).await;
+    connecting.map_err(|error| {
+        let advice = way.tls.advice(&error);
+        ConnectError::Tls(host, error, advice)
+    })
 }
 
 /// Literal addresses skip the resolver; names go through the system's, so `/etc/hosts` and search domains

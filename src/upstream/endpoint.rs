@@ -10,8 +10,10 @@ use http::HeaderValue;
 use prometheus::IntGauge;
 use tokio::time::Instant;
 
-use super::Places;
+use super::outward::Way;
+use super::retry::RetryBudget;
 use super::wait::Wait;
+use super::{Outward, Places};
 use crate::error::Kind;
 use crate::provider::ClockOffset;
 use crate::route::{EndpointUrl, Model, ModelId};
@@ -28,10 +30,12 @@ type Clock = Arc<Mutex<Option<ClockOffset>>>;
 pub struct Endpoint {
     /// Where it is.
     pub url: EndpointUrl,
-    /// Key of the pools' connections; the same address of two models shares them.
+    /// Key of the pools' connections; the same address, reached in the same way, of two models shares them.
     pub pool_key: u32,
     /// The `Host` header.
     pub host: HeaderValue,
+    /// How it is reached.
+    pub(super) way: Way,
     inflight: AtomicUsize,
     wait: Wait,
     epoch: Instant,
@@ -40,6 +44,8 @@ pub struct Endpoint {
     /// What a refused signature taught us about the provider's clock (providers.md d1.6): of the address, so
     /// that an endpoint made for one request only knows it too.
     clock: Clock,
+    /// Of the model: shared by its replicas.
+    retries: Arc<RetryBudget>,
     inflight_gauge: IntGauge,
     /// None for an endpoint that a request named: its address is not of a closed set.
     healthy_gauge: Option<IntGauge>,
@@ -125,6 +131,16 @@ impl Endpoint {
         }
     }
 
+    /// A client's request for the model, which earns its replicas a share of a retry.
+    pub fn earn_retry(&self, now: Instant) {
+        self.retries.deposit(now);
+    }
+
+    /// Whether a request that failed here may go to another replica of the model.
+    pub fn may_retry(&self, now: Instant) -> bool {
+        self.retries.withdraw(now)
+    }
+
     /// Counts one request in; the guard counts it out.
     pub fn enter(self: &Arc<Self>) -> Entered {
         self.inflight.fetch_add(1, Ordering::Relaxed);
@@ -173,6 +189,7 @@ impl Drop for Entered {
 #[derive(Clone, Debug, Default)]
 pub struct Endpoints {
     by_model: HashMap<ModelId, Vec<Arc<Endpoint>>>,
+    outward: Arc<Outward>,
     places: HashMap<ModelId, Arc<Places>>,
 }
 
@@ -191,6 +208,11 @@ impl Endpoints {
     pub fn iter(&self) -> impl Iterator<Item = (&ModelId, &[Arc<Endpoint>])> {
         self.by_model.iter().map(|(model, list)| (model, list.as_slice()))
     }
+
+    /// How the snapshot's servers are reached.
+    pub(super) const fn outward(&self) -> &Arc<Outward> {
+        &self.outward
+    }
 }
 
 /// Makes endpoints, and finds again those it made: one per process.
@@ -204,6 +226,7 @@ pub struct Registry {
 struct Known {
     endpoints: HashMap<(ModelId, EndpointUrl), Arc<Endpoint>>,
     addresses: HashMap<Address, Peer>,
+    retries: HashMap<ModelId, Arc<RetryBudget>>,
     places: HashMap<ModelId, Arc<Places>>,
 }
 
@@ -214,8 +237,9 @@ struct Peer {
     clock: Clock,
 }
 
-/// What a connection depends on: scheme, host, port, and whether its address was checked after resolution.
-type Address = (EndpointUrl, bool);
+/// What a connection depends on: scheme, host, port; whether its address was checked after resolution; whose way it
+/// was made in, and as whom.
+type Address = (EndpointUrl, bool, u32, u32);
 
 impl Registry {
     /// An empty one.
@@ -223,24 +247,33 @@ impl Registry {
         Self { metrics, epoch: Instant::now(), known: Mutex::default() }
     }
 
-    /// The endpoints of these models; those that are gone from the file are forgotten.
-    pub fn endpoints<'a>(&self, models: impl Iterator<Item = &'a Arc<Model>>) -> Endpoints {
+    /// The endpoints of these models; those that are gone from the file are forgotten. One that is reached in another
+    /// way than before begins anew. `retry_share` is `resilience.retry_budget`.
+    pub fn endpoints<'a>(
+        &self,
+        models: impl Iterator<Item = &'a Arc<Model>>,
+        outward: Arc<Outward>,
+        retry_share: f64,
+    ) -> Endpoints {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut kept = HashMap::new();
+        let known = &mut *known;
+        let (mut kept, mut budgets) = (HashMap::new(), HashMap::new());
         let mut by_model: HashMap<ModelId, Vec<Arc<Endpoint>>> = HashMap::new();
         let mut places = HashMap::new();
         for model in models {
+            let new = || Arc::new(RetryBudget::new(retry_share, Instant::now()));
+            let retries = known.retries.remove(&model.id).unwrap_or_else(new);
+            retries.set_share(retry_share);
             places.insert(Arc::clone(&model.id), self.places(&known.places, model));
             for url in &model.endpoints {
                 let key = (Arc::clone(&model.id), url.clone());
-                let endpoint = known
-                    .endpoints
-                    .get(&key)
-                    .cloned()
-                    .unwrap_or_else(|| self.make(&mut known.addresses, model, url, true));
+                let way = outward.to_model(model);
+                let same = known.endpoints.get(&key).filter(|known| known.way.outward == way.outward).cloned();
+                let endpoint = same.unwrap_or_else(|| self.make(&mut known.addresses, model, url, way, Some(&retries)));
                 kept.insert(key, Arc::clone(&endpoint));
                 by_model.entry(Arc::clone(&model.id)).or_default().push(endpoint);
             }
+            budgets.insert(Arc::clone(&model.id), retries);
         }
         for (model, url) in known.endpoints.keys().filter(|key| !kept.contains_key(*key)) {
             self.forget(model, url);
@@ -249,9 +282,9 @@ impl Registry {
             // Not there when the model never had a queue.
             let _ = self.metrics.model_waiting.remove_label_values(&[model]);
         }
-        known.endpoints = kept;
+        (known.endpoints, known.retries) = (kept, budgets);
         known.places.clone_from(&places);
-        Endpoints { by_model, places }
+        Endpoints { by_model, outward, places }
     }
 
     /// A model's places, found again if it had some, with the numbers that hold now.
@@ -266,18 +299,19 @@ impl Registry {
 
     /// An endpoint of a model that a request brought: no state outlives the request but what its address
     /// shares, kept connections and clock.
-    pub fn transient(&self, model: &Model, url: &EndpointUrl) -> Arc<Endpoint> {
+    pub fn transient(&self, model: &Model, url: &EndpointUrl, outward: &Outward) -> Arc<Endpoint> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        self.make(&mut known.addresses, model, url, false)
+        self.make(&mut known.addresses, model, url, outward.to_model(model), None)
     }
 
-    /// `in_file`: its address is of a closed set, so it may be a label.
+    /// With the budget of a model of the file, whose addresses are a closed set, so that they may be labels.
     fn make(
         &self,
         addresses: &mut HashMap<Address, Peer>,
         model: &Model,
         url: &EndpointUrl,
-        in_file: bool,
+        way: Way,
+        retries: Option<&Arc<RetryBudget>>,
     ) -> Arc<Endpoint> {
         // A request may name anything: the table of addresses is cleared before it grows without bound.
         // Cleared keys are not reused, so a kept connection is never found under another address.
@@ -288,8 +322,9 @@ impl Registry {
         }
         let new = || Peer { pool_key: NEXT_KEY.fetch_add(1, Ordering::Relaxed), clock: Clock::default() };
         // a connection to the operator's own address was not checked: a request's may not find it
-        let Peer { pool_key, clock } =
-            addresses.entry((url.without_base(), model.from_request)).or_insert_with(new).clone();
+        let address = (url.without_base(), way.checked.is_some(), way.outward, way.tls.id);
+        let Peer { pool_key, clock } = addresses.entry(address).or_insert_with(new).clone();
+        let in_file = retries.is_some();
         let label = if in_file { url.authority().to_string() } else { "request".to_owned() };
         let labels = &[&*model.id, label.as_str()];
         let healthy_gauge = in_file.then(|| self.metrics.upstream_healthy.with_label_values(labels));
@@ -299,12 +334,14 @@ impl Registry {
         Arc::new(Endpoint {
             host: HeaderValue::from_str(url.authority().as_str()).unwrap_or_else(|_| HeaderValue::from_static("")),
             url: url.clone(),
+            way,
             pool_key,
             inflight: AtomicUsize::new(0),
             wait: Wait::default(),
             epoch: self.epoch,
             retry_at: AtomicU64::new(0),
             clock,
+            retries: retries.cloned().unwrap_or_else(|| Arc::new(RetryBudget::new(0.0, self.epoch))),
             inflight_gauge: self.metrics.upstream_inflight.with_label_values(labels),
             healthy_gauge,
         })
@@ -329,6 +366,7 @@ mod tests {
     use crate::provider::ClockOffset;
     use crate::route::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind};
     use crate::telemetry::Metrics;
+    use crate::upstream::Outward;
 
     fn model(from_request: bool) -> Model {
         Model {
@@ -348,9 +386,10 @@ mod tests {
     #[test]
     fn an_address_keeps_its_clock_and_its_connections_to_itself() {
         let registry = Registry::new(Arc::new(Metrics::new().unwrap()));
+        let outward = Outward::default();
         let transient = |from_request| {
             let model = model(from_request);
-            registry.transient(&model, &model.endpoints[0])
+            registry.transient(&model, &model.endpoints[0], &outward)
         };
         let operators = transient(false);
         assert_ne!(operators.pool_key, transient(true).pool_key, "unchecked connections are not for requests");
@@ -364,7 +403,7 @@ mod tests {
     async fn one_request_at_a_time_sees_whether_it_is_back() {
         let registry = Registry::new(Arc::new(Metrics::new().unwrap()));
         let model = model(true);
-        let endpoint = registry.transient(&model, &model.endpoints[0]);
+        let endpoint = registry.transient(&model, &model.endpoints[0], &Outward::default());
         let is_due = || endpoint.is_due(endpoint.now());
         assert!(endpoint.is_healthy() && is_due());
         advance(Duration::from_secs(60)).await;

@@ -16,6 +16,7 @@ use super::Stream;
 use super::endpoint::{Endpoint, Entered};
 use super::places::Place;
 use super::pool::Pool;
+use super::tls::is_alert;
 use crate::wire::{Framing, Head, NotHttp, Payload, read_head};
 
 /// Bytes taken from a socket at once, on the stack: an open stream keeps no read buffer.
@@ -65,8 +66,9 @@ impl Connection {
             // A server that refuses a request may answer before it has read all of it; the rest is not sent.
             Ok(Some(head)) => Ok(Head { keep_alive: false, ..head }),
             // Or close.
-            Err(ExchangeError::Io(error)) => self.head().await.map_err(|_| match error.kind() {
-                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => ExchangeError::Unanswered,
+            Err(ExchangeError::Io(error)) => self.head().await.map_err(|read| match (read, error.kind()) {
+                (ExchangeError::Io(said), _) if is_alert(&said) => said.into(),
+                (_, io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => ExchangeError::Unanswered,
                 _ => error.into(),
             }),
             Err(error) => Err(error),

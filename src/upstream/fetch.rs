@@ -7,9 +7,9 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tokio::time::timeout;
 
-use super::connect::Connector;
+use super::connect::connect;
 use super::exchange::Connection;
-use super::{ConnectError, ExchangeError, Settings};
+use super::{ConnectError, ExchangeError, SharedOutward};
 use crate::route::EndpointUrl;
 use crate::wire::{Head, Payload, write_head};
 
@@ -20,7 +20,7 @@ const MAX_BODY: usize = 1 << 20;
 
 /// Fetches documents.
 pub struct Fetcher {
-    connector: Connector,
+    outward: SharedOutward,
 }
 
 /// A document that arrived with 200.
@@ -90,9 +90,9 @@ impl FetchError {
 }
 
 impl Fetcher {
-    /// With the settings of all outward connections.
-    pub const fn new(settings: Settings) -> Self {
-        Self { connector: Connector::new(settings) }
+    /// Each document in the way that is in force then.
+    pub const fn new(outward: SharedOutward) -> Self {
+        Self { outward }
     }
 
     /// The document at this address; `path` comes after the URL's own.
@@ -110,11 +110,12 @@ impl Fetcher {
         }
     }
 
-    /// Whatever a server answers, its error bodies too. `connect` bounds the connecting; the caller bounds the
+    /// Whatever a server answers, its error bodies too. `limit` bounds the connecting; the caller bounds the
     /// rest.
-    pub async fn ask(&self, asked: Asked<'_>, connect: Duration) -> Result<Answered, FetchError> {
-        let connecting = timeout(connect, self.connector.connect(asked.url, false)).await;
-        let (stream, _) = connecting.map_err(|_| FetchError::Unreached(connect))??;
+    pub async fn ask(&self, asked: Asked<'_>, limit: Duration) -> Result<Answered, FetchError> {
+        let way = self.outward.load().to_other();
+        let connecting = timeout(limit, connect(asked.url, &way)).await;
+        let (stream, _) = connecting.map_err(|_| FetchError::Unreached(limit))??;
         let mut connection = Connection::new(stream);
         let body = Payload::from(asked.body.clone());
         let Head { status, headers, framing, .. } = connection.exchange(request_head(asked), &body).await?;
@@ -152,7 +153,7 @@ mod tests {
 
     use super::{Asked, FetchError, Fetched, Fetcher, LIMIT};
     use crate::route::EndpointUrl;
-    use crate::upstream::Settings;
+    use crate::upstream::SharedOutward;
 
     async fn server() -> (TcpListener, EndpointUrl) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -171,7 +172,7 @@ mod tests {
             let _ = stream.write_all(&answer).await;
             String::from_utf8(asked[..length].to_vec()).unwrap()
         };
-        let fetcher = Fetcher::new(Settings::default());
+        let fetcher = Fetcher::new(SharedOutward::default());
         tokio::join!(fetcher.get(&url, "/keys"), serve)
     }
 
@@ -201,7 +202,7 @@ mod tests {
         headers.insert("content-length", "99".parse().unwrap());
         headers.insert("host", "signed.example".parse().unwrap());
         let asked = Asked { method: "POST", url: &url, path: "?a=b", headers, body: "x=y".into() };
-        let fetcher = Fetcher::new(Settings::default());
+        let fetcher = Fetcher::new(SharedOutward::default());
         let (answered, asked) = tokio::join!(fetcher.ask(asked, LIMIT), serve);
         let answered = answered.unwrap();
         assert_eq!((answered.status.as_u16(), &*answered.body), (400, &b"{}"[..]));
@@ -234,7 +235,7 @@ mod tests {
     async fn a_silent_server_is_left_after_ten_seconds() {
         let (_listener, url) = server().await;
         let started = tokio::time::Instant::now();
-        let answer = Fetcher::new(Settings::default()).get(&url, "").await;
+        let answer = Fetcher::new(SharedOutward::default()).get(&url, "").await;
         assert!(matches!(answer, Err(FetchError::Expired)), "{answer:?}");
         assert_eq!(started.elapsed().as_secs(), 10);
     }

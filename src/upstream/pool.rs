@@ -2,15 +2,21 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Settings;
 use super::exchange::Connection;
 
+/// How long an unused connection is kept. Below uvicorn's (vLLM's) 5 s, so that we close first
+/// (providers.md d3.5).
+const KEEP_IDLE: Duration = Duration::from_secs(4);
+/// Unused connections kept per endpoint and worker.
+const MAX_IDLE: usize = 256;
+
 /// Connections waiting for their next request, newest last.
+#[derive(Default)]
 pub(super) struct Pool {
-    settings: Settings,
     idle: Mutex<HashMap<u32, Vec<Idle>>>,
 }
 
@@ -20,16 +26,12 @@ struct Idle {
 }
 
 impl Pool {
-    pub(super) fn new(settings: Settings) -> Self {
-        Self { settings, idle: Mutex::default() }
-    }
-
     /// The connection used last, if one is fresh enough: the others may then grow old and go.
     pub(super) fn take(&self, key: u32) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = idle.get_mut(&key)?;
         while let Some(Idle { mut connection, since }) = kept.pop() {
-            if since.elapsed() >= self.settings.keep_idle {
+            if since.elapsed() >= KEEP_IDLE {
                 // everything below is older still
                 kept.clear();
             } else if connection.is_quiet() {
@@ -43,7 +45,7 @@ impl Pool {
     pub(super) fn put(&self, key: u32, connection: Connection) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = idle.entry(key).or_default();
-        if kept.len() < self.settings.max_idle {
+        if kept.len() < MAX_IDLE {
             kept.push(Idle { connection, since: Instant::now() });
         }
     }
@@ -52,7 +54,7 @@ impl Pool {
     pub(super) fn prune(&self) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|_, kept| {
-            kept.retain(|idle| idle.since.elapsed() < self.settings.keep_idle);
+            kept.retain(|idle| idle.since.elapsed() < KEEP_IDLE);
             !kept.is_empty()
         });
     }

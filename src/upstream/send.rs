@@ -1,4 +1,5 @@
-//! Sending one request: pick a replica, take or make a connection, wait for the head, all within limits.
+//! Sending one request to one replica: take or make a connection, wait for the head, all within limits. Which
+//! replica, and whether another one after it, is the relay's to say.
 
 use std::io;
 use std::pin::pin;
@@ -9,12 +10,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::time::Instant;
 
 use super::balance::{Tried, choose};
-use super::connect::Connector;
+use super::connect::connect;
 use super::endpoint::{Endpoint, Endpoints, Entered, Registry, Seen};
 use super::exchange::Connection;
 use super::places::{Asked, Place};
 use super::pool::Pool;
-use super::{AnswerBody, ConnectError, ExchangeError, Settings, Steps, Timers};
+use super::tls::is_alert;
+use super::{AnswerBody, ConnectError, ExchangeError, Steps, Timers};
 use crate::error::{GatewayError, Kind};
 use crate::provider::{Attempt, Dialect, Outbound};
 use crate::route::{Model, Route};
@@ -25,22 +27,19 @@ use crate::wire::{Head, write_head};
 /// One worker's way out.
 pub struct Upstreams {
     pool: Arc<Pool>,
-    connector: Connector,
     registry: Arc<Registry>,
 }
 
 /// What to send, and to whom.
 pub struct Sending<'a> {
-    /// The model; its endpoints are in `endpoints`, unless a request named it.
+    /// The model.
     pub model: &'a Model,
-    /// The snapshot's endpoints.
-    pub endpoints: &'a Endpoints,
+    /// The replica.
+    pub endpoint: &'a Arc<Endpoint>,
     /// Signs each attempt.
     pub dialect: &'a dyn Dialect,
     /// The request; each attempt replaces the last one's credentials.
     pub outbound: &'a mut Outbound,
-    /// The replica to ask, as long as it can be reached: the one whose clock a first attempt found out.
-    pub same: Option<Arc<Endpoint>>,
 }
 
 /// An answer whose head has arrived.
@@ -51,17 +50,38 @@ pub struct Inbound {
     pub headers: HeaderMap,
     /// The body, still arriving.
     pub body: AnswerBody,
+    /// When its request was about to be sent.
+    pub sent: Instant,
 }
 
 impl Upstreams {
     /// With an empty pool.
-    pub fn new(settings: Settings, registry: Arc<Registry>) -> Self {
-        Self { pool: Arc::new(Pool::new(settings.clone())), connector: Connector::new(settings), registry }
+    pub fn new(registry: Arc<Registry>) -> Self {
+        Self { pool: Arc::default(), registry }
     }
 
     /// Closes kept connections that are too old.
     pub fn prune(&self) {
         self.pool.prune();
+    }
+
+    /// The replica to ask next, and its place in the list.
+    pub fn choose(
+        &self,
+        model: &Model,
+        endpoints: &Endpoints,
+        tried: Tried,
+    ) -> Result<(usize, Arc<Endpoint>), GatewayError> {
+        match endpoints.of(&model.id) {
+            Some(list) if !model.from_request => {
+                let (place, endpoint) = choose(list, tried).ok_or_else(|| no_endpoint(model))?;
+                Ok((place, Arc::clone(endpoint)))
+            }
+            _ => {
+                let url = model.endpoints.first().ok_or_else(|| no_endpoint(model))?;
+                Ok((0, self.registry.transient(model, url, endpoints.outward())))
+            }
+        }
     }
 
     /// A place at the route's model, waited for if it must be; none for a model that a request brought. To be held
@@ -87,42 +107,34 @@ impl Upstreams {
 
     /// Sends and waits for the head. On return the first-byte limit is running.
     ///
-    /// A replica that cannot be connected to is passed over for the next one: nothing was sent to it. A kept
-    /// connection may have died unseen; if it dies before a byte of the answer, the request goes once more on a
-    /// new one (providers.md d3.5).
+    /// A kept connection may have died unseen; if it dies before a byte of the answer, the request goes once more
+    /// on a new one (providers.md d3.5).
     pub async fn send(
         &self,
         mut sending: Sending<'_>,
         timers: &mut Timers,
         facts: &mut Facts,
     ) -> Result<Inbound, GatewayError> {
-        facts.upstream_started = Some(Instant::now());
-        let mut tried = Tried::default();
+        let sent = Instant::now();
+        facts.upstream_started.get_or_insert(sent);
+        let endpoint = sending.endpoint;
         let mut may_reuse = true;
         loop {
-            let (place, endpoint) = self.choose(&sending, tried)?;
             let entered = endpoint.enter();
             let kept = if may_reuse { self.pool.take(endpoint.pool_key) } else { None };
             let reused = kept.is_some();
             let connection = match kept {
                 Some(connection) => connection,
-                None => match self.connect(&endpoint, sending.model, timers).await {
-                    Ok(connection) => connection,
-                    Err(error) if was_unreachable(&error) && tried.another(place, sending.replicas()) => {
-                        facts.retries += 1;
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                },
+                None => self.connect(endpoint, sending.model, timers).await?,
             };
             match self.exchange(&mut sending, connection, entered, timers, facts).await {
                 Err(Failure::Unanswered) if reused => {
                     facts.retries += 1;
                     may_reuse = false;
                 }
-                Err(Failure::Unanswered) => return Err(broken(&endpoint, &ExchangeError::Unanswered)),
+                Err(Failure::Unanswered) => return Err(broken(endpoint, &ExchangeError::Unanswered)),
                 Err(Failure::Told(error)) => return Err(error),
-                Ok(inbound) => return Ok(inbound),
+                Ok((Head { status, headers, .. }, body)) => return Ok(Inbound { status, headers, body, sent }),
             }
         }
     }
@@ -135,29 +147,30 @@ impl Upstreams {
         entered: Entered,
         timers: &mut Timers,
         facts: &Facts,
-    ) -> Result<Inbound, Failure> {
-        let (model, endpoint) = (sending.model, Arc::clone(entered.endpoint()));
+    ) -> Result<(Head, AnswerBody), Failure> {
+        let (model, endpoint) = (sending.model, sending.endpoint);
         let attempt = Attempt { endpoint: &endpoint.url, now: endpoint.provider_time() };
         sending.dialect.authorize(sending.outbound, model, &attempt)?;
-        let head = request_head(sending, &endpoint, facts);
+        let head = request_head(sending, endpoint, facts);
         let answered = {
             let exchange = pin!(connection.exchange(head, &sending.outbound.body));
             timers.run(Phase::FirstByte, exchange).await.map_err(|expired| expired.error(&model.id))?
         };
         match answered {
-            Ok(Head { status, headers, framing, keep_alive }) => {
+            Ok(head) => {
                 endpoint.saw(Seen::Answered);
-                let body = AnswerBody::new(connection, framing, keep_alive, entered, Arc::clone(&self.pool));
-                Ok(Inbound { status, headers, body })
+                let pool = Arc::clone(&self.pool);
+                let body = AnswerBody::new(connection, head.framing, head.keep_alive, entered, pool);
+                Ok((head, body))
             }
             Err(ExchangeError::Unanswered) => Err(Failure::Unanswered),
-            Err(error) => Err(broken(&endpoint, &error).into()),
+            Err(error) => Err(broken(endpoint, &error).into()),
         }
     }
 
     /// Opens a connection and reports its steps, for `weir probe`.
-    pub async fn probe(&self, endpoint: &Endpoint, model: &Model) -> Result<Steps, ConnectError> {
-        let (stream, steps) = self.connector.connect(&endpoint.url, model.from_request).await?;
+    pub async fn probe(&self, endpoint: &Endpoint) -> Result<Steps, ConnectError> {
+        let (stream, steps) = connect(&endpoint.url, &endpoint.way).await?;
         self.pool.put(endpoint.pool_key, Connection::new(stream));
         Ok(steps)
     }
@@ -169,7 +182,7 @@ impl Upstreams {
         timers: &mut Timers,
     ) -> Result<Connection, GatewayError> {
         // boxed, since it is rare and large: every request's future would otherwise hold its space
-        let connecting = Box::pin(self.connector.connect(&endpoint.url, model.from_request));
+        let connecting = Box::pin(connect(&endpoint.url, &endpoint.way));
         let error = match timers.run(Phase::Connect, connecting).await {
             Ok(Ok((stream, _))) => return Ok(Connection::new(stream)),
             Ok(Err(error)) => error.error(),
@@ -177,31 +190,6 @@ impl Upstreams {
         };
         endpoint.saw(Seen::Unreachable);
         Err(error)
-    }
-
-    /// The replica to ask, and its place in the list.
-    fn choose(&self, sending: &Sending<'_>, tried: Tried) -> Result<(usize, Arc<Endpoint>), GatewayError> {
-        let model = sending.model;
-        let list = match sending.endpoints.of(&model.id) {
-            Some(list) if !model.from_request => list,
-            _ => {
-                let url = model.endpoints.first().ok_or_else(|| no_endpoint(model))?;
-                return Ok((0, self.registry.transient(model, url)));
-            }
-        };
-        let same = sending.same.as_ref().and_then(|same| list.iter().position(|each| Arc::ptr_eq(each, same)));
-        if let Some(place) = same.filter(|place| !tried.has(*place)) {
-            return Ok((place, Arc::clone(&list[place])));
-        }
-        let (place, endpoint) = choose(list, tried).ok_or_else(|| no_endpoint(model))?;
-        Ok((place, Arc::clone(endpoint)))
-    }
-}
-
-impl Sending<'_> {
-    /// How many endpoints may be tried.
-    fn replicas(&self) -> usize {
-        if self.model.from_request { 1 } else { self.endpoints.of(&self.model.id).map_or(1, <[_]>::len) }
     }
 }
 
@@ -219,17 +207,18 @@ impl From<GatewayError> for Failure {
     }
 }
 
-/// Whether an error says that nothing was sent: another replica may do better.
-fn was_unreachable(error: &GatewayError) -> bool {
-    matches!(error.kind(), Kind::UpstreamConnect | Kind::Expired(Phase::Connect))
-}
-
 fn no_endpoint(model: &Model) -> GatewayError {
     GatewayError::new(Kind::Internal, "the model has no endpoint").internal(format!("model {}", model.id))
 }
 
 /// The peer's fault, told without its address.
 fn broken(endpoint: &Endpoint, error: &ExchangeError) -> GatewayError {
+    if let ExchangeError::Io(alert) = error
+        && is_alert(alert)
+    {
+        let why = format!("TLS with {}: {alert}{}", endpoint.url, endpoint.way.tls.advice(alert));
+        return GatewayError::new(Kind::UpstreamConnect, "TLS with the model server failed").internal(why);
+    }
     let public = match error {
         ExchangeError::NotHttp(_) => "the model server did not answer in HTTP",
         ExchangeError::Unanswered | ExchangeError::Cut => "the model server closed the connection",

@@ -17,6 +17,7 @@ mod credentials; // AWS's chain, Entra ID: fetched beside the requests
 mod disconnect; // a client that leaves cancels the upstream
 mod docs_search; // GitLab's documentation, with and without an index
 mod embeddings; // vectors for semantic code search
+mod failover; // what fails before the first content goes to the next replica
 mod framing; // how model servers frame their answers
 mod fuzz_smoke; // the fuzz targets, a little, on any toolchain
 mod golden; // translations as files
@@ -32,7 +33,8 @@ mod routing; // the rules of precedence, and what must never be called
 mod shared_limits; // rates that several gateways count together
 mod stale; // dead connections, rubbish, cut streams
 mod timeouts; // the four limits are A1000 on every surface
-mod tls; // TLS in and out: certificates, reloads, clients that leave
+mod tls; // TLS towards clients: certificates, reloads, clients that leave
+mod tls_out; // TLS towards model servers: whom we believe, who we are
 mod usage; // token counts of streams that end before they are counted
 
 mod support; // gateway, scripted upstream, raw client, metrics, access log

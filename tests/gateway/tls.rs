@@ -1,5 +1,5 @@
-//! TLS on the public port, and towards model servers: who is believed, what a client sees, and that what holds
-//! for plain connections holds here, too.
+//! TLS on the public port: who is let in, what a client sees, and that what holds for plain connections holds
+//! here, too.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 use weir::config::Environment;
 
 use crate::support::{
-    Authority, Client, End, Folder, Gateway, Hello, Pair, Process, Reply, Upstream, chat_body, eventually, front,
-    older_kind, one_model, parse, secure,
+    Authority, Client, End, Folder, Gateway, Hello, Pair, Process, Reply, Upstream, chat_body, eventually, older_kind,
+    one_model, parse, secure,
 };
 
 const CHAT: &str = "/v1/chat/completions";
@@ -311,7 +311,7 @@ fn certificates_that_cannot_work_are_faults_of_the_file() {
     let other_key = fault(&folder, &one.cert, &two.key);
     assert!(other_key.starts_with("weir.toml:3:7: error: server.tls.key: "), "{other_key}");
     assert!(
-        other_key.ends_with("tls.key does not belong to the (first) certificate in server.tls.cert"),
+        other_key.ends_with("tls.key does not belong to the (first) certificate that is named beside it"),
         "{other_key}"
     );
     let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n";
@@ -420,39 +420,4 @@ async fn healthcheck_speaks_https_and_verifies() {
     let stranger = folder.write("stranger.crt", &Authority::new().pem());
     let (ready, said) = ask(&stranger);
     assert!(!ready && said.contains("UnknownIssuer"), "{said}");
-}
-
-#[tokio::test]
-async fn a_model_server_with_a_private_authority_is_believed_only_when_it_is_named() {
-    let (authority, stranger) = (Authority::new(), Authority::new());
-    let upstream = Upstream::says("Hi").await;
-    let folder = Folder::new("tls-out");
-    let (ca, other) = (folder.write("ca.crt", &authority.pem()), folder.write("other.crt", &stranger.pem()));
-    let (named, misnamed) = (authority.issue("127.0.0.1"), authority.issue("another.test"));
-    let url = |address: SocketAddr| format!("https://{address}/v1");
-    let good = one_model(&url(front(upstream.address, &named).await));
-    let bad = one_model(&url(front(upstream.address, &misnamed).await));
-    let extra = |path: &Path| format!("[tls]\nextra_ca = [{path:?}]\n");
-    let variable = |name: &str| Environment::from_iter([(name.to_owned(), ca.to_str().unwrap().to_owned())]);
-    let nothing = Environment::default();
-    for (env, file) in [
-        (&nothing, format!("{good}{}", extra(&ca))),
-        (&variable("SSL_CERT_FILE"), good.clone()),
-        (&variable("REQUESTS_CA_BUNDLE"), good.clone()),
-    ] {
-        let gateway = Gateway::start_with(env, &file).await;
-        let answer = gateway.chat("m", false).await;
-        assert_eq!(answer.status(), 200, "{file}: {}", answer.text());
-    }
-    let sent = upstream.requests().len();
-    for (file, why) in [(format!("{good}{}", extra(&other)), "UnknownIssuer"), (format!("{bad}{}", extra(&ca)), "name")]
-    {
-        let gateway = Gateway::start_with(&nothing, &file).await;
-        let answer = gateway.chat("m", false).await;
-        assert_eq!(answer.status(), 502, "{}", answer.text());
-        let line = gateway.line(&answer).await;
-        assert_eq!(line["error_code"], "upstream_connect", "{line}");
-        assert!(line["note"].as_str().unwrap().contains(why), "{line}");
-    }
-    assert_eq!(upstream.requests().len(), sent, "not a byte of a request went there");
 }

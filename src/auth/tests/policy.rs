@@ -14,7 +14,7 @@ use super::{
 use crate::auth::{Caller, Claims, GitlabSettings, Issuers, Permission, Policy, Scopes, Settings, StaticKey};
 use crate::error::{Kind, Shape, render};
 use crate::route::EndpointUrl;
-use crate::upstream::{self, Fetcher};
+use crate::upstream::{Fetcher, SharedOutward};
 
 const CLOUD: &str = "https://customers.gitlab.com";
 
@@ -33,7 +33,7 @@ impl Drop for Rig {
 impl Rig {
     fn start() -> Self {
         let issuers = Issuers::default();
-        let refresher = issuers.refresher(Fetcher::new(upstream::Settings::default()));
+        let refresher = issuers.refresher(Fetcher::new(SharedOutward::default()));
         Self { issuers, refreshing: tokio::spawn(refresher.run()) }
     }
 

@@ -13,8 +13,8 @@ use std::time::Duration;
 use super::{Config, Environment, Faults, Severity, from_str};
 use crate::auth::Settings;
 use crate::route::{Budget, Choice, Feature, RequestModels, Room, Rule};
+use crate::snapshot;
 use crate::telemetry::{Format, Level};
-use crate::{snapshot, upstream};
 
 const MODEL: &str = "[models.m]\nendpoint = \"http://gpu:8000/v1\"\n";
 
@@ -61,7 +61,7 @@ fn an_empty_file_is_the_defaults() {
     assert_eq!(config.server.admin.to_string(), "127.0.0.1:8082");
     assert!(config.server.workers >= 1);
     assert_eq!(config.limits, snapshot::Limits::default());
-    assert_eq!(config.upstream.request_loopback, upstream::Settings::default().request_loopback);
+    assert!(!config.outward.settings().request_loopback);
     assert!(matches!(config.auth, Settings::Off));
     assert_eq!(config.log, (Level::Info, Format::Auto));
     assert_eq!(config.request_models, RequestModels::Allow);
@@ -329,9 +329,9 @@ duo_chat_fix_code = \"disabled\"
 
 #[test]
 fn what_this_version_does_not_do_is_refused_or_told() {
-    let config = good("resilience.retry_budget = 0.2\ntelemetry.log_prompts = false\n");
+    let config = good("telemetry.otlp = \"http://collector:4318\"\ntelemetry.log_prompts = false\n");
     let told: Vec<&str> = config.warnings.iter().map(|fault| fault.key.as_str()).collect();
-    assert_eq!(told, ["resilience.retry_budget"], "log_prompts = false is what happens anyway");
+    assert_eq!(told, ["telemetry.otlp"], "log_prompts = false is what happens anyway");
 }
 
 #[test]

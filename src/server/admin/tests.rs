@@ -105,7 +105,7 @@ fn table() -> Table {
 }
 
 fn snapshot(table: Table, registry: &Registry, generation: u64) -> Snapshot {
-    let endpoints = registry.endpoints(table.models().map(|route| &route.model));
+    let endpoints = registry.endpoints(table.models().map(|route| &route.model), Arc::default(), 0.2);
     Snapshot {
         table,
         auth: Policy::Off,

@@ -80,17 +80,27 @@ fn compare(a: &Endpoint, b: &Endpoint, now: Duration) -> Ordering {
 
 /// Which replicas a request has tried, by their place in the list; the first 64 can be told apart.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Tried(u64);
+pub struct Tried(u64);
 
 impl Tried {
     pub(super) fn has(self, place: usize) -> bool {
         place < 64 && self.0 & (1 << place) != 0
     }
 
+    /// How many.
+    pub const fn count(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
+    /// Whether the first attempt is still to be made.
+    pub const fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
     /// Notes a place; whether another is left to try.
-    pub(super) fn another(&mut self, place: usize, replicas: usize) -> bool {
+    pub fn another(&mut self, place: usize, replicas: usize) -> bool {
         self.0 |= if place < 64 { 1 << place } else { 0 };
-        (self.0.count_ones() as usize) < replicas.min(64) && place < 64
+        self.count() < replicas.min(64) && place < 64
     }
 }
 

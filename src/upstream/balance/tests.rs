@@ -28,7 +28,8 @@ pub(crate) fn replicas(count: usize) -> Vec<Arc<Endpoint>> {
         room: None,
         from_request: false,
     });
-    let endpoints = Registry::new(Arc::new(Metrics::new().unwrap())).endpoints([&model].into_iter());
+    let endpoints =
+        Registry::new(Arc::new(Metrics::new().unwrap())).endpoints([&model].into_iter(), Arc::default(), 0.2);
     endpoints.of(&model.id).unwrap().to_vec()
 }
 

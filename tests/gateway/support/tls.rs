@@ -9,7 +9,8 @@ use base64::Engine as _;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, SupportedProtocolVersion, WantsVerifier};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -111,9 +112,31 @@ pub(crate) async fn secure(address: SocketAddr, hello: Hello<'_>) -> io::Result<
 
 /// A TLS listener that passes what it reads on to `address`.
 pub(crate) async fn front(address: SocketAddr, pair: &Pair) -> SocketAddr {
+    let config = server(rustls::ALL_VERSIONS).with_no_client_auth().with_single_cert(pair.chain(), pair.private());
+    listen(address, config.unwrap()).await
+}
+
+/// The same for clients with a certificate of this authority only.
+pub(crate) async fn front_for(
+    clients: &Authority,
+    address: SocketAddr,
+    pair: &Pair,
+    version: &'static SupportedProtocolVersion,
+) -> SocketAddr {
+    let mut roots = RootCertStore::empty();
+    roots.add(clients.0.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = builder.with_no_client_auth().with_single_cert(pair.chain(), pair.private()).unwrap();
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+    let config = server(&[version]).with_client_cert_verifier(verifier).with_single_cert(pair.chain(), pair.private());
+    listen(address, config.unwrap()).await
+}
+
+fn server(versions: &[&'static SupportedProtocolVersion]) -> ConfigBuilder<ServerConfig, WantsVerifier> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    ServerConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap()
+}
+
+async fn listen(address: SocketAddr, config: ServerConfig) -> SocketAddr {
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();

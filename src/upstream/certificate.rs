@@ -1,23 +1,107 @@
-//! From when until when a certificate holds: two dates out of its DER (RFC 5280 §4.1). For warnings only; what
-//! a certificate is worth is decided by rustls, here and at the other side.
+//! Certificates and keys out of PEM files, ours towards clients and ours towards model servers; what is wrong is
+//! told without a byte of what stands there. And from when until when they hold: two dates out of the DER (RFC 5280
+//! §4.1), for warnings only. What a certificate is worth is decided by rustls, here and at the other side.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls::InconsistentKeys;
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use crate::telemetry::rfc3339;
 
 const SEQUENCE: u8 = 0x30;
 const VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
+const DAY: u64 = 24 * 60 * 60;
+/// From this long before its end a certificate is warned about.
+const SOON: Duration = Duration::from_secs(14 * DAY);
+
+/// Which of two files is wrong, and how.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PairError {
+    /// The certificate's.
+    #[error("{0}")]
+    Cert(String),
+    /// The key's.
+    #[error("{0}")]
+    Key(String),
+}
+
+/// The certificates of a file, in its order; at least one.
+pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    match list {
+        Ok(list) if list.is_empty() => Err("holds no certificate".to_owned()),
+        Ok(list) => Ok(list),
+        Err(_) => Err("is not a PEM file".to_owned()),
+    }
+}
+
+/// A chain, ours first, with its key (PKCS#8, PKCS#1 or SEC1, without a passphrase), and when all of it holds.
+pub fn certified(cert: &[u8], key: &[u8], provider: &CryptoProvider) -> Result<(CertifiedKey, Validity), PairError> {
+    let chain = certificates(cert).map_err(PairError::Cert)?;
+    let validity = chain.iter().map(|der| Validity::of(der)).reduce(|all, one| Some(all?.and(one?))).flatten();
+    let validity = validity.ok_or_else(|| PairError::Cert("holds what is no certificate".to_owned()))?;
+    let private = PrivateKeyDer::from_pem_slice(key).map_err(|_| PairError::Key(no_key(key).to_owned()))?;
+    let unknown = || "is of a kind that Weir does not take: RSA (2048 bits or more), ECDSA (P-256, P-384) or Ed25519";
+    let signing = provider.key_provider.load_private_key(private).map_err(|_| PairError::Key(unknown().to_owned()))?;
+    let certified = CertifiedKey::new(chain, signing);
+    match certified.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok((certified, validity)),
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            Err(PairError::Key("does not belong to the (first) certificate that is named beside it".to_owned()))
+        }
+        Err(error) => Err(PairError::Cert(error.to_string())),
+    }
+}
+
+/// What a file without a key is.
+fn no_key(pem: &[u8]) -> &'static str {
+    let holds = |text: &str| memchr::memmem::find(pem, text.as_bytes()).is_some();
+    if holds("ENCRYPTED") {
+        "has a passphrase: write it without one (openssl pkey -in OLD -out NEW)"
+    } else if holds("BEGIN CERTIFICATE") {
+        "holds a certificate and no key"
+    } else {
+        "holds no private key in PEM"
+    }
+}
+
 /// `notBefore` and `notAfter`. Dates before 1970 read as 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Validity {
-    pub(super) from: SystemTime,
-    pub(super) until: SystemTime,
+pub struct Validity {
+    /// The first moment.
+    pub from: SystemTime,
+    /// The last.
+    pub until: SystemTime,
 }
 
 impl Validity {
+    /// What the operator should know of the dates by now.
+    pub fn remark(&self, now: SystemTime) -> Option<String> {
+        let Self { from, until } = *self;
+        if until <= now {
+            return Some(format!("the certificate expired on {}", rfc3339(until)));
+        }
+        if from > now {
+            return Some(format!("the certificate is not valid before {}", rfc3339(from)));
+        }
+        let days = self.days_left(now);
+        (until <= now + SOON).then(|| format!("the certificate expires on {}, in {days} days", rfc3339(until)))
+    }
+
+    /// Whole days until the end.
+    pub fn days_left(&self, now: SystemTime) -> u64 {
+        self.until.duration_since(now).unwrap_or_default().as_secs() / DAY
+    }
+
     /// Of one certificate; `None` when it is none.
-    pub(super) fn of(der: &[u8]) -> Option<Self> {
+    fn of(der: &[u8]) -> Option<Self> {
         let (certificate, _) = tagged(SEQUENCE, der)?;
         let (signed, _) = tagged(SEQUENCE, certificate)?;
         let rest = tagged(VERSION, signed).map_or(signed, |(_, rest)| rest);
@@ -31,7 +115,7 @@ impl Validity {
     }
 
     /// When both hold: a chain is as good as its weakest link.
-    pub(super) fn and(self, other: Self) -> Self {
+    fn and(self, other: Self) -> Self {
         Self { from: self.from.max(other.from), until: self.until.min(other.until) }
     }
 }

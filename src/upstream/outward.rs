@@ -1,0 +1,109 @@
+//! `Outward`: how servers are reached, as one configuration says it. A reload may change all of it: connections
+//! that are made from then on follow the new one, those that are there live on and are kept for nobody else.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use arc_swap::ArcSwap;
+
+use super::ClientTls;
+use crate::route::{Model, ModelId, ProviderKind};
+
+/// What the file and the environment say about connecting outward.
+#[derive(Debug)]
+pub struct Outward {
+    id: u32,
+    says: OutwardSettings,
+}
+
+/// The same, as it is read.
+#[derive(Debug, Default, PartialEq)]
+pub struct OutwardSettings {
+    /// Of issuers of keys and credentials, and of GitLab's cloud: nobody is told who we are.
+    pub anonymous: Arc<ClientTls>,
+    /// Of model servers: `[tls]`.
+    pub models: Arc<ClientTls>,
+    /// Of those whose `[models.…]` has a `tls` of its own.
+    pub own: HashMap<ModelId, Arc<ClientTls>>,
+    /// Whether a model that a *request* names may be on a loopback address.
+    pub request_loopback: bool,
+}
+
+/// How one server is reached.
+#[derive(Clone, Debug)]
+pub(super) struct Way {
+    /// Whose: connections of one configuration are not used by the next.
+    pub(super) outward: u32,
+    /// Whom we believe there, and who we are.
+    pub(super) tls: Arc<ClientTls>,
+    /// Where a request named the server: its address is checked after resolution.
+    pub(super) checked: Option<Checked>,
+}
+
+/// What is checked of an address that a request named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Checked {
+    /// Whether it may be on this machine.
+    pub(super) loopback: bool,
+}
+
+impl Outward {
+    /// Of these settings.
+    pub fn new(says: OutwardSettings) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), says }
+    }
+
+    /// What it was made of.
+    pub const fn settings(&self) -> &OutwardSettings {
+        &self.says
+    }
+
+    /// To a model's server.
+    pub(super) fn to_model(&self, model: &Model) -> Way {
+        let OutwardSettings { anonymous, models, own, request_loopback } = &self.says;
+        let tls = match model.provider {
+            ProviderKind::Gitlab => anonymous,
+            // a model that a request brings is `request`, which no model of the file may be called
+            _ => own.get(&model.id).unwrap_or(models),
+        };
+        let checked = model.from_request.then_some(Checked { loopback: *request_loopback });
+        Way { outward: self.id, tls: Arc::clone(tls), checked }
+    }
+
+    /// To a server of the operator's choice that is no model's.
+    pub(super) fn to_other(&self) -> Way {
+        Way { outward: self.id, tls: Arc::clone(&self.says.anonymous), checked: None }
+    }
+}
+
+impl Default for Outward {
+    fn default() -> Self {
+        Self::new(OutwardSettings::default())
+    }
+}
+
+/// The one in force, for what outlives a configuration.
+#[derive(Clone, Debug, Default)]
+pub struct SharedOutward(Arc<ArcSwap<Outward>>);
+
+impl SharedOutward {
+    /// Starts with this one.
+    pub fn new(outward: Arc<Outward>) -> Self {
+        Self(Arc::new(ArcSwap::new(outward)))
+    }
+
+    /// The one in force.
+    pub fn load(&self) -> Arc<Outward> {
+        self.0.load_full()
+    }
+
+    /// Puts another in force, unless it says the same: then connections are kept. Returns what is in force.
+    pub fn put(&self, next: Arc<Outward>) -> Arc<Outward> {
+        if self.0.load().says != next.says {
+            self.0.store(next);
+        }
+        self.load()
+    }
+}
