@@ -28,6 +28,10 @@ impl RedisUrl {
         if !["redis://", "rediss://", "valkey://", "valkeys://"].iter().any(|scheme| text.starts_with(scheme)) {
             return Err("expected a URL like \"redis://host:6379\"");
         }
+        if text.contains('#') {
+            // the crate reads `#insecure` there
+            return Err("a Redis URL has no fragment: a server's certificate is always verified");
+        }
         match text.into_connection_info() {
             Ok(_) => Ok(Self(Secret::new(text.to_owned()))),
             Err(_) => Err("not a Redis URL: redis[s]://[user:password@]host[:port][/database]"),
