@@ -74,7 +74,8 @@ fn probe_all(config: &Config, targets: &[(&Route, &EndpointUrl)], out: &mut Out)
                     renewed.settled().await;
                 }
                 let route = alone(route, url);
-                let endpoints = registry.endpoints([&route.model].into_iter(), Arc::clone(&config.outward), 0.0);
+                let endpoints =
+                    registry.endpoints([&route.model].into_iter(), Arc::clone(&config.outward), &config.resilience);
                 let probed = probe(&relay, &route, &endpoints).await;
                 failed += usize::from(probed.result.is_err());
                 rows.push(probed.row(&route, url));

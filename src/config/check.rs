@@ -17,7 +17,8 @@ use super::raw::{Document, path_text};
 use super::reader::Reader;
 use super::watch::Watched;
 use super::{
-    auth, cloud, docs, environ, families, features, inherited, models, outward, prompts, suggest, tls, user_tokens,
+    auth, cloud, docs, environ, families, features, inherited, models, outward, prompts, resilience, suggest, tls,
+    user_tokens,
 };
 use crate::auth::{Rates, Settings as AuthSettings, TokenSettings};
 use crate::error::ExpiryAs;
@@ -25,8 +26,7 @@ use crate::prompt::Registry;
 use crate::route::{Budget, BudgetPatch};
 use crate::snapshot::ToolUse;
 use crate::telemetry::{Format, Level};
-use crate::upstream::RedisUrl;
-use crate::upstream::{ClientTls, Outward};
+use crate::upstream::{ClientTls, Outward, RedisUrl, Resilience};
 use crate::{server, snapshot};
 
 /// Checks a text that stands for the file of this path.
@@ -132,7 +132,7 @@ struct Parts {
     server: server::Settings,
     tls: Option<Arc<server::Identity>>,
     outward: Outward,
-    retry_share: f64,
+    resilience: Resilience,
     limits: snapshot::Limits,
     shared: Option<RedisUrl>,
     chat: snapshot::Chat,
@@ -168,8 +168,7 @@ impl Parts {
         if let (Some(auth), Some(_)) = (&auth, routing.as_ref().and_then(|routing| routing.table.cloud())) {
             cloud::is_open_to_somebody(reader, auth);
         }
-        let outward = outward::read(reader);
-        let retry_share = reader.number(&["resilience", "retry_budget"]);
+        let (outward, resilience) = (outward::read(reader), resilience::read(reader));
         let (limits, chat, shared) = (limits(reader), chat(reader), shared(reader));
         let log = log(reader);
         let (server, outward, routing, prompts) = (server?, outward?, routing?, prompts?);
@@ -178,7 +177,7 @@ impl Parts {
             server,
             tls: tls?,
             outward,
-            retry_share: retry_share?,
+            resilience: resilience?,
             limits: limits?,
             shared: shared?,
             chat: chat?,
@@ -196,7 +195,7 @@ impl Parts {
             server,
             tls,
             outward,
-            retry_share,
+            resilience,
             limits,
             shared,
             chat,
@@ -212,7 +211,7 @@ impl Parts {
             server,
             tls,
             outward: Arc::new(outward),
-            retry_share,
+            resilience,
             table,
             models,
             request_models,
@@ -244,6 +243,7 @@ fn server(reader: &mut Reader<'_>) -> Option<server::Settings> {
     let queue = reader.integer(&["limits", "queue"]);
     let queue_wait = reader.duration(&["limits", "queue_wait"]);
     let drain = reader.duration(&["resilience", "drain"]);
+    let drain_delay = reader.duration(&["resilience", "drain_delay"]);
     if let (Some(listen), Some(admin)) = (listen, admin)
         && listen.port() == admin.port()
         && listen.port() != 0
@@ -262,6 +262,7 @@ fn server(reader: &mut Reader<'_>) -> Option<server::Settings> {
         queue: queue?,
         queue_wait: queue_wait?,
         drain: drain?,
+        drain_delay: drain_delay?,
     })
 }
 

@@ -6,6 +6,14 @@
 //! counts for itself by its own buckets, which went on beside the shared ones. It is connected to once a second, beside the requests. The `redis`
 //! crate speaks RESP and TLS (the system's authorities, `SSL_CERT_FILE`); its connection manager was not taken, since it would make requests wait.
 //!
+//! **2026-11-26, a replica that fails.** It is passed over, never refused: a model's only endpoint is asked whatever it did. Five failures in a row or half
+//! of ten and more requests within ten seconds; then one request at a time sees, and one that is back gets a tenth of its share, growing within ten
+//! seconds, in which a single failure is enough. Held against it is what another replica may do better (`error/kind.rs`), never a client's error. A
+//! 429 or 503 with `Retry-After` is obeyed for up to a minute and is no failure. When more than half of those that are there fail, all
+//! are asked again, by lot and not by cost: whoever fails fast has nothing under way and would get everything. Those that cannot be reached do not
+//! count there: asking them is no relief. There is no switch: with one endpoint nothing comes of it, and `error_rate = 1.0` with many
+//! `failures` is as good as off.
+//!
 //! **2026-11-26, another replica until the first content.** An answer is held back until its first content (no role, no ping, no
 //! `message_start`), at most 64 KiB and 5 s; a whole answer until its end, since half of one is of no use. What fails before goes to a replica that was
 //! not tried: connect, 408, 409, 424, 425, 429, 5xx, an expired `first_byte` or `idle`, a broken connection, an error inside a 200. Each
@@ -54,6 +62,12 @@
 //! proves who we are and gives away no key. Issuers, token services and GitLab's cloud never see it. `AIGW_MTLS__VERIFY=false` and a key with a
 //! passphrase are refused: the one turns off what the other protects, and the passphrase would stand beside its key. The system's own
 //! authorities are read once for each such value.
+//!
+//! **2026-11-26, upgrades by handing the sockets over.** Two processes with `SO_REUSEPORT` would do for the public port, but whoever waits in a
+//! socket that closes is reset, and moving them (`tcp_migrate_req`) is a sysctl of root's. So the new process gets the sockets themselves, the admin
+//! port's too; nothing closes. They meet under an abstract name made of the admin address: Weir writes no file, and the name is seen as
+//! far as the port is. It has no owner, so both sides look at the peer's user. A signal that makes the old process start the new one (nginx) was
+//! rejected: a service manager and a container know only what they started themselves.
 //!
 //! **2026-11-25, an index of our own for the documentation.** One file, an inverted index with BM25, held in memory: 21 MiB for 31,200 sections,
 //! read in 50 ms, searched in 0.2 to 0.7 ms, so a search stays on its worker. tantivy is 127 more crates and a folder of files; the

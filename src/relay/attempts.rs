@@ -16,7 +16,7 @@ use crate::provider::{Dialect, Outbound, dialect};
 use crate::route::Budget;
 use crate::telemetry::Facts;
 use crate::telemetry::labels::Phase;
-use crate::upstream::{Endpoint, Inbound, Place, Seen, Sending, Timers, Tried, Upstreams};
+use crate::upstream::{Endpoint, Inbound, Place, Sending, Timers, Tried, Upstreams};
 
 /// A model server's error body is read up to this size.
 const MAX_FAULT_BODY: usize = 64 << 10;
@@ -117,7 +117,7 @@ impl<'a> Attempts<'a> {
         // nothing was sent, so that no model server gets more to do: a replica that is down costs no budget
         let is_free = matches!(error.kind(), Kind::UpstreamConnect | Kind::Expired(Phase::Connect));
         if !is_free {
-            endpoint.saw(Seen::Failed(error.kind()));
+            endpoint.failed(&error);
         }
         let error = self.soonest(error);
         let may_help = error.kind().row().elsewhere == Elsewhere::Replica;

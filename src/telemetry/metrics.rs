@@ -25,10 +25,12 @@ pub struct Metrics {
     inflight: [IntGauge; Surface::ALL.len()],
     /// Requests under way per endpoint of a model.
     pub upstream_inflight: IntGaugeVec,
-    /// 1 while the endpoint's last attempt reached it.
+    /// 1 while the endpoint is there, as far as is known.
     pub upstream_healthy: IntGaugeVec,
     /// 1 while the Redis of `limits.shared` answers. Without one there is no such series.
     pub shared_limits_up: IntGaugeVec,
+    /// 0 closed, 1 half open (a request sees whether the endpoint is back), 2 open.
+    pub breaker_state: IntGaugeVec,
     /// Requests refused for their caller's rates, by which one.
     pub rate_limited: IntCounterVec,
     /// Requests that wait for a place at a model.
@@ -113,7 +115,8 @@ impl Metrics {
         let build = gauges(&r, "build_info", "Constant 1; the version is the label.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let endpoint = &["model", "endpoint"];
-        let (under_way, reached) = ("Requests under way at an endpoint.", "1 while the last attempt reached it.");
+        let (under_way, there) = ("Requests under way at an endpoint.", "0 while an endpoint cannot be reached.");
+        let breaker = "0 closed, 1 half open (one request sees), 2 open: the endpoint is passed over.";
         let (line, queued) = (&["model"], "Requests that wait for a place at a model (max_parallel).");
         let crowd = "Connections closed as they were accepted (limits.connections_per_client).";
         let together = "1 while the Redis of limits.shared answers; 0: each gateway counts for itself.";
@@ -125,7 +128,8 @@ impl Metrics {
             requests: Requests::new(&r)?,
             inflight: Surface::ALL.map(|surface| inflight.with_label_values(&[surface.label()])),
             upstream_inflight: gauges(&r, "upstream_inflight", under_way, endpoint)?,
-            upstream_healthy: gauges(&r, "upstream_healthy", reached, endpoint)?,
+            upstream_healthy: gauges(&r, "upstream_healthy", there, endpoint)?,
+            breaker_state: gauges(&r, "breaker_state", breaker, endpoint)?,
             shared_limits_up: gauges(&r, "shared_limits_up", together, &[])?,
             rate_limited: counter(&r, "rate_limited_total", often, &["scope"])?,
             model_waiting: gauges(&r, "model_waiting", queued, line)?,
