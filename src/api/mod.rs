@@ -95,7 +95,8 @@ impl Api {
         }
         let rates = caller.rates(snapshot.limits.rates);
         if endpoint.asks_a_model() && !rates.is_unlimited() {
-            facts.meter = Some(snapshot.meters.admit(caller.account(facts.client), rates)?);
+            // boxed, since few have rates: every request's future would otherwise hold its space
+            facts.meter = Some(Box::pin(snapshot.meters.admit(caller.account(facts.client), rates)).await?);
         }
         let (parts, snapshot, relay) = (&parts, &*snapshot, &self.relay);
         let context = Context { parts, snapshot, relay, caller, head_start, failed: None, facts };
