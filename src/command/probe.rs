@@ -74,7 +74,8 @@ fn probe_all(config: &Config, targets: &[(&Route, &EndpointUrl)], out: &mut Out)
                     renewed.settled().await;
                 }
                 let route = alone(route, url);
-                let endpoints = registry.endpoints([&route.model].into_iter(), Arc::clone(&config.outward), 0.0);
+                let endpoints =
+                    registry.endpoints([&route.model].into_iter(), Arc::clone(&config.outward), &config.resilience);
                 let probed = probe(&relay, &route, &endpoints).await;
                 failed += usize::from(probed.result.is_err());
                 rows.push(probed.row(&route, url));
@@ -153,7 +154,7 @@ async fn probe(relay: &Relay, route: &Route, endpoints: &Endpoints) -> Probed {
 /// The same model with this endpoint alone.
 fn alone(route: &Route, url: &EndpointUrl) -> Route {
     let model = Model { endpoints: vec![url.clone()], ..(*route.model).clone() };
-    Route { feature: None, model: Arc::new(model), budget: route.budget, rule: Rule::Named }
+    Route { feature: None, model: Arc::new(model), budget: route.budget, rule: Rule::Named, fallback: None }
 }
 
 /// A few words of chat, or the embedding of one.

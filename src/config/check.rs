@@ -17,7 +17,8 @@ use super::raw::{Document, path_text};
 use super::reader::Reader;
 use super::watch::Watched;
 use super::{
-    auth, cloud, docs, environ, families, features, inherited, models, outward, prompts, suggest, tls, user_tokens,
+    auth, cloud, docs, environ, families, features, inherited, models, outward, prompts, resilience, suggest, tls,
+    user_tokens,
 };
 use crate::auth::{Rates, Settings as AuthSettings, TokenSettings};
 use crate::error::ExpiryAs;
@@ -25,7 +26,7 @@ use crate::prompt::Registry;
 use crate::route::{Budget, BudgetPatch};
 use crate::snapshot::ToolUse;
 use crate::telemetry::{Format, Level};
-use crate::upstream::{ClientTls, Outward};
+use crate::upstream::{ClientTls, Outward, RedisUrl, Resilience};
 use crate::{server, snapshot};
 
 /// Checks a text that stands for the file of this path.
@@ -120,9 +121,6 @@ fn note(reader: &mut Reader<'_>, path: &[&str], key: &keys::Key, name: &Range<us
         Acts::NotYet if !is_default => {
             reader.warning(path, name, "accepted, but this version does not act on it");
         }
-        Acts::Refused(instead) => {
-            reader.error(path, name, "is not in this version yet").hint = Some(instead.to_owned());
-        }
         Acts::Yes | Acts::NotYet | Acts::Only(_) => {}
     }
     let origin = Origin::Line(reader.doc.line(name.start));
@@ -134,8 +132,9 @@ struct Parts {
     server: server::Settings,
     tls: Option<Arc<server::Identity>>,
     outward: Outward,
-    retry_share: f64,
+    resilience: Resilience,
     limits: snapshot::Limits,
+    shared: Option<RedisUrl>,
     chat: snapshot::Chat,
     log: (Level, Format),
     auth: AuthSettings,
@@ -169,9 +168,8 @@ impl Parts {
         if let (Some(auth), Some(_)) = (&auth, routing.as_ref().and_then(|routing| routing.table.cloud())) {
             cloud::is_open_to_somebody(reader, auth);
         }
-        let outward = outward::read(reader);
-        let retry_share = reader.number(&["resilience", "retry_budget"]);
-        let (limits, chat) = (limits(reader), chat(reader));
+        let (outward, resilience) = (outward::read(reader), resilience::read(reader));
+        let (limits, chat, shared) = (limits(reader), chat(reader), shared(reader));
         let log = log(reader);
         let (server, outward, routing, prompts) = (server?, outward?, routing?, prompts?);
         let (user_tokens, docs) = (user_tokens?, docs?);
@@ -179,8 +177,9 @@ impl Parts {
             server,
             tls: tls?,
             outward,
-            retry_share: retry_share?,
+            resilience: resilience?,
             limits: limits?,
+            shared: shared?,
             chat: chat?,
             log: log?,
             auth: auth?,
@@ -192,14 +191,27 @@ impl Parts {
     }
 
     fn into_config(self, warnings: Vec<Fault>, provenance: super::Provenance) -> Config {
-        let Self { server, tls, outward, retry_share, limits, chat, log, auth, user_tokens, docs, routing, prompts } =
-            self;
+        let Self {
+            server,
+            tls,
+            outward,
+            resilience,
+            limits,
+            shared,
+            chat,
+            log,
+            auth,
+            user_tokens,
+            docs,
+            routing,
+            prompts,
+        } = self;
         let features::Routing { table, models, request_models } = routing;
         Config {
             server,
             tls,
             outward: Arc::new(outward),
-            retry_share,
+            resilience,
             table,
             models,
             request_models,
@@ -208,6 +220,7 @@ impl Parts {
             user_tokens,
             docs,
             limits,
+            shared,
             chat,
             log,
             warnings,
@@ -230,6 +243,7 @@ fn server(reader: &mut Reader<'_>) -> Option<server::Settings> {
     let queue = reader.integer(&["limits", "queue"]);
     let queue_wait = reader.duration(&["limits", "queue_wait"]);
     let drain = reader.duration(&["resilience", "drain"]);
+    let drain_delay = reader.duration(&["resilience", "drain_delay"]);
     if let (Some(listen), Some(admin)) = (listen, admin)
         && listen.port() == admin.port()
         && listen.port() != 0
@@ -248,6 +262,7 @@ fn server(reader: &mut Reader<'_>) -> Option<server::Settings> {
         queue: queue?,
         queue_wait: queue_wait?,
         drain: drain?,
+        drain_delay: drain_delay?,
     })
 }
 
@@ -266,6 +281,25 @@ fn limits(reader: &mut Reader<'_>) -> Option<snapshot::Limits> {
     let mut rate = |key| reader.integer(&["limits", key]).and_then(|most| most.try_into().ok());
     let rates = Rates { requests: rate("requests_per_minute"), tokens: rate("tokens_per_minute") };
     Some(snapshot::Limits { max_body: max_body?, body_timeout: body_timeout?, rates })
+}
+
+/// `limits.shared`, whose URL may hold a password; `None` when there was a fault.
+fn shared(reader: &mut Reader<'_>) -> Option<Option<RedisUrl>> {
+    const PATH: &[&str] = &["limits", "shared"];
+    let Some(entry) = reader.doc.get(PATH) else { return Some(None) };
+    let before = reader.faults.len();
+    let url = reader.secret(PATH)?;
+    if !url.expose().contains('@') {
+        // nothing in it is secret
+        reader.faults.truncate(before);
+    }
+    match RedisUrl::parse(url.expose()) {
+        Ok(url) => Some(Some(url)),
+        Err(why) => {
+            reader.error(PATH, &entry.span, why);
+            None
+        }
+    }
 }
 
 fn chat(reader: &mut Reader<'_>) -> Option<snapshot::Chat> {

@@ -21,8 +21,8 @@ pub struct Config {
     pub tls: Option<Arc<server::Identity>>,
     /// How model servers are reached.
     pub outward: Arc<upstream::Outward>,
-    /// `resilience.retry_budget`: extra requests to a model's replicas, as a share of requests.
-    pub retry_share: f64,
+    /// How replicas are judged and tried.
+    pub resilience: upstream::Resilience,
     /// Feature → model.
     pub table: Table,
     /// The models of the file, in its order; the table's own.
@@ -37,6 +37,8 @@ pub struct Config {
     pub user_tokens: auth::TokenSettings,
     /// Sizes and waits of one request.
     pub limits: snapshot::Limits,
+    /// `limits.shared`
+    pub shared: Option<upstream::RedisUrl>,
     /// GitLab's documentation.
     pub docs: docs::Settings,
     /// How Duo Chat is answered.

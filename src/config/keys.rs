@@ -31,7 +31,6 @@ const LIKE: &str = "as the family it is like";
 const TOTAL: Takes = Takes::Duration("10ms", "2h");
 const BEDROCK: Acts = Acts::Only(&[ProviderKind::Bedrock, ProviderKind::BedrockOpenAi]);
 const AZURE: Acts = Acts::Only(&[ProviderKind::Azure]);
-const RATES: Acts = Acts::Refused("remove it: Weir would let through what this line promises to stop");
 const OF_TIMEOUTS: Preset = Example("\"30s\"", "from [timeouts]");
 
 /// The table. Order is that of `config/reference.toml`.
@@ -371,9 +370,8 @@ pub(super) static KEYS: &[Key] = &[
         "features.{feature}.fallback",
         Takes::Texts("an array of models' names"),
         Example("[\"gpt\"]", "none"),
-        "models to try next",
-    )
-    .acts(Acts::NotYet),
+        "models to ask when this one fails before its first word, in this order",
+    ),
     key(
         "features.{feature}.timeouts.connect",
         CONNECT,
@@ -487,11 +485,10 @@ pub(super) static KEYS: &[Key] = &[
     ),
     key(
         "limits.shared",
-        Takes::Text("a URL like \"redis://host\""),
-        Example("\"redis://host\"", "each process counts for itself"),
-        "where several gateways count together",
-    )
-    .acts(RATES),
+        Takes::Secret,
+        Example("\"redis://host:6379\"", "each process counts for itself"),
+        "a Redis (5 or later) or Valkey where several gateways count rates together; { env = \"REDIS_URL\" } if it has a password, rediss:// for TLS. While it is away each counts for itself",
+    ),
     key(
         "tls.extra_ca",
         Takes::Texts("an array of PEM files"),
@@ -516,7 +513,49 @@ pub(super) static KEYS: &[Key] = &[
         Is("0.2"),
         "extra requests to a model's replicas, as a share of requests",
     ),
-    key("resilience.drain", Takes::Duration("0s", "1h"), Is("\"30s\""), "how long streams may go on after SIGTERM"),
+    key(
+        "resilience.breaker.failures",
+        Takes::Integer(1, 1_000_000),
+        Is("5"),
+        "a replica that fails so often in a row is passed over while there is another",
+    ),
+    key(
+        "resilience.breaker.error_rate",
+        Takes::Number(0.01, 1.0),
+        Is("0.5"),
+        "so is one that fails this share of its requests of 10s, if there are ten",
+    ),
+    key(
+        "resilience.breaker.open",
+        Takes::Duration("10ms", "10m"),
+        Is("\"5s\""),
+        "for so long; then one request sees whether it is back",
+    ),
+    key(
+        "resilience.breaker.open_max",
+        Takes::Duration("10ms", "1h"),
+        Is("\"60s\""),
+        "that time doubles each time it is not, up to this",
+    ),
+    key(
+        "resilience.breaker.slow_start",
+        Takes::Duration("0s", "1h"),
+        Is("\"10s\""),
+        "in which time the share of a replica that is back grows to the whole",
+    ),
+    key(
+        "resilience.drain",
+        Takes::Duration("0s", "1h"),
+        Is("\"30s\""),
+        "how long streams may go on after SIGTERM, or after weir serve --replace",
+    ),
+    key(
+        "resilience.drain_delay",
+        Takes::Duration("0s", "5m"),
+        Is("\"0s\""),
+        "how long new connections are still taken after SIGTERM, when /ready says 503 already: a load balancer's \
+         time to notice",
+    ),
     key(
         "telemetry.level",
         Takes::Word(&["error", "warn", "info", "debug", "trace"]),

@@ -109,6 +109,11 @@ impl Kind {
         }
     }
 
+    /// Whether a server that says when to come back is well, and full.
+    pub const fn is_busy(self) -> bool {
+        matches!(self, Self::UpstreamStatus(429 | 503))
+    }
+
     /// The table.
     pub const fn row(self) -> Row {
         use Elsewhere::{Model, Nowhere, Replica};

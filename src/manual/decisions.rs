@@ -1,5 +1,19 @@
 //! Dated decisions, newest first. What was rejected is said, so that it need not be tried again unknowingly.
 //!
+//! **2026-11-26, rates that gateways share.** One Lua script in Redis does what the bucket here does, in one step and one round trip, by Redis's
+//! clock. A window of `INCR` and `EXPIRE` would let twice the rate through at its border and could not say when to come back. Charges go with the
+//! caller's next request or within a second. A check takes at most 50 ms; then Redis is held to be away, nobody asks it, and each gateway
+//! counts for itself by its own buckets, which went on beside the shared ones. It is connected to once a second, beside the requests. The `redis`
+//! crate speaks RESP and TLS (the system's authorities, `SSL_CERT_FILE`); its connection manager was not taken, since it would make requests wait.
+//!
+//! **2026-11-26, a replica that fails.** It is passed over, never refused: a model's only endpoint is asked whatever it did. Five failures in a row or half
+//! of ten and more requests within ten seconds; then one request at a time sees, and one that is back gets a tenth of its share, growing within ten
+//! seconds, in which a single failure is enough. Held against it is what another replica may do better (`error/kind.rs`), never a client's error. A
+//! 429 or 503 with `Retry-After` is obeyed for up to a minute and is no failure. When more than half of those that are there fail, all
+//! are asked again, by lot and not by cost: whoever fails fast has nothing under way and would get everything. Those that cannot be reached do not
+//! count there: asking them is no relief. There is no switch: with one endpoint nothing comes of it, and `error_rate = 1.0` with many
+//! `failures` is as good as off.
+//!
 //! **2026-11-26, another replica until the first content.** An answer is held back until its first content (no role, no ping, no
 //! `message_start`), at most 64 KiB and 5 s; a whole answer until its end, since half of one is of no use. What fails before goes to a replica that was
 //! not tried: connect, 408, 409, 424, 425, 429, 5xx, an expired `first_byte` or `idle`, a broken connection, an error inside a 200. Each
@@ -7,6 +21,14 @@
 //! model are the same at every replica. The last failure is told, with the smallest `Retry-After` that any replica gave. A silent replica gets at
 //! most half of the total while there is another. **The only replica is not asked twice**, but for a kept connection that died: GitLab's circuit
 //! breaker counts failures, OpenAI's and Anthropic's clients have retries of their own, and a server that says 429 does not want more.
+//!
+//! **2026-11-26, fallback models.** What fails before the first content at every replica, and what is true of all of them (401 to 405, 407, no
+//! credentials, no place left under `max_parallel`), goes to the next model of `fallback`, inside the first one's total; a model that stays silent gets at
+//! most half of what is left. Each handler asks from the beginning: another dialect, another family, another prompt. It costs no retry
+//! budget: it is no second request to servers that are in trouble, and when a model is down all of its requests must go on. The last failure is
+//! told, but not a fallback's own refusal of the request, which is for the first model to judge. Never: 400, 413, 422 and content filters, vectors
+//! (another model's do not fit those that are stored: `embeddings_code.fallback` is a fault), Test connection, models that a client names, GitLab's cloud, a model
+//! that the caller's key is not for.
 //!
 //! **2026-11-26, the retry budget.** A bucket per model, shared by workers: a request deposits `resilience.retry_budget`, a further
 //! attempt takes one; ten are there at rest, and savings fade within half a minute. A replica that could not be connected to costs nothing: it was
@@ -48,6 +70,12 @@
 //! proves who we are and gives away no key. Issuers, token services and GitLab's cloud never see it. `AIGW_MTLS__VERIFY=false` and a key with a
 //! passphrase are refused: the one turns off what the other protects, and the passphrase would stand beside its key. The system's own
 //! authorities are read once for each such value.
+//!
+//! **2026-11-26, upgrades by handing the sockets over.** Two processes with `SO_REUSEPORT` would do for the public port, but whoever waits in a
+//! socket that closes is reset, and moving them (`tcp_migrate_req`) is a sysctl of root's. So the new process gets the sockets themselves, the admin
+//! port's too; nothing closes. They meet under an abstract name made of the admin address: Weir writes no file, and the name is seen as
+//! far as the port is. It has no owner, so both sides look at the peer's user. A signal that makes the old process start the new one (nginx) was
+//! rejected: a service manager and a container know only what they started themselves.
 //!
 //! **2026-11-25, an index of our own for the documentation.** One file, an inverted index with BM25, held in memory: 21 MiB for 31,200 sections,
 //! read in 50 ms, searched in 0.2 to 0.7 ms, so a search stays on its worker. tantivy is 127 more crates and a folder of files; the

@@ -382,7 +382,7 @@ impl Stream {
     /// Closes the connection of an answer that failed. What fails before its beginning is the attempt's to note.
     fn lose(&mut self, error: &GatewayError) {
         if let Some(source) = self.source.take().filter(|_| self.begun) {
-            source.body.endpoint().saw(Seen::Failed(error.kind()));
+            source.body.endpoint().failed(error);
         }
     }
 

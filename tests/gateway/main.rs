@@ -18,6 +18,7 @@ mod disconnect; // a client that leaves cancels the upstream
 mod docs_search; // GitLab's documentation, with and without an index
 mod embeddings; // vectors for semantic code search
 mod failover; // what fails before the first content goes to the next replica
+mod fallback; // another model instead of one that failed before its first word
 mod framing; // how model servers frame their answers
 mod fuzz_smoke; // the fuzz targets, a little, on any toolchain
 mod golden; // translations as files
@@ -29,11 +30,15 @@ mod prompt_answers; // every prompt, and what GitLab reads out of its answer
 mod prompts; // what GitLab asks a model by the name of a prompt
 mod rates; // requests and tokens per minute, models per key
 mod reload; // another file in force without a lost request
+mod replicas; // who gets the requests when replicas fail, are full, come back
 mod routing; // the rules of precedence, and what must never be called
+mod shared_limits; // rates that several gateways count together
 mod stale; // dead connections, rubbish, cut streams
+mod stopping; // a drain: what runs may end, and nobody runs into a close
 mod timeouts; // the four limits are A1000 on every surface
 mod tls; // TLS towards clients: certificates, reloads, clients that leave
 mod tls_out; // TLS towards model servers: whom we believe, who we are
+mod upgrade; // one process takes the place of another, and no request is lost
 mod usage; // token counts of streams that end before they are counted
 
 mod support; // gateway, scripted upstream, raw client, metrics, access log

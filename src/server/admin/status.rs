@@ -15,6 +15,7 @@ use crate::route::{Ask, Budget, Choice, Feature, Route, Rule, Table};
 use crate::snapshot::{LastReload, Snapshot};
 use crate::telemetry::labels::Outcome;
 use crate::telemetry::rfc3339;
+use crate::upstream::{Condition, Endpoint};
 
 /// What the process knows of itself.
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +87,8 @@ struct FeatureRow<'a> {
     parent: Option<&'static str>,
     /// A model's name, `disabled`, or none: the request must name a model, else it is 422.
     model: Option<&'a str>,
+    /// The models that stand in for it, in order.
+    fallback: Vec<&'a str>,
     /// `feature`, `parent` or `default`.
     rule: Option<&'static str>,
     /// The line of `[features]` that decided.
@@ -129,7 +132,18 @@ struct ModelRow<'a> {
 #[derive(Debug, Serialize)]
 struct EndpointRow {
     url: String,
+    /// Whether it is there, as far as is known.
     healthy: bool,
+    /// `closed`, `half_open` or `open`.
+    breaker: &'static str,
+    /// Why it was last passed over, even if it is back.
+    failure: Option<String>,
+    /// How long ago that began or, when it is back, ended.
+    failure_s: Option<u64>,
+    /// How long it still wants to be left alone (`Retry-After`).
+    busy_s: Option<u64>,
+    /// How long requests wait for their first token there, of late.
+    wait_ms: Option<u64>,
     inflight: usize,
 }
 
@@ -187,6 +201,7 @@ fn features(table: &Table) -> Vec<FeatureRow<'_>> {
         title: "Every other request",
         parent: None,
         model: choice.map(model_of),
+        fallback: choice.map(fallbacks_of).unwrap_or_default(),
         rule: choice.map(|_| label(Rule::Default)),
         key: choice.map(|_| "default"),
         timeouts_ms: choice.and_then(|choice| match choice {
@@ -206,6 +221,7 @@ fn feature_row(table: &Table, feature: Feature) -> FeatureRow<'_> {
         title: feature.title(),
         parent: feature.parent().map(Feature::name),
         model: choice.map(|(choice, _)| model_of(choice)),
+        fallback: choice.map(|(choice, _)| fallbacks_of(choice)).unwrap_or_default(),
         rule: choice.map(|(_, rule)| label(rule)),
         key: choice.and_then(|(_, rule)| match rule {
             Rule::Parent => feature.parent().map(Feature::name),
@@ -220,6 +236,13 @@ fn model_of(choice: &Choice) -> &str {
     match choice {
         Choice::Model(route) => &route.model.id,
         Choice::Disabled => "disabled",
+    }
+}
+
+fn fallbacks_of(choice: &Choice) -> Vec<&str> {
+    match choice {
+        Choice::Model(route) => route.fallbacks().map(|next| &*next.model.id).collect(),
+        Choice::Disabled => Vec::new(),
     }
 }
 
@@ -259,6 +282,21 @@ fn models<'a>(snapshot: &'a Snapshot, families: &'a [MetricFamily]) -> Vec<Model
     rows
 }
 
+fn endpoint_row(endpoint: &Arc<Endpoint>) -> EndpointRow {
+    let Condition { healthy, breaker, failure, busy, wait } = endpoint.condition();
+    let (failure, failure_s) = failure.map(|(why, ago)| (why, ago.as_secs())).unzip();
+    EndpointRow {
+        url: endpoint.url.to_string(),
+        healthy,
+        breaker,
+        failure,
+        failure_s,
+        busy_s: busy.map(|left| left.as_secs() + 1),
+        wait_ms: wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+        inflight: endpoint.inflight(),
+    }
+}
+
 fn file_model<'a>(snapshot: &'a Snapshot, route: &'a Route, families: &'a [MetricFamily]) -> ModelRow<'a> {
     let model = &route.model;
     let endpoints = snapshot.endpoints.of(&model.id).unwrap_or_default();
@@ -266,10 +304,7 @@ fn file_model<'a>(snapshot: &'a Snapshot, route: &'a Route, families: &'a [Metri
         provider: Some(model.provider.label()),
         family: Some(&*model.family.name),
         upstream_name: Some(&model.upstream_name),
-        endpoints: endpoints
-            .iter()
-            .map(|e| EndpointRow { url: e.url.to_string(), healthy: e.is_healthy(), inflight: e.inflight() })
-            .collect(),
+        endpoints: endpoints.iter().map(endpoint_row).collect(),
         ..numbers(&model.id, families)
     }
 }
