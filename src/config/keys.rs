@@ -333,7 +333,7 @@ pub(super) static KEYS: &[Key] = &[
         "families.{name}.strip_reasoning",
         Takes::Bool,
         Example("true", LIKE),
-        "whether <think> blocks are taken off its answers",
+        "whether <think> blocks are taken off its answers; in Duo Chat they always are",
     ),
     key(
         "families.{name}.single_system",

@@ -83,6 +83,11 @@ async fn thinking_is_no_part_of_an_answer() {
         assert!(streamed.text().contains("Fix") && !streamed.text().contains("wants"), "{}", streamed.text());
     }
     assert_eq!(gateway.post(COMMIT, &commit(true)).await.text(), "Fix it");
+    let kept = Gateway::with_model(&upstream, "[families.general]\nstrip_reasoning = false\n").await;
+    for stream in [false, true] {
+        let answer = kept.post(COMMIT, &commit(stream)).await.text();
+        assert!(answer.contains("the user wants"), "unless the family keeps it: {answer}");
+    }
 }
 
 #[tokio::test]

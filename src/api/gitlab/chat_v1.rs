@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{STREAM, raw_text, text_of};
+use super::{RawText, STREAM, filtered, text_of};
 use crate::api::{Answer, Context, Routed, body, json};
 use crate::error::{BodyFault, GatewayError, Shape};
 use crate::generation::{Generation, Message, Role, Sampling};
@@ -113,16 +113,17 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, feature: Feature, i
 
 /// Asks one model.
 async fn ask_model(context: &mut Context<'_>, route: &Route, generation: &Generation) -> Answer {
-    let call = context.call(route);
+    let (call, family) = (context.call(route), &route.model.family);
     if generation.stream {
-        return context.relay.stream(call, generation, &raw_text, STREAM, context.facts).await;
+        let encoder = || filtered(family, Box::new(RawText));
+        return context.relay.stream(call, generation, &encoder, STREAM, context.facts).await;
     }
     let deltas = context.relay.ask(call, generation, context.facts).await?;
     let metadata = json!({
         "provider": route.model.provider.label(), "model": &*route.model.upstream_name,
         "timestamp": context.unix_time(),
     });
-    Ok(json(json!({"response": text_of(&deltas), "metadata": metadata}).to_string()))
+    Ok(json(json!({"response": text_of(family, &deltas), "metadata": metadata}).to_string()))
 }
 
 /// The flat fields name a model as `model_metadata` does elsewhere.

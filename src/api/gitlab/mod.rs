@@ -17,14 +17,16 @@ pub use proxy::Proxied;
 use bytes::BytesMut;
 
 use crate::generation::{Delta, Encode, Filtered, Filters, Think, Usage, without_thinking};
+use crate::route::Family;
 
 /// Not SSE, despite the type: the official gateway says so, and clients read raw text or lines
 /// (ai-gateway-server.md §1.2).
 const STREAM: &str = "text/event-stream; charset=utf-8";
 
-/// The words of an answer, without a reasoning model's thinking.
-fn text_of(deltas: &[Delta]) -> String {
-    without_thinking(&words(deltas))
+/// The words of an answer, without the thinking of a model whose family has it taken off.
+fn text_of(family: &Family, deltas: &[Delta]) -> String {
+    let words = words(deltas);
+    if family.strip_reasoning { without_thinking(&words) } else { words }
 }
 
 /// The words of an answer as they came.
@@ -46,15 +48,16 @@ fn usage_of(deltas: &[Delta]) -> Option<Usage> {
 }
 
 /// This encoder, behind the filter that takes a reasoning model's thinking off.
-fn filtered(encoder: impl Encode + 'static) -> Box<dyn Encode> {
-    Box::new(Filtered::new(Filters::new(vec![Box::<Think>::default()]), Box::new(encoder)))
+fn unthinking(encoder: Box<dyn Encode>) -> Box<dyn Encode> {
+    Box::new(Filtered::new(Filters::new(vec![Box::<Think>::default()]), encoder))
+}
+
+/// This encoder; behind that filter if the family says so.
+fn filtered(family: &Family, encoder: Box<dyn Encode>) -> Box<dyn Encode> {
+    if family.strip_reasoning { unthinking(encoder) } else { encoder }
 }
 
 /// Raw text: the words, and nothing else.
-fn raw_text() -> Box<dyn Encode> {
-    filtered(RawText)
-}
-
 struct RawText;
 
 impl Encode for RawText {

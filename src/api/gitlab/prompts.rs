@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{STREAM, filtered, raw_text, text_of, usage_of};
+use super::{RawText, STREAM, filtered, text_of, usage_of};
 use crate::api::{Answer, Context, Routed, body, endpoint, forward, json};
 use crate::auth::{Permission, Scopes};
 use crate::error::{GatewayError, Kind, Shape};
@@ -80,7 +80,11 @@ async fn ask(context: &mut Context<'_>, route: &Route, version: u8, id: &str, re
     let generation = rendered.into_generation(family, stream);
     let call = context.call(route);
     if stream {
-        let encoder = || if version == 1 { raw_text() } else { filtered(Lines::new(&route.model)) };
+        let encoder = || {
+            let form: Box<dyn Encode> =
+                if version == 1 { Box::new(RawText) } else { Box::new(Lines::new(&route.model)) };
+            filtered(family, form)
+        };
         return context.relay.stream(call, &generation, &encoder, STREAM, context.facts).await;
     }
     let deltas = context.relay.ask(call, &generation, context.facts).await?;
@@ -89,7 +93,7 @@ async fn ask(context: &mut Context<'_>, route: &Route, version: u8, id: &str, re
 
 /// The whole answer in this version's form.
 pub(super) fn whole(version: u8, deltas: &[Delta], model: &Model) -> String {
-    let text = text_of(deltas);
+    let text = text_of(&model.family, deltas);
     if version == 1 {
         return Value::String(text).to_string();
     }

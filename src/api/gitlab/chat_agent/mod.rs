@@ -24,7 +24,7 @@ use prompt::Setting;
 use request::{Named, Request};
 use tools::Tool;
 
-use super::filtered;
+use super::unthinking;
 use crate::api::{Answer, Context, Routed, body, text_header};
 use crate::error::{GatewayError, Kind, NDJSON, Shape};
 use crate::route::{Ask, Feature, Metadata, Model, Route, ToolStyle};
@@ -81,7 +81,7 @@ async fn ask_by(
     let wall = rfc3339(context.facts.wall);
     let date = wall.get(..10).unwrap_or_default();
     let generation = Setting { prompts, model: &route.model, date }.generation(request, way, offered)?;
-    let encoder = || filtered(Events::new(way, offered, route.model.upstream_name.clone()));
+    let encoder = || unthinking(Box::new(Events::new(way, offered, route.model.upstream_name.clone())));
     context.relay.stream(context.call(route), &generation, &encoder, NDJSON, context.facts).await
 }
 
