@@ -26,8 +26,8 @@ pub(super) struct Attempts<'a> {
     upstreams: &'a Upstreams,
     call: Call<'a>,
     dialect: &'static dyn Dialect,
-    /// How many there are to try.
-    replicas: usize,
+    /// Those that the file names; none for a model that a request brought.
+    replicas: &'a [Arc<Endpoint>],
     tried: Tried,
     /// A place at the model, for the attempt whose answer begins.
     room: Option<Place>,
@@ -41,12 +41,12 @@ impl<'a> Attempts<'a> {
     /// None yet.
     pub(super) fn new(upstreams: &'a Upstreams, call: Call<'a>) -> Self {
         let model = &call.route.model;
-        let list = call.endpoints.of(&model.id).filter(|_| !model.from_request);
+        let replicas = call.endpoints.of(&model.id).filter(|_| !model.from_request).unwrap_or_default();
         Self {
             upstreams,
             call,
             dialect: dialect(model.provider),
-            replicas: list.map_or(1, <[_]>::len),
+            replicas,
             tried: Tried::default(),
             room: None,
             asked: None,
@@ -79,9 +79,9 @@ impl<'a> Attempts<'a> {
         if self.room.is_none() {
             self.room = self.upstreams.place(self.call.route, self.call.endpoints, &mut timers, facts).await?;
         }
-        let chosen = self.upstreams.choose(model, self.call.endpoints, self.tried)?;
+        let chosen = self.upstreams.choose(model, self.call.endpoints, self.replicas, self.tried)?;
         let (_, endpoint) = self.asked.insert(chosen);
-        if self.replicas > 1 && self.tried.is_none() {
+        if self.replicas.len() > 1 && self.tried.is_none() {
             endpoint.earn_retry(facts.started);
         }
         let mut corrected = false;
@@ -121,7 +121,7 @@ impl<'a> Attempts<'a> {
         }
         let error = self.soonest(error);
         let may_help = error.kind().row().elsewhere == Elsewhere::Replica;
-        if !(may_help && self.tried.another(place, self.replicas)) {
+        if !(may_help && self.tried.another(place, self.replicas.len())) {
             return Err(error);
         }
         if !is_free && !endpoint.may_retry(Instant::now()) {
@@ -136,7 +136,7 @@ impl<'a> Attempts<'a> {
     /// model, if there is one.
     fn budget(&self, facts: &Facts) -> Budget {
         let route = self.call.route;
-        let is_last = self.tried.count() + 1 >= self.replicas && route.fallback.is_none();
+        let is_last = self.tried.count() + 1 >= self.replicas.len() && route.fallback.is_none();
         if is_last {
             return route.budget;
         }

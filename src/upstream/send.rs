@@ -65,23 +65,20 @@ impl Upstreams {
         self.pool.prune();
     }
 
-    /// The replica to ask next, and its place in the list.
+    /// The replica to ask next, of those that the model has in `endpoints`, and its place among them; one of its own
+    /// for a model that a request brought.
     pub fn choose(
         &self,
         model: &Model,
         endpoints: &Endpoints,
+        replicas: &[Arc<Endpoint>],
         tried: Tried,
     ) -> Result<(usize, Arc<Endpoint>), GatewayError> {
-        match endpoints.of(&model.id) {
-            Some(list) if !model.from_request => {
-                let (place, endpoint) = choose(list, tried).ok_or_else(|| no_endpoint(model))?;
-                Ok((place, Arc::clone(endpoint)))
-            }
-            _ => {
-                let url = model.endpoints.first().ok_or_else(|| no_endpoint(model))?;
-                Ok((0, self.registry.transient(model, url, endpoints.outward())))
-            }
+        if let Some((place, endpoint)) = choose(replicas, tried) {
+            return Ok((place, Arc::clone(endpoint)));
         }
+        let url = model.endpoints.first().ok_or_else(|| no_endpoint(model))?;
+        Ok((0, self.registry.transient(model, url, endpoints.outward())))
     }
 
     /// A place at the route's model, waited for if it must be; none for a model that a request brought. To be held
