@@ -11,6 +11,7 @@ mod fetch;
 mod outward;
 mod places;
 mod pool;
+mod redis;
 mod retry;
 mod send;
 mod stream;
@@ -18,6 +19,7 @@ mod timers;
 mod tls;
 mod wait;
 
+pub use self::redis::{Redis, RedisUrl};
 pub use balance::Tried;
 pub use breaker::BreakerSettings;
 pub use certificate::{PairError, Validity, certificates, certified};
