@@ -1,6 +1,9 @@
 //! Request bodies: read under a limit, parsed once, faults with their place in the JSON.
 
 use std::borrow::Cow;
+use std::error::Error as _;
+use std::future::pending;
+use std::io::{self, ErrorKind};
 
 use bytes::Bytes;
 use http::{HeaderMap, header};
@@ -30,9 +33,15 @@ pub(super) async fn collect(headers: &HeaderMap, body: Incoming, limits: &Limits
 async fn read(mut body: Incoming, max: u64) -> Result<Bytes, GatewayError> {
     let mut all = Gather::default();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| {
-            GatewayError::new(Kind::Invalid, "The request's body broke off").internal(error.to_string())
-        })?;
+        let frame = match frame {
+            Ok(frame) => frame,
+            // Nobody is left to be told: the connection is about to end, and this future with it.
+            Err(error) if has_left(&error) => pending().await,
+            Err(error) => {
+                let message = "The request's body is not framed as HTTP says";
+                return Err(GatewayError::new(Kind::Invalid, message).internal(error.to_string()));
+            }
+        };
         let Ok(data) = frame.into_data() else { continue };
         // Memory grows only as bytes arrive, whatever length was announced.
         if (all.len() + data.len()) as u64 > max {
@@ -41,6 +50,15 @@ async fn read(mut body: Incoming, max: u64) -> Result<Bytes, GatewayError> {
         all.push(data);
     }
     Ok(all.into_bytes())
+}
+
+/// Whether a body has no end because its client has left.
+fn has_left(error: &hyper::Error) -> bool {
+    let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    error.is_incomplete_message()
+        || io.is_some_and(|io| {
+            matches!(io.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted)
+        })
 }
 
 fn too_large(max: u64) -> GatewayError {

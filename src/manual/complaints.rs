@@ -4,10 +4,10 @@
 //!
 //! | # | complaint | here | test |
 //! |--:|---|---|---|
-//! | 1 | memory grows until the process is killed, worst with streams | a stream owns all that is its, and drops it; nothing is kept per chunk | `an_event_of_ten_megabytes_is_an_error_and_not_held`, `an_endless_head_is_refused_and_not_held` |
-//! | 2 | the client leaves, the model goes on (streamed) | the body's drop closes the model server's connection | `in_the_middle_of_a_stream`, `a_client_that_leaves_cancels_the_model_in_every_phase` |
-//! | 3 | the same, not streamed | the same drop | `while_a_whole_answer_is_made`, `in_the_middle_of_a_whole_answer` |
-//! | 4 | abandoned streams keep a connection or a place | places and counts are guards inside the body | `a_stream_that_is_read_faster_than_it_is_left_still_ends_everything`, `a_stream_keeps_its_place_until_it_ends_or_its_client_leaves` |
+//! | 1 | memory grows until the process is killed, worst with streams | a stream owns all that is its, and drops it; nothing is kept per chunk | `an_event_of_ten_megabytes_is_an_error_and_not_held`, `an_endless_head_is_refused_and_not_held`, `a_reader_that_stops_stalls_its_own_server_and_nobody_elses` |
+//! | 2 | the client leaves, the model goes on (streamed) | the body's drop closes the model server's connection | `the_model_server_is_told_at_once_on_every_call`, `a_client_that_leaves_cancels_the_model_in_every_phase` |
+//! | 3 | the same, not streamed | the same drop | `the_model_server_is_told_at_once_on_every_call`, `a_place_in_the_queue_is_given_up_at_once_on_every_call` |
+//! | 4 | abandoned streams keep a connection or a place | places and counts are guards inside the body | `a_stream_that_is_read_faster_than_it_is_left_still_ends_everything`, `two_thousand_partings_leave_nothing_behind`, `a_stream_keeps_its_place_until_it_ends_or_its_client_leaves` |
 //! | 5 | usage is lost or counted twice when a client leaves | what was reported is exact; else it is estimated and marked | `a_stream_that_is_left_is_estimated_from_what_passed`, `running_counts_are_exact`, `what_was_counted_or_never_began_is_no_estimate` |
 //! | 6 | the stream's time limit does not run before the first chunk | `first_byte` runs from the request to the first byte of the body | `every_limit_is_a1000_for_streams` |
 //! | 7 | limits for the first token and for the gap between two, that fail over | `first_byte` and `idle`; an expired `first_byte` goes to the next replica | `whatever_fails_before_the_first_content_is_answered_by_the_other_replica`, `every_limit_is_a1000_for_streams` |

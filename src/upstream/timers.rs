@@ -5,7 +5,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -90,10 +90,14 @@ impl Timers {
             sleep.as_mut().reset(at);
         }
         loop {
-            ready!(sleep.as_mut().poll(cx));
+            let fired = sleep.as_mut().poll(cx).is_ready();
+            // A task whose source never waits has used up its turn when it comes here, and then no timer fires.
             if Instant::now() >= at {
                 let phase = if self.total_at <= self.phase_at { Phase::Total } else { self.phase };
                 return Poll::Ready(Expired { phase, limit: self.budget.limit(phase) });
+            }
+            if !fired {
+                return Poll::Pending;
             }
             sleep.as_mut().reset(at);
         }
@@ -102,10 +106,12 @@ impl Timers {
 
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
+    use std::future::{pending, poll_fn};
     use std::pin::pin;
+    use std::task::ready;
     use std::time::Duration;
 
+    use tokio::task::consume_budget;
     use tokio::time::{Instant, sleep};
 
     use super::Timers;
@@ -142,5 +148,17 @@ mod tests {
         timers.arrived(Instant::now());
         assert_eq!(timers.go_on(pending::<()>()).await.unwrap_err().phase, Phase::Idle);
         assert_eq!(started.elapsed().as_secs(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_source_that_never_waits_expires_too() {
+        let mut timers = Timers::start(Budget { total: Duration::from_millis(50), ..budget() }, Instant::now());
+        let busy = poll_fn(|cx| -> std::task::Poll<()> {
+            loop {
+                ready!(pin!(consume_budget()).poll(cx));
+            }
+        });
+        let expired = tokio::time::timeout(Duration::from_secs(5), timers.go_on(busy)).await;
+        assert_eq!(expired.expect("it ends").unwrap_err().phase, Phase::Total);
     }
 }

@@ -6,6 +6,7 @@ mod access_log; // one line per request, ids in and out, secrets nowhere
 mod anthropic; // Anthropic's Messages API on every kind of model, and GitLab's way to it
 mod bad_input; // a 4xx that says what is wrong, and no harm
 mod browsers; // GitLab's Web IDE, paths that are none, the list of models
+mod chaos; // every fault of a model server on every call
 mod chat_agent; // GitLab Duo Chat: the loop, both ways of calling tools
 mod chat_agent_faults; // what its user sees when something fails
 mod chat_v1; // GitLab's troubleshooting curl
@@ -33,6 +34,7 @@ mod reload; // another file in force without a lost request
 mod replicas; // who gets the requests when replicas fail, are full, come back
 mod routing; // the rules of precedence, and what must never be called
 mod shared_limits; // rates that several gateways count together
+mod slow_readers; // who does not read stalls nobody else
 mod stale; // dead connections, rubbish, cut streams
 mod stopping; // a drain: what runs may end, and nobody runs into a close
 mod timeouts; // the four limits are A1000 on every surface

@@ -81,9 +81,17 @@ impl Samples {
         self.0.is_empty()
     }
 
+    /// The sample at this share, in thousandths; 0 without samples.
+    pub fn at(&mut self, share: usize) -> u64 {
+        self.0.sort_unstable();
+        self.0.len().checked_sub(1).map_or(0, |last| self.0[last * share / 1000])
+    }
+
     /// Appends `,"<name>_p50":…` and so on, in microseconds, to a JSON object; nothing without samples.
     pub fn summarize(&mut self, name: &str, json: &mut String) {
-        let Some(last) = self.0.len().checked_sub(1) else { return };
+        let Some(last) = self.0.len().checked_sub(1) else {
+            return;
+        };
         self.0.sort_unstable();
         for (label, share) in [("p50", 500), ("p90", 900), ("p99", 990), ("p999", 999), ("max", 1000)] {
             let micros = self.0[last * share / 1000] as f64 / 1000.0;

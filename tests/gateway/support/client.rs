@@ -2,7 +2,7 @@
 //! ended properly. It can leave in the middle.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -87,6 +87,13 @@ impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         let stream = soon("connecting", TcpStream::connect(address)).await.unwrap();
         stream.set_nodelay(true).unwrap();
+        Self::over(stream)
+    }
+
+    /// The same, but leaving is a reset and no goodbye.
+    pub(crate) async fn that_resets(address: SocketAddr) -> Self {
+        let stream = soon("connecting", TcpStream::connect(address)).await.unwrap();
+        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
         Self::over(stream)
     }
 

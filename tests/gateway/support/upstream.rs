@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -157,6 +158,11 @@ impl Reply {
         self.step(Step::Forever(bytes.to_vec()))
     }
 
+    /// Bytes that break the body's framing.
+    pub(crate) fn unframed(self, bytes: &str) -> Self {
+        self.step(Step::Bytes(bytes.into()))
+    }
+
     /// The connection is torn down.
     pub(crate) fn reset(self) -> Self {
         self.step(Step::Reset)
@@ -214,6 +220,8 @@ struct Shared {
     received: watch::Sender<Vec<Received>>,
     /// Per connection, when the other side closed it.
     closed: watch::Sender<Vec<Option<Instant>>>,
+    /// Bytes that the other side's kernel has taken.
+    written: AtomicUsize,
     killed: watch::Sender<bool>,
 }
 
@@ -230,7 +238,8 @@ impl Upstream {
         let address = listener.local_addr().unwrap();
         let (received, closed) = (watch::Sender::new(Vec::new()), watch::Sender::new(Vec::new()));
         let killed = watch::Sender::new(false);
-        let shared = Arc::new(Shared { script: Box::new(script), received, closed, killed });
+        let shared =
+            Arc::new(Shared { script: Box::new(script), received, closed, killed, written: AtomicUsize::new(0) });
         let accepting = Arc::clone(&shared);
         let mut killed = shared.killed.subscribe();
         tokio::spawn(async move {
@@ -293,6 +302,11 @@ impl Upstream {
         self.shared.killed.send_replace(true);
     }
 
+    /// How many bytes could be written so far, on all connections.
+    pub(crate) fn written(&self) -> usize {
+        self.shared.written.load(Ordering::Relaxed)
+    }
+
     /// How many connections were made.
     pub(crate) fn connections(&self) -> usize {
         self.shared.closed.borrow().len()
@@ -302,6 +316,14 @@ impl Upstream {
     pub(crate) async fn received(&self, count: usize) {
         let mut received = self.shared.received.subscribe();
         soon("the upstream request", received.wait_for(|list| list.len() >= count)).await.unwrap();
+    }
+
+    /// Waits for the request with that id; says on which connection it came.
+    pub(crate) async fn connection_of(&self, request_id: &str) -> usize {
+        let mut received = self.shared.received.subscribe();
+        let has = |request: &Received| request.header("x-request-id") == Some(request_id);
+        let list = soon("the upstream request", received.wait_for(|list| list.iter().any(has))).await.unwrap();
+        list.iter().find(|request| has(request)).unwrap().connection
     }
 
     /// Waits until the other side has closed that connection; says when it did.
@@ -356,7 +378,7 @@ async fn answer_all(stream: &TcpStream, connection: usize, shared: &Shared) {
         let reply = (shared.script)(&request);
         shared.received.send_modify(|list| list.push(request));
         let kept = tokio::select! {
-            kept = play(stream, &reply) => kept,
+            kept = play(stream, &reply, &shared.written) => kept,
             () = peer_closed(stream, &mut buffer) => false,
         };
         if !kept {
@@ -366,10 +388,10 @@ async fn answer_all(stream: &TcpStream, connection: usize, shared: &Shared) {
 }
 
 /// Performs the steps. Says whether the connection is kept.
-async fn play(stream: &TcpStream, reply: &Reply) -> bool {
+async fn play(stream: &TcpStream, reply: &Reply, written: &AtomicUsize) -> bool {
     for step in &reply.steps {
-        let written = match step {
-            Step::Bytes(bytes) => write(stream, bytes).await,
+        let goes_on = match step {
+            Step::Bytes(bytes) => write(stream, bytes, written).await,
             Step::Wait(time) => {
                 tokio::time::sleep(*time).await;
                 true
@@ -380,7 +402,7 @@ async fn play(stream: &TcpStream, reply: &Reply) -> bool {
             }
             Step::Stall => std::future::pending().await,
             Step::Forever(bytes) => {
-                while write(stream, bytes).await {}
+                while write(stream, bytes, written).await {}
                 false
             }
             Step::Reset => {
@@ -388,20 +410,23 @@ async fn play(stream: &TcpStream, reply: &Reply) -> bool {
                 false
             }
         };
-        if !written {
+        if !goes_on {
             return false;
         }
     }
     reply.keep
 }
 
-async fn write(stream: &TcpStream, mut bytes: &[u8]) -> bool {
+async fn write(stream: &TcpStream, mut bytes: &[u8], written: &AtomicUsize) -> bool {
     while !bytes.is_empty() {
         if stream.writable().await.is_err() {
             return false;
         }
         match stream.try_write(bytes) {
-            Ok(count) => bytes = &bytes[count..],
+            Ok(count) => {
+                written.fetch_add(count, Ordering::Relaxed);
+                bytes = &bytes[count..];
+            }
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(_) => return false,
         }
