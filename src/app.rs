@@ -233,7 +233,8 @@ impl Lasting {
         self.certificates.put(config.tls);
         let (limits, chat) = (config.limits, config.chat);
         let (table, prompts, docs) = (config.table, config.prompts, config.docs);
-        Snapshot { table, prompts, auth, user_tokens, docs, limits, chat, endpoints, generation }
+        let log_prompts = config.log_prompts;
+        Snapshot { table, prompts, auth, user_tokens, docs, limits, chat, endpoints, log_prompts, generation }
     }
 }
 

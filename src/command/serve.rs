@@ -12,6 +12,7 @@ use crate::config::{self, Config, Environment, Watcher};
 
 /// Serves `config`, which was read from `path`, until SIGTERM or SIGINT.
 pub(super) fn run(config: Config, path: &Path, env: &Environment, out: &mut Out) -> ExitCode {
+    keep_memory();
     let served = runtime().and_then(|runtime| runtime.block_on(serve(config, path, env)));
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -19,6 +20,20 @@ pub(super) fn run(config: Config, path: &Path, env: &Environment, out: &mut Out)
             out.remark(format_args!("weir did not start: {error}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Memory holds keys, and what users wrote: no core dump of it, and no look into it by other processes of the same user.
+/// A system that refuses this lets us serve all the same.
+fn keep_memory() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let refused = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).err();
+    // handlers that the kernel pipes dumps to are called whatever the limit says
+    #[cfg(target_os = "linux")]
+    let refused =
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).err().or(refused);
+    if let Some(error) = refused {
+        tracing::warn!(%error, "core dumps could not be turned off");
     }
 }
 

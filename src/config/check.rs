@@ -114,16 +114,14 @@ fn unknown(reader: &mut Reader<'_>, path: &[&str], span: &Range<usize>) {
 /// Notes where a key's value came from, and says so when nothing comes of it.
 fn note(reader: &mut Reader<'_>, path: &[&str], key: &keys::Key, name: &Range<usize>, value: &Range<usize>) {
     let written = reader.doc.written(value);
-    // log_prompts = false is what happens anyway
-    let is_default = key.default() == Some(written.as_str());
     match key.acts {
-        Acts::NotYet if !is_default => {
+        Acts::NotYet => {
             reader.warning(path, name, "accepted, but this version does not act on it");
         }
         Acts::Refused(instead) => {
             reader.error(path, name, "is not in this version yet").hint = Some(instead.to_owned());
         }
-        Acts::Yes | Acts::NotYet | Acts::Only(_) => {}
+        Acts::Yes | Acts::Only(_) => {}
     }
     let origin = Origin::Line(reader.doc.line(name.start));
     reader.provenance.note(path_text(path), Setting { value: written, origin });
@@ -137,6 +135,7 @@ struct Parts {
     limits: snapshot::Limits,
     chat: snapshot::Chat,
     log: (Level, Format),
+    log_prompts: bool,
     auth: AuthSettings,
     user_tokens: TokenSettings,
     docs: crate::docs::Settings,
@@ -169,6 +168,7 @@ impl Parts {
         let outward = outward::read(reader);
         let (limits, chat) = (limits(reader), chat(reader));
         let log = log(reader);
+        let log_prompts = reader.boolean(&["telemetry", "log_prompts"]);
         let (server, outward, routing, prompts) = (server?, outward?, routing?, prompts?);
         let (user_tokens, docs) = (user_tokens?, docs?);
         Some(Self {
@@ -178,6 +178,7 @@ impl Parts {
             limits: limits?,
             chat: chat?,
             log: log?,
+            log_prompts: log_prompts?,
             auth: auth?,
             user_tokens,
             docs,
@@ -187,7 +188,7 @@ impl Parts {
     }
 
     fn into_config(self, warnings: Vec<Fault>, provenance: super::Provenance) -> Config {
-        let Self { server, tls, outward, limits, chat, log, auth, user_tokens, docs, routing, prompts } = self;
+        let Self { server, tls, outward, limits, chat, log, log_prompts, auth, user_tokens, docs, routing, prompts } = self;
         let features::Routing { table, models, request_models } = routing;
         Config {
             server,
@@ -203,6 +204,7 @@ impl Parts {
             limits,
             chat,
             log,
+            log_prompts,
             warnings,
             provenance,
         }

@@ -501,6 +501,24 @@ pub(super) static KEYS: &[Key] = &[
         "its key, without a passphrase. Read again when it changes",
     ),
     key(
+        "proxy.url",
+        Takes::Text("a URL like \"http://proxy:3128\""),
+        Example("\"http://proxy:3128\"", "HTTPS_PROXY for https servers, HTTP_PROXY for http ones, else none"),
+        "every server is reached by a tunnel (CONNECT) of this proxy, but for this machine and link-local addresses. \"none\": whatever the variables say",
+    ),
+    key(
+        "proxy.credentials",
+        Takes::Secret,
+        Example("{ env = \"PROXY_CREDENTIALS\" }", "those in the variable's URL"),
+        "of the form user:password; nobody but the proxy sees them",
+    ),
+    key(
+        "proxy.except",
+        Takes::Texts("an array like [\"internal.example.com\", \"10.0.0.0/8\"]"),
+        Example("[\"internal.example.com\", \"10.0.0.0/8\"]", "NO_PROXY"),
+        "servers that are reached without it: a name and all below it, with a port or without, an address, a network, \"*\"",
+    ),
+    key(
         "resilience.retry_budget",
         Takes::Unread,
         Example("0.2", "no retries"),
@@ -520,7 +538,12 @@ pub(super) static KEYS: &[Key] = &[
         Example("\"json\"", "text on a terminal, json elsewhere"),
         "how it is written",
     ),
-    key("telemetry.log_prompts", Takes::Bool, Is("false"), "this version never logs prompts").acts(Acts::NotYet),
+    key(
+        "telemetry.log_prompts",
+        Takes::Bool,
+        Is("false"),
+        "prompts and answers in the operator's log, at info, cut at 16 KiB and without what looks like a key: of requests whose GitLab allows detailed logs, and of no others",
+    ),
     key(
         "telemetry.otlp",
         Takes::Text("a URL like \"http://collector:4318\""),

@@ -2,7 +2,7 @@
 //!
 //! `raw` keeps the file as a tree that knows its places; `keys` is the list of what may stand in it;
 //! `reader` reads typed values out of it; `check`, `models` (with `azure`, `bedrock` and what they have
-//! `inherited` from the environment), `families`, `cloud`, `features`, `prompts`, `tls` and `outward` build each
+//! `inherited` from the environment), `families`, `cloud`, `features`, `prompts`, `tls`, `proxy` and `outward` build each
 //! module's own settings, so that no module imports this one. A reload may change everything but [`Config::server`].
 
 mod auth;
@@ -25,6 +25,7 @@ mod load;
 mod models;
 mod outward;
 mod prompts;
+mod proxy;
 mod raw;
 mod reader;
 mod reference;

@@ -142,7 +142,7 @@ mod tests {
             .map(|line| format!("{line}\n"))
             .collect();
         let pem = include_str!("../../tests/golden/jwt/first.pem");
-        let secrets = [("VLLM_API_KEY", "k"), ("WEIR_CLIENT_KEY", "k"), ("SIGNING_KEY", pem), ("PREVIOUS_KEY", pem)];
+        let secrets = [("VLLM_API_KEY", "k"), ("WEIR_CLIENT_KEY", "k"), ("SIGNING_KEY", pem), ("PREVIOUS_KEY", pem), ("PROXY_CREDENTIALS", "u:p")];
         let env = Environment::from_iter(secrets);
         let faults = from_str(&uncommented, "reference.toml", &env).unwrap_err();
         let unexpected: Vec<String> = faults

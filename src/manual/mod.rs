@@ -5,10 +5,12 @@
 //! - [`defaults`]: why every default is what it is.
 //! - [`providers`]: what each provider is given of a request, and what it is refused.
 //! - [`threats`]: what is defended, by which test, and what is not.
+//! - [`dependencies`]: every crate, and why.
 //! - [`decisions`]: dated decisions, newest first.
 
 pub mod decisions;
 pub mod defaults;
+pub mod dependencies;
 pub mod failures;
 pub mod providers;
 pub mod request;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::TraceIds;
+use super::{TraceIds, Words};
 use super::labels::{Outcome, Phase, Surface};
 use crate::error::{Kind, Shape};
 use crate::generation::{Uncounted, Usage};
@@ -71,9 +71,19 @@ pub struct Facts {
     pub bytes_in: u64,
     /// Response body.
     pub bytes_out: u64,
+    /// What was said, where it may be logged.
+    pub words: Option<Box<Words>>,
 }
 
 impl Facts {
+    /// Counts bytes of the answer.
+    pub fn answered(&mut self, bytes: &[u8]) {
+        self.bytes_out += bytes.len() as u64;
+        if let Some(words) = &mut self.words {
+            words.answer(bytes);
+        }
+    }
+
     /// How it ended.
     pub fn outcome(&self) -> Outcome {
         match self.failure {
@@ -140,6 +150,7 @@ impl Record {
             usage_estimated: false,
             bytes_in: 0,
             bytes_out: 0,
+            words: None,
         };
         sink.begin(surface);
         Self { facts, sink }
@@ -153,6 +164,10 @@ impl Drop for Record {
             self.facts.usage_estimated = true;
         }
         self.sink.finish(&self.facts);
+        // of what no model was asked nobody needs the words
+        if let Some(words) = self.facts.words.take().filter(|_| self.facts.upstream_started.is_some()) {
+            words.tell(self.facts.ids.request_id_str(), &self.facts.model);
+        }
     }
 }
 

@@ -235,7 +235,7 @@ impl Registry {
         for model in models {
             for url in &model.endpoints {
                 let key = (Arc::clone(&model.id), url.clone());
-                let way = outward.to_model(model);
+                let way = outward.to_model(model, url);
                 let same = known.endpoints.get(&key).filter(|known| known.way.outward == way.outward).cloned();
                 let endpoint = same.unwrap_or_else(|| self.make(&mut known.addresses, model, url, way, true));
                 kept.insert(key, Arc::clone(&endpoint));
@@ -253,7 +253,7 @@ impl Registry {
     /// shares, kept connections and clock.
     pub fn transient(&self, model: &Model, url: &EndpointUrl, outward: &Outward) -> Arc<Endpoint> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        self.make(&mut known.addresses, model, url, outward.to_model(model), false)
+        self.make(&mut known.addresses, model, url, outward.to_model(model, url), false)
     }
 
     /// `in_file`: its address is of a closed set, so it may be a label.

@@ -6,6 +6,7 @@ mod access_log; // one line per request, ids in and out, secrets nowhere
 mod anthropic; // Anthropic's Messages API on every kind of model, and GitLab's way to it
 mod bad_input; // a 4xx that says what is wrong, and no harm
 mod browsers; // GitLab's Web IDE, paths that are none, the list of models
+mod canary; // a secret in every slot, prompts, core dumps: nowhere
 mod chat_agent; // GitLab Duo Chat: the loop, both ways of calling tools
 mod chat_agent_faults; // what its user sees when something fails
 mod chat_v1; // GitLab's troubleshooting curl
@@ -25,6 +26,7 @@ mod monitoring; // probes, 404, 405, the admin listener
 mod openai; // bytes pass, the model is replaced, usage is tapped
 mod prompt_answers; // every prompt, and what GitLab reads out of its answer
 mod prompts; // what GitLab asks a model by the name of a prompt
+mod proxy; // a proxy on the way out: what goes through it, and what never does
 mod reload; // another file in force without a lost request
 mod routing; // the rules of precedence, and what must never be called
 mod stale; // dead connections, rubbish, cut streams
