@@ -416,7 +416,8 @@ fn the_threat_model_names_tests_that_exist() {
 fn every_dependency_has_its_reason_in_the_manual() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let mut named = BTreeSet::new();
-    for section in manifest.split("\n[").filter(|section| section.split(']').next().unwrap().ends_with("dependencies")) {
+    for section in manifest.split("\n[").filter(|section| section.split(']').next().unwrap().ends_with("dependencies"))
+    {
         for line in section.lines().skip(1).filter(|line| line.contains(" = ")) {
             let name = line.split(' ').next().unwrap();
             let reason = line.rsplit_once('#').map_or("", |(_, reason)| reason.trim());

@@ -188,7 +188,8 @@ impl Parts {
     }
 
     fn into_config(self, warnings: Vec<Fault>, provenance: super::Provenance) -> Config {
-        let Self { server, tls, outward, limits, chat, log, log_prompts, auth, user_tokens, docs, routing, prompts } = self;
+        let Self { server, tls, outward, limits, chat, log, log_prompts, auth, user_tokens, docs, routing, prompts } =
+            self;
         let features::Routing { table, models, request_models } = routing;
         Config {
             server,

@@ -61,6 +61,12 @@ pub(super) static KEYS: &[Key] = &[
         "clients must show a certificate of one of these authorities (mTLS)",
     ),
     key(
+        "server.tls.client_crl",
+        Takes::Text(PEM),
+        Example("\"clients.crl\"", "none is looked at"),
+        "of those the revoked ones (CRL), a list of every authority in one file. Read again when it changes",
+    ),
+    key(
         "admin.listen",
         Takes::Address,
         Is("\"127.0.0.1:8082\""),

@@ -9,11 +9,11 @@ use std::time::SystemTime;
 use rustls::pki_types::CertificateDer;
 
 use super::checked::{Origin, Setting};
-use super::{environ, proxy};
 use super::fault::{Fault, Place, Severity, quoted};
 use super::load::read_limited;
 use super::raw::path_text;
 use super::reader::Reader;
+use super::{environ, proxy};
 use crate::route::ModelId;
 use crate::upstream::{ClientIdentity, ClientTls, Outward, OutwardSettings, PairError, certificates};
 

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use super::checked::{Origin, Setting};
 use super::fault::{Fault, Place};
 use super::reader::Reader;
-use crate::route::{EndpointUrl, Scheme};
+use crate::route::EndpointUrl;
 use crate::secret::Secret;
 use crate::upstream::{Except, Proxies, Proxy};
 
@@ -18,7 +18,8 @@ const CREDENTIALS: &[&str] = &["proxy", "credentials"];
 const EXCEPT: &[&str] = &["proxy", "except"];
 /// Says that there is none, whatever the variables say.
 const NONE: &str = "none";
-const EXPECTED: &str = "expected a URL like \"http://proxy:3128\": the way to a proxy is plain HTTP, not https or socks";
+const EXPECTED: &str =
+    "expected a URL like \"http://proxy:3128\": the way to a proxy is plain HTTP, not https or socks";
 
 /// The proxies. `None` when a fault was noted.
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<Proxies> {
@@ -84,18 +85,21 @@ fn of_environment(
 /// `http://user:password@proxy:3128/`: the address, and the value of the header. The scheme may be left out.
 fn parse(text: &str) -> Option<(EndpointUrl, Option<Secret<String>>)> {
     let text = text.trim().trim_end_matches('/');
-    let rest = text.strip_prefix("http://").unwrap_or(text);
+    let rest = match text.split_once("://") {
+        Some(("http", rest)) => rest,
+        Some(_) => return None,
+        None => text,
+    };
     let (user, address) = match rest.rsplit_once('@') {
         Some((user, address)) => (Some(user), address),
         None => (None, rest),
     };
     let url = EndpointUrl::parse(&format!("http://{address}")).ok()?;
-    let is_address = url.base().is_empty() && url.scheme() == Scheme::Http && !address.contains("://");
     let authorization = match user {
         Some(user) => Some(basic(&decoded(user)?)),
         None => None,
     };
-    is_address.then_some((url, authorization))
+    url.base().is_empty().then_some((url, authorization))
 }
 
 /// Percent-encoding undone.

@@ -142,7 +142,13 @@ mod tests {
             .map(|line| format!("{line}\n"))
             .collect();
         let pem = include_str!("../../tests/golden/jwt/first.pem");
-        let secrets = [("VLLM_API_KEY", "k"), ("WEIR_CLIENT_KEY", "k"), ("SIGNING_KEY", pem), ("PREVIOUS_KEY", pem), ("PROXY_CREDENTIALS", "u:p")];
+        let secrets = [
+            ("VLLM_API_KEY", "k"),
+            ("WEIR_CLIENT_KEY", "k"),
+            ("SIGNING_KEY", pem),
+            ("PREVIOUS_KEY", pem),
+            ("PROXY_CREDENTIALS", "u:p"),
+        ];
         let env = Environment::from_iter(secrets);
         let faults = from_str(&uncommented, "reference.toml", &env).unwrap_err();
         let unexpected: Vec<String> = faults
@@ -158,7 +164,7 @@ mod tests {
                     "cannot read prompts",
                     "cannot read gitlab-docs.index",
                     "cannot read tls.",
-                    "cannot read clients.crt",
+                    "cannot read clients.cr",
                     "cannot read client.",
                     "cannot read authority.crt",
                 ];

@@ -62,4 +62,4 @@
 //! |---|---|
 //! | `divan` | benches/codec.rs: time and allocations |
 //! | `rcgen` | certificates of the tests: authorities, wrong names, dates |
-//! | `tokio` | None |
+//! | `tokio` | a clock that tests turn, threads for the loads |

@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::{TraceIds, Words};
 use super::labels::{Outcome, Phase, Surface};
+use super::{TraceIds, Words};
 use crate::error::{Kind, Shape};
 use crate::generation::{Uncounted, Usage};
 

@@ -5,8 +5,31 @@
 const MASK: &str = "•••";
 /// How the keys of providers, forges and clouds begin.
 const BEGINNINGS: [&str; 25] = [
-    "glpat-", "gloas-", "gldt-", "glrt-", "glcbt-", "glptt-", "glft-", "glsoat-", "glimt-", "glagent-", "sk-", "AKIA",
-    "ASIA", "ABSK", "AIza", "ya29.", "ghp_", "gho_", "ghs_", "ghu_", "github_pat_", "hf_", "xoxb-", "xoxp-", "npm_",
+    "glpat-",
+    "gloas-",
+    "gldt-",
+    "glrt-",
+    "glcbt-",
+    "glptt-",
+    "glft-",
+    "glsoat-",
+    "glimt-",
+    "glagent-",
+    "sk-",
+    "AKIA",
+    "ASIA",
+    "ABSK",
+    "AIza",
+    "ya29.",
+    "ghp_",
+    "gho_",
+    "ghs_",
+    "ghu_",
+    "github_pat_",
+    "hf_",
+    "xoxb-",
+    "xoxp-",
+    "npm_",
 ];
 /// A shorter word is none: `sk-learn` is a library.
 const SHORTEST: usize = 12;
@@ -122,7 +145,8 @@ mod tests {
     fn no_text_breaks_it() {
         for seed in 0..2000 {
             let mut random = fastrand::Rng::with_seed(seed);
-            let parts = ["-----BEGIN ", "-----END ", "-----", "eyJ", "\"api_key\":\"", "é", "\\n", "Bearer ", "=", "•", " "];
+            let parts =
+                ["-----BEGIN ", "-----END ", "-----", "eyJ", "\"api_key\":\"", "é", "\\n", "Bearer ", "=", "•", " "];
             let text: String = (0..random.usize(..12)).map(|_| parts[random.usize(..parts.len())]).collect();
             let _ = redacted(&text);
         }

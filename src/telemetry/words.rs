@@ -84,9 +84,15 @@ mod tests {
     #[test]
     fn text_is_found_on_every_surface() {
         for (answer, text) in [
-            ("data: {\"choices\":[{\"delta\":{\"content\":\"Hel\"}}]}\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"lo\"}}]}\n\ndata: [DONE]\n\n", "Hello"),
+            (
+                "data: {\"choices\":[{\"delta\":{\"content\":\"Hel\"}}]}\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"lo\"}}]}\n\ndata: [DONE]\n\n",
+                "Hello",
+            ),
             ("event: content_block_delta\ndata: {\"delta\":{\"type\":\"text_delta\",\"text\":\"Hi\"}}\n\n", "Hi"),
-            ("{\"type\":\"final_answer_delta\",\"data\":{\"text\":\"A\"}}\n{\"type\":\"final_answer_delta\",\"data\":{\"text\":\"B\"}}\n", "AB"),
+            (
+                "{\"type\":\"final_answer_delta\",\"data\":{\"text\":\"A\"}}\n{\"type\":\"final_answer_delta\",\"data\":{\"text\":\"B\"}}\n",
+                "AB",
+            ),
             ("{\"choices\":[{\"message\":{\"content\":\"whole\"}}]}", "whole"),
             ("plain words\nin two lines", "plain words\nin two lines"),
             ("{\"cut", "{\"cut"),

@@ -22,7 +22,7 @@ pub use endpoint::{Endpoint, Endpoints, Entered, Registry, Seen};
 pub use exchange::{AnswerBody, ExchangeError};
 pub use fetch::{Answered, Asked, FetchError, Fetched, Fetcher};
 pub use outward::{Outward, OutwardSettings, SharedOutward};
-pub use proxy::{Except, Proxies, Proxy};
+pub use proxy::{Except, Proxies, Proxy, TunnelError};
 pub use send::{HOP_BY_HOP, Inbound, Sending, Upstreams};
 pub use stream::Stream;
 pub use timers::{Expired, Timers};

@@ -191,7 +191,9 @@ const fn width(address: IpAddr) -> u8 {
 
 fn is_within(address: IpAddr, network: IpAddr, bits: u8) -> bool {
     match (address.to_canonical(), network) {
-        (IpAddr::V4(a), IpAddr::V4(n)) => (a.to_bits() ^ n.to_bits()).checked_shr(32 - u32::from(bits)).unwrap_or(0) == 0,
+        (IpAddr::V4(a), IpAddr::V4(n)) => {
+            (a.to_bits() ^ n.to_bits()).checked_shr(32 - u32::from(bits)).unwrap_or(0) == 0
+        }
         (IpAddr::V6(a), IpAddr::V6(n)) => {
             (a.to_bits() ^ n.to_bits()).checked_shr(128 - u32::from(bits)).unwrap_or(0) == 0
         }
@@ -209,7 +211,8 @@ mod tests {
     fn proxies(except: &str) -> Proxies {
         let url = EndpointUrl::parse("http://proxy:3128").unwrap();
         let proxy = Arc::new(Proxy { url, authorization: None, named_by: "proxy.url".into() });
-        let except = except.split(',').filter(|each| !each.is_empty()).map(|each| Except::parse(each).unwrap()).collect();
+        let except =
+            except.split(',').filter(|each| !each.is_empty()).map(|each| Except::parse(each).unwrap()).collect();
         Proxies { https: Some(Arc::clone(&proxy)), http: Some(proxy), except }
     }
 

@@ -128,13 +128,17 @@ request_loopback = true
 /// Every call there is, with bodies that get as far as they can.
 fn calls() -> Vec<(&'static str, String, Value)> {
     let named = |identifier: &str| json!({"inputs": {}, "model_metadata": {"name": "gpt", "endpoint": "http://127.0.0.1:9/v1", "api_key": "canary-of-the-request", "identifier": identifier}});
-    let chats = ["up", "down", "far", "claude", "azure", "keys", "bearer", "nothing"]
-        .iter()
-        .flat_map(|model| [true, false].map(|stream| ("POST", "/v1/chat/completions".to_owned(), chat_body(model, stream))));
+    let chats = ["up", "down", "far", "claude", "azure", "keys", "bearer", "nothing"].iter().flat_map(|model| {
+        [true, false].map(|stream| ("POST", "/v1/chat/completions".to_owned(), chat_body(model, stream)))
+    });
     let code = json!({"prompt_version": 1, "current_file": {"file_name": "a.py", "content_above_cursor": "x", "content_below_cursor": ""}});
     let chat = json!({"prompt_components": [{"payload": {"content": "Hello"}}]});
     let others = [
-        ("POST", "/v1/messages", json!({"model": "claude", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]})),
+        (
+            "POST",
+            "/v1/messages",
+            json!({"model": "claude", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}]}),
+        ),
         ("POST", "/v1/messages/count_tokens", json!({"model": "claude", "messages": []})),
         ("POST", "/v1/completions", json!({"model": "up", "prompt": "x"})),
         ("POST", "/v1/embeddings", json!({"model": "up", "input": "x"})),
@@ -164,6 +168,9 @@ fn calls() -> Vec<(&'static str, String, Value)> {
 #[tokio::test]
 async fn no_secret_is_anywhere_at_the_most_talkative_level() {
     let upstream = Upstream::start(|request| match request.connection % 5 {
+        _ if request.path.ends_with("/token") => {
+            Reply::json(200, &json!({"access_token": "canary-of-entra", "token_type": "Bearer", "expires_in": 3600}))
+        }
         0 => Reply::json(401, &json!({"error": {"message": "Unauthorized"}})),
         1 => Reply::json(500, &json!({"error": {"message": "boom"}})),
         2 => Reply::raw("garbage"),
@@ -172,7 +179,7 @@ async fn no_secret_is_anywhere_at_the_most_talkative_level() {
     })
     .await;
     let proxy = ConnectProxy::answers("HTTP/1.1 407 No\r\ncontent-length: 0\r\n\r\n").await;
-    let folder = Folder::new("canary");
+    let folder = Folder::new("slots");
     let path = folder.write("weir.toml", &file(&upstream, &proxy));
     let variables: Vec<(&str, String)> = SLOTS.iter().map(|(_, variable)| (*variable, canary(variable))).collect();
     let environment: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -180,10 +187,13 @@ async fn no_secret_is_anywhere_at_the_most_talkative_level() {
     let mut seen = String::new();
     let key = canary("CLIENT_KEY");
     let (bearer, strange) = (format!("Bearer {key}"), format!("Basic {}", STANDARD.encode("x:canary")));
-    for auth in [("authorization", &*bearer), ("x-api-key", &*key), ("authorization", &*strange), ("x-api-key", "canary")] {
+    for auth in
+        [("authorization", &*bearer), ("x-api-key", &*key), ("authorization", &*strange), ("x-api-key", "canary")]
+    {
         for (method, path, body) in calls() {
             let headers = [auth, ("x-request-id", "known"), ("cookie", "canary"), ("x-canary", "canary")];
-            let answer = Client::connect(weir.public).await.call(method, &path, &headers, body.to_string().as_bytes()).await;
+            let answer =
+                Client::connect(weir.public).await.call(method, &path, &headers, body.to_string().as_bytes()).await;
             seen.push_str(&answer.everything());
         }
     }
@@ -193,7 +203,10 @@ async fn no_secret_is_anywhere_at_the_most_talkative_level() {
         seen.push_str(&page.everything());
     }
     weir.signal("HUP");
-    folder.write("weir.toml", &file(&upstream, &proxy).replace("[features]", "[featurs]\ndefault = { api_key = \"canary\" }\n[features]"));
+    folder.write(
+        "weir.toml",
+        &file(&upstream, &proxy).replace("[features]", "[featurs]\ndefault = { api_key = \"canary\" }\n[features]"),
+    );
     eventually("the failed reload", async || weir.metrics().await.sum("weir_config_reload_ok", &[]) == 0.0).await;
     seen.push_str(&weir.admin("/status").await.everything());
     folder.write("weir.toml", &file(&upstream, &proxy));
@@ -206,7 +219,7 @@ async fn no_secret_is_anywhere_at_the_most_talkative_level() {
 
     // the canaries were in use
     let sent: String = upstream.requests().iter().map(|request| request.head_text() + request.text()).collect();
-    for variable in ["MODEL_KEY", "AWS_ID", "AWS_TOKEN", "ENTRA_SECRET", "AWS_BEARER_TOKEN_BEDROCK"] {
+    for variable in ["MODEL_KEY", "AWS_ID", "AWS_TOKEN", "ENTRA_SECRET", "AWS_BEARER_TOKEN_BEDROCK", "OF_ENTRA"] {
         assert!(sent.contains(&canary(variable)), "{variable}");
     }
     assert!(proxy.heads().concat().contains(&STANDARD.encode(canary("PROXY_USER"))));
@@ -215,7 +228,10 @@ async fn no_secret_is_anywhere_at_the_most_talkative_level() {
     for (place, text) in [("an answer, a page or a command", &seen), ("a log", &told)] {
         for song in songs() {
             if let Some(at) = text.to_ascii_lowercase().find(&song.to_ascii_lowercase()) {
-                panic!("{song} in {place}: …{}…", String::from_utf8_lossy(&text.as_bytes()[at.saturating_sub(300)..(at + 100).min(text.len())]));
+                panic!(
+                    "{song} in {place}: …{}…",
+                    String::from_utf8_lossy(&text.as_bytes()[at.saturating_sub(300)..(at + 100).min(text.len())])
+                );
             }
         }
     }
@@ -224,7 +240,8 @@ async fn no_secret_is_anywhere_at_the_most_talkative_level() {
 /// Both outputs of a command.
 fn told(command: &[&str], file: &Path, environment: &[(&str, &str)]) -> String {
     let mut run = Command::new(env!("CARGO_BIN_EXE_weir"));
-    let output = run.args(command).arg("--config").arg(file).env_clear().envs(environment.iter().copied()).output().unwrap();
+    let output =
+        run.args(command).arg("--config").arg(file).env_clear().envs(environment.iter().copied()).output().unwrap();
     String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
 }
 

@@ -21,6 +21,7 @@ mod embeddings; // vectors for semantic code search
 mod framing; // how model servers frame their answers
 mod fuzz_smoke; // the fuzz targets, a little, on any toolchain
 mod golden; // translations as files
+mod hygiene; // which headers go on, and that one request is one
 mod model_check; // GitLab's Test connection
 mod monitoring; // probes, 404, 405, the admin listener
 mod openai; // bytes pass, the model is replaced, usage is tapped
@@ -35,4 +36,6 @@ mod tls; // TLS towards clients: certificates, reloads, clients that leave
 mod tls_out; // TLS towards model servers: whom we believe, who we are
 mod usage; // token counts of streams that end before they are counted
 
+#[path = "../identity/signing.rs"]
+mod signing; // tokens as GitLab signs them
 mod support; // gateway, scripted upstream, raw client, metrics, access log
