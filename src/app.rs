@@ -11,7 +11,7 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 
-use crate::auth::{Issuers, Refresher};
+use crate::auth::{Issuers, Meters, Refresher};
 use crate::config::{Config, Fault, Faults};
 use crate::credentials::{Credentials, Keeper};
 use crate::server::{Admin, Certificates, Parts, Server, Settings, Stop};
@@ -78,6 +78,7 @@ pub struct Reloader {
 struct Lasting {
     registry: Arc<Registry>,
     issuers: Issuers,
+    meters: Arc<Meters>,
     credentials: Credentials,
     certificates: Certificates,
     outward: SharedOutward,
@@ -95,6 +96,7 @@ impl App {
         let lasting = Lasting {
             registry: Arc::clone(&registry),
             issuers: Issuers::default(),
+            meters: Arc::new(Meters::new(Arc::clone(&metrics))),
             credentials: Credentials::default(),
             certificates: Certificates::new(metrics.tls_expiry.clone()),
             outward: SharedOutward::default(),
@@ -233,8 +235,8 @@ impl Lasting {
         self.certificates.put(config.tls);
         let (limits, chat) = (config.limits, config.chat);
         let (table, prompts, docs) = (config.table, config.prompts, config.docs);
-        let log_prompts = config.log_prompts;
-        Snapshot { table, prompts, auth, user_tokens, docs, limits, chat, endpoints, log_prompts, generation }
+        let (meters, log_prompts) = (Arc::clone(&self.meters), config.log_prompts);
+        Snapshot { table, prompts, auth, user_tokens, meters, docs, limits, chat, endpoints, log_prompts, generation }
     }
 }
 

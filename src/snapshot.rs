@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 
-use crate::auth::{Policy, UserTokens};
+use crate::auth::{Meters, Policy, Rates, UserTokens};
 use crate::docs;
 use crate::error::ExpiryAs;
 use crate::prompt::Registry;
@@ -24,6 +24,8 @@ pub struct Snapshot {
     pub auth: Policy,
     /// What users' tokens are issued with.
     pub user_tokens: Arc<UserTokens>,
+    /// How much callers have used of what they may; the process's own.
+    pub meters: Arc<Meters>,
     /// GitLab's documentation.
     pub docs: docs::Settings,
     /// Sizes and waits.
@@ -45,11 +47,13 @@ pub struct Limits {
     pub max_body: u64,
     /// A client that takes longer over its body is let go.
     pub body_timeout: Duration,
+    /// What one caller may ask for, unless its key says otherwise.
+    pub rates: Rates,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_body: 64 << 20, body_timeout: Duration::from_secs(60) }
+        Self { max_body: 64 << 20, body_timeout: Duration::from_secs(60), rates: Rates::default() }
     }
 }
 

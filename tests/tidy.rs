@@ -402,14 +402,17 @@ fn nothing_is_left_for_later() {
 }
 
 #[test]
-fn the_threat_model_names_tests_that_exist() {
+fn the_manuals_tables_name_tests_that_exist() {
     let all: String = ["src", "tests"].into_iter().flat_map(rust_files).map(|source| source.text).collect();
-    let threats = fs::read_to_string(root().join("src/manual/threats.rs")).unwrap();
-    let rows = threats.lines().filter(|line| line.starts_with("//! | ")).filter_map(|line| line.split(" | ").nth(3));
-    let named: Vec<&str> = rows.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
-    assert!(named.len() > 20, "the table is read: {named:?}");
-    let missing = named.iter().filter(|name| !all.contains(&format!("fn {name}()")));
-    report("every defence has its test", &missing.map(|name| (*name).to_owned()).collect::<Vec<_>>());
+    for page in ["threats", "complaints"] {
+        let text = fs::read_to_string(root().join(format!("src/manual/{page}.rs"))).unwrap();
+        let rows = text.lines().filter(|line| line.starts_with("//! | "));
+        let tests = rows.filter_map(|line| line.trim_end_matches(" |").rsplit(" | ").next());
+        let named: Vec<&str> = tests.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+        assert!(named.len() > 20, "the table is read: {named:?}");
+        let missing = named.iter().filter(|name| !all.contains(&format!("fn {name}()")));
+        report(&format!("{page}: every row has its test"), &missing.map(|name| (*name).to_owned()).collect::<Vec<_>>());
+    }
 }
 
 #[test]

@@ -181,6 +181,31 @@ impl Endpoint {
         }
     }
 
+    /// Whether a request may cost a model's time: those are counted against their caller's rates.
+    pub const fn asks_a_model(self) -> bool {
+        match self {
+            Self::Head
+            | Self::Preflight
+            | Self::Healthz
+            | Self::Ready
+            | Self::OpenAiModels
+            | Self::Proxy(Proxied::OpenAiModels)
+            | Self::UserToken
+            | Self::Definitions
+            | Self::DocsSearch => false,
+            Self::OpenAi(_)
+            | Self::Anthropic(_)
+            | Self::Proxy(_)
+            | Self::ChatV1(_)
+            | Self::ChatAgent
+            | Self::ModelCheck(_)
+            | Self::CodeEmbeddings
+            | Self::Prompts(_)
+            | Self::Code(_)
+            | Self::Elsewhere => true,
+        }
+    }
+
     /// How errors look here.
     pub const fn shape(self) -> Shape {
         match self {

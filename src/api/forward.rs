@@ -20,7 +20,7 @@ use crate::route::{Ask, Route};
 pub(super) async fn elsewhere(mut context: Context<'_>, incoming: Incoming) -> Answer {
     let route = context.snapshot.table.resolve(Ask::default()).ok();
     match route.filter(|route| dialect(route.model.provider).is_gateway()) {
-        Some(route) if context.caller != Caller::Key => {
+        Some(route) if !matches!(context.caller, Caller::Key(_)) => {
             context.routed(&route);
             let bytes = context.body(incoming).await?;
             context.forward(&route, false, &bytes).await
@@ -34,7 +34,7 @@ impl Context<'_> {
     pub(super) async fn forward(&mut self, route: &Route, names_a_model: bool, body: &Bytes) -> Answer {
         match self.caller {
             Caller::Anyone | Caller::Gitlab(_) => {}
-            Caller::Key => {
+            Caller::Key(_) => {
                 return Err(GatewayError::new(
                     Kind::Forbidden,
                     "This feature is GitLab's AI vendor model, which takes GitLab's own tokens only: a static key of \

@@ -93,6 +93,10 @@ impl Api {
         if let Some(permission) = endpoint.permission() {
             caller.may(&permission)?;
         }
+        let rates = caller.rates(snapshot.limits.rates);
+        if endpoint.asks_a_model() && !rates.is_unlimited() {
+            facts.meter = Some(snapshot.meters.admit(caller.account(facts.client), rates)?);
+        }
         let context = Context { parts: &parts, snapshot: &snapshot, relay: &self.relay, caller, head_start, facts };
         match endpoint {
             Endpoint::Head => Ok(Response::new(Content::Whole(Bytes::new()))),
@@ -102,8 +106,10 @@ impl Api {
                 Err(GatewayError::new(Kind::Overloaded, "Weir is draining"))
             }
             Endpoint::Ready => Ok(json("{}")),
-            Endpoint::OpenAiModels if lists_for_anthropic => Ok(json(anthropic::models::list(&snapshot.table))),
-            Endpoint::OpenAiModels => Ok(json(openai::models::list(&snapshot.table))),
+            Endpoint::OpenAiModels if lists_for_anthropic => {
+                Ok(json(anthropic::models::list(&snapshot.table, &context.caller)))
+            }
+            Endpoint::OpenAiModels => Ok(json(openai::models::list(&snapshot.table, &context.caller))),
             Endpoint::OpenAi(call) => openai::forward(context, call, None, body).await,
             Endpoint::Anthropic(call) => anthropic::forward(context, call, None, body).await,
             Endpoint::Proxy(proxied) => gitlab::proxy::forward(context, proxied, body).await,
@@ -150,6 +156,7 @@ impl Context<'_> {
         }
         let route = self.snapshot.table.resolve_for(ask, self.caller.bound_model())?;
         self.routed(&route);
+        self.caller.may_use(&route.model)?;
         if dialect(route.model.provider).is_gateway() {
             // boxed, since it is rare: every handler's future would otherwise hold its space
             return Box::pin(self.forward(&route, names_a_model, body)).await.map(Routed::Answered);
@@ -166,6 +173,7 @@ impl Context<'_> {
         self.asked_for(model.strip_prefix("feature/").and_then(Feature::parse));
         let route = self.snapshot.table.resolve_named(model)?;
         self.routed(&route);
+        self.caller.may_use(&route.model)?;
         Ok(Routed::Model(route))
     }
 
@@ -210,12 +218,14 @@ impl Context<'_> {
     }
 }
 
-/// The file's models, then `feature/<name>` for every feature that answers.
-fn model_names(table: &Table) -> Vec<String> {
-    let mut names: Vec<String> = table.models().map(|route| route.model.id.to_string()).collect();
+/// The file's models that this caller may use, then `feature/<name>` for every feature that one of them answers.
+fn model_names(table: &Table, caller: &Caller) -> Vec<String> {
+    let may_use = |route: &Route| caller.may_use(&route.model).is_ok();
+    let mut names: Vec<String> =
+        table.models().filter(|route| may_use(route)).map(|route| route.model.id.to_string()).collect();
     names.sort_unstable();
     let features = Feature::all().map(|feature| format!("feature/{}", feature.name()));
-    names.extend(features.filter(|name| table.resolve_named(name).is_ok()));
+    names.extend(features.filter(|name| table.resolve_named(name).is_ok_and(|route| may_use(&route))));
     names
 }
 

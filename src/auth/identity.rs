@@ -2,12 +2,15 @@
 //! §5.3; ai-gateway-server.md §5.3.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::HeaderMap;
 
 use super::jwt::Claims;
+use super::{Rates, StaticKey};
 use crate::error::{GatewayError, Kind};
-use crate::route::Feature;
+use crate::route::{Feature, Model};
 
 /// The unit primitives that GitLab's tokens carry as `scopes` and that are asked for over HTTP.
 const NAMES: &[&str] = &[
@@ -100,8 +103,8 @@ impl Scopes {
 pub enum Caller {
     /// Nobody was asked (`mode = "off"`).
     Anyone,
-    /// The holder of a static key: may do everything.
-    Key,
+    /// The holder of a static key: may do everything, by the models that the key is for.
+    Key(Arc<StaticKey>),
     /// A GitLab instance, by its token.
     Gitlab(Claims),
     /// A user of one, by a token of ours.
@@ -140,7 +143,37 @@ impl Caller {
             Self::Gitlab(claims) | Self::User(claims) if !claims.scopes.intersects(permission.any_of) => {
                 refused("the token's scopes do not allow it")
             }
-            Self::Anyone | Self::Key | Self::Gitlab(_) | Self::User(_) => Ok(()),
+            Self::Anyone | Self::Key(_) | Self::Gitlab(_) | Self::User(_) => Ok(()),
+        }
+    }
+
+    /// Whether this caller may use this model: a key may be for some of the file's only.
+    pub fn may_use(&self, model: &Model) -> Result<(), GatewayError> {
+        match self {
+            Self::Key(key) if !key.allows(&model.id) => {
+                let text = format!("This key is not for the model {} (models in auth.static_keys)", model.id);
+                Err(GatewayError::new(Kind::Forbidden, text).internal(format!("key {}", key.name)))
+            }
+            Self::Anyone | Self::Key(_) | Self::Gitlab(_) | Self::User(_) => Ok(()),
+        }
+    }
+
+    /// What this caller may ask for in a minute, where `base` is what everybody may.
+    pub fn rates(&self, base: Rates) -> Rates {
+        match self {
+            Self::Key(key) => key.rates.over(base),
+            Self::Anyone | Self::Gitlab(_) | Self::User(_) => base,
+        }
+    }
+
+    /// By what name its requests are counted: a key's, a GitLab's instance id (its users count for it), the address
+    /// of those who were not asked who they are.
+    pub fn account(&self, client: Option<IpAddr>) -> String {
+        match self {
+            Self::Anyone => client.map_or_else(|| "address".to_owned(), |client| format!("address {client}")),
+            Self::Key(key) => format!("key {}", key.name),
+            Self::Gitlab(claims) => format!("gitlab {}", claims.subject),
+            Self::User(claims) => format!("gitlab {}", claims.instance_id),
         }
     }
 
@@ -152,7 +185,7 @@ impl Caller {
                 Kind::Forbidden,
                 "A user's token is bound to the administrator's model: the request may name no other",
             )),
-            Self::Anyone | Self::Key | Self::Gitlab(_) => Ok(()),
+            Self::Anyone | Self::Key(_) | Self::Gitlab(_) => Ok(()),
         }
     }
 
@@ -160,7 +193,7 @@ impl Caller {
     pub fn bound_model(&self) -> Option<&str> {
         match self {
             Self::User(claims) if !claims.model.is_empty() => Some(&claims.model),
-            Self::Anyone | Self::Key | Self::Gitlab(_) | Self::User(_) => None,
+            Self::Anyone | Self::Key(_) | Self::Gitlab(_) | Self::User(_) => None,
         }
     }
 }
@@ -169,7 +202,7 @@ impl Caller {
 /// (gitlab-client.md §3.5), a header that is sent twice is wrong if either is.
 pub(super) fn mismatch(caller: &Caller, headers: &HeaderMap) -> Option<&'static str> {
     let (claims, instance, user) = match caller {
-        Caller::Anyone | Caller::Key => return None,
+        Caller::Anyone | Caller::Key(_) => return None,
         Caller::Gitlab(claims) => (claims, claims.subject.as_str(), ""),
         Caller::User(claims) => (claims, "", claims.subject.as_str()),
     };

@@ -10,6 +10,7 @@ mod issuer;
 mod jwks;
 mod jwt;
 mod keys;
+mod rates;
 mod signing_key;
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,8 @@ pub use issue::{Issued, TokenSettings, User, UserTokens};
 pub use issuer::{Issuer, IssuerStatus};
 pub use jwks::{Discovery, KeySet, PublishedError};
 pub use jwt::{Claims, Expected, Refused, SKEW, Token};
-pub use keys::KeyHash;
+pub use keys::StaticKey;
+pub use rates::{Meters, Rates};
 pub use signing_key::{KeyError, SigningKey, VerifyingKey};
 pub use trusted::{Issuers, Refresher, Trust};
 
@@ -39,11 +41,11 @@ pub enum Settings {
     #[default]
     Off,
     /// `mode = "keys"`: a bearer token must hash to one of these.
-    Keys(Vec<KeyHash>),
+    Keys(Vec<Arc<StaticKey>>),
     /// `mode = "gitlab"`: a static key, if there are any, or a token of an issuer.
     Gitlab {
         /// `static_keys`
-        keys: Vec<KeyHash>,
+        keys: Vec<Arc<StaticKey>>,
         /// Whose tokens.
         gitlab: GitlabSettings,
     },
@@ -69,7 +71,7 @@ pub enum Policy {
     /// Callers say who they are.
     Closed {
         /// The static keys.
-        keys: Vec<KeyHash>,
+        keys: Vec<Arc<StaticKey>>,
         /// Whose tokens, if any are accepted.
         gitlab: Option<Trust>,
         /// Our own tokens.
@@ -84,8 +86,8 @@ impl Policy {
             return Ok(Caller::Anyone);
         };
         let token = credential(headers)?;
-        if is_known(keys, token) {
-            return Ok(Caller::Key);
+        if let Some(key) = StaticKey::presented(keys, token) {
+            return Ok(Caller::Key(Arc::clone(key)));
         }
         let caller = match (own.verify(token, now), gitlab) {
             (Some(verified), _) => {
@@ -166,13 +168,4 @@ fn credential(headers: &HeaderMap) -> Result<&[u8], GatewayError> {
         return Err(refused("Invalid authorization header"));
     }
     Ok(token)
-}
-
-/// Every key is compared, so that the time says nothing about which one matched.
-fn is_known(keys: &[KeyHash], token: &[u8]) -> bool {
-    if keys.is_empty() {
-        return false;
-    }
-    let presented = KeyHash::of(token);
-    keys.iter().fold(false, |known, key| known | key.same_as(&presented))
 }

@@ -6,20 +6,20 @@ use super::checked::{Origin, Setting};
 use super::environ;
 use super::fault::{Fault, Place, Severity, quoted};
 use super::reader::Reader;
-use crate::auth::{GitlabSettings, KeyHash, Settings};
+use super::static_keys;
+use crate::auth::{GitlabSettings, Settings};
 use crate::route::{EndpointUrl, Scheme};
 
 const MODE: &[&str] = &["auth", "mode"];
-const KEYS: &[&str] = &["auth", "static_keys"];
 const URL: &[&str] = &["gitlab", "url"];
 
 /// The settings; `None` when a fault was noted.
 pub(super) fn read(reader: &mut Reader<'_>, listen: Option<SocketAddr>) -> Option<Settings> {
     let said = reader.word(MODE);
-    let keys = static_keys(reader);
+    let keys = static_keys::read(reader, listen.is_some_and(|listen| !is_loopback(listen)));
     let gitlab = gitlab(reader);
     let allow_public = reader.boolean(&["auth", "allow_public"]);
-    let [said_mode, said_keys, said_url] = [MODE, KEYS, URL].map(|path| reader.doc.get(path));
+    let [said_mode, said_keys, said_url] = [MODE, static_keys::PATH, URL].map(|path| reader.doc.get(path));
     let bypass = bypass(reader, said_mode.is_some() || said_keys.is_some() || said_url.is_some());
     let mode = match (said, &said_mode) {
         (Some(mode), _) => mode,
@@ -65,18 +65,6 @@ fn presumed(reader: &mut Reader<'_>, has_keys: bool) -> &'static str {
     };
     reader.provenance.note("auth.mode".to_owned(), Setting { value: format!("\"{mode}\""), origin });
     mode
-}
-
-/// None of them is an empty list; `None` when there was a fault.
-fn static_keys(reader: &mut Reader<'_>) -> Option<Vec<KeyHash>> {
-    let Some(at) = reader.doc.get(KEYS) else { return Some(Vec::new()) };
-    let before = reader.faults.len();
-    let keys = reader.secrets(KEYS)?;
-    if at.value.as_array().is_some_and(|keys| keys.is_empty()) {
-        reader.error(KEYS, &at.span, "expected at least one key");
-    }
-    let is_faulty = reader.faults.iter().skip(before).any(|fault| fault.severity == Severity::Error);
-    (!is_faulty).then(|| keys.iter().map(|key| KeyHash::of(key.expose().as_bytes())).collect())
 }
 
 /// `[gitlab]`, if it names a GitLab and nothing in it is wrong.

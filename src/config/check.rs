@@ -19,7 +19,7 @@ use super::watch::Watched;
 use super::{
     auth, cloud, docs, environ, families, features, inherited, models, outward, prompts, suggest, tls, user_tokens,
 };
-use crate::auth::{Settings as AuthSettings, TokenSettings};
+use crate::auth::{Rates, Settings as AuthSettings, TokenSettings};
 use crate::error::ExpiryAs;
 use crate::prompt::Registry;
 use crate::route::{Budget, BudgetPatch};
@@ -154,7 +154,9 @@ impl Parts {
         let base = timeouts(reader, &["timeouts"]);
         let inherited = inherited::read(reader);
         let families = families::read(reader);
-        let models = models::read(reader, &inherited, &families);
+        let queue = server.as_ref().map(|server| (server.queue, server.queue_wait)).unwrap_or_default();
+        let common = models::Common { inherited: &inherited, families: &families, queue };
+        let models = models::read(reader, &common);
         let cloud = cloud::read(reader);
         let mut routing = features::read(reader, models, cloud, Budget::DEFAULT.with(&base));
         if let Some(routing) = &mut routing {
@@ -221,6 +223,7 @@ fn server(reader: &mut Reader<'_>) -> Option<server::Settings> {
     };
     let max_headers = reader.size(&["limits", "max_headers"]).and_then(|bytes| bytes.try_into().ok());
     let header_timeout = reader.duration(&["limits", "header_timeout"]);
+    let connections_per_client = reader.integer(&["limits", "connections_per_client"]);
     let in_flight = reader.integer(&["limits", "in_flight"]);
     let queue = reader.integer(&["limits", "queue"]);
     let queue_wait = reader.duration(&["limits", "queue_wait"]);
@@ -238,6 +241,7 @@ fn server(reader: &mut Reader<'_>) -> Option<server::Settings> {
         admin: admin?,
         max_headers: max_headers?,
         header_timeout: header_timeout?,
+        connections_per_client,
         in_flight: in_flight?,
         queue: queue?,
         queue_wait: queue_wait?,
@@ -257,7 +261,9 @@ fn same_port(reader: &mut Reader<'_>, listen: SocketAddr, admin: SocketAddr) {
 fn limits(reader: &mut Reader<'_>) -> Option<snapshot::Limits> {
     let max_body = reader.size(&["limits", "max_body"]);
     let body_timeout = reader.duration(&["limits", "body_timeout"]);
-    Some(snapshot::Limits { max_body: max_body?, body_timeout: body_timeout? })
+    let mut rate = |key| reader.integer(&["limits", key]).and_then(|most| most.try_into().ok());
+    let rates = Rates { requests: rate("requests_per_minute"), tokens: rate("tokens_per_minute") };
+    Some(snapshot::Limits { max_body: max_body?, body_timeout: body_timeout?, rates })
 }
 
 fn chat(reader: &mut Reader<'_>) -> Option<snapshot::Chat> {

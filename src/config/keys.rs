@@ -22,6 +22,7 @@ const fn azure(path: &'static str, takes: Takes, preset: Preset, doc: &'static s
 const URL: &str = "a URL like \"http://host:port/v1\"";
 const PEM: &str = "a PEM file";
 const SHORT: Takes = Takes::Duration("10ms", "10m");
+const QUEUE_WAIT: Takes = Takes::Duration("1ms", "5m");
 const WAIT: Takes = Takes::Duration("10ms", "30m");
 const CONNECT: Takes = Takes::Duration("10ms", "60s");
 const TOKENS: Takes = Takes::Integer(1, 100_000_000);
@@ -113,8 +114,11 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "auth.static_keys",
         Takes::Secrets,
-        Example("[{ env = \"WEIR_CLIENT_KEY\" }]", "none"),
-        "keys that a caller may present as a bearer token",
+        Example(
+            "[{ env = \"WEIR_CLIENT_KEY\", name = \"ci\", models = [\"codestral\"], requests_per_minute = 60, tokens_per_minute = 100000 }]",
+            "none",
+        ),
+        "keys that a caller may present as a bearer token; what follows the key is optional: a name, the models of this file that it is for, rates over those of [limits]",
     ),
     key(
         "auth.user_tokens.signing_key",
@@ -187,16 +191,20 @@ pub(super) static KEYS: &[Key] = &[
         "models.{name}.max_parallel",
         Takes::Integer(1, 1_000_000),
         Example("16", "no limit"),
-        "requests at this model at a time",
-    )
-    .acts(Acts::NotYet),
+        "requests at this model at a time, until their answers end",
+    ),
     key(
         "models.{name}.max_queue",
         Takes::Integer(0, 1_000_000),
-        Example("64", "no queue"),
-        "requests that wait for it",
-    )
-    .acts(Acts::NotYet),
+        Example("64", "limits.queue"),
+        "requests that wait for it: completions before chat before background jobs",
+    ),
+    key(
+        "models.{name}.max_wait",
+        QUEUE_WAIT,
+        Example("\"2s\"", "limits.queue_wait"),
+        "for at most this long, then 503 with Retry-After",
+    ),
     bedrock(
         "models.{name}.region",
         Takes::Text("a region like \"eu-central-1\""),
@@ -450,7 +458,12 @@ pub(super) static KEYS: &[Key] = &[
         "a longer request body is 413 before it is buffered",
     ),
     key("limits.max_headers", Takes::Size("8KiB", "1MiB"), Is("\"32KiB\""), "a longer request head is 431"),
-    key("limits.header_timeout", SHORT, Is("\"15s\""), "a client that does not finish its headers is let go"),
+    key(
+        "limits.header_timeout",
+        SHORT,
+        Is("\"15s\""),
+        "a client that does not finish its headers, or sends nothing more on a connection that is kept, is let go",
+    ),
     key("limits.body_timeout", WAIT, Is("\"60s\""), "a client that does not finish its body is let go"),
     key(
         "limits.in_flight",
@@ -459,28 +472,25 @@ pub(super) static KEYS: &[Key] = &[
         "requests being answered; beyond it they wait in",
     ),
     key("limits.queue", Takes::Integer(0, 1_000_000), Is("1024"), "a bounded queue, for at most"),
-    key("limits.queue_wait", Takes::Duration("1ms", "5m"), Is("\"1s\""), "then 503 with Retry-After"),
+    key("limits.queue_wait", QUEUE_WAIT, Is("\"1s\""), "then 503 with Retry-After"),
     key(
         "limits.connections_per_client",
         Takes::Integer(1, 1_000_000),
         Example("64", "no limit"),
-        "connections of one address",
-    )
-    .acts(RATES),
+        "open connections of one address; what is beyond is closed. Not behind a proxy, which is one address",
+    ),
     key(
         "limits.requests_per_minute",
         Takes::Integer(1, 1_000_000_000),
         Example("600", "no limit"),
-        "requests of one caller",
-    )
-    .acts(RATES),
+        "requests of one caller (a GitLab with its users, a static key, else an address): at most as many at once, then evenly; 429 with Retry-After",
+    ),
     key(
         "limits.tokens_per_minute",
         Takes::Integer(1, 1_000_000_000),
         Example("100000", "no limit"),
-        "tokens of one caller",
-    )
-    .acts(RATES),
+        "tokens of one caller, read and written: charged when the answer ends, so that it may owe some, which its next request waits for",
+    ),
     key(
         "limits.shared",
         Takes::Text("a URL like \"redis://host\""),

@@ -29,6 +29,7 @@ mod proxy;
 mod raw;
 mod reader;
 mod reference;
+mod static_keys;
 mod suggest;
 mod tls;
 mod units;

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::bedrock::Bedrock;
 use super::check::timeouts;
@@ -12,19 +13,28 @@ use super::keys::{self, Acts};
 use super::reader::{Reader, said};
 use super::{azure, cloud, entra, suggest};
 use crate::route::{
-    Access, ApiVersion, AzureAccess, BedrockModel, EndpointUrl, Families, Family, Identifier, Model, ProviderKind,
+    Access, ApiVersion, AzureAccess, BedrockModel, EndpointUrl, Families, Family, Identifier, Model, ProviderKind, Room,
 };
 
 /// Where Anthropic's own API is.
 const ANTHROPIC: &str = "https://api.anthropic.com";
 
-/// The models that could be read, in the order of the file. The others have left their faults.
-pub(super) fn read(reader: &mut Reader<'_>, inherited: &Inherited, families: &Families) -> Vec<Arc<Model>> {
-    let names = reader.doc.names(&["models"]);
-    names.into_iter().filter_map(|name| model(reader, name, inherited, families).map(Arc::new)).collect()
+/// What every model has in common.
+pub(super) struct Common<'c> {
+    pub(super) inherited: &'c Inherited,
+    pub(super) families: &'c Families,
+    /// `limits.queue` and `limits.queue_wait`.
+    pub(super) queue: (usize, Duration),
 }
 
-fn model(reader: &mut Reader<'_>, name: &str, inherited: &Inherited, families: &Families) -> Option<Model> {
+/// The models that could be read, in the order of the file. The others have left their faults.
+pub(super) fn read(reader: &mut Reader<'_>, common: &Common<'_>) -> Vec<Arc<Model>> {
+    let names = reader.doc.names(&["models"]);
+    names.into_iter().filter_map(|name| model(reader, name, common).map(Arc::new)).collect()
+}
+
+fn model(reader: &mut Reader<'_>, name: &str, common: &Common<'_>) -> Option<Model> {
+    let Common { inherited, families, queue } = *common;
     let path = ["models", name];
     let header = reader.doc.get(&path)?;
     header.value.as_table()?;
@@ -42,6 +52,7 @@ fn model(reader: &mut Reader<'_>, name: &str, inherited: &Inherited, families: &
     let endpoints = endpoints(reader, name, &header.key, provider, version.as_ref());
     let mut api_key = reader.secret(&["models", name, "api_key"]);
     let timeouts = timeouts(reader, &["models", name, "timeouts"]);
+    let room = room(reader, name, queue);
     let (identifier, provider) = (identifier?, provider?);
     let mut upstream_name: Arc<str> = identifier.model.into();
     let (endpoints, access) = match provider {
@@ -74,8 +85,24 @@ fn model(reader: &mut Reader<'_>, name: &str, inherited: &Inherited, families: &
         api_key,
         access: access?,
         timeouts,
+        room,
         from_request: false,
     })
+}
+
+/// `max_parallel`, and the queue for it: as `[limits]` has it where the model says nothing.
+fn room(reader: &mut Reader<'_>, name: &str, (queue, wait): (usize, Duration)) -> Option<Room> {
+    let path = |key| ["models", name, key];
+    let parallel = reader.integer(&path("max_parallel"));
+    let own = (reader.integer(&path("max_queue")), reader.duration(&path("max_wait")));
+    if reader.doc.get(&path("max_parallel")).is_none() {
+        for key in ["max_queue", "max_wait"] {
+            if let Some(entry) = reader.doc.get(&path(key)) {
+                reader.warning(&path(key), &entry.key, "has no effect without max_parallel");
+            }
+        }
+    }
+    Some(Room { parallel: parallel?, queue: own.0.unwrap_or(queue), wait: own.1.unwrap_or(wait) })
 }
 
 /// The kind of server: the identifier's, or Bedrock's OpenAI-compatible endpoint when the model says so.

@@ -212,7 +212,7 @@ fn mask_secret(value: &Spanned<DeValue<'_>>, out: &mut Vec<Range<usize>>) {
             for (name, value) in table {
                 let is_public = match (&**name.get_ref(), value.get_ref().as_str()) {
                     ("env", Some(text)) => is_variable_name(text),
-                    ("file", Some(_)) => true,
+                    ("file" | "name", Some(_)) | ("models", None) => true,
                     _ => false,
                 };
                 if !is_public {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::Spanned;
-use toml::de::DeValue;
+use toml::de::{DeString, DeValue};
 
 use super::checked::{Origin, Provenance, Setting};
 use super::fault::{Fault, MASK, Place, is_variable_name, may_carry_secret, quoted};
@@ -58,8 +58,7 @@ impl<'d> Reader<'d> {
     pub(super) fn integer(&mut self, path: &[&str]) -> Option<usize> {
         let Takes::Integer(min, max) = takes(path) else { return None };
         self.leaf(path, |value| {
-            let number = value.as_integer()?;
-            let number = i64::from_str_radix(number.as_str(), number.radix()).ok()?;
+            let number = whole(value)?;
             usize::try_from(number).ok().filter(|_| (min..=max).contains(&number))
         })
     }
@@ -125,21 +124,34 @@ impl<'d> Reader<'d> {
         Some((pem, entry.span))
     }
 
-    /// The values of an array of secrets, those that can be read.
-    pub(super) fn secrets(&mut self, path: &[&str]) -> Option<Vec<Secret<String>>> {
-        let entry = self.doc.get(path)?;
-        let Some(items) = entry.value.as_array() else {
-            self.wrong(path, &entry.span, entry.value);
-            return None;
+    /// A secret in whose table more may be said: these options. Any other is noted.
+    pub(super) fn secret_among(
+        &mut self,
+        name: &str,
+        item: &Spanned<DeValue<'_>>,
+        options: &[&str],
+    ) -> Option<Secret<String>> {
+        let (value, span) = (item.get_ref(), item.span());
+        let Some(table) = value.as_table() else { return self.secret_value(name, value, &span) };
+        let (mut sources, mut is_good) = (Vec::new(), true);
+        for (option, value) in table {
+            match &**option.get_ref() {
+                "env" | "file" => sources.push((option, value)),
+                other if options.contains(&other) => {}
+                other => {
+                    let fault = Fault::error(self.doc.place(&option.span()), format!("{name}.{other}"), "unknown key");
+                    let meant = suggest::nearest(other, options.iter().copied().chain(["env", "file"]));
+                    let known = format!("known here: env, file, {}", options.join(", "));
+                    self.faults.push(fault.hint(Some(meant.map_or(known, |meant| format!("did you mean {meant}?")))));
+                    is_good = false;
+                }
+            }
+        }
+        let secret = match sources[..] {
+            [(kind, value)] => self.source(kind, value, visible),
+            _ => Err((SECRET_FORMS.to_owned(), span)),
         };
-        let name = |i: usize| format!("{}[{i}]", path_text(path));
-        Some(
-            items
-                .iter()
-                .enumerate()
-                .filter_map(|(i, item)| self.secret_value(&name(i), item.get_ref(), &item.span()))
-                .collect(),
-        )
+        self.told(name, secret).filter(|_| is_good)
     }
 
     /// Notes an error about a place of the file.
@@ -214,25 +226,40 @@ impl<'d> Reader<'d> {
         span: &Range<usize>,
         check: impl Fn(String, &str) -> Result<Secret<String>, String>,
     ) -> Option<Secret<String>> {
-        let (found, span, from) = match value {
+        let secret = match value {
             DeValue::String(text) => {
                 let plain = Fault::warning(self.doc.place(span), name, "a secret in plain text")
                     .hint(Some("say { env = \"NAME\" } or { file = \"/run/secrets/name\" } instead".into()));
                 self.faults.push(plain);
-                (Ok(text.to_string()), span.clone(), String::new())
+                check(text.to_string(), "").map_err(|message| (message, span.clone()))
             }
-            DeValue::Table(table) if table.len() == 1 => {
-                let (kind, value) = table.iter().next()?;
-                match (&**kind.get_ref(), value.get_ref().as_str()) {
-                    ("env", Some(name)) => (self.variable(name), value.span(), format!(" in {}", shown_name(name))),
-                    ("file", Some(path)) => (self.secret_file(path), value.span(), format!(" in {path}")),
-                    _ => (Err(SECRET_FORMS.to_owned()), kind.span(), String::new()),
-                }
-            }
-            _ => (Err(SECRET_FORMS.to_owned()), span.clone(), String::new()),
+            DeValue::Table(table) => match (table.len(), table.iter().next()) {
+                (1, Some((kind, value))) => self.source(kind, value, check),
+                _ => Err((SECRET_FORMS.to_owned(), span.clone())),
+            },
+            _ => Err((SECRET_FORMS.to_owned(), span.clone())),
         };
-        let checked = found.and_then(|secret| check(secret, &from));
-        checked.map_err(|message| self.faults.push(Fault::error(self.doc.place(&span), name, message))).ok()
+        self.told(name, secret)
+    }
+
+    /// The secret in a variable or a file.
+    fn source(
+        &self,
+        kind: &Spanned<DeString<'_>>,
+        value: &Spanned<DeValue<'_>>,
+        check: impl Fn(String, &str) -> Result<Secret<String>, String>,
+    ) -> Read {
+        let (found, from) = match (&**kind.get_ref(), value.get_ref().as_str()) {
+            ("env", Some(name)) => (self.variable(name), format!(" in {}", shown_name(name))),
+            ("file", Some(path)) => (self.secret_file(path), format!(" in {path}")),
+            _ => return Err((SECRET_FORMS.to_owned(), kind.span())),
+        };
+        found.and_then(|secret| check(secret, &from)).map_err(|message| (message, value.span()))
+    }
+
+    /// Notes why a secret could not be read.
+    fn told(&mut self, name: &str, secret: Read) -> Option<Secret<String>> {
+        secret.map_err(|(message, span)| self.faults.push(Fault::error(self.doc.place(&span), name, message))).ok()
     }
 
     fn variable(&self, variable: &str) -> Result<String, String> {
@@ -269,6 +296,15 @@ pub(super) fn visible(secret: String, from: &str) -> Result<Secret<String>, Stri
 
 fn shown_name(variable: &str) -> &str {
     if is_variable_name(variable) { variable } else { MASK }
+}
+
+/// A secret, or why there is none and where that is.
+type Read = Result<Secret<String>, (String, Range<usize>)>;
+
+/// A whole number.
+pub(super) fn whole(value: &DeValue<'_>) -> Option<i64> {
+    let number = value.as_integer()?;
+    i64::from_str_radix(number.as_str(), number.radix()).ok()
 }
 
 const SECRET_FORMS: &str = "expected { env = \"NAME\" } or { file = \"/run/secrets/name\" }";

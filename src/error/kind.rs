@@ -42,6 +42,8 @@ pub enum Kind {
     BodyTooLarge,
     /// The client did not finish its body within `limits.body_timeout`.
     BodyTimeout,
+    /// The caller has used up what it may ask for in a minute.
+    RateLimited,
     /// More requests in flight than `[limits]` allows.
     Overloaded,
     /// DNS, TCP or TLS to the model server failed.
@@ -120,6 +122,7 @@ impl Kind {
             Self::EndpointRefused => row(422, "endpoint_refused", INVALID, Refused, false),
             Self::BodyTooLarge => row(413, "body_too_large", INVALID, Refused, false),
             Self::BodyTimeout => row(408, "body_timeout", INVALID, Refused, false),
+            Self::RateLimited => row(429, "rate_limit_exceeded", "rate_limit_error", Refused, true),
             Self::Overloaded => row(503, "overloaded", "overloaded_error", Overload, true),
             Self::UpstreamConnect => row(502, "upstream_connect", UPSTREAM, UpstreamError, true),
             Self::UpstreamStatus(status) => upstream_status(status),
@@ -153,6 +156,7 @@ impl Kind {
             | Self::EndpointRefused
             | Self::BodyTooLarge
             | Self::BodyTimeout
+            | Self::RateLimited
             | Self::Overloaded
             | Self::UpstreamStatus(_)
             | Self::ContentFilter

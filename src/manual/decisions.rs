@@ -1,5 +1,33 @@
 //! Dated decisions, newest first. What was rejected is said, so that it need not be tried again unknowingly.
 //!
+//! **2026-11-26, rates.** A token bucket of our own: it holds a minute's worth, fills evenly, and may go below zero, since what an answer costs is
+//! known when it has ended. The `governor` crate knows no debt, and to charge an estimate beforehand would refuse what costs little. A caller is a
+//! static key by its name, a GitLab by its instance id with all its users (the tokens of their IDEs too), else an address. A key's own rates stand
+//! over those of `[limits]`. A request counts once it is admitted, whatever becomes of it; lists, tokens and documentation cost no model and do not
+//! count. 10,000 callers are remembered; beyond that full buckets go first, which forgets nothing. GitLab has no retry for 429: an instance's rate
+//! is a fuse, not a schedule.
+//!
+//! **2026-11-26, places at a model.** `max_parallel` counts requests until their answers' bodies end, over all workers, in one locked queue per
+//! model: a semaphore knows no classes. Classes are strict (completion, chat, jobs), since a wait is short: `max_wait` ends it, and what starves
+//! is told so with 503 and `Retry-After`. Code generation waits as chat does: its answers are long, and a completion that is late is worthless.
+//! A full queue gives up the newest of the lowest class, which has waited least. A model that names no `max_parallel` has no limit but
+//! `limits.in_flight`; its requests are counted all the same, so that a reload that sets one holds at once. Models that requests bring have none.
+//! Waiting is its own figure (`queue_ms`, `weir_queue_seconds`) and no part of Weir's overhead.
+//!
+//! **2026-11-26, which replica.** Of two drawn at random, the one whose wait for a first token (peak EWMA, fading in 10 s) times its requests
+//! under way is less; by requests alone while one of the waits is unknown. In a simulation of eight servers of eight places (`upstream::balance`,
+//! 99th percentile of the first token): with one replica ten times as slow 1.4 s, by requests alone 9.6 s, in turn 485 s; with one request
+//! in ten ten times as long 3.4 s, 3.0 s and 10 s. The little that the peak costs where all are alike is the price of the first line.
+//!
+//! **2026-11-26, TLS of our own.** A certificate is a part of the configuration: the same faults, the same reload, the same metric. Its files are
+//! watched with the file, and neither other files nor TLS on or off need a restart, since a connection keeps what it was accepted with. HTTP/1.1 only
+//! (ALPN): in HTTP/2 streams share a connection and could not leave hyper, and GitLab's Rails speaks HTTP/1.1, Workhorse what it is offered.
+//! Handshakes are bounded in time (`limits.header_timeout`) and not in number: places that strangers can hold would shut out everybody
+//! else. Sessions resume by tickets, which cost us no memory; with `client_ca` never, so that a client's certificate counts each time. A goodbye is an
+//! encrypted record: what arrives while an answer is made is decrypted, one record at most, and stays to be read. An open TLS stream takes 17.1 KiB, a
+//! plain one in the same build 10.0 KiB (1,000 streams, 2026-11-25). The two dates are read by sixty lines of ours: `x509-parser` is
+//! fifteen crates, and all that hangs on a date here is a warning.
+//!
 //! **2026-11-26, a proxy is asked for a tunnel, always.** CONNECT for plain HTTP, too: what goes through is what would go without, so there is no
 //! second form of a request, nothing is buffered on the way, and the proxy's credentials are in one place. Its price is that the proxy must
 //! allow CONNECT to the model server's port; the log line of its refusal says so. Proxies that are spoken to in TLS or SOCKS are refused as faults. A
@@ -24,20 +52,6 @@
 //! proves who we are and gives away no key. Issuers, token services and GitLab's cloud never see it. `AIGW_MTLS__VERIFY=false` and a key with a
 //! passphrase are refused: the one turns off what the other protects, and the passphrase would stand beside its key. The system's own
 //! authorities are read once for each such value.
-//!
-//! **2026-11-26, which replica.** Of two drawn at random, the one whose wait for a first token (peak EWMA, fading in 10 s) times its requests
-//! under way is less; by requests alone while one of the waits is unknown. In a simulation of eight servers of eight places (`upstream::balance`,
-//! 99th percentile of the first token): with one replica ten times as slow 1.4 s, by requests alone 9.6 s, in turn 485 s; with one request
-//! in ten ten times as long 3.4 s, 3.0 s and 10 s. The little that the peak costs where all are alike is the price of the first line.
-//!
-//! **2026-11-26, TLS of our own.** A certificate is a part of the configuration: the same faults, the same reload, the same metric. Its files are
-//! watched with the file, and neither other files nor TLS on or off need a restart, since a connection keeps what it was accepted with. HTTP/1.1 only
-//! (ALPN): in HTTP/2 streams share a connection and could not leave hyper, and GitLab's Rails speaks HTTP/1.1, Workhorse what it is offered.
-//! Handshakes are bounded in time (`limits.header_timeout`) and not in number: places that strangers can hold would shut out everybody
-//! else. Sessions resume by tickets, which cost us no memory; with `client_ca` never, so that a client's certificate counts each time. A goodbye is an
-//! encrypted record: what arrives while an answer is made is decrypted, one record at most, and stays to be read. An open TLS stream takes 17.1 KiB, a
-//! plain one in the same build 10.0 KiB (1,000 streams, 2026-11-25). The two dates are read by sixty lines of ours: `x509-parser` is
-//! fifteen crates, and all that hangs on a date here is a warning.
 //!
 //! **2026-11-25, an index of our own for the documentation.** One file, an inverted index with BM25, held in memory: 21 MiB for 31,200 sections,
 //! read in 50 ms, searched in 0.2 to 0.7 ms, so a search stays on its worker. tantivy is 127 more crates and a folder of files; the

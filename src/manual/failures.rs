@@ -16,7 +16,9 @@
 //! | GitLab's cloud said no (`"gitlab"` in `[features]`) | its status and body, unchanged | what GitLab makes of them: M3006 for 403 | `provider=gitlab`; 401 and 403 count as `refused`, the rest as `upstream_status` | the GitLab licence, then `weir probe gitlab` |
 //! | a static key, or a self-hosted model in the request, where the feature is `"gitlab"` | 403, 422 | M3006, A9999 | `forbidden`, `endpoint_refused` | GitLab's own setting of the feature |
 //! | endpoint that a request may not name | 422 | A9999 | `endpoint_refused` | `features.request_models` |
-//! | Weir is full | 503, `Retry-After` | A9999 | `overloaded` | `limits.in_flight`, more replicas |
+//! | Weir is full, or a model | 503, `Retry-After` | A9999 | `overloaded`, `queue_ms` | `limits.in_flight`, the model's `max_parallel` and `max_queue`, more replicas |
+//! | a caller asks for more than it may | 429, `Retry-After` | A9999 | `rate_limit_exceeded`, `outcome=refused` | `limits.requests_per_minute`, `limits.tokens_per_minute`, the key's own |
+//! | a key that is not for this model | 403 | nothing: it is no GitLab | `forbidden`, the key's name in `note` | `models` in `auth.static_keys` |
 //! | the client left | none | nothing | `outcome=cancelled`; the upstream was closed | nothing |
 //! | our own fault | 500 | A9999 | `internal` | standard error, and tell us |
 //!

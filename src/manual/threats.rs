@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | a user of GitLab | choose words, files and issues that end up in requests; with an IDE's token call code completion | nothing: what they write is data, in fenced places of our prompts |
 //! | an administrator of GitLab | name models, addresses and keys in requests | addresses outside, unless the operator allows more |
-//! | a client with a static key | call everything but GitLab's cloud, and name models and addresses as GitLab does | as an administrator of GitLab |
+//! | a client with a static key | call everything but GitLab's cloud, and name models and addresses as GitLab does, unless its key is for some `models` only | as an administrator of GitLab, or these models |
 //! | a user's IDE with a token of ours | ask for code completions | the model that the token is bound to |
 //! | a stranger on the network | open connections and send bytes | nothing |
 //! | a model server | answer | the request it was sent; its bytes are parsed as hostile |
@@ -27,7 +27,7 @@
 //! | a token of a user's IDE is made up, changed or used for more | our key and name, an hour; code completion by the model it is bound to, and no address of the request's | `a_users_token_that_is_not_ours_or_no_longer_is_refused`, `a_users_token_opens_no_other_call_and_nothing_is_sent`, `a_user_names_no_model_and_no_address` |
 //! | a token for less | scopes per endpoint | `a_missing_scope_is_403_in_gitlabs_words` |
 //! | strangers make Weir fetch keys for ever | one fetch at a time, in the background; waiting is bounded in time and number | `a_rotated_key_is_fetched_once_however_many_ask_for_it`, `strangers_cannot_fill_the_gateway_with_waiting_requests` |
-//! | the gateway is open by mistake | `mode = "off"` does not start on a public address | `an_open_gateway_on_a_public_address_is_refused` |
+//! | the gateway is open by mistake | `mode = "off"` and short keys do not start on a public address | `an_open_gateway_on_a_public_address_is_refused`, `keys_that_can_be_guessed_are_refused_on_a_public_address` |
 //! | a request names an address inside (SSRF) | parsed once, resolved once, connected to what was resolved; link-local, metadata, multicast and loopback are refused in every spelling | `link_local_and_metadata_addresses_are_refused_in_every_spelling`, `loopback_is_refused_in_every_spelling_unless_allowed` |
 //! | a request draws the operator's cloud credentials to itself | Bedrock is asked at the operator's address only; without a token nothing is sent, not the key either | `a_requests_bedrock_model_is_asked_where_and_as_whom_the_operator_says`, `without_a_token_nothing_goes_out_not_even_the_key` |
 //! | requests make Weir ask for credentials for ever | one fetch at a time, in the background, at intervals; waiting is bounded in time and number | `many_that_ask_make_one_fetch_and_few_of_them_wait`, `an_authority_that_is_silent_costs_a_request_two_seconds` |
@@ -44,8 +44,12 @@
 //! | somebody between us and a model server | verified against the system's authorities and those that are named; there is no switch to turn it off | `a_model_server_with_a_private_authority_is_believed_only_when_it_is_named`, `identities_that_cannot_work_are_faults_of_the_file` |
 //! | a model server takes us for somebody else | a client certificate of all models or of one; a kept connection is for the identity that it was made with | `a_model_server_that_asks_is_shown_the_operators_certificate`, `a_connection_made_with_one_identity_is_never_anothers` |
 //! | handshakes that do not end, plain HTTP on the TLS port | closed within `limits.header_timeout`, counted | `plain_http_and_silence_are_let_go` |
+//! | one address holds all connections | `limits.connections_per_client`; what is idle is closed after `header_timeout` | `an_address_has_so_many_connections_and_no_more`, `a_connection_that_is_kept_is_closed_when_nothing_comes` |
 //! | slow or endless clients | limits on heads, bodies, connections and waits | `clients_that_do_not_finish_are_let_go`, `headers_over_the_limit_are_431`, `a_body_over_the_limit_is_413_before_it_is_read` |
 //! | more requests than the models bear | bounded places and a bounded queue | `beyond_the_places_and_the_queue_it_is_503_with_retry_after` |
+//! | one caller uses up the models' time | `requests_per_minute` and `tokens_per_minute` by caller; 429 before anything is sent, in bounded memory | `over_its_requests_a_minute_a_caller_is_429_and_nothing_is_sent`, `tokens_are_charged_when_the_answer_ends_and_the_next_request_waits_for_the_debt`, `callers_are_remembered_in_bounded_number_and_full_buckets_go_first` |
+//! | a key is used for more than it is for | `models` of the key, by whatever name or feature the model is asked for | `a_key_opens_its_own_models_only_and_sees_no_other` |
+//! | one model's requests crowd its server, or background jobs those at a cursor | places at each model, a bounded queue by class; the last of the lowest class goes first | `no_more_than_max_parallel_and_completions_before_chat_before_jobs`, `beyond_the_models_queue_it_is_503_at_once_and_a_completion_takes_a_jobs_place` |
 //! | a hostile or broken model server | bounded heads, events and bodies; parsers are fuzzed | `an_endless_head_is_refused_and_not_held`, `an_event_of_ten_megabytes_is_an_error_and_not_held`, `garbage_is_a_clean_502` |
 //! | deep or damaged JSON | parsing is bounded in depth | `deep_nesting_harms_nobody` |
 //! | a secret in a log, a page or an error | `Secret` prints as dots; what is logged of a model server is the operator's only | `no_secret_is_anywhere_at_the_most_talkative_level`, `no_slot_is_forgotten`, `no_secret_is_anywhere`, `no_secret_is_ever_shown`, `a_fault_beside_a_secret_does_not_show_it` |

@@ -177,7 +177,7 @@ impl Relay {
         Ok(body)
     }
 
-    /// Sends, and turns a refusal into an error. One that a wrong clock explains is tried once more by the
+    /// Takes a place at the model, sends, and turns a refusal into an error. One that a wrong clock explains is tried once more by the
     /// right time, at the replica whose clock it was.
     async fn send(
         &self,
@@ -193,12 +193,14 @@ impl Relay {
             // boxed, since it is rare that it waits: every request's future would otherwise hold its space
             Box::pin(renewed.ready(SystemTime::now())).await;
         }
+        let place = self.upstreams.place(call.route, call.endpoints, timers, facts).await?;
         let mut corrected = None;
         loop {
             let same = corrected.clone();
             let sending = Sending { model, endpoints: call.endpoints, dialect, outbound: &mut *outbound, same };
-            let Inbound { status, headers, body } = self.upstreams.send(sending, timers, facts).await?;
+            let Inbound { status, headers, mut body } = self.upstreams.send(sending, timers, facts).await?;
             if status.is_success() || dialect.is_gateway() {
+                body.hold(place);
                 return Ok(Inbound { status, headers, body });
             }
             let endpoint = Arc::clone(body.endpoint());

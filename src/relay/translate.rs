@@ -10,12 +10,15 @@ use crate::generation::{Delta, Encode};
 use crate::provider::Decode;
 use crate::telemetry::Facts;
 
+/// What an encoder may keep for a call that says nothing, in bytes: so many calls are bounded, too.
+const CALL: usize = 256;
+
 /// A decoder and an encoder, and the deltas between them.
 pub(super) struct Translator {
     decoder: Box<dyn Decode>,
     encoder: Box<dyn Encode>,
     deltas: Vec<Delta>,
-    /// Bytes of text so far.
+    /// Bytes of text so far, and [`CALL`] for each piece of a call.
     said: usize,
 }
 
@@ -47,7 +50,7 @@ impl Translator {
     fn write(&mut self, facts: &mut Facts, now: Instant) -> Bytes {
         let mut out = BytesMut::new();
         for delta in self.deltas.drain(..) {
-            self.said += delta.text_len();
+            self.said += delta.text_len() + if matches!(delta, Delta::ToolCall { .. }) { CALL } else { 0 };
             if delta.is_content() {
                 facts.first_token.get_or_insert(now);
                 facts.uncounted.piece(delta.text_len());

@@ -9,17 +9,42 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Feature(u8);
 
+/// Who goes first where requests wait for a model. In this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// Somebody waits at a cursor.
+    Completion,
+    /// Somebody reads along.
+    Chat,
+    /// A background job, whose result is read later.
+    Batch,
+}
+
+impl Class {
+    /// How many there are.
+    pub const COUNT: usize = 3;
+}
+
 struct Row {
     name: &'static str,
     title: &'static str,
+    class: Class,
     parent: Option<Feature>,
     /// GitLab's own limit for this call where it is not the 60–600 s setting.
     total: Option<Duration>,
 }
 
-const fn row(name: &'static str, title: &'static str, parent: Option<Feature>, total: Option<Duration>) -> Row {
-    Row { name, title, parent, total }
+const fn row(
+    name: &'static str,
+    title: &'static str,
+    class: Class,
+    parent: Option<Feature>,
+    total: Option<Duration>,
+) -> Row {
+    Row { name, title, class, parent, total }
 }
+
+use Class::{Batch, Chat, Completion};
 
 const CHAT: Option<Feature> = Some(Feature::DUO_CHAT);
 const AGENTS: Option<Feature> = Some(Feature::DUO_AGENT_PLATFORM);
@@ -27,25 +52,25 @@ const AGENTS: Option<Feature> = Some(Feature::DUO_AGENT_PLATFORM);
 const CODE: Option<Duration> = Some(Duration::from_secs(50));
 
 const ROWS: &[Row] = &[
-    row("code_completions", "Code Completion", None, CODE),
-    row("code_generations", "Code Generation", None, CODE),
-    row("duo_chat", "General Chat", None, None),
-    row("duo_chat_explain_code", "Code Explanation", CHAT, None),
-    row("duo_chat_write_tests", "Test Generation", CHAT, None),
-    row("duo_chat_refactor_code", "Refactor Code", CHAT, None),
-    row("duo_chat_fix_code", "Fix Code", CHAT, None),
-    row("duo_chat_troubleshoot_job", "Root Cause Analysis", CHAT, None),
-    row("duo_chat_explain_vulnerability", "Vulnerability Explanation", CHAT, None),
-    row("duo_chat_summarize_comments", "Discussion Summary", CHAT, None),
-    row("generate_commit_message", "Merge Commit Message Generation", None, None),
-    row("summarize_new_merge_request", "Merge Request Summary", None, None),
-    row("summarize_review", "Code Review Summary", None, None),
-    row("review_merge_request", "Code Review", None, None),
-    row("resolve_vulnerability", "Vulnerability Resolution", None, None),
-    row("glab_ask_git_command", "GitLab Duo for CLI", None, None),
-    row("embeddings_code", "Semantic code search", None, None),
-    row("duo_agent_platform", "All agents, except Agentic Chat", None, None),
-    row("duo_agent_platform_agentic_chat", "Agentic Chat", AGENTS, None),
+    row("code_completions", "Code Completion", Completion, None, CODE),
+    row("code_generations", "Code Generation", Chat, None, CODE),
+    row("duo_chat", "General Chat", Chat, None, None),
+    row("duo_chat_explain_code", "Code Explanation", Chat, CHAT, None),
+    row("duo_chat_write_tests", "Test Generation", Chat, CHAT, None),
+    row("duo_chat_refactor_code", "Refactor Code", Chat, CHAT, None),
+    row("duo_chat_fix_code", "Fix Code", Chat, CHAT, None),
+    row("duo_chat_troubleshoot_job", "Root Cause Analysis", Chat, CHAT, None),
+    row("duo_chat_explain_vulnerability", "Vulnerability Explanation", Chat, CHAT, None),
+    row("duo_chat_summarize_comments", "Discussion Summary", Chat, CHAT, None),
+    row("generate_commit_message", "Merge Commit Message Generation", Batch, None, None),
+    row("summarize_new_merge_request", "Merge Request Summary", Batch, None, None),
+    row("summarize_review", "Code Review Summary", Batch, None, None),
+    row("review_merge_request", "Code Review", Batch, None, None),
+    row("resolve_vulnerability", "Vulnerability Resolution", Batch, None, None),
+    row("glab_ask_git_command", "GitLab Duo for CLI", Chat, None, None),
+    row("embeddings_code", "Semantic code search", Batch, None, None),
+    row("duo_agent_platform", "All agents, except Agentic Chat", Batch, None, None),
+    row("duo_agent_platform_agentic_chat", "Agentic Chat", Chat, AGENTS, None),
 ];
 
 impl Feature {
@@ -85,6 +110,11 @@ impl Feature {
         self.row().parent
     }
 
+    /// Who goes first where requests wait.
+    pub fn class(self) -> Class {
+        self.row().class
+    }
+
     /// A total limit that GitLab's own timeouts impose on this feature.
     pub fn total_limit(self) -> Option<Duration> {
         self.row().total
@@ -102,7 +132,7 @@ impl Feature {
 
 #[cfg(test)]
 mod tests {
-    use super::Feature;
+    use super::{Class, Feature};
 
     #[test]
     fn constants_name_what_they_say() {
@@ -112,5 +142,14 @@ mod tests {
         assert_eq!(Feature::DUO_AGENT_PLATFORM.name(), "duo_agent_platform");
         assert_eq!(Feature::parse("duo_chat_fix_code").and_then(Feature::parent), Some(Feature::DUO_CHAT));
         assert_eq!(Feature::parse("nothing"), None);
+    }
+    #[test]
+    fn who_waits_at_a_cursor_is_first() {
+        let class = |name| Feature::parse(name).map(Feature::class);
+        assert_eq!(class("code_completions"), Some(Class::Completion));
+        assert_eq!(class("duo_chat_explain_code"), Some(Class::Chat));
+        assert_eq!(class("review_merge_request"), Some(Class::Batch));
+        assert!(Class::Completion < Class::Chat && Class::Chat < Class::Batch);
+        assert_eq!(Class::Batch as usize + 1, Class::COUNT);
     }
 }

@@ -21,9 +21,9 @@ pub use access::{
 pub use budget::{Budget, BudgetPatch};
 pub use endpoint::{EndpointUrl, EndpointUrlError, Scheme, is_refused_address};
 pub use family::{Completion, CompletionEndpoint, Families, Family, Fim, FimTemplate, FimTemplateError, ToolStyle};
-pub use feature::Feature;
+pub use feature::{Class, Feature};
 pub use metadata::{Metadata, RawMetadata, Target};
-pub use model::{Identifier, IdentifierError, Model, ModelId, ProviderKind};
+pub use model::{Identifier, IdentifierError, Model, ModelId, ProviderKind, Room};
 pub use plan::{Route, Rule};
 pub use provider_defaults::ProviderDefaults;
 pub use renewed::{AwsChain, Entra, EntraIdentity, ManagedBy, Renewed, Temporary};

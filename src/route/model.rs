@@ -1,6 +1,7 @@
 //! A model as the operator describes it: where it is, what it is called there, what family it is.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Access, BudgetPatch, EndpointUrl, Family};
 use crate::secret::Secret;
@@ -81,6 +82,17 @@ impl Identifier {
     }
 }
 
+/// How many requests a model's server is sent at a time, and how many wait for it how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// `max_parallel`: under way at a time, over all workers.
+    pub parallel: usize,
+    /// `max_queue`: waiting at a time.
+    pub queue: usize,
+    /// `max_wait`: a longer wait is 503.
+    pub wait: Duration,
+}
+
 /// One model: everything needed to ask it, whoever asks.
 #[derive(Clone, Debug)]
 pub struct Model {
@@ -100,6 +112,8 @@ pub struct Model {
     pub access: Access,
     /// The model's own `timeouts`.
     pub timeouts: BudgetPatch,
+    /// Its own `max_parallel`, if it has one.
+    pub room: Option<Room>,
     /// Whether a request named the endpoints: then each address is checked after resolution. Not so for a
     /// Bedrock model that a request brought: its endpoint is the operator's.
     pub from_request: bool,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Budget, Feature, Model};
+use super::{Budget, Class, Feature, Model};
 
 /// Which model answers, for which feature, within which limits, and why.
 #[derive(Debug)]
@@ -21,6 +21,11 @@ impl Route {
     /// The `feature` label.
     pub fn feature_label(&self) -> &'static str {
         self.feature.map_or("direct", Feature::name)
+    }
+
+    /// Who goes first where requests wait for the model; of a model that a client named itself, somebody reads along.
+    pub fn class(&self) -> Class {
+        self.feature.map_or(Class::Chat, Feature::class)
     }
 }
 

@@ -220,6 +220,7 @@ impl Table {
             api_key,
             access,
             timeouts: BudgetPatch::default(),
+            room: None,
             from_request,
         };
         let budget = self.base_budget.capped(feature.and_then(Feature::total_limit));
@@ -369,6 +370,7 @@ mod tests {
                 api_key: None,
                 access: Access::Key,
                 timeouts: BudgetPatch::default(),
+                room: None,
                 from_request: false,
             })
         };

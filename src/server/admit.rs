@@ -91,7 +91,10 @@ where
         }
         let (mut inner, admission) = (self.inner.clone(), Arc::clone(&self.admission));
         Admitted::Later(Box::pin(async move {
-            match admission.wait().await {
+            exchange.record.facts.queue.begin();
+            let place = admission.wait().await;
+            exchange.record.facts.queue.end();
+            match place {
                 Ok(place) => {
                     exchange.place = Some(place);
                     inner.call(exchange).await

@@ -8,6 +8,7 @@ mod client_io;
 mod handover;
 mod listener;
 mod observe;
+mod per_client;
 pub mod side_listener;
 mod stack;
 mod tls;
@@ -27,6 +28,7 @@ use crate::telemetry::{LogWriter, Metrics, WorkerTelemetry};
 use crate::upstream::Registry;
 pub use admin::Admin;
 use admit::Admission;
+use per_client::PerClient;
 pub use tls::{Certificates, Identity, IdentityError, PemFiles};
 use worker::Worker;
 
@@ -43,6 +45,8 @@ pub struct Settings {
     pub max_headers: usize,
     /// `limits.header_timeout`
     pub header_timeout: Duration,
+    /// `limits.connections_per_client`: open connections of one address, over all workers.
+    pub connections_per_client: Option<usize>,
     /// `limits.in_flight`: requests being answered, over all workers.
     pub in_flight: usize,
     /// `limits.queue`: requests that may wait for a place.
@@ -103,6 +107,7 @@ impl Server {
     pub fn start(self, stop: &watch::Receiver<Stop>) -> io::Result<Vec<JoinHandle<()>>> {
         let Self { settings, listeners, parts } = self;
         let admission = Arc::new(Admission::new(settings.in_flight, settings.queue, settings.queue_wait));
+        let clients = settings.connections_per_client.map(|most| Arc::new(PerClient::new(most)));
         let start = |(index, listener): (usize, TcpListener)| {
             let worker = Worker {
                 settings: settings.clone(),
@@ -112,6 +117,7 @@ impl Server {
                 registry: Arc::clone(&parts.registry),
                 telemetry: Arc::new(WorkerTelemetry::new(Arc::clone(&parts.metrics), parts.log.clone())),
                 admission: Arc::clone(&admission),
+                clients: clients.clone(),
                 draining: Arc::clone(&parts.draining),
                 stop: stop.clone(),
             };

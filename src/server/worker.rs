@@ -25,6 +25,7 @@ use tower::Service;
 use super::admit::Admission;
 use super::client_io::ClientIo;
 use super::handover::{ChunkWriter, Handover, Outgoing, Parked, keeps_alive};
+use super::per_client::{Connected, PerClient};
 use super::stack::stack;
 use super::tls::{Refused, accept};
 use super::{Certificates, Identity, Settings, Stop};
@@ -48,6 +49,7 @@ pub(super) struct Worker {
     pub(super) registry: Arc<Registry>,
     pub(super) telemetry: Arc<WorkerTelemetry>,
     pub(super) admission: Arc<Admission>,
+    pub(super) clients: Option<Arc<PerClient>>,
     pub(super) draining: Arc<AtomicBool>,
     pub(super) stop: watch::Receiver<Stop>,
 }
@@ -64,7 +66,9 @@ impl Worker {
         loop {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => drop(connections.spawn(self.serve(stream, peer, &api))),
+                    Ok((stream, peer)) => if let Some(counted) = self.counted(peer) {
+                        connections.spawn(self.serve(stream, peer, &api, counted));
+                    },
                     Err(error) => {
                         tracing::warn!(%error, "a connection could not be accepted");
                         sleep(ACCEPT_PAUSE).await;
@@ -76,6 +80,17 @@ impl Worker {
         }
         drop(listener);
         self.drain(&api, &mut connections).await;
+    }
+
+    /// A new connection among those of its client; `None` when that has too many.
+    fn counted(&self, peer: SocketAddr) -> Option<Option<Connected>> {
+        let Some(clients) = &self.clients else { return Some(None) };
+        let connected = clients.connect(peer.ip().to_canonical());
+        if connected.is_none() {
+            self.metrics.connections_refused.inc();
+            tracing::debug!(client = %peer.ip(), "connection refused: limits.connections_per_client");
+        }
+        connected.map(Some)
     }
 
     fn tick(&self, api: &Api, connections: &mut JoinSet<()>) {
@@ -102,7 +117,13 @@ impl Worker {
     }
 
     /// The future that serves one connection.
-    fn serve(&self, stream: TcpStream, peer: SocketAddr, api: &Arc<Api>) -> impl Future<Output = ()> + Send + use<> {
+    fn serve(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        api: &Arc<Api>,
+        counted: Option<Connected>,
+    ) -> impl Future<Output = ()> + Send + use<> {
         // A hint to the kernel; a connection without it is slower, not wrong.
         let _ = stream.set_nodelay(true);
         let client: IpAddr = peer.ip().to_canonical();
@@ -118,6 +139,7 @@ impl Worker {
         let metrics = Arc::clone(&self.metrics);
         let mut stop = self.stop.clone();
         async move {
+            let _counted = counted;
             let stream = match identity {
                 None => Stream::Plain(stream),
                 // boxed: a handshake's state would stay a part of every connection's

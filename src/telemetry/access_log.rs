@@ -56,16 +56,17 @@ impl AccessLog {
 
     fn timings(facts: &Facts, now: Instant, out: &mut Vec<u8>) {
         let total = now.saturating_duration_since(facts.started);
-        let upstream = facts.upstream_time(now);
         if let Some(ttft) = facts.time_to_first_token() {
             millis(out, "ttft_ms", ttft.as_micros());
         }
-        if let Some(upstream) = upstream {
+        if let Some(queue) = facts.queue.total(now) {
+            millis(out, "queue_ms", queue.as_micros());
+        }
+        if let Some(upstream) = facts.upstream_time(now) {
             millis(out, "upstream_ms", upstream.as_micros());
         }
         millis(out, "duration_ms", total.as_micros());
-        let overhead = total.saturating_sub(upstream.unwrap_or_default());
-        number(out, "overhead_us", u64::try_from(overhead.as_micros()).unwrap_or(u64::MAX));
+        number(out, "overhead_us", u64::try_from(facts.overhead(now).as_micros()).unwrap_or(u64::MAX));
         if facts.retries > 0 {
             number(out, "retries", facts.retries.into());
         }

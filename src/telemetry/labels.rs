@@ -96,7 +96,7 @@ impl Surface {
 pub enum Outcome {
     /// Answered in full.
     Ok,
-    /// Refused: the request was wrong, unauthorised, too large or for a disabled feature.
+    /// Refused: the request was wrong, unauthorised, too large, for a disabled feature or over its caller's rates.
     Refused,
     /// The model server failed.
     UpstreamError,
@@ -125,6 +125,25 @@ impl Outcome {
             Self::Cancelled => "cancelled",
             Self::Overload => "overload",
             Self::Internal => "internal",
+        }
+    }
+}
+
+/// What a caller may ask for in a minute (`[limits]`); the `scope` label of a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rate {
+    /// `requests_per_minute`
+    Requests,
+    /// `tokens_per_minute`
+    Tokens,
+}
+
+impl Rate {
+    /// The `scope` label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Requests => "requests",
+            Self::Tokens => "tokens",
         }
     }
 }

@@ -18,6 +18,7 @@ const OVERHEAD_SECONDS: &[f64] =
     &[0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1];
 
 /// All metrics of the process.
+#[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     requests: Requests,
@@ -26,6 +27,10 @@ pub struct Metrics {
     pub upstream_inflight: IntGaugeVec,
     /// 1 while the endpoint's last attempt reached it.
     pub upstream_healthy: IntGaugeVec,
+    /// Requests refused for their caller's rates, by which one.
+    pub rate_limited: IntCounterVec,
+    /// Requests that wait for a place at a model.
+    pub model_waiting: IntGaugeVec,
     /// Reloads by outcome: `ok`, `failed`, `unchanged`.
     pub config_reloads: IntCounterVec,
     /// 0 while the file on disk does not check.
@@ -36,17 +41,21 @@ pub struct Metrics {
     pub tls_expiry: IntGaugeVec,
     /// Handshakes that came to nothing, by reason.
     pub tls_handshakes_failed: IntCounterVec,
+    /// Connections closed as they were accepted: their client had too many.
+    pub connections_refused: IntCounter,
     /// Access-log lines given up because the reader of standard output was too slow.
     pub log_lines_dropped: IntCounter,
 }
 
 /// The families that count finished requests.
+#[derive(Debug)]
 struct Requests {
     total: IntCounterVec,
     duration: HistogramVec,
     overhead: HistogramVec,
     first_token: HistogramVec,
     upstream: HistogramVec,
+    queue: HistogramVec,
     tokens: IntCounterVec,
     errors: IntCounterVec,
     retries: IntCounterVec,
@@ -60,6 +69,7 @@ pub(super) struct Series {
     overhead: Histogram,
     first_token: Histogram,
     upstream: Histogram,
+    queue: Histogram,
     tokens_in: IntCounter,
     tokens_out: IntCounter,
 }
@@ -70,7 +80,8 @@ impl Requests {
         let ended = &["surface", "feature", "model", "provider", "outcome"];
         let (total_help, seconds) =
             ("Requests, by how they ended.", "From the request's head to the answer's last byte.");
-        let own = "Weir's own time: total minus the wait for the model server.";
+        let own = "Weir's own time: total minus the waits for the model server and for a place.";
+        let place = "Waiting for a place (limits.in_flight, models.*.max_parallel), of the requests that had to.";
         let ttft = "From the request's head to the first content.";
         let waited = "From sending to the model server to its last byte.";
         let failed = "Failed requests, by code (A1000: a limit expired) and phase.";
@@ -83,6 +94,7 @@ impl Requests {
             overhead: histogram(r, "overhead_seconds", own, &["surface"], OVERHEAD_SECONDS)?,
             first_token: histogram(r, "time_to_first_token_seconds", ttft, route, SECONDS)?,
             upstream: histogram(r, "upstream_duration_seconds", waited, &["model"], SECONDS)?,
+            queue: histogram(r, "queue_seconds", place, &["model"], SECONDS)?,
             tokens: counter(r, "tokens_total", tokens, &["direction", "feature", "model"])?,
             errors: counter(r, "errors_total", failed, &["code", "phase", "feature", "model"])?,
             retries: counter(r, "retries_total", again, &["model"])?,
@@ -100,6 +112,9 @@ impl Metrics {
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let endpoint = &["model", "endpoint"];
         let (under_way, reached) = ("Requests under way at an endpoint.", "1 while the last attempt reached it.");
+        let (line, queued) = (&["model"], "Requests that wait for a place at a model (max_parallel).");
+        let crowd = "Connections closed as they were accepted (limits.connections_per_client).";
+        let often = "Requests refused with 429 for their caller's rate: of requests or of tokens.";
         let lost = "Access-log lines given up because standard output was too slow.";
         let expiry = "When the first certificate of the public port's chain ends, in Unix seconds; absent without TLS.";
         let no_tls = "TLS handshakes of clients that came to nothing, by reason.";
@@ -108,11 +123,14 @@ impl Metrics {
             inflight: Surface::ALL.map(|surface| inflight.with_label_values(&[surface.label()])),
             upstream_inflight: gauges(&r, "upstream_inflight", under_way, endpoint)?,
             upstream_healthy: gauges(&r, "upstream_healthy", reached, endpoint)?,
+            rate_limited: counter(&r, "rate_limited_total", often, &["scope"])?,
+            model_waiting: gauges(&r, "model_waiting", queued, line)?,
             config_reloads: counter(&r, "config_reloads_total", "Reloads, by outcome.", &["outcome"])?,
             config_reload_ok: gauge(&r, "config_reload_ok", "0 while the file on disk does not check.")?,
             config_generation: gauge(&r, "config_generation", "Counts the configurations put in force.")?,
             tls_expiry: gauges(&r, "tls_certificate_expiry_timestamp_seconds", expiry, &[])?,
             tls_handshakes_failed: counter(&r, "tls_handshakes_failed_total", no_tls, &["reason"])?,
+            connections_refused: register(&r, IntCounter::with_opts(opts("connections_refused_total", crowd))?)?,
             log_lines_dropped: register(&r, IntCounter::with_opts(opts("access_log_lines_dropped_total", lost))?)?,
             registry: r,
         };
@@ -141,6 +159,7 @@ impl Metrics {
             overhead: self.requests.overhead.with_label_values(&[surface]),
             first_token: self.requests.first_token.with_label_values(route),
             upstream: self.requests.upstream.with_label_values(&[model]),
+            queue: self.requests.queue.with_label_values(&[model]),
             tokens_in: self.requests.tokens.with_label_values(&["input", feature, model]),
             tokens_out: self.requests.tokens.with_label_values(&["output", feature, model]),
         }
@@ -182,7 +201,10 @@ impl Series {
         self.duration.observe(total.as_secs_f64());
         if let Some(upstream) = upstream {
             self.upstream.observe(upstream.as_secs_f64());
-            self.overhead.observe(total.saturating_sub(upstream).as_secs_f64());
+            self.overhead.observe(facts.overhead(now).as_secs_f64());
+        }
+        if let Some(queue) = facts.queue.total(now) {
+            self.queue.observe(queue.as_secs_f64());
         }
         if let Some(ttft) = facts.time_to_first_token() {
             self.first_token.observe(ttft.as_secs_f64());

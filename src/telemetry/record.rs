@@ -1,6 +1,7 @@
 //! `Record`: the facts of one request, filled in as it goes and handed on exactly once, when the body
 //! ends, fails or is dropped. Metrics, the access log and `/status` all read it and nothing else.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,6 +19,12 @@ pub trait Sink: Send + Sync {
     fn begin(&self, surface: Surface);
     /// The request is over.
     fn finish(&self, facts: &Facts);
+}
+
+/// Whom the tokens of a request are charged to.
+pub trait Meter: fmt::Debug + Send + Sync {
+    /// The request is over, and this is what its model read and wrote.
+    fn charge(&self, tokens: u64);
 }
 
 /// Facts of one request.
@@ -53,6 +60,10 @@ pub struct Facts {
     pub note: Option<String>,
     /// The body was handed on to its end; without it and without a failure, the client left.
     pub complete: bool,
+    /// What its tokens are charged to, if its caller has a rate.
+    pub meter: Option<Box<dyn Meter>>,
+    /// Waiting for a place.
+    pub queue: QueueTime,
     /// When the upstream request was about to be sent.
     pub upstream_started: Option<Instant>,
     /// When the upstream's last byte had been read.
@@ -109,9 +120,43 @@ impl Facts {
         Some(self.upstream_ended.unwrap_or(now).saturating_duration_since(started))
     }
 
+    /// Weir's own time: neither waiting for the model server nor for a place.
+    pub fn overhead(&self, now: Instant) -> Duration {
+        let total = now.saturating_duration_since(self.started);
+        let waited = self.queue.total(now).unwrap_or_default() + self.upstream_time(now).unwrap_or_default();
+        total.saturating_sub(waited)
+    }
+
     /// From arrival to the first content.
     pub fn time_to_first_token(&self) -> Option<Duration> {
         Some(self.first_token?.saturating_duration_since(self.started))
+    }
+}
+
+/// How long a request waited for a place, in Weir's own queue and in its model's.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct QueueTime {
+    waited: Duration,
+    /// It waits still.
+    since: Option<Instant>,
+}
+
+impl QueueTime {
+    /// It begins to wait.
+    pub fn begin(&mut self) {
+        self.since = Some(Instant::now());
+    }
+
+    /// It waits no longer.
+    pub fn end(&mut self) {
+        self.waited += self.since.take().map(|since| since.elapsed()).unwrap_or_default();
+    }
+
+    /// All of it, if it had to wait.
+    pub fn total(&self, now: Instant) -> Option<Duration> {
+        let waiting = self.since.map(|since| now.saturating_duration_since(since));
+        let total = self.waited + waiting.unwrap_or_default();
+        (waiting.is_some() || total > Duration::ZERO).then_some(total)
     }
 }
 
@@ -141,6 +186,8 @@ impl Record {
             failure: None,
             note: None,
             complete: false,
+            meter: None,
+            queue: QueueTime::default(),
             upstream_started: None,
             upstream_ended: None,
             first_token: None,
@@ -162,6 +209,9 @@ impl Drop for Record {
         if let Some(usage) = self.facts.uncounted.estimate(self.facts.usage) {
             self.facts.usage = usage;
             self.facts.usage_estimated = true;
+        }
+        if let Some(meter) = self.facts.meter.take() {
+            meter.charge(self.facts.usage.input.saturating_add(self.facts.usage.output));
         }
         self.sink.finish(&self.facts);
         // of what no model was asked nobody needs the words

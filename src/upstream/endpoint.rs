@@ -10,9 +10,9 @@ use http::HeaderValue;
 use prometheus::IntGauge;
 use tokio::time::Instant;
 
-use super::Outward;
 use super::outward::Way;
 use super::wait::Wait;
+use super::{Outward, Places};
 use crate::error::Kind;
 use crate::provider::ClockOffset;
 use crate::route::{EndpointUrl, Model, ModelId};
@@ -177,12 +177,18 @@ impl Drop for Entered {
 pub struct Endpoints {
     by_model: HashMap<ModelId, Vec<Arc<Endpoint>>>,
     outward: Arc<Outward>,
+    places: HashMap<ModelId, Arc<Places>>,
 }
 
 impl Endpoints {
     /// The replicas of a model of the file.
     pub fn of(&self, model: &ModelId) -> Option<&[Arc<Endpoint>]> {
         self.by_model.get(model).map(Vec::as_slice)
+    }
+
+    /// The places of a model of the file.
+    pub fn places(&self, model: &Model) -> Option<&Arc<Places>> {
+        self.places.get(&model.id).filter(|_| !model.from_request)
     }
 
     /// Everything, for `/status`.
@@ -207,6 +213,7 @@ pub struct Registry {
 struct Known {
     endpoints: HashMap<(ModelId, EndpointUrl), Arc<Endpoint>>,
     addresses: HashMap<Address, Peer>,
+    places: HashMap<ModelId, Arc<Places>>,
 }
 
 /// What all endpoints of one address share.
@@ -232,7 +239,9 @@ impl Registry {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let mut kept = HashMap::new();
         let mut by_model: HashMap<ModelId, Vec<Arc<Endpoint>>> = HashMap::new();
+        let mut places = HashMap::new();
         for model in models {
+            places.insert(Arc::clone(&model.id), self.places(&known.places, model));
             for url in &model.endpoints {
                 let key = (Arc::clone(&model.id), url.clone());
                 let way = outward.to_model(model, url);
@@ -245,8 +254,23 @@ impl Registry {
         for (model, url) in known.endpoints.keys().filter(|key| !kept.contains_key(*key)) {
             self.forget(model, url);
         }
+        for model in known.places.keys().filter(|model| !places.contains_key(*model)) {
+            // Not there when the model never had a queue.
+            let _ = self.metrics.model_waiting.remove_label_values(&[model]);
+        }
         known.endpoints = kept;
-        Endpoints { by_model, outward }
+        known.places.clone_from(&places);
+        Endpoints { by_model, outward, places }
+    }
+
+    /// A model's places, found again if it had some, with the numbers that hold now.
+    fn places(&self, known: &HashMap<ModelId, Arc<Places>>, model: &Model) -> Arc<Places> {
+        let Some(places) = known.get(&model.id) else {
+            let waiting = self.metrics.model_waiting.with_label_values(&[&model.id]);
+            return Arc::new(Places::new(Arc::clone(&model.id), model.room, waiting));
+        };
+        places.set(model.room);
+        Arc::clone(places)
     }
 
     /// An endpoint of a model that a request brought: no state outlives the request but what its address
@@ -328,6 +352,7 @@ mod tests {
             api_key: None,
             access: Access::Key,
             timeouts: BudgetPatch::default(),
+            room: None,
             from_request,
         }
     }

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Stream;
 use super::endpoint::{Endpoint, Entered};
+use super::places::Place;
 use super::pool::Pool;
 use super::tls::is_alert;
 use crate::wire::{Framing, Head, NotHttp, Payload, read_head};
@@ -160,6 +161,8 @@ pub struct AnswerBody {
     framing: Framing,
     keep_alive: bool,
     entered: Entered,
+    /// At the model; ends with this.
+    place: Option<Place>,
     pool: Arc<Pool>,
 }
 
@@ -171,7 +174,12 @@ impl AnswerBody {
         entered: Entered,
         pool: Arc<Pool>,
     ) -> Self {
-        Self { connection: Some(connection), framing, keep_alive, entered, pool }
+        Self { connection: Some(connection), framing, keep_alive, entered, place: None, pool }
+    }
+
+    /// Keeps the request's place at its model until it ends.
+    pub fn hold(&mut self, place: Option<Place>) {
+        self.place = place;
     }
 
     /// Who answers.

@@ -12,12 +12,13 @@ use super::balance::{Tried, choose};
 use super::connect::connect;
 use super::endpoint::{Endpoint, Endpoints, Entered, Registry, Seen};
 use super::exchange::Connection;
+use super::places::{Asked, Place};
 use super::pool::Pool;
 use super::tls::is_alert;
 use super::{AnswerBody, ConnectError, ExchangeError, Steps, Timers};
 use crate::error::{GatewayError, Kind};
 use crate::provider::{Attempt, Dialect, Outbound};
-use crate::route::Model;
+use crate::route::{Model, Route};
 use crate::telemetry::labels::Phase;
 use crate::telemetry::{Facts, TRACEPARENT, X_REQUEST_ID};
 use crate::wire::{Head, write_head};
@@ -61,6 +62,27 @@ impl Upstreams {
     /// Closes kept connections that are too old.
     pub fn prune(&self) {
         self.pool.prune();
+    }
+
+    /// A place at the route's model, waited for if it must be; none for a model that a request brought. To be held
+    /// until the answer's body ends.
+    pub async fn place(
+        &self,
+        route: &Route,
+        endpoints: &Endpoints,
+        timers: &mut Timers,
+        facts: &mut Facts,
+    ) -> Result<Option<Place>, GatewayError> {
+        let Some(places) = endpoints.places(&route.model) else { return Ok(None) };
+        let waiting = match places.ask(route.class())? {
+            Asked::Place(place) => return Ok(Some(place)),
+            Asked::Queued(waiting) => waiting,
+        };
+        facts.queue.begin();
+        // boxed, since it is rare: every request's future would otherwise hold its space
+        let place = timers.run(Phase::Total, Box::pin(waiting.place())).await;
+        facts.queue.end();
+        place.map_err(|expired| expired.error(&route.model.id))?.map(Some)
     }
 
     /// Sends and waits for the head. On return the first-byte limit is running.

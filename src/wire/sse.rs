@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use memchr::memchr;
 
 /// An event longer than the limit: not a stream we can hold.
@@ -17,54 +17,69 @@ pub struct TooLong(pub usize);
 /// Cuts chunks into events. Each event includes the blank line that ends it.
 #[derive(Debug)]
 pub struct SseFrames {
-    /// Bytes not yet cut: a view of the last chunk, or the start of an event across chunks.
-    pending: Bytes,
+    /// What is not yet cut of one chunk: its events are views of it.
+    chunk: Bytes,
+    /// The start of an event across chunks, and what came behind it; `chunk` is empty then.
+    joined: BytesMut,
+    /// So many bytes of it hold no event's end: a long event is not looked through anew with every chunk.
+    searched: usize,
     max: usize,
 }
 
 impl SseFrames {
     /// `max` bounds one event, and with it the memory of one stream.
-    pub const fn new(max: usize) -> Self {
-        Self { pending: Bytes::new(), max }
+    pub fn new(max: usize) -> Self {
+        Self { chunk: Bytes::new(), joined: BytesMut::new(), searched: 0, max }
     }
 
     /// Takes the next chunk of the stream.
     pub fn feed(&mut self, chunk: Bytes) {
-        if self.pending.is_empty() {
-            self.pending = chunk;
+        if self.pending().is_empty() {
+            self.chunk = chunk;
             return;
         }
-        let mut joined = BytesMut::with_capacity(self.pending.len() + chunk.len());
-        joined.extend_from_slice(&self.pending);
-        joined.extend_from_slice(&chunk);
-        self.pending = joined.freeze();
+        let start = std::mem::take(&mut self.chunk);
+        self.joined.extend_from_slice(&start);
+        self.joined.extend_from_slice(&chunk);
     }
 
     /// The next whole event, or `None` until more is fed.
     pub fn next_event(&mut self) -> Result<Option<Bytes>, TooLong> {
-        match event_end(&self.pending) {
-            Some(end) if end > self.max => Err(TooLong(self.max)),
-            Some(end) => Ok(Some(self.pending.split_to(end))),
-            None if self.pending.len() > self.max => Err(TooLong(self.max)),
-            None => Ok(None),
+        let pending = self.pending();
+        let end = event_end(pending, self.searched);
+        if end.unwrap_or(pending.len()) > self.max {
+            return Err(TooLong(self.max));
         }
+        // the last two bytes may be the beginning of a blank line
+        self.searched = if end.is_some() { 0 } else { pending.len().saturating_sub(2) };
+        Ok(end.map(|end| self.split_to(end)))
     }
 
     /// Bytes that are no whole event yet.
     pub fn pending(&self) -> &[u8] {
-        &self.pending
+        if self.joined.is_empty() { &self.chunk } else { &self.joined }
     }
 
     /// Takes the unfinished rest, at the end of the stream.
     pub fn take_rest(&mut self) -> Bytes {
-        let len = self.pending.len();
-        self.pending.copy_to_bytes(len)
+        self.searched = 0;
+        self.split_to(self.pending().len())
+    }
+
+    fn split_to(&mut self, end: usize) -> Bytes {
+        if self.joined.is_empty() {
+            return self.chunk.split_to(end);
+        }
+        if end < self.joined.len() {
+            return self.joined.split_to(end).freeze();
+        }
+        // an open stream between two events keeps no buffer
+        std::mem::take(&mut self.joined).freeze()
     }
 }
 
-/// One past the blank line that ends the first event.
-fn event_end(bytes: &[u8]) -> Option<usize> {
-    let mut from = 0;
+/// One past the blank line that ends the first event; none ends before `from`.
+fn event_end(bytes: &[u8], mut from: usize) -> Option<usize> {
     while let Some(newline) = memchr(b'\n', bytes.get(from..)?) {
         let next = from + newline + 1;
         match (bytes.get(next), bytes.get(next + 1)) {
@@ -136,6 +151,18 @@ mod tests {
         let mut frames = SseFrames::new(100);
         frames.feed(chunk.clone());
         assert_eq!(frames.next_event().unwrap().unwrap().as_ptr(), chunk.as_ptr());
+    }
+
+    /// Copied or searched anew with every piece, this would take hours.
+    #[test]
+    fn a_long_event_in_small_pieces_is_handled_once() {
+        let (mut frames, piece) = (SseFrames::new(4 << 20), Bytes::from_static(b"data: 0123456789"));
+        for _ in 0..(4 << 20) / piece.len() {
+            frames.feed(piece.clone());
+            assert_eq!(frames.next_event(), Ok(None));
+        }
+        frames.feed(piece);
+        assert_eq!(frames.next_event(), Err(TooLong(4 << 20)));
     }
 
     #[test]

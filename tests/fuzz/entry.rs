@@ -114,6 +114,7 @@ pub fn anthropic_request(data: &[u8]) {
         api_key: None,
         access: Access::Key,
         timeouts: BudgetPatch::default(),
+        room: None,
         from_request: false,
     };
     drop(dialect(ProviderKind::OpenAi).encode(&asked, &model(ProviderKind::OpenAi)).expect("OpenAI has words for all"));

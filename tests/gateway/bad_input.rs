@@ -271,3 +271,40 @@ async fn beyond_the_places_and_the_queue_it_is_503_with_retry_after() {
     // probes pass
     assert_eq!(gateway.get("/monitoring/healthz").await.status(), 200);
 }
+
+#[tokio::test]
+async fn an_address_has_so_many_connections_and_no_more() {
+    let house = House::with("[limits]\nconnections_per_client = 2\n").await;
+    let mut first = Client::connect(house.gateway.public).await;
+    let mut second = Client::connect(house.gateway.public).await;
+    for client in [&mut first, &mut second] {
+        assert_eq!(client.call("GET", "/monitoring/healthz", &[], b"").await.status(), 200);
+    }
+    let mut third = Client::connect(house.gateway.public).await;
+    third.write("GET /monitoring/healthz HTTP/1.1\r\nhost: h\r\n\r\n").await;
+    assert!(third.try_head().await.is_none());
+    // the admin listener is not counted
+    assert_eq!(house.gateway.metrics().await.sum("weir_connections_refused_total", &[]), 1.0);
+    drop(first);
+    crate::support::eventually("the place of the one that left", async || {
+        let mut client = Client::connect(house.gateway.public).await;
+        client.write("GET /monitoring/healthz HTTP/1.1\r\nhost: h\r\n\r\n").await;
+        client.try_head().await.is_some()
+    })
+    .await;
+    assert_eq!(second.call("GET", "/monitoring/healthz", &[], b"").await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_kept_is_closed_when_nothing_comes() {
+    let house = House::with("[limits]\nheader_timeout = \"150ms\"\n").await;
+    let mut silent = Client::connect(house.gateway.public).await;
+    let mut idle = Client::connect(house.gateway.public).await;
+    assert_eq!(idle.call("GET", "/monitoring/healthz", &[], b"").await.status(), 200);
+    let mut streamed = house.gateway.open_chat("m", true).await;
+    let head = streamed.head().await;
+    assert_eq!(streamed.body(head, false).await.status(), 200);
+    for client in [&mut silent, &mut idle, &mut streamed] {
+        assert!(client.is_closed().await);
+    }
+}

@@ -25,9 +25,11 @@ mod hygiene; // which headers go on, and that one request is one
 mod model_check; // GitLab's Test connection
 mod monitoring; // probes, 404, 405, the admin listener
 mod openai; // bytes pass, the model is replaced, usage is tapped
+mod overload; // places at a model: queues, classes, shedding, goodput
 mod prompt_answers; // every prompt, and what GitLab reads out of its answer
 mod prompts; // what GitLab asks a model by the name of a prompt
 mod proxy; // a proxy on the way out: what goes through it, and what never does
+mod rates; // requests and tokens per minute, models per key
 mod reload; // another file in force without a lost request
 mod routing; // the rules of precedence, and what must never be called
 mod stale; // dead connections, rubbish, cut streams

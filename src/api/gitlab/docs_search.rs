@@ -69,7 +69,7 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, incoming: Incoming)
 /// GitLab's cloud searches its own documentation for a chat that is its own, unless there is an index here. To the holder
 /// of a static key it is not open, and nothing is found.
 fn cloud(context: &Context<'_>) -> Option<Arc<Route>> {
-    if context.snapshot.docs.index.is_some() || context.caller == Caller::Key {
+    if context.snapshot.docs.index.is_some() || matches!(context.caller, Caller::Key(_)) {
         return None;
     }
     let ask = Ask { feature: Some(Feature::DUO_CHAT), metadata: None };

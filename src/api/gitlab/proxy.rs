@@ -47,7 +47,7 @@ pub(in crate::api) async fn forward(context: Context<'_>, proxied: Proxied, inco
     match proxied {
         Proxied::Anthropic(call) => anthropic::forward(context, call, otherwise, incoming).await,
         Proxied::OpenAi(call) => openai::forward(context, call, otherwise, incoming).await,
-        Proxied::OpenAiModels => Ok(json(openai::models::list(&context.snapshot.table))),
+        Proxied::OpenAiModels => Ok(json(openai::models::list(&context.snapshot.table, &context.caller))),
     }
 }
 

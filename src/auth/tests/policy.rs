@@ -11,7 +11,7 @@ use tokio::time::{advance, pause, resume};
 use super::{
     FIRST, FakeGitlab, INSTANCE, ISSUER, OTHER, SECOND, Says, claims, fresh, header, jwk, kid, seconds_now, sign,
 };
-use crate::auth::{Caller, GitlabSettings, Issuers, KeyHash, Permission, Policy, Scopes, Settings};
+use crate::auth::{Caller, Claims, GitlabSettings, Issuers, Permission, Policy, Scopes, Settings, StaticKey};
 use crate::error::{Kind, Shape, render};
 use crate::route::EndpointUrl;
 use crate::upstream::{Fetcher, SharedOutward};
@@ -41,8 +41,12 @@ impl Rig {
         let url = |of: &FakeGitlab| EndpointUrl::parse(&format!("http://{}", of.address)).unwrap();
         let audience = "gitlab-ai-gateway".into();
         let gitlab = GitlabSettings { url: url(gitlab), cloud_issuer: cloud.map(url), audience };
-        Arc::new(self.issuers.policy(Settings::Gitlab { keys: vec![KeyHash::of(b"static")], gitlab }, Arc::default()))
+        Arc::new(self.issuers.policy(Settings::Gitlab { keys: vec![key("static")], gitlab }, Arc::default()))
     }
+}
+
+fn key(text: &str) -> Arc<StaticKey> {
+    Arc::new(StaticKey::new(text.as_bytes(), text))
 }
 
 /// Both keys published.
@@ -99,9 +103,21 @@ async fn a_gitlab_is_admitted_by_its_token_and_others_by_a_static_key() {
     let bare = |name: &'static str, value| {
         HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))])
     };
-    assert_eq!(admit_with(&policy, &bare("authorization", "bearer static")).await, Ok(Caller::Key));
-    assert_eq!(admit_with(&policy, &bare("x-api-key", "static")).await, Ok(Caller::Key));
+    assert_eq!(admit_with(&policy, &bare("authorization", "bearer static")).await, Ok(Caller::Key(key("static"))));
+    assert_eq!(admit_with(&policy, &bare("x-api-key", "static")).await, Ok(Caller::Key(key("static"))));
     assert_eq!(gitlab.asked(), 1);
+}
+
+#[test]
+fn a_gitlab_and_its_users_have_one_account() {
+    let claims = |subject: &str, instance_id: &str| {
+        let (subject, instance_id) = (subject.to_owned(), instance_id.to_owned());
+        Claims { subject, realm: String::new(), instance_id, scopes: Scopes::default(), model: String::new() }
+    };
+    let account = |caller: Caller| caller.account(Some([10, 0, 0, 1].into()));
+    assert_eq!(account(Caller::Gitlab(claims(INSTANCE, ""))), account(Caller::User(claims("user", INSTANCE))));
+    assert_eq!(account(Caller::Key(key("ci"))), "key ci");
+    assert_eq!(account(Caller::Anyone), "address 10.0.0.1");
 }
 
 #[tokio::test]
@@ -179,7 +195,7 @@ fn a_missing_scope_is_403_in_gitlabs_words() {
     let any_of = Scopes::of(["duo_chat", "duo_classic_chat"]);
     let chat = Permission::to_access(any_of, "duo chat");
     assert!(Caller::Gitlab(claims(Scopes::of(["duo_classic_chat"]))).may(&chat).is_ok());
-    assert!(Caller::Key.may(&chat).is_ok() && Caller::Anyone.may(&chat).is_ok());
+    assert!(Caller::Key(key("static")).may(&chat).is_ok() && Caller::Anyone.may(&chat).is_ok());
     let error = Caller::Gitlab(claims(Scopes::of(["complete_code"]))).may(&chat).unwrap_err();
     let response = render(&error, Shape::Gitlab, "r");
     assert_eq!(response.status(), 403);
@@ -242,7 +258,7 @@ async fn without_any_key_the_fault_is_ours_and_is_told_as_such() {
     let (kind, why) = admit(&policy, &fresh(0)).await.unwrap_err();
     assert_eq!(kind, Kind::NoSigningKeys);
     assert!(why.starts_with("no keys of http://127.0.0.1:") && why.ends_with("HTTP 502 Bad Gateway"), "{why}");
-    assert_eq!(admit(&policy, "static").await, Ok(Caller::Key));
+    assert_eq!(admit(&policy, "static").await, Ok(Caller::Key(key("static"))));
 }
 
 #[tokio::test]
@@ -335,8 +351,8 @@ async fn a_reload_drops_a_withdrawn_key() {
 #[tokio::test]
 async fn without_gitlab_only_static_keys_are_admitted() {
     let rig = Rig::start();
-    let policy = rig.issuers.policy(Settings::Keys(vec![KeyHash::of(b"one"), KeyHash::of(b"two")]), Arc::default());
-    assert_eq!(admit(&policy, "two").await, Ok(Caller::Key));
+    let policy = rig.issuers.policy(Settings::Keys(vec![key("one"), key("two")]), Arc::default());
+    assert_eq!(admit(&policy, "two").await, Ok(Caller::Key(key("two"))));
     assert_eq!(admit(&policy, &fresh(0)).await, Err((Kind::Unauthorized, "not one of auth.static_keys".to_owned())));
     let open = rig.issuers.policy(Settings::Off, Arc::default());
     assert_eq!(admit_with(&open, &HeaderMap::new()).await, Ok(Caller::Anyone));

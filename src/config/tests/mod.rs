@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::{Config, Environment, Faults, Severity, from_str};
 use crate::auth::Settings;
-use crate::route::{Budget, Choice, Feature, RequestModels, Rule};
+use crate::route::{Budget, Choice, Feature, RequestModels, Room, Rule};
 use crate::snapshot;
 use crate::telemetry::{Format, Level};
 
@@ -280,6 +280,20 @@ fn a_model_with_faults_is_not_also_undefined() {
 }
 
 #[test]
+fn a_models_queue_is_that_of_the_file_unless_it_says_so() {
+    let room = |text: &str| good(text).models[0].room;
+    assert_eq!(room(MODEL), None);
+    let wait = Duration::from_secs(1);
+    assert_eq!(room(&format!("{MODEL}max_parallel = 8\n")), Some(Room { parallel: 8, queue: 1024, wait }));
+    let all = format!("limits.queue_wait = \"3s\"\n{MODEL}max_parallel = 8\nmax_queue = 0\n");
+    assert_eq!(room(&all), Some(Room { parallel: 8, queue: 0, wait: Duration::from_secs(3) }));
+    let own = Room { parallel: 8, queue: 1024, wait: Duration::from_millis(50) };
+    assert_eq!(room(&format!("{MODEL}max_parallel = 8\nmax_wait = \"50ms\"\n")), Some(own));
+    let warnings = good(&format!("{MODEL}max_queue = 8\n")).warnings;
+    assert!(warnings[0].headline().ends_with("models.m.max_queue: has no effect without max_parallel"), "{warnings:?}");
+}
+
+#[test]
 fn limits_of_a_feature_go_over_its_models_over_the_files() {
     let text = "\
 [timeouts]
@@ -315,8 +329,8 @@ duo_chat_fix_code = \"disabled\"
 
 #[test]
 fn what_this_version_does_not_do_is_refused_or_told() {
-    let (said, _) = one("limits.requests_per_minute = 60");
-    assert_eq!(said, "1:8: error: limits.requests_per_minute: is not in this version yet");
+    let (said, _) = one("limits.shared = \"redis://h\"");
+    assert_eq!(said, "1:8: error: limits.shared: is not in this version yet");
     let config = good("resilience.retry_budget = 0.2\n");
     let told: Vec<&str> = config.warnings.iter().map(|fault| fault.key.as_str()).collect();
     assert_eq!(told, ["resilience.retry_budget"]);

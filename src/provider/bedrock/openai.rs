@@ -124,6 +124,7 @@ mod tests {
             api_key: None,
             access: Access::Key,
             timeouts: BudgetPatch::default(),
+            room: None,
             from_request: false,
         };
         BedrockOpenAi.native(Native::OpenAiChat, &model)

@@ -143,7 +143,7 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) const fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { frames: SseFrames::new(MAX_EVENT), stopped: false, done: false }
     }
 

@@ -110,6 +110,8 @@ struct ModelRow<'a> {
     upstream_name: Option<&'a str>,
     endpoints: Vec<EndpointRow>,
     inflight: u64,
+    /// For a place, where it has `max_parallel`.
+    waiting: u64,
     /// By outcome.
     requests: BTreeMap<&'static str, u64>,
     errors: Vec<ErrorRow<'a>>,
@@ -290,6 +292,7 @@ fn numbers<'a>(name: &'a str, families: &'a [MetricFamily]) -> ModelRow<'a> {
         upstream_name: None,
         endpoints: Vec::new(),
         inflight: sum(family("weir_upstream_inflight")),
+        waiting: sum(family("weir_model_waiting")),
         requests: Outcome::ALL.into_iter().map(outcome).collect(),
         errors: errors(name, families),
         retries: sum(family("weir_retries_total")),

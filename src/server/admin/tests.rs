@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::{Admin, base64, script};
-use crate::auth::{GitlabSettings, Issuers, KeyHash, Policy, Settings};
+use crate::auth::{GitlabSettings, Issuers, Meters, Policy, Settings, StaticKey};
 use crate::error::Kind;
 use crate::generation::Usage;
 use crate::route::{
@@ -86,6 +86,7 @@ fn model(id: &str, endpoints: &[&str]) -> Arc<Model> {
         api_key: Some(Secret::new("sk-canary".to_owned())),
         access: crate::route::Access::default(),
         timeouts: BudgetPatch::default(),
+        room: None,
         from_request: false,
     })
 }
@@ -109,6 +110,7 @@ fn snapshot(table: Table, registry: &Registry, generation: u64) -> Snapshot {
         table,
         auth: Policy::Off,
         user_tokens: Arc::default(),
+        meters: Arc::new(Meters::new(Arc::new(Metrics::new().unwrap()))),
         docs: crate::docs::Settings::default(),
         prompts: Arc::default(),
         limits: Limits::default(),
@@ -270,8 +272,8 @@ async fn status_says_who_may_call() {
         audience: "gitlab-ai-gateway".into(),
     };
     let mut next = snapshot(table(), &rig.registry, 5);
-    next.auth =
-        Issuers::default().policy(Settings::Gitlab { keys: vec![KeyHash::of(b"sk-canary")], gitlab }, Arc::default());
+    next.auth = Issuers::default()
+        .policy(Settings::Gitlab { keys: vec![Arc::new(StaticKey::new(b"sk-canary", "ci"))], gitlab }, Arc::default());
     rig.shared.swap(next);
     let issuer = serde_json::json!({
         "url": "https://gitlab.example.com", "issuer": null, "keys": 0, "age_s": null, "error": null

@@ -25,6 +25,7 @@ pub(crate) fn replicas(count: usize) -> Vec<Arc<Endpoint>> {
         api_key: None,
         access: Access::Key,
         timeouts: BudgetPatch::default(),
+        room: None,
         from_request: false,
     });
     let endpoints = Registry::new(Arc::new(Metrics::new().unwrap())).endpoints([&model].into_iter(), Arc::default());

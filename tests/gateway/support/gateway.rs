@@ -55,6 +55,11 @@ impl Gateway {
         Self::start_in(env, &format!("{HOUSE}{file}")).await
     }
 
+    /// With these variables, this file and nothing else.
+    pub(crate) async fn start_exactly(env: &Environment, file: &str) -> Self {
+        Self::start_in(env, file).await
+    }
+
     async fn start_in(env: &Environment, file: &str) -> Self {
         // The first subscriber of a process stays: tests that read the operator's log run the program itself.
         let _ = tracing::subscriber::set_global_default(tracing::subscriber::NoSubscriber::default());

@@ -88,7 +88,8 @@ fn way(tools: ToolUse, model: &Model) -> Way {
 /// without `--jinja`, some of Bedrock's models.
 fn refuses_tools(error: &GatewayError) -> bool {
     let refused = matches!(error.kind(), Kind::UpstreamStatus(400 | 404 | 422 | 500 | 501));
-    refused && [Some(error.public()), error.operator()].into_iter().flatten().any(|said| said.contains("tool"))
+    let says_so = |said: &str| said.contains("tool") && (said.contains("requires") || said.contains("support"));
+    refused && [Some(error.public()), error.operator()].into_iter().flatten().any(says_so)
 }
 
 #[cfg(test)]
@@ -109,5 +110,9 @@ mod tests {
         assert!(refuses_tools(&error(500, "x").internal("tools param requires --jinja flag")));
         assert!(!refuses_tools(&error(400, "maximum context length")));
         assert!(!refuses_tools(&error(429, "too many tools")));
+        assert!(
+            !refuses_tools(&error(400, "tools.0.function.name: too long")),
+            "a fault of ours, the same again in text"
+        );
     }
 }

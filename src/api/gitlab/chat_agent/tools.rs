@@ -135,8 +135,10 @@ fn parsed(version: &str) -> (u32, u32) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::{TOOLS, offered, parsed};
-    use crate::auth::{Caller, Claims, Scopes};
+    use crate::auth::{Caller, Claims, Scopes, StaticKey};
 
     fn names(caller: &Caller, version: Option<&str>, unavailable: &[&str]) -> Vec<&'static str> {
         offered(caller, version, unavailable).iter().map(|tool| tool.name).collect()
@@ -147,7 +149,7 @@ mod tests {
         for tool in &TOOLS {
             assert_ne!(Scopes::of([tool.primitive]), Scopes::default(), "{}", tool.name);
         }
-        assert_eq!(names(&Caller::Key, None, &[]).len(), 7);
+        assert_eq!(names(&Caller::Key(Arc::new(StaticKey::new(b"k", "k"))), None, &[]).len(), 7);
     }
 
     #[test]

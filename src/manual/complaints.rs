@@ -1,0 +1,35 @@
+//! What users of other gateways complain of, and the test here that would fail if it were so of Weir.
+//!
+//! The numbers are those of the design's survey of the field; a test named here exists: `tests/tidy.rs` looks for it.
+//!
+//! | # | complaint | here | test |
+//! |--:|---|---|---|
+//! | 1 | memory grows until the process is killed, worst with streams | a stream owns all that is its, and drops it; nothing is kept per chunk | `an_event_of_ten_megabytes_is_an_error_and_not_held`, `an_endless_head_is_refused_and_not_held` |
+//! | 2 | the client leaves, the model goes on (streamed) | the body's drop closes the model server's connection | `in_the_middle_of_a_stream`, `a_client_that_leaves_cancels_the_model_in_every_phase` |
+//! | 3 | the same, not streamed | the same drop | `while_a_whole_answer_is_made`, `in_the_middle_of_a_whole_answer` |
+//! | 4 | abandoned streams keep a connection or a place | places and counts are guards inside the body | `a_stream_that_is_read_faster_than_it_is_left_still_ends_everything` |
+//! | 5 | usage is lost or counted twice when a client leaves | what was reported is exact; else it is estimated and marked | `a_stream_that_is_left_is_estimated_from_what_passed`, `running_counts_are_exact`, `what_was_counted_or_never_began_is_no_estimate` |
+//! | 6 | the stream's time limit does not run before the first chunk | `first_byte` runs from the request to the first byte of the body | `every_limit_is_a1000_for_streams` |
+//! | 8 | a total limit cuts healthy long streams | `idle` begins anew with every chunk; `total` is a limit of its own, stated | `progress_restarts_idle_and_a_finished_answer_expires_nothing` |
+//! | 9 | latency explodes with load, connections run out | no shared pool to wait for: a connection per request under way, kept ones bounded | `connections_are_kept_on_both_sides`, `replicas_share_the_requests_under_way` |
+//! | 10 | a changed file needs a restart | watched, checked, swapped | `an_edited_file_moves_traffic_however_it_is_saved`, `two_hundred_reloads_under_traffic_lose_no_request` |
+//! | 11 | Bedrock's ids with `:` are encoded twice | one encoding for path and signature | `bedrock_takes_our_signatures_and_bodies`, `paths_hosts_and_the_api_key` |
+//! | 12 | Bedrock's ARNs; a 200 that is an error | `/` is `%2F` in the path; what is no event stream never reaches the decoder | `a_200_that_is_json_or_a_page_never_reaches_the_frame_decoder`, `a_whole_200_that_is_an_error` |
+//! | 13 | Bedrock's exception frames are lost or misread | the frame's type decides, not a status inside it | `exceptions_before_and_after_the_first_token`, `every_row_of_the_table` |
+//! | 14 | Bedrock's tools: config absent with a history, names too long, empty arguments | offered whenever the history has calls; names renamed and back | `a_history_of_calls_wants_tools`, `tools_are_offered_chosen_and_renamed` |
+//! | 15 | wrong indices of tools and blocks in streams | a running index of our own | `calls_run_from_zero_whatever_the_server_numbers`, `calls_have_a_running_index_of_our_own_and_usage_comes_last` |
+//! | 16 | bodies over 32 KiB are refused | 64 MiB, said in the file | `large_bodies_pass_in_both_directions`, `a_body_over_the_limit_is_413_before_it_is_read` |
+//! | 17 | streams arrive in one piece | an event goes on as it comes | `each_event_is_sent_on_at_once`, `a_stream_comes_as_it_is_made_and_is_not_looked_into` |
+//! | 18 | a 429 without `Retry-After` | ours has one; the model server's is passed | `beyond_the_places_and_the_queue_it_is_503_with_retry_after`, `milliseconds_are_preferred_and_rounded_up` |
+//! | 20 | fetching AWS credentials blocks, or happens per request | beside the requests, one at a time, renewed in time | `nothing_is_fetched_before_it_is_asked_for_and_then_in_time`, `many_that_ask_make_one_fetch_and_few_of_them_wait` |
+//! | 21 | Azure's paths and versions | dated or `v1`, by one key, and what is wrong is said | `paths_by_version`, `azure_needs_a_key_and_the_resources_root` |
+//! | 22 | tokens of streams counted twice | the last report stands | `what_was_reported_stands`, `content_chunks_that_carry_usage_are_not_hidden` |
+//! | 23 | a header or a body draws requests, and keys, elsewhere | addresses come from the file; a request's are checked after resolution and get no key of ours | `link_local_and_metadata_addresses_are_refused_in_every_spelling`, `a_requests_bedrock_model_is_asked_where_and_as_whom_the_operator_says` |
+//! | 24 | secrets in logs and pages | `Secret` prints dots | `no_secret_is_anywhere`, `no_secret_is_ever_shown` |
+//! | 25 | an expiry becomes a 500, a refusal's text is swallowed | one table: 504 and A1000; the server's own words pass | `every_limit_is_a1000_for_whole_answers`, `the_model_servers_own_refusals_pass` |
+//! | 27 | `max_parallel_requests` is not kept | places are counted until the body ends | `beyond_the_places_and_the_queue_it_is_503_with_retry_after` |
+//! | 28 | silence cuts long streams | heartbeats where clients skip them | `a_silence_is_broken_by_blank_lines_before_the_first_word_and_after_it` |
+//! | 31 | probes fail while the process is alive | the admin listener has a thread of its own | `the_admin_listener_answers_and_is_not_public`, `a_model_that_is_down_leaves_the_gateway_ready` |
+//!
+//! Not applicable, or not by a test: 29 (read-only file system, any user: Weir writes no file and wants no home; the Dockerfile says `USER`
+//! and has not been built here), 30 (supply chain: `Cargo.lock`, `cargo deny`, [`super::threats`]).
