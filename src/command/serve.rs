@@ -12,7 +12,6 @@ use crate::config::{self, Config, Environment, Watcher};
 
 /// Serves `config`, which was read from `path`, until SIGTERM or SIGINT.
 pub(super) fn run(config: Config, path: &Path, env: &Environment, out: &mut Out) -> ExitCode {
-    keep_memory();
     let served = runtime().and_then(|runtime| runtime.block_on(serve(config, path, env)));
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -44,6 +43,8 @@ pub(super) fn runtime() -> Result<Runtime, StartError> {
 
 async fn serve(config: Config, path: &Path, env: &Environment) -> Result<(), StartError> {
     let app = App::build(config, Box::new(std::io::stdout()))?;
+    // now there is a log to say that it failed
+    keep_memory();
     for warning in app.warnings() {
         tracing::warn!("{warning}");
     }

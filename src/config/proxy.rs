@@ -33,7 +33,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Proxies> {
             (proxy.clone(), proxy)
         }
         None if reader.doc.get(URL).is_some() => (None, None),
-        None => of_environment(reader, credentials),
+        None => of_environment(reader, credentials.as_ref()),
     };
     (reader.faults[before..].iter().all(|fault| fault.severity == super::Severity::Warning)).then_some(Proxies {
         https,
@@ -58,7 +58,7 @@ fn of_file(reader: &mut Reader<'_>, text: &str, credentials: Option<Secret<Strin
 /// Of `https` servers, then of `http` ones.
 fn of_environment(
     reader: &mut Reader<'_>,
-    credentials: Option<Secret<String>>,
+    credentials: Option<&Secret<String>>,
 ) -> (Option<Arc<Proxy>>, Option<Arc<Proxy>>) {
     let mut named = |own: [&'static str; 2]| {
         let names = own.into_iter().chain(["all_proxy", "ALL_PROXY"]);
@@ -69,7 +69,7 @@ fn of_environment(
             reader.faults.push(fault.hint(Some("or set proxy.url = \"none\" to do without".to_owned())));
             return None;
         };
-        Some(Arc::new(Proxy { url, authorization: credentials.clone().or(own), named_by: name.into() }))
+        Some(Arc::new(Proxy { url, authorization: credentials.cloned().or(own), named_by: name.into() }))
     };
     let (https, http) = (named(["https_proxy", "HTTPS_PROXY"]), named(["http_proxy", "HTTP_PROXY"]));
     let mut said: Vec<&Proxy> = [&https, &http].into_iter().flatten().map(|proxy| &**proxy).collect();

@@ -90,7 +90,7 @@ pub(super) async fn connect(url: &EndpointUrl, way: &Way) -> Result<(Stream, Ste
     let first = checked.as_ref().and_then(|addresses| addresses.first()).copied();
     let by = way.proxy.as_ref().filter(|_| !first.is_some_and(|address| is_near(address.ip())));
     let addresses = match (by, checked) {
-        (Some(proxy), _) => resolve(&proxy.url).await.map_err(|error| not_reached(proxy, error))?,
+        (Some(proxy), _) => resolve(&proxy.url).await.map_err(|error| not_reached(proxy, &error))?,
         (None, Some(addresses)) => addresses,
         (None, None) => resolve(url).await?,
     };
@@ -99,7 +99,7 @@ pub(super) async fn connect(url: &EndpointUrl, way: &Way) -> Result<(Stream, Ste
     steps.tcp = started.elapsed() - steps.dns;
     let tcp = match by {
         Some(proxy) => {
-            let mut tcp = dialled.map_err(|error| not_reached(proxy, error))?;
+            let mut tcp = dialled.map_err(|error| not_reached(proxy, &error))?;
             let goal = first.map_or_else(|| authority(url), |address| address.to_string());
             let tunnel = proxy.tunnel(&mut tcp, &goal).await;
             tunnel.map_err(|error| ConnectError::Proxy(proxy.to_string(), error))?;
@@ -117,7 +117,7 @@ pub(super) async fn connect(url: &EndpointUrl, way: &Way) -> Result<(Stream, Ste
 }
 
 /// As an error of the proxy's.
-fn not_reached(proxy: &Proxy, error: ConnectError) -> ConnectError {
+fn not_reached(proxy: &Proxy, error: &ConnectError) -> ConnectError {
     ConnectError::Proxy(proxy.to_string(), TunnelError::Io(io::Error::other(error.to_string())))
 }
 

@@ -263,6 +263,10 @@ async fn gitlabs_keys_come_over_https_from_whom_its_authority_vouches_for() {
         let body = json!({"prompt_components": [{"payload": {"content": "Hello"}}]}).to_string();
         let answer = gateway.call("POST", "/v1/chat/agent", &headers, body.as_bytes()).await;
         assert_eq!(answer.status(), status, "{}", answer.text());
+        let forged = format!("Bearer {}", signing::sign(signing::OTHER, &claims));
+        let headers = [("authorization", &*forged), headers[1], headers[2], headers[3]];
+        let answer = gateway.call("POST", "/v1/chat/agent", &headers, body.as_bytes()).await;
+        assert_eq!(answer.status(), if status == 200 { 401 } else { 503 }, "{}", answer.text());
         let error = gateway.admin("/status").await.json()["auth"]["issuers"][0]["error"].to_string();
         assert!(error.contains(why), "{why}: {error}");
     }
