@@ -228,7 +228,7 @@ impl Lasting {
     fn snapshot(&self, config: Config, generation: u64) -> Snapshot {
         let cloud = config.table.cloud().map(|route| &route.model);
         let outward = self.outward.put(config.outward);
-        let endpoints = self.registry.endpoints(config.models.iter().chain(cloud), outward);
+        let endpoints = self.registry.endpoints(config.models.iter().chain(cloud), outward, &config.resilience);
         let user_tokens = Arc::new(self.issuers.user_tokens(config.user_tokens));
         let auth = self.issuers.policy(config.auth, Arc::clone(&user_tokens));
         self.credentials.set(config.table.renewed());

@@ -28,9 +28,9 @@ pub use openai::OpenAiCall;
 
 use crate::auth::Caller;
 use crate::error::{GatewayError, Kind, Shape};
-use crate::generation::{Encode, Generation};
+use crate::generation::Generation;
 use crate::provider::dialect;
-use crate::relay::{Call, Content, HeadStart, Promise, Relay};
+use crate::relay::{Call, Content, Encoder, HeadStart, Promise, Relay};
 use crate::route::{Ask, Feature, Route, Table};
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::{Facts, Words};
@@ -185,13 +185,13 @@ impl Context<'_> {
     }
 
     /// Asks the model, and writes its answer in a vendor's dialect: as events, or whole as one JSON value.
-    async fn written(self, route: &Route, generation: &Generation, mut encoder: Box<dyn Encode>) -> Answer {
+    async fn written(&mut self, route: &Route, generation: &Generation, encoder: Encoder<'_>) -> Answer {
         let call = self.call(route);
         if generation.stream {
             return self.relay.stream(call, generation, encoder, "text/event-stream", self.facts).await;
         }
         let deltas = self.relay.ask(call, generation, self.facts).await?;
-        let mut out = BytesMut::new();
+        let (mut encoder, mut out) = (encoder(), BytesMut::new());
         deltas.iter().for_each(|delta| encoder.delta(delta, &mut out));
         encoder.finish(&mut out);
         Ok(json(out.freeze()))

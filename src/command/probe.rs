@@ -76,7 +76,8 @@ fn probe_all(config: &Config, targets: &[(&Route, &EndpointUrl)], out: &mut Out)
                     renewed.settled().await;
                 }
                 let route = alone(route, url);
-                let endpoints = registry.endpoints([&route.model].into_iter(), Arc::clone(&config.outward));
+                let endpoints =
+                    registry.endpoints([&route.model].into_iter(), Arc::clone(&config.outward), &config.resilience);
                 let probed = probe(&relay, &route, &endpoints).await;
                 failed += usize::from(probed.result.is_err());
                 rows.push(probed.row(&route, url));
@@ -186,7 +187,7 @@ async fn ask(relay: &Relay, route: &Route, endpoints: &Endpoints, facts: &mut Fa
         stream: true,
         ..Generation::default()
     };
-    Ok(relay.stream(call, &generation, Box::new(Words), "text/plain", facts).await?.into_body())
+    Ok(relay.stream(call, &generation, &|| Box::new(Words), "text/plain", facts).await?.into_body())
 }
 
 /// What GitLab's cloud says to callers without a token: that it is well (ai-gateway-server.md §1.1).

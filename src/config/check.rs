@@ -17,7 +17,8 @@ use super::raw::{Document, path_text};
 use super::reader::Reader;
 use super::watch::Watched;
 use super::{
-    auth, cloud, docs, environ, families, features, inherited, models, outward, prompts, suggest, tls, user_tokens,
+    auth, cloud, docs, environ, families, features, inherited, models, outward, prompts, resilience, suggest, tls,
+    user_tokens,
 };
 use crate::auth::{Rates, Settings as AuthSettings, TokenSettings};
 use crate::error::ExpiryAs;
@@ -25,7 +26,7 @@ use crate::prompt::Registry;
 use crate::route::{Budget, BudgetPatch};
 use crate::snapshot::ToolUse;
 use crate::telemetry::{Format, Level};
-use crate::upstream::{ClientTls, Outward};
+use crate::upstream::{ClientTls, Outward, Resilience};
 use crate::{server, snapshot};
 
 /// Checks a text that stands for the file of this path.
@@ -132,6 +133,7 @@ struct Parts {
     server: server::Settings,
     tls: Option<Arc<server::Identity>>,
     outward: Outward,
+    resilience: Resilience,
     limits: snapshot::Limits,
     chat: snapshot::Chat,
     log: (Level, Format),
@@ -167,7 +169,7 @@ impl Parts {
         if let (Some(auth), Some(_)) = (&auth, routing.as_ref().and_then(|routing| routing.table.cloud())) {
             cloud::is_open_to_somebody(reader, auth);
         }
-        let outward = outward::read(reader);
+        let (outward, resilience) = (outward::read(reader), resilience::read(reader));
         let (limits, chat) = (limits(reader), chat(reader));
         let log = log(reader);
         let log_prompts = reader.boolean(&["telemetry", "log_prompts"]);
@@ -177,6 +179,7 @@ impl Parts {
             server,
             tls: tls?,
             outward,
+            resilience: resilience?,
             limits: limits?,
             chat: chat?,
             log: log?,
@@ -190,13 +193,27 @@ impl Parts {
     }
 
     fn into_config(self, warnings: Vec<Fault>, provenance: super::Provenance) -> Config {
-        let Self { server, tls, outward, limits, chat, log, log_prompts, auth, user_tokens, docs, routing, prompts } =
-            self;
+        let Self {
+            server,
+            tls,
+            outward,
+            resilience,
+            limits,
+            chat,
+            log,
+            log_prompts,
+            auth,
+            user_tokens,
+            docs,
+            routing,
+            prompts,
+        } = self;
         let features::Routing { table, models, request_models } = routing;
         Config {
             server,
             tls,
             outward: Arc::new(outward),
+            resilience,
             table,
             models,
             request_models,

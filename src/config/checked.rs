@@ -21,6 +21,8 @@ pub struct Config {
     pub tls: Option<Arc<server::Identity>>,
     /// How model servers are reached.
     pub outward: Arc<upstream::Outward>,
+    /// How replicas are judged and tried.
+    pub resilience: upstream::Resilience,
     /// Feature → model.
     pub table: Table,
     /// The models of the file, in its order; the table's own.

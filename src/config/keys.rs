@@ -536,11 +536,40 @@ pub(super) static KEYS: &[Key] = &[
     ),
     key(
         "resilience.retry_budget",
-        Takes::Unread,
-        Example("0.2", "no retries"),
-        "extra upstream requests, as a share of requests",
-    )
-    .acts(Acts::NotYet),
+        Takes::Number(0.0, 1.0),
+        Is("0.2"),
+        "extra requests to a model's replicas, as a share of requests",
+    ),
+    key(
+        "resilience.breaker.failures",
+        Takes::Integer(1, 1_000_000),
+        Is("5"),
+        "a replica that fails so often in a row is passed over while there is another",
+    ),
+    key(
+        "resilience.breaker.error_rate",
+        Takes::Number(0.01, 1.0),
+        Is("0.5"),
+        "so is one that fails this share of its requests of 10s, if there are ten",
+    ),
+    key(
+        "resilience.breaker.open",
+        Takes::Duration("10ms", "10m"),
+        Is("\"5s\""),
+        "for so long; then one request sees whether it is back",
+    ),
+    key(
+        "resilience.breaker.open_max",
+        Takes::Duration("10ms", "1h"),
+        Is("\"60s\""),
+        "that time doubles each time it is not, up to this",
+    ),
+    key(
+        "resilience.breaker.slow_start",
+        Takes::Duration("0s", "1h"),
+        Is("\"10s\""),
+        "in which time the share of a replica that is back grows to the whole",
+    ),
     key("resilience.drain", Takes::Duration("0s", "1h"), Is("\"30s\""), "how long streams may go on after SIGTERM"),
     key(
         "telemetry.level",

@@ -29,6 +29,7 @@ mod proxy;
 mod raw;
 mod reader;
 mod reference;
+mod resilience;
 mod static_keys;
 mod suggest;
 mod tls;

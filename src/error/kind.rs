@@ -74,16 +74,27 @@ pub struct Row {
     pub openai_type: &'static str,
     /// What the request counts as.
     pub outcome: Outcome,
-    /// Whether the same request may succeed elsewhere or later.
-    pub retryable: bool,
+    /// Where the same request may succeed.
+    pub elsewhere: Elsewhere,
 }
 
-const fn row(status: u16, code: &'static str, openai: &'static str, outcome: Outcome, retryable: bool) -> Row {
+/// Where a request that failed may succeed, as long as nothing of an answer has reached the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// Nowhere: the request itself is at fault, or there is no time left.
+    Nowhere,
+    /// At another model: what failed is true of every replica of this one (our key, its name, its limit).
+    Model,
+    /// At another replica, and at another model.
+    Replica,
+}
+
+const fn row(status: u16, code: &'static str, openai: &'static str, outcome: Outcome, elsewhere: Elsewhere) -> Row {
     let status = match StatusCode::from_u16(status) {
         Ok(status) => status,
         Err(_) => StatusCode::BAD_GATEWAY,
     };
-    Row { status, code, openai_type: openai, outcome, retryable }
+    Row { status, code, openai_type: openai, outcome, elsewhere }
 }
 
 impl Kind {
@@ -98,39 +109,46 @@ impl Kind {
         }
     }
 
+    /// Whether a server that says when to come back is well, and full.
+    pub const fn is_busy(self) -> bool {
+        matches!(self, Self::UpstreamStatus(429 | 503))
+    }
+
     /// The table.
     pub const fn row(self) -> Row {
+        use Elsewhere::{Model, Nowhere, Replica};
         use Outcome::{Internal, Overload, Refused, Timeout, UpstreamError};
         const INVALID: &str = "invalid_request_error";
         const DENIED: &str = "permission_error";
         const UPSTREAM: &str = "upstream_error";
         match self {
-            Self::Invalid => row(422, "invalid_request", INVALID, Refused, false),
-            Self::BadRequest => row(400, "invalid_request", INVALID, Refused, false),
-            Self::NoPromptVersion => row(400, "no_prompt_version", INVALID, Refused, false),
-            Self::PromptVersion => row(422, "prompt_version", INVALID, Refused, false),
-            Self::MissingInput => row(422, "missing_input", INVALID, Refused, false),
-            Self::Unauthorized => row(401, "unauthorized", "authentication_error", Refused, false),
-            Self::NoSigningKeys => row(503, "no_signing_keys", "server_error", Outcome::Internal, true),
-            Self::NoCredentials => row(503, "no_credentials", "server_error", Outcome::Internal, true),
-            Self::Forbidden => row(403, "forbidden", DENIED, Refused, false),
-            Self::Disabled => row(403, "feature_disabled", DENIED, Refused, false),
-            Self::NotFound => row(404, "not_found", INVALID, Refused, false),
-            Self::MethodNotAllowed => row(405, "method_not_allowed", INVALID, Refused, false),
-            Self::UnknownModel => row(404, "model_not_found", INVALID, Refused, false),
-            Self::NoModel => row(422, "no_model", INVALID, Refused, false),
-            Self::EndpointRefused => row(422, "endpoint_refused", INVALID, Refused, false),
-            Self::BodyTooLarge => row(413, "body_too_large", INVALID, Refused, false),
-            Self::BodyTimeout => row(408, "body_timeout", INVALID, Refused, false),
-            Self::RateLimited => row(429, "rate_limit_exceeded", "rate_limit_error", Refused, true),
-            Self::Overloaded => row(503, "overloaded", "overloaded_error", Overload, true),
-            Self::UpstreamConnect => row(502, "upstream_connect", UPSTREAM, UpstreamError, true),
+            Self::Invalid => row(422, "invalid_request", INVALID, Refused, Nowhere),
+            Self::BadRequest => row(400, "invalid_request", INVALID, Refused, Nowhere),
+            Self::NoPromptVersion => row(400, "no_prompt_version", INVALID, Refused, Nowhere),
+            Self::PromptVersion => row(422, "prompt_version", INVALID, Refused, Nowhere),
+            Self::MissingInput => row(422, "missing_input", INVALID, Refused, Nowhere),
+            Self::Unauthorized => row(401, "unauthorized", "authentication_error", Refused, Nowhere),
+            Self::NoSigningKeys => row(503, "no_signing_keys", "server_error", Internal, Nowhere),
+            Self::NoCredentials => row(503, "no_credentials", "server_error", Internal, Model),
+            Self::Forbidden => row(403, "forbidden", DENIED, Refused, Nowhere),
+            Self::Disabled => row(403, "feature_disabled", DENIED, Refused, Nowhere),
+            Self::NotFound => row(404, "not_found", INVALID, Refused, Nowhere),
+            Self::MethodNotAllowed => row(405, "method_not_allowed", INVALID, Refused, Nowhere),
+            Self::UnknownModel => row(404, "model_not_found", INVALID, Refused, Nowhere),
+            Self::NoModel => row(422, "no_model", INVALID, Refused, Nowhere),
+            Self::EndpointRefused => row(422, "endpoint_refused", INVALID, Refused, Nowhere),
+            Self::BodyTooLarge => row(413, "body_too_large", INVALID, Refused, Nowhere),
+            Self::BodyTimeout => row(408, "body_timeout", INVALID, Refused, Nowhere),
+            Self::RateLimited => row(429, "rate_limit_exceeded", "rate_limit_error", Refused, Nowhere),
+            Self::Overloaded => row(503, "overloaded", "overloaded_error", Overload, Model),
+            Self::UpstreamConnect => row(502, "upstream_connect", UPSTREAM, UpstreamError, Replica),
             Self::UpstreamStatus(status) => upstream_status(status),
-            Self::ContentFilter => row(400, "content_filter", INVALID, Refused, false),
-            Self::UpstreamBroken => row(502, "upstream_broken", UPSTREAM, UpstreamError, true),
-            Self::NoAnswer => row(502, "no_answer", UPSTREAM, UpstreamError, false),
-            Self::Expired(_) => row(504, "A1000", "timeout_error", Timeout, true),
-            Self::Internal => row(500, "internal", "internal_error", Internal, false),
+            Self::ContentFilter => row(400, "content_filter", INVALID, Refused, Nowhere),
+            Self::UpstreamBroken => row(502, "upstream_broken", UPSTREAM, UpstreamError, Replica),
+            Self::NoAnswer => row(502, "no_answer", UPSTREAM, UpstreamError, Nowhere),
+            Self::Expired(Phase::Total) => row(504, "A1000", "timeout_error", Timeout, Nowhere),
+            Self::Expired(_) => row(504, "A1000", "timeout_error", Timeout, Replica),
+            Self::Internal => row(500, "internal", "internal_error", Internal, Nowhere),
         }
     }
 
@@ -171,11 +189,17 @@ impl Kind {
 /// `Retry-After`); any other 5xx is a bad gateway. So is 401, 403 and 407: it is our key that was refused, and
 /// GitLab would tell the user to buy a subscription (M3006).
 const fn upstream_status(status: u16) -> Row {
-    let retryable = matches!(status, 408 | 409 | 424 | 425 | 429) || status >= 500;
+    let elsewhere = match status {
+        408 | 409 | 424 | 425 | 429 => Elsewhere::Replica,
+        // our account, our key, its name for the model, calls that it does not have
+        401..=405 | 407 | 501 | 505 => Elsewhere::Model,
+        500.. => Elsewhere::Replica,
+        _ => Elsewhere::Nowhere,
+    };
     let shown = match status {
         401 | 403 | 407 => 502,
         400..=499 | 503 => status,
         _ => 502,
     };
-    row(shown, "upstream_status", "upstream_error", Outcome::UpstreamError, retryable)
+    row(shown, "upstream_status", "upstream_error", Outcome::UpstreamError, elsewhere)
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use http::HeaderValue;
 
 pub use chat_event::{ExpiryAs, chat_error};
-pub use kind::{Kind, Row};
+pub use kind::{Elsewhere, Kind, Row};
 pub use respond::{NDJSON, Shape, in_band, render};
 
 /// One fault in a request body, in the form FastAPI's clients know (`loc`, `msg`, `type`).
@@ -110,11 +110,24 @@ impl GatewayError {
         self
     }
 
+    /// Adds to what the operator may read.
+    #[must_use]
+    pub fn remarked(mut self, text: &str) -> Self {
+        let before = self.0.internal.take();
+        self.0.internal = Some(before.map_or_else(|| text.to_owned(), |before| format!("{before}; {text}")));
+        self
+    }
+
     /// Passes a `Retry-After` on.
     #[must_use]
     pub fn retry_after(mut self, value: Option<HeaderValue>) -> Self {
         self.0.retry_after = value;
         self
+    }
+
+    /// The `Retry-After` in seconds, if there is one that is no date.
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        self.0.retry_after.as_ref()?.to_str().ok()?.trim().parse().ok()
     }
 
     /// Names the methods of a path (RFC 9110 §15.5.6).

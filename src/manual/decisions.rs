@@ -1,5 +1,26 @@
 //! Dated decisions, newest first. What was rejected is said, so that it need not be tried again unknowingly.
 //!
+//! **2026-11-26, a replica that fails.** It is passed over, never refused: a model's only endpoint is asked whatever it did. Five failures in a row or half
+//! of ten and more requests within ten seconds; then one request at a time sees, and one that is back gets a tenth of its share, growing within ten
+//! seconds, in which a single failure is enough. Held against it is what another replica may do better (`error/kind.rs`), never a client's error. A
+//! 429 or 503 with `Retry-After` is obeyed for up to a minute and is no failure. When more than half of those that are there fail, all
+//! are asked again, by lot and not by cost: whoever fails fast has nothing under way and would get everything. Those that cannot be reached do not
+//! count there: asking them is no relief. There is no switch: with one endpoint nothing comes of it, and `error_rate = 1.0` with many
+//! `failures` is as good as off.
+//!
+//! **2026-11-26, another replica until the first content.** An answer is held back until its first content (no role, no ping, no
+//! `message_start`), at most 64 KiB and 5 s; a whole answer until its end, since half of one is of no use. What fails before goes to a replica that was
+//! not tried: connect, 408, 409, 424, 425, 429, 5xx, an expired `first_byte` or `idle`, a broken connection, an error inside a 200. Each
+//! attempt is made anew. What is wrong with the request stays where it is; so do 401 to 405, 407, 501 and 505, since our key and our name for the
+//! model are the same at every replica. The last failure is told, with the smallest `Retry-After` that any replica gave. A silent replica gets at
+//! most half of the total while there is another. **The only replica is not asked twice**, but for a kept connection that died: GitLab's circuit
+//! breaker counts failures, OpenAI's and Anthropic's clients have retries of their own, and a server that says 429 does not want more.
+//!
+//! **2026-11-26, the retry budget.** A bucket per model, shared by workers: a request deposits `resilience.retry_budget`, a further
+//! attempt takes one; ten are there at rest, and savings fade within half a minute. A replica that could not be connected to costs nothing: it was
+//! sent nothing, each is tried once, and a dead one under load must not lose requests. A clock-free bucket was tried on paper: with a small
+//! ceiling it loses what waits at a replica that dies, with a large one it doubles the load of a slow overloaded model for minutes.
+//!
 //! **2026-11-26, rates.** A token bucket of our own: it holds a minute's worth, fills evenly, and may go below zero, since what an answer costs is
 //! known when it has ended. The `governor` crate knows no debt, and to charge an estimate beforehand would refuse what costs little. A caller is a
 //! static key by its name, a GitLab by its instance id with all its users (the tokens of their IDEs too), else an address. A key's own rates stand

@@ -14,8 +14,9 @@
 //!    │                      │ upstream         replica, kept connection        │
 //!    │                      ├─────────────────────────────────────────────────▶│
 //!    │                      │◀───────────────────────────────── head, at once ─┤
-//!    │                      │ relay            holds the head back …           │
-//!    │  head + first words  │◀──────────────────────────── first body bytes ───┤
+//!    │                      │ relay            holds it back: a failure        │
+//!    │                      │                  goes to the next replica         │
+//!    │  head + first words  │◀──────────────────────────── first content ──────┤
 //!    │◀─────────────────────┤ relay::body      frame → Delta → bytes           │
 //!    │         …            │         …                                        │
 //!    │◀─────────────────────┤ end: connection kept, Record → metrics, log      │

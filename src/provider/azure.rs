@@ -153,7 +153,7 @@ mod tests {
     use http::{HeaderMap, StatusCode};
 
     use super::{Azure, fault};
-    use crate::error::{GatewayError, Kind};
+    use crate::error::{Elsewhere, GatewayError, Kind};
     use crate::generation::{Delta, Generation, Message, Role, StopReason};
     use crate::provider::{Attempt, Dialect as _, Native};
     use crate::route::{Access, ApiVersion, AzureAccess, EndpointUrl, Entra, EntraIdentity, Model, ProviderKind};
@@ -228,7 +228,9 @@ mod tests {
             r#"{"error":{"code":"content_filter","param":"prompt","message":"The response was filtered","status":400}}"#,
         );
         assert_eq!(filtered.kind(), Kind::ContentFilter);
-        assert!(!filtered.kind().row().retryable && filtered.public() == "The response was filtered");
+        assert!(
+            filtered.kind().row().elsewhere == Elsewhere::Nowhere && filtered.public() == "The response was filtered"
+        );
         for (status, body, hint) in [
             (401, r#"{"error":{"code":"401","message":"Access denied"}}"#, "api_key"),
             (404, r#"{"error":{"code":"DeploymentNotFound","message":"none"}}"#, "5 minutes"),

@@ -4,18 +4,25 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep};
 
 use super::passthrough::{Tail, Tap};
 use super::pulse::{Promise, Pulse};
 use super::translate::Translator;
 use crate::error::{GatewayError, Kind, Shape, in_band};
 use crate::telemetry::{Facts, Record};
-use crate::upstream::{AnswerBody, ExchangeError, Timers};
+use crate::upstream::{AnswerBody, ExchangeError, Seen, Timers};
+use crate::wire::Gather;
+
+/// What is held back before an answer begins: more than any server says before its first token, and most whole answers.
+const HOLD: usize = 64 << 10;
+/// A client sees nothing of a stream that has not begun for this long; then it gets the pings, too.
+const HOLD_FOR: Duration = Duration::from_secs(5);
 
 /// The stream failed after its head on a surface that has no words for it: the connection is cut, since a
 /// clean end would be a lie.
@@ -179,8 +186,8 @@ impl Body for RelayBody {
 
 /// What happens to the bytes on their way.
 pub(super) enum Flow {
-    /// Handed on; the end is kept for its token counts.
-    Whole(Tail),
+    /// Handed on; the end is kept for its token counts. `streams`: the client may want it piece by piece.
+    Whole { tail: Tail, streams: bool },
     /// Handed on event by event, with a look at each.
     Events(Tap),
     /// Decoded and encoded anew.
@@ -191,16 +198,25 @@ impl Flow {
     /// What a chunk becomes for the client; may be nothing yet. A failure may come with bytes before it.
     fn feed(&mut self, chunk: Bytes, facts: &mut Facts, now: Instant) -> Fed {
         match self {
-            Self::Whole(tail) => (tail.feed(chunk, facts, now), Ok(())),
+            Self::Whole { tail, .. } => (tail.feed(chunk, facts, now), Ok(())),
             Self::Events(tap) => tap.feed(chunk, facts, now),
             Self::Deltas(translator) => translator.feed(chunk, facts, now),
+        }
+    }
+
+    /// Whether the client may have what there is: from now on the answer is this attempt's. Half of a whole answer is
+    /// of no use to anybody, so that one begins with its end.
+    const fn has_begun(&self, facts: &Facts) -> bool {
+        match self {
+            Self::Whole { streams, .. } => *streams,
+            Self::Events(_) | Self::Deltas(_) => facts.first_token.is_some(),
         }
     }
 
     /// What is still to be said at the end; fails when the answer is not complete.
     fn finish(&mut self, facts: &mut Facts) -> Result<Bytes, GatewayError> {
         match self {
-            Self::Whole(tail) => {
+            Self::Whole { tail, .. } => {
                 tail.finish(facts);
                 Ok(Bytes::new())
             }
@@ -220,6 +236,8 @@ pub struct Stream {
     flow: Flow,
     shape: Shape,
     model: Arc<str>,
+    /// Whether this attempt is the answer: its failure is told to the client.
+    begun: bool,
     /// Bytes for the client that were held back with the head.
     held: Bytes,
     /// A failure that came with bytes before it; told at the next poll.
@@ -229,29 +247,61 @@ pub struct Stream {
 }
 
 /// What is closed when the answer ends.
-struct Source {
-    body: AnswerBody,
-    timers: Timers,
+pub(super) struct Source {
+    pub(super) body: AnswerBody,
+    pub(super) timers: Timers,
+    /// When the request was about to be sent.
+    pub(super) sent: Instant,
 }
 
 impl Stream {
-    pub(super) const fn new(body: AnswerBody, timers: Timers, flow: Flow, shape: Shape, model: Arc<str>) -> Self {
+    pub(super) const fn new(source: Source, flow: Flow, shape: Shape, model: Arc<str>) -> Self {
         Self {
-            source: Some(Source { body, timers }),
+            source: Some(source),
             flow,
             shape,
             model,
+            begun: false,
             held: Bytes::new(),
             failed: None,
             aborting: None,
         }
     }
 
-    /// Waits for the first bytes for the client, while an error can still be a status.
+    /// Waits until the answer has begun, and holds back what comes before: until then an error can still be another
+    /// attempt, or a status. A stream that only clears its throat is let through at [`HOLD`] or after [`HOLD_FOR`].
     pub(super) async fn fill(&mut self, facts: &mut Facts) -> Result<(), GatewayError> {
-        let first = poll_fn(|cx| self.poll_bytes(cx, facts)).await?;
-        self.held = first.unwrap_or_default();
+        let mut held = Gather::default();
+        let mut patience = None;
+        poll_fn(|cx| self.poll_begun(cx, facts, &mut held, &mut patience)).await?;
+        self.held = held.into_bytes();
+        self.begun = true;
         Ok(())
+    }
+
+    fn poll_begun(
+        &mut self,
+        cx: &mut Context<'_>,
+        facts: &mut Facts,
+        held: &mut Gather,
+        patience: &mut Option<Pin<Box<Sleep>>>,
+    ) -> Poll<Result<(), GatewayError>> {
+        loop {
+            match self.poll_bytes(cx, facts) {
+                Poll::Ready(Ok(Some(bytes))) => {
+                    held.push(bytes);
+                    if self.flow.has_begun(facts) || held.len() >= HOLD {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                Poll::Ready(ended) => return Poll::Ready(ended.map(|_| ())),
+                Poll::Pending if held.is_empty() || matches!(self.flow, Flow::Whole { .. }) => return Poll::Pending,
+                Poll::Pending => {
+                    let patience = patience.get_or_insert_with(|| Box::pin(sleep(HOLD_FOR)));
+                    return patience.as_mut().poll(cx).map(Ok);
+                }
+            }
+        }
     }
 
     fn is_over(&self) -> bool {
@@ -286,20 +336,27 @@ impl Stream {
             let Some(source) = &mut self.source else { return Poll::Ready(self.failed.take().map_or(Ok(None), Err)) };
             let Poll::Ready(read) = source.body.poll_chunk(cx) else {
                 let expired = ready!(source.timers.poll_expired(cx));
-                return Poll::Ready(Err(expired.error(&self.model)));
+                let error = expired.error(&self.model);
+                self.lose(&error);
+                return Poll::Ready(Err(error));
             };
             let now = Instant::now();
             let ended = source.body.is_over();
             let (mut bytes, fed) = match read {
                 Some(Ok(chunk)) => {
                     source.timers.arrived(now);
-                    self.flow.feed(chunk, facts, now)
+                    let was_silent = facts.first_token.is_none();
+                    let fed = self.flow.feed(chunk, facts, now);
+                    if was_silent && facts.first_token.is_some() {
+                        self.spoke(now);
+                    }
+                    fed
                 }
                 Some(Err(error)) => (Bytes::new(), Err(broken(&error))),
                 None => (Bytes::new(), Ok(())),
             };
             if let Err(error) = fed {
-                self.source = None;
+                self.lose(&error);
                 self.failed = Some(error);
                 if bytes.is_empty() {
                     continue;
@@ -315,17 +372,32 @@ impl Stream {
         }
     }
 
+    /// The first content has arrived.
+    fn spoke(&self, now: Instant) {
+        if let Some(source) = &self.source {
+            source.body.endpoint().saw(Seen::Spoke(now.saturating_duration_since(source.sent)));
+        }
+    }
+
+    /// Closes the connection of an answer that failed. What fails before its beginning is the attempt's to note.
+    fn lose(&mut self, error: &GatewayError) {
+        if let Some(source) = self.source.take().filter(|_| self.begun) {
+            source.body.endpoint().failed(error);
+        }
+    }
+
     /// The model server has said all, and its connection has gone back to the pool. An answer that turns out
     /// incomplete fails after its last bytes.
     fn end(&mut self, bytes: Bytes, facts: &mut Facts, now: Instant) -> Bytes {
         facts.upstream_ended = Some(now);
-        self.source = None;
         match self.flow.finish(facts) {
             Ok(last) => {
+                self.source = None;
                 facts.complete = true;
                 join(bytes, last)
             }
             Err(error) => {
+                self.lose(&error);
                 self.failed = Some(error);
                 bytes
             }

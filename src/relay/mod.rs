@@ -1,10 +1,12 @@
-//! The story of a request between route and answer, as plain code: send, judge the head, hold it back until
-//! the first byte of the body, hand over a body that owns all that must end with it.
+//! The story of a request between route and answer, as plain code: send, judge the head, hold the answer back
+//! until it has begun, hand over a body that owns all that must end with it.
 //!
-//! The head is held until the body's first byte because model servers send theirs before the first token:
-//! until then a failure can still be an honest status instead of a broken stream. A surface that tells every
-//! failure inside its stream gives a [`Promise`] instead, and its head goes out when the silence gets long.
+//! An answer has begun with its first content, since model servers send their head, a role, a ping before the first
+//! token: until then a failure can still be another attempt at the next replica ([`attempts`]) or an honest status
+//! instead of a broken stream. A surface that tells every failure inside its stream gives a [`Promise`] instead, and
+//! its head goes out when the silence gets long; its attempts go on all the same.
 
+mod attempts;
 mod body;
 mod passthrough;
 mod pulse;
@@ -12,7 +14,6 @@ mod translate;
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
@@ -23,15 +24,14 @@ pub use pulse::{HeadStart, Promise};
 
 use crate::error::{GatewayError, Kind, Shape};
 use crate::generation::{Delta, Encode, Generation};
-use crate::provider::{Dialect, Outbound, dialect, excerpt};
+use crate::provider::{Outbound, dialect, excerpt};
 use crate::route::{Model, Route};
 use crate::telemetry::Facts;
-use crate::upstream::{AnswerBody, Endpoint, Endpoints, Inbound, Seen, Sending, Timers, Upstreams};
+use crate::upstream::{AnswerBody, Endpoints, Inbound, Seen, Timers, Upstreams};
 use crate::wire::Gather;
-use body::Flow;
+use attempts::Attempts;
+use body::{Flow, Source};
 
-/// A model server's error body is read up to this size.
-const MAX_FAULT_BODY: usize = 64 << 10;
 /// A whole answer that is translated, not passed, is held up to this size.
 const MAX_ANSWER: usize = 16 << 20;
 
@@ -50,6 +50,9 @@ pub struct Call<'a> {
     /// How its errors look.
     pub shape: Shape,
 }
+
+/// Makes an encoder: each attempt begins with a new one.
+pub type Encoder<'a> = &'a (dyn Fn() -> Box<dyn Encode> + Sync + 'a);
 
 /// A request in the upstream's own dialect.
 pub struct Passed {
@@ -76,47 +79,38 @@ impl Relay {
     pub async fn pass(
         &self,
         call: Call<'_>,
-        passed: Passed,
+        mut passed: Passed,
         facts: &mut Facts,
     ) -> Result<Response<Content>, GatewayError> {
-        let dialect = dialect(call.route.model.provider);
-        let mut timers = Timers::start(call.route.budget, facts.started);
-        let mut outbound = passed.outbound;
-        let inbound = self.send(call, dialect, &mut outbound, &mut timers, facts).await?;
-        let Inbound { status, mut headers, body } = inbound;
-        if dialect.is_gateway() {
-            facts.failure = Kind::of_gateway(status.as_u16());
+        let mut attempts = Attempts::new(&self.upstreams, call);
+        loop {
+            match pass_once(&mut attempts, &mut passed, facts).await {
+                Err(error) => attempts.another(error, facts)?,
+                passed => return passed,
+            }
         }
-        let events = passed.stream && is_event_stream(&headers);
-        let flow = if events {
-            facts.uncounted.asked(passthrough::text_len(&outbound.body));
-            Flow::Events(passthrough::Tap::new(dialect, passed.hide_usage))
-        } else {
-            Flow::Whole(passthrough::Tail::new(dialect))
-        };
-        passthrough::clean_headers(&mut headers, events);
-        let mut response = Response::new(first_byte(call, body, timers, flow, facts).await?);
-        *response.status_mut() = status;
-        *response.headers_mut() = headers;
-        Ok(response)
     }
 
-    /// A streamed answer, translated by `encoder` into what the surface speaks.
+    /// A streamed answer, translated by an encoder into what the surface speaks. Each attempt gets its own.
     pub async fn stream(
         &self,
         call: Call<'_>,
         generation: &Generation,
-        encoder: Box<dyn Encode>,
+        encoder: Encoder<'_>,
         content_type: &'static str,
         facts: &mut Facts,
     ) -> Result<Response<Content>, GatewayError> {
         let dialect = dialect(call.route.model.provider);
-        let mut timers = Timers::start(call.route.budget, facts.started);
         let mut outbound = dialect.encode(generation, &call.route.model)?;
-        let Inbound { body, .. } = self.send(call, dialect, &mut outbound, &mut timers, facts).await?;
-        facts.uncounted.asked(outbound.body.len().saturating_sub(generation.picture_bytes()));
-        let flow = Flow::Deltas(translate::Translator::new(dialect.decoder(generation), encoder));
-        let content = first_byte(call, body, timers, flow, facts).await?;
+        let asked = outbound.body.len().saturating_sub(generation.picture_bytes());
+        let mut attempts = Attempts::new(&self.upstreams, call);
+        let content = loop {
+            let translator = || translate::Translator::new(dialect.decoder(generation), encoder());
+            match stream_once(&mut attempts, &mut outbound, asked, translator, facts).await {
+                Err(error) => attempts.another(error, facts)?,
+                Ok(content) => break content,
+            }
+        };
         let mut response = Response::new(content);
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         Ok(response)
@@ -131,9 +125,8 @@ impl Relay {
     ) -> Result<Vec<Delta>, GatewayError> {
         let dialect = dialect(call.route.model.provider);
         let outbound = dialect.encode(generation, &call.route.model)?;
-        let body = self.fetch(call, outbound, MAX_ANSWER, facts).await?;
+        let deltas = self.fetch(call, outbound, MAX_ANSWER, |body| dialect.answer(generation, body), facts).await?;
         facts.first_token = facts.upstream_ended;
-        let deltas = dialect.answer(generation, &body)?;
         for delta in &deltas {
             if let Delta::Usage(usage) = delta {
                 facts.usage = *usage;
@@ -151,76 +144,91 @@ impl Relay {
     ) -> Result<Option<u64>, GatewayError> {
         let dialect = dialect(call.route.model.provider);
         let Some(outbound) = dialect.count(generation, &call.route.model)? else { return Ok(None) };
-        let body = self.fetch(call, outbound, MAX_ANSWER, facts).await?;
-        let unreadable = || {
+        let read = |body: &[u8]| {
             let text = "The model server's answer could not be read";
-            GatewayError::new(Kind::UpstreamBroken, text).internal(format!("no count of tokens: {}", excerpt(&body)))
+            let unreadable = || GatewayError::new(Kind::UpstreamBroken, text);
+            let count = dialect.counted(body);
+            count.ok_or_else(|| unreadable().internal(format!("no count of tokens: {}", excerpt(body))))
         };
-        dialect.counted(&body).map(Some).ok_or_else(unreadable)
+        self.fetch(call, outbound, MAX_ANSWER, read, facts).await.map(Some)
     }
 
-    /// Sends a request in the upstream's own dialect, and reads the whole answer, of at most `max` bytes.
-    pub async fn fetch(
+    /// Sends a request in the upstream's own dialect, and reads the whole answer, of at most `max` bytes. One that
+    /// cannot be read is a failure like any other.
+    pub async fn fetch<T>(
         &self,
         call: Call<'_>,
         mut outbound: Outbound,
         max: usize,
+        read: impl Fn(&[u8]) -> Result<T, GatewayError>,
         facts: &mut Facts,
-    ) -> Result<Bytes, GatewayError> {
-        let dialect = dialect(call.route.model.provider);
-        let mut timers = Timers::start(call.route.budget, facts.started);
-        let Inbound { body, .. } = self.send(call, dialect, &mut outbound, &mut timers, facts).await?;
-        let endpoint = Arc::clone(body.endpoint());
-        let body = collect(body, max, &call.route.model, &mut timers).await?;
-        spoke(&endpoint, facts);
-        facts.upstream_ended = Some(Instant::now());
-        Ok(body)
-    }
-
-    /// Takes a place at the model, sends, and turns a refusal into an error. One that a wrong clock explains is tried once more by the
-    /// right time, at the replica whose clock it was.
-    async fn send(
-        &self,
-        call: Call<'_>,
-        dialect: &dyn Dialect,
-        outbound: &mut Outbound,
-        timers: &mut Timers,
-        facts: &mut Facts,
-    ) -> Result<Inbound, GatewayError> {
-        let model = &call.route.model;
-        let renewed = model.access.renewed();
-        if let Some(renewed) = &renewed {
-            // boxed, since it is rare that it waits: every request's future would otherwise hold its space
-            Box::pin(renewed.ready(SystemTime::now())).await;
-        }
-        let place = self.upstreams.place(call.route, call.endpoints, timers, facts).await?;
-        let mut corrected = None;
+    ) -> Result<T, GatewayError> {
+        let mut attempts = Attempts::new(&self.upstreams, call);
         loop {
-            let same = corrected.clone();
-            let sending = Sending { model, endpoints: call.endpoints, dialect, outbound: &mut *outbound, same };
-            let Inbound { status, headers, mut body } = self.upstreams.send(sending, timers, facts).await?;
-            if status.is_success() || dialect.is_gateway() {
-                body.hold(place);
-                return Ok(Inbound { status, headers, body });
+            let body = fetch_once(&mut attempts, &mut outbound, max, facts).await;
+            match body.and_then(|body| read(&body)) {
+                Err(error) => attempts.another(error, facts)?,
+                answer => return answer,
             }
-            let endpoint = Arc::clone(body.endpoint());
-            // The status says enough when the body that goes with it cannot be read.
-            let body = collect(body, MAX_FAULT_BODY, model, timers).await.unwrap_or_default();
-            facts.upstream_ended = Some(Instant::now());
-            let offset = dialect.clock_offset(status, &headers, &body, SystemTime::now());
-            match offset.filter(|_| corrected.is_none()) {
-                Some(offset) => endpoint.set_clock(offset),
-                None => {
-                    if let (401 | 403, Some(renewed)) = (status.as_u16(), renewed) {
-                        renewed.doubt();
-                    }
-                    return Err(dialect.fault(status, &headers, &body));
-                }
-            }
-            corrected = Some(endpoint);
-            facts.retries += 1;
         }
     }
+}
+
+/// One attempt to pass a request on.
+async fn pass_once(
+    attempts: &mut Attempts<'_>,
+    passed: &mut Passed,
+    facts: &mut Facts,
+) -> Result<Response<Content>, GatewayError> {
+    let dialect = attempts.dialect();
+    let (Inbound { status, mut headers, body, sent }, timers) = attempts.send(&mut passed.outbound, facts).await?;
+    if dialect.is_gateway() {
+        facts.failure = Kind::of_gateway(status.as_u16());
+    }
+    let events = passed.stream && is_event_stream(&headers);
+    let flow = if events {
+        facts.uncounted.asked(passthrough::text_len(&passed.outbound.body));
+        Flow::Events(passthrough::Tap::new(dialect, passed.hide_usage))
+    } else {
+        // what a gateway sends, or a server in another format than events, may be a stream all the same
+        let streams = passed.stream || dialect.is_gateway();
+        Flow::Whole { tail: passthrough::Tail::new(dialect), streams }
+    };
+    passthrough::clean_headers(&mut headers, events);
+    let source = Source { body, timers, sent };
+    let mut response = Response::new(begin(attempts.call(), source, flow, facts).await?);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    Ok(response)
+}
+
+/// One attempt at a stream that is translated.
+async fn stream_once(
+    attempts: &mut Attempts<'_>,
+    outbound: &mut Outbound,
+    asked: usize,
+    translator: impl Fn() -> translate::Translator,
+    facts: &mut Facts,
+) -> Result<Content, GatewayError> {
+    let (Inbound { body, sent, .. }, timers) = attempts.send(outbound, facts).await?;
+    facts.uncounted.asked(asked);
+    begin(attempts.call(), Source { body, timers, sent }, Flow::Deltas(translator()), facts).await
+}
+
+/// One attempt at a whole answer.
+async fn fetch_once(
+    attempts: &mut Attempts<'_>,
+    outbound: &mut Outbound,
+    max: usize,
+    facts: &mut Facts,
+) -> Result<Bytes, GatewayError> {
+    let (Inbound { body, sent, .. }, mut timers) = attempts.send(outbound, facts).await?;
+    let endpoint = Arc::clone(body.endpoint());
+    let body = collect(body, max, &attempts.call().route.model, &mut timers).await?;
+    let now = Instant::now();
+    endpoint.saw(Seen::Spoke(now.saturating_duration_since(sent)));
+    facts.upstream_ended = Some(now);
+    Ok(body)
 }
 
 fn is_event_stream(headers: &http::HeaderMap) -> bool {
@@ -228,27 +236,12 @@ fn is_event_stream(headers: &http::HeaderMap) -> bool {
     value.is_some_and(|v| v.len() >= 17 && v[..17].eq_ignore_ascii_case(b"text/event-stream"))
 }
 
-/// Waits for the first bytes that are for the client. A body that ends before them is passed as empty.
-async fn first_byte(
-    call: Call<'_>,
-    body: AnswerBody,
-    timers: Timers,
-    flow: Flow,
-    facts: &mut Facts,
-) -> Result<Content, GatewayError> {
+/// Waits until the answer has begun. A body that ends before is passed as it is.
+async fn begin(call: Call<'_>, source: Source, flow: Flow, facts: &mut Facts) -> Result<Content, GatewayError> {
     let model = Arc::clone(&call.route.model.id);
-    let endpoint = Arc::clone(body.endpoint());
-    let mut stream = Box::new(Stream::new(body, timers, flow, call.shape, model));
+    let mut stream = Box::new(Stream::new(source, flow, call.shape, model));
     stream.fill(facts).await?;
-    spoke(&endpoint, facts);
     Ok(Content::Stream(stream))
-}
-
-/// Notes how long it took until there was something for the client.
-fn spoke(endpoint: &Endpoint, facts: &Facts) {
-    if let Some(asked) = facts.upstream_started {
-        endpoint.saw(Seen::Spoke(asked.elapsed()));
-    }
 }
 
 /// Reads a body to its end, within the limits.

@@ -25,8 +25,10 @@ pub struct Metrics {
     inflight: [IntGauge; Surface::ALL.len()],
     /// Requests under way per endpoint of a model.
     pub upstream_inflight: IntGaugeVec,
-    /// 1 while the endpoint's last attempt reached it.
+    /// 1 while the endpoint is there, as far as is known.
     pub upstream_healthy: IntGaugeVec,
+    /// 0 closed, 1 half open (a request sees whether the endpoint is back), 2 open.
+    pub breaker_state: IntGaugeVec,
     /// Requests refused for their caller's rates, by which one.
     pub rate_limited: IntCounterVec,
     /// Requests that wait for a place at a model.
@@ -85,7 +87,7 @@ impl Requests {
         let ttft = "From the request's head to the first content.";
         let waited = "From sending to the model server to its last byte.";
         let failed = "Failed requests, by code (A1000: a limit expired) and phase.";
-        let again = "Further attempts: a kept connection had died, or a replica could not be reached.";
+        let again = "Further attempts: a kept connection had died, or a replica failed before its first content.";
         let tokens = "Tokens as reported; estimated at 4 bytes a token where a stream broke off or nobody counted.";
         let left = "Clients that left before the end; the upstream was cancelled.";
         Ok(Self {
@@ -111,7 +113,8 @@ impl Metrics {
         let build = gauges(&r, "build_info", "Constant 1; the version is the label.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let endpoint = &["model", "endpoint"];
-        let (under_way, reached) = ("Requests under way at an endpoint.", "1 while the last attempt reached it.");
+        let (under_way, there) = ("Requests under way at an endpoint.", "0 while an endpoint cannot be reached.");
+        let breaker = "0 closed, 1 half open (one request sees), 2 open: the endpoint is passed over.";
         let (line, queued) = (&["model"], "Requests that wait for a place at a model (max_parallel).");
         let crowd = "Connections closed as they were accepted (limits.connections_per_client).";
         let often = "Requests refused with 429 for their caller's rate: of requests or of tokens.";
@@ -122,7 +125,8 @@ impl Metrics {
             requests: Requests::new(&r)?,
             inflight: Surface::ALL.map(|surface| inflight.with_label_values(&[surface.label()])),
             upstream_inflight: gauges(&r, "upstream_inflight", under_way, endpoint)?,
-            upstream_healthy: gauges(&r, "upstream_healthy", reached, endpoint)?,
+            upstream_healthy: gauges(&r, "upstream_healthy", there, endpoint)?,
+            breaker_state: gauges(&r, "breaker_state", breaker, endpoint)?,
             rate_limited: counter(&r, "rate_limited_total", often, &["scope"])?,
             model_waiting: gauges(&r, "model_waiting", queued, line)?,
             config_reloads: counter(&r, "config_reloads_total", "Reloads, by outcome.", &["outcome"])?,

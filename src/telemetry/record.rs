@@ -64,7 +64,7 @@ pub struct Facts {
     pub meter: Option<Box<dyn Meter>>,
     /// Waiting for a place.
     pub queue: QueueTime,
-    /// When the upstream request was about to be sent.
+    /// When the first upstream request was about to be sent.
     pub upstream_started: Option<Instant>,
     /// When the upstream's last byte had been read.
     pub upstream_ended: Option<Instant>,
@@ -93,6 +93,15 @@ impl Facts {
         if let Some(words) = &mut self.words {
             words.answer(bytes);
         }
+    }
+
+    /// Forgets what an attempt told that failed before its answer had begun: another one is made.
+    pub fn start_over(&mut self) {
+        self.failure = None;
+        self.upstream_ended = None;
+        self.first_token = None;
+        self.usage = Usage::default();
+        self.uncounted = Uncounted::default();
     }
 
     /// How it ended.

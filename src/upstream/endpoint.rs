@@ -1,25 +1,28 @@
-//! One replica of a model, alive: how many requests it has, whether it was reached. The state is kept
-//! across reloads by address, so that a reload forgets nothing.
+//! One replica of a model, alive: how many requests it has, how long they wait, whether it fails them. The state is
+//! kept across reloads by address, so that a reload forgets nothing.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use arc_swap::ArcSwap;
 use http::HeaderValue;
 use prometheus::IntGauge;
 use tokio::time::Instant;
 
+use super::breaker::{Breaker, BreakerSettings, Change, Standing};
 use super::outward::Way;
+use super::retry::RetryBudget;
 use super::wait::Wait;
-use super::{Outward, Places};
-use crate::error::Kind;
+use super::{Outward, Places, Resilience};
+use crate::error::{Elsewhere, GatewayError, Kind};
 use crate::provider::ClockOffset;
 use crate::route::{EndpointUrl, Model, ModelId};
 use crate::telemetry::Metrics;
 
-/// How long an endpoint that was not reached is left alone while there is another.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// The longest that an endpoint is passed over because it said so.
+const MAX_BUSY: Duration = Duration::from_secs(60);
 
 /// How far a provider's clock is from ours, once we know.
 type Clock = Arc<Mutex<Option<ClockOffset>>>;
@@ -37,15 +40,42 @@ pub struct Endpoint {
     pub(super) way: Way,
     inflight: AtomicUsize,
     wait: Wait,
+    breaker: Breaker,
+    settings: Arc<ArcSwap<BreakerSettings>>,
     epoch: Instant,
-    /// 0 while it is reached; else when it may be tried again, in milliseconds after `epoch`.
-    retry_at: AtomicU64,
+    /// Until when it wants to be left alone, in milliseconds after `epoch`.
+    busy_until: AtomicU64,
     /// What a refused signature taught us about the provider's clock (providers.md d1.6): of the address, so
     /// that an endpoint made for one request only knows it too.
     clock: Clock,
+    /// Of the model: shared by its replicas.
+    retries: Arc<RetryBudget>,
     inflight_gauge: IntGauge,
-    /// None for an endpoint that a request named: its address is not of a closed set.
-    healthy_gauge: Option<IntGauge>,
+    /// None for an endpoint that a request named: its address is not of a closed set, and nobody chooses it.
+    judged: Option<Judged>,
+}
+
+/// What is told of an endpoint of the file.
+#[derive(Debug)]
+struct Judged {
+    model: ModelId,
+    healthy: IntGauge,
+    breaker: IntGauge,
+}
+
+/// How an endpoint is, for `/status`.
+#[derive(Clone, Debug)]
+pub struct Condition {
+    /// Whether it is there, as far as is known.
+    pub healthy: bool,
+    /// `closed`, `half_open` or `open`.
+    pub breaker: &'static str,
+    /// Why it was last passed over, and how long ago that began or, when it is back, ended.
+    pub failure: Option<(String, Duration)>,
+    /// How long it still wants to be left alone.
+    pub busy: Option<Duration>,
+    /// How long requests wait for their first token.
+    pub wait: Option<Duration>,
 }
 
 impl Endpoint {
@@ -54,22 +84,21 @@ impl Endpoint {
         self.inflight.load(Ordering::Relaxed)
     }
 
-    /// Whether the last attempt reached it.
-    pub fn is_healthy(&self) -> bool {
-        self.retry_at.load(Ordering::Relaxed) == 0
-    }
-
-    /// Whether a request should go here rather than elsewhere: it was reached last time, or it is time to see.
-    pub(super) fn is_due(&self, now: Duration) -> bool {
-        let retry_at = self.retry_at.load(Ordering::Relaxed);
-        retry_at == 0 || millis(now) >= retry_at
-    }
-
-    /// One request goes to see whether it is back; the others wait for its word.
-    pub(super) fn claim(&self, now: Duration) {
-        if !self.is_healthy() {
-            self.retry_at.store(millis(now + RETRY_AFTER), Ordering::Relaxed);
+    /// How a choice takes it.
+    pub(super) fn standing(&self, now: Duration) -> Standing {
+        if millis(now) < self.busy_until.load(Ordering::Relaxed) {
+            return Standing::Away;
         }
+        self.breaker.standing(now, || self.settings.load().slow_start)
+    }
+
+    /// Takes the place of the one request that sees whether it is back; false when another has it.
+    pub(super) fn claim(&self, now: Duration) -> bool {
+        let claimed = self.breaker.claim(now, &self.settings.load());
+        if claimed {
+            self.show();
+        }
+        claimed
     }
 
     /// How long requests wait for their first token here, in seconds; none when that is not known.
@@ -102,30 +131,97 @@ impl Endpoint {
     }
 
     pub(super) fn saw_at(&self, seen: Seen, now: Duration) {
-        match seen {
-            Seen::Unreachable => self.reached(false, now),
-            Seen::Answered => self.reached(true, now),
-            Seen::Spoke(waited) => self.wait.observe(waited, now),
-            Seen::Failed(_) => {}
+        let settings = || self.settings.load();
+        let change = match seen {
+            _ if self.judged.is_none() => None,
+            Seen::Unreachable => Some(self.breaker.unreachable(now, &settings())),
+            Seen::Answered => self.breaker.reached(now),
+            Seen::Spoke(waited) => {
+                self.wait.observe(waited, now);
+                self.breaker.success(now.saturating_sub(waited), now, || **settings())
+            }
+            Seen::Failed(kind) if is_endpoints_fault(kind) => self.breaker.failure(kind, now, &settings()),
+            Seen::Failed(_) => None,
+            Seen::Busy(time) => {
+                self.left_alone(time.min(MAX_BUSY), now);
+                None
+            }
+        };
+        if let Some(change) = change {
+            self.changed(&change);
         }
     }
 
-    fn reached(&self, reached: bool, now: Duration) {
-        let retry_at = if reached { 0 } else { millis(now + RETRY_AFTER) };
-        let was_reached = self.retry_at.swap(retry_at, Ordering::Relaxed) == 0;
-        if was_reached != reached {
-            // whoever is back is another than it was
-            self.wait.forget();
-            let Some(gauge) = &self.healthy_gauge else {
-                return;
-            };
-            gauge.set(reached.into());
-            if reached {
-                tracing::info!(endpoint = %self.url, "endpoint answers again");
-            } else {
-                tracing::warn!(endpoint = %self.url, "endpoint cannot be reached");
+    /// Notes a failed attempt. One that says when to come back is no failure: the endpoint is well, and full.
+    pub fn failed(&self, error: &GatewayError) {
+        let busy = error.retry_after_seconds().filter(|_| error.kind().is_busy());
+        self.saw(busy.map_or(Seen::Failed(error.kind()), |seconds| Seen::Busy(Duration::from_secs(seconds))));
+    }
+
+    fn left_alone(&self, time: Duration, now: Duration) {
+        let before = self.busy_until.fetch_max(millis(now + time), Ordering::Relaxed);
+        if before <= millis(now)
+            && let Some(Judged { model, .. }) = &self.judged
+        {
+            tracing::info!(%model, endpoint = %self.url, "endpoint wants to be left alone for {time:?}: others are asked");
+        }
+    }
+
+    /// Tells what has changed, once.
+    fn changed(&self, change: &Change) {
+        self.show();
+        let Some(Judged { model, .. }) = &self.judged else { return };
+        let endpoint = &self.url;
+        match change {
+            Change::Out(length, cause) => tracing::warn!(
+                %model, %endpoint,
+                "endpoint {cause}: passed over for {length:?} while there is another; `weir probe {model}` and its own log say more"
+            ),
+            Change::Still(length) => {
+                tracing::debug!(%model, %endpoint, "endpoint still fails: passed over for {length:?}")
+            }
+            Change::Back => {
+                // whoever is back is another than it was
+                self.wait.forget();
+                tracing::info!(%model, %endpoint, "endpoint answers again: its share of requests grows to the whole");
             }
         }
+    }
+
+    fn show(&self) {
+        if let Some(judged) = &self.judged {
+            judged.healthy.set((!self.breaker.is_away()).into());
+            judged.breaker.set(self.breaker.state());
+        }
+    }
+
+    /// How it is.
+    pub fn condition(&self) -> Condition {
+        let now = self.now();
+        let outage = *self.breaker.outage();
+        Condition {
+            healthy: !self.breaker.is_away(),
+            breaker: match self.breaker.state() {
+                0 => "closed",
+                1 => "half_open",
+                _ => "open",
+            },
+            failure: outage.cause.map(|cause| (cause.to_string(), now.saturating_sub(outage.since))),
+            busy: Duration::from_millis(self.busy_until.load(Ordering::Relaxed))
+                .checked_sub(now)
+                .filter(|left| !left.is_zero()),
+            wait: self.wait(now).map(Duration::from_secs_f32),
+        }
+    }
+
+    /// A client's request for the model, which earns its replicas a share of a retry.
+    pub fn earn_retry(&self, now: Instant) {
+        self.retries.deposit(now);
+    }
+
+    /// Whether a request that failed here may go to another replica of the model.
+    pub fn may_retry(&self, now: Instant) -> bool {
+        self.retries.withdraw(now)
     }
 
     /// Counts one request in; the guard counts it out.
@@ -136,9 +232,14 @@ impl Endpoint {
     }
 }
 
-/// For an atomic; 0 is kept for "none".
-fn millis(now: Duration) -> u64 {
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX).max(1)
+/// Whether a failure is held against the endpoint: where another may succeed, and it is not we who failed. A content
+/// filter's refusal and whatever else the request itself brought about is not.
+fn is_endpoints_fault(kind: Kind) -> bool {
+    kind.row().elsewhere == Elsewhere::Replica
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What an attempt showed of its endpoint.
@@ -152,6 +253,8 @@ pub enum Seen {
     Spoke(Duration),
     /// The attempt failed after the connection was there; the kind says whose fault it was.
     Failed(Kind),
+    /// It is well, and wants to be left alone for so long (`Retry-After`).
+    Busy(Duration),
 }
 
 /// A request under way at an endpoint; lives as long as the answer's body.
@@ -205,6 +308,7 @@ impl Endpoints {
 /// Makes endpoints, and finds again those it made: one per process.
 pub struct Registry {
     metrics: Arc<Metrics>,
+    settings: Arc<ArcSwap<BreakerSettings>>,
     epoch: Instant,
     known: Mutex<Known>,
 }
@@ -213,6 +317,7 @@ pub struct Registry {
 struct Known {
     endpoints: HashMap<(ModelId, EndpointUrl), Arc<Endpoint>>,
     addresses: HashMap<Address, Peer>,
+    retries: HashMap<ModelId, Arc<RetryBudget>>,
     places: HashMap<ModelId, Arc<Places>>,
 }
 
@@ -230,26 +335,38 @@ type Address = (EndpointUrl, bool, u32, u32);
 impl Registry {
     /// An empty one.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, epoch: Instant::now(), known: Mutex::default() }
+        Self { metrics, settings: Arc::default(), epoch: Instant::now(), known: Mutex::default() }
     }
 
     /// The endpoints of these models; those that are gone from the file are forgotten. One that is reached in another
     /// way than before begins anew.
-    pub fn endpoints<'a>(&self, models: impl Iterator<Item = &'a Arc<Model>>, outward: Arc<Outward>) -> Endpoints {
+    pub fn endpoints<'a>(
+        &self,
+        models: impl Iterator<Item = &'a Arc<Model>>,
+        outward: Arc<Outward>,
+        resilience: &Resilience,
+    ) -> Endpoints {
+        let retry_share = resilience.retry_share;
+        self.settings.store(Arc::new(resilience.breaker));
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut kept = HashMap::new();
+        let known = &mut *known;
+        let (mut kept, mut budgets) = (HashMap::new(), HashMap::new());
         let mut by_model: HashMap<ModelId, Vec<Arc<Endpoint>>> = HashMap::new();
         let mut places = HashMap::new();
         for model in models {
+            let new = || Arc::new(RetryBudget::new(retry_share, Instant::now()));
+            let retries = known.retries.remove(&model.id).unwrap_or_else(new);
+            retries.set_share(retry_share);
             places.insert(Arc::clone(&model.id), self.places(&known.places, model));
             for url in &model.endpoints {
                 let key = (Arc::clone(&model.id), url.clone());
                 let way = outward.to_model(model, url);
                 let same = known.endpoints.get(&key).filter(|known| known.way.outward == way.outward).cloned();
-                let endpoint = same.unwrap_or_else(|| self.make(&mut known.addresses, model, url, way, true));
+                let endpoint = same.unwrap_or_else(|| self.make(&mut known.addresses, model, url, way, Some(&retries)));
                 kept.insert(key, Arc::clone(&endpoint));
                 by_model.entry(Arc::clone(&model.id)).or_default().push(endpoint);
             }
+            budgets.insert(Arc::clone(&model.id), retries);
         }
         for (model, url) in known.endpoints.keys().filter(|key| !kept.contains_key(*key)) {
             self.forget(model, url);
@@ -258,7 +375,7 @@ impl Registry {
             // Not there when the model never had a queue.
             let _ = self.metrics.model_waiting.remove_label_values(&[model]);
         }
-        known.endpoints = kept;
+        (known.endpoints, known.retries) = (kept, budgets);
         known.places.clone_from(&places);
         Endpoints { by_model, outward, places }
     }
@@ -277,17 +394,17 @@ impl Registry {
     /// shares, kept connections and clock.
     pub fn transient(&self, model: &Model, url: &EndpointUrl, outward: &Outward) -> Arc<Endpoint> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        self.make(&mut known.addresses, model, url, outward.to_model(model, url), false)
+        self.make(&mut known.addresses, model, url, outward.to_model(model, url), None)
     }
 
-    /// `in_file`: its address is of a closed set, so it may be a label.
+    /// With the budget of a model of the file, whose addresses are a closed set, so that they may be labels.
     fn make(
         &self,
         addresses: &mut HashMap<Address, Peer>,
         model: &Model,
         url: &EndpointUrl,
         way: Way,
-        in_file: bool,
+        retries: Option<&Arc<RetryBudget>>,
     ) -> Arc<Endpoint> {
         // A request may name anything: the table of addresses is cleared before it grows without bound.
         // Cleared keys are not reused, so a kept connection is never found under another address.
@@ -300,25 +417,32 @@ impl Registry {
         // a connection to the operator's own address was not checked: a request's may not find it
         let address = (url.without_base(), way.checked.is_some(), way.outward, way.tls.id);
         let Peer { pool_key, clock } = addresses.entry(address).or_insert_with(new).clone();
+        let in_file = retries.is_some();
         let label = if in_file { url.authority().to_string() } else { "request".to_owned() };
         let labels = &[&*model.id, label.as_str()];
-        let healthy_gauge = in_file.then(|| self.metrics.upstream_healthy.with_label_values(labels));
-        if let Some(gauge) = &healthy_gauge {
-            gauge.set(1);
-        }
-        Arc::new(Endpoint {
+        let judged = in_file.then(|| Judged {
+            model: Arc::clone(&model.id),
+            healthy: self.metrics.upstream_healthy.with_label_values(labels),
+            breaker: self.metrics.breaker_state.with_label_values(labels),
+        });
+        let endpoint = Endpoint {
             host: HeaderValue::from_str(url.authority().as_str()).unwrap_or_else(|_| HeaderValue::from_static("")),
             url: url.clone(),
             way,
             pool_key,
             inflight: AtomicUsize::new(0),
             wait: Wait::default(),
+            breaker: Breaker::default(),
+            settings: Arc::clone(&self.settings),
             epoch: self.epoch,
-            retry_at: AtomicU64::new(0),
+            busy_until: AtomicU64::new(0),
             clock,
+            retries: retries.cloned().unwrap_or_else(|| Arc::new(RetryBudget::new(0.0, self.epoch))),
             inflight_gauge: self.metrics.upstream_inflight.with_label_values(labels),
-            healthy_gauge,
-        })
+            judged,
+        };
+        endpoint.show();
+        Arc::new(endpoint)
     }
 
     fn forget(&self, model: &ModelId, url: &EndpointUrl) {
@@ -326,6 +450,7 @@ impl Registry {
         // Not there when two endpoints shared host and port: the first removal took it.
         let _ = self.metrics.upstream_inflight.remove_label_values(labels);
         let _ = self.metrics.upstream_healthy.remove_label_values(labels);
+        let _ = self.metrics.breaker_state.remove_label_values(labels);
     }
 }
 
@@ -334,12 +459,12 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, SystemTime};
 
-    use tokio::time::advance;
-
-    use super::{RETRY_AFTER, Registry, Seen};
+    use super::{Registry, Resilience, Seen, Standing, is_endpoints_fault};
+    use crate::error::Kind;
     use crate::provider::ClockOffset;
     use crate::route::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind};
     use crate::telemetry::Metrics;
+    use crate::telemetry::labels::Phase;
     use crate::upstream::Outward;
 
     fn model(from_request: bool) -> Model {
@@ -373,21 +498,31 @@ mod tests {
         assert!(transient(true).provider_time() < now + Duration::from_mins(59));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn one_request_at_a_time_sees_whether_it_is_back() {
+    #[test]
+    fn what_is_held_against_an_endpoint_is_what_another_may_do_better() {
+        for kind in [408, 429, 500, 503].map(Kind::UpstreamStatus) {
+            assert!(is_endpoints_fault(kind), "{kind:?}");
+        }
+        for kind in [Kind::UpstreamBroken, Kind::Expired(Phase::FirstByte), Kind::Expired(Phase::Idle)] {
+            assert!(is_endpoints_fault(kind), "{kind:?}");
+        }
+        for kind in [400, 401, 403, 404, 413, 422].map(Kind::UpstreamStatus) {
+            assert!(!is_endpoints_fault(kind), "{kind:?}");
+        }
+        for kind in [Kind::ContentFilter, Kind::NoAnswer, Kind::NoCredentials, Kind::Internal, Kind::Overloaded] {
+            assert!(!is_endpoints_fault(kind), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_that_wants_to_be_left_alone_is_not_for_ever() {
         let registry = Registry::new(Arc::new(Metrics::new().unwrap()));
-        let model = model(true);
-        let endpoint = registry.transient(&model, &model.endpoints[0], &Outward::default());
-        let is_due = || endpoint.is_due(endpoint.now());
-        assert!(endpoint.is_healthy() && is_due());
-        advance(Duration::from_secs(60)).await;
-        endpoint.saw(Seen::Unreachable);
-        assert!(!is_due());
-        advance(RETRY_AFTER).await;
-        assert!(is_due() && !endpoint.is_healthy());
-        endpoint.claim(endpoint.now());
-        assert!(!is_due(), "the others wait for the one that went");
-        endpoint.saw(Seen::Answered);
-        assert!(endpoint.is_healthy() && is_due());
+        let model = Arc::new(model(false));
+        let endpoints = registry.endpoints([&model].into_iter(), Arc::default(), &Resilience::default());
+        let endpoint = &endpoints.of(&model.id).unwrap()[0];
+        endpoint.saw_at(Seen::Busy(Duration::from_hours(1)), Duration::from_secs(1));
+        endpoint.saw_at(Seen::Busy(Duration::from_secs(1)), Duration::from_secs(1));
+        assert_eq!(endpoint.standing(Duration::from_secs(60)), Standing::Away, "the longest word counts");
+        assert_eq!(endpoint.standing(Duration::from_secs(61)), Standing::In);
     }
 }

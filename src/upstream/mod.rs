@@ -2,6 +2,7 @@
 //! ones, and the sending of one request within its limits.
 
 mod balance;
+mod breaker;
 mod certificate;
 mod connect;
 mod endpoint;
@@ -11,15 +12,18 @@ mod outward;
 mod places;
 mod pool;
 mod proxy;
+mod retry;
 mod send;
 mod stream;
 mod timers;
 mod tls;
 mod wait;
 
+pub use balance::Tried;
+pub use breaker::BreakerSettings;
 pub use certificate::{PairError, Validity, certificates, certified};
 pub use connect::{ConnectError, Steps};
-pub use endpoint::{Endpoint, Endpoints, Entered, Registry, Seen};
+pub use endpoint::{Condition, Endpoint, Endpoints, Entered, Registry, Seen};
 pub use exchange::{AnswerBody, ExchangeError};
 pub use fetch::{Answered, Asked, FetchError, Fetched, Fetcher};
 pub use outward::{Outward, OutwardSettings, SharedOutward};
@@ -29,3 +33,18 @@ pub use send::{HOP_BY_HOP, Inbound, Sending, Upstreams};
 pub use stream::Stream;
 pub use timers::{Expired, Timers};
 pub use tls::{ClientIdentity, ClientTls, TlsError};
+
+/// `[resilience]`, as far as it is about model servers; a reload may change all of it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Resilience {
+    /// `retry_budget`: extra requests to a model's replicas, as a share of requests.
+    pub retry_share: f64,
+    /// When a replica is passed over.
+    pub breaker: BreakerSettings,
+}
+
+impl Default for Resilience {
+    fn default() -> Self {
+        Self { retry_share: 0.2, breaker: BreakerSettings::default() }
+    }
+}

@@ -1,4 +1,5 @@
-//! Sending one request: pick a replica, take or make a connection, wait for the head, all within limits.
+//! Sending one request to one replica: take or make a connection, wait for the head, all within limits. Which
+//! replica, and whether another one after it, is the relay's to say.
 
 use std::io;
 use std::pin::pin;
@@ -31,16 +32,14 @@ pub struct Upstreams {
 
 /// What to send, and to whom.
 pub struct Sending<'a> {
-    /// The model; its endpoints are in `endpoints`, unless a request named it.
+    /// The model.
     pub model: &'a Model,
-    /// The snapshot's endpoints.
-    pub endpoints: &'a Endpoints,
+    /// The replica.
+    pub endpoint: &'a Arc<Endpoint>,
     /// Signs each attempt.
     pub dialect: &'a dyn Dialect,
     /// The request; each attempt replaces the last one's credentials.
     pub outbound: &'a mut Outbound,
-    /// The replica to ask, as long as it can be reached: the one whose clock a first attempt found out.
-    pub same: Option<Arc<Endpoint>>,
 }
 
 /// An answer whose head has arrived.
@@ -51,6 +50,8 @@ pub struct Inbound {
     pub headers: HeaderMap,
     /// The body, still arriving.
     pub body: AnswerBody,
+    /// When its request was about to be sent.
+    pub sent: Instant,
 }
 
 impl Upstreams {
@@ -62,6 +63,25 @@ impl Upstreams {
     /// Closes kept connections that are too old.
     pub fn prune(&self) {
         self.pool.prune();
+    }
+
+    /// The replica to ask next, and its place in the list.
+    pub fn choose(
+        &self,
+        model: &Model,
+        endpoints: &Endpoints,
+        tried: Tried,
+    ) -> Result<(usize, Arc<Endpoint>), GatewayError> {
+        match endpoints.of(&model.id) {
+            Some(list) if !model.from_request => {
+                let (place, endpoint) = choose(list, tried).ok_or_else(|| no_endpoint(model))?;
+                Ok((place, Arc::clone(endpoint)))
+            }
+            _ => {
+                let url = model.endpoints.first().ok_or_else(|| no_endpoint(model))?;
+                Ok((0, self.registry.transient(model, url, endpoints.outward())))
+            }
+        }
     }
 
     /// A place at the route's model, waited for if it must be; none for a model that a request brought. To be held
@@ -87,42 +107,34 @@ impl Upstreams {
 
     /// Sends and waits for the head. On return the first-byte limit is running.
     ///
-    /// A replica that cannot be connected to is passed over for the next one: nothing was sent to it. A kept
-    /// connection may have died unseen; if it dies before a byte of the answer, the request goes once more on a
-    /// new one (providers.md d3.5).
+    /// A kept connection may have died unseen; if it dies before a byte of the answer, the request goes once more
+    /// on a new one (providers.md d3.5).
     pub async fn send(
         &self,
         mut sending: Sending<'_>,
         timers: &mut Timers,
         facts: &mut Facts,
     ) -> Result<Inbound, GatewayError> {
-        facts.upstream_started = Some(Instant::now());
-        let mut tried = Tried::default();
+        let sent = Instant::now();
+        facts.upstream_started.get_or_insert(sent);
+        let endpoint = sending.endpoint;
         let mut may_reuse = true;
         loop {
-            let (place, endpoint) = self.choose(&sending, tried)?;
             let entered = endpoint.enter();
             let kept = if may_reuse { self.pool.take(endpoint.pool_key) } else { None };
             let reused = kept.is_some();
             let connection = match kept {
                 Some(connection) => connection,
-                None => match self.connect(&endpoint, sending.model, timers).await {
-                    Ok(connection) => connection,
-                    Err(error) if was_unreachable(&error) && tried.another(place, sending.replicas()) => {
-                        facts.retries += 1;
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                },
+                None => self.connect(endpoint, sending.model, timers).await?,
             };
             match self.exchange(&mut sending, connection, entered, timers, facts).await {
                 Err(Failure::Unanswered) if reused => {
                     facts.retries += 1;
                     may_reuse = false;
                 }
-                Err(Failure::Unanswered) => return Err(broken(&endpoint, &ExchangeError::Unanswered)),
+                Err(Failure::Unanswered) => return Err(broken(endpoint, &ExchangeError::Unanswered)),
                 Err(Failure::Told(error)) => return Err(error),
-                Ok(inbound) => return Ok(inbound),
+                Ok((Head { status, headers, .. }, body)) => return Ok(Inbound { status, headers, body, sent }),
             }
         }
     }
@@ -135,23 +147,24 @@ impl Upstreams {
         entered: Entered,
         timers: &mut Timers,
         facts: &Facts,
-    ) -> Result<Inbound, Failure> {
-        let (model, endpoint) = (sending.model, Arc::clone(entered.endpoint()));
+    ) -> Result<(Head, AnswerBody), Failure> {
+        let (model, endpoint) = (sending.model, sending.endpoint);
         let attempt = Attempt { endpoint: &endpoint.url, now: endpoint.provider_time() };
         sending.dialect.authorize(sending.outbound, model, &attempt)?;
-        let head = request_head(sending, &endpoint, facts);
+        let head = request_head(sending, endpoint, facts);
         let answered = {
             let exchange = pin!(connection.exchange(head, &sending.outbound.body));
             timers.run(Phase::FirstByte, exchange).await.map_err(|expired| expired.error(&model.id))?
         };
         match answered {
-            Ok(Head { status, headers, framing, keep_alive }) => {
+            Ok(head) => {
                 endpoint.saw(Seen::Answered);
-                let body = AnswerBody::new(connection, framing, keep_alive, entered, Arc::clone(&self.pool));
-                Ok(Inbound { status, headers, body })
+                let pool = Arc::clone(&self.pool);
+                let body = AnswerBody::new(connection, head.framing, head.keep_alive, entered, pool);
+                Ok((head, body))
             }
             Err(ExchangeError::Unanswered) => Err(Failure::Unanswered),
-            Err(error) => Err(broken(&endpoint, &error).into()),
+            Err(error) => Err(broken(endpoint, &error).into()),
         }
     }
 
@@ -180,31 +193,6 @@ impl Upstreams {
         endpoint.saw(Seen::Unreachable);
         Err(error)
     }
-
-    /// The replica to ask, and its place in the list.
-    fn choose(&self, sending: &Sending<'_>, tried: Tried) -> Result<(usize, Arc<Endpoint>), GatewayError> {
-        let model = sending.model;
-        let list = match sending.endpoints.of(&model.id) {
-            Some(list) if !model.from_request => list,
-            _ => {
-                let url = model.endpoints.first().ok_or_else(|| no_endpoint(model))?;
-                return Ok((0, self.registry.transient(model, url, sending.endpoints.outward())));
-            }
-        };
-        let same = sending.same.as_ref().and_then(|same| list.iter().position(|each| Arc::ptr_eq(each, same)));
-        if let Some(place) = same.filter(|place| !tried.has(*place)) {
-            return Ok((place, Arc::clone(&list[place])));
-        }
-        let (place, endpoint) = choose(list, tried).ok_or_else(|| no_endpoint(model))?;
-        Ok((place, Arc::clone(endpoint)))
-    }
-}
-
-impl Sending<'_> {
-    /// How many endpoints may be tried.
-    fn replicas(&self) -> usize {
-        if self.model.from_request { 1 } else { self.endpoints.of(&self.model.id).map_or(1, <[_]>::len) }
-    }
 }
 
 /// How one attempt ended without an answer.
@@ -219,11 +207,6 @@ impl From<GatewayError> for Failure {
     fn from(error: GatewayError) -> Self {
         Self::Told(error)
     }
-}
-
-/// Whether an error says that nothing was sent: another replica may do better.
-fn was_unreachable(error: &GatewayError) -> bool {
-    matches!(error.kind(), Kind::UpstreamConnect | Kind::Expired(Phase::Connect))
 }
 
 fn no_endpoint(model: &Model) -> GatewayError {

@@ -76,8 +76,11 @@ async fn while_a_whole_answer_is_made() {
 
 #[tokio::test]
 async fn in_the_middle_of_a_whole_answer() {
-    let reply = Reply::head(200, &[("content-type", "application/json")]).bytes("{\"choices\":[").stall();
-    check(reply, CHAT, &chat(false), "choices", "openai_chat").await;
+    let head = Reply::head(200, &[("content-type", "application/json")]);
+    check(head.clone().bytes("{\"choices\":[").stall(), CHAT, &chat(false), "", "openai_chat").await;
+    // longer than what is held back
+    let long = format!("{{\"choices\":[{}", "x".repeat(80_000));
+    check(head.bytes(long).stall(), CHAT, &chat(false), "choices", "openai_chat").await;
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ mod credentials; // AWS's chain, Entra ID: fetched beside the requests
 mod disconnect; // a client that leaves cancels the upstream
 mod docs_search; // GitLab's documentation, with and without an index
 mod embeddings; // vectors for semantic code search
+mod failover; // what fails before the first content goes to the next replica
 mod framing; // how model servers frame their answers
 mod fuzz_smoke; // the fuzz targets, a little, on any toolchain
 mod golden; // translations as files
@@ -31,6 +32,7 @@ mod prompts; // what GitLab asks a model by the name of a prompt
 mod proxy; // a proxy on the way out: what goes through it, and what never does
 mod rates; // requests and tokens per minute, models per key
 mod reload; // another file in force without a lost request
+mod replicas; // who gets the requests when replicas fail, are full, come back
 mod routing; // the rules of precedence, and what must never be called
 mod stale; // dead connections, rubbish, cut streams
 mod timeouts; // the four limits are A1000 on every surface

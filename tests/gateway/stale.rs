@@ -220,11 +220,12 @@ async fn a_whole_answer_to_a_streamed_request_passes_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_whole_answer_that_breaks_off_is_cut() {
-    let (gateway, _upstream) = behind(Reply::raw(
-        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{\"choices\":[",
-    ))
-    .await;
+async fn a_whole_answer_that_breaks_off_is_an_error_or_cut() {
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n\r\n{\"choices\":[";
+    let (gateway, _upstream) = behind(Reply::raw(head)).await;
+    clean_502(&gateway, &gateway.chat("m", false).await, "upstream_broken").await;
+    // what is longer than what is held back has begun
+    let (gateway, _upstream) = behind(Reply::raw(format!("{head}{}", "x".repeat(80_000)))).await;
     let answer = gateway.chat("m", false).await;
     assert_eq!((answer.status(), answer.end), (200, End::Cut));
     let line = gateway.line(&answer).await;

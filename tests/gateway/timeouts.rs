@@ -53,9 +53,9 @@ fn cases() -> Vec<Case> {
         case("silent", "first_byte", "first_byte = \"150ms\"", 150, Reply::stalled(), Status, Status),
         // model servers send their head before the first token: it says nothing yet
         case("head_only", "first_byte", "first_byte = \"150ms\"", 150, Reply::sse().stall(), Status, Status),
-        case("pauses", "idle", "idle = \"150ms\"", 150, Reply::sse().text("one").stall(), Cut, Event),
-        case("half_json", "idle", "idle = \"150ms\"", 150, json().bytes("{\"choices\":[").stall(), Cut, Cut),
-        case("endless", "total", "total = \"250ms\"", 250, drip(Reply::sse()), Cut, Event),
+        case("pauses", "idle", "idle = \"150ms\"", 150, Reply::sse().text("one").stall(), Status, Event),
+        case("half_json", "idle", "idle = \"150ms\"", 150, json().bytes("{\"choices\":[").stall(), Status, Cut),
+        case("endless", "total", "total = \"250ms\"", 250, drip(Reply::sse()), Status, Event),
         case("late", "total", "total = \"150ms\"", 150, Reply::stalled(), Status, Status),
     ]
 }

@@ -100,7 +100,7 @@ pub(super) async fn forward(
     };
     let path = match (dialect(route.model.provider).native(call.native(), &route.model), call) {
         (Some(path), _) => path,
-        (None, AnthropicCall::Messages) => return translated(context, &route, &bytes).await,
+        (None, AnthropicCall::Messages) => return translated(&mut context, &route, &bytes).await,
         (None, AnthropicCall::CountTokens) => return counted(context, &route, &bytes).await,
     };
     let mut edits = Edits::default();
@@ -113,12 +113,14 @@ pub(super) async fn forward(
 }
 
 /// A call to a model whose server speaks another dialect: translated both ways.
-async fn translated(context: Context<'_>, route: &Route, body: &Bytes) -> Answer {
+async fn translated(context: &mut Context<'_>, route: &Route, body: &Bytes) -> Answer {
     let MessagesRequest { model, generation } = MessagesRequest::parse(body)?;
     let naming = Naming { id: format!("msg_{:032x}", fastrand::u128(..)), model };
-    let encoder: Box<dyn Encode> =
-        if generation.stream { Box::new(Events::new(naming)) } else { Box::new(Whole::new(naming)) };
-    context.written(route, &generation, encoder).await.map_err(|error| error.with_fields_named(&FIELDS))
+    let encoder = || -> Box<dyn Encode> {
+        let naming = naming.clone();
+        if generation.stream { Box::new(Events::new(naming)) } else { Box::new(Whole::new(naming)) }
+    };
+    context.written(route, &generation, &encoder).await.map_err(|error| error.with_fields_named(&FIELDS))
 }
 
 /// The headers that go to a server of Anthropic's, and what the operator is told was left out of them.

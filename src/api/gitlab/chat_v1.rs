@@ -105,7 +105,7 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, feature: Feature, i
     };
     if stream {
         let call = context.call(&route);
-        return context.relay.stream(call, &generation, raw_text(), STREAM, context.facts).await;
+        return context.relay.stream(call, &generation, &raw_text, STREAM, context.facts).await;
     }
     let deltas = context.relay.ask(context.call(&route), &generation, context.facts).await?;
     let metadata = json!({

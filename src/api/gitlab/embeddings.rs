@@ -113,14 +113,13 @@ async fn vectors(
 ) -> Result<Vec<Prediction>, GatewayError> {
     let first = ask(context, route, request, request.dimensions).await;
     let may_drop = request.dimensions.is_some() && request.litellm_drop_params == Some(true);
-    let body = match first {
+    let (predictions, usage) = match first {
         Err(error) if may_drop && matches!(error.kind(), Kind::UpstreamStatus(400 | 422)) => {
             context.facts.retries += 1;
             ask(context, route, request, None).await?
         }
         first => first?,
     };
-    let (predictions, usage) = read(&body, request.contents.len())?;
     context.facts.usage = usage.unwrap_or(context.facts.usage);
     Ok(predictions)
 }
@@ -140,14 +139,15 @@ async fn ask(
     route: &Route,
     request: &Request<'_>,
     dimensions: Option<u32>,
-) -> Result<Bytes, GatewayError> {
+) -> Result<Vectors, GatewayError> {
     let model = &route.model;
     let path = dialect(model.provider).native(Native::OpenAiEmbeddings, model).ok_or_else(|| no_embeddings(model))?;
     let asked = Asked { input: &request.contents, model: &model.upstream_name, encoding_format: "float", dimensions };
     let body = serde_json::to_vec(&asked).unwrap_or_default();
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
     let outbound = Outbound { method: Method::POST, path, headers, body: Bytes::from(body).into() };
-    context.relay.fetch(context.call(route), outbound, MAX_ANSWER, context.facts).await
+    let read = |body: &[u8]| read(body, request.contents.len());
+    context.relay.fetch(context.call(route), outbound, MAX_ANSWER, read, context.facts).await
 }
 
 fn no_embeddings(model: &Model) -> GatewayError {
@@ -173,6 +173,9 @@ struct Prediction {
     index: usize,
 }
 
+/// The vectors of an answer, and what they were counted as.
+type Vectors = (Vec<Prediction>, Option<Usage>);
+
 #[derive(Deserialize)]
 struct Answered {
     data: Vec<Prediction>,
@@ -186,7 +189,7 @@ struct Counted {
 }
 
 /// Reads a server's answer: one vector for each text, in their order.
-fn read(body: &[u8], expected: usize) -> Result<(Vec<Prediction>, Option<Usage>), GatewayError> {
+fn read(body: &[u8], expected: usize) -> Result<Vectors, GatewayError> {
     let broken = |why: String| {
         GatewayError::new(Kind::UpstreamBroken, "The model server's answer could not be read").internal(why)
     };

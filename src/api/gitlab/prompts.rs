@@ -68,8 +68,8 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, version: u8, incomi
     let generation = prompt.render(&inputs).map_err(|error| unrendered(&id, &error))?.into_generation(family, stream);
     let call = context.call(&route);
     if stream {
-        let encoder = if version == 1 { raw_text() } else { filtered(Lines::new(&route.model)) };
-        return context.relay.stream(call, &generation, encoder, STREAM, context.facts).await;
+        let encoder = || if version == 1 { raw_text() } else { filtered(Lines::new(&route.model)) };
+        return context.relay.stream(call, &generation, &encoder, STREAM, context.facts).await;
     }
     let deltas = context.relay.ask(call, &generation, context.facts).await?;
     Ok(json(whole(version, &deltas, &route.model)))

@@ -7,11 +7,15 @@ use crate::generation::Encode;
 use crate::route::Route;
 
 /// Answers the call along its route.
-pub(super) async fn translated(context: Context<'_>, route: &Route, body: &[u8]) -> Answer {
+pub(super) async fn translated(context: &mut Context<'_>, route: &Route, body: &[u8]) -> Answer {
     let ChatRequest { model, generation, include_usage } = ChatRequest::parse(body)?;
     let created = context.unix_time();
     let naming = Naming { id: format!("chatcmpl-{:032x}", fastrand::u128(..)), model, created };
-    let encoder: Box<dyn Encode> =
-        if generation.stream { Box::new(Chunks::new(&naming, include_usage)) } else { Box::new(Whole::new(naming)) };
-    context.written(route, &generation, encoder).await
+    let encoder = || -> Box<dyn Encode> {
+        match generation.stream {
+            true => Box::new(Chunks::new(&naming, include_usage)),
+            false => Box::new(Whole::new(naming.clone())),
+        }
+    };
+    context.written(route, &generation, &encoder).await
 }

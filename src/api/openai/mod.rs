@@ -71,7 +71,7 @@ pub(super) async fn forward(
     let native = dialect(route.model.provider).native(call.native(), &route.model);
     let path = match (native, call) {
         (Some(path), _) => path,
-        (None, OpenAiCall::Chat) => return chat::translated(context, &route, &bytes).await,
+        (None, OpenAiCall::Chat) => return chat::translated(&mut context, &route, &bytes).await,
         (None, OpenAiCall::Completions | OpenAiCall::Embeddings) => return Err(not_translated(&route.model)),
     };
     let mut edits = Edits::default();

@@ -331,9 +331,9 @@ duo_chat_fix_code = \"disabled\"
 fn what_this_version_does_not_do_is_refused_or_told() {
     let (said, _) = one("limits.shared = \"redis://h\"");
     assert_eq!(said, "1:8: error: limits.shared: is not in this version yet");
-    let config = good("resilience.retry_budget = 0.2\n");
+    let config = good("telemetry.otlp = \"http://collector:4318\"\n");
     let told: Vec<&str> = config.warnings.iter().map(|fault| fault.key.as_str()).collect();
-    assert_eq!(told, ["resilience.retry_budget"]);
+    assert_eq!(told, ["telemetry.otlp"]);
 }
 
 #[test]

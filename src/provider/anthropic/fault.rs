@@ -87,7 +87,7 @@ mod tests {
     use http::{HeaderMap, StatusCode};
 
     use super::{of, of_event};
-    use crate::error::Kind;
+    use crate::error::{Elsewhere, Kind};
 
     #[test]
     fn answers_and_events_have_the_same_table() {
@@ -105,7 +105,7 @@ mod tests {
             let answer = of(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), &Bytes::from(body.clone()));
             for error in [answer, of_event(body.as_bytes())] {
                 assert_eq!(error.kind(), Kind::UpstreamStatus(status), "{kind}");
-                assert_eq!(error.kind().row().retryable, retryable, "{kind}");
+                assert_eq!(error.kind().row().elsewhere == Elsewhere::Replica, retryable, "{kind}");
                 let text = error.operator().unwrap();
                 assert!(text.contains(hint) && text.ends_with("said"), "{text}");
             }

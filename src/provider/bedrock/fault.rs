@@ -230,7 +230,7 @@ mod tests {
     use http::{HeaderMap, StatusCode};
 
     use super::{clock_offset, of, of_unframed};
-    use crate::error::{GatewayError, Kind};
+    use crate::error::{Elsewhere, GatewayError, Kind};
 
     fn fault(status: u16, kind: &'static str, said: &str) -> GatewayError {
         let mut headers = HeaderMap::new();
@@ -286,7 +286,7 @@ mod tests {
         for (sent, kind, said, status, retryable, hint) in TABLE {
             let error = fault(sent, kind, said);
             assert_eq!(error.kind(), Kind::UpstreamStatus(status), "{kind}");
-            assert_eq!(error.kind().row().retryable, retryable, "{kind}");
+            assert_eq!(error.kind().row().elsewhere == Elsewhere::Replica, retryable, "{kind}");
             assert!(error.operator().unwrap().contains(hint), "{kind}: {:?}", error.operator());
             assert!(!error.public().contains(hint), "{kind}: the hint is for the operator");
         }

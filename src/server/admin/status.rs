@@ -15,6 +15,7 @@ use crate::route::{Ask, Budget, Choice, Feature, Route, Rule, Table};
 use crate::snapshot::{LastReload, Snapshot};
 use crate::telemetry::labels::Outcome;
 use crate::telemetry::rfc3339;
+use crate::upstream::{Condition, Endpoint};
 
 /// What the process knows of itself.
 #[derive(Clone, Copy, Debug)]
@@ -129,7 +130,18 @@ struct ModelRow<'a> {
 #[derive(Debug, Serialize)]
 struct EndpointRow {
     url: String,
+    /// Whether it is there, as far as is known.
     healthy: bool,
+    /// `closed`, `half_open` or `open`.
+    breaker: &'static str,
+    /// Why it was last passed over, even if it is back.
+    failure: Option<String>,
+    /// How long ago that began or, when it is back, ended.
+    failure_s: Option<u64>,
+    /// How long it still wants to be left alone (`Retry-After`).
+    busy_s: Option<u64>,
+    /// How long requests wait for their first token there, of late.
+    wait_ms: Option<u64>,
     inflight: usize,
 }
 
@@ -259,6 +271,21 @@ fn models<'a>(snapshot: &'a Snapshot, families: &'a [MetricFamily]) -> Vec<Model
     rows
 }
 
+fn endpoint_row(endpoint: &Arc<Endpoint>) -> EndpointRow {
+    let Condition { healthy, breaker, failure, busy, wait } = endpoint.condition();
+    let (failure, failure_s) = failure.map(|(why, ago)| (why, ago.as_secs())).unzip();
+    EndpointRow {
+        url: endpoint.url.to_string(),
+        healthy,
+        breaker,
+        failure,
+        failure_s,
+        busy_s: busy.map(|left| left.as_secs() + 1),
+        wait_ms: wait.map(|wait| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+        inflight: endpoint.inflight(),
+    }
+}
+
 fn file_model<'a>(snapshot: &'a Snapshot, route: &'a Route, families: &'a [MetricFamily]) -> ModelRow<'a> {
     let model = &route.model;
     let endpoints = snapshot.endpoints.of(&model.id).unwrap_or_default();
@@ -266,10 +293,7 @@ fn file_model<'a>(snapshot: &'a Snapshot, route: &'a Route, families: &'a [Metri
         provider: Some(model.provider.label()),
         family: Some(&*model.family.name),
         upstream_name: Some(&model.upstream_name),
-        endpoints: endpoints
-            .iter()
-            .map(|e| EndpointRow { url: e.url.to_string(), healthy: e.is_healthy(), inflight: e.inflight() })
-            .collect(),
+        endpoints: endpoints.iter().map(endpoint_row).collect(),
         ..numbers(&model.id, families)
     }
 }

@@ -21,7 +21,7 @@ use crate::secret::Secret;
 use crate::snapshot::{Chat, LastReload, Limits, Reloads, Shared, Snapshot};
 use crate::telemetry::labels::{Phase, Surface};
 use crate::telemetry::{LogWriter, Metrics, Record, Sink, TraceIds, WorkerTelemetry};
-use crate::upstream::{Registry, Seen};
+use crate::upstream::{Registry, Resilience, Seen};
 
 struct Rig {
     metrics: Arc<Metrics>,
@@ -105,7 +105,8 @@ fn table() -> Table {
 }
 
 fn snapshot(table: Table, registry: &Registry, generation: u64) -> Snapshot {
-    let endpoints = registry.endpoints(table.models().map(|route| &route.model), Arc::default());
+    let endpoints =
+        registry.endpoints(table.models().map(|route| &route.model), Arc::default(), &Resilience::default());
     Snapshot {
         table,
         auth: Policy::Off,
@@ -239,10 +240,11 @@ async fn status_counts_by_model() {
     assert!((50.0..100.0).contains(&p50), "{p50}");
     assert!(code["p99_ms"].as_f64().unwrap() > 30_000.0);
     assert!(chat["p50_ms"].is_null());
-    assert_eq!(
-        chat["endpoints"][1],
-        serde_json::json!({ "url": "http://gpu-2:8000/v1", "healthy": false, "inflight": 1 })
-    );
+    let there = serde_json::json!({
+        "url": "http://gpu-2:8000/v1", "healthy": false, "breaker": "open", "failure": "cannot be reached",
+        "failure_s": 0, "busy_s": null, "wait_ms": null, "inflight": 1,
+    });
+    assert_eq!(chat["endpoints"][1], there);
     assert_eq!((&chat["inflight"], &chat["upstream_name"]), (&1.into(), &"vendor/mistral-large".into()));
     assert_eq!((&brought["requests"]["upstream_error"], &brought["provider"]), (&1.into(), &Value::Null));
     assert_eq!((&status["requests_total"], &status["errors"]["A1000"]), (&12.into(), &1.into()));

@@ -1,14 +1,18 @@
-//! Which replica of a model a request goes to: the cheaper of two that are drawn at random.
+//! Which replica of a model a request goes to: the cheaper of two that are drawn at random from those that are in.
 //!
 //! Cheap is: waits for a first token are short there, and few requests are under way. Two at random rather than
 //! the cheapest of all, because workers and gateways that all see the same cheapest replica would all run there
 //! (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 1996). A request counts until its
 //! answer's body ends: a model server works as long as it streams.
+//!
+//! A replica that is out is passed over, never refused: when more than half of those that are there fail, it is
+//! rather the requests that are at fault, or the load, and all of them are asked again.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::breaker::Standing;
 use super::endpoint::Endpoint;
 
 /// A replica and its place in the list.
@@ -23,21 +27,73 @@ pub(super) fn choose(list: &[Arc<Endpoint>], tried: Tried) -> Option<Placed<'_>>
     }
 }
 
-/// The same at a time given. Those that are due come before those that are not, and those before the ones that
-/// this request has tried already: the last resort, never refused.
+/// The same at a time given.
 fn pick(list: &[Arc<Endpoint>], tried: Tried, now: Duration) -> Option<Placed<'_>> {
-    let mut tiers: [Two<'_>; 3] = Default::default();
-    for (place, endpoint) in list.iter().enumerate() {
-        let tier = match (tried.has(place), endpoint.is_due(now)) {
-            (false, true) => 0,
-            (false, false) => 1,
-            (true, _) => 2,
-        };
-        tiers[tier].offer((place, endpoint));
+    let drawn = Drawn::from(list, tried, now);
+    // one that may be back is seen to by a request that has not failed yet, if there is a choice
+    let due = drawn.due.filter(|_| tried.is_none() || drawn.ready.is_empty());
+    if let Some(due) = due.filter(|due| due.1.claim(now)) {
+        return Some(due);
     }
-    let chosen = tiers.iter().find_map(|two| two.cheaper(now))?;
-    chosen.1.claim(now);
-    Some(chosen)
+    if drawn.are_most_failing() {
+        return drawn.there.any_but_failing(now);
+    }
+    let ready = drawn.ready.cheaper(now).or_else(|| drawn.there.any_but_failing(now));
+    ready.or_else(|| drawn.away.cheaper(now)).or_else(|| drawn.tried.cheaper(now))
+}
+
+/// Two of each kind.
+#[derive(Default)]
+struct Drawn<'a> {
+    /// Those to ask.
+    ready: Two<'a>,
+    /// Those, those that are to have less for now, and those that fail.
+    there: Two<'a>,
+    /// Those that are not there.
+    away: Two<'a>,
+    /// Those that this request has tried: the last resort.
+    tried: Two<'a>,
+    /// One that a request may see to.
+    due: Option<Placed<'a>>,
+    failing: usize,
+    sound: usize,
+}
+
+impl<'a> Drawn<'a> {
+    fn from(list: &'a [Arc<Endpoint>], tried: Tried, now: Duration) -> Self {
+        let mut drawn = Self::default();
+        for placed @ (place, endpoint) in list.iter().enumerate() {
+            let standing = endpoint.standing(now);
+            match standing {
+                Standing::In | Standing::Rising(_) => drawn.sound += 1,
+                Standing::Failing => drawn.failing += 1,
+                Standing::Due | Standing::Away => {}
+            }
+            if tried.has(place) {
+                drawn.tried.offer(placed);
+                continue;
+            }
+            match standing {
+                Standing::Away => drawn.away.offer(placed),
+                Standing::Due => {
+                    drawn.due = drawn.due.or(Some(placed));
+                    drawn.away.offer(placed);
+                }
+                Standing::In => drawn.ready.offer(placed),
+                Standing::Rising(share) if fastrand::f32() < share => drawn.ready.offer(placed),
+                Standing::Rising(_) | Standing::Failing => {}
+            }
+            if !matches!(standing, Standing::Away | Standing::Due) {
+                drawn.there.offer(placed);
+            }
+        }
+        drawn
+    }
+
+    /// Whether it is likelier that something else is at fault than so many replicas.
+    const fn are_most_failing(&self) -> bool {
+        self.failing > self.sound && !self.there.is_empty()
+    }
 }
 
 /// Two of those offered, each pair as likely as any other.
@@ -56,10 +112,24 @@ impl<'a> Two<'a> {
         self.offered += 1;
     }
 
+    const fn is_empty(&self) -> bool {
+        self.offered == 0
+    }
+
     fn cheaper(&self, now: Duration) -> Option<Placed<'a>> {
+        self.better(|a, b| compare(a, b, now))
+    }
+
+    /// Not by cost: whoever fails fast has little to do, and would get everything.
+    fn any_but_failing(&self, now: Duration) -> Option<Placed<'a>> {
+        let is_failing = |endpoint: &Endpoint| endpoint.standing(now) == Standing::Failing;
+        self.better(|a, b| is_failing(a).cmp(&is_failing(b)))
+    }
+
+    fn better(&self, compare: impl Fn(&Endpoint, &Endpoint) -> Ordering) -> Option<Placed<'a>> {
         let [first, second] = self.drawn;
         let (Some(a), Some(b)) = (first, second) else { return first };
-        let is_first = match compare(a.1, b.1, now) {
+        let is_first = match compare(a.1, b.1) {
             Ordering::Less => true,
             Ordering::Greater => false,
             Ordering::Equal => fastrand::bool(),
@@ -80,17 +150,27 @@ fn compare(a: &Endpoint, b: &Endpoint, now: Duration) -> Ordering {
 
 /// Which replicas a request has tried, by their place in the list; the first 64 can be told apart.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Tried(u64);
+pub struct Tried(u64);
 
 impl Tried {
     pub(super) fn has(self, place: usize) -> bool {
         place < 64 && self.0 & (1 << place) != 0
     }
 
+    /// How many.
+    pub const fn count(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
+    /// Whether the first attempt is still to be made.
+    pub const fn is_none(self) -> bool {
+        self.0 == 0
+    }
+
     /// Notes a place; whether another is left to try.
-    pub(super) fn another(&mut self, place: usize, replicas: usize) -> bool {
+    pub fn another(&mut self, place: usize, replicas: usize) -> bool {
         self.0 |= if place < 64 { 1 << place } else { 0 };
-        (self.0.count_ones() as usize) < replicas.min(64) && place < 64
+        self.count() < replicas.min(64) && place < 64
     }
 }
 

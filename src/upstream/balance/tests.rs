@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Tried, pick};
+use crate::error::Kind;
 use crate::route::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind};
 use crate::telemetry::Metrics;
 use crate::upstream::endpoint::{Endpoint, Entered};
-use crate::upstream::{Registry, Seen};
+use crate::upstream::{Registry, Resilience, Seen};
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -28,7 +29,8 @@ pub(crate) fn replicas(count: usize) -> Vec<Arc<Endpoint>> {
         room: None,
         from_request: false,
     });
-    let endpoints = Registry::new(Arc::new(Metrics::new().unwrap())).endpoints([&model].into_iter(), Arc::default());
+    let registry = Registry::new(Arc::new(Metrics::new().unwrap()));
+    let endpoints = registry.endpoints([&model].into_iter(), Arc::default(), &Resilience::default());
     endpoints.of(&model.id).unwrap().to_vec()
 }
 
@@ -80,6 +82,56 @@ fn what_was_tried_is_the_last_resort_and_what_was_not_reached_comes_before_it() 
     assert!(!tried.another(1, 3));
     assert!(pick(&list, tried, now).is_some(), "never none");
     assert!(pick(&[], tried, now).is_none());
+}
+
+/// Five failures in a row, at a replica of its own time.
+fn fail(endpoint: &Endpoint, now: Duration) {
+    (0..5).for_each(|_| endpoint.saw_at(Seen::Failed(Kind::UpstreamStatus(500)), now));
+}
+
+#[test]
+fn one_that_fails_gets_nothing_then_one_request_then_ever_more() {
+    fastrand::seed(4);
+    let (list, now) = (replicas(2), ms(1000));
+    fail(&list[0], now);
+    assert_eq!(shares(&list, now), [0, 1000]);
+    let due = ms(6000);
+    assert_eq!(shares(&list, due), [1, 999], "one request sees");
+    list[0].saw_at(Seen::Spoke(ms(10)), due + ms(10));
+    let early = shares(&list, due + ms(10));
+    assert!((20..90).contains(&early[0]), "a tenth of its half: {early:?}");
+    let half = shares(&list, due + ms(5010));
+    assert!((200..300).contains(&half[0]), "{half:?}");
+    assert!(shares(&list, due + ms(10_010))[0] > 400);
+}
+
+#[test]
+fn a_request_that_has_failed_already_does_not_see_whether_another_is_back() {
+    let (list, now) = (replicas(3), ms(1000));
+    fail(&list[0], now);
+    let mut tried = Tried::default();
+    tried.another(1, 3);
+    assert_eq!(pick(&list, tried, ms(7000)).unwrap().0, 2);
+    tried.another(2, 3);
+    assert_eq!(pick(&list, tried, ms(7000)).unwrap().0, 0, "unless nobody else is left");
+}
+
+#[test]
+fn when_most_fail_all_are_asked_but_those_that_are_not_there() {
+    fastrand::seed(5);
+    let (list, now) = (replicas(6), ms(1000));
+    fail(&list[0], now);
+    fail(&list[1], now);
+    let _busy: Vec<Entered> = (0..5).map(|_| list[2].enter()).collect();
+    list[3].saw_at(Seen::Unreachable, now);
+    list[4].saw_at(Seen::Unreachable, now);
+    list[5].saw_at(Seen::Unreachable, now);
+    let shares = shares(&list, now);
+    assert!(shares[2] > 600, "the sound one is taken whenever it is drawn: {shares:?}");
+    assert!(shares[0] > 100 && shares[1] > 100, "{shares:?}");
+    assert_eq!(shares[3..], [0, 0, 0]);
+    (0..3).for_each(|place| list[place].saw_at(Seen::Unreachable, now));
+    assert!(pick(&list, Tried::default(), now).is_some(), "when none is there, any");
 }
 
 /// One model server: so many requests at a time, the others queue. Its speed is how much longer all takes.

@@ -21,7 +21,7 @@ pub(crate) use metrics::Metrics;
 pub(crate) use process::{Folder, Process};
 pub(crate) use proxy::ConnectProxy;
 pub(crate) use tls::{Authority, Hello, Pair, front, front_for, older_kind, secure};
-pub(crate) use upstream::{Deaf, Reply, Upstream};
+pub(crate) use upstream::{Deaf, Received, Reply, Upstream, says};
 
 /// How long anything that must happen may take on a busy machine. Nothing is expected to come near it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);

@@ -202,7 +202,7 @@ impl Received {
         serde_json::from_slice(&self.body).unwrap()
     }
 
-    fn wants_stream(&self) -> bool {
+    pub(crate) fn wants_stream(&self) -> bool {
         serde_json::from_slice::<Value>(&self.body).is_ok_and(|body| body["stream"] == true)
     }
 }
@@ -214,6 +214,7 @@ struct Shared {
     received: watch::Sender<Vec<Received>>,
     /// Per connection, when the other side closed it.
     closed: watch::Sender<Vec<Option<Instant>>>,
+    killed: watch::Sender<bool>,
 }
 
 /// The server. It stops with the test's runtime.
@@ -228,10 +229,16 @@ impl Upstream {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (received, closed) = (watch::Sender::new(Vec::new()), watch::Sender::new(Vec::new()));
-        let shared = Arc::new(Shared { script: Box::new(script), received, closed });
+        let killed = watch::Sender::new(false);
+        let shared = Arc::new(Shared { script: Box::new(script), received, closed, killed });
         let accepting = Arc::clone(&shared);
+        let mut killed = shared.killed.subscribe();
         tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
+            loop {
+                let stream = tokio::select! {
+                    accepted = listener.accept() => accepted.unwrap().0,
+                    _ = killed.wait_for(|killed| *killed) => break,
+                };
                 stream.set_nodelay(true).unwrap();
                 let mut connection = 0;
                 accepting.closed.send_modify(|closed| {
@@ -279,6 +286,11 @@ impl Upstream {
         let mut requests = self.requests();
         assert_eq!(requests.len(), 1, "{requests:?}");
         requests.remove(0)
+    }
+
+    /// Ends as a process that is killed: nobody listens any more, and every connection is torn down.
+    pub(crate) fn kill(&self) {
+        self.shared.killed.send_replace(true);
     }
 
     /// How many connections were made.
@@ -330,19 +342,27 @@ fn embeddings(count: usize) -> Value {
 }
 
 async fn serve(stream: TcpStream, connection: usize, shared: Arc<Shared>) {
+    let mut killed = shared.killed.subscribe();
+    tokio::select! {
+        () = answer_all(&stream, connection, &shared) => {}
+        _ = killed.wait_for(|killed| *killed) => socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap(),
+    }
+    shared.closed.send_modify(|closed| closed[connection] = Some(Instant::now()));
+}
+
+async fn answer_all(stream: &TcpStream, connection: usize, shared: &Shared) {
     let mut buffer = Vec::new();
-    while let Some(request) = read_request(&stream, &mut buffer, connection).await {
+    while let Some(request) = read_request(stream, &mut buffer, connection).await {
         let reply = (shared.script)(&request);
         shared.received.send_modify(|list| list.push(request));
         let kept = tokio::select! {
-            kept = play(&stream, &reply) => kept,
-            () = peer_closed(&stream, &mut buffer) => false,
+            kept = play(stream, &reply) => kept,
+            () = peer_closed(stream, &mut buffer) => false,
         };
         if !kept {
             break;
         }
     }
-    shared.closed.send_modify(|closed| closed[connection] = Some(Instant::now()));
 }
 
 /// Performs the steps. Says whether the connection is kept.

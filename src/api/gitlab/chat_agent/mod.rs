@@ -72,8 +72,8 @@ async fn ask(
     let wall = rfc3339(context.facts.wall);
     let date = wall.get(..10).unwrap_or_default();
     let generation = Setting { prompts, model: &route.model, date }.generation(request, way, offered)?;
-    let encoder = filtered(Events::new(way, offered, route.model.upstream_name.clone()));
-    context.relay.stream(context.call(route), &generation, encoder, NDJSON, context.facts).await
+    let encoder = || filtered(Events::new(way, offered, route.model.upstream_name.clone()));
+    context.relay.stream(context.call(route), &generation, &encoder, NDJSON, context.facts).await
 }
 
 /// How a model is to call tools.

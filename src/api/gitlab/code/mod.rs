@@ -131,16 +131,17 @@ impl Suggesting<'_> {
 
     async fn send(&self, context: &mut Context<'_>, asked: &Asked, way: Way) -> Answer {
         let naming = naming(context, self.call, self.wanted, self.route, self.language.id);
-        let filters = self.filters(way);
         let call = context.call(self.route);
         if !self.stream {
             let deltas = context.relay.ask(call, &asked.generation, context.facts).await?;
-            return Ok(json(self.whole(&naming, asked, way, filters, &deltas)));
+            return Ok(json(self.whole(&naming, asked, way, &deltas)));
         }
         let is_events = self.call == CodeCall::SuggestionEvents;
-        let inner: Box<dyn Encode> = if is_events { Box::new(Events::new(&naming)) } else { Box::new(RawText) };
-        let encoder = Box::new(Filtered::new(filters, inner));
-        let mut response = context.relay.stream(call, &asked.generation, encoder, STREAM, context.facts).await?;
+        let encoder = || -> Box<dyn Encode> {
+            let inner: Box<dyn Encode> = if is_events { Box::new(Events::new(&naming)) } else { Box::new(RawText) };
+            Box::new(Filtered::new(self.filters(way), inner))
+        };
+        let mut response = context.relay.stream(call, &asked.generation, &encoder, STREAM, context.facts).await?;
         if is_events {
             events_headers(response.headers_mut());
         }
@@ -190,9 +191,9 @@ impl Suggesting<'_> {
         self.wanted.file.content_above_cursor.rsplit('\n').next().unwrap_or_default()
     }
 
-    fn whole(&self, naming: &Naming, asked: &Asked, way: Way, filters: Filters, deltas: &[Delta]) -> String {
+    fn whole(&self, naming: &Naming, asked: &Asked, way: Way, deltas: &[Delta]) -> String {
         let family = &self.route.model.family;
-        let text = filters.whole(&self.words(way, family, deltas));
+        let text = self.filters(way).whole(&self.words(way, family, deltas));
         let text = self.without_repetition(&text, way);
         match self.call {
             CodeCall::Completion | CodeCall::Generation => answer::v2(naming, &text, &tokens(asked, deltas)),

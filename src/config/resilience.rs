@@ -1,0 +1,28 @@
+//! `[resilience]`, as far as it is about model servers.
+
+use super::reader::Reader;
+use super::show_duration;
+use crate::upstream::{BreakerSettings, Resilience};
+
+/// All of it but `drain`, which is the server's.
+pub(super) fn read(reader: &mut Reader<'_>) -> Option<Resilience> {
+    let retry_share = reader.number(&["resilience", "retry_budget"]);
+    let breaker = breaker(reader);
+    Some(Resilience { retry_share: retry_share?, breaker: breaker? })
+}
+
+fn breaker(reader: &mut Reader<'_>) -> Option<BreakerSettings> {
+    const AT: &str = "resilience";
+    let failures = reader.integer(&[AT, "breaker", "failures"]).and_then(|number| number.try_into().ok());
+    let error_rate = reader.number(&[AT, "breaker", "error_rate"]);
+    let mut time = |name| reader.duration(&[AT, "breaker", name]);
+    let (open, open_max, slow_start) = (time("open"), time("open_max"), time("slow_start"));
+    let (open, open_max) = (open?, open_max?);
+    if open > open_max {
+        let message = format!("expected at least resilience.breaker.open, which is {}", show_duration(open));
+        let fault = reader.fault_of("resilience.breaker.open_max", message).said(show_duration(open_max));
+        reader.faults.push(fault);
+        return None;
+    }
+    Some(BreakerSettings { failures: failures?, error_rate: error_rate?, open, open_max, slow_start: slow_start? })
+}

@@ -1,0 +1,150 @@
+//! Replicas that fail, say that they are full, or come back: who gets the requests then.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::upstream::says;
+use crate::support::{Client, Gateway, Reply, Upstream, chat_body, eventually};
+
+/// Short times, so that a test sees all of them.
+const BREAKER: &str = "[resilience.breaker]\nopen = \"300ms\"\nopen_max = \"1s\"\nslow_start = \"500ms\"\n";
+
+fn file(replicas: &[&Upstream], more: &str) -> String {
+    let urls: Vec<String> = replicas.iter().map(|upstream| format!("{:?}", upstream.url())).collect();
+    format!("[models.m]\nendpoints = [{}]\n{more}", urls.join(", "))
+}
+
+fn fault() -> Reply {
+    Reply::json(500, &json!({"error": {"message": "out of memory"}}))
+}
+
+/// One request after the other for so long; how many got 200, and how many there were.
+async fn ask_for(gateway: &Gateway, time: Duration) -> (usize, usize) {
+    let (mut client, began) = (Client::connect(gateway.public).await, Instant::now());
+    let (mut good, mut all) = (0, 0);
+    while began.elapsed() < time {
+        let body = chat_body("m", false).to_string();
+        let answer = client.call("POST", "/v1/chat/completions", &[], body.as_bytes()).await;
+        good += usize::from(answer.status() == 200);
+        all += 1;
+    }
+    (good, all)
+}
+
+async fn endpoint(gateway: &Gateway, upstream: &Upstream) -> Value {
+    let status = gateway.admin("/status").await.json();
+    let endpoints = status["models"][0]["endpoints"].as_array().unwrap();
+    endpoints.iter().find(|endpoint| endpoint["url"] == upstream.url()).unwrap().clone()
+}
+
+#[tokio::test]
+async fn a_replica_that_fails_now_and_then_is_left_alone_and_a_sound_one_is_not() {
+    let turn = AtomicUsize::new(0);
+    let flip_flop = Upstream::start(move |request| {
+        let turn = turn.fetch_add(1, Ordering::Relaxed);
+        if turn % 4 < 2 { fault() } else { says(request, "Hi") }
+    })
+    .await;
+    let (one, two) = (Upstream::says("Hi").await, Upstream::says("Hi").await);
+    let gateway = Gateway::start(&file(&[&one, &flip_flop, &two], "")).await;
+    ask_for(&gateway, Duration::from_secs(1)).await;
+    let before = flip_flop.requests().len();
+    let (_, asked) = ask_for(&gateway, Duration::from_secs(2)).await;
+    let got = flip_flop.requests().len() - before;
+    assert!(got * 50 <= asked, "{got} of {asked} requests");
+    let state = |upstream: &Upstream| format!("{}", upstream.address);
+    let metrics = gateway.metrics().await;
+    assert_eq!(metrics.sum("weir_breaker_state", &[("model", "m"), ("endpoint", &state(&one))]), 0.0);
+    assert_eq!(metrics.sum("weir_breaker_state", &[("model", "m"), ("endpoint", &state(&flip_flop))]), 2.0);
+    assert_eq!(metrics.sum("weir_upstream_healthy", &[("model", "m")]), 3.0, "all of them are there");
+    let status = endpoint(&gateway, &flip_flop).await;
+    assert_eq!((&status["breaker"], &status["healthy"]), (&json!("open"), &json!(true)), "{status}");
+    let failure = status["failure"].as_str().unwrap();
+    assert!(failure.contains("failed") && failure.contains("HTTP 500"), "{failure}");
+}
+
+#[tokio::test]
+async fn a_replica_that_is_well_again_has_its_share_within_two_seconds() {
+    let sick = Arc::new(AtomicBool::new(true));
+    let is_sick = Arc::clone(&sick);
+    let patient =
+        Upstream::start(move |request| if is_sick.load(Ordering::Relaxed) { fault() } else { says(request, "Hi") })
+            .await;
+    let sound = Upstream::says("Hi").await;
+    let gateway = Gateway::start(&file(&[&patient, &sound], BREAKER)).await;
+    ask_for(&gateway, Duration::from_secs(1)).await;
+    assert_ne!(endpoint(&gateway, &patient).await["breaker"], "closed");
+    sick.store(false, Ordering::Relaxed);
+    ask_for(&gateway, Duration::from_secs(2)).await;
+    let before = patient.requests().len();
+    let (good, asked) = ask_for(&gateway, Duration::from_millis(500)).await;
+    let got = patient.requests().len() - before;
+    assert!(got * 5 >= asked, "{got} of {asked} requests");
+    assert_eq!(good, asked);
+    assert_eq!(endpoint(&gateway, &patient).await["breaker"], "closed");
+}
+
+#[tokio::test]
+async fn one_request_at_a_time_sees_whether_a_replica_is_back() {
+    let hangs = Arc::new(AtomicBool::new(false));
+    let is_hanging = Arc::clone(&hangs);
+    let patient =
+        Upstream::start(move |_| if is_hanging.load(Ordering::Relaxed) { Reply::stalled() } else { fault() }).await;
+    let sound = Upstream::says("Hi").await;
+    let breaker = "[resilience.breaker]\nfailures = 1\nopen = \"1s\"\n";
+    let gateway = Gateway::start(&file(&[&patient, &sound], breaker)).await;
+    while patient.requests().is_empty() {
+        gateway.chat("m", false).await;
+    }
+    hangs.store(true, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_millis(1050)).await;
+    let mut clients = Vec::new();
+    for _ in 0..10 {
+        clients.push(gateway.open_chat("m", false).await);
+    }
+    eventually("the others are answered", async || sound.requests().len() >= 9).await;
+    assert_eq!(patient.requests().len(), 2, "the one that failed and the one that sees");
+    assert_eq!(endpoint(&gateway, &patient).await["breaker"], "half_open");
+}
+
+#[tokio::test]
+async fn what_a_client_did_wrong_is_held_against_no_replica() {
+    let refuses = Reply::json(400, &json!({"error": {"message": "context length exceeded"}}));
+    let (one, two) = (Upstream::always(refuses.clone()).await, Upstream::always(refuses).await);
+    let gateway = Gateway::start(&file(&[&one, &two], "")).await;
+    for _ in 0..30 {
+        assert_eq!(gateway.chat("m", false).await.status(), 400);
+    }
+    assert_eq!(gateway.metrics().await.sum("weir_breaker_state", &[]), 0.0);
+    assert!(one.requests().len() > 5 && two.requests().len() > 5);
+}
+
+#[tokio::test]
+async fn a_replica_that_says_when_to_come_back_is_passed_over_until_then_and_has_not_failed() {
+    let full = [("retry-after", "1"), ("content-type", "application/json")];
+    let full = Reply::whole(429, &full, r#"{"error":{"message":"slow down"}}"#);
+    let (limited, sound) = (Upstream::always(full).await, Upstream::says("Hi").await);
+    let gateway = Gateway::start(&file(&[&limited, &sound], "")).await;
+    while limited.requests().is_empty() {
+        gateway.chat("m", false).await;
+    }
+    let (good, asked) = ask_for(&gateway, Duration::from_millis(500)).await;
+    assert_eq!((good, limited.requests().len()), (asked, 1));
+    assert_eq!(gateway.metrics().await.sum("weir_breaker_state", &[]), 0.0);
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    ask_for(&gateway, Duration::from_millis(300)).await;
+    assert_eq!(limited.requests().len(), 2, "asked again when it said, and left alone again");
+}
+
+#[tokio::test]
+async fn replicas_that_all_fail_are_all_asked() {
+    let replicas = [Upstream::always(fault()).await, Upstream::always(fault()).await, Upstream::always(fault()).await];
+    let gateway = Gateway::start(&file(&[&replicas[0], &replicas[1], &replicas[2]], "")).await;
+    let (good, asked) = ask_for(&gateway, Duration::from_secs(1)).await;
+    assert_eq!(good, 0);
+    let counts = replicas.each_ref().map(|upstream| upstream.requests().len());
+    assert!(counts.iter().all(|count| count * 5 > asked), "{counts:?} of {asked}");
+}
