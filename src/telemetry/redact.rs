@@ -60,6 +60,10 @@ pub(super) fn redacted(text: &str) -> String {
             continue;
         }
         rest = tail;
+        if !word.contains(|c: char| c.is_ascii_alphanumeric()) {
+            out.push_str(word);
+            continue;
+        }
         let lower = word.to_ascii_lowercase();
         let is_scheme = matches!(&*lower, "bearer" | "basic");
         if (follows && !is_scheme) || is_key(word, tail.is_empty()) {

@@ -103,7 +103,7 @@ fn the_bypass_variable_opens_and_says_so_unless_the_file_decides() {
     assert!(config.warnings[0].message.starts_with("authentication is off"), "{:?}", config.warnings);
     assert_eq!(config.provenance.source("auth.mode"), "AIGW_AUTH__BYPASS_EXTERNAL");
     let keys = "auth.static_keys = [{ env = \"K\" }]";
-    let config = good_with(keys, &[public, ("AIGW_AUTH__BYPASS_EXTERNAL", "true"), ("K", "key")]);
+    let config = good_with(keys, &[public, ("AIGW_AUTH__BYPASS_EXTERNAL", "true"), ("K", "sk-0123456789abc")]);
     assert!(matches!(config.auth, Settings::Keys(_)));
     let (said, _) = one_with("auth.mode = \"off\"", &[public, ("AIGW_AUTH__BYPASS_EXTERNAL", "true")]);
     assert!(said.contains("but nobody is asked for a key"), "the file's own \"off\" is not allow_public: {said}");
