@@ -21,6 +21,7 @@ mod inherited;
 mod key;
 mod key_paths;
 mod keys;
+mod keys_models;
 mod load;
 mod models;
 mod outward;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::environ::{Does, VARIABLES};
-use super::keys::{Acts, KEYS, Key, Preset, Takes};
+use super::keys::{self, Acts, Key, Preset, Takes};
 use crate::route::Feature;
 
 const HEAD: &str = "\
@@ -19,7 +19,7 @@ const HEAD: &str = "\
 pub fn reference() -> String {
     let mut text = HEAD.to_owned();
     let mut table = "";
-    for key in KEYS {
+    for key in keys::all() {
         let (of, name) = split(key.path);
         if of != table {
             let comment = if of.contains('{') { "#" } else { "" };

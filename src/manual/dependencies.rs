@@ -37,9 +37,9 @@
 //! | `prometheus` | /metrics |
 //! | `ring` | SHA-256 of static keys; rustls already brings it |
 //! | `rust-stemmers` | "protected" finds "protect" in the documentation; tantivy's and bm25's too |
+//! | `rustix` | listening sockets are handed to the next process, and no core dumps, without `unsafe` of ours |
 //! | `rustls` | TLS to upstreams |
 //! | `rustls-native-certs` | the system's certificate authorities |
-//! | `rustix` | no core dumps: setrlimit and prctl without `unsafe` of ours |
 //! | `semver` | the version constraints that GitLab sends |
 //! | `serde` | request bodies |
 //! | `serde_json` | JSON; raw_value finds what to splice; a schema keeps its order, which models follow |
