@@ -203,6 +203,7 @@ impl App {
         let admin = tokio::spawn(admin.serve(listener, admin_stop));
         let refreshing = tokio::spawn(refresher.run());
         let keeping = tokio::spawn(keeper.run());
+        let sharing = tokio::spawn(Arc::clone(&self.reloader.lasting.meters).tend());
         let expiring = tokio::spawn(certificates.warn_of_expiry());
         if let Some(predecessor) = self.predecessor
             && let Err(error) = predecessor.dismiss().await
@@ -235,6 +236,7 @@ impl App {
         refreshing.abort();
         keeping.abort();
         expiring.abort();
+        sharing.abort();
         stop_admin.send_replace(true);
         let _ = admin.await;
         // The last handle of the log went with the workers: the thread ends when it has written all.
@@ -307,6 +309,7 @@ impl Lasting {
         let (limits, chat) = (config.limits, config.chat);
         let (table, prompts, docs) = (config.table, config.prompts, config.docs);
         let (meters, log_prompts) = (Arc::clone(&self.meters), config.log_prompts);
+        meters.share(config.shared);
         Snapshot { table, prompts, auth, user_tokens, meters, docs, limits, chat, endpoints, log_prompts, generation }
     }
 }

@@ -26,7 +26,7 @@ use crate::prompt::Registry;
 use crate::route::{Budget, BudgetPatch};
 use crate::snapshot::ToolUse;
 use crate::telemetry::{Format, Level};
-use crate::upstream::{ClientTls, Outward, Resilience};
+use crate::upstream::{ClientTls, Outward, RedisUrl, Resilience};
 use crate::{server, snapshot};
 
 /// Checks a text that stands for the file of this path.
@@ -119,9 +119,6 @@ fn note(reader: &mut Reader<'_>, path: &[&str], key: &keys::Key, name: &Range<us
         Acts::NotYet => {
             reader.warning(path, name, "accepted, but this version does not act on it");
         }
-        Acts::Refused(instead) => {
-            reader.error(path, name, "is not in this version yet").hint = Some(instead.to_owned());
-        }
         Acts::Yes | Acts::Only(_) => {}
     }
     let origin = Origin::Line(reader.doc.line(name.start));
@@ -135,6 +132,7 @@ struct Parts {
     outward: Outward,
     resilience: Resilience,
     limits: snapshot::Limits,
+    shared: Option<RedisUrl>,
     chat: snapshot::Chat,
     log: (Level, Format),
     log_prompts: bool,
@@ -170,7 +168,7 @@ impl Parts {
             cloud::is_open_to_somebody(reader, auth);
         }
         let (outward, resilience) = (outward::read(reader), resilience::read(reader));
-        let (limits, chat) = (limits(reader), chat(reader));
+        let (limits, chat, shared) = (limits(reader), chat(reader), shared(reader));
         let log = log(reader);
         let log_prompts = reader.boolean(&["telemetry", "log_prompts"]);
         let (server, outward, routing, prompts) = (server?, outward?, routing?, prompts?);
@@ -181,6 +179,7 @@ impl Parts {
             outward,
             resilience: resilience?,
             limits: limits?,
+            shared: shared?,
             chat: chat?,
             log: log?,
             log_prompts: log_prompts?,
@@ -199,6 +198,7 @@ impl Parts {
             outward,
             resilience,
             limits,
+            shared,
             chat,
             log,
             log_prompts,
@@ -222,6 +222,7 @@ impl Parts {
             user_tokens,
             docs,
             limits,
+            shared,
             chat,
             log,
             log_prompts,
@@ -283,6 +284,25 @@ fn limits(reader: &mut Reader<'_>) -> Option<snapshot::Limits> {
     let mut rate = |key| reader.integer(&["limits", key]).and_then(|most| most.try_into().ok());
     let rates = Rates { requests: rate("requests_per_minute"), tokens: rate("tokens_per_minute") };
     Some(snapshot::Limits { max_body: max_body?, body_timeout: body_timeout?, rates })
+}
+
+/// `limits.shared`, whose URL may hold a password; `None` when there was a fault.
+fn shared(reader: &mut Reader<'_>) -> Option<Option<RedisUrl>> {
+    const PATH: &[&str] = &["limits", "shared"];
+    let Some(entry) = reader.doc.get(PATH) else { return Some(None) };
+    let before = reader.faults.len();
+    let url = reader.secret(PATH)?;
+    if !url.expose().contains('@') {
+        // nothing in it is secret
+        reader.faults.truncate(before);
+    }
+    match RedisUrl::parse(url.expose()) {
+        Ok(url) => Some(Some(url)),
+        Err(why) => {
+            reader.error(PATH, &entry.span, why);
+            None
+        }
+    }
 }
 
 fn chat(reader: &mut Reader<'_>) -> Option<snapshot::Chat> {

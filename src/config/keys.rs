@@ -13,7 +13,6 @@ pub(super) const QUEUE_WAIT: Takes = Takes::Duration("1ms", "5m");
 pub(super) const WAIT: Takes = Takes::Duration("10ms", "30m");
 pub(super) const CONNECT: Takes = Takes::Duration("10ms", "60s");
 pub(super) const TOTAL: Takes = Takes::Duration("10ms", "2h");
-const RATES: Acts = Acts::Refused("remove it: Weir would let through what this line promises to stop");
 pub(super) const OF_TIMEOUTS: Preset = Example("\"30s\"", "from [timeouts]");
 
 /// All of them, in the order of `config/reference.toml`.
@@ -132,9 +131,8 @@ static AFTER_MODELS: &[Key] = &[
         "features.{feature}.fallback",
         Takes::Texts("an array of models' names"),
         Example("[\"gpt\"]", "none"),
-        "models to try next",
-    )
-    .acts(Acts::NotYet),
+        "models to ask when this one fails before its first word, in this order",
+    ),
     key(
         "features.{feature}.timeouts.connect",
         CONNECT,
@@ -248,11 +246,10 @@ static AFTER_MODELS: &[Key] = &[
     ),
     key(
         "limits.shared",
-        Takes::Text("a URL like \"redis://host\""),
-        Example("\"redis://host\"", "each process counts for itself"),
-        "where several gateways count together",
-    )
-    .acts(RATES),
+        Takes::Secret,
+        Example("\"redis://host:6379\"", "each process counts for itself"),
+        "a Redis (5 or later) or Valkey where several gateways count rates together; { env = \"REDIS_URL\" } if it has a password, rediss:// for TLS. While it is away each counts for itself",
+    ),
     key(
         "tls.extra_ca",
         Takes::Texts("an array of PEM files"),

@@ -1,5 +1,11 @@
 //! Dated decisions, newest first. What was rejected is said, so that it need not be tried again unknowingly.
 //!
+//! **2026-11-26, rates that gateways share.** One Lua script in Redis does what the bucket here does, in one step and one round trip, by Redis's
+//! clock. A window of `INCR` and `EXPIRE` would let twice the rate through at its border and could not say when to come back. Charges go with the
+//! caller's next request or within a second. A check takes at most 50 ms; then Redis is held to be away, nobody asks it, and each gateway
+//! counts for itself by its own buckets, which went on beside the shared ones. It is connected to once a second, beside the requests. The `redis`
+//! crate speaks RESP and TLS (the system's authorities, `SSL_CERT_FILE`); its connection manager was not taken, since it would make requests wait.
+//!
 //! **2026-11-26, a replica that fails.** It is passed over, never refused: a model's only endpoint is asked whatever it did. Five failures in a row or half
 //! of ten and more requests within ten seconds; then one request at a time sees, and one that is back gets a tenth of its share, growing within ten
 //! seconds, in which a single failure is enough. Held against it is what another replica may do better (`error/kind.rs`), never a client's error. A
@@ -15,6 +21,14 @@
 //! model are the same at every replica. The last failure is told, with the smallest `Retry-After` that any replica gave. A silent replica gets at
 //! most half of the total while there is another. **The only replica is not asked twice**, but for a kept connection that died: GitLab's circuit
 //! breaker counts failures, OpenAI's and Anthropic's clients have retries of their own, and a server that says 429 does not want more.
+//!
+//! **2026-11-26, fallback models.** What fails before the first content at every replica, and what is true of all of them (401 to 405, 407, no
+//! credentials, no place left under `max_parallel`), goes to the next model of `fallback`, inside the first one's total; a model that stays silent gets at
+//! most half of what is left. Each handler asks from the beginning: another dialect, another family, another prompt. It costs no retry
+//! budget: it is no second request to servers that are in trouble, and when a model is down all of its requests must go on. The last failure is
+//! told, but not a fallback's own refusal of the request, which is for the first model to judge. Never: 400, 413, 422 and content filters, vectors
+//! (another model's do not fit those that are stored: `embeddings_code.fallback` is a fault), Test connection, models that a client names, GitLab's cloud, a model
+//! that the caller's key is not for.
 //!
 //! **2026-11-26, the retry budget.** A bucket per model, shared by workers: a request deposits `resilience.retry_budget`, a further
 //! attempt takes one; ten are there at rest, and savings fade within half a minute. A replica that could not be connected to costs nothing: it was

@@ -27,6 +27,8 @@ pub struct Metrics {
     pub upstream_inflight: IntGaugeVec,
     /// 1 while the endpoint is there, as far as is known.
     pub upstream_healthy: IntGaugeVec,
+    /// 1 while the Redis of `limits.shared` answers. Without one there is no such series.
+    pub shared_limits_up: IntGaugeVec,
     /// 0 closed, 1 half open (a request sees whether the endpoint is back), 2 open.
     pub breaker_state: IntGaugeVec,
     /// Requests refused for their caller's rates, by which one.
@@ -61,6 +63,7 @@ struct Requests {
     tokens: IntCounterVec,
     errors: IntCounterVec,
     retries: IntCounterVec,
+    fallbacks: IntCounterVec,
     disconnects: IntCounterVec,
 }
 
@@ -88,6 +91,7 @@ impl Requests {
         let waited = "From sending to the model server to its last byte.";
         let failed = "Failed requests, by code (A1000: a limit expired) and phase.";
         let again = "Further attempts: a kept connection had died, or a replica failed before its first content.";
+        let instead = "Models that failed before an answer had begun, so that the feature's next one was asked.";
         let tokens = "Tokens as reported; estimated at 4 bytes a token where a stream broke off or nobody counted.";
         let left = "Clients that left before the end; the upstream was cancelled.";
         Ok(Self {
@@ -100,6 +104,7 @@ impl Requests {
             tokens: counter(r, "tokens_total", tokens, &["direction", "feature", "model"])?,
             errors: counter(r, "errors_total", failed, &["code", "phase", "feature", "model"])?,
             retries: counter(r, "retries_total", again, &["model"])?,
+            fallbacks: counter(r, "fallbacks_total", instead, &["feature", "from", "to"])?,
             disconnects: counter(r, "client_disconnects_total", left, &["surface"])?,
         })
     }
@@ -117,6 +122,7 @@ impl Metrics {
         let breaker = "0 closed, 1 half open (one request sees), 2 open: the endpoint is passed over.";
         let (line, queued) = (&["model"], "Requests that wait for a place at a model (max_parallel).");
         let crowd = "Connections closed as they were accepted (limits.connections_per_client).";
+        let together = "1 while the Redis of limits.shared answers; 0: each gateway counts for itself.";
         let often = "Requests refused with 429 for their caller's rate: of requests or of tokens.";
         let lost = "Access-log lines given up because standard output was too slow.";
         let expiry = "When the first certificate of the public port's chain ends, in Unix seconds; absent without TLS.";
@@ -127,6 +133,7 @@ impl Metrics {
             upstream_inflight: gauges(&r, "upstream_inflight", under_way, endpoint)?,
             upstream_healthy: gauges(&r, "upstream_healthy", there, endpoint)?,
             breaker_state: gauges(&r, "breaker_state", breaker, endpoint)?,
+            shared_limits_up: gauges(&r, "shared_limits_up", together, &[])?,
             rate_limited: counter(&r, "rate_limited_total", often, &["scope"])?,
             model_waiting: gauges(&r, "model_waiting", queued, line)?,
             config_reloads: counter(&r, "config_reloads_total", "Reloads, by outcome.", &["outcome"])?,
@@ -178,8 +185,16 @@ impl Metrics {
         if facts.outcome() == Outcome::Cancelled {
             self.requests.disconnects.with_label_values(&[facts.surface.label()]).inc();
         }
-        if facts.retries > 0 {
-            self.requests.retries.with_label_values(&[&*facts.model]).inc_by(facts.retries.into());
+        let retried = |model: &str, retries: u32| {
+            if retries > 0 {
+                self.requests.retries.with_label_values(&[model]).inc_by(retries.into());
+            }
+        };
+        retried(&facts.model, facts.retries - facts.retries_before());
+        let asked_next = facts.earlier.iter().skip(1).map(|next| &next.model).chain([&facts.model]);
+        for (earlier, next) in facts.earlier.iter().zip(asked_next) {
+            retried(&earlier.model, earlier.retries);
+            self.requests.fallbacks.with_label_values(&[facts.feature, &*earlier.model, &**next]).inc();
         }
     }
 

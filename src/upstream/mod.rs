@@ -12,6 +12,7 @@ mod outward;
 mod places;
 mod pool;
 mod proxy;
+mod redis;
 mod retry;
 mod send;
 mod stream;
@@ -19,6 +20,7 @@ mod timers;
 mod tls;
 mod wait;
 
+pub use self::redis::{Redis, RedisUrl};
 pub use balance::Tried;
 pub use breaker::BreakerSettings;
 pub use certificate::{PairError, Validity, certificates, certified};

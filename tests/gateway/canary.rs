@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::support::{Client, ConnectProxy, Folder, Process, Reply, Upstream, chat_body, eventually};
 
 /// Every slot of the file that takes a secret, as the reference writes it, and the variable that it is in here.
-const SLOTS: [(&str, &str); 10] = [
+const SLOTS: [(&str, &str); 11] = [
     ("auth.static_keys", "CLIENT_KEY"),
     ("auth.user_tokens.signing_key", "SIGNING_KEY"),
     ("auth.user_tokens.validation_key", "PREVIOUS_KEY"),
@@ -21,6 +21,7 @@ const SLOTS: [(&str, &str); 10] = [
     ("models.codestral.secret_access_key", "AWS_SECRET"),
     ("models.codestral.session_token", "AWS_TOKEN"),
     ("models.codestral.entra.client_secret", "ENTRA_SECRET"),
+    ("limits.shared", "REDIS"),
     ("proxy.credentials", "PROXY_USER"),
     // secrets that are no slot of the file: the variables that stand for one
     ("-", "AWS_BEARER_TOKEN_BEDROCK"),
@@ -33,6 +34,7 @@ fn canary(variable: &str) -> String {
         "PREVIOUS_KEY" => include_str!("../golden/jwt/second.pem").to_owned(),
         // what each signature shows: a name, no secret
         "AWS_ID" => "AKIDOFTHETEST".to_owned(),
+        "REDIS" => "redis://:canary-of-redis@127.0.0.1:9/0".to_owned(),
         "PROXY_USER" => "canary-user:canary-password".to_owned(),
         _ => format!("canary-{}", variable.to_ascii_lowercase().replace('_', "-")),
     }
@@ -50,12 +52,15 @@ fn slots_of_the_schema() -> BTreeSet<String> {
     let reference = weir::config::reference();
     let mut section = String::new();
     let mut slots = BTreeSet::new();
+    // of a key that may hold a secret or not the line above says so
+    let mut above = "";
     for line in reference.lines() {
+        let said = std::mem::replace(&mut above, line);
         let line = line.trim_start_matches('#');
         if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             section = name.to_owned();
         } else if let Some((name, value)) = line.split_once(" = ")
-            && value.contains("{ env = ")
+            && [said, value].iter().any(|text| text.contains("{ env = "))
         {
             slots.insert(format!("{section}.{name}"));
         }
@@ -117,6 +122,8 @@ session_token = {{ env = "AWS_TOKEN" }}
 identifier = "bedrock/anthropic.claude-3-haiku-20240307-v1:0"
 region = "eu-central-1"
 endpoint = "{root}"
+[limits]
+shared = {{ env = "REDIS" }}
 [features]
 duo_chat = "down"
 code_completions = "up"

@@ -19,6 +19,7 @@ mod disconnect; // a client that leaves cancels the upstream
 mod docs_search; // GitLab's documentation, with and without an index
 mod embeddings; // vectors for semantic code search
 mod failover; // what fails before the first content goes to the next replica
+mod fallback; // another model instead of one that failed before its first word
 mod framing; // how model servers frame their answers
 mod fuzz_smoke; // the fuzz targets, a little, on any toolchain
 mod golden; // translations as files
@@ -34,6 +35,7 @@ mod rates; // requests and tokens per minute, models per key
 mod reload; // another file in force without a lost request
 mod replicas; // who gets the requests when replicas fail, are full, come back
 mod routing; // the rules of precedence, and what must never be called
+mod shared_limits; // rates that several gateways count together
 mod stale; // dead connections, rubbish, cut streams
 mod stopping; // a drain: what runs may end, and nobody runs into a close
 mod timeouts; // the four limits are A1000 on every surface

@@ -8,6 +8,7 @@ mod log;
 mod metrics;
 mod process;
 mod proxy;
+mod redis;
 mod tls;
 pub(crate) mod upstream;
 
@@ -20,6 +21,7 @@ pub(crate) use log::Log;
 pub(crate) use metrics::Metrics;
 pub(crate) use process::{Folder, Process};
 pub(crate) use proxy::ConnectProxy;
+pub(crate) use redis::{Eval, Redis};
 pub(crate) use tls::{Authority, Hello, Pair, front, front_for, older_kind, secure};
 pub(crate) use upstream::{Deaf, Received, Reply, Upstream, says};
 
