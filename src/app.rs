@@ -308,9 +308,9 @@ impl Lasting {
         self.certificates.put(config.tls);
         let (limits, chat) = (config.limits, config.chat);
         let (table, prompts, docs) = (config.table, config.prompts, config.docs);
-        let meters = Arc::clone(&self.meters);
+        let (meters, log_prompts) = (Arc::clone(&self.meters), config.log_prompts);
         meters.share(config.shared);
-        Snapshot { table, prompts, auth, user_tokens, meters, docs, limits, chat, endpoints, generation }
+        Snapshot { table, prompts, auth, user_tokens, meters, docs, limits, chat, endpoints, log_prompts, generation }
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub chat: Chat,
     /// The live state (in flight, health) of every endpoint in the file.
     pub endpoints: Endpoints,
+    /// `telemetry.log_prompts`: what was said may be logged where GitLab allows it, too.
+    pub log_prompts: bool,
     /// Counts up with every swap.
     pub generation: u64,
 }

@@ -416,6 +416,26 @@ fn the_manuals_tables_name_tests_that_exist() {
 }
 
 #[test]
+fn every_dependency_has_its_reason_in_the_manual() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let mut named = BTreeSet::new();
+    for section in manifest.split("\n[").filter(|section| section.split(']').next().unwrap().ends_with("dependencies"))
+    {
+        for line in section.lines().skip(1).filter(|line| line.contains(" = ")) {
+            let name = line.split(' ').next().unwrap();
+            let reason = line.rsplit_once('#').map_or("", |(_, reason)| reason.trim());
+            named.insert(format!("//! | `{name}` | {reason} |"));
+        }
+    }
+    let manual = fs::read_to_string(root().join("src/manual/dependencies.rs")).unwrap();
+    let rows: BTreeSet<String> = manual.lines().filter(|line| line.contains("| `")).map(str::to_owned).collect();
+    assert!(named.len() > 40 && named.iter().all(|row| !row.ends_with("|  |")), "a reason beside each: {named:?}");
+    let missing = named.difference(&rows).map(|row| format!("missing: {row}"));
+    let gone = rows.difference(&named).map(|row| format!("in the manual only: {row}"));
+    report("src/manual/dependencies.rs is Cargo.toml in words", &missing.chain(gone).collect::<Vec<_>>());
+}
+
+#[test]
 fn the_top_level_is_the_card() {
     let entries = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let shown: BTreeSet<String> = entries.filter(|name| !name.starts_with('.') && name != "target").collect();

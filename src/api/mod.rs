@@ -34,7 +34,10 @@ use crate::provider::dialect;
 use crate::relay::{Call, Content, Encoder, HeadStart, Promise, Relay};
 use crate::route::{Ask, Feature, Route, Table};
 use crate::snapshot::{Shared, Snapshot};
-use crate::telemetry::Facts;
+use crate::telemetry::{Facts, Words};
+
+/// Whether an administrator of the request's GitLab lets prompts be logged (gitlab-client.md §2.1).
+const DETAILED_LOGS: &str = "x-gitlab-enabled-instance-verbose-ai-logs";
 
 /// Answers requests; one per worker.
 pub struct Api {
@@ -134,6 +137,10 @@ impl Context<'_> {
     async fn body(&mut self, body: Incoming) -> Result<Bytes, GatewayError> {
         let bytes = body::collect(&self.parts.headers, body, &self.snapshot.limits).await?;
         self.facts.bytes_in = bytes.len() as u64;
+        let allows = |value: &str| value.trim().eq_ignore_ascii_case("true");
+        if self.snapshot.log_prompts && text_header(&self.parts.headers, DETAILED_LOGS).is_some_and(allows) {
+            self.facts.words = Some(Box::new(Words::of(&bytes)));
+        }
         Ok(bytes)
     }
 

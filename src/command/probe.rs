@@ -59,7 +59,9 @@ fn routes(config: &Config) -> Vec<Arc<Route>> {
 fn probe_all(config: &Config, targets: &[(&Route, &EndpointUrl)], out: &mut Out) -> Result<usize, StartError> {
     let metrics = Arc::new(Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?);
     let registry = Arc::new(Registry::new(metrics));
-    let head = ["model", "endpoint", "dns", "tcp", "tls", "first token", "total", "result"];
+    let proxies = &config.outward.settings().proxies;
+    let has_tunnels = targets.iter().any(|(_, url)| proxies.of(url).is_some());
+    let head = ["model", "endpoint", "dns", "tcp", "proxy", "tls", "first token", "total", "result"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let mut failed = 0;
     let credentials = Credentials::default();
@@ -87,9 +89,15 @@ fn probe_all(config: &Config, targets: &[(&Route, &EndpointUrl)], out: &mut Out)
             () = keeper.run() => {}
         }
     });
+    if !has_tunnels {
+        rows.iter_mut().for_each(|row| _ = row.remove(PROXY));
+    }
     aligned(&rows).iter().for_each(|row| out.line(row));
     Ok(failed)
 }
+
+/// The column that stays away where no proxy is on the way.
+const PROXY: usize = 4;
 
 /// What one endpoint did.
 struct Probed {
@@ -114,6 +122,7 @@ impl Probed {
             url.to_string(),
             step(|s| s.dns),
             step(|s| s.tcp),
+            step(|s| s.tunnel),
             step(|s| s.tls),
             self.first_token.map_or_else(|| "-".to_owned(), time),
             time(self.total),

@@ -25,6 +25,20 @@ pub(super) fn run(config: Config, path: &Path, replace: bool, env: &Environment,
     }
 }
 
+/// Memory holds keys, and what users wrote: no core dump of it, and no look into it by other processes of the same user.
+/// A system that refuses this lets us serve all the same.
+fn keep_memory() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    let refused = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).err();
+    // handlers that the kernel pipes dumps to are called whatever the limit says
+    #[cfg(target_os = "linux")]
+    let refused =
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).err().or(refused);
+    if let Some(error) = refused {
+        tracing::warn!(%error, "core dumps could not be turned off");
+    }
+}
+
 /// The ordinary runtime beside the workers: admin listener, file watch, signals.
 pub(super) fn runtime() -> Result<Runtime, StartError> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
@@ -33,6 +47,8 @@ pub(super) fn runtime() -> Result<Runtime, StartError> {
 async fn serve(config: Config, path: &Path, replace: bool, env: &Environment) -> Result<(), StartError> {
     let predecessor = if replace { Predecessor::find(config.server.admin).await? } else { None };
     let app = App::build_on(config, Box::new(std::io::stdout()), predecessor)?;
+    // now there is a log to say that it failed
+    keep_memory();
     for warning in app.warnings() {
         tracing::warn!("{warning}");
     }

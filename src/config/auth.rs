@@ -16,7 +16,7 @@ const URL: &[&str] = &["gitlab", "url"];
 /// The settings; `None` when a fault was noted.
 pub(super) fn read(reader: &mut Reader<'_>, listen: Option<SocketAddr>) -> Option<Settings> {
     let said = reader.word(MODE);
-    let keys = static_keys::read(reader);
+    let keys = static_keys::read(reader, listen.is_some_and(|listen| !is_loopback(listen)));
     let gitlab = gitlab(reader);
     let allow_public = reader.boolean(&["auth", "allow_public"]);
     let [said_mode, said_keys, said_url] = [MODE, static_keys::PATH, URL].map(|path| reader.doc.get(path));

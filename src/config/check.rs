@@ -115,13 +115,11 @@ fn unknown(reader: &mut Reader<'_>, path: &[&str], span: &Range<usize>) {
 /// Notes where a key's value came from, and says so when nothing comes of it.
 fn note(reader: &mut Reader<'_>, path: &[&str], key: &keys::Key, name: &Range<usize>, value: &Range<usize>) {
     let written = reader.doc.written(value);
-    // log_prompts = false is what happens anyway
-    let is_default = key.default() == Some(written.as_str());
     match key.acts {
-        Acts::NotYet if !is_default => {
+        Acts::NotYet => {
             reader.warning(path, name, "accepted, but this version does not act on it");
         }
-        Acts::Yes | Acts::NotYet | Acts::Only(_) => {}
+        Acts::Yes | Acts::Only(_) => {}
     }
     let origin = Origin::Line(reader.doc.line(name.start));
     reader.provenance.note(path_text(path), Setting { value: written, origin });
@@ -137,6 +135,7 @@ struct Parts {
     shared: Option<RedisUrl>,
     chat: snapshot::Chat,
     log: (Level, Format),
+    log_prompts: bool,
     auth: AuthSettings,
     user_tokens: TokenSettings,
     docs: crate::docs::Settings,
@@ -171,6 +170,7 @@ impl Parts {
         let (outward, resilience) = (outward::read(reader), resilience::read(reader));
         let (limits, chat, shared) = (limits(reader), chat(reader), shared(reader));
         let log = log(reader);
+        let log_prompts = reader.boolean(&["telemetry", "log_prompts"]);
         let (server, outward, routing, prompts) = (server?, outward?, routing?, prompts?);
         let (user_tokens, docs) = (user_tokens?, docs?);
         Some(Self {
@@ -182,6 +182,7 @@ impl Parts {
             shared: shared?,
             chat: chat?,
             log: log?,
+            log_prompts: log_prompts?,
             auth: auth?,
             user_tokens,
             docs,
@@ -200,6 +201,7 @@ impl Parts {
             shared,
             chat,
             log,
+            log_prompts,
             auth,
             user_tokens,
             docs,
@@ -223,6 +225,7 @@ impl Parts {
             shared,
             chat,
             log,
+            log_prompts,
             warnings,
             provenance,
         }

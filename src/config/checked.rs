@@ -45,6 +45,8 @@ pub struct Config {
     pub chat: snapshot::Chat,
     /// The operator's log.
     pub log: (Level, Format),
+    /// Whether prompts may be logged.
+    pub log_prompts: bool,
     /// What is odd but not wrong.
     pub warnings: Vec<Fault>,
     /// Where each value came from.

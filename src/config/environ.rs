@@ -63,6 +63,11 @@ pub(super) static VARIABLES: &[Variable] = &[
     variable("AIGW_LOGGING__LEVEL", Sets("telemetry.level", level, "DEBUG, INFO, WARNING or ERROR"), "telemetry.level"),
     variable("AIGW_LOGGING__FORMAT_JSON", Sets("telemetry.format", format, "true or false"), "telemetry.format"),
     variable(
+        "AIGW_LOGGING__ENABLE_REQUEST_LOGGING",
+        Sets("telemetry.log_prompts", boolean, "true or false"),
+        "telemetry.log_prompts; where GitLab allows it, too",
+    ),
+    variable(
         "AIGW_CUSTOM_MODELS__ENABLED",
         Sets("features.request_models", custom_models, "true or false"),
         "false: features.request_models = \"ignore\"",
@@ -76,6 +81,9 @@ pub(super) static VARIABLES: &[Variable] = &[
     variable("DUO_WORKFLOW_SELF_SIGNED_JWT__VALIDATION_KEY", Elsewhere, "the same, when the AIGW_ one is not set"),
     variable("SSL_CERT_FILE", Elsewhere, "one more file for tls.extra_ca"),
     variable("REQUESTS_CA_BUNDLE", Elsewhere, "one more file for tls.extra_ca"),
+    variable("HTTPS_PROXY", Elsewhere, "proxy.url of https servers; https_proxy wins, and ALL_PROXY comes after"),
+    variable("HTTP_PROXY", Elsewhere, "proxy.url of http servers; http_proxy wins, and ALL_PROXY comes after"),
+    variable("NO_PROXY", Elsewhere, "proxy.except, separated by commas; no_proxy wins"),
     variable("AWS_REGION", Elsewhere, "region of Bedrock models"),
     variable("AWS_REGION_NAME", Elsewhere, "the same, when AWS_REGION is not set"),
     variable("AWS_BEARER_TOKEN_BEDROCK", Elsewhere, "Bedrock API key; wins over the access key"),
@@ -206,6 +214,10 @@ fn level(text: &str) -> Option<String> {
         _ => return None,
     };
     Some(format!("\"{level}\""))
+}
+
+fn boolean(text: &str) -> Option<String> {
+    truth(text).map(|truth| truth.to_string())
 }
 
 fn format(text: &str) -> Option<String> {

@@ -67,6 +67,11 @@ pub(super) enum Acts {
     Only(&'static [ProviderKind]),
 }
 
+/// A key that is acted on.
+pub(super) const fn key(path: &'static str, takes: Takes, preset: Preset, doc: &'static str) -> Key {
+    Key { path, takes, preset, acts: Acts::Yes, doc }
+}
+
 impl Key {
     /// The same key, acted on so.
     pub(super) const fn acts(mut self, acts: Acts) -> Self {

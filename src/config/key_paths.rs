@@ -1,11 +1,11 @@
 //! Keys by their paths: which key a name of the file is, and which names may follow it.
 
-use super::keys::{KEYS, Key};
+use super::keys::{Key, all};
 use crate::route::Feature;
 
 /// The key of this path, if it is one.
 pub(super) fn find(path: &[&str]) -> Option<&'static Key> {
-    KEYS.iter().find(|key| {
+    all().find(|key| {
         let mut pattern = key.path.split('.');
         path.iter().all(|name| pattern.next().is_some_and(|part| matches(part, name))) && pattern.next().is_none()
     })
@@ -14,7 +14,7 @@ pub(super) fn find(path: &[&str]) -> Option<&'static Key> {
 /// The names that may follow this path, in the table's order. `{name}` is among them when any may.
 pub(super) fn children(path: &[&str]) -> Vec<&'static str> {
     let mut found = Vec::new();
-    for key in KEYS {
+    for key in all() {
         let mut pattern = key.path.split('.');
         if !path.iter().all(|name| pattern.next().is_some_and(|part| matches(part, name))) {
             continue;
@@ -41,7 +41,7 @@ fn matches(part: &str, name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{children, find};
-    use crate::config::keys::KEYS;
+    use crate::config::keys::all;
 
     #[test]
     fn finds_keys_behind_names_and_features() {
@@ -64,9 +64,9 @@ mod tests {
 
     #[test]
     fn no_key_is_listed_twice() {
-        let mut paths: Vec<&str> = KEYS.iter().map(|key| key.path).collect();
+        let mut paths: Vec<&str> = all().map(|key| key.path).collect();
         paths.sort_unstable();
         paths.dedup();
-        assert_eq!(paths.len(), KEYS.len());
+        assert_eq!(paths.len(), all().count());
     }
 }

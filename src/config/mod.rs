@@ -2,7 +2,7 @@
 //!
 //! `raw` keeps the file as a tree that knows its places; `keys` is the list of what may stand in it;
 //! `reader` reads typed values out of it; `check`, `models` (with `azure`, `bedrock` and what they have
-//! `inherited` from the environment), `families`, `cloud`, `features`, `prompts`, `tls` and `outward` build each
+//! `inherited` from the environment), `families`, `cloud`, `features`, `prompts`, `tls`, `proxy` and `outward` build each
 //! module's own settings, so that no module imports this one. A reload may change everything but [`Config::server`].
 
 mod auth;
@@ -21,10 +21,12 @@ mod inherited;
 mod key;
 mod key_paths;
 mod keys;
+mod keys_models;
 mod load;
 mod models;
 mod outward;
 mod prompts;
+mod proxy;
 mod raw;
 mod reader;
 mod reference;

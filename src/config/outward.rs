@@ -1,4 +1,4 @@
-//! How servers are reached: `[tls]`, the `tls` of a model, and the variables that mean the same. The files are read
+//! How servers are reached: `[tls]`, the `tls` of a model, `[proxy]`, and the variables that mean the same. The files are read
 //! and checked here, at the start and at a reload, as those of `[server] tls` are.
 
 use std::collections::HashMap;
@@ -9,11 +9,11 @@ use std::time::SystemTime;
 use rustls::pki_types::CertificateDer;
 
 use super::checked::{Origin, Setting};
-use super::environ;
 use super::fault::{Fault, Place, Severity, quoted};
 use super::load::read_limited;
 use super::raw::path_text;
 use super::reader::Reader;
+use super::{environ, proxy};
 use crate::route::ModelId;
 use crate::upstream::{ClientIdentity, ClientTls, Outward, OutwardSettings, PairError, certificates};
 
@@ -22,6 +22,7 @@ const SHARED: &[&str] = &["tls"];
 /// The ways out. `None` when a fault was noted.
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<Outward> {
     let request_loopback = reader.boolean(&["features", "request_loopback"]);
+    let proxies = proxy::read(reader);
     let authorities = authorities(reader);
     let identity = identity(reader, SHARED).map(|own| own.map(Arc::new));
     let mut own = HashMap::new();
@@ -41,7 +42,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Outward> {
         Some(identity) => Arc::new(ClientTls::new(authorities, Some(identity))),
         None => Arc::clone(&anonymous),
     };
-    Some(Outward::new(OutwardSettings { anonymous, models, own, request_loopback: request_loopback? }))
+    let (proxies, request_loopback) = (proxies?, request_loopback?);
+    Some(Outward::new(OutwardSettings { anonymous, models, own, proxies, request_loopback }))
 }
 
 /// The files that are named, whatever else is wrong: what to watch.

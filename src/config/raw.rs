@@ -177,7 +177,7 @@ fn unparsed_line(line: &str, column: usize) -> (String, usize) {
 
 fn is_known_and_public(name: &str) -> bool {
     let last = |path: &'static str| path.rsplit('.').next();
-    let mut found = keys::KEYS.iter().filter(|key| last(key.path) == Some(name)).peekable();
+    let mut found = keys::all().filter(|key| last(key.path) == Some(name)).peekable();
     (found.peek().is_some() && found.all(|key| !key.is_secret())) || crate::route::Feature::parse(name).is_some()
 }
 

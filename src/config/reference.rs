@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::environ::{Does, VARIABLES};
-use super::keys::{Acts, KEYS, Key, Preset, Takes};
+use super::keys::{self, Acts, Key, Preset, Takes};
 use crate::route::Feature;
 
 const HEAD: &str = "\
@@ -19,7 +19,7 @@ const HEAD: &str = "\
 pub fn reference() -> String {
     let mut text = HEAD.to_owned();
     let mut table = "";
-    for key in KEYS {
+    for key in keys::all() {
         let (of, name) = split(key.path);
         if of != table {
             let comment = if of.contains('{') { "#" } else { "" };
@@ -141,7 +141,13 @@ mod tests {
             .map(|line| format!("{line}\n"))
             .collect();
         let pem = include_str!("../../tests/golden/jwt/first.pem");
-        let secrets = [("VLLM_API_KEY", "k"), ("WEIR_CLIENT_KEY", "k"), ("SIGNING_KEY", pem), ("PREVIOUS_KEY", pem)];
+        let secrets = [
+            ("VLLM_API_KEY", "k"),
+            ("WEIR_CLIENT_KEY", "k"),
+            ("SIGNING_KEY", pem),
+            ("PREVIOUS_KEY", pem),
+            ("PROXY_CREDENTIALS", "u:p"),
+        ];
         let env = Environment::from_iter(secrets);
         let faults = from_str(&uncommented, "reference.toml", &env).unwrap_err();
         let unexpected: Vec<String> = faults
@@ -157,7 +163,7 @@ mod tests {
                     "cannot read prompts",
                     "cannot read gitlab-docs.index",
                     "cannot read tls.",
-                    "cannot read clients.crt",
+                    "cannot read clients.cr",
                     "cannot read client.",
                     "cannot read authority.crt",
                 ];

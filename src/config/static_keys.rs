@@ -14,8 +14,11 @@ use crate::route::ModelId;
 pub(super) const PATH: &[&str] = &["auth", "static_keys"];
 const OPTIONS: [&str; 4] = ["name", "models", "requests_per_minute", "tokens_per_minute"];
 
-/// None of them is an empty list; `None` when there was a fault.
-pub(super) fn read(reader: &mut Reader<'_>) -> Option<Vec<Arc<StaticKey>>> {
+/// A shorter key can be guessed. Characters.
+const SHORTEST: usize = 16;
+
+/// None of them is an empty list; `None` when there was a fault. `is_public`: strangers may try.
+pub(super) fn read(reader: &mut Reader<'_>, is_public: bool) -> Option<Vec<Arc<StaticKey>>> {
     let Some(at) = reader.doc.get(PATH) else { return Some(Vec::new()) };
     let before = reader.faults.len();
     let Some(items) = at.value.as_array() else {
@@ -27,7 +30,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Vec<Arc<StaticKey>>> {
     }
     let mut keys: Vec<Arc<StaticKey>> = Vec::new();
     for (place, item) in items.iter().enumerate() {
-        let Some(key) = Item { path: format!("auth.static_keys[{place}]"), place }.read(reader, item) else { continue };
+        let read = Item { path: format!("auth.static_keys[{place}]"), place, is_public }.read(reader, item);
+        let Some(key) = read else { continue };
         if keys.iter().any(|known| known.name == key.name) {
             reader.error(PATH, &item.span(), format!("two keys are named {:?}", &*key.name));
         }
@@ -44,12 +48,18 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Vec<Arc<StaticKey>>> {
 struct Item {
     path: String,
     place: usize,
+    is_public: bool,
 }
 
 impl Item {
     fn read(&self, reader: &mut Reader<'_>, item: &Spanned<DeValue<'_>>) -> Option<StaticKey> {
         let secret = reader.secret_among(&self.path, item, &OPTIONS);
         let bytes = secret.as_ref().map_or(&[][..], |secret| secret.expose().as_bytes());
+        if self.is_public && secret.is_some() && bytes.len() < SHORTEST {
+            let message = "a key of less than 16 characters can be guessed by strangers, who reach server.listen";
+            let fault = reader.error(PATH, &item.span(), message);
+            fault.hint = Some("openssl rand -hex 32 makes a good one".to_owned());
+        }
         let mut key = StaticKey::new(bytes, format!("#{}", self.place + 1));
         for (option, value) in item.get_ref().as_table().into_iter().flatten() {
             match &**option.get_ref() {

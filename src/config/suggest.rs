@@ -1,6 +1,6 @@
 //! "Did you mean": the nearest of some names, and where a key that stands in the wrong table belongs.
 
-use super::keys::KEYS;
+use super::keys::all;
 
 /// The nearest of some names, if one is near enough to be meant.
 pub fn nearest<'a>(said: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
@@ -17,16 +17,12 @@ pub fn nearest<'a>(said: &str, names: impl IntoIterator<Item = &'a str>) -> Opti
 pub(super) fn elsewhere(name: &str) -> Option<String> {
     // `timeouts.total` rather than a model's own
     let is_general = |path: &&str| !path.contains('{');
-    let found: Vec<&str> = KEYS
-        .iter()
-        .map(|key| key.path)
-        .filter(is_general)
-        .filter(|path| path.rsplit('.').next() == Some(name))
-        .collect();
+    let found: Vec<&str> =
+        all().map(|key| key.path).filter(is_general).filter(|path| path.rsplit('.').next() == Some(name)).collect();
     match found.split_last() {
         Some((last, [])) => Some((*last).to_owned()),
         Some((last, rest)) => Some(format!("{} or {last}", rest.join(", "))),
-        None => KEYS.iter().map(|key| key.path).find(|path| path.rsplit('.').next() == Some(name)).map(str::to_owned),
+        None => all().map(|key| key.path).find(|path| path.rsplit('.').next() == Some(name)).map(str::to_owned),
     }
 }
 

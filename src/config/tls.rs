@@ -19,6 +19,7 @@ struct Files {
     cert: PathBuf,
     key: PathBuf,
     client_ca: Option<PathBuf>,
+    client_crl: Option<PathBuf>,
 }
 
 /// The identity, if the file or the environment names one. The outer `None`: a fault was noted.
@@ -28,8 +29,11 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Option<Arc<Identity>>> {
     let cert = content(reader, "cert", &files.cert);
     let key = content(reader, "key", &files.key);
     let client_ca = files.client_ca.as_ref().map(|path| content(reader, "client_ca", path));
+    let client_crl = files.client_crl.as_ref().map(|path| content(reader, "client_crl", path));
     let (cert, key, client_ca) = (cert?, key?, client_ca.map_or(Some(None), |read| read.map(Some))?);
-    match Identity::parse(PemFiles { cert: &cert, key: &key, client_ca: client_ca.as_deref() }) {
+    let client_crl = client_crl.map_or(Some(None), |read| read.map(Some))?;
+    let (client_ca, client_crl) = (client_ca.as_deref(), client_crl.as_deref());
+    match Identity::parse(PemFiles { cert: &cert, key: &key, client_ca, client_crl }) {
         Ok(identity) => {
             if let Some(remark) = identity.validity().remark(SystemTime::now()) {
                 let fault = Fault { severity: Severity::Warning, ..reader.fault_of("server.tls.cert", remark) };
@@ -38,12 +42,14 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Option<Arc<Identity>>> {
             Some(Some(Arc::new(identity)))
         }
         Err(error) => {
-            let (name, path) = match (&error, &files.client_ca) {
-                (IdentityError::Cert(_), _) => ("cert", &files.cert),
-                (IdentityError::ClientCa(_), Some(path)) => ("client_ca", path),
-                (IdentityError::Key(_) | IdentityError::ClientCa(_), _) => ("key", &files.key),
+            let (name, path) = match &error {
+                IdentityError::Cert(_) => ("cert", Some(&files.cert)),
+                IdentityError::Key(_) => ("key", Some(&files.key)),
+                IdentityError::ClientCa(_) => ("client_ca", files.client_ca.as_ref()),
+                IdentityError::ClientCrl(_) => ("client_crl", files.client_crl.as_ref()),
             };
-            fault(reader, name, format!("{} {error}", path.display()));
+            let path = path.map(|path| path.display().to_string()).unwrap_or_default();
+            fault(reader, name, format!("{path} {error}"));
             None
         }
     }
@@ -51,7 +57,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Option<Arc<Identity>>> {
 
 /// The files that are named, whatever else is wrong: what to watch.
 pub(super) fn named(reader: &mut Reader<'_>) -> Vec<PathBuf> {
-    files(reader).map_or_else(Vec::new, |files| [files.cert, files.key].into_iter().chain(files.client_ca).collect())
+    let Some(Files { cert, key, client_ca, client_crl }) = files(reader) else { return Vec::new() };
+    [cert, key].into_iter().chain(client_ca).chain(client_crl).collect()
 }
 
 /// `None` without TLS, and after a fault.
@@ -59,7 +66,11 @@ fn files(reader: &mut Reader<'_>) -> Option<Files> {
     let Some(table) = reader.doc.get(&["server", "tls"]) else { return official(reader) };
     // anything but a table was noted
     table.value.as_table()?;
-    let [cert, key, client_ca] = ["cert", "key", "client_ca"].map(|name| reader.text(&["server", "tls", name]));
+    let [cert, key, client_ca, client_crl] =
+        ["cert", "key", "client_ca", "client_crl"].map(|name| reader.text(&["server", "tls", name]));
+    if client_crl.is_some() && reader.doc.get(&["server", "tls", "client_ca"]).is_none() {
+        fault(reader, "client_crl", "expected client_ca beside it: whose certificates it revokes".to_owned());
+    }
     for (name, other, value) in [("cert", "key", &cert), ("key", "cert", &key)] {
         if value.is_none() && reader.doc.get(&["server", "tls", name]).is_none() {
             let fault = reader.fault_of(TABLE, format!("expected {name} as well")).hint(Some(format!(
@@ -69,7 +80,7 @@ fn files(reader: &mut Reader<'_>) -> Option<Files> {
         }
     }
     let full = |path: String| reader.base.join(path);
-    Some(Files { cert: full(cert?), key: full(key?), client_ca: client_ca.map(full) })
+    Some(Files { cert: full(cert?), key: full(key?), client_ca: client_ca.map(full), client_crl: client_crl.map(full) })
 }
 
 /// What the official container calls it (ai-gateway-server.md §6).
@@ -93,7 +104,7 @@ fn official(reader: &mut Reader<'_>) -> Option<Files> {
         let setting = Setting { value: format!("{value:?}"), origin: Origin::Variable(variable.to_owned()) };
         reader.provenance.note(format!("{TABLE}.{name}"), setting);
     }
-    Some(Files { cert: cert.into(), key: key.into(), client_ca: None })
+    Some(Files { cert: cert.into(), key: key.into(), client_ca: None, client_crl: None })
 }
 
 fn content(reader: &mut Reader<'_>, name: &str, path: &Path) -> Option<Vec<u8>> {

@@ -63,6 +63,23 @@
 //! plain one in the same build 10.0 KiB (1,000 streams, 2026-11-25). The two dates are read by sixty lines of ours: `x509-parser` is
 //! fifteen crates, and all that hangs on a date here is a warning.
 //!
+//! **2026-11-26, a proxy is asked for a tunnel, always.** CONNECT for plain HTTP, too: what goes through is what would go without, so there is no
+//! second form of a request, nothing is buffered on the way, and the proxy's credentials are in one place. Its price is that the proxy must
+//! allow CONNECT to the model server's port; the log line of its refusal says so. Proxies that are spoken to in TLS or SOCKS are refused as faults. A
+//! server that a request names is resolved and checked here and asked for by its address: a name that only the proxy can resolve
+//! cannot be checked. A name in the operator's own file is the proxy's to resolve. This machine and link-local addresses never go
+//! there: credentials of the cloud are given out at such.
+//!
+//! **2026-11-26, prompts in the log.** Bytes as they came and went, at the edge (`telemetry/words.rs`), so that no surface can forget to be asked. A
+//! stream's pieces are joined before keys are looked for. The official container's `AIGW_LOGGING__ENABLE_REQUEST_LOGGING` logs whatever GitLab
+//! says; here both must allow it.
+//!
+//! **2026-11-26, the depth of JSON is no key.** It is serde_json's 128 where a value is built; what is only passed on is skipped without recursion,
+//! however deep. A lower bound would cost every forwarded body a pass of its own, and protect model servers from what they bound themselves.
+//!
+//! **2026-11-26, files that others may read are no fault.** Kubernetes mounts secrets readable for all in the pod: a warning that everybody gets
+//! is read by nobody.
+//!
 //! **2026-11-26, TLS towards servers is a part of the configuration.** Authorities and client certificates are read when the file is
 //! checked, watched with it, and put in force by a reload: what was read is one value (`upstream::Outward`), and a kept connection belongs to the one
 //! that it was made under. So another certificate costs all models a handshake, and no code has to ask which of them it concerns. The

@@ -8,11 +8,13 @@
 //! - [`threats`]: what is defended, by which test, and what is not.
 //! - [`sizing`]: how many gateways for how many users, with the arithmetic.
 //! - [`complaints`]: what users of other gateways complain of, and which test here says otherwise.
+//! - [`dependencies`]: every crate, and why.
 //! - [`decisions`]: dated decisions, newest first.
 
 pub mod complaints;
 pub mod decisions;
 pub mod defaults;
+pub mod dependencies;
 pub mod failures;
 pub mod providers;
 pub mod request;

@@ -95,7 +95,7 @@ impl RelayBody {
         };
         let Content::Stream(stream) = &mut made.content else { return None };
         let held = std::mem::take(&mut stream.held);
-        made.record.facts.bytes_out += held.len() as u64;
+        made.record.facts.answered(&held);
         Some(held).filter(|held| !held.is_empty())
     }
 
@@ -140,7 +140,7 @@ impl Made {
             Content::Stream(stream) => ready!(stream.poll_next(cx, facts)),
         };
         if let Some(Ok(bytes)) = &next {
-            facts.bytes_out += bytes.len() as u64;
+            facts.answered(bytes);
         }
         Poll::Ready(next)
     }

@@ -11,6 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwapOption;
 use prometheus::IntGaugeVec;
 use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::CertificateRevocationListDer;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{AlertDescription, InvalidMessage, RootCertStore, ServerConfig};
@@ -41,6 +43,8 @@ pub struct PemFiles<'a> {
     pub key: &'a [u8],
     /// Authorities whose certificates clients must show.
     pub client_ca: Option<&'a [u8]>,
+    /// Which of those no longer count: lists of revoked certificates.
+    pub client_crl: Option<&'a [u8]>,
 }
 
 /// Which of the files is wrong, and how. Says nothing of what stands in them.
@@ -55,6 +59,9 @@ pub enum IdentityError {
     /// `client_ca`
     #[error("{0}")]
     ClientCa(String),
+    /// `client_crl`
+    #[error("{0}")]
+    ClientCrl(String),
 }
 
 impl From<PairError> for IdentityError {
@@ -72,7 +79,7 @@ impl Identity {
         let provider = Arc::new(ring::default_provider());
         let (certified, validity) = certified(files.cert, files.key, &provider)?;
         let certified = Arc::new(certified);
-        let verifier = files.client_ca.map(|pem| verifier(pem, &provider)).transpose()?;
+        let verifier = files.client_ca.map(|pem| verifier(pem, files.client_crl, &provider)).transpose()?;
         let mutual = verifier.is_some();
         let config = config(certified, verifier, provider).map_err(|error| IdentityError::Cert(error.to_string()))?;
         Ok(Self { config: Arc::new(config), validity, mutual })
@@ -96,13 +103,30 @@ impl fmt::Debug for Identity {
     }
 }
 
-fn verifier(pem: &[u8], provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, IdentityError> {
+/// With lists of revoked certificates each certificate of a client's chain must be known not to be on one: an
+/// authority without a list admits nobody.
+fn verifier(
+    pem: &[u8],
+    crl: Option<&[u8]>,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, IdentityError> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(pem).map_err(IdentityError::ClientCa)? {
         roots.add(certificate).map_err(|error| IdentityError::ClientCa(error.to_string()))?;
     }
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-    builder.build().map_err(|error| IdentityError::ClientCa(error.to_string()))
+    let Some(crl) = crl else { return builder.build().map_err(|error| IdentityError::ClientCa(error.to_string())) };
+    let lists = revoked(crl).map_err(IdentityError::ClientCrl)?;
+    builder.with_crls(lists).build().map_err(|error| IdentityError::ClientCrl(error.to_string()))
+}
+
+fn revoked(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
+    match lists {
+        Ok(lists) if lists.is_empty() => Err("holds no list of revoked certificates in PEM".to_owned()),
+        Ok(lists) => Ok(lists),
+        Err(_) => Err("is not a PEM file".to_owned()),
+    }
 }
 
 fn config(

@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
 use super::record::Facts;
+use super::redact::redacted;
 
 /// Formats lines; keeps the text of the current second, which hardly ever changes between two requests.
 #[derive(Debug, Default)]
@@ -39,7 +40,8 @@ impl AccessLog {
             token(out, "phase", phase.label());
         }
         if let Some(note) = &facts.note {
-            text(out, "note", note);
+            // a model server's words may quote the key that it refuses
+            text(out, "note", &redacted(note));
         }
         out.extend_from_slice(if facts.stream { b",\"stream\":true" } else { b",\"stream\":false" });
         Self::timings(facts, now, out);

@@ -20,7 +20,7 @@ pub enum Level {
     Info,
     /// And why.
     Debug,
-    /// And everything else; still no prompt and no secret.
+    /// And everything else; still no secret, and no prompt unless `telemetry.log_prompts` and GitLab allow it.
     Trace,
 }
 

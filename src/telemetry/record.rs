@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::TraceIds;
 use super::labels::{Outcome, Phase, Surface};
+use super::{TraceIds, Words};
 use crate::error::{Kind, Shape};
 use crate::generation::{Uncounted, Usage};
 
@@ -84,6 +84,8 @@ pub struct Facts {
     pub bytes_in: u64,
     /// Response body.
     pub bytes_out: u64,
+    /// What was said, where it may be logged.
+    pub words: Option<Box<Words>>,
 }
 
 /// A model that failed before its answer had begun, so that another was asked.
@@ -98,6 +100,14 @@ pub struct Earlier {
 }
 
 impl Facts {
+    /// Counts bytes of the answer.
+    pub fn answered(&mut self, bytes: &[u8]) {
+        self.bytes_out += bytes.len() as u64;
+        if let Some(words) = &mut self.words {
+            words.answer(bytes);
+        }
+    }
+
     /// Forgets what an attempt told that failed before its answer had begun: another one is made.
     pub fn start_over(&mut self) {
         self.failure = None;
@@ -222,6 +232,7 @@ impl Record {
             usage_estimated: false,
             bytes_in: 0,
             bytes_out: 0,
+            words: None,
         };
         sink.begin(surface);
         Self { facts, sink }
@@ -238,6 +249,10 @@ impl Drop for Record {
             meter.charge(self.facts.usage.input.saturating_add(self.facts.usage.output));
         }
         self.sink.finish(&self.facts);
+        // of what no model was asked nobody needs the words
+        if let Some(words) = self.facts.words.take().filter(|_| self.facts.upstream_started.is_some()) {
+            words.tell(self.facts.ids.request_id_str(), &self.facts.model);
+        }
     }
 }
 

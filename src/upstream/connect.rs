@@ -10,8 +10,9 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::Stream;
-use super::outward::Way;
+use super::outward::{Checked, Way};
+use super::proxy::{TunnelError, is_near};
+use super::{Proxy, Stream};
 use crate::error::{GatewayError, Kind};
 use crate::route::{EndpointUrl, Scheme, is_refused_address};
 
@@ -23,10 +24,12 @@ const MAX_ADDRESSES: usize = 4;
 /// How long each step took.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Steps {
-    /// Name → addresses.
+    /// Name → addresses; of the proxy, where there is one.
     pub dns: Duration,
-    /// Handshake.
+    /// Handshake, with the proxy where there is one.
     pub tcp: Duration,
+    /// The proxy's tunnel; zero without one.
+    pub tunnel: Duration,
     /// Handshake; zero for `http`.
     pub tls: Duration,
 }
@@ -43,6 +46,9 @@ pub enum ConnectError {
     /// TCP.
     #[error("{0}: {1}")]
     Tcp(SocketAddr, io::Error),
+    /// The proxy on the way.
+    #[error("proxy {0}: {1}")]
+    Proxy(String, TunnelError),
     /// The handshake or the certificate.
     #[error("TLS with {0}: {1}{2}")]
     Tls(String, io::Error, &'static str),
@@ -61,6 +67,10 @@ impl ConnectError {
                 (Kind::UpstreamConnect, "the model server refused the connection")
             }
             Self::Tcp(..) => (Kind::UpstreamConnect, "the model server could not be reached"),
+            Self::Proxy(_, TunnelError::Io(_)) => {
+                (Kind::UpstreamConnect, "the proxy on the way to the model server could not be reached")
+            }
+            Self::Proxy(..) => (Kind::UpstreamConnect, "the proxy on the way to the model server refused"),
             Self::Tls(..) | Self::TlsSetup(_) => (Kind::UpstreamConnect, "TLS with the model server failed"),
         };
         GatewayError::new(kind, public).internal(self.to_string())
@@ -68,24 +78,61 @@ impl ConnectError {
 }
 
 /// Connects. The caller bounds the time.
+///
+/// A server that a request named is resolved and checked here, proxy or not, and the proxy is asked for the address
+/// that was checked: the name might lead elsewhere there.
 pub(super) async fn connect(url: &EndpointUrl, way: &Way) -> Result<(Stream, Steps), ConnectError> {
     let started = Instant::now();
-    let addresses = resolve(url).await?;
-    if let Some(checked) = way.checked {
-        let refused = addresses.iter().find(|a| is_refused_address(a.ip(), checked.loopback));
-        if let Some(address) = refused {
-            return Err(ConnectError::Refused(address.ip()));
+    let checked = match way.checked {
+        Some(check) => Some(resolve_checked(url, check).await?),
+        None => None,
+    };
+    let first = checked.as_ref().and_then(|addresses| addresses.first()).copied();
+    let by = way.proxy.as_ref().filter(|_| !first.is_some_and(|address| is_near(address.ip())));
+    let addresses = match (by, checked) {
+        (Some(proxy), _) => resolve(&proxy.url).await.map_err(|error| not_reached(proxy, &error))?,
+        (None, Some(addresses)) => addresses,
+        (None, None) => resolve(url).await?,
+    };
+    let mut steps = Steps { dns: started.elapsed(), ..Steps::default() };
+    let dialled = dial(&addresses).await;
+    steps.tcp = started.elapsed() - steps.dns;
+    let tcp = match by {
+        Some(proxy) => {
+            let mut tcp = dialled.map_err(|error| not_reached(proxy, &error))?;
+            let goal = first.map_or_else(|| authority(url), |address| address.to_string());
+            let tunnel = proxy.tunnel(&mut tcp, &goal).await;
+            tunnel.map_err(|error| ConnectError::Proxy(proxy.to_string(), error))?;
+            tcp
         }
-    }
-    let dns = started.elapsed();
-    let tcp = dial(&addresses).await?;
-    let mut steps = Steps { dns, tcp: started.elapsed() - dns, tls: Duration::ZERO };
+        None => dialled?,
+    };
+    steps.tunnel = started.elapsed() - steps.dns - steps.tcp;
     let stream = match url.scheme() {
         Scheme::Http => Stream::Plain(tcp),
         Scheme::Https => Stream::Tls(Box::new(handshake(url, way, tcp).await?.into())),
     };
-    steps.tls = started.elapsed() - dns - steps.tcp;
+    steps.tls = started.elapsed() - steps.dns - steps.tcp - steps.tunnel;
     Ok((stream, steps))
+}
+
+/// As an error of the proxy's.
+fn not_reached(proxy: &Proxy, error: &ConnectError) -> ConnectError {
+    ConnectError::Proxy(proxy.to_string(), TunnelError::Io(io::Error::other(error.to_string())))
+}
+
+/// `host:port`, the port always.
+fn authority(url: &EndpointUrl) -> String {
+    let (host, port) = (url.host(), url.port());
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+async fn resolve_checked(url: &EndpointUrl, check: Checked) -> Result<Vec<SocketAddr>, ConnectError> {
+    let addresses = resolve(url).await?;
+    match addresses.iter().find(|address| is_refused_address(address.ip(), check.loopback)) {
+        Some(address) => Err(ConnectError::Refused(address.ip())),
+        None => Ok(addresses),
+    }
 }
 
 async fn handshake(url: &EndpointUrl, way: &Way, tcp: TcpStream) -> Result<TlsStream<TcpStream>, ConnectError> {

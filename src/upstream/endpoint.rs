@@ -360,7 +360,7 @@ impl Registry {
             places.insert(Arc::clone(&model.id), self.places(&known.places, model));
             for url in &model.endpoints {
                 let key = (Arc::clone(&model.id), url.clone());
-                let way = outward.to_model(model);
+                let way = outward.to_model(model, url);
                 let same = known.endpoints.get(&key).filter(|known| known.way.outward == way.outward).cloned();
                 let endpoint = same.unwrap_or_else(|| self.make(&mut known.addresses, model, url, way, Some(&retries)));
                 kept.insert(key, Arc::clone(&endpoint));
@@ -394,7 +394,7 @@ impl Registry {
     /// shares, kept connections and clock.
     pub fn transient(&self, model: &Model, url: &EndpointUrl, outward: &Outward) -> Arc<Endpoint> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        self.make(&mut known.addresses, model, url, outward.to_model(model), None)
+        self.make(&mut known.addresses, model, url, outward.to_model(model, url), None)
     }
 
     /// With the budget of a model of the file, whose addresses are a closed set, so that they may be labels.

@@ -113,7 +113,7 @@ impl Fetcher {
     /// Whatever a server answers, its error bodies too. `limit` bounds the connecting; the caller bounds the
     /// rest.
     pub async fn ask(&self, asked: Asked<'_>, limit: Duration) -> Result<Answered, FetchError> {
-        let way = self.outward.load().to_other();
+        let way = self.outward.load().to_other(asked.url);
         let connecting = timeout(limit, connect(asked.url, &way)).await;
         let (stream, _) = connecting.map_err(|_| FetchError::Unreached(limit))??;
         let mut connection = Connection::new(stream);

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use arc_swap::ArcSwap;
 
-use super::ClientTls;
-use crate::route::{Model, ModelId, ProviderKind};
+use super::{ClientTls, Proxies, Proxy};
+use crate::route::{EndpointUrl, Model, ModelId, ProviderKind};
 
 /// What the file and the environment say about connecting outward.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub struct OutwardSettings {
     pub models: Arc<ClientTls>,
     /// Of those whose `[models.…]` has a `tls` of its own.
     pub own: HashMap<ModelId, Arc<ClientTls>>,
+    /// By way of whom.
+    pub proxies: Proxies,
     /// Whether a model that a *request* names may be on a loopback address.
     pub request_loopback: bool,
 }
@@ -37,6 +39,8 @@ pub(super) struct Way {
     pub(super) outward: u32,
     /// Whom we believe there, and who we are.
     pub(super) tls: Arc<ClientTls>,
+    /// The proxy on the way.
+    pub(super) proxy: Option<Arc<Proxy>>,
     /// Where a request named the server: its address is checked after resolution.
     pub(super) checked: Option<Checked>,
 }
@@ -46,6 +50,13 @@ pub(super) struct Way {
 pub(super) struct Checked {
     /// Whether it may be on this machine.
     pub(super) loopback: bool,
+}
+
+impl Way {
+    /// ` by way of …`, behind the server's address; nothing without a proxy.
+    pub(super) fn told(&self) -> String {
+        self.proxy.as_ref().map_or_else(String::new, |proxy| format!(" by way of {proxy}"))
+    }
 }
 
 impl Outward {
@@ -61,20 +72,21 @@ impl Outward {
     }
 
     /// To a model's server.
-    pub(super) fn to_model(&self, model: &Model) -> Way {
-        let OutwardSettings { anonymous, models, own, request_loopback } = &self.says;
+    pub(super) fn to_model(&self, model: &Model, url: &EndpointUrl) -> Way {
+        let OutwardSettings { anonymous, models, own, proxies, request_loopback } = &self.says;
         let tls = match model.provider {
             ProviderKind::Gitlab => anonymous,
             // a model that a request brings is `request`, which no model of the file may be called
             _ => own.get(&model.id).unwrap_or(models),
         };
         let checked = model.from_request.then_some(Checked { loopback: *request_loopback });
-        Way { outward: self.id, tls: Arc::clone(tls), checked }
+        Way { outward: self.id, tls: Arc::clone(tls), proxy: proxies.of(url).cloned(), checked }
     }
 
     /// To a server of the operator's choice that is no model's.
-    pub(super) fn to_other(&self) -> Way {
-        Way { outward: self.id, tls: Arc::clone(&self.says.anonymous), checked: None }
+    pub(super) fn to_other(&self, url: &EndpointUrl) -> Way {
+        let proxy = self.says.proxies.of(url).cloned();
+        Way { outward: self.id, tls: Arc::clone(&self.says.anonymous), proxy, checked: None }
     }
 }
 

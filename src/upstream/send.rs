@@ -183,7 +183,9 @@ impl Upstreams {
         let error = match timers.run(Phase::Connect, connecting).await {
             Ok(Ok((stream, _))) => return Ok(Connection::new(stream)),
             Ok(Err(error)) => error.error(),
-            Err(expired) => expired.error(&model.id).internal(format!("connecting to {}", endpoint.url)),
+            Err(expired) => {
+                expired.error(&model.id).internal(format!("connecting to {}{}", endpoint.url, endpoint.way.told()))
+            }
         };
         endpoint.saw(Seen::Unreachable);
         Err(error)

@@ -6,6 +6,7 @@ mod access_log; // one line per request, ids in and out, secrets nowhere
 mod anthropic; // Anthropic's Messages API on every kind of model, and GitLab's way to it
 mod bad_input; // a 4xx that says what is wrong, and no harm
 mod browsers; // GitLab's Web IDE, paths that are none, the list of models
+mod canary; // a secret in every slot, prompts, core dumps: nowhere
 mod chaos; // every fault of a model server on every call
 mod chat_agent; // GitLab Duo Chat: the loop, both ways of calling tools
 mod chat_agent_faults; // what its user sees when something fails
@@ -23,12 +24,14 @@ mod fallback; // another model instead of one that failed before its first word
 mod framing; // how model servers frame their answers
 mod fuzz_smoke; // the fuzz targets, a little, on any toolchain
 mod golden; // translations as files
+mod hygiene; // which headers go on, and that one request is one
 mod model_check; // GitLab's Test connection
 mod monitoring; // probes, 404, 405, the admin listener
 mod openai; // bytes pass, the model is replaced, usage is tapped
 mod overload; // places at a model: queues, classes, shedding, goodput
 mod prompt_answers; // every prompt, and what GitLab reads out of its answer
 mod prompts; // what GitLab asks a model by the name of a prompt
+mod proxy; // a proxy on the way out: what goes through it, and what never does
 mod rates; // requests and tokens per minute, models per key
 mod reload; // another file in force without a lost request
 mod replicas; // who gets the requests when replicas fail, are full, come back
@@ -43,4 +46,6 @@ mod tls_out; // TLS towards model servers: whom we believe, who we are
 mod upgrade; // one process takes the place of another, and no request is lost
 mod usage; // token counts of streams that end before they are counted
 
+#[path = "../identity/signing.rs"]
+mod signing; // tokens as GitLab signs them
 mod support; // gateway, scripted upstream, raw client, metrics, access log

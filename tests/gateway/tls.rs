@@ -294,6 +294,37 @@ async fn with_client_ca_only_its_clients_get_in() {
     .await;
 }
 
+#[tokio::test]
+async fn a_revoked_client_is_out_with_the_next_list_and_without_a_restart() {
+    let (authority, clients, upstream) = (Authority::new(), Authority::new(), Upstream::says("Hi").await);
+    let folder = Folder::new("tls-revoked");
+    save(&folder, &authority.issue("weir.test"));
+    let (ca, crl) = (folder.write("clients.crt", &clients.pem()), folder.path("clients.crl"));
+    let (one, two) = (clients.issue("one.test"), clients.issue("two.test"));
+    folder.write("clients.crl", &clients.revoking(&[&one]));
+    let more = format!("client_ca = {ca:?}\nclient_crl = {crl:?}\n");
+    let text = process_file(&folder, &upstream).replace("[admin]", &format!("{more}[admin]"));
+    let weir = Process::serve(&folder.write("weir.toml", &text)).await;
+    let is_let_in = async |pair: &Pair| {
+        let hello = Hello { shows: Some(pair), ..Hello::trusting(&authority) };
+        let Ok(stream) = secure(weir.public, hello).await else { return false };
+        let mut client = Client::over(stream);
+        client.send("GET", "/monitoring/healthz", &[], b"").await;
+        client.try_head().await.is_some()
+    };
+    assert!(!is_let_in(&one).await && is_let_in(&two).await);
+    folder.replace("clients.crl", &clients.revoking(&[&two]));
+    eventually("the new list", async || is_let_in(&one).await && !is_let_in(&two).await).await;
+    folder.replace("clients.crl", "garbage");
+    eventually("the refusal", async || weir.metrics().await.sum("weir_config_reload_ok", &[]) == 0.0).await;
+    let faults = weir.admin("/status").await.json()["last_reload"]["faults"].to_string();
+    assert!(faults.contains("server.tls.client_crl") && faults.contains("holds no list of revoked"), "{faults}");
+    assert!(is_let_in(&one).await && !is_let_in(&two).await, "the old list stays");
+    // an authority without a list admits nobody
+    folder.replace("clients.crl", &Authority::new().revoking(&[]));
+    eventually("another's list", async || !is_let_in(&one).await).await;
+}
+
 /// The one fault of a file with these.
 fn fault(folder: &Folder, cert: &str, key: &str) -> String {
     save(folder, &Pair { cert: cert.to_owned(), key: key.to_owned() });
@@ -333,6 +364,10 @@ fn certificates_that_cannot_work_are_faults_of_the_file() {
     );
     let half = said("[server.tls]\ncert = \"tls.crt\"\n");
     assert!(half.contains("server.tls: expected key as well"), "{half}");
+    let open = said("[server.tls]\nclient_ca = \"clients.crt\"\n");
+    assert!(open.contains("server.tls: expected cert as well"), "clients are not let in unasked: {open}");
+    let idle = said("[server.tls]\ncert = \"a\"\nkey = \"b\"\nclient_crl = \"c\"\n");
+    assert!(idle.contains("server.tls.client_crl: expected client_ca beside it"), "{idle}");
     assert!(said("[server]\ntls = true\n").contains("expected a table of keys"));
 }
 

@@ -8,6 +8,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 use weir::config::Environment;
 
+use crate::signing;
 use crate::support::{
     Authority, Client, End, Folder, Gateway, Pair, Process, Reply, Upstream, chat_body, eventually, front, front_for,
     one_model, parse,
@@ -214,6 +215,63 @@ async fn new_certificates_and_authorities_are_taken_without_a_restart_and_broken
     assert_eq!(answer.end, End::Proper);
     assert!(answer.text().contains("two") && answer.text().contains("[DONE]"), "{}", answer.text());
     assert!(!weir.output().contains("needs a restart"), "{}", weir.output());
+}
+
+#[tokio::test]
+async fn gitlabs_keys_come_over_https_from_whom_its_authority_vouches_for() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let (folder, upstream) = (Folder::new("tls-out-keys"), Upstream::says("Hi").await);
+    folder.write("ca.crt", &authority.pem());
+    let documents = Upstream::start(|request| {
+        let host = request.header("host").unwrap();
+        let discovery = json!({"issuer": format!("https://{host}"), "jwks_uri": format!("https://{host}/keys")});
+        let document = if request.path == "/keys" { signing::JWKS.to_owned() } else { discovery.to_string() };
+        Reply::whole(200, &[("content-type", "application/json")], document)
+    })
+    .await;
+    save(&folder, "mine", &authority.issue("weir.test"));
+    let wanting = &rustls::version::TLS12;
+    let served = [
+        (front(documents.address, &authority.issue("127.0.0.1")).await, 200, "null"),
+        (front(documents.address, &stranger.issue("127.0.0.1")).await, 503, "UnknownIssuer"),
+        (
+            front_for(&authority, documents.address, &authority.issue("127.0.0.1"), wanting).await,
+            503,
+            "CertificateRequired",
+        ),
+    ];
+    for (gitlab, status, why) in served {
+        let file = format!(
+            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n\
+             [resilience]\ndrain = \"100ms\"\n[gitlab]\nurl = \"https://{gitlab}\"\n[tls]\nextra_ca = [{:?}]\n{}{}",
+            folder.path("ca.crt"),
+            lines(&folder, "mine"),
+            one_model(&upstream.url())
+        );
+        let gateway = Gateway::start_whole(&file).await;
+        let claims = json!({
+            "iss": format!("https://{gitlab}"), "sub": "instance", "aud": ["gitlab-ai-gateway"], "nbf": 1,
+            "exp": 4_000_000_000_u64, "gitlab_realm": "self-managed", "scopes": ["duo_chat"],
+        });
+        let token = format!("Bearer {}", signing::sign(signing::FIRST, &claims));
+        let headers = [
+            ("authorization", &*token),
+            ("x-gitlab-authentication-type", "oidc"),
+            ("x-gitlab-instance-id", "instance"),
+            ("x-gitlab-realm", "self-managed"),
+        ];
+        let body = json!({"prompt_components": [{"payload": {"content": "Hello"}}]}).to_string();
+        let answer = gateway.call("POST", "/v1/chat/agent", &headers, body.as_bytes()).await;
+        assert_eq!(answer.status(), status, "{}", answer.text());
+        let forged = format!("Bearer {}", signing::sign(signing::OTHER, &claims));
+        let headers = [("authorization", &*forged), headers[1], headers[2], headers[3]];
+        let answer = gateway.call("POST", "/v1/chat/agent", &headers, body.as_bytes()).await;
+        assert_eq!(answer.status(), if status == 200 { 401 } else { 503 }, "{}", answer.text());
+        let error = gateway.admin("/status").await.json()["auth"]["issuers"][0]["error"].to_string();
+        assert!(error.contains(why), "{why}: {error}");
+    }
+    assert_eq!(documents.requests().len(), 2, "nothing was asked of the stranger, nor who we are told to the other");
+    assert_eq!(upstream.requests().len(), 1);
 }
 
 #[test]

@@ -18,8 +18,18 @@ fn off_on_a_public_address_is_refused_with_both_ways_out() {
     assert!(said.contains("server.listen"), "{said}");
     good("server.listen = \"0.0.0.0:5052\"\nauth.allow_public = true");
     good("server.listen = \"[::1]:5052\"");
-    let config = good_with("server.listen = \"0.0.0.0:5052\"\nauth.static_keys = [{ env = \"K\" }]", &[("K", "key")]);
+}
+
+#[test]
+fn keys_that_can_be_guessed_are_refused_on_a_public_address() {
+    let file = "auth.static_keys = [{ env = \"K\" }]";
+    let public = format!("server.listen = \"0.0.0.0:5052\"\n{file}");
+    let (said, hint) = one_with(&public, &[("K", "sk-guessable-15")]);
+    assert!(said.starts_with("2:21: error: auth.static_keys: a key of less than 16 characters"), "{said}");
+    assert!(hint.contains("openssl rand") && !said.contains("guessable"), "{hint}");
+    let config = good_with(&public, &[("K", "sk-0123456789abc")]);
     assert!(matches!(config.auth, Settings::Keys(keys) if keys.len() == 1));
+    good_with(file, &[("K", "key")]);
 }
 
 #[test]
@@ -93,7 +103,7 @@ fn the_bypass_variable_opens_and_says_so_unless_the_file_decides() {
     assert!(config.warnings[0].message.starts_with("authentication is off"), "{:?}", config.warnings);
     assert_eq!(config.provenance.source("auth.mode"), "AIGW_AUTH__BYPASS_EXTERNAL");
     let keys = "auth.static_keys = [{ env = \"K\" }]";
-    let config = good_with(keys, &[public, ("AIGW_AUTH__BYPASS_EXTERNAL", "true"), ("K", "key")]);
+    let config = good_with(keys, &[public, ("AIGW_AUTH__BYPASS_EXTERNAL", "true"), ("K", "sk-0123456789abc")]);
     assert!(matches!(config.auth, Settings::Keys(_)));
     let (said, _) = one_with("auth.mode = \"off\"", &[public, ("AIGW_AUTH__BYPASS_EXTERNAL", "true")]);
     assert!(said.contains("but nobody is asked for a key"), "the file's own \"off\" is not allow_public: {said}");

@@ -22,7 +22,7 @@ fn a_gitlab_is_enough_to_serve_on_a_public_address() {
     assert_eq!(accepts(ON_PUBLIC, &[]), plain);
     assert_eq!(accepts(&format!("{ON_PUBLIC}auth.mode = \"gitlab\"\n"), &[]), plain);
     let both = format!("{ON_PUBLIC}auth.static_keys = [{{ env = \"K\" }}]\n");
-    assert_eq!(accepts(&both, &[("K", "key")]).3, 1);
+    assert_eq!(accepts(&both, &[("K", "sk-0123456789abc")]).3, 1);
     let config = good(ON_PUBLIC);
     assert_eq!(config.provenance.source("auth.mode"), "weir.toml:2");
     assert_eq!(config.warnings, []);
@@ -44,7 +44,7 @@ fn the_official_variables_are_enough_too() {
 #[test]
 fn what_the_file_says_of_the_mode_holds() {
     let keys = format!("{ON_PUBLIC}auth.static_keys = [{{ env = \"K\" }}]\nauth.mode = \"keys\"\n");
-    assert!(matches!(good_with(&keys, &[("K", "key")]).auth, Settings::Keys(keys) if keys.len() == 1));
+    assert!(matches!(good_with(&keys, &[("K", "sk-0123456789abc")]).auth, Settings::Keys(keys) if keys.len() == 1));
     let (said, _) = one(&format!("{ON_PUBLIC}auth.mode = \"off\""));
     assert!(said.contains("but nobody is asked for a key there"), "{said}");
 }

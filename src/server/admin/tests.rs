@@ -118,6 +118,7 @@ fn snapshot(table: Table, registry: &Registry, generation: u64) -> Snapshot {
         limits: Limits::default(),
         chat: Chat::default(),
         endpoints,
+        log_prompts: false,
         generation,
     }
 }

@@ -6,7 +6,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use base64::Engine as _;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa, KeyIdMethod,
+    KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
+};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
@@ -31,6 +34,7 @@ impl Authority {
     pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         // a name of its own: another authority is then an unknown one, and not one with a wrong signature
         params.distinguished_name.push(DnType::CommonName, format!("authority {}", fastrand::u64(..)));
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
@@ -38,6 +42,25 @@ impl Authority {
 
     pub(crate) fn pem(&self) -> String {
         self.0.pem()
+    }
+
+    /// The list of those that are revoked.
+    pub(crate) fn revoking(&self, pairs: &[&Pair]) -> String {
+        let revoked = |pair: &&Pair| RevokedCertParams {
+            serial_number: serial(&KeyPair::from_pem(&pair.key).unwrap()),
+            revocation_time: rcgen::date_time_ymd(2025, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: rcgen::date_time_ymd(2025, 1, 1),
+            next_update: rcgen::date_time_ymd(2025, 2, 1),
+            crl_number: SerialNumber::from(1_u64),
+            issuing_distribution_point: None,
+            revoked_certs: pairs.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.0).unwrap().pem().unwrap()
     }
 
     /// For this name or address, from one year until another.
@@ -53,10 +76,17 @@ impl Authority {
     /// For a key that is there already.
     pub(crate) fn sign(&self, name: &str, years: (i32, i32), key: &KeyPair) -> String {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.serial_number = Some(serial(key));
         params.not_before = rcgen::date_time_ymd(years.0, 1, 1);
         params.not_after = rcgen::date_time_ymd(years.1, 1, 1);
         params.signed_by(key, &self.0).unwrap().pem()
     }
+}
+
+/// A number that its key has once and for all.
+fn serial(key: &KeyPair) -> SerialNumber {
+    let public = key.public_key_raw();
+    SerialNumber::from_slice(&[&[1], &public[public.len() - 8..]].concat())
 }
 
 impl Pair {

@@ -1,0 +1,69 @@
+//! An HTTP proxy that knows CONNECT, keeps what it was asked, and leads every tunnel to one place.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+/// A running proxy.
+pub(crate) struct ConnectProxy {
+    pub(crate) address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl ConnectProxy {
+    /// Whatever is asked for, the tunnel leads to `to`.
+    pub(crate) async fn to(to: SocketAddr) -> Self {
+        Self::start(Some(to), "HTTP/1.1 200 Connection established\r\n\r\n").await
+    }
+
+    /// This answer to every request, and no tunnel.
+    pub(crate) async fn answers(answer: &'static str) -> Self {
+        Self::start(None, answer).await
+    }
+
+    async fn start(to: Option<SocketAddr>, answer: &'static str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let kept = Arc::clone(&asked);
+        tokio::spawn(async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                tokio::spawn(serve(tcp, to, answer, Arc::clone(&kept)));
+            }
+        });
+        Self { address, asked }
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The heads of all requests so far.
+    pub(crate) fn heads(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    /// What tunnels were asked to.
+    pub(crate) fn goals(&self) -> Vec<String> {
+        let goal = |head: &String| head.split(' ').nth(1).unwrap_or_default().to_owned();
+        self.heads().iter().map(goal).collect()
+    }
+}
+
+async fn serve(mut tcp: TcpStream, to: Option<SocketAddr>, answer: &str, asked: Arc<Mutex<Vec<String>>>) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match tcp.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => return,
+        }
+    }
+    asked.lock().unwrap().push(String::from_utf8(head).unwrap());
+    let _ = tcp.write_all(answer.as_bytes()).await;
+    if let Some(to) = to {
+        let mut there = TcpStream::connect(to).await.unwrap();
+        let _ = tokio::io::copy_bidirectional(&mut tcp, &mut there).await;
+    }
+}
