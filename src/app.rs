@@ -17,7 +17,7 @@ use crate::credentials::{Credentials, Keeper};
 use crate::server::{Admin, Certificates, Parts, Server, Settings, Stop};
 use crate::snapshot::{LastReload, Reloads, Shared, Snapshot};
 use crate::telemetry::{LogWriter, Metrics, OperatorLog};
-use crate::upstream::{Fetcher, Registry, SharedOutward};
+use crate::upstream::{Fetcher, Registry, SharedOutward, Watch, Watcher};
 
 /// Why Weir did not start.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +55,7 @@ pub struct App {
     reloader: Reloader,
     refresher: Refresher,
     keeper: Keeper,
+    watcher: Watcher,
     draining: Arc<AtomicBool>,
     log_thread: JoinHandle<()>,
     public: SocketAddr,
@@ -82,6 +83,7 @@ struct Lasting {
     credentials: Credentials,
     certificates: Certificates,
     outward: SharedOutward,
+    watch: Watch,
 }
 
 impl App {
@@ -100,9 +102,11 @@ impl App {
             credentials: Credentials::default(),
             certificates: Certificates::new(metrics.tls_expiry.clone()),
             outward: SharedOutward::default(),
+            watch: Watch::default(),
         };
         let refresher = lasting.issuers.refresher(Fetcher::new(lasting.outward.clone()));
         let keeper = lasting.credentials.keeper(Fetcher::new(lasting.outward.clone()));
+        let watcher = lasting.watch.watcher();
         let shared = Shared::new(lasting.snapshot(config, 1));
         metrics.config_generation.set(1);
         let draining = Arc::new(AtomicBool::new(false));
@@ -130,7 +134,7 @@ impl App {
         };
         let public = server.address()?;
         let admin = (admin, admin_listener);
-        Ok(Self { server, admin, reloader, refresher, keeper, draining, log_thread, public, warnings })
+        Ok(Self { server, admin, reloader, refresher, keeper, watcher, draining, log_thread, public, warnings })
     }
 
     /// Where GitLab finds us.
@@ -155,7 +159,8 @@ impl App {
 
     /// Serves until `stop` is ready, then drains: not ready at once, nothing new accepted, what runs may end.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { server, admin: (admin, listener), refresher, keeper, draining, log_thread, public, .. } = self;
+        let Self { server, admin: (admin, listener), refresher, keeper, watcher, draining, log_thread, public, .. } =
+            self;
         let certificates = self.reloader.lasting.certificates.clone();
         let (stop_workers, workers_stop) = watch::channel(Stop::No);
         let (stop_admin, admin_stop) = watch::channel(false);
@@ -165,6 +170,7 @@ impl App {
         let admin = tokio::spawn(admin.serve(listener, admin_stop));
         let refreshing = tokio::spawn(refresher.run());
         let keeping = tokio::spawn(keeper.run());
+        let watching = tokio::spawn(watcher.run());
         let expiring = tokio::spawn(certificates.warn_of_expiry());
         tracing::info!(%public, admin = %admin_address, workers = workers.len(), "serving");
         stop.await;
@@ -176,6 +182,7 @@ impl App {
         let _ = drained.await;
         refreshing.abort();
         keeping.abort();
+        watching.abort();
         expiring.abort();
         stop_admin.send_replace(true);
         let _ = admin.await;
@@ -229,6 +236,7 @@ impl Lasting {
         let cloud = config.table.cloud().map(|route| &route.model);
         let outward = self.outward.put(config.outward);
         let endpoints = self.registry.endpoints(config.models.iter().chain(cloud), outward, &config.resilience);
+        self.watch.set(config.models.iter(), &endpoints, config.resilience.health_check);
         let user_tokens = Arc::new(self.issuers.user_tokens(config.user_tokens));
         let auth = self.issuers.policy(config.auth, Arc::clone(&user_tokens));
         self.credentials.set(config.table.renewed());

@@ -15,6 +15,10 @@ const fn bedrock(path: &'static str, takes: Takes, preset: Preset, doc: &'static
     key(path, takes, preset, doc).acts(BEDROCK)
 }
 
+const fn openai(path: &'static str, takes: Takes, preset: Preset, doc: &'static str) -> Key {
+    key(path, takes, preset, doc).acts(OPENAI)
+}
+
 const fn azure(path: &'static str, takes: Takes, preset: Preset, doc: &'static str) -> Key {
     key(path, takes, preset, doc).acts(AZURE)
 }
@@ -30,6 +34,7 @@ const ENDPOINT: Takes = Takes::Word(&["completions", "chat"]);
 const LIKE: &str = "as the family it is like";
 const TOTAL: Takes = Takes::Duration("10ms", "2h");
 const BEDROCK: Acts = Acts::Only(&[ProviderKind::Bedrock, ProviderKind::BedrockOpenAi]);
+const OPENAI: Acts = Acts::Only(&[ProviderKind::OpenAi]);
 const AZURE: Acts = Acts::Only(&[ProviderKind::Azure]);
 const RATES: Acts = Acts::Refused("remove it: Weir would let through what this line promises to stop");
 const OF_TIMEOUTS: Preset = Example("\"30s\"", "from [timeouts]");
@@ -169,6 +174,24 @@ pub(super) static KEYS: &[Key] = &[
         "which call completes code: see [families]",
     )
     .acts(Acts::Only(&[ProviderKind::OpenAi, ProviderKind::Azure])),
+    openai(
+        "models.{name}.health_check",
+        Takes::Text("a path like \"/health\", or \"off\""),
+        Example("\"/health\"", "with several endpoints each one's list of models, else \"off\""),
+        "what each endpoint is asked now and then, below the server's root; any answer but 5xx is good",
+    ),
+    openai(
+        "models.{name}.load",
+        Takes::Word(&["vllm"]),
+        Example("\"vllm\"", "requests are counted here"),
+        "read each endpoint's load at /metrics, twice a second: what other gateways send counts, too",
+    ),
+    openai(
+        "models.{name}.affinity",
+        Takes::Bool,
+        Is("false"),
+        "whether requests that begin alike go to the same endpoint, whose prompt cache knows them, unless it has much more to do",
+    ),
     key("models.{name}.timeouts.connect", CONNECT, OF_TIMEOUTS, "this model's own limits, over those of [timeouts]"),
     key("models.{name}.timeouts.first_byte", WAIT, OF_TIMEOUTS, ""),
     key("models.{name}.timeouts.idle", WAIT, OF_TIMEOUTS, ""),
@@ -546,6 +569,13 @@ pub(super) static KEYS: &[Key] = &[
         Is("\"10s\""),
         "in which time the share of a replica that is back grows to the whole",
     ),
+    key(
+        "resilience.health_check.every",
+        Takes::Duration("100ms", "1h"),
+        Is("\"10s\""),
+        "between two checks of a replica (models.{name}.health_check); two that fail in a row pass it over",
+    ),
+    key("resilience.health_check.timeout", Takes::Duration("10ms", "1m"), Is("\"2s\""), "how long one may take"),
     key("resilience.drain", Takes::Duration("0s", "1h"), Is("\"30s\""), "how long streams may go on after SIGTERM"),
     key(
         "telemetry.level",

@@ -28,6 +28,7 @@ mod prompts;
 mod raw;
 mod reader;
 mod reference;
+mod replicas;
 mod resilience;
 mod static_keys;
 mod suggest;

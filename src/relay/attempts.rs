@@ -79,7 +79,7 @@ impl<'a> Attempts<'a> {
         if self.room.is_none() {
             self.room = self.upstreams.place(self.call.route, self.call.endpoints, &mut timers, facts).await?;
         }
-        let chosen = self.upstreams.choose(model, self.call.endpoints, self.tried)?;
+        let chosen = self.upstreams.choose(model, self.call.endpoints, self.tried, &outbound.body)?;
         let (_, endpoint) = self.asked.insert(chosen);
         if self.replicas > 1 && self.tried.is_none() {
             endpoint.earn_retry(facts.started);

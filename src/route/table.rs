@@ -220,6 +220,7 @@ impl Table {
             api_key,
             access,
             timeouts: BudgetPatch::default(),
+            replicas: crate::route::Replicas::default(),
             room: None,
             from_request,
         };
@@ -370,6 +371,7 @@ mod tests {
                 api_key: None,
                 access: Access::Key,
                 timeouts: BudgetPatch::default(),
+                replicas: crate::route::Replicas::default(),
                 room: None,
                 from_request: false,
             })

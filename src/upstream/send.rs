@@ -22,7 +22,7 @@ use crate::provider::{Attempt, Dialect, Outbound};
 use crate::route::{Model, Route};
 use crate::telemetry::labels::Phase;
 use crate::telemetry::{Facts, TRACEPARENT, X_REQUEST_ID};
-use crate::wire::{Head, write_head};
+use crate::wire::{Head, Payload, write_head};
 
 /// One worker's way out.
 pub struct Upstreams {
@@ -71,10 +71,12 @@ impl Upstreams {
         model: &Model,
         endpoints: &Endpoints,
         tried: Tried,
+        body: &Payload,
     ) -> Result<(usize, Arc<Endpoint>), GatewayError> {
         match endpoints.of(&model.id) {
             Some(list) if !model.from_request => {
-                let (place, endpoint) = choose(list, tried).ok_or_else(|| no_endpoint(model))?;
+                let chosen = choose(list, tried, endpoints.affinity(model), body);
+                let (place, endpoint) = chosen.ok_or_else(|| no_endpoint(model))?;
                 Ok((place, Arc::clone(endpoint)))
             }
             _ => {
