@@ -7,13 +7,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
 use crate::auth::{Issuers, Meters, Refresher};
 use crate::config::{Config, Fault, Faults};
 use crate::credentials::{Credentials, Keeper};
+use crate::server::succession::{Predecessor, Sockets, Succession, SuccessionError, Successor};
 use crate::server::{Admin, Certificates, Parts, Server, Settings, Stop};
 use crate::snapshot::{LastReload, Reloads, Shared, Snapshot};
 use crate::telemetry::{LogWriter, Metrics, OperatorLog};
@@ -35,6 +36,9 @@ pub enum StartError {
     /// A thread or a runtime.
     #[error("the system refused a thread or a runtime: {0}")]
     System(#[from] io::Error),
+    /// The process that was to be replaced.
+    #[error("--replace: {0}")]
+    Succession(#[from] SuccessionError),
     /// Metric names clash, which a test rules out.
     #[error("metrics: {0}")]
     Metrics(String),
@@ -57,8 +61,11 @@ pub struct App {
     keeper: Keeper,
     watcher: Watcher,
     draining: Arc<AtomicBool>,
+    drain_delay: Duration,
     log_thread: JoinHandle<()>,
     public: SocketAddr,
+    /// The process whose place this one takes.
+    predecessor: Option<Predecessor>,
     warnings: Vec<String>,
 }
 
@@ -89,6 +96,19 @@ struct Lasting {
 impl App {
     /// Builds every part and binds both ports. Access-log lines go to `log`.
     pub fn build(config: Config, log: Box<dyn Write + Send>) -> Result<Self, StartError> {
+        Self::build_on(config, log, None)
+    }
+
+    /// The same, in the place of another process: on its sockets where they fit the configuration. Until this one
+    /// runs, nothing has changed for the other.
+    pub fn build_on(
+        config: Config,
+        log: Box<dyn Write + Send>,
+        predecessor: Option<(Predecessor, Sockets)>,
+    ) -> Result<Self, StartError> {
+        let (predecessor, inherited) = predecessor.unzip();
+        let (inherited_public, inherited_admin) =
+            inherited.map_or_else(Default::default, |sockets| (sockets.public, Some(sockets.admin)));
         let operator_log = OperatorLog::init(config.log.0, config.log.1);
         let metrics = Arc::new(Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?);
         let (writer, log_thread) = LogWriter::start(log, metrics.log_lines_dropped.clone())?;
@@ -119,8 +139,12 @@ impl App {
             draining: Arc::clone(&draining),
         };
         let refused = |key, address| move |error| StartError::Listen { key, address, error };
-        let server = Server::bind(settings.clone(), parts).map_err(refused("server.listen", settings.listen))?;
-        let admin_listener = bind_admin(settings.admin).map_err(refused("admin.listen", settings.admin))?;
+        let server = Server::bind(settings.clone(), parts, inherited_public)
+            .map_err(refused("server.listen", settings.listen))?;
+        let admin_listener = inherited_admin
+            .map_or_else(|| bind_admin(settings.admin), Ok)
+            .map_err(refused("admin.listen", settings.admin))?;
+        let drain_delay = settings.drain_delay;
         let reloads = Reloads::default();
         let admin = Admin::new(Arc::clone(&metrics), shared.clone(), reloads.clone(), Arc::clone(&draining));
         let reloader = Reloader {
@@ -134,7 +158,20 @@ impl App {
         };
         let public = server.address()?;
         let admin = (admin, admin_listener);
-        Ok(Self { server, admin, reloader, refresher, keeper, watcher, draining, log_thread, public, warnings })
+        Ok(Self {
+            server,
+            admin,
+            reloader,
+            refresher,
+            keeper,
+            watcher,
+            draining,
+            drain_delay,
+            log_thread,
+            public,
+            predecessor,
+            warnings,
+        })
     }
 
     /// Where GitLab finds us.
@@ -157,13 +194,14 @@ impl App {
         self.reloader.clone()
     }
 
-    /// Serves until `stop` is ready, then drains: not ready at once, nothing new accepted, what runs may end.
+    /// Serves until `stop` is ready or another process has taken its place, then drains: nothing new accepted, what
+    /// runs may end.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { server, admin: (admin, listener), refresher, keeper, watcher, draining, log_thread, public, .. } =
-            self;
+        let Self { server, admin: (admin, listener), refresher, keeper, watcher, log_thread, public, .. } = self;
         let certificates = self.reloader.lasting.certificates.clone();
         let (stop_workers, workers_stop) = watch::channel(Stop::No);
         let (stop_admin, admin_stop) = watch::channel(false);
+        let sockets = Sockets { public: server.sockets()?, admin: listener.try_clone()? };
         let workers = server.start(&workers_stop)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let admin_address = listener.local_addr()?;
@@ -172,10 +210,30 @@ impl App {
         let keeping = tokio::spawn(keeper.run());
         let watching = tokio::spawn(watcher.run());
         let expiring = tokio::spawn(certificates.warn_of_expiry());
+        if let Some(predecessor) = self.predecessor
+            && let Err(error) = predecessor.dismiss().await
+        {
+            tracing::warn!(%error, "the process that was to be replaced");
+        }
+        let succession = open_succession(sockets);
         tracing::info!(%public, admin = %admin_address, workers = workers.len(), "serving");
-        stop.await;
-        tracing::info!("draining");
-        draining.store(true, Ordering::Relaxed);
+        let successor = tokio::select! {
+            () = stop => None,
+            successor = succeeded(succession.as_ref()) => Some(successor),
+        };
+        // copies of the sockets: with them the ports would stay open
+        drop(succession);
+        if let Some(successor) = successor {
+            tracing::info!("another process has taken over: draining");
+            // its answers are the ones that count, on either port
+            stop_admin.send_replace(true);
+            successor.release().await;
+        } else {
+            tracing::info!("draining");
+            self.draining.store(true, Ordering::Relaxed);
+            stop_workers.send_replace(Stop::Soon);
+            tokio::time::sleep(self.drain_delay).await;
+        }
         stop_workers.send_replace(Stop::Drain);
         let drained = tokio::task::spawn_blocking(move || workers.into_iter().for_each(|worker| _ = worker.join()));
         // Bounded by the workers' own limit, resilience.drain.
@@ -190,6 +248,19 @@ impl App {
         let _ = tokio::task::spawn_blocking(move || log_thread.join()).await;
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+/// Where a successor would ask. A process without it serves as well; it cannot be replaced in place.
+fn open_succession(sockets: Sockets) -> Option<Succession> {
+    let opened = Succession::open(sockets);
+    opened.inspect_err(|error| tracing::warn!(%error, "weir serve --replace will not find this process")).ok()
+}
+
+async fn succeeded(succession: Option<&Succession>) -> Successor {
+    match succession {
+        Some(succession) => succession.succeeded().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -43,9 +43,9 @@ Examples:
 enum Command {
     /// Run the gateway
     #[command(
-        after_help = "Example:\n  weir serve --config /etc/weir/weir.toml\n\nExit codes: 0 drained, 78 the configuration has faults, 1 anything else."
+        after_help = "Examples:\n  weir serve --config /etc/weir/weir.toml\n  weir serve --config /etc/weir/weir.toml --replace   upgrade: no request is lost\n\nExit codes: 0 drained, 78 the configuration has faults, 1 anything else."
     )]
-    Serve(File),
+    Serve(Serve),
     /// Run with a built-in model server: no file, no network
     #[command(after_help = "Example:\n  weir demo\n\nPrints curl lines to paste.")]
     Demo,
@@ -80,6 +80,15 @@ struct File {
     /// The file; else $WEIR_CONFIG, ./weir.toml, /etc/weir/weir.toml
     #[arg(long, short, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    #[command(flatten)]
+    file: File,
+    /// Take over from the process that serves on this admin address, if there is one; it drains and ends
+    #[arg(long)]
+    replace: bool,
 }
 
 #[derive(Debug, Args)]
@@ -192,7 +201,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(command: Command, env: &Environment, out: &mut Out) -> ExitCode {
     match command {
-        Command::Serve(file) => with_config(&file, env, out, |config, path, out| serve::run(config, &path, env, out)),
+        Command::Serve(serve) => {
+            with_config(&serve.file, env, out, |config, path, out| serve::run(config, &path, serve.replace, env, out))
+        }
         Command::Demo => demo::run(out),
         Command::Check(check) if check.reference => {
             out.line(config::reference().trim_end());

@@ -1,4 +1,5 @@
-//! `weir serve`: runs the gateway on a file, reloads when the file changes or on SIGHUP, drains on SIGTERM.
+//! `weir serve`: runs the gateway on a file, reloads when the file changes or on SIGHUP, drains on SIGTERM
+//! or when another process takes its place.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,10 +10,12 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::Out;
 use crate::app::{App, Reloader, StartError};
 use crate::config::{self, Config, Environment, Watcher};
+use crate::server::succession::Predecessor;
 
-/// Serves `config`, which was read from `path`, until SIGTERM or SIGINT.
-pub(super) fn run(config: Config, path: &Path, env: &Environment, out: &mut Out) -> ExitCode {
-    let served = runtime().and_then(|runtime| runtime.block_on(serve(config, path, env)));
+/// Serves `config`, which was read from `path`, until SIGTERM or SIGINT, or until replaced. With `replace`, takes
+/// the place of the process that serves there, if there is one.
+pub(super) fn run(config: Config, path: &Path, replace: bool, env: &Environment, out: &mut Out) -> ExitCode {
+    let served = runtime().and_then(|runtime| runtime.block_on(serve(config, path, replace, env)));
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -27,8 +30,9 @@ pub(super) fn runtime() -> Result<Runtime, StartError> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
-async fn serve(config: Config, path: &Path, env: &Environment) -> Result<(), StartError> {
-    let app = App::build(config, Box::new(std::io::stdout()))?;
+async fn serve(config: Config, path: &Path, replace: bool, env: &Environment) -> Result<(), StartError> {
+    let predecessor = if replace { Predecessor::find(config.server.admin).await? } else { None };
+    let app = App::build_on(config, Box::new(std::io::stdout()), predecessor)?;
     for warning in app.warnings() {
         tracing::warn!("{warning}");
     }

@@ -230,6 +230,7 @@ fn server(reader: &mut Reader<'_>) -> Option<server::Settings> {
     let queue = reader.integer(&["limits", "queue"]);
     let queue_wait = reader.duration(&["limits", "queue_wait"]);
     let drain = reader.duration(&["resilience", "drain"]);
+    let drain_delay = reader.duration(&["resilience", "drain_delay"]);
     if let (Some(listen), Some(admin)) = (listen, admin)
         && listen.port() == admin.port()
         && listen.port() != 0
@@ -248,6 +249,7 @@ fn server(reader: &mut Reader<'_>) -> Option<server::Settings> {
         queue: queue?,
         queue_wait: queue_wait?,
         drain: drain?,
+        drain_delay: drain_delay?,
     })
 }
 

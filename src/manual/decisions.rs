@@ -71,6 +71,12 @@
 //! passphrase are refused: the one turns off what the other protects, and the passphrase would stand beside its key. The system's own
 //! authorities are read once for each such value.
 //!
+//! **2026-11-26, upgrades by handing the sockets over.** Two processes with `SO_REUSEPORT` would do for the public port, but whoever waits in a
+//! socket that closes is reset, and moving them (`tcp_migrate_req`) is a sysctl of root's. So the new process gets the sockets themselves, the admin
+//! port's too; nothing closes. They meet under an abstract name made of the admin address: Weir writes no file, and the name is seen as
+//! far as the port is. It has no owner, so both sides look at the peer's user. A signal that makes the old process start the new one (nginx) was
+//! rejected: a service manager and a container know only what they started themselves.
+//!
 //! **2026-11-25, an index of our own for the documentation.** One file, an inverted index with BM25, held in memory: 21 MiB for 31,200 sections,
 //! read in 50 ms, searched in 0.2 to 0.7 ms, so a search stays on its worker. tantivy is 127 more crates and a folder of files; the
 //! `bm25` crate has no file and would index 20 MiB with every reload. Memory-mapping needs `unsafe`.

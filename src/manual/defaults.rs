@@ -20,4 +20,6 @@
 //! | `resilience.breaker.open`, `open_max`, `slow_start` | 5 s, 60 s, 10 s | vLLM restarts in one to three minutes: some twenty requests lost to seeing, none of them in a row; a cold cache fills in seconds |
 //! | `resilience.health_check.every`, `timeout` | 10 s, 2 s | two failures are 15 s, less than a user waits; a list of models takes milliseconds where a server lives |
 //! | `resilience.drain` | 30 s | Kubernetes' default grace period |
+//! | `resilience.drain_delay` | 0 s | only a load balancer that asks `/ready` needs it; everybody else would wait for nothing |
+//! | an idle connection while draining | 1 s | closed at once, some clients would ask in the moment of the close |
 //! | `/v1/chat/*` `max_tokens` | 2048 | the official 8192 does not fit small models' contexts |

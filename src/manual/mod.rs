@@ -4,6 +4,7 @@
 //! - [`failures`]: what each failure looks like to a GitLab user and to the operator.
 //! - [`defaults`]: why every default is what it is.
 //! - [`providers`]: what each provider is given of a request, and what it is refused.
+//! - [`stopping`]: a drain step by step, and upgrading without losing a request.
 //! - [`threats`]: what is defended, by which test, and what is not.
 //! - [`sizing`]: how many gateways for how many users, with the arithmetic.
 //! - [`complaints`]: what users of other gateways complain of, and which test here says otherwise.
@@ -16,4 +17,5 @@ pub mod failures;
 pub mod providers;
 pub mod request;
 pub mod sizing;
+pub mod stopping;
 pub mod threats;

@@ -43,6 +43,7 @@
 //! | handshakes that do not end, plain HTTP on the TLS port | closed within `limits.header_timeout`, counted | `plain_http_and_silence_are_let_go` |
 //! | one address holds all connections | `limits.connections_per_client`; what is idle is closed after `header_timeout` | `an_address_has_so_many_connections_and_no_more`, `a_connection_that_is_kept_is_closed_when_nothing_comes` |
 //! | slow or endless clients | limits on heads, bodies, connections and waits | `clients_that_do_not_finish_are_let_go`, `headers_over_the_limit_are_431`, `a_body_over_the_limit_is_413_before_it_is_read` |
+//! | another user of the machine takes the port, or offers one, in the place of a process that is being replaced | both sides look at who the other is | `only_the_same_user_and_root_may_have_the_sockets`, `what_is_no_weir_is_not_believed` |
 //! | more requests than the models bear | bounded places and a bounded queue | `beyond_the_places_and_the_queue_it_is_503_with_retry_after` |
 //! | one caller uses up the models' time | `requests_per_minute` and `tokens_per_minute` by caller; 429 before anything is sent, in bounded memory | `over_its_requests_a_minute_a_caller_is_429_and_nothing_is_sent`, `tokens_are_charged_when_the_answer_ends_and_the_next_request_waits_for_the_debt`, `callers_are_remembered_in_bounded_number_and_full_buckets_go_first` |
 //! | a key is used for more than it is for | `models` of the key, by whatever name or feature the model is asked for | `a_key_opens_its_own_models_only_and_sees_no_other` |

@@ -7,15 +7,25 @@ use std::net::{SocketAddr, TcpListener};
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections the kernel holds for one worker that is busy.
-const BACKLOG: i32 = 1024;
+pub(super) const BACKLOG: i32 = 1024;
 
-/// Binds `count` sockets to one address. Port 0 takes a free port, the same for all.
-pub(super) fn bind(address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener>> {
-    let first = bind_one(address)?;
-    let address = first.local_addr()?;
-    let mut all = vec![first];
-    for _ in 1..count {
-        all.push(bind_one(address)?);
+/// One listener or more for each of `count` workers, on one address: those that another process has handed over,
+/// and new ones where they do not suffice. Port 0 takes a free port, the same for all.
+pub(super) fn bind(
+    address: SocketAddr,
+    count: usize,
+    inherited: Vec<TcpListener>,
+) -> io::Result<Vec<Vec<TcpListener>>> {
+    let mut all: Vec<Vec<TcpListener>> = (0..count.max(1)).map(|_| Vec::new()).collect();
+    let mut address = address;
+    let usable = inherited.into_iter().filter(|socket| socket.local_addr().is_ok_and(|at| at == address));
+    for (index, socket) in usable.enumerate() {
+        all[index % count.max(1)].push(socket);
+    }
+    for of_worker in all.iter_mut().filter(|sockets| sockets.is_empty()) {
+        let socket = bind_one(address)?;
+        address = socket.local_addr()?;
+        of_worker.push(socket);
     }
     Ok(all)
 }

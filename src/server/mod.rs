@@ -11,6 +11,7 @@ mod observe;
 mod per_client;
 pub mod side_listener;
 mod stack;
+pub mod succession;
 mod tls;
 mod worker;
 
@@ -31,6 +32,10 @@ use admit::Admission;
 use per_client::PerClient;
 pub use tls::{Certificates, Identity, IdentityError, PemFiles};
 use worker::Worker;
+
+/// How long a connection that has nothing to do is kept once Weir stops. Its client may be about to ask again: it
+/// is answered, and told not to. At once, some would ask in the moment of the close.
+const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// What a reload cannot change, and what concerns connections rather than requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,14 +60,18 @@ pub struct Settings {
     pub queue_wait: Duration,
     /// `resilience.drain`: how long streams may go on after SIGTERM.
     pub drain: Duration,
+    /// `resilience.drain_delay`: how long new connections are taken after SIGTERM.
+    pub drain_delay: Duration,
 }
 
-/// Told to the workers once, at the end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Told to the workers at the end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stop {
     /// Serve.
     #[default]
     No,
+    /// Serve whoever comes, but let each connection end with its next answer.
+    Soon,
     /// Accept nothing more, end what runs.
     Drain,
 }
@@ -87,20 +96,27 @@ pub struct Parts {
 /// The data path, bound and not yet running.
 pub struct Server {
     settings: Settings,
-    listeners: Vec<TcpListener>,
+    /// Of each worker.
+    listeners: Vec<Vec<TcpListener>>,
     parts: Parts,
 }
 
 impl Server {
-    /// Binds the public port.
-    pub fn bind(settings: Settings, parts: Parts) -> io::Result<Self> {
-        let listeners = listener::bind(settings.listen, settings.workers.max(1))?;
+    /// Binds the public port, or takes over sockets that are bound to it.
+    pub fn bind(settings: Settings, parts: Parts, inherited: Vec<TcpListener>) -> io::Result<Self> {
+        let listeners = listener::bind(settings.listen, settings.workers, inherited)?;
         Ok(Self { settings, listeners, parts })
     }
 
     /// Where it listens, with the port that port 0 became.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        self.listeners.first().map_or_else(|| Err(io::ErrorKind::NotFound.into()), TcpListener::local_addr)
+        let first = self.listeners.iter().flatten().next();
+        first.map_or_else(|| Err(io::ErrorKind::NotFound.into()), TcpListener::local_addr)
+    }
+
+    /// Copies of the listening sockets, for a successor.
+    pub fn sockets(&self) -> io::Result<Vec<TcpListener>> {
+        self.listeners.iter().flatten().map(TcpListener::try_clone).collect()
     }
 
     /// Starts the workers. They end after `stop` says so and their connections have drained.
@@ -108,7 +124,7 @@ impl Server {
         let Self { settings, listeners, parts } = self;
         let admission = Arc::new(Admission::new(settings.in_flight, settings.queue, settings.queue_wait));
         let clients = settings.connections_per_client.map(|most| Arc::new(PerClient::new(most)));
-        let start = |(index, listener): (usize, TcpListener)| {
+        let start = |(index, listeners): (usize, Vec<TcpListener>)| {
             let worker = Worker {
                 settings: settings.clone(),
                 shared: parts.shared.clone(),
@@ -124,8 +140,8 @@ impl Server {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             std::thread::Builder::new().name(format!("weir-{index}")).spawn(move || {
                 runtime.block_on(async {
-                    match tokio::net::TcpListener::from_std(listener) {
-                        Ok(listener) => worker.run(listener).await,
+                    match listeners.into_iter().map(tokio::net::TcpListener::from_std).collect() {
+                        Ok(listeners) => worker.run(listeners).await,
                         Err(error) => tracing::error!(%error, "a worker could not use its socket"),
                     }
                 });

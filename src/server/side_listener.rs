@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
+use http::header::{CONNECTION, HeaderValue};
 use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -17,6 +18,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+
+use super::LAST_CALL;
 
 /// How long a client may take over a request's head, and so also how long an unused connection is kept:
 /// hyper starts this clock when it begins to wait for a head.
@@ -79,20 +82,33 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let _ = stream.set_nodelay(true);
+    let stopping = stop.clone();
     let service = service_fn(|request| {
-        let answer = handler(request);
-        async { Ok::<_, Infallible>(answer.await) }
+        let (answer, is_last) = (handler(request), *stopping.borrow());
+        async move {
+            let mut answer = answer.await;
+            if is_last {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(MAX_HEAD);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         _ = serving.as_mut() => return,
-        _ = stop.wait_for(|stop| *stop) => {}
+        () = last_call(&mut stop) => {}
         () = sleep(lifetime) => {}
     }
     serving.as_mut().graceful_shutdown();
     let _ = timeout(FINISH, serving).await;
+}
+
+/// Ready some time after `stop`: a client that is about to ask is answered.
+async fn last_call(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+    sleep(LAST_CALL).await;
 }
 
 #[cfg(test)]
@@ -134,6 +150,19 @@ mod tests {
         drop(first);
         let answered = timeout(Duration::from_secs(2), second.read(&mut [0; 512])).await.unwrap().unwrap();
         assert!(answered > 0);
+    }
+
+    #[tokio::test]
+    async fn who_has_connected_before_the_stop_is_answered_and_told_that_it_was_the_last_time() {
+        let (address, stop) = start(Bounds { connections: 1, lifetime: Duration::from_secs(60) }).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        assert!(ask(&mut stream).await > 0);
+        stop.send_replace(true);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        timeout(Duration::from_secs(5), stream.read_to_string(&mut answer)).await.unwrap().unwrap();
+        assert!(answer.contains("connection: close") && answer.ends_with("ok"), "{answer}");
     }
 
     #[tokio::test]

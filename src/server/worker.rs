@@ -3,14 +3,15 @@
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use hyper::rt::Write as _;
 use hyper::server::conn::http1;
@@ -25,10 +26,11 @@ use tower::Service;
 use super::admit::Admission;
 use super::client_io::ClientIo;
 use super::handover::{ChunkWriter, Handover, Outgoing, Parked, keeps_alive};
+use super::listener::BACKLOG;
 use super::per_client::{Connected, PerClient};
 use super::stack::stack;
 use super::tls::{Refused, accept};
-use super::{Certificates, Identity, Settings, Stop};
+use super::{Certificates, Identity, LAST_CALL, Settings, Stop};
 use crate::api::Api;
 use crate::relay::{Relay, RelayBody};
 use crate::snapshot::Shared;
@@ -56,29 +58,30 @@ pub(super) struct Worker {
 
 impl Worker {
     /// Accepts and serves until told to stop, then drains.
-    pub(super) async fn run(self, listener: TcpListener) {
+    pub(super) async fn run(self, listeners: Vec<TcpListener>) {
         let upstreams = Upstreams::new(Arc::clone(&self.registry));
         let api = Arc::new(Api::new(self.shared.clone(), Relay::new(upstreams), Arc::clone(&self.draining)));
         let mut connections = JoinSet::new();
         let mut stop = self.stop.clone();
+        let mut stop = pin!(stop.wait_for(|stop| *stop == Stop::Drain));
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => if let Some(counted) = self.counted(peer) {
-                        connections.spawn(self.serve(stream, peer, &api, counted));
-                    },
+                accepted = accept_any(&listeners) => match accepted {
+                    Ok((stream, peer)) => self.take(stream, peer, &api, &mut connections),
                     Err(error) => {
                         tracing::warn!(%error, "a connection could not be accepted");
                         sleep(ACCEPT_PAUSE).await;
                     }
                 },
                 _ = tick.tick() => self.tick(&api, &mut connections),
-                _ = stop.changed() => break,
+                _ = &mut stop => break,
             }
         }
-        drop(listener);
+        for (stream, peer) in accept_pending(listeners) {
+            self.take(stream, peer, &api, &mut connections);
+        }
         self.drain(&api, &mut connections).await;
     }
 
@@ -91,6 +94,13 @@ impl Worker {
             tracing::debug!(client = %peer.ip(), "connection refused: limits.connections_per_client");
         }
         connected.map(Some)
+    }
+
+    /// Serves a connection, unless its client has enough of them.
+    fn take(&self, stream: TcpStream, peer: SocketAddr, api: &Arc<Api>, connections: &mut JoinSet<()>) {
+        if let Some(counted) = self.counted(peer) {
+            connections.spawn(self.serve(stream, peer, api, counted));
+        }
     }
 
     fn tick(&self, api: &Api, connections: &mut JoinSet<()>) {
@@ -137,13 +147,13 @@ impl Worker {
             .half_close(true);
         let (identity, limit) = (self.certificates.load(), self.settings.header_timeout);
         let metrics = Arc::clone(&self.metrics);
-        let mut stop = self.stop.clone();
+        let stop = self.stop.clone();
         async move {
             let _counted = counted;
             let stream = match identity {
                 None => Stream::Plain(stream),
                 // boxed: a handshake's state would stay a part of every connection's
-                Some(identity) => match Box::pin(handshake(stream, &identity, limit, &mut stop)).await {
+                Some(identity) => match Box::pin(handshake(stream, &identity, limit, stop.clone())).await {
                     Ok(stream) => stream,
                     Err(refused) => {
                         metrics.tls_handshakes_failed.with_label_values(&[refused.label()]).inc();
@@ -160,17 +170,47 @@ impl Worker {
     }
 }
 
-/// A drain does not wait for a client that has not asked for anything yet.
+/// The next connection, whichever socket it comes on.
+async fn accept_any(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
+    poll_fn(|cx| {
+        let mut polled = listeners.iter().map(|listener| listener.poll_accept(cx));
+        polled.find(Poll::is_ready).unwrap_or(Poll::Pending)
+    })
+    .await
+}
+
+/// The connections that the kernel has made for us already: it would reset them when the socket closes. One that is
+/// made between the last look and the close is lost, unless a successor holds the socket too.
+fn accept_pending(listeners: Vec<TcpListener>) -> Vec<(TcpStream, SocketAddr)> {
+    let mut pending = Vec::new();
+    // not by the runtime, which may not have heard of them yet
+    for listener in listeners.into_iter().filter_map(|listener| listener.into_std().ok()) {
+        let accepted = std::iter::from_fn(|| listener.accept().ok()).take(BACKLOG as usize);
+        pending.extend(accepted.filter_map(|(stream, peer)| {
+            stream.set_nonblocking(true).ok()?;
+            Some((TcpStream::from_std(stream).ok()?, peer))
+        }));
+    }
+    pending
+}
+
+/// A drain waits for a client that has asked for nothing yet no longer than for any other.
 async fn handshake(
     tcp: TcpStream,
     identity: &Identity,
     limit: Duration,
-    stop: &mut watch::Receiver<Stop>,
+    stop: watch::Receiver<Stop>,
 ) -> Result<Stream, Refused> {
     tokio::select! {
         accepted = accept(tcp, identity, limit) => accepted,
-        _ = stop.wait_for(|stop| *stop != Stop::No) => Err(Refused::Draining),
+        () = last_call(stop, Stop::Drain) => Err(Refused::Draining),
     }
+}
+
+/// Ready some time after it was told to stop.
+async fn last_call(mut stop: watch::Receiver<Stop>, from: Stop) {
+    let _ = stop.wait_for(|stop| *stop >= from).await;
+    sleep(LAST_CALL).await;
 }
 
 /// One connection: hyper reads requests and writes heads and short answers; streams are written by us.
@@ -178,22 +218,20 @@ async fn connection<S>(
     stream: Stream,
     stack: S,
     http: http1::Builder,
-    mut stop: watch::Receiver<Stop>,
+    stop: watch::Receiver<Stop>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
 where
     S: Service<Request<Incoming>, Response = Response<RelayBody>, Error = Infallible, Future: Send> + Clone,
 {
     let handover = Arc::new(Handover::default());
     let mut io = ClientIo::new(stream, Arc::clone(&handover));
-    let mut stopping = false;
     loop {
-        let service = service_fn(|request| answer(stack.clone(), request, &handover));
+        let service = service_fn(|request| answer(stack.clone(), request, &handover, &stop));
         let mut serving = http.serve_connection(io, service);
         let turn = tokio::select! {
             biased;
             turn = until_handover(&mut serving, &handover) => turn,
-            _ = stop.changed(), if !stopping => {
-                stopping = true;
+            () = last_call(stop.clone(), Stop::Soon) => {
                 Pin::new(&mut serving).graceful_shutdown();
                 until_handover(&mut serving, &handover).await
             }
@@ -204,27 +242,32 @@ where
         io.unread(parts.read_buf);
         let mut chunks = ChunkWriter::new();
         poll_fn(|cx| chunks.poll(cx, &mut io, &mut parked.body)).await?;
-        stopping |= stop.has_changed().unwrap_or(true);
-        if stopping || !parked.keep_alive {
+        if !parked.keep_alive {
             poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx)).await?;
             return Ok(());
         }
     }
 }
 
-/// Runs the stack; a streamed answer is parked for the connection's task.
+/// Runs the stack; a streamed answer is parked for the connection's task. Once Weir stops, an answer says that it
+/// is the connection's last: whoever would ask again on it does not run into its close.
 async fn answer<S>(
     mut stack: S,
     request: Request<Incoming>,
     handover: &Arc<Handover>,
+    stop: &watch::Receiver<Stop>,
 ) -> Result<Response<Outgoing>, Infallible>
 where
     S: Service<Request<Incoming>, Response = Response<RelayBody>, Error = Infallible>,
 {
     let keep_alive = keeps_alive(&request);
-    let response = stack.call(request).await?;
+    let mut response = stack.call(request).await?;
+    let is_last = stop.has_changed().unwrap_or(true);
+    if is_last {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     Ok(match keep_alive {
-        Some(keep_alive) => handover.offer(response, keep_alive),
+        Some(keep_alive) => handover.offer(response, keep_alive && !is_last),
         None => response.map(Outgoing::whole),
     })
 }

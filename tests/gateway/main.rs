@@ -32,9 +32,11 @@ mod reload; // another file in force without a lost request
 mod replicas; // who gets the requests when replicas fail, are full, come back
 mod routing; // the rules of precedence, and what must never be called
 mod stale; // dead connections, rubbish, cut streams
+mod stopping; // a drain: what runs may end, and nobody runs into a close
 mod timeouts; // the four limits are A1000 on every surface
 mod tls; // TLS towards clients: certificates, reloads, clients that leave
 mod tls_out; // TLS towards model servers: whom we believe, who we are
+mod upgrade; // one process takes the place of another, and no request is lost
 mod usage; // token counts of streams that end before they are counted
 
 mod support; // gateway, scripted upstream, raw client, metrics, access log

@@ -177,7 +177,8 @@ async fn a_replica_that_hangs_is_found_by_its_health_check_and_comes_back_by_it(
     let (good, asked) = ask_for(&gateway, Duration::from_millis(300)).await;
     assert_eq!(good, asked, "no request finds out for itself");
     sick.store(false, Ordering::Relaxed);
-    eventually("it is back, and 404 is an answer", async || endpoint(&gateway, &patient).await["healthy"] == true).await;
+    eventually("it is back, and 404 is an answer", async || endpoint(&gateway, &patient).await["healthy"] == true)
+        .await;
     eventually("it gets requests", async || {
         ask_for(&gateway, Duration::from_millis(20)).await;
         patient.requests().iter().any(|request| request.method == "POST")

@@ -62,8 +62,19 @@ impl Process {
 
     /// The same, in this environment.
     pub(crate) async fn serve_with(file: &Path, environment: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-        command.args(["serve", "--config"]).arg(file).env_clear().envs(environment.iter().copied());
+        let mut command = serve(file);
+        command.envs(environment.iter().copied());
+        Self::start(command).await
+    }
+
+    /// In the place of the one that serves on the file's addresses.
+    pub(crate) async fn replace(file: &Path) -> Self {
+        let mut command = serve(file);
+        command.arg("--replace");
+        Self::start(command).await
+    }
+
+    async fn start(mut command: Command) -> Self {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (sender, mut log) = watch::channel(String::new());
         let stderr = child.stderr.take().unwrap();
@@ -128,6 +139,12 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn serve(file: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
+    command.args(["serve", "--config"]).arg(file).env_clear();
+    command
 }
 
 fn each_line(from: impl Read, mut take: impl FnMut(&str)) {
