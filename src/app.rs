@@ -209,6 +209,7 @@ impl App {
         let refreshing = tokio::spawn(refresher.run());
         let keeping = tokio::spawn(keeper.run());
         let watching = tokio::spawn(watcher.run());
+        let sharing = tokio::spawn(Arc::clone(&self.reloader.lasting.meters).tend());
         let expiring = tokio::spawn(certificates.warn_of_expiry());
         if let Some(predecessor) = self.predecessor
             && let Err(error) = predecessor.dismiss().await
@@ -242,6 +243,7 @@ impl App {
         keeping.abort();
         watching.abort();
         expiring.abort();
+        sharing.abort();
         stop_admin.send_replace(true);
         let _ = admin.await;
         // The last handle of the log went with the workers: the thread ends when it has written all.
@@ -315,6 +317,7 @@ impl Lasting {
         let (limits, chat) = (config.limits, config.chat);
         let (table, prompts, docs) = (config.table, config.prompts, config.docs);
         let meters = Arc::clone(&self.meters);
+        meters.share(config.shared);
         Snapshot { table, prompts, auth, user_tokens, meters, docs, limits, chat, endpoints, generation }
     }
 }

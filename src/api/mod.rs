@@ -92,7 +92,8 @@ impl Api {
         }
         let rates = caller.rates(snapshot.limits.rates);
         if endpoint.asks_a_model() && !rates.is_unlimited() {
-            facts.meter = Some(snapshot.meters.admit(caller.account(facts.client), rates)?);
+            // boxed, since few have rates: every request's future would otherwise hold its space
+            facts.meter = Some(Box::pin(snapshot.meters.admit(caller.account(facts.client), rates)).await?);
         }
         let context = Context { parts: &parts, snapshot: &snapshot, relay: &self.relay, caller, head_start, facts };
         match endpoint {

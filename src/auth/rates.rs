@@ -3,17 +3,27 @@
 //! What an answer costs is known when it ends, so tokens are charged afterwards: a bucket may go below zero, and
 //! the next request waits until the debt is paid. That is why this is not the `governor` crate, whose cells know
 //! no debt.
+//!
+//! With `limits.shared` the buckets are in Redis, where all gateways see them, by the same arithmetic
+//! (`bucket.lua`). Those here go on beside them, for the time when Redis is away.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use http::HeaderValue;
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::error::{GatewayError, Kind};
 use crate::telemetry::labels::Rate;
 use crate::telemetry::{Meter, Metrics};
+use crate::upstream::{Redis, RedisUrl};
+
+/// The same buckets, there.
+const SCRIPT: &str = include_str!("bucket.lua");
+/// How often Redis is told of charges, and asked whether it is back.
+const TICK: Duration = Duration::from_secs(1);
 
 /// Callers that are remembered. Beyond it those go first whose buckets are full, which is as good as forgotten.
 const MAX_ACCOUNTS: usize = 10_000;
@@ -44,28 +54,103 @@ impl Rates {
 #[derive(Debug)]
 pub struct Meters {
     accounts: Mutex<HashMap<Arc<str>, Account>>,
+    shared: ArcSwapOption<Redis>,
     metrics: Arc<Metrics>,
 }
 
 impl Meters {
     /// Nobody has asked for anything yet.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { accounts: Mutex::default(), metrics }
+        Self { accounts: Mutex::default(), shared: ArcSwapOption::empty(), metrics }
+    }
+
+    /// Where the buckets are that several gateways share, if they do.
+    pub fn share(&self, url: Option<RedisUrl>) {
+        let current = self.shared.load();
+        match url {
+            Some(url) if current.as_ref().is_some_and(|redis| redis.is_of(&url)) => {}
+            Some(url) => {
+                let up = self.metrics.shared_limits_up.with_label_values::<&str>(&[]);
+                self.shared.store(Some(Arc::new(Redis::new(url, up))));
+            }
+            None => {
+                self.shared.store(None);
+                // Not there unless there was a Redis.
+                let _ = self.metrics.shared_limits_up.remove_label_values::<&str>(&[]);
+            }
+        }
+    }
+
+    /// Keeps Redis in reach and tells it of charges, for ever. Run it once.
+    pub async fn tend(self: Arc<Self>) {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            if let Some(redis) = self.shared.load_full() {
+                redis.tend().await;
+                for (caller, rates, owed) in self.owed() {
+                    if self.ask(&redis, &caller, rates, false, owed).await.is_none() {
+                        break;
+                    }
+                }
+            }
+        }
     }
 
     /// Counts a request of this caller, or refuses it with 429 and when to come back. What it costs in tokens is
     /// charged to what is returned.
-    pub fn admit(self: &Arc<Self>, caller: String, rates: Rates) -> Result<Box<dyn Meter>, GatewayError> {
+    pub async fn admit(self: &Arc<Self>, caller: String, rates: Rates) -> Result<Box<dyn Meter>, GatewayError> {
         let caller: Arc<str> = caller.into();
+        let shared = match self.shared.load_full() {
+            Some(redis) if redis.is_up() => {
+                let owed = self.with(&caller, rates, |account| std::mem::take(&mut account.owed));
+                self.ask(&redis, &caller, rates, true, owed).await
+            }
+            Some(_) | None => None,
+        };
         let taken = self.with(&caller, rates, |account| {
             account.set(rates);
-            account.take()
+            match shared {
+                None => account.take(),
+                Some(Ok(())) => {
+                    account.spend();
+                    Ok(())
+                }
+                Some(spent) => spent,
+            }
         });
         if let Err(spent) = taken {
             self.metrics.rate_limited.with_label_values(&[spent.rate.label()]).inc();
             return Err(spent.error(rates));
         }
         Ok(Box::new(Charge { meters: Arc::clone(self), caller, rates }))
+    }
+
+    /// Takes a request, if `take`, and charges what is owed, in Redis. `None` when that is away: then it is still owed.
+    async fn ask(
+        &self,
+        redis: &Redis,
+        caller: &Arc<str>,
+        rates: Rates,
+        take: bool,
+        owed: u64,
+    ) -> Option<Result<(), Spent>> {
+        let most = |rate: Option<u32>| rate.unwrap_or_default().into();
+        let arguments = [most(rates.requests), most(rates.tokens), take.into(), owed];
+        let Some((which, ms)) = redis.eval(SCRIPT, &format!("weir:rates:{caller}"), &arguments).await else {
+            self.with(caller, rates, |account| account.owed += owed);
+            return None;
+        };
+        let rate = if which == 1 { Rate::Requests } else { Rate::Tokens };
+        Some(if which == 0 { Ok(()) } else { Err(Spent { rate, wait: Duration::from_millis(ms) }) })
+    }
+
+    /// Who owes Redis how much; from now on it is paid.
+    fn owed(&self) -> Vec<(Arc<str>, Rates, u64)> {
+        let mut accounts = self.lock();
+        let owing = accounts.iter_mut().filter(|(_, account)| account.owed > 0);
+        owing.map(|(caller, account)| (Arc::clone(caller), account.rates, std::mem::take(&mut account.owed))).collect()
     }
 
     /// Does something with a caller's account as it is now; one that is not known begins with these rates.
@@ -108,7 +193,11 @@ struct Charge {
 
 impl Meter for Charge {
     fn charge(&self, tokens: u64) {
-        self.meters.with(&self.caller, self.rates, |account| account.tokens.level -= tokens as f64);
+        let is_shared = self.meters.shared.load().is_some();
+        self.meters.with(&self.caller, self.rates, |account| {
+            account.tokens.level -= tokens as f64;
+            account.owed += if is_shared { tokens } else { 0 };
+        });
     }
 }
 
@@ -119,6 +208,8 @@ struct Account {
     rates: Rates,
     requests: Bucket,
     tokens: Bucket,
+    /// Tokens charged here that Redis does not know of.
+    owed: u64,
     at: Instant,
 }
 
@@ -139,7 +230,7 @@ struct Spent {
 impl Account {
     fn full(rates: Rates, now: Instant) -> Self {
         let full = |per_minute: Option<u32>| Bucket { level: per_minute.unwrap_or_default().into() };
-        Self { rates, requests: full(rates.requests), tokens: full(rates.tokens), at: now }
+        Self { rates, requests: full(rates.requests), tokens: full(rates.tokens), owed: 0, at: now }
     }
 
     /// Time has passed.
@@ -172,10 +263,15 @@ impl Account {
         match requests.into_iter().chain(tokens).max_by_key(|spent| spent.wait) {
             Some(spent) => Err(spent),
             None => {
-                self.requests.level -= 1.0;
+                self.spend();
                 Ok(())
             }
         }
+    }
+
+    /// One request less.
+    fn spend(&mut self) {
+        self.requests.level -= 1.0;
     }
 }
 
@@ -233,8 +329,8 @@ mod tests {
     }
 
     /// The seconds that a refusal says, or zero when the request is admitted.
-    fn refused(meters: &Arc<Meters>, caller: &str, rates: Rates) -> u64 {
-        let Err(error) = meters.admit(caller.to_owned(), rates) else { return 0 };
+    async fn refused(meters: &Arc<Meters>, caller: &str, rates: Rates) -> u64 {
+        let Err(error) = meters.admit(caller.to_owned(), rates).await else { return 0 };
         assert_eq!(error.kind(), Kind::RateLimited);
         let response = render(&error, Shape::OpenAi, "");
         assert_eq!(response.status(), 429);
@@ -245,69 +341,69 @@ mod tests {
     async fn a_minutes_worth_at_once_then_evenly_and_the_wait_that_is_told_is_enough() {
         let (meters, six) = (meters(), rates(6, 0));
         for _ in 0..6 {
-            assert_eq!(refused(&meters, "a", six), 0);
+            assert_eq!(refused(&meters, "a", six).await, 0);
         }
-        assert_eq!(refused(&meters, "a", six), 10);
-        assert_eq!(refused(&meters, "b", six), 0, "everybody has a bucket of their own");
+        assert_eq!(refused(&meters, "a", six).await, 10);
+        assert_eq!(refused(&meters, "b", six).await, 0, "everybody has a bucket of their own");
         advance(Duration::from_millis(9500)).await;
-        assert_eq!(refused(&meters, "a", six), 1, "rounded up");
+        assert_eq!(refused(&meters, "a", six).await, 1, "rounded up");
         advance(Duration::from_secs(1)).await;
-        assert_eq!(refused(&meters, "a", six), 0);
+        assert_eq!(refused(&meters, "a", six).await, 0);
         advance(Duration::from_hours(1)).await;
         for _ in 0..6 {
-            assert_eq!(refused(&meters, "a", six), 0);
+            assert_eq!(refused(&meters, "a", six).await, 0);
         }
-        assert!(refused(&meters, "a", six) > 0, "no more than a minute's worth is saved up");
+        assert!(refused(&meters, "a", six).await > 0, "no more than a minute's worth is saved up");
     }
 
     #[tokio::test(start_paused = true)]
     async fn tokens_are_charged_afterwards_and_a_debt_is_waited_for() {
         let (meters, hundred) = (meters(), rates(0, 100));
-        let first = meters.admit("a".into(), hundred).unwrap();
-        let second = meters.admit("a".into(), hundred).unwrap();
+        let first = meters.admit("a".into(), hundred).await.unwrap();
+        let second = meters.admit("a".into(), hundred).await.unwrap();
         first.charge(100);
         second.charge(99);
-        assert_eq!(refused(&meters, "a", hundred), 60, "100 tokens short of one, at 100 a minute");
+        assert_eq!(refused(&meters, "a", hundred).await, 60, "100 tokens short of one, at 100 a minute");
         advance(Duration::from_secs(60)).await;
-        assert_eq!(refused(&meters, "a", hundred), 0);
+        assert_eq!(refused(&meters, "a", hundred).await, 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_refusal_costs_nothing_and_the_longer_wait_is_told() {
         let (meters, both) = (meters(), rates(60, 60));
-        meters.admit("a".into(), both).unwrap().charge(89);
-        assert_eq!(refused(&meters, "a", both), 30);
-        assert_eq!(refused(&meters, "a", both), 30);
+        meters.admit("a".into(), both).await.unwrap().charge(89);
+        assert_eq!(refused(&meters, "a", both).await, 30);
+        assert_eq!(refused(&meters, "a", both).await, 30);
         advance(Duration::from_secs(30)).await;
-        assert_eq!(refused(&meters, "a", both), 0);
+        assert_eq!(refused(&meters, "a", both).await, 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn other_rates_hold_at_once() {
         let meters = meters();
-        assert_eq!(refused(&meters, "a", rates(60, 0)), 0);
+        assert_eq!(refused(&meters, "a", rates(60, 0)).await, 0);
         for _ in 0..2 {
-            assert_eq!(refused(&meters, "a", rates(2, 0)), 0);
+            assert_eq!(refused(&meters, "a", rates(2, 0)).await, 0);
         }
-        assert_eq!(refused(&meters, "a", rates(2, 0)), 30);
-        meters.admit("a".into(), rates(0, 100)).unwrap().charge(160);
-        assert_eq!(refused(&meters, "a", rates(0, 100)), 37, "a rate that is new begins full");
+        assert_eq!(refused(&meters, "a", rates(2, 0)).await, 30);
+        meters.admit("a".into(), rates(0, 100)).await.unwrap().charge(160);
+        assert_eq!(refused(&meters, "a", rates(0, 100)).await, 37, "a rate that is new begins full");
     }
 
     #[tokio::test(start_paused = true)]
     async fn callers_are_remembered_in_bounded_number_and_full_buckets_go_first() {
         let (meters, one) = (meters(), rates(1, 0));
         for caller in 0..MAX_ACCOUNTS {
-            assert_eq!(refused(&meters, &caller.to_string(), one), 0);
+            assert_eq!(refused(&meters, &caller.to_string(), one).await, 0);
         }
         advance(Duration::from_secs(30)).await;
         let late = meters.with(&"1".into(), one, Account::take).is_err();
         assert!(late, "not full yet");
         let count = || meters.lock().len();
-        assert_eq!((refused(&meters, "another", one), count()), (0, MAX_ACCOUNTS));
+        assert_eq!((refused(&meters, "another", one).await, count()), (0, MAX_ACCOUNTS));
         advance(Duration::from_secs(30)).await;
-        assert_eq!((refused(&meters, "one more", one), count()), (0, 2));
-        assert!(refused(&meters, "another", one) > 0, "who has used something is kept");
+        assert_eq!((refused(&meters, "one more", one).await, count()), (0, 2));
+        assert!(refused(&meters, "another", one).await > 0, "who has used something is kept");
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::prompt::Registry;
 use crate::route::{Budget, BudgetPatch};
 use crate::snapshot::ToolUse;
 use crate::telemetry::{Format, Level};
-use crate::upstream::{ClientTls, Outward, Resilience};
+use crate::upstream::{ClientTls, Outward, RedisUrl, Resilience};
 use crate::{server, snapshot};
 
 /// Checks a text that stands for the file of this path.
@@ -121,9 +121,6 @@ fn note(reader: &mut Reader<'_>, path: &[&str], key: &keys::Key, name: &Range<us
         Acts::NotYet if !is_default => {
             reader.warning(path, name, "accepted, but this version does not act on it");
         }
-        Acts::Refused(instead) => {
-            reader.error(path, name, "is not in this version yet").hint = Some(instead.to_owned());
-        }
         Acts::Yes | Acts::NotYet | Acts::Only(_) => {}
     }
     let origin = Origin::Line(reader.doc.line(name.start));
@@ -137,6 +134,7 @@ struct Parts {
     outward: Outward,
     resilience: Resilience,
     limits: snapshot::Limits,
+    shared: Option<RedisUrl>,
     chat: snapshot::Chat,
     log: (Level, Format),
     auth: AuthSettings,
@@ -171,7 +169,7 @@ impl Parts {
             cloud::is_open_to_somebody(reader, auth);
         }
         let (outward, resilience) = (outward::read(reader), resilience::read(reader));
-        let (limits, chat) = (limits(reader), chat(reader));
+        let (limits, chat, shared) = (limits(reader), chat(reader), shared(reader));
         let log = log(reader);
         let (server, outward, routing, prompts) = (server?, outward?, routing?, prompts?);
         let (user_tokens, docs) = (user_tokens?, docs?);
@@ -181,6 +179,7 @@ impl Parts {
             outward,
             resilience: resilience?,
             limits: limits?,
+            shared: shared?,
             chat: chat?,
             log: log?,
             auth: auth?,
@@ -192,8 +191,21 @@ impl Parts {
     }
 
     fn into_config(self, warnings: Vec<Fault>, provenance: super::Provenance) -> Config {
-        let Self { server, tls, outward, resilience, limits, chat, log, auth, user_tokens, docs, routing, prompts } =
-            self;
+        let Self {
+            server,
+            tls,
+            outward,
+            resilience,
+            limits,
+            shared,
+            chat,
+            log,
+            auth,
+            user_tokens,
+            docs,
+            routing,
+            prompts,
+        } = self;
         let features::Routing { table, models, request_models } = routing;
         Config {
             server,
@@ -208,6 +220,7 @@ impl Parts {
             user_tokens,
             docs,
             limits,
+            shared,
             chat,
             log,
             warnings,
@@ -268,6 +281,25 @@ fn limits(reader: &mut Reader<'_>) -> Option<snapshot::Limits> {
     let mut rate = |key| reader.integer(&["limits", key]).and_then(|most| most.try_into().ok());
     let rates = Rates { requests: rate("requests_per_minute"), tokens: rate("tokens_per_minute") };
     Some(snapshot::Limits { max_body: max_body?, body_timeout: body_timeout?, rates })
+}
+
+/// `limits.shared`, whose URL may hold a password; `None` when there was a fault.
+fn shared(reader: &mut Reader<'_>) -> Option<Option<RedisUrl>> {
+    const PATH: &[&str] = &["limits", "shared"];
+    let Some(entry) = reader.doc.get(PATH) else { return Some(None) };
+    let before = reader.faults.len();
+    let url = reader.secret(PATH)?;
+    if !url.expose().contains('@') {
+        // nothing in it is secret
+        reader.faults.truncate(before);
+    }
+    match RedisUrl::parse(url.expose()) {
+        Ok(url) => Some(Some(url)),
+        Err(why) => {
+            reader.error(PATH, &entry.span, why);
+            None
+        }
+    }
 }
 
 fn chat(reader: &mut Reader<'_>) -> Option<snapshot::Chat> {

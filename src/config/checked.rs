@@ -37,6 +37,8 @@ pub struct Config {
     pub user_tokens: auth::TokenSettings,
     /// Sizes and waits of one request.
     pub limits: snapshot::Limits,
+    /// `limits.shared`
+    pub shared: Option<upstream::RedisUrl>,
     /// GitLab's documentation.
     pub docs: docs::Settings,
     /// How Duo Chat is answered.

@@ -63,8 +63,6 @@ pub(super) enum Acts {
     Yes,
     /// It does not, and nobody is the worse for it: a warning.
     NotYet,
-    /// It does not, and an operator may rely on it: an error, with what to do instead.
-    Refused(&'static str),
     /// Only for models of these providers.
     Only(&'static [ProviderKind]),
 }

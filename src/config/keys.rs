@@ -38,7 +38,6 @@ const TOTAL: Takes = Takes::Duration("10ms", "2h");
 const BEDROCK: Acts = Acts::Only(&[ProviderKind::Bedrock, ProviderKind::BedrockOpenAi]);
 const OPENAI: Acts = Acts::Only(&[ProviderKind::OpenAi]);
 const AZURE: Acts = Acts::Only(&[ProviderKind::Azure]);
-const RATES: Acts = Acts::Refused("remove it: Weir would let through what this line promises to stop");
 const OF_TIMEOUTS: Preset = Example("\"30s\"", "from [timeouts]");
 
 /// The table. Order is that of `config/reference.toml`.
@@ -512,11 +511,10 @@ pub(super) static KEYS: &[Key] = &[
     ),
     key(
         "limits.shared",
-        Takes::Text("a URL like \"redis://host\""),
-        Example("\"redis://host\"", "each process counts for itself"),
-        "where several gateways count together",
-    )
-    .acts(RATES),
+        Takes::Secret,
+        Example("\"redis://host:6379\"", "each process counts for itself"),
+        "a Redis (5 or later) or Valkey where several gateways count rates together; { env = \"REDIS_URL\" } if it has a password, rediss:// for TLS. While it is away each counts for itself",
+    ),
     key(
         "tls.extra_ca",
         Takes::Texts("an array of PEM files"),

@@ -57,7 +57,6 @@ fn entry(text: &mut String, key: &Key, name: &str) {
         without.map(|without| format!("Default: {without}")),
         match key.acts {
             Acts::NotYet => Some("Accepted, not acted on in this version".to_owned()),
-            Acts::Refused(_) => Some("Refused: not in this version".to_owned()),
             Acts::Yes | Acts::Only(_) => None,
         },
     ];

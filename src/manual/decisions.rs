@@ -14,6 +14,12 @@
 //! most 1.5 times the load of the cheaper of two and four more. Off by default: which prompts repeat, the operator knows. The system's hash (`SipHash`)
 //! with a secret seed: a body of 64 KiB takes some 40 µs, and no client can make bodies that collide.
 //!
+//! **2026-11-26, rates that gateways share.** One Lua script in Redis does what the bucket here does, in one step and one round trip, by Redis's
+//! clock. A window of `INCR` and `EXPIRE` would let twice the rate through at its border and could not say when to come back. Charges go with the
+//! caller's next request or within a second. A check takes at most 50 ms; then Redis is held to be away, nobody asks it, and each gateway
+//! counts for itself by its own buckets, which went on beside the shared ones. It is connected to once a second, beside the requests. The `redis`
+//! crate speaks RESP and TLS (the system's authorities, `SSL_CERT_FILE`); its connection manager was not taken, since it would make requests wait.
+//!
 //! **2026-11-26, a replica that fails.** It is passed over, never refused: a model's only endpoint is asked whatever it did. Five failures in a row or half
 //! of ten and more requests within ten seconds; then one request at a time sees, and one that is back gets a tenth of its share, growing within ten
 //! seconds, in which a single failure is enough. Held against it is what another replica may do better (`error/kind.rs`), never a client's error. A

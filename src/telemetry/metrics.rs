@@ -27,6 +27,8 @@ pub struct Metrics {
     pub upstream_inflight: IntGaugeVec,
     /// 1 while the endpoint is there, as far as is known.
     pub upstream_healthy: IntGaugeVec,
+    /// 1 while the Redis of `limits.shared` answers. Without one there is no such series.
+    pub shared_limits_up: IntGaugeVec,
     /// 0 closed, 1 half open (a request sees whether the endpoint is back), 2 open.
     pub breaker_state: IntGaugeVec,
     /// Requests refused for their caller's rates, by which one.
@@ -117,6 +119,7 @@ impl Metrics {
         let breaker = "0 closed, 1 half open (one request sees), 2 open: the endpoint is passed over.";
         let (line, queued) = (&["model"], "Requests that wait for a place at a model (max_parallel).");
         let crowd = "Connections closed as they were accepted (limits.connections_per_client).";
+        let together = "1 while the Redis of limits.shared answers; 0: each gateway counts for itself.";
         let often = "Requests refused with 429 for their caller's rate: of requests or of tokens.";
         let lost = "Access-log lines given up because standard output was too slow.";
         let expiry = "When the first certificate of the public port's chain ends, in Unix seconds; absent without TLS.";
@@ -127,6 +130,7 @@ impl Metrics {
             upstream_inflight: gauges(&r, "upstream_inflight", under_way, endpoint)?,
             upstream_healthy: gauges(&r, "upstream_healthy", there, endpoint)?,
             breaker_state: gauges(&r, "breaker_state", breaker, endpoint)?,
+            shared_limits_up: gauges(&r, "shared_limits_up", together, &[])?,
             rate_limited: counter(&r, "rate_limited_total", often, &["scope"])?,
             model_waiting: gauges(&r, "model_waiting", queued, line)?,
             config_reloads: counter(&r, "config_reloads_total", "Reloads, by outcome.", &["outcome"])?,

@@ -13,6 +13,7 @@ mod load;
 mod outward;
 mod places;
 mod pool;
+mod redis;
 mod retry;
 mod send;
 mod stamped;
@@ -22,6 +23,7 @@ mod tls;
 mod wait;
 mod watch;
 
+pub use self::redis::{Redis, RedisUrl};
 pub use balance::Tried;
 pub use breaker::BreakerSettings;
 pub use certificate::{PairError, Validity, certificates, certified};

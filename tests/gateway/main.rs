@@ -31,6 +31,7 @@ mod rates; // requests and tokens per minute, models per key
 mod reload; // another file in force without a lost request
 mod replicas; // who gets the requests when replicas fail, are full, come back
 mod routing; // the rules of precedence, and what must never be called
+mod shared_limits; // rates that several gateways count together
 mod stale; // dead connections, rubbish, cut streams
 mod stopping; // a drain: what runs may end, and nobody runs into a close
 mod timeouts; // the four limits are A1000 on every surface

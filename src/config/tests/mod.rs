@@ -329,8 +329,6 @@ duo_chat_fix_code = \"disabled\"
 
 #[test]
 fn what_this_version_does_not_do_is_refused_or_told() {
-    let (said, _) = one("limits.shared = \"redis://h\"");
-    assert_eq!(said, "1:8: error: limits.shared: is not in this version yet");
     let config = good("telemetry.otlp = \"http://collector:4318\"\ntelemetry.log_prompts = false\n");
     let told: Vec<&str> = config.warnings.iter().map(|fault| fault.key.as_str()).collect();
     assert_eq!(told, ["telemetry.otlp"], "log_prompts = false is what happens anyway");

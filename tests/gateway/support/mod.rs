@@ -7,6 +7,7 @@ mod gateway;
 mod log;
 mod metrics;
 mod process;
+mod redis;
 mod tls;
 pub(crate) mod upstream;
 
@@ -18,6 +19,7 @@ pub(crate) use gateway::{Gateway, chat_body, one_model, parse};
 pub(crate) use log::Log;
 pub(crate) use metrics::Metrics;
 pub(crate) use process::{Folder, Process};
+pub(crate) use redis::{Eval, Redis};
 pub(crate) use tls::{Authority, Hello, Pair, front, front_for, older_kind, secure};
 pub(crate) use upstream::{Deaf, Received, Reply, Upstream, says};
 
