@@ -6,6 +6,7 @@ mod anthropic;
 mod body;
 mod cors;
 mod endpoint;
+mod fallback;
 mod fields;
 mod forward;
 mod gitlab;
@@ -49,6 +50,8 @@ struct Context<'a> {
     relay: &'a Relay,
     caller: Caller,
     head_start: Option<HeadStart>,
+    /// What the model that was asked last said, if it was not the first.
+    failed: Option<GatewayError>,
     facts: &'a mut Facts,
 }
 
@@ -95,7 +98,8 @@ impl Api {
             // boxed, since few have rates: every request's future would otherwise hold its space
             facts.meter = Some(Box::pin(snapshot.meters.admit(caller.account(facts.client), rates)).await?);
         }
-        let context = Context { parts: &parts, snapshot: &snapshot, relay: &self.relay, caller, head_start, facts };
+        let (parts, snapshot, relay) = (&parts, &*snapshot, &self.relay);
+        let context = Context { parts, snapshot, relay, caller, head_start, failed: None, facts };
         match endpoint {
             Endpoint::Head => Ok(Response::new(Content::Whole(Bytes::new()))),
             Endpoint::Preflight => Ok(cors::preflight(&parts.headers)),

@@ -57,6 +57,9 @@ fn rows(config: &Config, feature: Option<Feature>) -> Vec<String> {
                 model_rows(config, route, &mut rows);
             }
             limit_rows(config, route, feature, line, &mut rows);
+            if feature.is_none_or(Feature::may_fall_back) {
+                fallback_rows(config, route, line, &mut rows);
+            }
         }
     }
     aligned(&rows)
@@ -142,6 +145,16 @@ fn limit_rows(config: &Config, route: &Route, feature: Option<Feature>, line: &s
             format!("{} {said}", config.provenance.source(said))
         };
         rows.push(vec![name.to_owned(), show_duration(budget.limit(phase)), by]);
+    }
+}
+
+/// Who stands in for the model, in order. `weir explain` of a feature that has the model first tells the rest of it.
+fn fallback_rows(config: &Config, route: &Route, line: &str, rows: &mut Vec<Vec<String>>) {
+    let key = format!("features.{line}.fallback");
+    for next in route.fallbacks() {
+        let model = &next.model;
+        let value = format!("{} ({}, family {})", model.id, model.provider.label(), model.family.name);
+        rows.push(vec!["fallback".to_owned(), value, format!("{} {key}", config.provenance.source(&key))]);
     }
 }
 

@@ -154,7 +154,7 @@ async fn probe(relay: &Relay, route: &Route, endpoints: &Endpoints) -> Probed {
 /// The same model with this endpoint alone.
 fn alone(route: &Route, url: &EndpointUrl) -> Route {
     let model = Model { endpoints: vec![url.clone()], ..(*route.model).clone() };
-    Route { feature: None, model: Arc::new(model), budget: route.budget, rule: Rule::Named }
+    Route { feature: None, model: Arc::new(model), budget: route.budget, rule: Rule::Named, fallback: None }
 }
 
 /// A few words of chat, or the embedding of one.

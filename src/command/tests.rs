@@ -130,6 +130,9 @@ fn explain_says_which_line_decided_each_part() {
     assert_eq!(cells(&page, "total"), ["total", "50s", "GitLab gives up on this feature soon after"]);
     let (_, page, _) = weir("explain", ROUTED, "weir explain duo_chat_write_tests --config FILE");
     assert_eq!(cells(&page, "rule"), ["rule", "as its parent", "FILE:8 features.duo_chat"]);
+    let falls_back = ROUTED.replace("= \"disabled\"", "= { model = \"codestral\", fallback = [\"chat\"] }");
+    let (_, page, _) = weir("explain-fallback", &falls_back, "weir explain duo_chat_fix_code --config FILE");
+    assert_eq!(cells(&page, "fallback")[..2], ["fallback", "chat (openai, family general)"], "{page}");
     let (_, page, _) = weir("explain", ROUTED, "weir explain default --config FILE");
     assert_eq!(cells(&page, "model"), ["model", "the request's own, else 422", "no line of [features]"]);
 }

@@ -57,16 +57,13 @@ fn choice(
     let entry = reader.doc.get(&path)?;
     let (model_path, at): (&[&str], _) = match entry.value {
         DeValue::String(_) => (&path, entry),
-        DeValue::Table(_) => {
-            fallback(reader, name);
-            match reader.doc.get(&["features", name, "model"]) {
-                Some(model) => (&["features", name, "model"], model),
-                None => {
-                    reader.error(&path, &entry.key, "expected model = \"…\" in this table");
-                    return None;
-                }
+        DeValue::Table(_) => match reader.doc.get(&["features", name, "model"]) {
+            Some(model) => (&["features", name, "model"], model),
+            None => {
+                reader.error(&path, &entry.key, "expected model = \"…\" in this table");
+                return None;
             }
-        }
+        },
         other => {
             reader.wrong(&path, &entry.span, other);
             return None;
@@ -74,9 +71,13 @@ fn choice(
     };
     let patch = timeouts(reader, &["features", name, "timeouts"]);
     let text = match at.value.as_str() {
-        Some("disabled") => return Some(Choice::Disabled),
+        Some("disabled") => {
+            no_fallback(reader, name, "a feature that is disabled has no fallback", "leave it out");
+            return Some(Choice::Disabled);
+        }
         Some(cloud::NAME) => {
-            no_fallback(reader, name);
+            // what went there went as GitLab sent it, for GitLab's models: no other can take over
+            no_fallback(reader, name, "GitLab's cloud has no fallback", "name a model of your own first");
             cloud::NAME
         }
         Some(text) => text,
@@ -96,25 +97,47 @@ fn choice(
         budget = budget.capped(feature.and_then(Feature::total_limit));
     }
     let rule = if feature.is_some() { Rule::Feature } else { Rule::Default };
-    Some(Choice::Model(Arc::new(Route { feature, model: Arc::clone(model), budget, rule })))
-}
-
-/// Nothing falls back yet; that the names exist is checked all the same.
-fn fallback(reader: &mut Reader<'_>, name: &str) {
-    let path = ["features", name, "fallback"];
-    for (text, span) in reader.texts(&path).unwrap_or_default() {
-        if !is_defined(reader, &text) {
-            undefined(reader, &path, &span, &text);
-        }
+    let route =
+        |model: &Arc<Model>, budget, fallback| Route { feature, model: Arc::clone(model), budget, rule, fallback };
+    if !feature.is_none_or(Feature::may_fall_back) {
+        let why = "vectors of another model would not fit those that GitLab has stored";
+        no_fallback(reader, name, why, "give the model more than one endpoint instead");
     }
+    let chain = fallbacks(reader, name, text).iter().rev().fold(None, |next, name| {
+        let model = models.iter().find(|model| *model.id == **name)?;
+        let limits = base.with(&model.timeouts).with(&patch).capped(Some(budget.total));
+        Some(Arc::new(route(model, limits, next)))
+    });
+    Some(Choice::Model(Arc::new(route(model, budget, chain))))
 }
 
-/// What went to the cloud went there as GitLab sent it, for GitLab's models: no other can take over.
-fn no_fallback(reader: &mut Reader<'_>, name: &str) {
+/// The names of `fallback`, each of a model that comes once. `first` is the model that they stand in for.
+fn fallbacks(reader: &mut Reader<'_>, name: &str, first: &str) -> Vec<String> {
+    let path = ["features", name, "fallback"];
+    let mut names: Vec<String> = Vec::new();
+    for (text, span) in reader.texts(&path).unwrap_or_default() {
+        let hint = match text.as_str() {
+            "disabled" | cloud::NAME => "only models of this file can stand in for another",
+            _ if text == first || names.contains(&text) => "each model is asked once: leave it out",
+            _ if is_defined(reader, &text) => {
+                names.push(text);
+                continue;
+            }
+            _ => {
+                undefined(reader, &path, &span, &text);
+                continue;
+            }
+        };
+        let fault = reader.error(&path, &span, "expected the name of another model in [models]");
+        (fault.said, fault.hint) = (Some(said(&DeValue::String(text.into()))), Some(hint.to_owned()));
+    }
+    names
+}
+
+fn no_fallback(reader: &mut Reader<'_>, name: &str, why: &str, hint: &str) {
     let path = ["features", name, "fallback"];
     if let Some(entry) = reader.doc.get(&path) {
-        reader.error(&path, &entry.key, "GitLab's cloud has no fallback").hint =
-            Some("name a model of your own first".to_owned());
+        reader.error(&path, &entry.key, why).hint = Some(hint.to_owned());
     }
 }
 

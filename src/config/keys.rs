@@ -395,9 +395,8 @@ pub(super) static KEYS: &[Key] = &[
         "features.{feature}.fallback",
         Takes::Texts("an array of models' names"),
         Example("[\"gpt\"]", "none"),
-        "models to try next",
-    )
-    .acts(Acts::NotYet),
+        "models to ask when this one fails before its first word, in this order",
+    ),
     key(
         "features.{feature}.timeouts.connect",
         CONNECT,

@@ -36,6 +36,14 @@
 //! most half of the total while there is another. **The only replica is not asked twice**, but for a kept connection that died: GitLab's circuit
 //! breaker counts failures, OpenAI's and Anthropic's clients have retries of their own, and a server that says 429 does not want more.
 //!
+//! **2026-11-26, fallback models.** What fails before the first content at every replica, and what is true of all of them (401 to 405, 407, no
+//! credentials, no place left under `max_parallel`), goes to the next model of `fallback`, inside the first one's total; a model that stays silent gets at
+//! most half of what is left. Each handler asks from the beginning: another dialect, another family, another prompt. It costs no retry
+//! budget: it is no second request to servers that are in trouble, and when a model is down all of its requests must go on. The last failure is
+//! told, but not a fallback's own refusal of the request, which is for the first model to judge. Never: 400, 413, 422 and content filters, vectors
+//! (another model's do not fit those that are stored: `embeddings_code.fallback` is a fault), Test connection, models that a client names, GitLab's cloud, a model
+//! that the caller's key is not for.
+//!
 //! **2026-11-26, the retry budget.** A bucket per model, shared by workers: a request deposits `resilience.retry_budget`, a further
 //! attempt takes one; ten are there at rest, and savings fade within half a minute. A replica that could not be connected to costs nothing: it was
 //! sent nothing, each is tried once, and a dead one under load must not lose requests. A clock-free bucket was tried on paper: with a small

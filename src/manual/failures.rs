@@ -29,4 +29,5 @@
 //! `api_error` for a failed model server. After the head it is an `error` event.
 //!
 //! The head of an answer is held back until its first content, so that all but what fails in the middle of a stream is an
-//! honest status. Where the model has another replica, most of these are asked there first: the table is what is left.
+//! honest status. Where the model has another replica or the feature a `fallback`, most of these are asked there first: the table is what is left. The line
+//! of such a request in the access log has `retries`, or `fallback_from` and `fallback_code`.

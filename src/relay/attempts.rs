@@ -5,7 +5,7 @@
 //! attempt that failed is forgotten with it.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use http::HeaderValue;
 use tokio::time::Instant;
@@ -132,15 +132,15 @@ impl<'a> Attempts<'a> {
         Ok(())
     }
 
-    /// The limits of the next attempt. A replica that stays silent leaves half of the time for another, if there is one.
+    /// The limits of the next attempt. A replica that stays silent leaves half of the time for another one or another
+    /// model, if there is one.
     fn budget(&self, facts: &Facts) -> Budget {
         let route = self.call.route;
-        let is_last = self.tried.count() + 1 >= self.replicas;
+        let is_last = self.tried.count() + 1 >= self.replicas && route.fallback.is_none();
         if is_last {
             return route.budget;
         }
-        let spent = if self.tried.is_none() { Duration::ZERO } else { facts.started.elapsed() };
-        let half = route.budget.total.saturating_sub(spent) / 2;
+        let half = route.budget.total.saturating_sub(facts.started.elapsed()) / 2;
         Budget { first_byte: route.budget.first_byte.min(half), ..route.budget }
     }
 

@@ -82,6 +82,8 @@ impl Feature {
     pub const DUO_CHAT: Self = Self(2);
     /// Agents, the parent of Agentic Chat.
     pub const DUO_AGENT_PLATFORM: Self = Self(17);
+    /// Semantic code search.
+    pub const EMBEDDINGS_CODE: Self = Self(16);
     /// How many there are.
     pub const COUNT: usize = ROWS.len();
 
@@ -120,6 +122,11 @@ impl Feature {
         self.row().total
     }
 
+    /// Whether another model's answer will do: vectors of another one do not fit those that GitLab has stored.
+    pub fn may_fall_back(self) -> bool {
+        self != Self::EMBEDDINGS_CODE
+    }
+
     /// Position in arrays of [`Feature::COUNT`].
     pub const fn index(self) -> usize {
         self.0 as usize
@@ -140,6 +147,7 @@ mod tests {
         assert_eq!(Feature::CODE_GENERATIONS.name(), "code_generations");
         assert_eq!(Feature::DUO_CHAT.name(), "duo_chat");
         assert_eq!(Feature::DUO_AGENT_PLATFORM.name(), "duo_agent_platform");
+        assert_eq!(Feature::EMBEDDINGS_CODE.name(), "embeddings_code");
         assert_eq!(Feature::parse("duo_chat_fix_code").and_then(Feature::parent), Some(Feature::DUO_CHAT));
         assert_eq!(Feature::parse("nothing"), None);
     }

@@ -63,7 +63,7 @@ impl Table {
     pub fn new(models: Vec<Arc<Model>>, request_models: RequestModels, base: Budget) -> Self {
         let named = models.into_iter().map(|model| {
             let budget = base.with(&model.timeouts);
-            (Arc::clone(&model.id), Arc::new(Route { feature: None, model, budget, rule: Rule::Named }))
+            (Arc::clone(&model.id), Arc::new(Route { feature: None, model, budget, rule: Rule::Named, fallback: None }))
         });
         Self {
             features: vec![None; Feature::COUNT],
@@ -183,10 +183,7 @@ impl Table {
             Choice::Disabled => Err(disabled(feature)),
             Choice::Model(route) if route.feature == feature && route.rule == rule => Ok(Arc::clone(route)),
             // a parent's or the default's line: same model, this feature's own label and cap
-            Choice::Model(route) => {
-                let budget = route.budget.capped(feature.and_then(Feature::total_limit));
-                Ok(Arc::new(Route { feature, model: Arc::clone(&route.model), budget, rule }))
-            }
+            Choice::Model(route) => Ok(Arc::new(route.lent(feature, rule))),
         }
     }
 
@@ -225,7 +222,7 @@ impl Table {
             from_request,
         };
         let budget = self.base_budget.capped(feature.and_then(Feature::total_limit));
-        Ok(Arc::new(Route { feature, model: Arc::new(model), budget, rule: Rule::Request }))
+        Ok(Arc::new(Route { feature, model: Arc::new(model), budget, rule: Rule::Request, fallback: None }))
     }
 
     fn lists(&self, endpoint: &super::EndpointUrl) -> bool {
@@ -380,7 +377,7 @@ mod tests {
         let mut table = Table::new(models.to_vec(), RequestModels::Allow, Budget::DEFAULT);
         let route = |index: usize, feature, rule| {
             let model = Arc::clone(&models[index]);
-            Choice::Model(Arc::new(Route { feature, model, budget: Budget::DEFAULT, rule }))
+            Choice::Model(Arc::new(Route { feature, model, budget: Budget::DEFAULT, rule, fallback: None }))
         };
         table.set_default(route(0, None, Rule::Default));
         let code = Some(Feature::CODE_COMPLETIONS);

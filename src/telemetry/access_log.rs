@@ -68,6 +68,10 @@ impl AccessLog {
         if facts.retries > 0 {
             number(out, "retries", facts.retries.into());
         }
+        if let Some(first) = facts.earlier.first() {
+            text(out, "fallback_from", &first.model);
+            token(out, "fallback_code", first.failure.row().code);
+        }
     }
 
     fn sizes(facts: &Facts, out: &mut Vec<u8>) {

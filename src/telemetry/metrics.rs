@@ -63,6 +63,7 @@ struct Requests {
     tokens: IntCounterVec,
     errors: IntCounterVec,
     retries: IntCounterVec,
+    fallbacks: IntCounterVec,
     disconnects: IntCounterVec,
 }
 
@@ -90,6 +91,7 @@ impl Requests {
         let waited = "From sending to the model server to its last byte.";
         let failed = "Failed requests, by code (A1000: a limit expired) and phase.";
         let again = "Further attempts: a kept connection had died, or a replica failed before its first content.";
+        let instead = "Models that failed before an answer had begun, so that the feature's next one was asked.";
         let tokens = "Tokens as reported; estimated at 4 bytes a token where a stream broke off or nobody counted.";
         let left = "Clients that left before the end; the upstream was cancelled.";
         Ok(Self {
@@ -102,6 +104,7 @@ impl Requests {
             tokens: counter(r, "tokens_total", tokens, &["direction", "feature", "model"])?,
             errors: counter(r, "errors_total", failed, &["code", "phase", "feature", "model"])?,
             retries: counter(r, "retries_total", again, &["model"])?,
+            fallbacks: counter(r, "fallbacks_total", instead, &["feature", "from", "to"])?,
             disconnects: counter(r, "client_disconnects_total", left, &["surface"])?,
         })
     }
@@ -182,8 +185,16 @@ impl Metrics {
         if facts.outcome() == Outcome::Cancelled {
             self.requests.disconnects.with_label_values(&[facts.surface.label()]).inc();
         }
-        if facts.retries > 0 {
-            self.requests.retries.with_label_values(&[&*facts.model]).inc_by(facts.retries.into());
+        let retried = |model: &str, retries: u32| {
+            if retries > 0 {
+                self.requests.retries.with_label_values(&[model]).inc_by(retries.into());
+            }
+        };
+        retried(&facts.model, facts.retries - facts.retries_before());
+        let asked_next = facts.earlier.iter().skip(1).map(|next| &next.model).chain([&facts.model]);
+        for (earlier, next) in facts.earlier.iter().zip(asked_next) {
+            retried(&earlier.model, earlier.retries);
+            self.requests.fallbacks.with_label_values(&[facts.feature, &*earlier.model, &**next]).inc();
         }
     }
 

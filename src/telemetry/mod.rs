@@ -16,6 +16,6 @@ pub use access_log::{AccessLog, rfc3339};
 pub use log_writer::LogWriter;
 pub use metrics::Metrics;
 pub use operator_log::{Format, Level, OperatorLog};
-pub use record::{Facts, Meter, QueueTime, Record, Sink};
+pub use record::{Earlier, Facts, Meter, QueueTime, Record, Sink};
 pub use trace::{TRACEPARENT, TraceIds, X_REQUEST_ID};
 pub use worker::WorkerTelemetry;

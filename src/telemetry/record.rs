@@ -70,8 +70,10 @@ pub struct Facts {
     pub upstream_ended: Option<Instant>,
     /// When the first content arrived.
     pub first_token: Option<Instant>,
-    /// Extra sends of the same request.
+    /// Extra sends of the same request, to replicas of any model.
     pub retries: u32,
+    /// The models that were asked before the one in `model`, and failed.
+    pub earlier: Vec<Earlier>,
     /// Tokens as reported; with what is missing estimated, once the request is over.
     pub usage: Usage,
     /// What of a stream no report of tokens covers.
@@ -84,6 +86,17 @@ pub struct Facts {
     pub bytes_out: u64,
 }
 
+/// A model that failed before its answer had begun, so that another was asked.
+#[derive(Clone, Debug)]
+pub struct Earlier {
+    /// Its name in the file.
+    pub model: Arc<str>,
+    /// Why it failed.
+    pub failure: Kind,
+    /// Extra sends to its replicas.
+    pub retries: u32,
+}
+
 impl Facts {
     /// Forgets what an attempt told that failed before its answer had begun: another one is made.
     pub fn start_over(&mut self) {
@@ -92,6 +105,18 @@ impl Facts {
         self.first_token = None;
         self.usage = Usage::default();
         self.uncounted = Uncounted::default();
+    }
+
+    /// The model in `model` failed, and another one is asked.
+    pub fn fall_back(&mut self, failure: Kind) {
+        let retries = self.retries - self.retries_before();
+        self.earlier.push(Earlier { model: Arc::clone(&self.model), failure, retries });
+        self.start_over();
+    }
+
+    /// Extra sends to replicas of the models that were asked before.
+    pub fn retries_before(&self) -> u32 {
+        self.earlier.iter().map(|earlier| earlier.retries).sum()
     }
 
     /// How it ended.
@@ -191,6 +216,7 @@ impl Record {
             upstream_ended: None,
             first_token: None,
             retries: 0,
+            earlier: Vec::new(),
             usage: Usage::default(),
             uncounted: Uncounted::default(),
             usage_estimated: false,

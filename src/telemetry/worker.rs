@@ -64,7 +64,7 @@ impl Sink for WorkerTelemetry {
         let now = Instant::now();
         self.metrics.inflight(facts.surface).dec();
         self.series(facts).finish(facts, now);
-        if facts.failure.is_some() || !facts.complete || facts.retries > 0 {
+        if facts.failure.is_some() || !facts.complete || facts.retries > 0 || !facts.earlier.is_empty() {
             self.metrics.failed(facts);
         }
         self.log(facts, now);

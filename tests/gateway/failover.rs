@@ -96,7 +96,7 @@ const FAULTS: [(&str, Fault); 15] = [
 ];
 
 /// A call of every surface.
-fn calls() -> Vec<(&'static str, &'static str, Value)> {
+pub(crate) fn calls() -> Vec<(&'static str, &'static str, Value)> {
     let message = |stream: bool| json!({"model": "m", "max_tokens": 9, "stream": stream, "messages": [{"role": "user", "content": "hi"}]});
     let prompt = |stream: bool| json!({"inputs": {"diff": "-a\n+b"}, "prompt_version": "^1.0.0", "stream": stream});
     let chat_v1 = |stream: bool| json!({"prompt_components": [{"payload": {"content": "Hello"}}], "stream": stream});
@@ -119,7 +119,7 @@ fn calls() -> Vec<(&'static str, &'static str, Value)> {
 }
 
 /// An answer's head and body without what differs from request to request: ids and the time.
-fn steady(answer: &Answer) -> String {
+pub(crate) fn steady(answer: &Answer) -> String {
     let text = answer.everything().replace(answer.header("date").unwrap_or("no date"), "");
     let words = text.split_inclusive(|char: char| !char.is_ascii_alphanumeric());
     let is_id = |word: &str| word.len() > 9 && word.chars().all(|char| char.is_ascii_hexdigit());

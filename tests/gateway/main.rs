@@ -18,6 +18,7 @@ mod disconnect; // a client that leaves cancels the upstream
 mod docs_search; // GitLab's documentation, with and without an index
 mod embeddings; // vectors for semantic code search
 mod failover; // what fails before the first content goes to the next replica
+mod fallback; // another model instead of one that failed before its first word
 mod framing; // how model servers frame their answers
 mod fuzz_smoke; // the fuzz targets, a little, on any toolchain
 mod golden; // translations as files

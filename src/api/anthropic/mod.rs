@@ -92,24 +92,34 @@ pub(super) async fn forward(
 ) -> Answer {
     let bytes = context.body(incoming).await?;
     let peek: Peek<'_> = body::parse(&bytes)?;
-    let stream = call == AnthropicCall::Messages && peek.stream()?;
-    context.facts.stream = stream;
-    let route = match context.route_named(&peek.model()?, otherwise, &bytes).await? {
+    context.facts.stream = call == AnthropicCall::Messages && peek.stream()?;
+    let mut route = match context.route_named(&peek.model()?, otherwise, &bytes).await? {
         Routed::Model(route) => route,
         Routed::Answered(response) => return Ok(response),
     };
+    loop {
+        match ask(&mut context, call, &route, &peek, &bytes).await {
+            Err(error) => route = context.instead(&route, error)?,
+            answer => return answer,
+        }
+    }
+}
+
+/// Asks one model: in the client's own words, or translated.
+async fn ask(context: &mut Context<'_>, call: AnthropicCall, route: &Route, peek: &Peek<'_>, body: &Bytes) -> Answer {
     let path = match (dialect(route.model.provider).native(call.native(), &route.model), call) {
         (Some(path), _) => path,
-        (None, AnthropicCall::Messages) => return translated(&mut context, &route, &bytes).await,
-        (None, AnthropicCall::CountTokens) => return counted(context, &route, &bytes).await,
+        (None, AnthropicCall::Messages) => return translated(context, route, body).await,
+        (None, AnthropicCall::CountTokens) => return counted(context, route, body).await,
     };
     let mut edits = Edits::default();
-    peek.rename(&bytes, &route.model, &mut edits)?;
+    peek.rename(body, &route.model, &mut edits)?;
     let (headers, left_out) = forwarded(&context.parts.headers);
     context.facts.note = left_out;
     let path = if context.parts.uri.query() == Some("beta=true") { format!("{path}?beta=true").into() } else { path };
-    let outbound = Outbound { method: Method::POST, path, headers, body: edits.apply(&bytes) };
-    context.relay.pass(context.call(&route), Passed { outbound, stream, hide_usage: false }, context.facts).await
+    let outbound = Outbound { method: Method::POST, path, headers, body: edits.apply(body) };
+    let passed = Passed { outbound, stream: context.facts.stream, hide_usage: false };
+    context.relay.pass(context.call(route), passed, context.facts).await
 }
 
 /// A call to a model whose server speaks another dialect: translated both ways.
@@ -151,7 +161,7 @@ fn is_known(beta: &str) -> bool {
 }
 
 /// How much a call to such a model would read, where its server can tell.
-async fn counted(context: Context<'_>, route: &Route, body: &Bytes) -> Answer {
+async fn counted(context: &mut Context<'_>, route: &Route, body: &Bytes) -> Answer {
     let generation = read_messages_request(body)?;
     let count = context.relay.count(context.call(route), &generation, context.facts).await;
     let tokens = count.map_err(|error| error.with_fields_named(&FIELDS))?.ok_or_else(|| cannot_count(route))?;

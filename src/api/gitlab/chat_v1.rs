@@ -12,7 +12,7 @@ use super::{STREAM, raw_text, text_of};
 use crate::api::{Answer, Context, Routed, body, json};
 use crate::error::{BodyFault, GatewayError, Shape};
 use crate::generation::{Generation, Message, Role, Sampling};
-use crate::route::{Ask, Feature, Metadata, RawMetadata};
+use crate::route::{Ask, Feature, Metadata, RawMetadata, Route};
 
 /// When the request sets none. The official default of 8192 does not fit small models' contexts.
 const MAX_TOKENS: u32 = 2048;
@@ -88,7 +88,7 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, feature: Feature, i
     }
     context.asked_for(Some(feature));
     let ask = Ask { feature: Some(feature), metadata: metadata(payload)? };
-    let route = match context.route(ask, &bytes).await? {
+    let mut route = match context.route(ask, &bytes).await? {
         Routed::Model(route) => route,
         Routed::Answered(response) => return Ok(response),
     };
@@ -103,11 +103,21 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, feature: Feature, i
         stream,
         ..Generation::default()
     };
-    if stream {
-        let call = context.call(&route);
-        return context.relay.stream(call, &generation, &raw_text, STREAM, context.facts).await;
+    loop {
+        match ask_model(&mut context, &route, &generation).await {
+            Err(error) => route = context.instead(&route, error)?,
+            answer => return answer,
+        }
     }
-    let deltas = context.relay.ask(context.call(&route), &generation, context.facts).await?;
+}
+
+/// Asks one model.
+async fn ask_model(context: &mut Context<'_>, route: &Route, generation: &Generation) -> Answer {
+    let call = context.call(route);
+    if generation.stream {
+        return context.relay.stream(call, generation, &raw_text, STREAM, context.facts).await;
+    }
+    let deltas = context.relay.ask(call, generation, context.facts).await?;
     let metadata = json!({
         "provider": route.model.provider.label(), "model": &*route.model.upstream_name,
         "timestamp": context.unix_time(),

@@ -36,7 +36,9 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, version: u8, incomi
         Routed::Answered(response) => return Ok(response),
     };
     let limit = limit(text_header(&context.parts.headers, "x-gitlab-version"));
-    let route = Route { budget: route.budget.capped(Some(limit)), model: route.model.clone(), ..*route };
+    // this very model is tested, and no other
+    let (model, budget) = (route.model.clone(), route.budget.capped(Some(limit)));
+    let route = Route { model, budget, fallback: None, ..*route };
     let generation = Generation {
         messages: vec![Message::text(Role::User, "Reply with the single word OK.")],
         sampling: Sampling { max_tokens: Some(8), temperature: Some(0.0), ..Sampling::default() },

@@ -18,7 +18,7 @@ use crate::auth::{Permission, Scopes};
 use crate::error::{GatewayError, Kind, Shape};
 use crate::generation::{Delta, Encode, Usage};
 use crate::prompt::{Missing, Prompt, RenderError};
-use crate::route::{Ask, Metadata, Model, RawMetadata};
+use crate::route::{Ask, Metadata, Model, RawMetadata, Route};
 use crate::telemetry::rfc3339;
 
 /// What routing needs; the rest of the body may be another gateway's to judge.
@@ -57,16 +57,28 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, version: u8, incomi
     context.asked_for(Some(base.feature));
     let raw = head.model_metadata.unwrap_or_default();
     let metadata = Metadata::check(&raw, &["model_metadata"]).map_err(|fault| GatewayError::invalid(vec![fault]))?;
-    let route = match context.route(Ask { feature: Some(base.feature), metadata }, &bytes).await? {
+    let mut route = match context.route(Ask { feature: Some(base.feature), metadata }, &bytes).await? {
         Routed::Model(route) => route,
         Routed::Answered(response) => return Ok(response),
     };
-    let Request { mut inputs, prompt_version } = body::parse(&bytes)?;
-    let family = &route.model.family;
-    let prompt = prompts.get(&id, family, prompt_version.as_deref()).map_err(|error| missing(&error))?;
-    inputs.entry("current_date").or_insert_with(|| current_date(context.facts.wall).into());
-    let generation = prompt.render(&inputs).map_err(|error| unrendered(&id, &error))?.into_generation(family, stream);
-    let call = context.call(&route);
+    let mut request: Request<'_> = body::parse(&bytes)?;
+    request.inputs.entry("current_date").or_insert_with(|| current_date(context.facts.wall).into());
+    loop {
+        match ask(&mut context, &route, version, &id, &request).await {
+            Err(error) => route = context.instead(&route, error)?,
+            answer => return answer,
+        }
+    }
+}
+
+/// Asks one model, with the prompt for its family.
+async fn ask(context: &mut Context<'_>, route: &Route, version: u8, id: &str, request: &Request<'_>) -> Answer {
+    let (family, stream) = (&route.model.family, context.facts.stream);
+    let prompt = context.snapshot.prompts.get(id, family, request.prompt_version.as_deref());
+    let prompt = prompt.map_err(|error| missing(&error))?;
+    let rendered = prompt.render(&request.inputs).map_err(|error| unrendered(id, &error))?;
+    let generation = rendered.into_generation(family, stream);
+    let call = context.call(route);
     if stream {
         let encoder = || if version == 1 { raw_text() } else { filtered(Lines::new(&route.model)) };
         return context.relay.stream(call, &generation, &encoder, STREAM, context.facts).await;

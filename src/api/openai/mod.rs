@@ -19,7 +19,7 @@ use super::{Answer, Context, Routed, body};
 use crate::error::{BodyFault, GatewayError};
 use crate::provider::{Native, Outbound, dialect};
 use crate::relay::Passed;
-use crate::route::{Ask, Model};
+use crate::route::{Ask, Model, Route};
 use crate::wire::{Edits, place_of};
 
 /// Which of the three calls.
@@ -61,26 +61,36 @@ pub(super) async fn forward(
 ) -> Answer {
     let bytes = context.body(incoming).await?;
     let peek: Peek<'_> = body::parse(&bytes)?;
-    let stream = call.streams() && peek.stream()?;
-    context.facts.stream = stream;
-    let route = match context.route_named(&peek.model()?, otherwise, &bytes).await? {
+    context.facts.stream = call.streams() && peek.stream()?;
+    let mut route = match context.route_named(&peek.model()?, otherwise, &bytes).await? {
         Routed::Model(route) => route,
         Routed::Answered(response) => return Ok(response),
     };
+    loop {
+        match ask(&mut context, call, &route, &peek, &bytes).await {
+            // vectors of another model would not fit those that are stored
+            Err(error) if call != OpenAiCall::Embeddings => route = context.instead(&route, error)?,
+            answer => return answer,
+        }
+    }
+}
 
+/// Asks one model: in the client's own words, or translated.
+async fn ask(context: &mut Context<'_>, call: OpenAiCall, route: &Route, peek: &Peek<'_>, body: &Bytes) -> Answer {
     let native = dialect(route.model.provider).native(call.native(), &route.model);
     let path = match (native, call) {
         (Some(path), _) => path,
-        (None, OpenAiCall::Chat) => return chat::translated(&mut context, &route, &bytes).await,
+        (None, OpenAiCall::Chat) => return chat::translated(context, route, body).await,
         (None, OpenAiCall::Completions | OpenAiCall::Embeddings) => return Err(not_translated(&route.model)),
     };
+    let stream = context.facts.stream;
     let mut edits = Edits::default();
-    peek.rename(&bytes, &route.model, &mut edits)?;
-    let hide_usage = stream && ask_for_usage(&bytes, peek.stream_options, &mut edits)?;
+    peek.rename(body, &route.model, &mut edits)?;
+    let hide_usage = stream && ask_for_usage(body, peek.stream_options, &mut edits)?;
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let outbound = Outbound { method: Method::POST, path, headers, body: edits.apply(&bytes) };
-    context.relay.pass(context.call(&route), Passed { outbound, stream, hide_usage }, context.facts).await
+    let outbound = Outbound { method: Method::POST, path, headers, body: edits.apply(body) };
+    context.relay.pass(context.call(route), Passed { outbound, stream, hide_usage }, context.facts).await
 }
 
 /// Makes the stream report its token counts; true when the client had not asked for them itself.

@@ -262,6 +262,35 @@ fn features_name_models_that_are_there() {
         &format!("6:39: error: features.duo_chat.fallback: said \"gpt\", {expected}"),
         "defined are m, codestral",
     );
+    let another = "expected the name of another model in [models]";
+    for (line, column, said, hint) in [
+        ("duo_chat = { model = \"m\", fallback = [\"m\"] }", 39, "m", "each model is asked once: leave it out"),
+        (
+            "duo_chat = { model = \"m\", fallback = [\"codestral\", \"codestral\"] }",
+            52,
+            "codestral",
+            "each model is asked once: leave it out",
+        ),
+        (
+            "duo_chat = { model = \"m\", fallback = [\"gitlab\"] }",
+            39,
+            "gitlab",
+            "only models of this file can stand in for another",
+        ),
+    ] {
+        let said = format!("6:{column}: error: features.duo_chat.fallback: said \"{said}\", {another}");
+        wrong(&text(line), &said, hint);
+    }
+    wrong(
+        &text("embeddings_code = { model = \"m\", fallback = [\"codestral\"] }"),
+        "6:34: error: features.embeddings_code.fallback: vectors of another model would not fit those that GitLab has stored",
+        "give the model more than one endpoint instead",
+    );
+    wrong(
+        &text("duo_chat = { model = \"disabled\", fallback = [\"m\"] }"),
+        "6:34: error: features.duo_chat.fallback: a feature that is disabled has no fallback",
+        "leave it out",
+    );
     wrong(
         &text("duo_chat = { timeouts = { idle = \"1s\" } }"),
         "6:1: error: features.duo_chat: expected model = \"…\" in this table",

@@ -87,6 +87,8 @@ struct FeatureRow<'a> {
     parent: Option<&'static str>,
     /// A model's name, `disabled`, or none: the request must name a model, else it is 422.
     model: Option<&'a str>,
+    /// The models that stand in for it, in order.
+    fallback: Vec<&'a str>,
     /// `feature`, `parent` or `default`.
     rule: Option<&'static str>,
     /// The line of `[features]` that decided.
@@ -199,6 +201,7 @@ fn features(table: &Table) -> Vec<FeatureRow<'_>> {
         title: "Every other request",
         parent: None,
         model: choice.map(model_of),
+        fallback: choice.map(fallbacks_of).unwrap_or_default(),
         rule: choice.map(|_| label(Rule::Default)),
         key: choice.map(|_| "default"),
         timeouts_ms: choice.and_then(|choice| match choice {
@@ -218,6 +221,7 @@ fn feature_row(table: &Table, feature: Feature) -> FeatureRow<'_> {
         title: feature.title(),
         parent: feature.parent().map(Feature::name),
         model: choice.map(|(choice, _)| model_of(choice)),
+        fallback: choice.map(|(choice, _)| fallbacks_of(choice)).unwrap_or_default(),
         rule: choice.map(|(_, rule)| label(rule)),
         key: choice.and_then(|(_, rule)| match rule {
             Rule::Parent => feature.parent().map(Feature::name),
@@ -232,6 +236,13 @@ fn model_of(choice: &Choice) -> &str {
     match choice {
         Choice::Model(route) => &route.model.id,
         Choice::Disabled => "disabled",
+    }
+}
+
+fn fallbacks_of(choice: &Choice) -> Vec<&str> {
+    match choice {
+        Choice::Model(route) => route.fallbacks().map(|next| &*next.model.id).collect(),
+        Choice::Disabled => Vec::new(),
     }
 }
 

@@ -97,7 +97,8 @@ fn table() -> Table {
     let code = model("codestral", &["http://gpu-3:8000/v1"]);
     let mut table = Table::new(vec![Arc::clone(&chat), Arc::clone(&code)], RequestModels::default(), Budget::DEFAULT);
     let route = |model: &Arc<Model>, feature, rule| {
-        Choice::Model(Arc::new(Route { feature, model: Arc::clone(model), budget: Budget::DEFAULT, rule }))
+        let (model, budget) = (Arc::clone(model), Budget::DEFAULT);
+        Choice::Model(Arc::new(Route { feature, model, budget, rule, fallback: None }))
     };
     table.set(Feature::DUO_CHAT, route(&chat, Some(Feature::DUO_CHAT), Rule::Feature));
     table.set(Feature::parse("duo_chat_fix_code").unwrap(), Choice::Disabled);

@@ -39,7 +39,7 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, incoming: Incoming)
     let Named { model_metadata } = body::parse(&bytes)?;
     let metadata = Metadata::check(&model_metadata.unwrap_or_default(), &["model_metadata"]);
     let metadata = metadata.map_err(|fault| GatewayError::invalid(vec![fault]))?;
-    let route = match context.route(Ask { feature: Some(Feature::DUO_CHAT), metadata }, &bytes).await? {
+    let mut route = match context.route(Ask { feature: Some(Feature::DUO_CHAT), metadata }, &bytes).await? {
         Routed::Model(route) => route,
         Routed::Answered(response) => return Ok(response),
     };
@@ -47,25 +47,34 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, incoming: Incoming)
     request.check(&context.caller)?;
     let version = text_header(&context.parts.headers, "x-gitlab-version");
     let offered = tools::offered(&context.caller, version, &request.unavailable());
-    let chat = context.snapshot.chat;
-    context.facts.shape = Shape::GitlabChat(chat.expiry_as);
+    context.facts.shape = Shape::GitlabChat(context.snapshot.chat.expiry_as);
     context.promise_lines(NDJSON);
-    let way = way(chat.tools, &route.model);
-    let answered = ask(&mut context, &route, &request, way, &offered).await;
-    match answered {
-        Err(error) if chat.tools == ToolUse::Auto && way == Way::Native && refuses_tools(&error) => {
+    loop {
+        match ask(&mut context, &route, &request, &offered).await {
+            Err(error) => route = context.instead(&route, error)?,
+            answer => return answer,
+        }
+    }
+}
+
+/// Asks one model, in text if its server refuses functions.
+async fn ask(context: &mut Context<'_>, route: &Route, request: &Request<'_>, offered: &[&'static Tool]) -> Answer {
+    let tools = context.snapshot.chat.tools;
+    let way = way(tools, &route.model);
+    match ask_by(way, context, route, request, offered).await {
+        Err(error) if tools == ToolUse::Auto && way == Way::Native && refuses_tools(&error) => {
             context.facts.retries += 1;
-            ask(&mut context, &route, &request, Way::React, &offered).await
+            ask_by(Way::React, context, route, request, offered).await
         }
         answered => answered,
     }
 }
 
-async fn ask(
+async fn ask_by(
+    way: Way,
     context: &mut Context<'_>,
     route: &Route,
     request: &Request<'_>,
-    way: Way,
     offered: &[&'static Tool],
 ) -> Answer {
     let prompts = &context.snapshot.prompts;

@@ -78,7 +78,7 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, call: CodeCall, inc
     }
     let permission = Permission { any_of: Scopes::of_feature(feature), ..call.permission() };
     context.caller.may(&permission)?;
-    let route = match context.route(Ask { feature: Some(feature), metadata }, &bytes).await? {
+    let mut route = match context.route(Ask { feature: Some(feature), metadata }, &bytes).await? {
         Routed::Model(route) => route,
         Routed::Answered(response) => return Ok(response),
     };
@@ -87,29 +87,35 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, call: CodeCall, inc
     let Some(language) = language::of(wanted.file.file_name.trim(), editor) else {
         return Ok(nothing(&context, call, &wanted, &route));
     };
-    Suggesting { call, wanted: &wanted, language, route: &route, stream }.answer(context).await
+    loop {
+        let suggesting = Suggesting { call, wanted: &wanted, language: &language, route: &route, stream };
+        match suggesting.answer(&mut context).await {
+            Err(error) => route = context.instead(&route, error)?,
+            answer => return answer,
+        }
+    }
 }
 
-/// One suggestion on its way.
+/// One suggestion on its way, by one model.
 struct Suggesting<'a> {
     call: CodeCall,
     wanted: &'a Wanted<'a>,
-    language: Language<'a>,
+    language: &'a Language<'a>,
     route: &'a Route,
     stream: bool,
 }
 
 impl Suggesting<'_> {
-    async fn answer(self, mut context: Context<'_>) -> Answer {
+    async fn answer(self, context: &mut Context<'_>) -> Answer {
         let way = Way::of(&self.route.model);
-        let asked = self.ask(&context, way)?;
-        let first = self.send(&mut context, &asked, way).await;
+        let asked = self.ask(context, way)?;
+        let first = self.send(context, &asked, way).await;
         match first {
             // a server without /completions, or one that has only a chat under this name
             Err(error) if way == Way::Raw && self.completes() && is_absent(&error) => {
-                let asked = self.ask(&context, Way::Words)?;
+                let asked = self.ask(context, Way::Words)?;
                 context.facts.retries += 1;
-                self.send(&mut context, &asked, Way::Words).await
+                self.send(context, &asked, Way::Words).await
             }
             answer => answer,
         }
@@ -122,9 +128,9 @@ impl Suggesting<'_> {
     fn ask(&self, context: &Context<'_>, way: Way) -> Result<Asked, GatewayError> {
         let (model, registry) = (&self.route.model, &context.snapshot.prompts);
         match &self.wanted.generation {
-            None => ask::completion(self.wanted, &self.language, model, way, registry, self.stream),
+            None => ask::completion(self.wanted, self.language, model, way, registry, self.stream),
             Some(generate) => {
-                ask::generation(self.wanted, generate, &self.language, &model.family, registry, self.stream)
+                ask::generation(self.wanted, generate, self.language, &model.family, registry, self.stream)
             }
         }
     }
