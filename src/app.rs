@@ -18,7 +18,7 @@ use crate::server::succession::{Predecessor, Sockets, Succession, SuccessionErro
 use crate::server::{Admin, Certificates, Parts, Server, Settings, Stop};
 use crate::snapshot::{LastReload, Reloads, Shared, Snapshot};
 use crate::telemetry::{LogWriter, Metrics, OperatorLog};
-use crate::upstream::{Fetcher, Registry, SharedOutward};
+use crate::upstream::{Fetcher, Registry, SharedOutward, Watch, Watcher};
 
 /// Why Weir did not start.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +59,7 @@ pub struct App {
     reloader: Reloader,
     refresher: Refresher,
     keeper: Keeper,
+    watcher: Watcher,
     draining: Arc<AtomicBool>,
     drain_delay: Duration,
     log_thread: JoinHandle<()>,
@@ -89,6 +90,7 @@ struct Lasting {
     credentials: Credentials,
     certificates: Certificates,
     outward: SharedOutward,
+    watch: Watch,
 }
 
 impl App {
@@ -120,9 +122,11 @@ impl App {
             credentials: Credentials::default(),
             certificates: Certificates::new(metrics.tls_expiry.clone()),
             outward: SharedOutward::default(),
+            watch: Watch::default(),
         };
         let refresher = lasting.issuers.refresher(Fetcher::new(lasting.outward.clone()));
         let keeper = lasting.credentials.keeper(Fetcher::new(lasting.outward.clone()));
+        let watcher = lasting.watch.watcher();
         let shared = Shared::new(lasting.snapshot(config, 1));
         metrics.config_generation.set(1);
         let draining = Arc::new(AtomicBool::new(false));
@@ -160,6 +164,7 @@ impl App {
             reloader,
             refresher,
             keeper,
+            watcher,
             draining,
             drain_delay,
             log_thread,
@@ -192,7 +197,7 @@ impl App {
     /// Serves until `stop` is ready or another process has taken its place, then drains: nothing new accepted, what
     /// runs may end.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { server, admin: (admin, listener), refresher, keeper, log_thread, public, .. } = self;
+        let Self { server, admin: (admin, listener), refresher, keeper, watcher, log_thread, public, .. } = self;
         let certificates = self.reloader.lasting.certificates.clone();
         let (stop_workers, workers_stop) = watch::channel(Stop::No);
         let (stop_admin, admin_stop) = watch::channel(false);
@@ -203,6 +208,7 @@ impl App {
         let admin = tokio::spawn(admin.serve(listener, admin_stop));
         let refreshing = tokio::spawn(refresher.run());
         let keeping = tokio::spawn(keeper.run());
+        let watching = tokio::spawn(watcher.run());
         let sharing = tokio::spawn(Arc::clone(&self.reloader.lasting.meters).tend());
         let expiring = tokio::spawn(certificates.warn_of_expiry());
         if let Some(predecessor) = self.predecessor
@@ -235,6 +241,7 @@ impl App {
         let _ = drained.await;
         refreshing.abort();
         keeping.abort();
+        watching.abort();
         expiring.abort();
         sharing.abort();
         stop_admin.send_replace(true);
@@ -302,6 +309,7 @@ impl Lasting {
         let cloud = config.table.cloud().map(|route| &route.model);
         let outward = self.outward.put(config.outward);
         let endpoints = self.registry.endpoints(config.models.iter().chain(cloud), outward, &config.resilience);
+        self.watch.set(config.models.iter(), &endpoints, config.resilience.health_check);
         let user_tokens = Arc::new(self.issuers.user_tokens(config.user_tokens));
         let auth = self.issuers.policy(config.auth, Arc::clone(&user_tokens));
         self.credentials.set(config.table.renewed());

@@ -43,6 +43,7 @@ fn model(provider: ProviderKind, name: &str, endpoint: &EndpointUrl, access: Acc
         api_key: Some(Secret::new("azure-key-TEST".to_owned())),
         access,
         timeouts: BudgetPatch::default(),
+        replicas: weir::route::Replicas::default(),
         room: None,
         from_request: false,
     }

@@ -30,6 +30,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Arc<Model>> {
         api_key: None,
         access: Access::Key,
         timeouts: BudgetPatch::default(),
+        replicas: crate::route::Replicas::default(),
         room: None,
         from_request: false,
     }))

@@ -12,6 +12,8 @@ const SHORT: Takes = Takes::Duration("10ms", "10m");
 pub(super) const QUEUE_WAIT: Takes = Takes::Duration("1ms", "5m");
 pub(super) const WAIT: Takes = Takes::Duration("10ms", "30m");
 pub(super) const CONNECT: Takes = Takes::Duration("10ms", "60s");
+const LATER: Takes = Takes::Duration("10ms", "1h");
+const MANY: Takes = Takes::Integer(1, 1_000_000);
 pub(super) const TOTAL: Takes = Takes::Duration("10ms", "2h");
 pub(super) const OF_TIMEOUTS: Preset = Example("\"30s\"", "from [timeouts]");
 
@@ -292,36 +294,18 @@ static AFTER_MODELS: &[Key] = &[
         Is("0.2"),
         "extra requests to a model's replicas, as a share of requests",
     ),
-    key(
-        "resilience.breaker.failures",
-        Takes::Integer(1, 1_000_000),
-        Is("5"),
-        "a replica that fails so often in a row is passed over while there is another",
-    ),
+    key("resilience.breaker.failures", MANY, Is("5"), "so many failures in a row pass a replica over"),
     key(
         "resilience.breaker.error_rate",
         Takes::Number(0.01, 1.0),
         Is("0.5"),
-        "so is one that fails this share of its requests of 10s, if there are ten",
+        "so does this share of ten and more in 10s",
     ),
-    key(
-        "resilience.breaker.open",
-        Takes::Duration("10ms", "10m"),
-        Is("\"5s\""),
-        "for so long; then one request sees whether it is back",
-    ),
-    key(
-        "resilience.breaker.open_max",
-        Takes::Duration("10ms", "1h"),
-        Is("\"60s\""),
-        "that time doubles each time it is not, up to this",
-    ),
-    key(
-        "resilience.breaker.slow_start",
-        Takes::Duration("0s", "1h"),
-        Is("\"10s\""),
-        "in which time the share of a replica that is back grows to the whole",
-    ),
+    key("resilience.breaker.open", LATER, Is("\"5s\""), "for so long; then one request sees whether it is back"),
+    key("resilience.breaker.open_max", LATER, Is("\"60s\""), "doubles each time it is not, up to this"),
+    key("resilience.breaker.slow_start", LATER, Is("\"10s\""), "one that is back has its whole share after this"),
+    key("resilience.health_check.every", SHORT, Is("\"10s\""), "between two checks (models.{name}.health_check)"),
+    key("resilience.health_check.timeout", SHORT, Is("\"2s\""), "how long one may take"),
     key(
         "resilience.drain",
         Takes::Duration("0s", "1h"),

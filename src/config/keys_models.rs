@@ -9,6 +9,10 @@ const fn bedrock(path: &'static str, takes: Takes, preset: Preset, doc: &'static
     key(path, takes, preset, doc).acts(BEDROCK)
 }
 
+const fn openai(path: &'static str, takes: Takes, preset: Preset, doc: &'static str) -> Key {
+    key(path, takes, preset, doc).acts(OPENAI)
+}
+
 const fn azure(path: &'static str, takes: Takes, preset: Preset, doc: &'static str) -> Key {
     key(path, takes, preset, doc).acts(AZURE)
 }
@@ -18,6 +22,7 @@ const TOKENS: Takes = Takes::Integer(1, 100_000_000);
 const ENDPOINT: Takes = Takes::Word(&["completions", "chat"]);
 const LIKE: &str = "as the family it is like";
 const BEDROCK: Acts = Acts::Only(&[ProviderKind::Bedrock, ProviderKind::BedrockOpenAi]);
+const OPENAI: Acts = Acts::Only(&[ProviderKind::OpenAi]);
 const AZURE: Acts = Acts::Only(&[ProviderKind::Azure]);
 
 pub(super) static KEYS: &[Key] = &[
@@ -64,6 +69,24 @@ pub(super) static KEYS: &[Key] = &[
         "which call completes code: see [families]",
     )
     .acts(Acts::Only(&[ProviderKind::OpenAi, ProviderKind::Azure])),
+    openai(
+        "models.{name}.health_check",
+        Takes::Text("a path like \"/health\", or \"off\""),
+        Example("\"/health\"", "with several endpoints each one's list of models, else \"off\""),
+        "what each endpoint is asked now and then, below the server's root; any answer but 5xx is good",
+    ),
+    openai(
+        "models.{name}.load",
+        Takes::Word(&["vllm"]),
+        Example("\"vllm\"", "requests are counted here"),
+        "read each endpoint's load at /metrics, twice a second: what other gateways send counts, too",
+    ),
+    openai(
+        "models.{name}.affinity",
+        Takes::Bool,
+        Is("false"),
+        "whether requests that begin alike go to the same endpoint, whose prompt cache knows them, unless it has much more to do",
+    ),
     key("models.{name}.timeouts.connect", CONNECT, OF_TIMEOUTS, "this model's own limits, over those of [timeouts]"),
     key("models.{name}.timeouts.first_byte", WAIT, OF_TIMEOUTS, ""),
     key("models.{name}.timeouts.idle", WAIT, OF_TIMEOUTS, ""),

@@ -30,6 +30,7 @@ mod proxy;
 mod raw;
 mod reader;
 mod reference;
+mod replicas;
 mod resilience;
 mod static_keys;
 mod suggest;

@@ -11,7 +11,7 @@ use super::fault::Fault;
 use super::inherited::Inherited;
 use super::keys::{self, Acts};
 use super::reader::{Reader, said};
-use super::{azure, cloud, entra, suggest};
+use super::{azure, cloud, entra, replicas, suggest};
 use crate::route::{
     Access, ApiVersion, AzureAccess, BedrockModel, EndpointUrl, Families, Family, Identifier, Model, ProviderKind, Room,
 };
@@ -76,6 +76,7 @@ fn model(reader: &mut Reader<'_>, name: &str, common: &Common<'_>) -> Option<Mod
         }
         ProviderKind::OpenAi | ProviderKind::Anthropic | ProviderKind::Gitlab => (endpoints, Some(Access::Key)),
     };
+    let replicas = replicas::read(reader, name, provider, endpoints.as_ref().map_or(0, Vec::len));
     Some(Model {
         id: name.into(),
         provider,
@@ -85,6 +86,7 @@ fn model(reader: &mut Reader<'_>, name: &str, common: &Common<'_>) -> Option<Mod
         api_key,
         access: access?,
         timeouts,
+        replicas,
         room,
         from_request: false,
     })

@@ -2,13 +2,16 @@
 
 use super::reader::Reader;
 use super::show_duration;
-use crate::upstream::{BreakerSettings, Resilience};
+use crate::upstream::{BreakerSettings, Resilience, WatchSettings};
 
 /// All of it but `drain`, which is the server's.
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<Resilience> {
     let retry_share = reader.number(&["resilience", "retry_budget"]);
     let breaker = breaker(reader);
-    Some(Resilience { retry_share: retry_share?, breaker: breaker? })
+    let mut time = |name| reader.duration(&["resilience", "health_check", name]);
+    let (every, timeout) = (time("every"), time("timeout"));
+    let health_check = WatchSettings { every: every?, timeout: timeout? };
+    Some(Resilience { retry_share: retry_share?, breaker: breaker?, health_check })
 }
 
 fn breaker(reader: &mut Reader<'_>) -> Option<BreakerSettings> {

@@ -1,5 +1,19 @@
 //! Dated decisions, newest first. What was rejected is said, so that it need not be tried again unknowingly.
 //!
+//! **2026-11-26, health checks.** On where a model of an OpenAI-compatible server has several endpoints: a server that hangs would cost a user the
+//! whole `first_byte`, and one that is back would wait for a request to see it. The list of models is asked, which every such server has; any answer but
+//! 5xx is good, since whether a path is there says nothing. Two failures in a row pass it over, until a check succeeds; what fails requests is the
+//! breaker's, and no check heals it. The check has no say over who is asked when nobody is well. Never for endpoints that requests name.
+//! Each check resolves and connects anew. A kept connection is used for five minutes at most, so that servers behind a name may
+//! change, and connections are spread over a name's addresses; requests are balanced between endpoints, not between the addresses of one.
+//!
+//! **2026-11-26, what vLLM tells, and who knows a prompt.** `load = "vllm"` reads two gauges and the cache's, twice a second: what is there besides our own
+//! requests is added to them, one that waits twice, and all that runs up to twice when the cache is nearly full. Older than 1.5 s it is not
+//! used. `affinity = true` hashes the body's beginning at twelve lengths from 1 to 64 KiB into a table of 128 KiB per model, newest wins: no tree, no lock,
+//! nothing to evict. It counts if half of what was hashed is known, so that a system prompt that all share draws nobody, and while that replica has at
+//! most 1.5 times the load of the cheaper of two and four more. Off by default: which prompts repeat, the operator knows. The system's hash (`SipHash`)
+//! with a secret seed: a body of 64 KiB takes some 40 µs, and no client can make bodies that collide.
+//!
 //! **2026-11-26, rates that gateways share.** One Lua script in Redis does what the bucket here does, in one step and one round trip, by Redis's
 //! clock. A window of `INCR` and `EXPIRE` would let twice the rate through at its border and could not say when to come back. Charges go with the
 //! caller's next request or within a second, and never twice: what Redis misses while it is away the buckets here have counted. A check takes at most 50 ms; then Redis is held to be away, nobody asks it, and each gateway

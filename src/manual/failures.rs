@@ -6,6 +6,7 @@
 //! | model server down | 502; prompts and Test connection 421 | A9999, or Test connection's text | `upstream_connect` with the address in `note` | `weir probe` |
 //! | model server said 4xx or 5xx | its 4xx and 503, else 502; prompts 421 `"NNN: Phrase"` | A9999, or Test connection's text | `upstream_status` with its words in `note` | the model's key, identifier, endpoint |
 //! | a replica fails again and again, another is well | 200 from the other, once this one is passed over | nothing | one line in the operator's log; `weir_breaker_state`, `/status` | that replica's own log |
+//! | a replica hangs, or is restarted | nothing from its second failed health check on; before that as for a limit or a server that is down | nothing | two lines in the operator's log when it begins, one when it ends; `/status` | that replica's own log |
 //! | no AWS credentials or Entra ID token | 503, `Retry-After`; prompts and Test connection 421 | A9999, or Test connection's text | `no_credentials`, what AWS or Entra ID said in `note` | `weir probe`; the role, the profile, the application's secret |
 //! | a content filter refused: Azure's, Anthropic's, a model's on Bedrock | 400 with the server's words; prompts 421 `"400: Bad Request"` | A9999 | `content_filter`, `outcome=refused`: neither retried nor held against the model | the prompt, or the filter's policy |
 //! | the answer broke off | in-band `error` event on SSE, else the connection is cut | A1003 or A1004 | `upstream_broken` | the model server's log at that request id |

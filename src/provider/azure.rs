@@ -169,6 +169,7 @@ mod tests {
             api_key: Some(Secret::new("canary".into())),
             access: Access::Azure(AzureAccess { version: ApiVersion::parse(version).unwrap(), entra: None }),
             timeouts: crate::route::BudgetPatch::default(),
+            replicas: crate::route::Replicas::default(),
             room: None,
             from_request: false,
         }

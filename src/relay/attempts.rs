@@ -79,7 +79,8 @@ impl<'a> Attempts<'a> {
         if self.room.is_none() {
             self.room = self.upstreams.place(self.call.route, self.call.endpoints, &mut timers, facts).await?;
         }
-        let chosen = self.upstreams.choose(model, self.call.endpoints, self.replicas, self.tried)?;
+        let endpoints = self.call.endpoints;
+        let chosen = self.upstreams.choose(model, endpoints, self.replicas, self.tried, &outbound.body)?;
         let (_, endpoint) = self.asked.insert(chosen);
         if self.replicas.len() > 1 && self.tried.is_none() {
             endpoint.earn_retry(facts.started);

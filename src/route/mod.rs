@@ -23,7 +23,7 @@ pub use endpoint::{EndpointUrl, EndpointUrlError, Scheme, is_refused_address};
 pub use family::{Completion, CompletionEndpoint, Families, Family, Fim, FimTemplate, FimTemplateError, ToolStyle};
 pub use feature::{Class, Feature};
 pub use metadata::{Metadata, RawMetadata, Target};
-pub use model::{Identifier, IdentifierError, Model, ModelId, ProviderKind, Room};
+pub use model::{HealthCheck, Identifier, IdentifierError, Model, ModelId, ProviderKind, Replicas, Room};
 pub use plan::{Route, Rule};
 pub use provider_defaults::ProviderDefaults;
 pub use renewed::{AwsChain, Entra, EntraIdentity, ManagedBy, Renewed, Temporary};

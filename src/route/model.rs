@@ -93,6 +93,26 @@ pub struct Room {
     pub wait: Duration,
 }
 
+/// How a model's replicas are looked after and chosen between.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Replicas {
+    /// What each is asked now and then; none: only requests show how they are.
+    pub health_check: Option<HealthCheck>,
+    /// Whether they tell their load as vLLM does, at `/metrics`.
+    pub tell_load: bool,
+    /// Whether requests that begin alike go to the same one.
+    pub affinity: bool,
+}
+
+/// What a replica is asked, to see whether it is well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HealthCheck {
+    /// The list of models, below the endpoint's own path.
+    Models,
+    /// This path, below the server's root.
+    Path(Box<str>),
+}
+
 /// One model: everything needed to ask it, whoever asks.
 #[derive(Clone, Debug)]
 pub struct Model {
@@ -112,6 +132,8 @@ pub struct Model {
     pub access: Access,
     /// The model's own `timeouts`.
     pub timeouts: BudgetPatch,
+    /// How its replicas are looked after and chosen between.
+    pub replicas: Replicas,
     /// Its own `max_parallel`, if it has one.
     pub room: Option<Room>,
     /// Whether a request named the endpoints: then each address is checked after resolution. Not so for a

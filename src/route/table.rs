@@ -217,6 +217,7 @@ impl Table {
             api_key,
             access,
             timeouts: BudgetPatch::default(),
+            replicas: crate::route::Replicas::default(),
             room: None,
             from_request,
         };
@@ -367,6 +368,7 @@ mod tests {
                 api_key: None,
                 access: Access::Key,
                 timeouts: BudgetPatch::default(),
+                replicas: crate::route::Replicas::default(),
                 room: None,
                 from_request: false,
             })

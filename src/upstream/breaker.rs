@@ -1,6 +1,6 @@
 //! Whether an endpoint is let be for a while: after failures in a row, after too many among its requests, after it
-//! could not be reached. It comes back by one request at a time that sees, and then with a share of its traffic
-//! that grows.
+//! could not be reached, after its health check failed. It comes back by one request at a time that sees, and then
+//! with a share of its traffic that grows.
 //!
 //! Sans-I/O: the time is an argument, and what has changed is told to the caller, who logs it. What a choice reads
 //! and what a success writes are atomics; the lock is for failures and for what comes back.
@@ -77,6 +77,8 @@ pub(super) enum Cause {
     Rate(u32, u32, Kind),
     /// No connection.
     Unreachable,
+    /// Its health check failed.
+    Unhealthy,
 }
 
 impl fmt::Display for Cause {
@@ -90,6 +92,7 @@ impl fmt::Display for Cause {
             Self::Streak(count, kind) => write!(f, "{count} failures in a row (the last: {})", last(kind)),
             Self::Rate(failed, of, kind) => write!(f, "{failed} of {of} requests failed (the last: {})", last(kind)),
             Self::Unreachable => f.write_str("cannot be reached"),
+            Self::Unhealthy => f.write_str("fails its health check"),
         }
     }
 }
@@ -197,6 +200,8 @@ impl Breaker {
         }
         let mut outage = self.outage();
         match self.settled(&mut outage, now, &settings()) {
+            // what the check says counts for as long as it is made
+            Gate::Out(until, _) if outage.cause == Some(Cause::Unhealthy) && now < until => None,
             Gate::Out(..) | Gate::Probed(..) if sent >= outage.at => Some(self.back(&mut outage, now)),
             Gate::In | Gate::Rising(_) | Gate::Out(..) | Gate::Probed(..) => None,
         }
@@ -230,6 +235,21 @@ impl Breaker {
             return None;
         }
         let mut outage = self.outage();
+        let is_back = self.is_away() && outage.cause == Some(Cause::Unreachable);
+        is_back.then(|| self.back(&mut outage, now))
+    }
+
+    /// Its health check failed: out until the next one is sure to have been made.
+    pub(super) fn unhealthy(&self, until: Duration, now: Duration) -> Change {
+        self.out(&mut self.outage(), Cause::Unhealthy, until.saturating_sub(now), now)
+    }
+
+    /// Its health check succeeded, which says nothing of what fails requests.
+    pub(super) fn healthy(&self, now: Duration) -> Option<Change> {
+        if !self.is_away() {
+            return None;
+        }
+        let mut outage = self.outage();
         self.is_away().then(|| self.back(&mut outage, now))
     }
 
@@ -254,12 +274,12 @@ impl Breaker {
 
     fn out(&self, outage: &mut Outage, cause: Cause, length: Duration, now: Duration) -> Change {
         let was_out = matches!(self.gate(), Gate::Out(..) | Gate::Probed(..));
-        let is_away = cause == Cause::Unreachable;
+        let is_away = matches!(cause, Cause::Unreachable | Cause::Unhealthy);
         let is_same = was_out && self.is_away() == is_away;
         outage.at = now;
         outage.since = if is_same { outage.since } else { now };
-        // what began the outage is told
-        if !is_same {
+        // what began the outage is told, but for the check, which has the last word
+        if !is_same || cause == Cause::Unhealthy {
             outage.cause = Some(cause);
         }
         self.put(Gate::Out(now + length, is_away));
@@ -437,6 +457,22 @@ mod tests {
         assert_eq!(breaker.reached(s(26)), Some(Change::Back));
         assert_eq!(fail(&breaker, 1, 26).map(|_| breaker.is_away()), Some(false), "it is there and fails");
         assert_eq!(breaker.reached(s(27)), None, "a head is no content");
+    }
+
+    #[test]
+    fn the_health_check_has_the_last_word_while_it_is_made() {
+        let breaker = Breaker::default();
+        assert_eq!(breaker.unhealthy(s(31), s(1)), Change::Out(s(30), Cause::Unhealthy));
+        assert_eq!((succeed(&breaker, 2), breaker.reached(s(2))), (None, None));
+        assert_eq!(breaker.unhealthy(s(41), s(11)), Change::Still(s(30)));
+        assert_eq!(breaker.healthy(s(21)), Some(Change::Back));
+        assert_eq!(breaker.healthy(s(31)), None);
+        fail(&breaker, 3, 40);
+        assert_eq!((breaker.healthy(s(41)), standing(&breaker, 41)), (None, Standing::Failing), "it heals no failures");
+        // checks are no longer made: a request may see
+        breaker.unhealthy(s(80), s(50));
+        assert_eq!(standing(&breaker, 80), Standing::Due);
+        assert_eq!(succeed(&breaker, 81), Some(Change::Back));
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! One connection: DNS, TCP, TLS, each timed, so that `weir probe` can show where it hangs.
 
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::task::Poll;
 use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -18,6 +20,8 @@ use crate::route::{EndpointUrl, Scheme, is_refused_address};
 
 /// Silence after which the kernel asks whether the peer is still there: a model may think for minutes.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+/// How long an address has before the next one is tried beside it (RFC 8305 §5).
+const STAGGER: Duration = Duration::from_millis(250);
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 4;
 
@@ -154,23 +158,61 @@ async fn resolve(url: &EndpointUrl) -> Result<Vec<SocketAddr>, ConnectError> {
         return Ok(vec![SocketAddr::new(ip, url.port())]);
     }
     let fault = |error| ConnectError::Dns(url.host().to_owned(), error);
-    let list: Vec<_> = lookup_host((url.host(), url.port())).await.map_err(fault)?.take(MAX_ADDRESSES).collect();
+    let list = in_turn(lookup_host((url.host(), url.port())).await.map_err(fault)?.collect());
     if list.is_empty() { Err(fault(io::Error::other("no addresses"))) } else { Ok(list) }
 }
 
+/// Spreads connections over the addresses of a name, as a headless service of Kubernetes has them. The resolver's
+/// preference of a family is kept, and the other one comes second, for a host that has no way to the first (RFC 8305
+/// §4).
+fn in_turn(list: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let is_first_v4 = list.first().is_some_and(SocketAddr::is_ipv4);
+    let (mut preferred, others): (Vec<_>, Vec<_>) = list.into_iter().partition(|each| each.is_ipv4() == is_first_v4);
+    fastrand::shuffle(&mut preferred);
+    if let Some(other) = fastrand::choice(others) {
+        preferred.insert(1, other);
+    }
+    preferred.truncate(MAX_ADDRESSES);
+    preferred
+}
+
+/// The first that answers: one after the other, and beside the one before when that has not answered soon.
 async fn dial(addresses: &[SocketAddr]) -> Result<TcpStream, ConnectError> {
-    let mut last = None;
-    for address in addresses {
-        match TcpStream::connect(address).await {
-            Ok(stream) => {
-                // Both are hints to the kernel; a connection without them still works.
-                let _ = stream.set_nodelay(true);
-                let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
-                let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive);
-                return Ok(stream);
+    if let [only] = addresses {
+        return dial_one(*only).await;
+    }
+    let (mut rest, mut dialling, mut last) = (addresses.iter(), Vec::new(), None);
+    loop {
+        match rest.next() {
+            Some(address) => dialling.push(Box::pin(dial_one(*address))),
+            None if dialling.is_empty() => {
+                return Err(last.unwrap_or_else(|| ConnectError::Dns(String::new(), io::Error::other("no addresses"))));
             }
-            Err(error) => last = Some(ConnectError::Tcp(*address, error)),
+            None => {}
+        }
+        let one = poll_fn(|cx| {
+            for place in 0..dialling.len() {
+                if let Poll::Ready(dialled) = dialling[place].as_mut().poll(cx) {
+                    drop(dialling.swap_remove(place));
+                    return Poll::Ready(dialled);
+                }
+            }
+            Poll::Pending
+        });
+        let dialled = if rest.len() == 0 { Ok(one.await) } else { timeout(STAGGER, one).await };
+        match dialled {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => last = Some(error),
+            Err(_) => {}
         }
     }
-    Err(last.unwrap_or_else(|| ConnectError::Dns(String::new(), io::Error::other("no addresses"))))
+}
+
+async fn dial_one(address: SocketAddr) -> Result<TcpStream, ConnectError> {
+    let stream = TcpStream::connect(address).await.map_err(|error| ConnectError::Tcp(address, error))?;
+    // Both are hints to the kernel; a connection without them still works.
+    let _ = stream.set_nodelay(true);
+    let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+    let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+    Ok(stream)
 }

@@ -11,9 +11,12 @@ use http::HeaderValue;
 use prometheus::IntGauge;
 use tokio::time::Instant;
 
+use super::affinity::Affinity;
 use super::breaker::{Breaker, BreakerSettings, Change, Standing};
+use super::load::Load;
 use super::outward::Way;
 use super::retry::RetryBudget;
+use super::stamped::Stamped;
 use super::wait::Wait;
 use super::{Outward, Places, Resilience};
 use crate::error::{Elsewhere, GatewayError, Kind};
@@ -23,6 +26,8 @@ use crate::telemetry::Metrics;
 
 /// The longest that an endpoint is passed over because it said so.
 const MAX_BUSY: Duration = Duration::from_secs(60);
+/// What a server told of its load is old after three looks that brought nothing (providers.md d3.2).
+const STALE: Duration = Duration::from_millis(1500);
 
 /// How far a provider's clock is from ours, once we know.
 type Clock = Arc<Mutex<Option<ClockOffset>>>;
@@ -40,6 +45,8 @@ pub struct Endpoint {
     pub(super) way: Way,
     inflight: AtomicUsize,
     wait: Wait,
+    /// Requests there besides ours, where the server tells its load.
+    besides: Stamped,
     breaker: Breaker,
     settings: Arc<ArcSwap<BreakerSettings>>,
     epoch: Instant,
@@ -99,6 +106,34 @@ impl Endpoint {
             self.show();
         }
         claimed
+    }
+
+    /// How many requests it has: ours, and what its server told of others.
+    pub(super) fn load(&self, now: Duration) -> f32 {
+        let besides = self.besides.get(now).filter(|(_, age)| *age < STALE).map_or(0.0, |(besides, _)| besides);
+        self.inflight() as f32 + besides
+    }
+
+    /// Its server told its load.
+    pub(super) fn tells(&self, load: Load) {
+        self.besides.put(load.besides(self.inflight()), self.now());
+    }
+
+    /// Its health check succeeded.
+    pub(super) fn is_well(&self) {
+        if let Some(change) = self.breaker.healthy(self.now()) {
+            self.changed(&change);
+        }
+    }
+
+    /// Its health check failed again; the next word comes within `time`.
+    pub(super) fn is_unwell(&self, why: &str, time: Duration) {
+        let now = self.now();
+        let change = self.breaker.unhealthy(now + time, now);
+        if let (Change::Out(..), Some(Judged { model, .. })) = (&change, &self.judged) {
+            tracing::warn!(%model, endpoint = %self.url, "health check: {why}");
+        }
+        self.changed(&change);
     }
 
     /// How long requests wait for their first token here, in seconds; none when that is not known.
@@ -279,6 +314,7 @@ impl Drop for Entered {
 #[derive(Clone, Debug, Default)]
 pub struct Endpoints {
     by_model: HashMap<ModelId, Vec<Arc<Endpoint>>>,
+    affinities: HashMap<ModelId, Arc<Affinity>>,
     outward: Arc<Outward>,
     places: HashMap<ModelId, Arc<Places>>,
 }
@@ -287,6 +323,11 @@ impl Endpoints {
     /// The replicas of a model of the file.
     pub fn of(&self, model: &ModelId) -> Option<&[Arc<Endpoint>]> {
         self.by_model.get(model).map(Vec::as_slice)
+    }
+
+    /// Who of a model's replicas has seen what, where that counts.
+    pub(super) fn affinity(&self, model: &Model) -> Option<&Affinity> {
+        if model.replicas.affinity { self.affinities.get(&model.id).map(|affinity| &**affinity) } else { None }
     }
 
     /// The places of a model of the file.
@@ -318,6 +359,7 @@ struct Known {
     endpoints: HashMap<(ModelId, EndpointUrl), Arc<Endpoint>>,
     addresses: HashMap<Address, Peer>,
     retries: HashMap<ModelId, Arc<RetryBudget>>,
+    affinities: HashMap<ModelId, Arc<Affinity>>,
     places: HashMap<ModelId, Arc<Places>>,
 }
 
@@ -352,8 +394,13 @@ impl Registry {
         let known = &mut *known;
         let (mut kept, mut budgets) = (HashMap::new(), HashMap::new());
         let mut by_model: HashMap<ModelId, Vec<Arc<Endpoint>>> = HashMap::new();
-        let mut places = HashMap::new();
+        let (mut places, mut affinities) = (HashMap::new(), HashMap::new());
         for model in models {
+            if model.replicas.affinity {
+                let same = known.affinities.get(&model.id).filter(|known| known.is_of(&model.endpoints)).cloned();
+                let affinity = same.unwrap_or_else(|| Arc::new(Affinity::new(model.endpoints.clone())));
+                affinities.insert(Arc::clone(&model.id), affinity);
+            }
             let new = || Arc::new(RetryBudget::new(retry_share, Instant::now()));
             let retries = known.retries.remove(&model.id).unwrap_or_else(new);
             retries.set_share(retry_share);
@@ -377,7 +424,8 @@ impl Registry {
         }
         (known.endpoints, known.retries) = (kept, budgets);
         known.places.clone_from(&places);
-        Endpoints { by_model, outward, places }
+        known.affinities.clone_from(&affinities);
+        Endpoints { by_model, affinities, outward, places }
     }
 
     /// A model's places, found again if it had some, with the numbers that hold now.
@@ -432,6 +480,7 @@ impl Registry {
             pool_key,
             inflight: AtomicUsize::new(0),
             wait: Wait::default(),
+            besides: Stamped::default(),
             breaker: Breaker::default(),
             settings: Arc::clone(&self.settings),
             epoch: self.epoch,
@@ -477,6 +526,7 @@ mod tests {
             api_key: None,
             access: Access::Key,
             timeouts: BudgetPatch::default(),
+            replicas: crate::route::Replicas::default(),
             room: None,
             from_request,
         }

@@ -8,9 +8,11 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
 use super::Stream;
 use super::endpoint::{Endpoint, Entered};
@@ -27,6 +29,7 @@ pub(super) struct Connection {
     stream: Stream,
     /// What was read beyond the last response head.
     buffer: BytesMut,
+    made: Instant,
 }
 
 /// Why an exchange failed.
@@ -48,7 +51,12 @@ pub enum ExchangeError {
 
 impl Connection {
     pub(super) fn new(stream: Stream) -> Self {
-        Self { stream, buffer: BytesMut::new() }
+        Self { stream, buffer: BytesMut::new(), made: Instant::now() }
+    }
+
+    /// How long ago it was made.
+    pub(super) fn age(&self) -> Duration {
+        self.made.elapsed()
     }
 
     /// Whether a kept connection is still open and silent, as far as the kernel has told us.
@@ -229,7 +237,7 @@ fn poll_body(
     cx: &mut Context<'_>,
     out: &mut BytesMut,
 ) -> Poll<Result<(), ExchangeError>> {
-    let Connection { stream, buffer } = connection;
+    let Connection { stream, buffer, .. } = connection;
     loop {
         if !buffer.is_empty() {
             // what came with the head

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::connect::connect;
 use super::exchange::Connection;
+use super::outward::Way;
 use super::{ConnectError, ExchangeError, SharedOutward};
 use crate::route::EndpointUrl;
 use crate::wire::{Head, Payload, write_head};
@@ -114,14 +115,19 @@ impl Fetcher {
     /// rest.
     pub async fn ask(&self, asked: Asked<'_>, limit: Duration) -> Result<Answered, FetchError> {
         let way = self.outward.load().to_other(asked.url);
-        let connecting = timeout(limit, connect(asked.url, &way)).await;
-        let (stream, _) = connecting.map_err(|_| FetchError::Unreached(limit))??;
-        let mut connection = Connection::new(stream);
-        let body = Payload::from(asked.body.clone());
-        let Head { status, headers, framing, .. } = connection.exchange(request_head(asked), &body).await?;
-        let body = connection.document(framing, MAX_BODY).await?.ok_or(FetchError::TooLong)?;
-        Ok(Answered { status, headers, body })
+        ask(asked, &way, limit).await
     }
+}
+
+/// The same of a server that is reached in this way.
+pub(super) async fn ask(asked: Asked<'_>, way: &Way, limit: Duration) -> Result<Answered, FetchError> {
+    let connecting = timeout(limit, connect(asked.url, way)).await;
+    let (stream, _) = connecting.map_err(|_| FetchError::Unreached(limit))??;
+    let mut connection = Connection::new(stream);
+    let body = Payload::from(asked.body.clone());
+    let Head { status, headers, framing, .. } = connection.exchange(request_head(asked), &body).await?;
+    let body = connection.document(framing, MAX_BODY).await?.ok_or(FetchError::TooLong)?;
+    Ok(Answered { status, headers, body })
 }
 
 fn request_head(asked: Asked<'_>) -> Bytes {

@@ -1,6 +1,7 @@
 //! The only module that connects outward: endpoints and their live state, connections, the pool of kept
 //! ones, and the sending of one request within its limits.
 
+mod affinity;
 mod balance;
 mod breaker;
 mod certificate;
@@ -8,6 +9,7 @@ mod connect;
 mod endpoint;
 mod exchange;
 mod fetch;
+mod load;
 mod outward;
 mod places;
 mod pool;
@@ -15,10 +17,12 @@ mod proxy;
 mod redis;
 mod retry;
 mod send;
+mod stamped;
 mod stream;
 mod timers;
 mod tls;
 mod wait;
+mod watch;
 
 pub use self::redis::{Redis, RedisUrl};
 pub use balance::Tried;
@@ -35,6 +39,7 @@ pub use send::{HOP_BY_HOP, Inbound, Sending, Upstreams};
 pub use stream::Stream;
 pub use timers::{Expired, Timers};
 pub use tls::{ClientIdentity, ClientTls, TlsError};
+pub use watch::{Watch, WatchSettings, Watcher};
 
 /// `[resilience]`, as far as it is about model servers; a reload may change all of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -43,10 +48,12 @@ pub struct Resilience {
     pub retry_share: f64,
     /// When a replica is passed over.
     pub breaker: BreakerSettings,
+    /// How often it is asked whether it is well.
+    pub health_check: WatchSettings,
 }
 
 impl Default for Resilience {
     fn default() -> Self {
-        Self { retry_share: 0.2, breaker: BreakerSettings::default() }
+        Self { retry_share: 0.2, breaker: BreakerSettings::default(), health_check: WatchSettings::default() }
     }
 }

@@ -11,6 +11,8 @@ use super::exchange::Connection;
 /// How long an unused connection is kept. Below uvicorn's (vLLM's) 5 s, so that we close first
 /// (providers.md d3.5).
 const KEEP_IDLE: Duration = Duration::from_secs(4);
+/// How long a connection is used at all: behind a name there may be other servers by then.
+const MAX_AGE: Duration = Duration::from_mins(5);
 /// Unused connections kept per endpoint and worker.
 const MAX_IDLE: usize = 256;
 
@@ -45,7 +47,7 @@ impl Pool {
     pub(super) fn put(&self, key: u32, connection: Connection) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = idle.entry(key).or_default();
-        if kept.len() < MAX_IDLE {
+        if kept.len() < MAX_IDLE && connection.age() < MAX_AGE {
             kept.push(Idle { connection, since: Instant::now() });
         }
     }

@@ -22,7 +22,7 @@ use crate::provider::{Attempt, Dialect, Outbound};
 use crate::route::{Model, Route};
 use crate::telemetry::labels::Phase;
 use crate::telemetry::{Facts, TRACEPARENT, X_REQUEST_ID};
-use crate::wire::{Head, write_head};
+use crate::wire::{Head, Payload, write_head};
 
 /// One worker's way out.
 pub struct Upstreams {
@@ -73,8 +73,9 @@ impl Upstreams {
         endpoints: &Endpoints,
         replicas: &[Arc<Endpoint>],
         tried: Tried,
+        body: &Payload,
     ) -> Result<(usize, Arc<Endpoint>), GatewayError> {
-        if let Some((place, endpoint)) = choose(replicas, tried) {
+        if let Some((place, endpoint)) = choose(replicas, tried, endpoints.affinity(model), body) {
             return Ok((place, Arc::clone(endpoint)));
         }
         let url = model.endpoints.first().ok_or_else(|| no_endpoint(model))?;

@@ -4,60 +4,43 @@
 //! Peak, because a server that has become slow is to be left alone before the mean of the last minute shows it;
 //! fading, because a server that is left alone would otherwise never show that it is fast again.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use super::stamped::Stamped;
 
 /// In which time an observation loses 63 % of its weight.
 const DECAY: Duration = Duration::from_secs(10);
 /// After so many times that, nothing is known any more.
 const KNOWN_FOR: u32 = 5;
 
-/// Seconds (`f32`) above the milliseconds of the last observation (`u32`, which may wrap). 0: none yet.
+/// Seconds, and when they were last observed.
 #[derive(Debug, Default)]
-pub(super) struct Wait(AtomicU64);
+pub(super) struct Wait(Stamped);
 
 impl Wait {
     /// Notes one wait. `now` counts from any fixed moment, here and below.
     pub(super) fn observe(&self, took: Duration, now: Duration) {
-        let took = took.as_secs_f32().max(f32::MIN_POSITIVE);
-        let next = |word| {
-            let next = match unpack(word, now) {
-                Some((seconds, kept)) if seconds > took => took + (seconds - took) * kept,
-                _ => took,
-            };
-            Some(pack(next, now))
-        };
-        // never refused: `next` always has a value
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        let took = took.as_secs_f32();
+        self.0.update(now, |before| match before.and_then(known) {
+            Some((seconds, kept)) if seconds > took => took + (seconds - took) * kept,
+            _ => took,
+        });
     }
 
     /// Seconds; none when nothing was seen of late.
     pub(super) fn seconds(&self, now: Duration) -> Option<f32> {
-        unpack(self.0.load(Ordering::Relaxed), now).map(|(seconds, kept)| seconds * kept)
+        self.0.get(now).and_then(known).map(|(seconds, kept)| seconds * kept)
     }
 
     /// Starts anew: what was seen no longer tells anything.
     pub(super) fn forget(&self) {
-        self.0.store(0, Ordering::Relaxed);
+        self.0.clear();
     }
 }
 
-fn pack(seconds: f32, now: Duration) -> u64 {
-    u64::from(seconds.to_bits()) << 32 | u64::from(millis(now))
-}
-
 /// The seconds as they were noted, and the share of their weight that is left.
-fn unpack(word: u64, now: Duration) -> Option<(f32, f32)> {
-    let (seconds, at) = (f32::from_bits((word >> 32) as u32), word as u32);
-    // an observation of another thread may be a little younger than `now`
-    let age = millis(now).wrapping_sub(at) as i32;
-    let age = Duration::from_millis(age.max(0).unsigned_abs().into());
-    (word != 0 && age < DECAY * KNOWN_FOR).then(|| (seconds, (-age.as_secs_f32() / DECAY.as_secs_f32()).exp()))
-}
-
-/// The low 32 bits: differences are right for 24 days.
-const fn millis(now: Duration) -> u32 {
-    now.as_millis() as u32
+fn known((seconds, age): (f32, Duration)) -> Option<(f32, f32)> {
+    (age < DECAY * KNOWN_FOR).then(|| (seconds, (-age.as_secs_f32() / DECAY.as_secs_f32()).exp()))
 }
 
 #[cfg(test)]
@@ -86,14 +69,5 @@ mod tests {
         assert!(wait.seconds(at(200)).is_some());
         wait.forget();
         assert_eq!(wait.seconds(at(200)), None);
-    }
-
-    #[test]
-    fn clocks_that_run_apart_or_wrap_do_no_harm() {
-        let wait = Wait::default();
-        let late = Duration::from_millis(u64::from(u32::MAX) - 500);
-        wait.observe(Duration::from_secs(1), late);
-        assert!(close(wait.seconds(late + Duration::from_secs(1)), 0.905), "over the wrap");
-        assert!(close(wait.seconds(late - Duration::from_millis(3)), 1.0), "a reader that is a little behind");
     }
 }

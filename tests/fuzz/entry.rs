@@ -114,6 +114,7 @@ pub fn anthropic_request(data: &[u8]) {
         api_key: None,
         access: Access::Key,
         timeouts: BudgetPatch::default(),
+        replicas: weir::route::Replicas::default(),
         room: None,
         from_request: false,
     };

@@ -53,6 +53,7 @@ fn model(provider: ProviderKind) -> Model {
         api_key: None,
         access,
         timeouts: BudgetPatch::default(),
+        replicas: weir::route::Replicas::default(),
         room: None,
         from_request: false,
     }

@@ -162,6 +162,7 @@ mod tests {
             api_key: Some(Secret::new("the form's, not AWS's".into())),
             access: Access::Bedrock(Box::new(access)),
             timeouts: BudgetPatch::default(),
+            replicas: crate::route::Replicas::default(),
             room: None,
             from_request: false,
         }

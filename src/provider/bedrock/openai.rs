@@ -124,6 +124,7 @@ mod tests {
             api_key: None,
             access: Access::Key,
             timeouts: BudgetPatch::default(),
+            replicas: crate::route::Replicas::default(),
             room: None,
             from_request: false,
         };

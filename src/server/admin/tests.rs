@@ -86,6 +86,7 @@ fn model(id: &str, endpoints: &[&str]) -> Arc<Model> {
         api_key: Some(Secret::new("sk-canary".to_owned())),
         access: crate::route::Access::default(),
         timeouts: BudgetPatch::default(),
+        replicas: crate::route::Replicas::default(),
         room: None,
         from_request: false,
     })

@@ -12,23 +12,42 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::affinity::{Affinity, Kin};
 use super::breaker::Standing;
 use super::endpoint::Endpoint;
+use crate::wire::Payload;
+
+/// How much more than another the replica that knows a request's beginning may have to do: so many times as much,
+const SKEW: f32 = 1.5;
+/// and so many requests on top.
+const SLACK: f32 = 4.0;
 
 /// A replica and its place in the list.
 type Placed<'a> = (usize, &'a Arc<Endpoint>);
 
 /// The replica to ask, and its place in the list.
-pub(super) fn choose(list: &[Arc<Endpoint>], tried: Tried) -> Option<Placed<'_>> {
+pub(super) fn choose<'a>(
+    list: &'a [Arc<Endpoint>],
+    tried: Tried,
+    affinity: Option<&Affinity>,
+    body: &Payload,
+) -> Option<Placed<'a>> {
     match list {
         [] => None,
         [only] => Some((0, only)),
-        [first, ..] => pick(list, tried, first.now()),
+        [first, ..] => {
+            let kin = affinity.map(|affinity| affinity.kin(body));
+            let chosen = pick(list, tried, kin.as_ref().and_then(Kin::place), first.now())?;
+            if let Some(kin) = kin {
+                kin.note(chosen.0);
+            }
+            Some(chosen)
+        }
     }
 }
 
-/// The same at a time given.
-fn pick(list: &[Arc<Endpoint>], tried: Tried, now: Duration) -> Option<Placed<'_>> {
+/// The same at a time given. `known`: the place of the replica that has seen such a request before.
+fn pick(list: &[Arc<Endpoint>], tried: Tried, known: Option<usize>, now: Duration) -> Option<Placed<'_>> {
     let drawn = Drawn::from(list, tried, now);
     // one that may be back is seen to by a request that has not failed yet, if there is a choice
     let due = drawn.due.filter(|_| tried.is_none() || drawn.ready.is_empty());
@@ -38,7 +57,16 @@ fn pick(list: &[Arc<Endpoint>], tried: Tried, now: Duration) -> Option<Placed<'_
     if drawn.are_most_failing() {
         return drawn.there.any_but_failing(now);
     }
-    let ready = drawn.ready.cheaper(now).or_else(|| drawn.there.any_but_failing(now));
+    let ready = drawn.ready.cheaper(now);
+    let known = known.and_then(|place| Some((place, list.get(place)?)));
+    if let (Some(ready), Some(known)) = (ready, known)
+        && !tried.has(known.0)
+        && known.1.standing(now) == Standing::In
+        && known.1.load(now) <= ready.1.load(now).mul_add(SKEW, SLACK)
+    {
+        return Some(known);
+    }
+    let ready = ready.or_else(|| drawn.there.any_but_failing(now));
     ready.or_else(|| drawn.away.cheaper(now)).or_else(|| drawn.tried.cheaper(now))
 }
 
@@ -141,10 +169,10 @@ impl<'a> Two<'a> {
 /// By wait × (requests under way + this one). By requests alone while one of the waits is not known: a new
 /// replica is neither shunned nor flooded.
 fn compare(a: &Endpoint, b: &Endpoint, now: Duration) -> Ordering {
-    let (requests_a, requests_b) = (a.inflight() + 1, b.inflight() + 1);
+    let (load_a, load_b) = (a.load(now) + 1.0, b.load(now) + 1.0);
     match (a.wait(now), b.wait(now)) {
-        (Some(a), Some(b)) => (a * requests_a as f32).total_cmp(&(b * requests_b as f32)),
-        _ => requests_a.cmp(&requests_b),
+        (Some(a), Some(b)) => (a * load_a).total_cmp(&(b * load_b)),
+        _ => load_a.total_cmp(&load_b),
     }
 }
 

@@ -9,6 +9,7 @@ use crate::error::Kind;
 use crate::route::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind};
 use crate::telemetry::Metrics;
 use crate::upstream::endpoint::{Endpoint, Entered};
+use crate::upstream::load::Load;
 use crate::upstream::{Registry, Resilience, Seen};
 
 const fn ms(millis: u64) -> Duration {
@@ -26,6 +27,7 @@ pub(crate) fn replicas(count: usize) -> Vec<Arc<Endpoint>> {
         api_key: None,
         access: Access::Key,
         timeouts: BudgetPatch::default(),
+        replicas: crate::route::Replicas::default(),
         room: None,
         from_request: false,
     });
@@ -37,7 +39,7 @@ pub(crate) fn replicas(count: usize) -> Vec<Arc<Endpoint>> {
 /// How often each is chosen in a thousand.
 fn shares(list: &[Arc<Endpoint>], now: Duration) -> Vec<usize> {
     let mut shares = vec![0; list.len()];
-    (0..1000).for_each(|_| shares[pick(list, Tried::default(), now).unwrap().0] += 1);
+    (0..1000).for_each(|_| shares[pick(list, Tried::default(), None, now).unwrap().0] += 1);
     shares
 }
 
@@ -76,12 +78,12 @@ fn what_was_tried_is_the_last_resort_and_what_was_not_reached_comes_before_it() 
     let mut tried = Tried::default();
     assert!(tried.another(0, 3));
     list[1].saw_at(Seen::Unreachable, now);
-    assert_eq!(pick(&list, tried, now).unwrap().0, 2);
+    assert_eq!(pick(&list, tried, None, now).unwrap().0, 2);
     assert!(tried.another(2, 3));
-    assert_eq!(pick(&list, tried, now).unwrap().0, 1);
+    assert_eq!(pick(&list, tried, None, now).unwrap().0, 1);
     assert!(!tried.another(1, 3));
-    assert!(pick(&list, tried, now).is_some(), "never none");
-    assert!(pick(&[], tried, now).is_none());
+    assert!(pick(&list, tried, None, now).is_some(), "never none");
+    assert!(pick(&[], tried, None, now).is_none());
 }
 
 /// Five failures in a row, at a replica of its own time.
@@ -111,9 +113,9 @@ fn a_request_that_has_failed_already_does_not_see_whether_another_is_back() {
     fail(&list[0], now);
     let mut tried = Tried::default();
     tried.another(1, 3);
-    assert_eq!(pick(&list, tried, ms(7000)).unwrap().0, 2);
+    assert_eq!(pick(&list, tried, None, ms(7000)).unwrap().0, 2);
     tried.another(2, 3);
-    assert_eq!(pick(&list, tried, ms(7000)).unwrap().0, 0, "unless nobody else is left");
+    assert_eq!(pick(&list, tried, None, ms(7000)).unwrap().0, 0, "unless nobody else is left");
 }
 
 #[test]
@@ -131,7 +133,36 @@ fn when_most_fail_all_are_asked_but_those_that_are_not_there() {
     assert!(shares[0] > 100 && shares[1] > 100, "{shares:?}");
     assert_eq!(shares[3..], [0, 0, 0]);
     (0..3).for_each(|place| list[place].saw_at(Seen::Unreachable, now));
-    assert!(pick(&list, Tried::default(), now).is_some(), "when none is there, any");
+    assert!(pick(&list, Tried::default(), None, now).is_some(), "when none is there, any");
+}
+
+#[test]
+fn one_that_knows_the_beginning_is_asked_unless_it_has_much_more_to_do() {
+    let (list, now) = (replicas(3), ms(1000));
+    let knows = |place| pick(&list, Tried::default(), Some(place), now).unwrap().0;
+    assert!((0..100).all(|_| knows(1) == 1));
+    let mut busy: Vec<Entered> = (0..4).map(|_| list[1].enter()).collect();
+    assert!((0..100).all(|_| knows(1) == 1), "a little more to do");
+    busy.push(list[1].enter());
+    assert!((0..100).all(|_| knows(1) != 1), "too much more");
+    fail(&list[2], now);
+    assert!((0..100).all(|_| knows(2) == 0), "it fails");
+    let mut tried = Tried::default();
+    tried.another(0, 3);
+    assert_eq!(pick(&list, tried, Some(0), now).unwrap().0, 1, "it was tried");
+    assert!(knows(7) < 3, "of another list");
+}
+
+#[test]
+fn what_a_server_tells_of_its_load_counts_until_it_is_old() {
+    let list = replicas(2);
+    let load = |running: u32| Load::read(&format!("vllm:num_requests_running {running}\n")).unwrap();
+    list[0].tells(load(20));
+    list[1].tells(load(3));
+    let _busy: Vec<Entered> = (0..5).map(|_| list[1].enter()).collect();
+    let now = list[0].now();
+    assert_eq!(shares(&list, now), [0, 1000], "others have filled the first");
+    assert_eq!(shares(&list, now + ms(2000)), [1000, 0], "by our own requests once that is old");
 }
 
 /// One model server: so many requests at a time, the others queue. Its speed is how much longer all takes.
@@ -230,7 +261,7 @@ fn p99(slow: [f64; 8], skew: f64, load: f64, choose: impl Fn(&[Arc<Endpoint>], D
 /// Ours beside round robin.
 fn compared(slow: [f64; 8], skew: f64, load: f64) -> (f64, f64) {
     fastrand::seed(3);
-    let ours = p99(slow, skew, load, |list, now, _| pick(list, Tried::default(), now).unwrap().0);
+    let ours = p99(slow, skew, load, |list, now, _| pick(list, Tried::default(), None, now).unwrap().0);
     (ours, p99(slow, skew, load, |list, _, turn| turn % list.len()))
 }
 
