@@ -127,7 +127,8 @@ impl Meters {
         Ok(Box::new(Charge { meters: Arc::clone(self), caller, rates }))
     }
 
-    /// Takes a request, if `take`, and charges what is owed, in Redis. `None` when that is away: then it is still owed.
+    /// Takes a request, if `take`, and charges what is owed, in Redis. `None` when that is away. It may have heard all the
+    /// same, so nothing is told twice.
     async fn ask(
         &self,
         redis: &Redis,
@@ -138,10 +139,7 @@ impl Meters {
     ) -> Option<Result<(), Spent>> {
         let most = |rate: Option<u32>| rate.unwrap_or_default().into();
         let arguments = [most(rates.requests), most(rates.tokens), take.into(), owed];
-        let Some((which, ms)) = redis.eval(SCRIPT, &format!("weir:rates:{caller}"), &arguments).await else {
-            self.with(caller, rates, |account| account.owed += owed);
-            return None;
-        };
+        let (which, ms) = redis.eval(SCRIPT, &format!("weir:rates:{caller}"), &arguments).await?;
         let rate = if which == 1 { Rate::Requests } else { Rate::Tokens };
         Some(if which == 0 { Ok(()) } else { Err(Spent { rate, wait: Duration::from_millis(ms) }) })
     }
@@ -193,7 +191,8 @@ struct Charge {
 
 impl Meter for Charge {
     fn charge(&self, tokens: u64) {
-        let is_shared = self.meters.shared.load().is_some();
+        // while it is away the bucket here stands for it: all at once, when it is back, would be too much
+        let is_shared = self.meters.shared.load().as_ref().is_some_and(|redis| redis.is_up());
         self.meters.with(&self.caller, self.rates, |account| {
             account.tokens.level -= tokens as f64;
             account.owed += if is_shared { tokens } else { 0 };
@@ -269,9 +268,9 @@ impl Account {
         }
     }
 
-    /// One request less.
+    /// One request less; requests are never owed, also where Redis allowed one that was not left here.
     fn spend(&mut self) {
-        self.requests.level -= 1.0;
+        self.requests.level = (self.requests.level - 1.0).max(0.0);
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! **2026-11-26, rates that gateways share.** One Lua script in Redis does what the bucket here does, in one step and one round trip, by Redis's
 //! clock. A window of `INCR` and `EXPIRE` would let twice the rate through at its border and could not say when to come back. Charges go with the
-//! caller's next request or within a second. A check takes at most 50 ms; then Redis is held to be away, nobody asks it, and each gateway
+//! caller's next request or within a second, and never twice: what Redis misses while it is away the buckets here have counted. A check takes at most 50 ms; then Redis is held to be away, nobody asks it, and each gateway
 //! counts for itself by its own buckets, which went on beside the shared ones. It is connected to once a second, beside the requests. The `redis`
 //! crate speaks RESP and TLS (the system's authorities, `SSL_CERT_FILE`); its connection manager was not taken, since it would make requests wait.
 //!
