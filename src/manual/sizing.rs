@@ -53,6 +53,9 @@
 //! - Routing: the same file for all; each reloads by itself within a second of its change.
 //! - Places and queues (`in_flight`, `max_parallel`): per process. With three replicas give each a third of what the model server bears.
 //! - Which replica of a model is down or slow: each finds out for itself, by its own requests. Nothing has to agree.
+//! - Rates: per process, or together in one Redis or Valkey (`limits.shared`): one round trip for each request of a caller that has a rate, a
+//!   few hundred bytes for each caller. One small instance is enough for a million users, since a GitLab is one caller.
+//! - Health checks: every replica of Weir asks every endpoint, ten seconds apart: ten gateways are one small request a second at each.
 //! - Users' tokens: `auth.user_tokens.signing_key` must be the same in all.
 //! - Connections: GitLab's Rails and Workhorse keep theirs, and a balancer that spreads connections, not requests, leaves a new replica
 //!   idle until they are made anew. A drain closes them one answer at a time.
