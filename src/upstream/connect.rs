@@ -216,3 +216,55 @@ async fn dial_one(address: SocketAddr) -> Result<TcpStream, ConnectError> {
     let _ = socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive);
     Ok(stream)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::{Instant, timeout};
+
+    use super::{MAX_ADDRESSES, STAGGER, dial, in_turn};
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn connections_are_spread_over_a_names_addresses() {
+        let many = ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80", "10.0.0.4:80", "10.0.0.5:80"];
+        let firsts: HashSet<_> = (0..200).map(|_| in_turn(addresses(&many))[0]).collect();
+        assert_eq!(firsts.len(), many.len(), "each is the first now and then");
+        assert_eq!(in_turn(addresses(&many)).len(), MAX_ADDRESSES);
+        let both = in_turn(addresses(&["[fd00::1]:80", "10.0.0.1:80", "[fd00::2]:80", "10.0.0.2:80"]));
+        assert!(both[0].is_ipv6() && both[1].is_ipv4() && both[2].is_ipv6(), "the other family comes second: {both:?}");
+        assert!(in_turn(Vec::new()).is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_address_that_does_not_answer_costs_a_moment_and_one_that_refuses_nothing() {
+        let good = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to_good = good.local_addr().unwrap();
+        let refusing = {
+            let gone = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            gone.local_addr().unwrap()
+        };
+        assert_eq!(dial(&[refusing, to_good]).await.unwrap().peer_addr().unwrap(), to_good);
+        assert!(dial(&[refusing, refusing]).await.is_err());
+
+        // a full queue: what comes is not answered
+        let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        full.listen(0).unwrap();
+        let to_full = full.local_addr().unwrap().as_socket().unwrap();
+        let mut waiting = Vec::new();
+        while let Ok(connected) = timeout(Duration::from_millis(100), TcpStream::connect(to_full)).await {
+            waiting.push(connected.unwrap());
+        }
+        let started = Instant::now();
+        assert_eq!(dial(&[to_full, to_good]).await.unwrap().peer_addr().unwrap(), to_good);
+        assert!(started.elapsed() >= STAGGER, "the first had its moment");
+    }
+}

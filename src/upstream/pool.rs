@@ -61,3 +61,44 @@ impl Pool {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::time::advance;
+
+    use super::{KEEP_IDLE, MAX_AGE, Pool};
+    use crate::upstream::Stream;
+    use crate::upstream::exchange::Connection;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_kept_while_it_is_fresh_and_used_for_five_minutes() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let _server = listener.accept().await.unwrap();
+        let pool = Pool::default();
+        pool.put(1, Connection::new(Stream::Plain(stream)));
+        assert!(pool.take(2).is_none(), "another's");
+        let mut rounds = 0;
+        while let Some(connection) = pool.take(1) {
+            rounds += 1;
+            advance(KEEP_IDLE / 2).await;
+            pool.put(1, connection);
+        }
+        assert_eq!(rounds, MAX_AGE.as_secs() / 2, "used again and again, and then no more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_waits_longer_than_the_server_would_is_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let pool = Pool::default();
+        for _ in 0..2 {
+            let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            pool.put(1, Connection::new(Stream::Plain(stream)));
+        }
+        advance(KEEP_IDLE).await;
+        assert!(pool.take(1).is_none());
+        pool.prune();
+        assert!(pool.idle.lock().unwrap().is_empty());
+    }
+}
