@@ -294,6 +294,13 @@ static AFTER_MODELS: &[Key] = &[
         Is("0.2"),
         "extra requests to a model's replicas, as a share of requests",
     ),
+    key(
+        "resilience.hedging.percentile",
+        Takes::Number(0.5, 0.999),
+        Example("0.95", "no hedging"),
+        "of a model with several endpoints a second one is asked, too, when the first content takes longer than for this share of answers",
+    ),
+    key("resilience.hedging.budget", Takes::Number(0.0, 1.0), Is("0.05"), "second requests, as a share of requests"),
     key("resilience.breaker.failures", MANY, Is("5"), "so many failures in a row pass a replica over"),
     key(
         "resilience.breaker.error_rate",

@@ -2,16 +2,19 @@
 
 use super::reader::Reader;
 use super::show_duration;
-use crate::upstream::{BreakerSettings, Resilience, WatchSettings};
+use crate::upstream::{BreakerSettings, Hedging, Resilience, WatchSettings};
 
 /// All of it but `drain`, which is the server's.
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<Resilience> {
     let retry_share = reader.number(&["resilience", "retry_budget"]);
+    let percentile = reader.number(&["resilience", "hedging", "percentile"]);
+    let share = reader.number(&["resilience", "hedging", "budget"])?;
+    let hedging = percentile.map(|percentile| Hedging { percentile, share });
     let breaker = breaker(reader);
     let mut time = |name| reader.duration(&["resilience", "health_check", name]);
     let (every, timeout) = (time("every"), time("timeout"));
     let health_check = WatchSettings { every: every?, timeout: timeout? };
-    Some(Resilience { retry_share: retry_share?, breaker: breaker?, health_check })
+    Some(Resilience { retry_share: retry_share?, hedging, breaker: breaker?, health_check })
 }
 
 fn breaker(reader: &mut Reader<'_>) -> Option<BreakerSettings> {

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 use http::HeaderValue;
 use tokio::time::Instant;
 
+use super::hedge::Asked;
 use super::{Call, collect};
 use crate::error::{Elsewhere, GatewayError, Kind};
 use crate::provider::{Dialect, Outbound, dialect};
@@ -29,6 +30,8 @@ pub(super) struct Attempts<'a> {
     /// Those that the file names; none for a model that a request brought.
     replicas: &'a [Arc<Endpoint>],
     tried: Tried,
+    /// Whom the attempts beside these have asked, if there are any.
+    beside: Option<&'a Asked>,
     /// A place at the model, for the attempt whose answer begins.
     room: Option<Place>,
     /// Whom the attempt under way asks, and its place in the list.
@@ -48,10 +51,21 @@ impl<'a> Attempts<'a> {
             dialect: dialect(model.provider),
             replicas,
             tried: Tried::default(),
+            beside: None,
             room: None,
             asked: None,
             soonest: None,
         }
+    }
+
+    /// Keeps out of the way of the attempts that share `asked`.
+    pub(super) fn beside(self, asked: &'a Asked) -> Self {
+        Self { beside: Some(asked), ..self }
+    }
+
+    /// Those that the file names.
+    pub(super) const fn replicas(&self) -> &'a [Arc<Endpoint>] {
+        self.replicas
     }
 
     pub(super) const fn dialect(&self) -> &'static dyn Dialect {
@@ -79,10 +93,11 @@ impl<'a> Attempts<'a> {
         if self.room.is_none() {
             self.room = self.upstreams.place(self.call.route, self.call.endpoints, &mut timers, facts).await?;
         }
-        let endpoints = self.call.endpoints;
-        let chosen = self.upstreams.choose(model, endpoints, self.replicas, self.tried, &outbound.body)?;
+        let (endpoints, tried) = (self.call.endpoints, self.tried.and(self.beside.map(Asked::tried)));
+        let chosen = self.upstreams.choose(model, endpoints, self.replicas, tried, &outbound.body)?;
+        self.beside.iter().for_each(|asked| asked.note(chosen.0));
         let (_, endpoint) = self.asked.insert(chosen);
-        if self.replicas.len() > 1 && self.tried.is_none() {
+        if self.replicas.len() > 1 && tried.is_none() {
             endpoint.earn_retry(facts.started);
         }
         let mut corrected = false;
@@ -121,6 +136,7 @@ impl<'a> Attempts<'a> {
             endpoint.failed(&error);
         }
         let error = self.soonest(error);
+        self.tried = self.tried.and(self.beside.map(Asked::tried));
         let may_help = error.kind().row().elsewhere == Elsewhere::Replica;
         if !(may_help && self.tried.another(place, self.replicas.len())) {
             return Err(error);

@@ -2,18 +2,21 @@
 //! until it has begun, hand over a body that owns all that must end with it.
 //!
 //! An answer has begun with its first content, since model servers send their head, a role, a ping before the first
-//! token: until then a failure can still be another attempt at the next replica ([`attempts`]) or an honest status
-//! instead of a broken stream. A surface that tells every failure inside its stream gives a [`Promise`] instead, and
-//! its head goes out when the silence gets long; its attempts go on all the same.
+//! token: until then a failure can still be another attempt at the next replica (`attempts.rs`), with a second line of
+//! them beside the first where that is wanted (`hedge.rs`), or an honest status instead of a broken stream. A surface
+//! that tells every failure inside its stream gives a [`Promise`] instead, and its head goes out when the silence gets
+//! long; its attempts go on all the same.
 
 mod attempts;
 mod body;
+mod hedge;
 mod passthrough;
 mod pulse;
 mod translate;
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, header};
@@ -27,10 +30,11 @@ use crate::generation::{Delta, Encode, Generation};
 use crate::provider::{Outbound, dialect, excerpt};
 use crate::route::{Model, Route};
 use crate::telemetry::Facts;
-use crate::upstream::{AnswerBody, Endpoints, Inbound, Seen, Timers, Upstreams};
+use crate::upstream::{AnswerBody, Endpoint, Endpoints, Inbound, Seen, Timers, Upstreams};
 use crate::wire::Gather;
 use attempts::Attempts;
 use body::{Flow, Source};
+use hedge::{Asked, By};
 
 /// A whole answer that is translated, not passed, is held up to this size.
 const MAX_ANSWER: usize = 16 << 20;
@@ -55,6 +59,7 @@ pub struct Call<'a> {
 pub type Encoder<'a> = &'a (dyn Fn() -> Box<dyn Encode> + Sync + 'a);
 
 /// A request in the upstream's own dialect.
+#[derive(Clone)]
 pub struct Passed {
     /// The request.
     pub outbound: Outbound,
@@ -79,16 +84,10 @@ impl Relay {
     pub async fn pass(
         &self,
         call: Call<'_>,
-        mut passed: Passed,
+        passed: Passed,
         facts: &mut Facts,
     ) -> Result<Response<Content>, GatewayError> {
-        let mut attempts = Attempts::new(&self.upstreams, call);
-        loop {
-            match pass_once(&mut attempts, &mut passed, facts).await {
-                Err(error) => attempts.another(error, facts)?,
-                passed => return passed,
-            }
-        }
+        self.answered(call, passed, facts).await
     }
 
     /// A streamed answer, translated by an encoder into what the surface speaks. Each attempt gets its own.
@@ -100,17 +99,9 @@ impl Relay {
         content_type: &'static str,
         facts: &mut Facts,
     ) -> Result<Response<Content>, GatewayError> {
-        let dialect = dialect(call.route.model.provider);
-        let mut outbound = dialect.encode(generation, &call.route.model)?;
-        let asked = outbound.body.len().saturating_sub(generation.picture_bytes());
-        let mut attempts = Attempts::new(&self.upstreams, call);
-        let content = loop {
-            let translator = || translate::Translator::new(dialect.decoder(generation), encoder());
-            match stream_once(&mut attempts, &mut outbound, asked, translator, facts).await {
-                Err(error) => attempts.another(error, facts)?,
-                Ok(content) => break content,
-            }
-        };
+        let outbound = dialect(call.route.model.provider).encode(generation, &call.route.model)?;
+        let translated = Translated { outbound, generation, encoder };
+        let content = self.answered(call, translated, facts).await?;
         let mut response = Response::new(content);
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         Ok(response)
@@ -155,80 +146,142 @@ impl Relay {
 
     /// Sends a request in the upstream's own dialect, and reads the whole answer, of at most `max` bytes. One that
     /// cannot be read is a failure like any other.
-    pub async fn fetch<T>(
+    pub async fn fetch<T: Send>(
         &self,
         call: Call<'_>,
-        mut outbound: Outbound,
+        outbound: Outbound,
         max: usize,
-        read: impl Fn(&[u8]) -> Result<T, GatewayError>,
+        read: impl Fn(&[u8]) -> Result<T, GatewayError> + Sync,
         facts: &mut Facts,
     ) -> Result<T, GatewayError> {
-        let mut attempts = Attempts::new(&self.upstreams, call);
-        loop {
-            let body = fetch_once(&mut attempts, &mut outbound, max, facts).await;
-            match body.and_then(|body| read(&body)) {
-                Err(error) => attempts.another(error, facts)?,
-                answer => return answer,
+        self.answered(call, Fetched { outbound, max, read: &read }, facts).await
+    }
+
+    /// One attempt after the other until an answer has begun; with hedging, two lines of them.
+    async fn answered<A: Ask>(&self, call: Call<'_>, mut ask: A, facts: &mut Facts) -> Result<A::Answer, GatewayError> {
+        let attempts = Attempts::new(&self.upstreams, call);
+        let Some((endpoint, wait)) = hedging(&attempts, facts) else {
+            return one_line(attempts, &mut ask, facts).await;
+        };
+        let (asked, mut other, mut beside) = (Asked::default(), ask.clone(), facts.beside());
+        let first = one_line(attempts.beside(&asked), &mut ask, facts);
+        let second = one_line(Attempts::new(&self.upstreams, call).beside(&asked), &mut other, &mut beside);
+        match hedge::race(first, second, wait, || endpoint.may_hedge(Instant::now())).await {
+            By::First(answer) => answer,
+            By::Second(answer) => {
+                facts.take_over(beside);
+                facts.retries += 1;
+                answer
             }
         }
     }
 }
 
-/// One attempt to pass a request on.
-async fn pass_once(
-    attempts: &mut Attempts<'_>,
-    passed: &mut Passed,
+/// How long the first line of attempts has, if a second may begin then.
+fn hedging<'a>(attempts: &Attempts<'a>, facts: &Facts) -> Option<(&'a Endpoint, Duration)> {
+    let [endpoint, _, ..] = attempts.replicas() else { return None };
+    Some((endpoint, endpoint.hedge_after(facts.started)?))
+}
+
+/// One attempt after the other.
+async fn one_line<A: Ask>(
+    mut attempts: Attempts<'_>,
+    ask: &mut A,
     facts: &mut Facts,
-) -> Result<Response<Content>, GatewayError> {
-    let dialect = attempts.dialect();
-    let (Inbound { status, mut headers, body, sent }, timers) = attempts.send(&mut passed.outbound, facts).await?;
-    if dialect.is_gateway() {
-        facts.failure = Kind::of_gateway(status.as_u16());
+) -> Result<A::Answer, GatewayError> {
+    loop {
+        match ask.once(&mut attempts, facts).await {
+            Err(error) => attempts.another(error, facts)?,
+            answer => return answer,
+        }
     }
-    let events = passed.stream && is_event_stream(&headers);
-    let flow = if events {
-        facts.uncounted.asked(passthrough::text_len(&passed.outbound.body));
-        Flow::Events(passthrough::Tap::new(dialect, passed.hide_usage))
-    } else {
-        // what a gateway sends, or a server in another format than events, may be a stream all the same
-        let streams = passed.stream || dialect.is_gateway();
-        Flow::Whole { tail: passthrough::Tail::new(dialect), streams }
-    };
-    passthrough::clean_headers(&mut headers, events);
-    let source = Source { body, timers, sent };
-    let mut response = Response::new(begin(attempts.call(), source, flow, facts).await?);
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    Ok(response)
 }
 
-/// One attempt at a stream that is translated.
-async fn stream_once(
-    attempts: &mut Attempts<'_>,
-    outbound: &mut Outbound,
-    asked: usize,
-    translator: impl Fn() -> translate::Translator,
-    facts: &mut Facts,
-) -> Result<Content, GatewayError> {
-    let (Inbound { body, sent, .. }, timers) = attempts.send(outbound, facts).await?;
-    facts.uncounted.asked(asked);
-    begin(attempts.call(), Source { body, timers, sent }, Flow::Deltas(translator()), facts).await
+/// What is asked, and what of an answer has to be there before it has begun.
+trait Ask: Clone + Send {
+    /// An answer that has begun.
+    type Answer: Send;
+
+    /// Makes one attempt.
+    fn once(
+        &mut self,
+        attempts: &mut Attempts<'_>,
+        facts: &mut Facts,
+    ) -> impl Future<Output = Result<Self::Answer, GatewayError>> + Send;
 }
 
-/// One attempt at a whole answer.
-async fn fetch_once(
-    attempts: &mut Attempts<'_>,
-    outbound: &mut Outbound,
+impl Ask for Passed {
+    type Answer = Response<Content>;
+
+    async fn once(&mut self, attempts: &mut Attempts<'_>, facts: &mut Facts) -> Result<Self::Answer, GatewayError> {
+        let dialect = attempts.dialect();
+        let (Inbound { status, mut headers, body, sent }, timers) = attempts.send(&mut self.outbound, facts).await?;
+        if dialect.is_gateway() {
+            facts.failure = Kind::of_gateway(status.as_u16());
+        }
+        let events = self.stream && is_event_stream(&headers);
+        let flow = if events {
+            facts.uncounted.asked(passthrough::text_len(&self.outbound.body));
+            Flow::Events(passthrough::Tap::new(dialect, self.hide_usage))
+        } else {
+            // what a gateway sends, or a server in another format than events, may be a stream all the same
+            let streams = self.stream || dialect.is_gateway();
+            Flow::Whole { tail: passthrough::Tail::new(dialect), streams }
+        };
+        passthrough::clean_headers(&mut headers, events);
+        let source = Source { body, timers, sent };
+        let mut response = Response::new(begin(attempts.call(), source, flow, facts).await?);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        Ok(response)
+    }
+}
+
+/// A stream that is translated.
+#[derive(Clone)]
+struct Translated<'a> {
+    outbound: Outbound,
+    generation: &'a Generation,
+    encoder: Encoder<'a>,
+}
+
+impl Ask for Translated<'_> {
+    type Answer = Content;
+
+    async fn once(&mut self, attempts: &mut Attempts<'_>, facts: &mut Facts) -> Result<Self::Answer, GatewayError> {
+        let (Inbound { body, sent, .. }, timers) = attempts.send(&mut self.outbound, facts).await?;
+        facts.uncounted.asked(self.outbound.body.len().saturating_sub(self.generation.picture_bytes()));
+        let decoder = attempts.dialect().decoder(self.generation);
+        let translator = translate::Translator::new(decoder, (self.encoder)());
+        begin(attempts.call(), Source { body, timers, sent }, Flow::Deltas(translator), facts).await
+    }
+}
+
+/// A whole answer that is read.
+struct Fetched<'a, R> {
+    outbound: Outbound,
     max: usize,
-    facts: &mut Facts,
-) -> Result<Bytes, GatewayError> {
-    let (Inbound { body, sent, .. }, mut timers) = attempts.send(outbound, facts).await?;
-    let endpoint = Arc::clone(body.endpoint());
-    let body = collect(body, max, &attempts.call().route.model, &mut timers).await?;
-    let now = Instant::now();
-    endpoint.saw(Seen::Spoke(now.saturating_duration_since(sent)));
-    facts.upstream_ended = Some(now);
-    Ok(body)
+    read: &'a R,
+}
+
+impl<R> Clone for Fetched<'_, R> {
+    fn clone(&self) -> Self {
+        Self { outbound: self.outbound.clone(), ..*self }
+    }
+}
+
+impl<T: Send, R: Fn(&[u8]) -> Result<T, GatewayError> + Sync> Ask for Fetched<'_, R> {
+    type Answer = T;
+
+    async fn once(&mut self, attempts: &mut Attempts<'_>, facts: &mut Facts) -> Result<T, GatewayError> {
+        let (Inbound { body, sent, .. }, mut timers) = attempts.send(&mut self.outbound, facts).await?;
+        let endpoint = Arc::clone(body.endpoint());
+        let body = collect(body, self.max, &attempts.call().route.model, &mut timers).await?;
+        let now = Instant::now();
+        endpoint.saw(Seen::Spoke(now.saturating_duration_since(sent)));
+        facts.upstream_ended = Some(now);
+        (self.read)(&body)
+    }
 }
 
 fn is_event_stream(headers: &http::HeaderMap) -> bool {

@@ -117,6 +117,31 @@ impl Facts {
         self.uncounted = Uncounted::default();
     }
 
+    /// The account of an attempt that is made beside this one's, at the same model.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self {
+            ids: self.ids.clone(),
+            path: None,
+            model: Arc::clone(&self.model),
+            note: None,
+            meter: None,
+            queue: QueueTime::default(),
+            retries: 0,
+            earlier: Vec::new(),
+            words: None,
+            ..*self
+        }
+    }
+
+    /// The attempt beside this one's answers: what it learnt is what counts.
+    pub fn take_over(&mut self, beside: Self) {
+        let Self { failure, note, complete, upstream_ended, first_token, usage, uncounted, .. } = beside;
+        self.retries += beside.retries;
+        (self.failure, self.upstream_ended, self.first_token) = (failure, upstream_ended, first_token);
+        (self.note, self.complete, self.usage, self.uncounted) = (note, complete, usage, uncounted);
+    }
+
     /// The model in `model` failed, and another one is asked.
     pub fn fall_back(&mut self, failure: Kind) {
         let retries = self.retries - self.retries_before();

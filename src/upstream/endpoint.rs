@@ -13,9 +13,9 @@ use tokio::time::Instant;
 
 use super::affinity::Affinity;
 use super::breaker::{Breaker, BreakerSettings, Change, Standing};
+use super::hedge::Extra;
 use super::load::Load;
 use super::outward::Way;
-use super::retry::RetryBudget;
 use super::stamped::Stamped;
 use super::wait::Wait;
 use super::{Outward, Places, Resilience};
@@ -56,7 +56,7 @@ pub struct Endpoint {
     /// that an endpoint made for one request only knows it too.
     clock: Clock,
     /// Of the model: shared by its replicas.
-    retries: Arc<RetryBudget>,
+    extra: Arc<Extra>,
     inflight_gauge: IntGauge,
     /// None for an endpoint that a request named: its address is not of a closed set, and nobody chooses it.
     judged: Option<Judged>,
@@ -173,6 +173,7 @@ impl Endpoint {
             Seen::Answered => self.breaker.reached(now),
             Seen::Spoke(waited) => {
                 self.wait.observe(waited, now);
+                self.extra.hedges.observe(waited);
                 self.breaker.success(now.saturating_sub(waited), now, || **settings())
             }
             Seen::Failed(kind) if is_endpoints_fault(kind) => self.breaker.failure(kind, now, &settings()),
@@ -251,12 +252,22 @@ impl Endpoint {
 
     /// A client's request for the model, which earns its replicas a share of a retry.
     pub fn earn_retry(&self, now: Instant) {
-        self.retries.deposit(now);
+        self.extra.retries.deposit(now);
     }
 
     /// Whether a request that failed here may go to another replica of the model.
     pub fn may_retry(&self, now: Instant) -> bool {
-        self.retries.withdraw(now)
+        self.extra.retries.withdraw(now)
+    }
+
+    /// A client's request for the model: how long this endpoint has before another is asked beside it.
+    pub fn hedge_after(&self, now: Instant) -> Option<Duration> {
+        self.extra.hedges.begin(now)
+    }
+
+    /// Whether another may be asked beside it.
+    pub fn may_hedge(&self, now: Instant) -> bool {
+        self.extra.hedges.withdraw(now)
     }
 
     /// Counts one request in; the guard counts it out.
@@ -358,7 +369,7 @@ pub struct Registry {
 struct Known {
     endpoints: HashMap<(ModelId, EndpointUrl), Arc<Endpoint>>,
     addresses: HashMap<Address, Peer>,
-    retries: HashMap<ModelId, Arc<RetryBudget>>,
+    extras: HashMap<ModelId, Arc<Extra>>,
     affinities: HashMap<ModelId, Arc<Affinity>>,
     places: HashMap<ModelId, Arc<Places>>,
 }
@@ -388,11 +399,10 @@ impl Registry {
         outward: Arc<Outward>,
         resilience: &Resilience,
     ) -> Endpoints {
-        let retry_share = resilience.retry_share;
         self.settings.store(Arc::new(resilience.breaker));
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let known = &mut *known;
-        let (mut kept, mut budgets) = (HashMap::new(), HashMap::new());
+        let (mut kept, mut extras) = (HashMap::new(), HashMap::new());
         let mut by_model: HashMap<ModelId, Vec<Arc<Endpoint>>> = HashMap::new();
         let (mut places, mut affinities) = (HashMap::new(), HashMap::new());
         for model in models {
@@ -401,19 +411,19 @@ impl Registry {
                 let affinity = same.unwrap_or_else(|| Arc::new(Affinity::new(model.endpoints.clone())));
                 affinities.insert(Arc::clone(&model.id), affinity);
             }
-            let new = || Arc::new(RetryBudget::new(retry_share, Instant::now()));
-            let retries = known.retries.remove(&model.id).unwrap_or_else(new);
-            retries.set_share(retry_share);
+            let extra = known.extras.remove(&model.id).unwrap_or_else(|| Arc::new(Extra::new(Instant::now())));
+            extra.retries.set_share(resilience.retry_share);
+            extra.hedges.set(resilience.hedging);
             places.insert(Arc::clone(&model.id), self.places(&known.places, model));
             for url in &model.endpoints {
                 let key = (Arc::clone(&model.id), url.clone());
                 let way = outward.to_model(model, url);
                 let same = known.endpoints.get(&key).filter(|known| known.way.outward == way.outward).cloned();
-                let endpoint = same.unwrap_or_else(|| self.make(&mut known.addresses, model, url, way, Some(&retries)));
+                let endpoint = same.unwrap_or_else(|| self.make(&mut known.addresses, model, url, way, Some(&extra)));
                 kept.insert(key, Arc::clone(&endpoint));
                 by_model.entry(Arc::clone(&model.id)).or_default().push(endpoint);
             }
-            budgets.insert(Arc::clone(&model.id), retries);
+            extras.insert(Arc::clone(&model.id), extra);
         }
         for (model, url) in known.endpoints.keys().filter(|key| !kept.contains_key(*key)) {
             self.forget(model, url);
@@ -422,7 +432,7 @@ impl Registry {
             // Not there when the model never had a queue.
             let _ = self.metrics.model_waiting.remove_label_values(&[model]);
         }
-        (known.endpoints, known.retries) = (kept, budgets);
+        (known.endpoints, known.extras) = (kept, extras);
         known.places.clone_from(&places);
         known.affinities.clone_from(&affinities);
         Endpoints { by_model, affinities, outward, places }
@@ -452,7 +462,7 @@ impl Registry {
         model: &Model,
         url: &EndpointUrl,
         way: Way,
-        retries: Option<&Arc<RetryBudget>>,
+        extra: Option<&Arc<Extra>>,
     ) -> Arc<Endpoint> {
         // A request may name anything: the table of addresses is cleared before it grows without bound.
         // Cleared keys are not reused, so a kept connection is never found under another address.
@@ -465,7 +475,7 @@ impl Registry {
         // a connection to the operator's own address was not checked: a request's may not find it
         let address = (url.without_base(), way.checked.is_some(), way.outward, way.tls.id);
         let Peer { pool_key, clock } = addresses.entry(address).or_insert_with(new).clone();
-        let in_file = retries.is_some();
+        let in_file = extra.is_some();
         let label = if in_file { url.authority().to_string() } else { "request".to_owned() };
         let labels = &[&*model.id, label.as_str()];
         let judged = in_file.then(|| Judged {
@@ -486,7 +496,7 @@ impl Registry {
             epoch: self.epoch,
             busy_until: AtomicU64::new(0),
             clock,
-            retries: retries.cloned().unwrap_or_else(|| Arc::new(RetryBudget::new(0.0, self.epoch))),
+            extra: extra.cloned().unwrap_or_else(|| Arc::new(Extra::new(self.epoch))),
             inflight_gauge: self.metrics.upstream_inflight.with_label_values(labels),
             judged,
         };

@@ -9,6 +9,7 @@ mod connect;
 mod endpoint;
 mod exchange;
 mod fetch;
+mod hedge;
 mod load;
 mod outward;
 mod places;
@@ -32,6 +33,7 @@ pub use connect::{ConnectError, Steps};
 pub use endpoint::{Condition, Endpoint, Endpoints, Entered, Registry, Seen};
 pub use exchange::{AnswerBody, ExchangeError};
 pub use fetch::{Answered, Asked, FetchError, Fetched, Fetcher};
+pub use hedge::Hedging;
 pub use outward::{Outward, OutwardSettings, SharedOutward};
 pub use places::{Place, Places};
 pub use proxy::{Except, Proxies, Proxy, TunnelError};
@@ -46,6 +48,8 @@ pub use watch::{Watch, WatchSettings, Watcher};
 pub struct Resilience {
     /// `retry_budget`: extra requests to a model's replicas, as a share of requests.
     pub retry_share: f64,
+    /// `[resilience.hedging]`; none: off.
+    pub hedging: Option<Hedging>,
     /// When a replica is passed over.
     pub breaker: BreakerSettings,
     /// How often it is asked whether it is well.
@@ -54,6 +58,7 @@ pub struct Resilience {
 
 impl Default for Resilience {
     fn default() -> Self {
-        Self { retry_share: 0.2, breaker: BreakerSettings::default(), health_check: WatchSettings::default() }
+        let (breaker, health_check) = (BreakerSettings::default(), WatchSettings::default());
+        Self { retry_share: 0.2, hedging: None, breaker, health_check }
     }
 }

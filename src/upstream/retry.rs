@@ -12,8 +12,8 @@ use tokio::time::Instant;
 /// How long savings last: within it all but a third of them are forgotten. Long enough for what waits for its first
 /// token at a replica that dies: with two replicas and a share of 0.2, all that it was sent in 12 s.
 const MEMORY: Duration = Duration::from_secs(30);
-/// Tokens at rest.
-const REST: f64 = 10.0;
+/// Tokens of a model's retries at rest.
+pub(super) const REST: f64 = 10.0;
 
 /// The budget of one model, for all workers. Kept over reloads.
 #[derive(Debug)]
@@ -24,14 +24,16 @@ struct Bucket {
     /// What one request deposits: `resilience.retry_budget`. Nothing may be retried when it is 0.
     share: f64,
     tokens: f64,
+    /// What they come back to by themselves.
+    rest: f64,
     /// Up to when tokens were forgotten or regained.
     at: Instant,
 }
 
 impl RetryBudget {
     /// At rest.
-    pub(super) const fn new(share: f64, now: Instant) -> Self {
-        Self(Mutex::new(Bucket { share, tokens: REST, at: now }))
+    pub(super) const fn new(share: f64, rest: f64, now: Instant) -> Self {
+        Self(Mutex::new(Bucket { share, tokens: rest, rest, at: now }))
     }
 
     /// Another configuration's share.
@@ -71,7 +73,7 @@ impl Bucket {
     fn age(&mut self, now: Instant) {
         let past = now.saturating_duration_since(self.at);
         if past >= Duration::from_secs(1) {
-            self.tokens = REST + (self.tokens - REST) * (-past.as_secs_f64() / MEMORY.as_secs_f64()).exp();
+            self.tokens = self.rest + (self.tokens - self.rest) * (-past.as_secs_f64() / MEMORY.as_secs_f64()).exp();
             self.at = now;
         }
     }
@@ -91,7 +93,7 @@ mod tests {
     impl Rig {
         fn new(share: f64) -> Self {
             let now = Instant::now();
-            Self(Bucket { share, tokens: REST, at: now }, now)
+            Self(Bucket { share, tokens: REST, rest: REST, at: now }, now)
         }
 
         /// So many requests in a second, each of which wants a retry if `failing`; how many got one.

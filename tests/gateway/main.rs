@@ -24,6 +24,7 @@ mod fallback; // another model instead of one that failed before its first word
 mod framing; // how model servers frame their answers
 mod fuzz_smoke; // the fuzz targets, a little, on any toolchain
 mod golden; // translations as files
+mod hedging; // a second replica beside a slow one
 mod hygiene; // which headers go on, and that one request is one
 mod model_check; // GitLab's Test connection
 mod monitoring; // probes, 404, 405, the admin listener

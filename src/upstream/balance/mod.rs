@@ -195,6 +195,22 @@ impl Tried {
         self.0 == 0
     }
 
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Option<Self>) -> Self {
+        Self(self.0 | other.map_or(0, |other| other.0))
+    }
+
+    /// As a number, which [`Self::from_bits`] reads.
+    pub const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Those places whose bit is set.
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
     /// Notes a place; whether another is left to try.
     pub fn another(&mut self, place: usize, replicas: usize) -> bool {
         self.0 |= if place < 64 { 1 << place } else { 0 };

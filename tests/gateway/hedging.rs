@@ -1,0 +1,88 @@
+//! A second replica beside the first when that takes longer than most: the tail is cut, within a budget, and whoever
+//! loses is let go.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::{Answer, Client, Gateway, Received, Reply, Upstream, eventually, says};
+
+const SLOW: Duration = Duration::from_secs(20);
+
+/// Two replicas that answer soon, but for a question with "slow" in it: who hears that first is slow.
+async fn replicas() -> [Upstream; 2] {
+    let heard = Arc::new(Mutex::new(HashSet::new()));
+    let script = move |request: &Received| {
+        let words = request.json()["messages"][0]["content"].as_str().unwrap().to_owned();
+        if words.contains("slow") && heard.lock().unwrap().insert(words) {
+            return Reply::kept("").wait(SLOW);
+        }
+        says(request, "Hello there")
+    };
+    let script = Arc::new(script);
+    let other = Arc::clone(&script);
+    [Upstream::start(move |request| script(request)).await, Upstream::start(move |request| other(request)).await]
+}
+
+async fn gateway([one, two]: &[Upstream; 2], more: &str) -> Gateway {
+    let (one, two) = (one.url(), two.url());
+    Gateway::start(&format!("{more}[models.m]\nendpoints = [\"{one}\", \"{two}\"]\n")).await
+}
+
+async fn ask(gateway: &Gateway, words: &str, stream: bool) -> (Answer, Duration) {
+    let body = json!({"model": "m", "stream": stream, "messages": [{"role": "user", "content": words}]});
+    let (mut client, started) = (Client::connect(gateway.public).await, Instant::now());
+    let answer = client.call("POST", "/v1/chat/completions", &[], body.to_string().as_bytes()).await;
+    (answer, started.elapsed())
+}
+
+fn received(replicas: &[Upstream; 2]) -> usize {
+    replicas.iter().map(|upstream| upstream.requests().len()).sum()
+}
+
+const ON: &str = "[resilience.hedging]\npercentile = 0.9\n";
+
+#[tokio::test]
+async fn the_tail_is_cut_within_the_budget_and_the_loser_is_let_go() {
+    let replicas = replicas().await;
+    let gateway = gateway(&replicas, ON).await;
+    let mut asked = 0;
+    for round in 0..2 {
+        for number in 0..40 {
+            let (answer, _) = ask(&gateway, &format!("quick {round} {number}"), number % 2 == 0).await;
+            assert_eq!(answer.status(), 200);
+        }
+        let stream = round == 0;
+        let (answer, took) = ask(&gateway, &format!("slow {round}"), stream).await;
+        assert!(answer.text().contains("Hello") && took < SLOW / 2, "{took:?}: {}", answer.text());
+        if stream {
+            assert!(answer.text().ends_with("data: [DONE]\n\n"), "one clean stream: {}", answer.text());
+        }
+        assert_eq!(gateway.line(&answer).await["retries"], 1, "the second counts");
+        asked += 41;
+    }
+    let extra = received(&replicas) - asked;
+    assert!((2..=5).contains(&extra), "{extra} beside {asked}");
+    eventually("each is answered, and nothing is under way", async || {
+        let metrics = gateway.metrics().await;
+        metrics.sum("weir_upstream_inflight", &[]) == 0.0
+            && metrics.sum("weir_requests_total", &[("outcome", "ok")]) == asked as f64
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn without_a_budget_or_where_it_is_off_it_is_the_limit_that_ends_the_wait() {
+    const LIMIT: Duration = Duration::from_millis(700);
+    for more in ["", "[resilience.hedging]\npercentile = 0.9\nbudget = 0.0\n"] {
+        let replicas = replicas().await;
+        let gateway = gateway(&replicas, &format!("[timeouts]\nfirst_byte = \"{LIMIT:?}\"\n{more}")).await;
+        for number in 0..30 {
+            assert_eq!(ask(&gateway, &format!("quick {number}"), true).await.0.status(), 200);
+        }
+        let (answer, took) = ask(&gateway, "slow", true).await;
+        assert!(answer.status() == 200 && took >= LIMIT, "{took:?}: {}", answer.text());
+    }
+}
