@@ -119,3 +119,35 @@ impl SharedOutward {
         self.load()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Outward, OutwardSettings};
+    use crate::route::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind, Replicas};
+    use crate::upstream::ClientTls;
+
+    #[test]
+    fn only_model_servers_are_shown_the_models_certificate() {
+        let url = EndpointUrl::parse("https://h").unwrap();
+        let model = |provider| Model {
+            id: "m".into(),
+            provider,
+            upstream_name: "m".into(),
+            family: Arc::default(),
+            endpoints: vec![url.clone()],
+            api_key: None,
+            access: Access::Key,
+            timeouts: BudgetPatch::default(),
+            replicas: Replicas::default(),
+            room: None,
+            from_request: false,
+        };
+        let outward = Outward::new(OutwardSettings { models: Arc::new(ClientTls::default()), ..Default::default() });
+        let OutwardSettings { anonymous, models, .. } = outward.settings();
+        assert!(Arc::ptr_eq(&outward.to_model(&model(ProviderKind::OpenAi), &url).tls, models));
+        assert!(Arc::ptr_eq(&outward.to_model(&model(ProviderKind::Gitlab), &url).tls, anonymous));
+        assert!(Arc::ptr_eq(&outward.to_other(&url).tls, anonymous));
+    }
+}

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Reply, Upstream, chat_body, eventually};
+use crate::support::{Client, Gateway, Reply, Upstream, chat_body, eventually};
 
 const CANARY: &str = "sk-canary-1f0e9d8c";
 
@@ -143,6 +143,11 @@ async fn hostile_ids_and_paths_stay_one_line() {
     // an id that JSON would have to escape is not the caller's any more
     assert_eq!(line["request_id"].as_str().unwrap().len(), 32, "{line}");
     assert_eq!(gateway.log.lines().len(), 1);
+    let mut client = Client::connect(gateway.public).await;
+    client.write("GET /\",\"status\":200,\"x\":\" HTTP/1.1\r\nhost: h\r\nx-request-id: known\r\n\r\n").await;
+    assert_eq!(client.head().await.status, 404);
+    let line = gateway.log.line("known").await;
+    assert_eq!((&line["path"], &line["status"]), (&json!("/\",\"status\":200,\"x\":\""), &json!(404)), "{line}");
 }
 
 /// A canary in every slot that takes a secret, every surface called, every kind of failure met.
@@ -198,6 +203,16 @@ async fn no_secret_is_anywhere() {
     assert!(!seen.contains(CANARY) && !seen.contains("canary"), "the canary sang");
     // nor what users wrote
     assert!(!gateway.log.text().contains("Hello"));
+}
+
+#[tokio::test]
+async fn a_key_that_a_model_server_repeats_is_dots_in_the_log() {
+    let said = json!({"error": {"message": format!("Incorrect API key provided: {CANARY}")}});
+    let upstream = Upstream::always(Reply::json(401, &said)).await;
+    let gateway = Gateway::with_model(&upstream, "").await;
+    let line = gateway.line(&gateway.chat("m", false).await).await;
+    assert!(line["note"].as_str().unwrap().contains("Incorrect API key provided: •••"), "{line}");
+    assert!(!gateway.log.text().contains("canary"));
 }
 
 #[tokio::test]

@@ -261,12 +261,13 @@ async fn a_client_that_breaks_off_its_body_harms_nobody() {
 #[tokio::test]
 async fn beyond_the_places_and_the_queue_it_is_503_with_retry_after() {
     let upstream = Upstream::always(crate::support::Reply::stalled()).await;
-    let gateway = Gateway::with_model(&upstream, "[limits]\nin_flight = 1\nqueue = 0\nqueue_wait = \"10ms\"\n").await;
+    let gateway = Gateway::with_model(&upstream, "[limits]\nin_flight = 1\nqueue = 0\nqueue_wait = \"9s\"\n").await;
     let _first = gateway.open_chat("m", true).await;
     upstream.received(1).await;
     let answer = gateway.chat("m", false).await;
     assert_eq!((answer.status(), &answer.json()["error"]["code"]), (503, &json!("overloaded")));
     assert!(answer.header("retry-after").is_some());
+    assert!(answer.text().contains("limits.in_flight, limits.queue"), "at once: {}", answer.text());
     assert_eq!(gateway.line(&answer).await["outcome"], "overload");
     // probes pass
     assert_eq!(gateway.get("/monitoring/healthz").await.status(), 200);

@@ -323,6 +323,7 @@ async fn prompts_are_logged_only_where_file_and_request_allow_it_and_without_key
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_crash_leaves_no_core_dump() {
+    use std::os::unix::fs::MetadataExt as _;
     let upstream = Upstream::says("Hi").await;
     let folder = Folder::new("core-dumps");
     let file = format!(
@@ -330,7 +331,9 @@ async fn a_crash_leaves_no_core_dump() {
          [models.m]\nendpoint = {:?}\n",
         upstream.url()
     );
-    let weir = Process::serve(&folder.write("weir.toml", &file)).await;
+    let weir = Process::serve_apart(&folder.write("weir.toml", &file)).await;
+    let memory = std::fs::metadata(format!("/proc/{}/mem", weir.id())).unwrap();
+    assert_eq!((memory.uid(), memory.gid()), (0, 0), "what nobody may look into is root's");
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", weir.id())).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "{core}");

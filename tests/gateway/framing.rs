@@ -1,11 +1,14 @@
 //! How model servers frame their answers (RFC 9112): every legal way is read, keeps or ends the connection as
 //! it says, and what is ambiguous is refused.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::Notify;
 
-use crate::support::{Answer, End, Gateway, Reply, Upstream, one_model};
+use crate::support::{Answer, End, Gateway, Reply, Upstream, eventually, one_model};
 
 const BODY: &str =
     "{\"choices\":[{\"message\":{\"content\":\"Hi\"}}],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":2}}";
@@ -106,6 +109,16 @@ async fn bytes_behind_an_answer_never_become_the_next_answer() {
             assert!(!answer.everything().contains("EVIL"), "{answer:?}");
         }
     }
+    // and those that come later, while the connection lies there
+    let gate = Arc::new(Notify::new());
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{BODY}", BODY.len());
+    let both = answer.len() + smuggled.len();
+    let upstream = Upstream::always(Reply::kept(answer).gate(&gate).bytes(smuggled)).await;
+    let gateway = Gateway::with_model(&upstream, "").await;
+    all_said(&[gateway.chat("m", false).await]);
+    gate.notify_one();
+    eventually("the bytes behind it", async || upstream.written() >= both).await;
+    all_said(&[gateway.chat("m", false).await]);
 }
 
 #[tokio::test]
@@ -128,11 +141,26 @@ async fn ambiguous_framing_is_refused() {
 
 #[tokio::test]
 async fn an_endless_head_is_refused_and_not_held() {
-    let upstream =
-        Upstream::always(Reply::raw("HTTP/1.1 200 OK\r\n").repeated(b"x-pad: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n"))
-            .await;
+    // of headers, and of one header
+    for (begun, more) in [
+        ("HTTP/1.1 200 OK\r\n", &b"x-pad: xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\r\n"[..]),
+        ("HTTP/1.1 200 OK\r\nx-pad: ", b"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"),
+    ] {
+        let upstream = Upstream::always(Reply::raw(begun).repeated(more)).await;
+        let gateway = Gateway::with_model(&upstream, "").await;
+        let answer = gateway.chat("m", false).await;
+        assert_eq!(answer.status(), 502, "{}", answer.text());
+        upstream.closed(0).await;
+    }
+}
+
+#[tokio::test]
+async fn an_endless_answer_is_refused_and_not_held() {
+    let json = [("content-type", "application/json")];
+    let upstream = Upstream::always(Reply::head(200, &json).forever(&[b' '; 64 << 10])).await;
     let gateway = Gateway::with_model(&upstream, "").await;
-    let answer = gateway.chat("m", false).await;
+    let asked = json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]});
+    let answer = gateway.post("/v1/messages", &asked).await;
     assert_eq!(answer.status(), 502, "{}", answer.text());
     upstream.closed(0).await;
 }

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, End, Gateway, Reply, Upstream};
+use crate::support::{Answer, End, Gateway, Reply, Upstream, chat_body, one_model};
 
 fn whole() -> Reply {
     Reply::json(200, &json!({"choices": [{"message": {"content": "Hi"}}]}))
@@ -182,8 +182,27 @@ async fn a_stream_that_ends_cleanly_without_an_end_marker_is_broken_too() {
 #[tokio::test]
 async fn an_event_of_ten_megabytes_is_an_error_and_not_held() {
     let huge = format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n", "x".repeat(10 << 20));
-    let (said, _) = broken_stream(Reply::sse().text("one").bytes(huge).stall()).await;
+    let (said, _) = broken_stream(Reply::sse().text("one").bytes(huge.as_str()).stall()).await;
     assert!(said.contains("one") && said.len() < 1000, "{} bytes", said.len());
+    // and where it is translated, in either direction
+    let translated = async |reply: Reply, identifier: &str, path: &str| {
+        let upstream = Upstream::always(reply.stall()).await;
+        let model = one_model(&upstream.url()).replace("custom_openai/up", identifier);
+        let gateway = Gateway::start(&model).await;
+        let mut asked = chat_body("m", true);
+        asked["max_tokens"] = json!(9);
+        let answer = gateway.post(path, &asked).await;
+        let text = answer.text();
+        assert!(text.contains("one") && text.contains("error") && text.len() < 3000, "{path}: {} bytes", text.len());
+        upstream.closed(0).await;
+    };
+    translated(Reply::sse().text("one").bytes(huge), "custom_openai/up", "/v1/messages").await;
+    let delta = |text: &str| {
+        let delta = json!({"type": "text_delta", "text": text});
+        json!({"type": "content_block_delta", "index": 0, "delta": delta}).to_string()
+    };
+    let theirs = Reply::sse().event(delta("one")).event(delta(&"x".repeat(10 << 20)));
+    translated(theirs, "anthropic/claude", "/v1/chat/completions").await;
 }
 
 #[tokio::test]
@@ -243,12 +262,20 @@ async fn hop_by_hop_headers_and_the_servers_name_stay_behind() {
         ("connection", "keep-alive, x-hop"),
         ("x-hop", "1"),
         ("keep-alive", "timeout=5"),
+        ("proxy-authenticate", "Basic"),
+        ("te", "trailers"),
+        ("trailer", "x"),
+        ("upgrade", "h2c"),
         ("server", "uvicorn"),
+        ("set-cookie", "a=1"),
+        ("alt-svc", "h3=\":443\""),
+        ("strict-transport-security", "max-age=9"),
+        ("anthropic-organization-id", "theirs"),
         ("x-kept", "2"),
     ];
     let (gateway, _upstream) = behind(Reply::whole(200, &headers, "{}")).await;
     let answer = gateway.chat("m", false).await;
-    for gone in ["x-hop", "keep-alive", "server"] {
+    for (gone, _) in headers.iter().filter(|(name, _)| !["content-type", "connection", "x-kept"].contains(name)) {
         assert!(answer.header(gone).is_none(), "{gone}: {answer:?}");
     }
     assert_eq!(answer.header("x-kept"), Some("2"));

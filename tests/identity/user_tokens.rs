@@ -194,6 +194,21 @@ fn a_users_token_opens_no_other_call_and_nothing_is_sent() {
 }
 
 #[test]
+fn a_users_token_does_not_go_to_gitlabs_cloud() {
+    let weir = Gateway::start();
+    let token = weir.issued();
+    let (cloud, heard) = serve(|_| json!({}).to_string());
+    let to_cloud = format!("gitlab.cloud_url = \"http://{cloud}/ai\"\nfeatures.code_completions = \"gitlab\"\n");
+    let signing = "auth.user_tokens.signing_key = { env = \"SIGNING\" }\n";
+    weir.reloader.apply(checked(&format!("{}{to_cloud}{signing}", file(weir.gitlab, weir.model))));
+    for (path, body) in [("/v2/code/completions", flat()), ("/v4/code/suggestions", component(COMPLETION, false))] {
+        let (status, answer) = weir.by_ide(path, &token, &body);
+        assert!(status == 403 && answer.contains("knows no token of this gateway"), "{path}: {status} {answer}");
+    }
+    assert_eq!((weir.sent(), heard.load(Ordering::SeqCst)), (0, 0));
+}
+
+#[test]
 fn a_user_names_no_model_and_no_address() {
     let weir = Gateway::start();
     let token = weir.issued();

@@ -67,6 +67,18 @@ impl Process {
         Self::start(command).await
     }
 
+    /// In a group that is not root's, if the tests run as root: so `/proc` shows whose its memory is.
+    #[cfg(target_os = "linux")]
+    pub(crate) async fn serve_apart(file: &Path) -> Self {
+        use std::os::unix::{fs::MetadataExt as _, process::CommandExt as _};
+        const NOBODY: u32 = 65_534;
+        let mut command = serve(file);
+        if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
+            command.gid(NOBODY);
+        }
+        Self::start(command).await
+    }
+
     /// In the place of the one that serves on the file's addresses.
     pub(crate) async fn replace(file: &Path) -> Self {
         let mut command = serve(file);
