@@ -144,6 +144,20 @@ impl GatewayError {
         self
     }
 
+    /// Takes a secret out that a model server repeated: its own words go, whole.
+    #[must_use]
+    pub fn withholding(mut self, secret: &str) -> Self {
+        let repeats = |text: &[u8]| !secret.is_empty() && memchr::memmem::find(text, secret.as_bytes()).is_some();
+        self.0.upstream_body = self.0.upstream_body.take().filter(|body| !repeats(body));
+        if repeats(self.0.public.as_bytes()) {
+            self.0.public = "The model server refused the request".into();
+        }
+        if let Some(text) = self.0.internal.take() {
+            self.0.internal = Some(if repeats(text.as_bytes()) { text.replace(secret, "•••") } else { text });
+        }
+        self
+    }
+
     /// What went wrong.
     pub fn kind(&self) -> Kind {
         self.0.kind

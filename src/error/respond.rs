@@ -155,8 +155,12 @@ fn anthropic(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
     (status, body)
 }
 
-/// The model server's own error object, when it is one: clients know how to read it.
+/// The model server's own error object, when it is one: clients know how to read it. What it says of our key is not for
+/// them.
 fn upstream_json(error: &GatewayError) -> Option<Value> {
+    if matches!(error.kind(), Kind::UpstreamStatus(401 | 403 | 407)) {
+        return None;
+    }
     let body = error.0.upstream_body.as_ref()?;
     let value: Value = serde_json::from_slice(body).ok()?;
     match &value {

@@ -129,6 +129,10 @@ impl<'a> Attempts<'a> {
     /// The attempt failed, and nothing of an answer has begun: on return another one may be made, else this is what the
     /// client is told.
     pub(super) fn another(&mut self, error: GatewayError, facts: &mut Facts) -> Result<(), GatewayError> {
+        let error = match &self.call.route.model.api_key {
+            Some(key) => error.withholding(key.expose()),
+            None => error,
+        };
         let Some((place, endpoint)) = self.asked.take() else { return Err(error) };
         // nothing was sent, so that no model server gets more to do: a replica that is down costs no budget
         let is_free = matches!(error.kind(), Kind::UpstreamConnect | Kind::Expired(Phase::Connect));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 use tokio::sync::Notify;
 
-use crate::support::{Client, End, Gateway, Reply, Upstream, chat_body};
+use crate::support::{Client, End, Gateway, Reply, Upstream, chat_body, one_model};
 
 /// A body no serializer would write: unknown fields, odd spacing, number spellings, escapes, any order.
 const ODD: &str = "\n{ \"x_unknown\": {\"deep\":[1.50, 1E3 ,-0]},\t\"messages\" : [ {\"role\":\"user\",\"content\":\"caf\\u00e9 \\ud83d\\ude00 \\\"model\\\": \\\"no\\\"\",\"name\":null} ] ,\"model\" : \"m\",\"temperature\":0.10,\"logit_bias\":{\"50256\":-100} }\n";
@@ -237,6 +237,22 @@ async fn the_model_servers_own_refusals_pass() {
     let line = gateway.line(&answer).await;
     assert_eq!((&line["outcome"], &line["error_code"]), (&json!("upstream_error"), &json!("upstream_status")));
     assert!(line["note"].as_str().unwrap().contains("500"), "{line}");
+}
+
+#[tokio::test]
+async fn a_key_that_the_model_server_repeats_reaches_no_client() {
+    let repeated =
+        |status| Reply::json(status, &json!({"error": {"message": "wrong key sk-operators-own", "code": 1}}));
+    let event = Reply::sse().event(json!({"error": {"message": "wrong key sk-operators-own"}}).to_string()).end();
+    let upstream = Upstream::script([repeated(401), repeated(400), repeated(500), event]).await;
+    let file = one_model(&upstream.url()).replace("[features]", "api_key = \"sk-operators-own\"\n[features]");
+    let gateway = Gateway::start(&file).await;
+    for stream in [false, true, false, true] {
+        let answer = gateway.chat("m", stream).await;
+        assert!(answer.status() >= 400 && !answer.everything().contains("sk-operators"), "{}", answer.everything());
+        let line = gateway.line(&answer).await.to_string();
+        assert!(line.contains("•••") && !line.contains("sk-operators"), "{line}");
+    }
 }
 
 #[tokio::test]
