@@ -102,6 +102,9 @@ impl RelayBody {
     /// Ready when the total has expired while the client does not read. The request has then failed and its
     /// upstream is cancelled; the next frame says so, if the client gets to it.
     pub fn poll_total(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let State::Making(making) = &mut self.state {
+            self.state = ready!(making.as_mut().poll(cx)).state;
+        }
         let State::Made(made) = &mut self.state else { return Poll::Pending };
         let Content::Stream(stream) = &mut made.content else { return Poll::Pending };
         let Some(source) = &mut stream.source else { return Poll::Pending };
