@@ -25,7 +25,8 @@ use crate::relay::{Abort, RelayBody};
 /// The place where one connection's service leaves a streamed body for the connection's task.
 #[derive(Default)]
 pub(super) struct Handover {
-    parked: Mutex<Option<Parked>>,
+    /// Boxed: each step of the way would otherwise hold its space in every connection.
+    parked: Mutex<Option<Box<Parked>>>,
     /// hyper has taken all that it gets of the body.
     taken: AtomicBool,
     /// And written it to the socket.
@@ -46,7 +47,8 @@ impl Handover {
         let streamed = !parts.headers.contains_key(header::CONTENT_LENGTH);
         match body.take_held() {
             Some(first) if streamed && !body.is_end_stream() => {
-                *self.parked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Parked { body, keep_alive });
+                *self.parked.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some(Box::new(Parked { body, keep_alive }));
                 let first = Some(first);
                 Response::from_parts(parts, Outgoing::First { first, place: Arc::clone(self) })
             }
@@ -62,7 +64,7 @@ impl Handover {
     }
 
     /// The parked body, once hyper's part of it is on the wire.
-    pub(super) fn take(&self) -> Option<Parked> {
+    pub(super) fn take(&self) -> Option<Box<Parked>> {
         if !self.written.load(Ordering::Relaxed) {
             return None;
         }
@@ -139,7 +141,7 @@ pub(super) struct ChunkWriter {
     data: Bytes,
     sent: usize,
     over: bool,
-    /// Runs once the total is over or the answer is, while the client takes its last bytes.
+    /// Runs once the answer is over or has no more time, while the client takes its last bytes.
     grace: Option<Pin<Box<Sleep>>>,
 }
 
@@ -154,7 +156,7 @@ impl ChunkWriter {
     }
 
     /// Ready when the stream has ended and all of it is written; fails when it broke off, when the client has
-    /// left, or when it does not read although the request's total limit is over.
+    /// left, or when it does not read although the answer has no more time.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -194,7 +196,7 @@ impl ChunkWriter {
     /// The client takes no more for now: it may have left, and it does not get for ever.
     fn poll_stuck(&mut self, cx: &mut Context<'_>, io: &mut ClientIo, body: &mut RelayBody) -> Poll<io::Result<()>> {
         io.check_open(cx)?;
-        let limit = if self.over { Some(LINGER) } else { body.poll_total(cx).is_ready().then_some(GRACE) };
+        let limit = if self.over { Some(LINGER) } else { body.poll_overdue(cx).is_ready().then_some(GRACE) };
         if let (Some(limit), None) = (limit, &self.grace) {
             self.grace = Some(Box::pin(sleep(limit)));
         }

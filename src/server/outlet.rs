@@ -58,7 +58,7 @@ impl Pieces {
             let limit = if body.is_end_stream() {
                 LINGER
             } else {
-                ready!(body.poll_total(cx));
+                ready!(body.poll_overdue(cx));
                 GRACE
             };
             self.grace = Some(Box::pin(sleep(limit)));

@@ -25,7 +25,7 @@ use tower::Service;
 
 use super::admit::Admission;
 use super::client_io::ClientIo;
-use super::handover::{ChunkWriter, Handover, Outgoing, Parked, keeps_alive};
+use super::handover::{ChunkWriter, GRACE, Handover, Outgoing, Parked, keeps_alive};
 use super::http2;
 use super::listener::BACKLOG;
 use super::per_client::{Connected, PerClient};
@@ -33,7 +33,7 @@ use super::stack::stack;
 use super::tls::{Refused, accept};
 use super::{Certificates, Identity, LAST_CALL, Settings, Stop};
 use crate::api::Api;
-use crate::relay::{Relay, RelayBody};
+use crate::relay::{Ending, Relay, RelayBody};
 use crate::snapshot::Shared;
 use crate::telemetry::{Metrics, WorkerTelemetry};
 use crate::upstream::{Registry, Stream, Upstreams};
@@ -62,6 +62,7 @@ impl Worker {
     pub(super) async fn run(self, listeners: Vec<TcpListener>) {
         let upstreams = Upstreams::new(Arc::clone(&self.registry));
         let api = Arc::new(Api::new(self.shared.clone(), Relay::new(upstreams), Arc::clone(&self.draining)));
+        let (end, ending) = Ending::set();
         let mut connections = JoinSet::new();
         let mut stop = self.stop.clone();
         let mut stop = pin!(stop.wait_for(|stop| *stop == Stop::Drain));
@@ -70,7 +71,7 @@ impl Worker {
         loop {
             tokio::select! {
                 accepted = accept_any(&listeners) => match accepted {
-                    Ok((stream, peer)) => self.take(stream, peer, &api, &mut connections),
+                    Ok((stream, peer)) => self.take(stream, peer, &api, &ending, &mut connections),
                     Err(error) => {
                         tracing::warn!(%error, "a connection could not be accepted");
                         sleep(ACCEPT_PAUSE).await;
@@ -81,9 +82,9 @@ impl Worker {
             }
         }
         for (stream, peer) in accept_pending(listeners) {
-            self.take(stream, peer, &api, &mut connections);
+            self.take(stream, peer, &api, &ending, &mut connections);
         }
-        self.drain(&api, &mut connections).await;
+        self.drain(&api, &end, &mut connections).await;
     }
 
     /// A new connection among those of its client; `None` when that has too many.
@@ -98,9 +99,16 @@ impl Worker {
     }
 
     /// Serves a connection, unless its client has enough of them.
-    fn take(&self, stream: TcpStream, peer: SocketAddr, api: &Arc<Api>, connections: &mut JoinSet<()>) {
+    fn take(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        api: &Arc<Api>,
+        ending: &Ending,
+        connections: &mut JoinSet<()>,
+    ) {
         if let Some(counted) = self.counted(peer) {
-            connections.spawn(self.serve(stream, peer, api, counted));
+            connections.spawn(self.serve(stream, peer, api, ending, counted));
         }
     }
 
@@ -110,8 +118,22 @@ impl Worker {
         while connections.try_join_next().is_some() {}
     }
 
-    /// Connections end after their current answer; what is left at the limit is cut.
-    async fn drain(&self, api: &Api, connections: &mut JoinSet<()>) {
+    /// Connections end after their current answer. What is left at the limit is told so, and cut where its client does
+    /// not take that.
+    async fn drain(&self, api: &Api, end: &watch::Sender<bool>, connections: &mut JoinSet<()>) {
+        if !self.emptied(api, connections, self.settings.drain).await {
+            tracing::warn!(left = connections.len(), "resilience.drain is over: what still runs is given up");
+            end.send_replace(true);
+            if !self.emptied(api, connections, GRACE).await {
+                tracing::warn!(cut = connections.len(), "clients that do not take their answer's end are cut");
+                connections.shutdown().await;
+            }
+        }
+        self.telemetry.flush();
+    }
+
+    /// Whether all connections have ended within a time.
+    async fn emptied(&self, api: &Api, connections: &mut JoinSet<()>, limit: Duration) -> bool {
         let all = async {
             loop {
                 tokio::select! {
@@ -120,11 +142,7 @@ impl Worker {
                 }
             }
         };
-        if timeout(self.settings.drain, all).await.is_err() {
-            tracing::warn!(cut = connections.len(), "resilience.drain is over: connections are cut");
-            connections.shutdown().await;
-        }
-        self.telemetry.flush();
+        timeout(limit, all).await.is_ok()
     }
 
     /// The future that serves one connection.
@@ -133,13 +151,14 @@ impl Worker {
         stream: TcpStream,
         peer: SocketAddr,
         api: &Arc<Api>,
+        ending: &Ending,
         counted: Option<Connected>,
     ) -> impl Future<Output = ()> + Send + use<> {
         // A hint to the kernel; a connection without it is slower, not wrong.
         let _ = stream.set_nodelay(true);
         let client: IpAddr = peer.ip().to_canonical();
         let sink = Arc::clone(&self.telemetry);
-        let stack = stack(Arc::clone(api), sink, Arc::clone(&self.admission), client);
+        let stack = stack(Arc::clone(api), sink, Arc::clone(&self.admission), client, ending.clone());
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(self.settings.header_timeout)
@@ -233,28 +252,45 @@ where
 {
     let handover = Arc::new(Handover::default());
     let mut io = ClientIo::new(stream, Arc::clone(&handover));
-    loop {
-        let service = service_fn(|request| answer(stack.clone(), request, &handover, &stop));
-        let mut serving = http.serve_connection(io, service);
-        let turn = tokio::select! {
-            biased;
-            turn = until_handover(&mut serving, &handover) => turn,
-            () = last_call(stop.clone(), Stop::Soon) => {
-                Pin::new(&mut serving).graceful_shutdown();
-                until_handover(&mut serving, &handover).await
-            }
-        };
-        let Some(mut parked) = turn? else { return Ok(()) };
-        let parts = serving.into_parts();
-        io = parts.io;
-        io.unread(parts.read_buf);
+    while let Some((mut parked, back)) = until_stream(io, &stack, &http, &handover, &stop).await? {
+        io = back;
         let mut chunks = ChunkWriter::new();
         poll_fn(|cx| chunks.poll(cx, &mut io, &mut parked.body)).await?;
         if !parked.keep_alive {
             poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx)).await?;
-            return Ok(());
+            break;
         }
     }
+    Ok(())
+}
+
+/// hyper's turn: requests with short answers, until one of them has a stream to give, or the connection ends. A
+/// function of its own, so that its state is no part of an open stream's.
+async fn until_stream<S>(
+    io: ClientIo,
+    stack: &S,
+    http: &http1::Builder,
+    handover: &Arc<Handover>,
+    stop: &watch::Receiver<Stop>,
+) -> Result<Option<(Box<Parked>, ClientIo)>, hyper::Error>
+where
+    S: Service<Request<Incoming>, Response = Response<RelayBody>, Error = Infallible, Future: Send> + Clone,
+{
+    let service = service_fn(|request| answer(stack.clone(), request, handover, stop));
+    let mut serving = http.serve_connection(io, service);
+    let turn = tokio::select! {
+        biased;
+        turn = until_handover(&mut serving, handover) => turn,
+        () = last_call(stop.clone(), Stop::Soon) => {
+            Pin::new(&mut serving).graceful_shutdown();
+            until_handover(&mut serving, handover).await
+        }
+    };
+    let Some(parked) = turn? else { return Ok(None) };
+    let parts = serving.into_parts();
+    let mut io = parts.io;
+    io.unread(parts.read_buf);
+    Ok(Some((parked, io)))
 }
 
 /// Runs the stack; a streamed answer is parked for the connection's task. Once Weir stops, an answer says that it
@@ -281,7 +317,7 @@ where
 }
 
 /// Runs hyper until its connection ends (`None`) or it has written its part of a streamed answer.
-async fn until_handover<F>(serving: &mut F, handover: &Handover) -> Result<Option<Parked>, hyper::Error>
+async fn until_handover<F>(serving: &mut F, handover: &Handover) -> Result<Option<Box<Parked>>, hyper::Error>
 where
     F: Future<Output = Result<(), hyper::Error>> + Unpin,
 {

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use h2::Reason;
 use tokio::sync::Notify;
 
+use crate::support::upstream::{begun, says};
 use crate::support::{
     Answer, Authority, Client, End, Exchange, Folder, Gateway, Hello, Http2, Process, Reply, Surface, Upstream,
-    chat_body, eventually, one_model, secure, surfaces, upstream::says,
+    chat_body, eventually, one_model, secure, surfaces,
 };
 
 const CHAT: &str = "/v1/chat/completions";
@@ -219,21 +220,12 @@ async fn all_cancelled(gateway: &Gateway, count: usize) {
     }
 }
 
-/// Begins what was asked for, and then nothing.
-fn begun(streamed: bool, path: &str) -> Reply {
-    match (streamed, path.ends_with("/chat/completions")) {
-        (true, true) => Reply::sse().text("one = 1\n").text("two = 2\n").stall(),
-        (true, false) => Reply::sse().completion_text("one").stall(),
-        (false, _) => Reply::head(200, &[("content-type", "application/json")]).bytes(vec![b' '; 100 << 10]).stall(),
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reset_stream_and_a_closed_connection_cancel_the_model_server_at_once() {
     let mut took = Vec::new();
     for midway in [false, true] {
         let reply = move |request: &crate::support::Received| {
-            if midway { begun(request.wants_stream(), &request.path) } else { Reply::stalled() }
+            if midway { begun(request).stall() } else { Reply::stalled() }
         };
         let upstream = Upstream::start(reply).await;
         let gateway = Gateway::with_model(&upstream, "[chat]\nheartbeat = \"10ms\"\n").await;
@@ -344,20 +336,40 @@ async fn a_drain_says_goodbye_and_what_runs_may_end() {
 }
 
 #[tokio::test]
-async fn a_stream_beyond_the_drain_is_cut_and_not_ended() {
-    let upstream = Upstream::always(Reply::sse().text("one").stall()).await;
+async fn what_runs_beyond_the_drain_is_told_so_and_who_takes_nothing_is_cut() {
+    let upstream = Upstream::start(|request| begun(request).stall()).await;
     let folder = Folder::new("http2-drain-limit");
-    let mut weir = Process::serve(&file(&folder, &upstream, "drain = \"200ms\"")).await;
-    let client = Http2::connect(weir.public).await;
-    let mut running = client.send("POST", CHAT, &[], &body(true)).await;
-    let head = running.head().await.unwrap();
-    running.read_until("one").await;
+    let mut weir = Process::serve(&file(&folder, &upstream, "drain = \"300ms\"")).await;
+    let (client, stuck) = (Http2::connect(weir.public).await, Http2::with_window(weir.public, 0).await);
+    let mut running = Vec::new();
+    for surface in surfaces() {
+        let mut exchange = client.send("POST", surface.path, &[], &surface.bytes()).await;
+        let head = if surface.is_gathered() { None } else { Some(exchange.head().await.unwrap()) };
+        running.push((surface, exchange, head));
+    }
+    let mut deaf = stuck.send("POST", CHAT, &[("x-request-id", "deaf")], &body(true)).await;
+    assert_eq!(deaf.head().await.unwrap().status, 200);
+    upstream.received(running.len() + 1).await;
     weir.signal("TERM");
-    assert_ne!(running.rest(head).await.end, End::Proper);
+    for (surface, mut exchange, head) in running {
+        let head = match head {
+            Some(head) => head,
+            None => exchange.head().await.unwrap(),
+        };
+        let mut answer = exchange.rest(head).await;
+        if answer.end == End::Reset(Reason::INTERNAL_ERROR) {
+            answer.end = End::Cut;
+        }
+        assert!(surface.tells_after(&answer), "{}: {answer:?}", surface.name);
+    }
     assert!(weir.ended().await.success(), "a drain that ran out is a drain");
-    upstream.closed(0).await;
+    for connection in 0..upstream.connections() {
+        upstream.closed(connection).await;
+    }
     let output = weir.output();
-    assert!(output.lines().any(|line| line.contains("\"kind\":\"request\"")), "its line is written: {output}");
+    let mut lines = output.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let line = lines.find(|line| line["request_id"] == "deaf" && !line["outcome"].is_null()).expect("a line");
+    assert_eq!((&line["outcome"], &line["error_code"]), (&"overload".into(), &"draining".into()), "{line}");
 }
 
 #[tokio::test]
