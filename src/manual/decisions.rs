@@ -1,5 +1,11 @@
 //! Dated decisions, newest first. What was rejected is said, so that it need not be tried again unknowingly.
 //!
+//! **2026-11-26, whose request goes first at vLLM.** `priority = true` of a model puts 0, 1 or 2 into every body that goes there, by the classes that
+//! wait for `max_parallel`, in one place for all surfaces (`relay`), embeddings too, which take it. It stands over what the client says, every time it
+//! says it: whoever could name his own number would overtake everybody. vLLM's order is strict, and when its cache is full it takes back what it runs for
+//! the lowest. Off by default: by its documentation vLLM refuses numbers without `--scheduling-policy priority`. 0.32 takes them and goes by none
+//! (seen), so nothing tells an operator who forgot it.
+//!
 //! **2026-11-26, hedging.** Off: it costs model time, and is worth it only where single requests are slow by chance. On, a model with several
 //! endpoints has a second line of attempts, begun once the first has taken longer than `percentile` of the last few hundred answers took
 //! to begin; without twenty of those there is none. Each line has an account of its own, and the one that answers is the record's. It is

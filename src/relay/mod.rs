@@ -160,6 +160,9 @@ impl Relay {
     /// One attempt after the other until an answer has begun; with hedging, two lines of them.
     async fn answered<A: Ask>(&self, call: Call<'_>, mut ask: A, facts: &mut Facts) -> Result<A::Answer, GatewayError> {
         let attempts = Attempts::new(&self.upstreams, call);
+        if call.route.model.priority {
+            attempts.dialect().prioritize(ask.outbound(), call.route.class());
+        }
         let Some((endpoint, wait)) = hedging(&attempts, facts) else {
             return one_line(attempts, &mut ask, facts).await;
         };
@@ -202,6 +205,9 @@ trait Ask: Clone + Send {
     /// An answer that has begun.
     type Answer: Send;
 
+    /// The request.
+    fn outbound(&mut self) -> &mut Outbound;
+
     /// Makes one attempt.
     fn once(
         &mut self,
@@ -212,6 +218,10 @@ trait Ask: Clone + Send {
 
 impl Ask for Passed {
     type Answer = Response<Content>;
+
+    fn outbound(&mut self) -> &mut Outbound {
+        &mut self.outbound
+    }
 
     async fn once(&mut self, attempts: &mut Attempts<'_>, facts: &mut Facts) -> Result<Self::Answer, GatewayError> {
         let dialect = attempts.dialect();
@@ -248,6 +258,10 @@ struct Translated<'a> {
 impl Ask for Translated<'_> {
     type Answer = Content;
 
+    fn outbound(&mut self) -> &mut Outbound {
+        &mut self.outbound
+    }
+
     async fn once(&mut self, attempts: &mut Attempts<'_>, facts: &mut Facts) -> Result<Self::Answer, GatewayError> {
         let (Inbound { body, sent, .. }, timers) = attempts.send(&mut self.outbound, facts).await?;
         facts.uncounted.asked(self.outbound.body.len().saturating_sub(self.generation.picture_bytes()));
@@ -272,6 +286,10 @@ impl<R> Clone for Fetched<'_, R> {
 
 impl<T: Send, R: Fn(&[u8]) -> Result<T, GatewayError> + Sync> Ask for Fetched<'_, R> {
     type Answer = T;
+
+    fn outbound(&mut self) -> &mut Outbound {
+        &mut self.outbound
+    }
 
     async fn once(&mut self, attempts: &mut Attempts<'_>, facts: &mut Facts) -> Result<T, GatewayError> {
         let (Inbound { body, sent, .. }, mut timers) = attempts.send(&mut self.outbound, facts).await?;
