@@ -73,6 +73,7 @@
 //! is told so with 503 and `Retry-After`. Code generation waits as chat does: its answers are long, and a completion that is late is worthless.
 //! A full queue gives up the newest of the lowest class, which has waited least. A model that names no `max_parallel` has no limit but
 //! `limits.in_flight`; its requests are counted all the same, so that a reload that sets one holds at once. Models that requests bring have none.
+//! A request keeps its place from one attempt to the next: giving it back would let those that wait in between.
 //! Waiting is its own figure (`queue_ms`, `weir_queue_seconds`) and no part of Weir's overhead.
 //!
 //! **2026-11-26, which replica.** Of two drawn at random, the one whose wait for a first token (peak EWMA, fading in 10 s) times its requests

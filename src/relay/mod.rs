@@ -240,7 +240,7 @@ impl Ask for Passed {
         };
         passthrough::clean_headers(&mut headers, events);
         let source = Source { body, timers, sent };
-        let mut response = Response::new(begin(attempts.call(), source, flow, facts).await?);
+        let mut response = Response::new(begin(attempts, source, flow, facts).await?);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         Ok(response)
@@ -267,7 +267,7 @@ impl Ask for Translated<'_> {
         facts.uncounted.asked(self.outbound.body.len().saturating_sub(self.generation.picture_bytes()));
         let decoder = attempts.dialect().decoder(self.generation);
         let translator = translate::Translator::new(decoder, (self.encoder)());
-        begin(attempts.call(), Source { body, timers, sent }, Flow::Deltas(translator), facts).await
+        begin(attempts, Source { body, timers, sent }, Flow::Deltas(translator), facts).await
     }
 }
 
@@ -308,10 +308,16 @@ fn is_event_stream(headers: &http::HeaderMap) -> bool {
 }
 
 /// Waits until the answer has begun. A body that ends before is passed as it is.
-async fn begin(call: Call<'_>, source: Source, flow: Flow, facts: &mut Facts) -> Result<Content, GatewayError> {
-    let model = Arc::clone(&call.route.model.id);
-    let mut stream = Box::new(Stream::new(source, flow, call.shape, model));
+async fn begin(
+    attempts: &mut Attempts<'_>,
+    source: Source,
+    flow: Flow,
+    facts: &mut Facts,
+) -> Result<Content, GatewayError> {
+    let Call { route, shape, .. } = attempts.call();
+    let mut stream = Box::new(Stream::new(source, flow, shape, Arc::clone(&route.model.id)));
     stream.fill(facts).await?;
+    stream.hold(attempts.leave());
     Ok(Content::Stream(stream))
 }
 
