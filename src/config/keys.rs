@@ -316,8 +316,8 @@ static AFTER_MODELS: &[Key] = &[
     key(
         "resilience.drain",
         Takes::Duration("0s", "1h"),
-        Is("\"30s\""),
-        "how long streams may go on after SIGTERM, or after weir serve --replace",
+        Is("\"25s\""),
+        "how long answers may go on after SIGTERM, or after weir serve --replace; then they end with an error",
     ),
     key(
         "resilience.drain_delay",

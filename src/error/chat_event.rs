@@ -51,7 +51,7 @@ pub fn chat_error(message: &str, retryable: bool, out: &mut BytesMut) {
 }
 
 const fn is_overload(kind: Kind) -> bool {
-    matches!(kind, Kind::Overloaded | Kind::UpstreamStatus(429 | 503 | 529))
+    matches!(kind, Kind::Overloaded | Kind::Draining | Kind::UpstreamStatus(429 | 503 | 529))
 }
 
 fn is_too_long(error: &GatewayError) -> bool {
@@ -92,8 +92,8 @@ mod tests {
 
     #[test]
     fn only_overload_is_worth_another_try() {
-        for kind in [Kind::Overloaded, Kind::UpstreamStatus(429), Kind::UpstreamStatus(503), Kind::UpstreamStatus(529)]
-        {
+        let busy = [429, 503, 529].map(Kind::UpstreamStatus);
+        for kind in busy.into_iter().chain([Kind::Overloaded, Kind::Draining]) {
             assert_eq!(failure(kind, "x")["retryable"], true, "{kind:?}");
         }
         for kind in [Kind::UpstreamStatus(500), Kind::UpstreamStatus(401), Kind::UpstreamBroken, Kind::UpstreamConnect]

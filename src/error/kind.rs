@@ -46,6 +46,8 @@ pub enum Kind {
     RateLimited,
     /// More requests in flight than `[limits]` allows.
     Overloaded,
+    /// Weir is being stopped, and its clients have had the time that `resilience.drain` gives.
+    Draining,
     /// DNS, TCP or TLS to the model server failed.
     UpstreamConnect,
     /// The model server answered with this status.
@@ -141,6 +143,7 @@ impl Kind {
             Self::BodyTimeout => row(408, "body_timeout", INVALID, Refused, Nowhere),
             Self::RateLimited => row(429, "rate_limit_exceeded", "rate_limit_error", Refused, Nowhere),
             Self::Overloaded => row(503, "overloaded", "overloaded_error", Overload, Model),
+            Self::Draining => row(503, "draining", "overloaded_error", Overload, Nowhere),
             Self::UpstreamConnect => row(502, "upstream_connect", UPSTREAM, UpstreamError, Replica),
             Self::UpstreamStatus(status) => upstream_status(status),
             Self::ContentFilter => row(400, "content_filter", INVALID, Refused, Nowhere),
@@ -176,6 +179,7 @@ impl Kind {
             | Self::BodyTimeout
             | Self::RateLimited
             | Self::Overloaded
+            | Self::Draining
             | Self::UpstreamStatus(_)
             | Self::ContentFilter
             | Self::UpstreamBroken

@@ -96,7 +96,7 @@ fn finish(error: &GatewayError, status: StatusCode, content_type: &'static str, 
     headers.insert(WEIR_ERROR, HeaderValue::from_static(error.kind().row().code));
     if let Some(value) = &error.0.retry_after {
         headers.insert(header::RETRY_AFTER, value.clone());
-    } else if matches!(error.kind(), Kind::Overloaded | Kind::NoSigningKeys | Kind::NoCredentials) {
+    } else if matches!(error.kind(), Kind::Overloaded | Kind::Draining | Kind::NoSigningKeys | Kind::NoCredentials) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     if let Some(methods) = error.0.allow {
@@ -131,7 +131,7 @@ fn anthropic(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
     let row = error.kind().row();
     let status = if row.status == StatusCode::UNPROCESSABLE_ENTITY { StatusCode::BAD_REQUEST } else { row.status };
     let kind = match (error.kind(), status.as_u16()) {
-        (Kind::Overloaded | Kind::UpstreamStatus(529), _) => "overloaded_error",
+        (Kind::Overloaded | Kind::Draining | Kind::UpstreamStatus(529), _) => "overloaded_error",
         (Kind::Expired(_), _) => "timeout_error",
         (_, 401) => "authentication_error",
         (_, 403) => "permission_error",
@@ -333,6 +333,7 @@ mod tests {
             (Kind::UpstreamStatus(401), 502, "api_error"),
             (Kind::UpstreamStatus(529), 502, "overloaded_error"),
             (Kind::Overloaded, 503, "overloaded_error"),
+            (Kind::Draining, 503, "overloaded_error"),
             (Kind::NoModel, 400, "invalid_request_error"),
             (Kind::Internal, 500, "api_error"),
         ] {

@@ -6,6 +6,11 @@
 //! the lowest. Off by default: by its documentation vLLM refuses numbers without `--scheduling-policy priority`. 0.32 takes them and goes by none
 //! (seen), so nothing tells an operator who forgot it.
 //!
+//! **2026-11-26, the end of a drain.** What `resilience.drain` does not leave time for fails as at an expired total: one signal per worker ends the making
+//! of an answer and every stream, and each tells its client in its surface's own words. It is no model's failure and goes to no
+//! other one: there is no time. To GitLab's chat it is worth another try, which reaches whoever has taken over. `drain` is 25 s by default,
+//! since Kubernetes kills after 30 s whoever has not said their last words.
+//!
 //! **2026-11-26, hedging.** Off: it costs model time, and is worth it only where single requests are slow by chance. On, a model with several
 //! endpoints has a second line of attempts, begun once the first has taken longer than `percentile` of the last few hundred answers took
 //! to begin; without twenty of those there is none. Each line has an account of its own, and the one that answers is the record's. It is

@@ -19,13 +19,14 @@
 //! | a static key, or a self-hosted model in the request, where the feature is `"gitlab"` | 403, 422 | M3006, A9999 | `forbidden`, `endpoint_refused` | GitLab's own setting of the feature |
 //! | endpoint that a request may not name | 422 | A9999 | `endpoint_refused` | `features.request_models` |
 //! | Weir is full, or a model | 503, `Retry-After` | A9999 | `overloaded`, `queue_ms` | `limits.in_flight`, the model's `max_parallel` and `max_queue`, more replicas |
+//! | Weir was stopped, and the answer took longer than `resilience.drain` | 503, `Retry-After`; after the head as for one that broke off | A9999, A1003 or A1004 | `draining`, `outcome=overload` | a longer `drain` |
 //! | a caller asks for more than it may | 429, `Retry-After` | A9999 | `rate_limit_exceeded`, `outcome=refused` | `limits.requests_per_minute`, `limits.tokens_per_minute`, the key's own |
 //! | a key that is not for this model | 403 | nothing: it is no GitLab | `forbidden`, the key's name in `note` | `models` in `auth.static_keys` |
 //! | the client left | none | nothing | `outcome=cancelled`; the upstream was closed | nothing |
 //! | our own fault | 500 | A9999 | `internal` | standard error, and tell us |
 //!
 //! Anthropic's clients read the same statuses but for 422, which is 400 there, and sort errors by
-//! `error.type`: `timeout_error` for A1000, `overloaded_error` when Weir or the model server is full,
+//! `error.type`: `timeout_error` for A1000, `overloaded_error` when Weir or the model server is full or Weir is being stopped,
 //! `api_error` for a failed model server. After the head it is an `error` event.
 //!
 //! The head of an answer is held back until its first content, so that all but what fails in the middle of a stream is an

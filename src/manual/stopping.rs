@@ -6,8 +6,12 @@
 //! 2. For `resilience.drain_delay` (default none) new connections are still taken: a load balancer's time to notice.
 //! 3. The port closes. Connections that the kernel has made by then are served. One that has nothing to do is kept for a second: a
 //!    client that is about to ask again on it is answered, and told that it was the last time.
-//! 4. What runs may end within `resilience.drain`; the admin port answers meanwhile. What is left then is cut, which no client
-//!    takes for an end. The exit code is 0 either way.
+//! 4. What runs may end within `resilience.drain`; the admin port answers meanwhile.
+//! 5. What is left then has failed: its model server's connection closes, and its client is told so as of any other failure, with 503
+//!    and `Retry-After` if it has no head yet, by an `error` event in a stream, by a broken connection where there are no words for it. Log and
+//!    metrics say `outcome=overload`, `error_code=draining`. Whoever does not take that within two seconds is cut.
+//!
+//! The exit code is 0 either way, after `drain_delay`, `drain` and two seconds at most.
 //!
 //! # Another binary in the place of the one that runs
 //!
@@ -43,7 +47,7 @@
 //! ExecReload=/bin/kill -HUP $MAINPID
 //! Restart=on-failure
 //! RestartPreventExitStatus=78
-//! # more than drain_delay and drain together
+//! # more than drain_delay, drain and two seconds together
 //! TimeoutStopSec=60
 //!
 //! [Install]
@@ -55,4 +59,4 @@
 //! Pods have a network each, so a rolling update replaces them, not this: the new pod gets ready, then the old one gets SIGTERM. Kubernetes
 //! takes a pod out of its services at the same time as it sends that signal, not before: `drain_delay = "5s"` lets the rest of the
 //! cluster hear of it (the image has no `sleep` for a `preStop` hook and needs none), and `terminationGracePeriodSeconds` must exceed
-//! `drain_delay` and `drain` together. Two containers that share a network (`--network host`) and a user may use `--replace`.
+//! `drain_delay`, `drain` and two seconds together. Two containers that share a network (`--network host`) and a user may use `--replace`.

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::ending::Ending;
 use super::passthrough::{Tail, Tap};
 use super::pulse::{Promise, Pulse};
 use super::translate::Translator;
@@ -36,6 +37,17 @@ pub enum Content {
     Whole(Bytes),
     /// A body that is still arriving.
     Stream(Box<Stream>),
+}
+
+impl Content {
+    /// What is still arriving then is given up.
+    #[must_use]
+    pub fn until(mut self, ending: Ending) -> Self {
+        if let Self::Stream(stream) = &mut self {
+            stream.ending = Some(Box::pin(ending.reached()));
+        }
+        self
+    }
 }
 
 /// The body of every response. Dropping it before its end is the client's leaving: the connection to the
@@ -99,19 +111,13 @@ impl RelayBody {
         Some(held).filter(|held| !held.is_empty())
     }
 
-    /// Ready when the total has expired while the client does not read. The request has then failed and its
-    /// upstream is cancelled; the next frame says so, if the client gets to it.
-    pub fn poll_total(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let State::Made(made) = &mut self.state else { return Poll::Pending };
-        let Content::Stream(stream) = &mut made.content else { return Poll::Pending };
-        let Some(source) = &mut stream.source else { return Poll::Pending };
-        let expired = ready!(source.timers.poll_total(cx));
-        let error = expired.error(&stream.model).internal("the client did not read");
-        match stream.fail(&error, &mut made.record.facts) {
-            Some(frame) => stream.held = frame,
-            None => stream.aborting = Some(error.kind().row().code),
+    /// Ready when the total has expired, or the end that is set has come, while the client does not read. The request
+    /// has then failed and its upstream is cancelled; the next frame says so, if the client gets to it.
+    pub fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.state {
+            State::Making(_) => Poll::Pending,
+            State::Made(made) => made.poll_overdue(cx),
         }
-        Poll::Ready(())
     }
 
     /// The next bytes of the answer, beats aside.
@@ -129,6 +135,16 @@ impl RelayBody {
 }
 
 impl Made {
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Content::Stream(stream) = &mut self.content else { return Poll::Pending };
+        let error = ready!(stream.poll_overdue(cx)).remarked("the client did not read");
+        match stream.fail(&error, &mut self.record.facts) {
+            Some(frame) => stream.held = frame,
+            None => stream.aborting = Some(error.kind().row().code),
+        }
+        Poll::Ready(())
+    }
+
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Abort>>> {
         let facts = &mut self.record.facts;
         let next = match &mut self.content {
@@ -143,6 +159,18 @@ impl Made {
             facts.answered(bytes);
         }
         Poll::Ready(next)
+    }
+}
+
+impl Drop for Made {
+    /// A client that reads so slowly that nobody asked for the next bytes has not left: it was given up.
+    fn drop(&mut self) {
+        if let Content::Stream(stream) = &mut self.content
+            && stream.source.is_some()
+            && let Poll::Ready(error) = stream.poll_ending(&mut Context::from_waker(Waker::noop()))
+        {
+            stream.fail(&error.remarked("the client did not read"), &mut self.record.facts);
+        }
     }
 }
 
@@ -244,6 +272,8 @@ pub struct Stream {
     failed: Option<GatewayError>,
     /// The failure's code, once the connection is about to be cut for it.
     aborting: Option<&'static str>,
+    /// The end that is set to it, whoever may be to blame for its length.
+    ending: Option<Pin<Box<dyn Future<Output = GatewayError> + Send>>>,
 }
 
 /// What is closed when the answer ends.
@@ -265,6 +295,7 @@ impl Stream {
             held: Bytes::new(),
             failed: None,
             aborting: None,
+            ending: None,
         }
     }
 
@@ -342,8 +373,7 @@ impl Stream {
         loop {
             let Some(source) = &mut self.source else { return Poll::Ready(self.failed.take().map_or(Ok(None), Err)) };
             let Poll::Ready(read) = source.body.poll_chunk(cx) else {
-                let expired = ready!(source.timers.poll_expired(cx));
-                let error = expired.error(&self.model);
+                let error = ready!(self.poll_given_up(cx));
                 self.lose(&error);
                 return Poll::Ready(Err(error));
             };
@@ -377,6 +407,31 @@ impl Stream {
                 return Poll::Ready(Ok(Some(bytes)));
             }
         }
+    }
+
+    /// Ready when a server that is silent is waited for no longer.
+    fn poll_given_up(&mut self, cx: &mut Context<'_>) -> Poll<GatewayError> {
+        let Some(source) = &mut self.source else { return Poll::Pending };
+        match source.timers.poll_expired(cx) {
+            Poll::Ready(expired) => Poll::Ready(expired.error(&self.model)),
+            Poll::Pending => self.poll_ending(cx),
+        }
+    }
+
+    /// The same while the client does not read: the server's silence is not its own then.
+    fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<GatewayError> {
+        let Some(source) = &mut self.source else { return Poll::Pending };
+        match source.timers.poll_total(cx) {
+            Poll::Ready(expired) => Poll::Ready(expired.error(&self.model)),
+            Poll::Pending => self.poll_ending(cx),
+        }
+    }
+
+    fn poll_ending(&mut self, cx: &mut Context<'_>) -> Poll<GatewayError> {
+        let Some(ending) = &mut self.ending else { return Poll::Pending };
+        let error = ready!(ending.as_mut().poll(cx));
+        self.ending = None;
+        Poll::Ready(error)
     }
 
     /// The first content has arrived.

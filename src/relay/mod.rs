@@ -9,6 +9,7 @@
 
 mod attempts;
 mod body;
+mod ending;
 mod hedge;
 mod passthrough;
 mod pulse;
@@ -23,6 +24,7 @@ use http::{HeaderValue, Response, header};
 use tokio::time::Instant;
 
 pub use body::{Abort, Content, RelayBody, Stream};
+pub use ending::Ending;
 pub use pulse::{HeadStart, Promise};
 
 use crate::error::{GatewayError, Kind, Shape};

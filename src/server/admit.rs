@@ -15,7 +15,7 @@ use tower::Service;
 
 use super::stack::{Exchange, Failed, Outcome};
 use crate::error::{GatewayError, Kind};
-use crate::relay::RelayBody;
+use crate::relay::{Ending, RelayBody};
 use crate::telemetry::labels::Surface;
 
 /// `limits.in_flight`, `limits.queue`, `limits.queue_wait`.
@@ -61,11 +61,12 @@ impl Drop for Leave<'_> {
 pub(super) struct Admit<S> {
     inner: S,
     admission: Arc<Admission>,
+    ending: Ending,
 }
 
 impl<S> Admit<S> {
-    pub(super) const fn new(inner: S, admission: Arc<Admission>) -> Self {
-        Self { inner, admission }
+    pub(super) const fn new(inner: S, admission: Arc<Admission>, ending: Ending) -> Self {
+        Self { inner, admission, ending }
     }
 }
 
@@ -89,10 +90,10 @@ where
             exchange.place = Some(place);
             return Admitted::Now(self.inner.call(exchange));
         }
-        let (mut inner, admission) = (self.inner.clone(), Arc::clone(&self.admission));
+        let (mut inner, admission, ending) = (self.inner.clone(), Arc::clone(&self.admission), self.ending.clone());
         Admitted::Later(Box::pin(async move {
             exchange.record.facts.queue.begin();
-            let place = admission.wait().await;
+            let place = ending.bounds(admission.wait()).await;
             exchange.record.facts.queue.end();
             match place {
                 Ok(place) => {

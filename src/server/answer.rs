@@ -13,18 +13,19 @@ use tower::Service;
 use super::stack::{Exchange, Failed, Outcome};
 use crate::api::Api;
 use crate::error::{GatewayError, Kind};
-use crate::relay::RelayBody;
+use crate::relay::{Ending, RelayBody};
 use crate::telemetry::X_REQUEST_ID;
 
 /// The service.
 #[derive(Clone)]
 pub(super) struct Answer {
     api: Arc<Api>,
+    ending: Ending,
 }
 
 impl Answer {
-    pub(super) const fn new(api: Arc<Api>) -> Self {
-        Self { api }
+    pub(super) const fn new(api: Arc<Api>, ending: Ending) -> Self {
+        Self { api, ending }
     }
 }
 
@@ -38,16 +39,16 @@ impl Service<Exchange> for Answer {
     }
 
     fn call(&mut self, exchange: Exchange) -> Self::Future {
-        let api = Arc::clone(&self.api);
+        let (api, ending) = (Arc::clone(&self.api), self.ending.clone());
         Box::pin(async move {
             let Exchange { request, matched, mut record, place } = exchange;
-            let answered = contained(pin!(api.answer(matched, request, &mut record.facts))).await;
+            let answered = ending.bounds(contained(pin!(api.answer(matched, request, &mut record.facts)))).await;
             match answered {
                 Err(error) => Err(Failed { error, record }),
                 Ok(mut response) => {
                     record.facts.status = response.status().as_u16();
                     response.headers_mut().insert(X_REQUEST_ID, record.facts.ids.request_id().clone());
-                    Ok(response.map(|content| RelayBody::new(content, record, place)))
+                    Ok(response.map(|content| RelayBody::new(content.until(ending), record, place)))
                 }
             }
         })

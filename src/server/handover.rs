@@ -139,12 +139,12 @@ pub(super) struct ChunkWriter {
     data: Bytes,
     sent: usize,
     over: bool,
-    /// Runs once the total is over or the answer is, while the client takes its last bytes.
+    /// Runs once the answer is over or has no more time, while the client takes its last bytes.
     grace: Option<Pin<Box<Sleep>>>,
 }
 
 /// How long a client may take over the last bytes of an answer that has run out of time.
-const GRACE: Duration = Duration::from_secs(2);
+pub(super) const GRACE: Duration = Duration::from_secs(2);
 /// The same, of an answer that ended in time: what is left is a socket's buffer at most.
 const LINGER: Duration = Duration::from_secs(60);
 
@@ -154,7 +154,7 @@ impl ChunkWriter {
     }
 
     /// Ready when the stream has ended and all of it is written; fails when it broke off, when the client has
-    /// left, or when it does not read although the request's total limit is over.
+    /// left, or when it does not read although the answer has no more time.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -194,7 +194,7 @@ impl ChunkWriter {
     /// The client takes no more for now: it may have left, and it does not get for ever.
     fn poll_stuck(&mut self, cx: &mut Context<'_>, io: &mut ClientIo, body: &mut RelayBody) -> Poll<io::Result<()>> {
         io.check_open(cx)?;
-        let limit = if self.over { Some(LINGER) } else { body.poll_total(cx).is_ready().then_some(GRACE) };
+        let limit = if self.over { Some(LINGER) } else { body.poll_overdue(cx).is_ready().then_some(GRACE) };
         if let (Some(limit), None) = (limit, &self.grace) {
             self.grace = Some(Box::pin(sleep(limit)));
         }

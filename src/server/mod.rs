@@ -58,7 +58,7 @@ pub struct Settings {
     pub queue: usize,
     /// `limits.queue_wait`: for at most this long.
     pub queue_wait: Duration,
-    /// `resilience.drain`: how long streams may go on after SIGTERM.
+    /// `resilience.drain`: how long answers may go on after SIGTERM.
     pub drain: Duration,
     /// `resilience.drain_delay`: how long new connections are taken after SIGTERM.
     pub drain_delay: Duration,

@@ -15,7 +15,7 @@ use super::answer::Answer;
 use super::observe::Observe;
 use crate::api::{Api, Matched};
 use crate::error::GatewayError;
-use crate::relay::RelayBody;
+use crate::relay::{Ending, RelayBody};
 use crate::telemetry::{Record, Sink};
 
 /// A request on its way in, with its record.
@@ -42,13 +42,15 @@ pub(super) fn stack(
     sink: Arc<dyn Sink>,
     admission: Arc<Admission>,
     client: IpAddr,
+    ending: Ending,
 ) -> impl Service<Request<Incoming>, Response = Response<RelayBody>, Error = std::convert::Infallible, Future: Send> + Clone
 {
+    let ends = ending.clone();
     ServiceBuilder::new()
         // Outermost, so that whatever happens below is one record and one answer.
         .layer_fn(move |inner| Observe::new(inner, Arc::clone(&sink), client))
         // Before the body is read: a request that waits or is shed must cost no memory.
-        .layer_fn(move |inner| Admit::new(inner, Arc::clone(&admission)))
+        .layer_fn(move |inner| Admit::new(inner, Arc::clone(&admission), ends.clone()))
         // Innermost: endpoint, credentials, route, relay; a panic there becomes an answer.
-        .service(Answer::new(api))
+        .service(Answer::new(api, ending))
 }

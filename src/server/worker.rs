@@ -25,14 +25,14 @@ use tower::Service;
 
 use super::admit::Admission;
 use super::client_io::ClientIo;
-use super::handover::{ChunkWriter, Handover, Outgoing, Parked, keeps_alive};
+use super::handover::{ChunkWriter, GRACE, Handover, Outgoing, Parked, keeps_alive};
 use super::listener::BACKLOG;
 use super::per_client::{Connected, PerClient};
 use super::stack::stack;
 use super::tls::{Refused, accept};
 use super::{Certificates, Identity, LAST_CALL, Settings, Stop};
 use crate::api::Api;
-use crate::relay::{Relay, RelayBody};
+use crate::relay::{Ending, Relay, RelayBody};
 use crate::snapshot::Shared;
 use crate::telemetry::{Metrics, WorkerTelemetry};
 use crate::upstream::{Registry, Stream, Upstreams};
@@ -61,6 +61,7 @@ impl Worker {
     pub(super) async fn run(self, listeners: Vec<TcpListener>) {
         let upstreams = Upstreams::new(Arc::clone(&self.registry));
         let api = Arc::new(Api::new(self.shared.clone(), Relay::new(upstreams), Arc::clone(&self.draining)));
+        let (end, ending) = Ending::set();
         let mut connections = JoinSet::new();
         let mut stop = self.stop.clone();
         let mut stop = pin!(stop.wait_for(|stop| *stop == Stop::Drain));
@@ -69,7 +70,7 @@ impl Worker {
         loop {
             tokio::select! {
                 accepted = accept_any(&listeners) => match accepted {
-                    Ok((stream, peer)) => self.take(stream, peer, &api, &mut connections),
+                    Ok((stream, peer)) => self.take(stream, peer, &api, &ending, &mut connections),
                     Err(error) => {
                         tracing::warn!(%error, "a connection could not be accepted");
                         sleep(ACCEPT_PAUSE).await;
@@ -80,9 +81,9 @@ impl Worker {
             }
         }
         for (stream, peer) in accept_pending(listeners) {
-            self.take(stream, peer, &api, &mut connections);
+            self.take(stream, peer, &api, &ending, &mut connections);
         }
-        self.drain(&api, &mut connections).await;
+        self.drain(&api, &end, &mut connections).await;
     }
 
     /// A new connection among those of its client; `None` when that has too many.
@@ -97,9 +98,16 @@ impl Worker {
     }
 
     /// Serves a connection, unless its client has enough of them.
-    fn take(&self, stream: TcpStream, peer: SocketAddr, api: &Arc<Api>, connections: &mut JoinSet<()>) {
+    fn take(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        api: &Arc<Api>,
+        ending: &Ending,
+        connections: &mut JoinSet<()>,
+    ) {
         if let Some(counted) = self.counted(peer) {
-            connections.spawn(self.serve(stream, peer, api, counted));
+            connections.spawn(self.serve(stream, peer, api, ending, counted));
         }
     }
 
@@ -109,8 +117,22 @@ impl Worker {
         while connections.try_join_next().is_some() {}
     }
 
-    /// Connections end after their current answer; what is left at the limit is cut.
-    async fn drain(&self, api: &Api, connections: &mut JoinSet<()>) {
+    /// Connections end after their current answer. What is left at the limit is told so, and cut where its client does
+    /// not take that.
+    async fn drain(&self, api: &Api, end: &watch::Sender<bool>, connections: &mut JoinSet<()>) {
+        if !self.emptied(api, connections, self.settings.drain).await {
+            tracing::warn!(left = connections.len(), "resilience.drain is over: what still runs is given up");
+            end.send_replace(true);
+            if !self.emptied(api, connections, GRACE).await {
+                tracing::warn!(cut = connections.len(), "clients that do not take their answer's end are cut");
+                connections.shutdown().await;
+            }
+        }
+        self.telemetry.flush();
+    }
+
+    /// Whether all connections have ended within a time.
+    async fn emptied(&self, api: &Api, connections: &mut JoinSet<()>, limit: Duration) -> bool {
         let all = async {
             loop {
                 tokio::select! {
@@ -119,11 +141,7 @@ impl Worker {
                 }
             }
         };
-        if timeout(self.settings.drain, all).await.is_err() {
-            tracing::warn!(cut = connections.len(), "resilience.drain is over: connections are cut");
-            connections.shutdown().await;
-        }
-        self.telemetry.flush();
+        timeout(limit, all).await.is_ok()
     }
 
     /// The future that serves one connection.
@@ -132,13 +150,14 @@ impl Worker {
         stream: TcpStream,
         peer: SocketAddr,
         api: &Arc<Api>,
+        ending: &Ending,
         counted: Option<Connected>,
     ) -> impl Future<Output = ()> + Send + use<> {
         // A hint to the kernel; a connection without it is slower, not wrong.
         let _ = stream.set_nodelay(true);
         let client: IpAddr = peer.ip().to_canonical();
         let sink = Arc::clone(&self.telemetry);
-        let stack = stack(Arc::clone(api), sink, Arc::clone(&self.admission), client);
+        let stack = stack(Arc::clone(api), sink, Arc::clone(&self.admission), client, ending.clone());
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(self.settings.header_timeout)

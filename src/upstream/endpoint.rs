@@ -570,7 +570,9 @@ mod tests {
         for kind in [400, 401, 403, 404, 413, 422].map(Kind::UpstreamStatus) {
             assert!(!is_endpoints_fault(kind), "{kind:?}");
         }
-        for kind in [Kind::ContentFilter, Kind::NoAnswer, Kind::NoCredentials, Kind::Internal, Kind::Overloaded] {
+        for kind in
+            [Kind::ContentFilter, Kind::NoAnswer, Kind::NoCredentials, Kind::Internal, Kind::Overloaded, Kind::Draining]
+        {
             assert!(!is_endpoints_fault(kind), "{kind:?}");
         }
     }

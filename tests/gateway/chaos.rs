@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::upstream::{Received, says};
+use crate::support::upstream::{Received, begun, says};
 use crate::support::{Answer, Client, End, Gateway, Reply, Surface, Upstream, eventually, one_model, surfaces};
 
 /// What becomes of a request.
@@ -35,16 +35,6 @@ struct Fault {
     told: [Told; 3],
     /// Whether the server's connection is of no more use.
     closes: bool,
-}
-
-/// An answer that has begun, of whatever kind was asked for.
-fn begun(request: &Received) -> Reply {
-    match (request.wants_stream(), request.path.ends_with("/chat/completions")) {
-        (true, true) => Reply::sse().text("Final Answer: one = 1\n").text("two = 2\n"),
-        (true, false) => Reply::sse().completion_text("one"),
-        // longer than what is held back before an answer begins
-        (false, _) => Reply::head(200, &[("content-type", "application/json")]).bytes(vec![b' '; 100 << 10]),
-    }
 }
 
 /// So that the beginning has been read before the rest happens.

@@ -1,13 +1,15 @@
-//! SIGTERM: not ready at once, connections end with an answer that says so, streams run to the limit, exit 0.
+//! SIGTERM: not ready at once, connections end with an answer that says so, what runs beyond the limit is told so, exit 0.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use crate::support::{Client, End, Folder, Process, Reply, Upstream, chat_body, eventually, one_model};
+use crate::support::upstream::begun;
+use crate::support::{Client, End, Folder, Process, Reply, Upstream, chat_body, eventually, one_model, surfaces};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -105,16 +107,106 @@ async fn connections_that_wait_in_the_kernel_are_served_before_the_port_closes()
 }
 
 #[tokio::test]
-async fn a_stream_beyond_the_limit_is_cut_and_not_ended() {
-    let upstream = Upstream::always(Reply::sse().text("one").stall()).await;
+async fn what_runs_beyond_the_limit_is_told_so_on_every_call() {
+    let upstream = Upstream::start(|request| begun(request).stall()).await;
     let folder = Folder::new("stopping-limit");
-    let mut weir = Process::serve(&file(&folder, &upstream, "drain = \"200ms\"")).await;
-    let mut client = Client::connect(weir.public).await;
-    client.send("POST", CHAT, &[], body(true).as_bytes()).await;
-    let head = client.head().await;
-    client.read_until("one").await;
+    let limits = "drain = \"500ms\"\n[chat]\ntools = \"react\"";
+    let mut weir = Process::serve(&file(&folder, &upstream, limits)).await;
+    let mut running = Vec::new();
+    for (index, surface) in surfaces().into_iter().enumerate() {
+        let mut client = Client::connect(weir.public).await;
+        let id = format!("running-{index}");
+        client.send("POST", surface.path, &[("x-request-id", &id)], &surface.bytes()).await;
+        upstream.connection_of(&id).await;
+        let head = if surface.is_gathered() { None } else { Some(client.head().await) };
+        running.push((id, surface, client, head));
+    }
     weir.signal("TERM");
-    assert_eq!(client.body(head, false).await.end, End::Cut);
+    let told = Instant::now();
+    for (_, surface, client, head) in &mut running {
+        let head = match head.take() {
+            Some(head) => head,
+            None => client.head().await,
+        };
+        let answer = client.body(head, false).await;
+        assert!(surface.tells_after(&answer), "{}: {answer:?}", surface.name);
+        if surface.is_gathered() {
+            assert_eq!(answer.header("x-weir-error"), Some("draining"), "{}", surface.name);
+            assert_eq!(answer.header("retry-after"), Some("1"), "{}", surface.name);
+        }
+        assert!(client.is_closed().await);
+    }
     assert!(weir.ended().await.success(), "a drain that ran out is a drain");
-    upstream.closed(0).await;
+    assert!((500..2_500).contains(&told.elapsed().as_millis()), "{:?}", told.elapsed());
+    for (id, surface, ..) in &running {
+        let line = line(&weir, id);
+        assert_eq!((&line["outcome"], &line["error_code"]), (&"overload".into(), &"draining".into()), "{line}");
+        assert_eq!((&line["note"], &line["surface"]), (&"resilience.drain is over".into(), &surface.label.into()));
+        upstream.closed(upstream.connection_of(id).await).await;
+    }
+}
+
+#[tokio::test]
+async fn who_waits_for_a_place_at_the_end_is_told_so() {
+    let upstream = Upstream::always(Reply::stalled()).await;
+    let folder = Folder::new("stopping-waits");
+    let limits = "drain = \"300ms\"\n[limits]\nin_flight = 1\nqueue_wait = \"30s\"";
+    let mut weir = Process::serve(&file(&folder, &upstream, limits)).await;
+    let mut clients = [Client::connect(weir.public).await, Client::connect(weir.public).await];
+    for client in &mut clients {
+        client.send("POST", CHAT, &[], body(false).as_bytes()).await;
+        upstream.received(1).await;
+    }
+    weir.signal("TERM");
+    for client in &mut clients {
+        let head = client.head().await;
+        let answer = client.body(head, false).await;
+        assert_eq!((answer.status(), answer.header("connection")), (503, Some("close")));
+        assert_eq!(answer.json()["error"]["code"], "draining");
+    }
+    assert!(weir.ended().await.success());
+    assert_eq!(upstream.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn clients_that_do_not_read_are_cut_and_have_not_left() {
+    let event = format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n", "x".repeat(64 << 10));
+    let upstream = Upstream::start(move |request| match request.wants_stream() {
+        true => Reply::sse().forever(event.as_bytes()),
+        // hyper writes an answer whose length is known: the body is not asked for more while it cannot
+        false => Reply::raw("HTTP/1.1 200 OK\r\ncontent-length: 999999999\r\n\r\n").forever(&[b' '; 64 << 10]),
+    })
+    .await;
+    let folder = Folder::new("stopping-deaf");
+    let mut weir = Process::serve(&file(&folder, &upstream, "drain = \"300ms\"")).await;
+    let mut clients = Vec::new();
+    for (id, stream) in [("events", true), ("value", false)] {
+        let mut client = Client::connect(weir.public).await;
+        client.send("POST", CHAT, &[("x-request-id", id)], body(stream).as_bytes()).await;
+        client.head().await;
+        clients.push(client);
+    }
+    let mut offered = 0;
+    eventually("the servers stall", async || {
+        let last = std::mem::replace(&mut offered, upstream.written());
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        last == offered && offered > 0
+    })
+    .await;
+    weir.signal("TERM");
+    let told = Instant::now();
+    assert!(weir.ended().await.success());
+    assert!((2_300..6_000).contains(&told.elapsed().as_millis()), "{:?}", told.elapsed());
+    for id in ["events", "value"] {
+        let line = line(&weir, id);
+        assert_eq!((&line["outcome"], &line["error_code"]), (&"overload".into(), &"draining".into()), "{line}");
+        assert_eq!(line["note"], "resilience.drain is over; the client did not read");
+    }
+}
+
+/// A request's line in the access log.
+fn line(weir: &Process, id: &str) -> Value {
+    let lines = weir.output();
+    let mut lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines.find(|line| line["request_id"] == id && !line["outcome"].is_null()).expect("a line")
 }

@@ -357,6 +357,16 @@ pub(crate) fn says(request: &Received, text: &str) -> Reply {
     )
 }
 
+/// An answer that has begun, of whatever kind was asked for.
+pub(crate) fn begun(request: &Received) -> Reply {
+    match (request.wants_stream(), request.path.ends_with("/chat/completions")) {
+        (true, true) => Reply::sse().text("Final Answer: one = 1\n").text("two = 2\n"),
+        (true, false) => Reply::sse().completion_text("one"),
+        // longer than what is held back before an answer begins
+        (false, _) => Reply::head(200, &[("content-type", "application/json")]).bytes(vec![b' '; 100 << 10]),
+    }
+}
+
 fn embeddings(count: usize) -> Value {
     let data: Vec<Value> =
         (0..count).map(|index| json!({"object":"embedding","index":index,"embedding":[0.5,-1.0]})).collect();
