@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::Payload;
@@ -15,6 +16,14 @@ pub fn place_of(body: &[u8], raw: &RawValue) -> Option<Range<usize>> {
     let start = raw.get().as_ptr().addr().checked_sub(body.as_ptr().addr())?;
     let end = start.checked_add(raw.get().len())?;
     (end <= body.len()).then_some(start..end)
+}
+
+/// The value of the last member with this name, however deep; `text` may be only the end of a JSON text, as large
+/// answers are kept. `quoted` is the name with its quotes, which inside a string would be escaped.
+pub fn last_member<T: DeserializeOwned>(text: &[u8], quoted: &str) -> Option<T> {
+    let name = memchr::memmem::rfind(text, quoted.as_bytes())?;
+    let value = text[name + quoted.len()..].trim_ascii_start().strip_prefix(b":")?;
+    serde_json::Deserializer::from_slice(value).into_iter().next()?.ok()
 }
 
 /// Replacements in one text, applied in one pass.
