@@ -60,7 +60,7 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const PONG_WITHIN: Duration = Duration::from_secs(20);
 
 tokio::task_local! {
-    /// Of the stream whose task this is.
+    /// Of the stream that is being run.
     static OUTLET: Outlet;
 }
 

@@ -1,7 +1,7 @@
 //! The body of an answer as an HTTP/2 stream takes it: in pieces, and under limits that run although nobody takes any.
 //!
-//! hyper asks a body for more only while the stream's window has room. So what a stream's task shares with hyper is
-//! this: hyper takes pieces from it, and the task looks after it when hyper does not.
+//! hyper asks a body for more only while the stream's window has room. So what runs a stream shares its
+//! body with hyper: hyper takes pieces, and when it does not, the body is looked after all the same.
 
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -54,9 +54,10 @@ impl Edits {
 
     /// The edited text. Ranges that overlap or leave the text are ignored: they cannot come from
     /// [`place_of`] on distinct values.
-    pub fn apply(mut self, body: &Bytes) -> Payload {
+    pub fn apply(mut self, body: impl Into<Payload>) -> Payload {
+        let body = body.into();
         if self.0.is_empty() {
-            return body.clone().into();
+            return body;
         }
         self.0.sort_by_key(|(range, _)| range.start);
         let mut pieces = Vec::with_capacity(2 * self.0.len() + 1);
@@ -65,11 +66,11 @@ impl Edits {
             if range.start < done || range.end < range.start || range.end > body.len() {
                 continue;
             }
-            pieces.push(body.slice(done..range.start));
+            pieces.extend(body.slices(done..range.start));
             pieces.push(text);
             done = range.end;
         }
-        pieces.push(body.slice(done..));
+        pieces.extend(body.slices(done..body.len()));
         Payload::of(pieces)
     }
 }
