@@ -107,3 +107,67 @@ impl Body for Outlet {
         self.lock().body.as_ref().map_or_else(SizeHint::default, Body::size_hint)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http::HeaderMap;
+    use http_body::Body as _;
+    use http_body_util::BodyExt as _;
+    use tokio::time::{Instant, sleep};
+
+    use super::{Outlet, PIECE};
+    use crate::relay::{Content, RelayBody};
+    use crate::telemetry::labels::Surface;
+    use crate::telemetry::{Facts, Record, Sink, TraceIds};
+
+    struct Nobody;
+
+    impl Sink for Nobody {
+        fn begin(&self, _surface: Surface) {}
+
+        fn finish(&self, _facts: &Facts) {}
+    }
+
+    fn whole(length: usize) -> Outlet {
+        let record = Record::open(Arc::new(Nobody), Surface::Unknown, TraceIds::of(&HeaderMap::new()), None);
+        let outlet = Outlet::default();
+        outlet.fill(RelayBody::new(Content::Whole(Bytes::from(vec![b'x'; length])), record, None));
+        outlet
+    }
+
+    #[tokio::test]
+    async fn a_large_answer_goes_out_in_pieces_with_its_length_known() {
+        let mut outlet = whole(2 * PIECE + 1);
+        assert_eq!(outlet.size_hint().exact(), Some(2 * PIECE as u64 + 1));
+        for (length, is_last) in [(PIECE, false), (PIECE, false), (1, true)] {
+            let piece = outlet.frame().await.unwrap().unwrap().into_data().unwrap();
+            assert_eq!((piece.len(), outlet.is_end_stream()), (length, is_last));
+        }
+        assert!(outlet.frame().await.is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_no_piece_for_a_minute_gets_no_more_and_who_takes_one_has_another() {
+        let (mut outlet, watched) = (whole(10 * PIECE), whole(0));
+        let begun = Instant::now();
+        tokio::select! {
+            () = poll_fn(|cx| watched.poll_overdue(cx)) => panic!("nobody was given anything"),
+            () = sleep(Duration::from_secs(600)) => {}
+        }
+        for _ in 0..3 {
+            Pin::new(&mut outlet).frame().await.unwrap().unwrap();
+            tokio::select! {
+                () = poll_fn(|cx| outlet.poll_overdue(cx)) => panic!("too soon"),
+                () = sleep(Duration::from_secs(59)) => {}
+            }
+        }
+        poll_fn(|cx| outlet.poll_overdue(cx)).await;
+        assert_eq!(begun.elapsed().as_secs(), 600 + 3 * 59 + 1);
+    }
+}
