@@ -1,5 +1,11 @@
 //! Dated decisions, newest first. What was rejected is said, so that it need not be tried again unknowingly.
 //!
+//! **2026-11-26, whose request goes first at vLLM.** `priority = true` of a model puts 0, 1 or 2 into every body that goes there, by the classes that
+//! wait for `max_parallel`, in one place for all surfaces (`relay`), embeddings too, which take it. It stands over what the client says, every time it
+//! says it: whoever could name his own number would overtake everybody. vLLM's order is strict, and when its cache is full it takes back what it runs for
+//! the lowest. Off by default: by its documentation vLLM refuses numbers without `--scheduling-policy priority`. 0.32 takes them and goes by none
+//! (seen), so nothing tells an operator who forgot it.
+//!
 //! **2026-11-26, the end of a drain.** What `resilience.drain` does not leave time for fails as at an expired total: one signal per worker ends the making
 //! of an answer and every stream, and each tells its client in its surface's own words. It is no model's failure and goes to no
 //! other one: there is no time. To GitLab's chat it is worth another try, which reaches whoever has taken over. `drain` is 25 s by default,
@@ -76,6 +82,7 @@
 //! is told so with 503 and `Retry-After`. Code generation waits as chat does: its answers are long, and a completion that is late is worthless.
 //! A full queue gives up the newest of the lowest class, which has waited least. A model that names no `max_parallel` has no limit but
 //! `limits.in_flight`; its requests are counted all the same, so that a reload that sets one holds at once. Models that requests bring have none.
+//! A request keeps its place from one attempt to the next: giving it back would let those that wait in between.
 //! Waiting is its own figure (`queue_ms`, `weir_queue_seconds`) and no part of Weir's overhead.
 //!
 //! **2026-11-26, which replica.** Of two drawn at random, the one whose wait for a first token (peak EWMA, fading in 10 s) times its requests

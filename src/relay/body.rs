@@ -17,7 +17,7 @@ use super::pulse::{Promise, Pulse};
 use super::translate::Translator;
 use crate::error::{GatewayError, Kind, Shape, in_band};
 use crate::telemetry::{Facts, Record};
-use crate::upstream::{AnswerBody, ExchangeError, Seen, Timers};
+use crate::upstream::{AnswerBody, ExchangeError, Place, Seen, Timers};
 use crate::wire::Gather;
 
 /// What is held back before an answer begins: more than any server says before its first token, and most whole answers.
@@ -305,6 +305,13 @@ impl Stream {
         self.held = held.into_bytes();
         self.begun = true;
         Ok(())
+    }
+
+    /// Keeps the request's place at its model until the model server has said all.
+    pub(super) fn hold(&mut self, place: Option<Place>) {
+        if let Some(source) = &mut self.source {
+            source.body.hold(place);
+        }
     }
 
     fn poll_begun(

@@ -25,7 +25,8 @@ use crate::relay::{Abort, RelayBody};
 /// The place where one connection's service leaves a streamed body for the connection's task.
 #[derive(Default)]
 pub(super) struct Handover {
-    parked: Mutex<Option<Parked>>,
+    /// Boxed: each step of the way would otherwise hold its space in every connection.
+    parked: Mutex<Option<Box<Parked>>>,
     /// hyper has taken all that it gets of the body.
     taken: AtomicBool,
     /// And written it to the socket.
@@ -46,7 +47,8 @@ impl Handover {
         let streamed = !parts.headers.contains_key(header::CONTENT_LENGTH);
         match body.take_held() {
             Some(first) if streamed && !body.is_end_stream() => {
-                *self.parked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Parked { body, keep_alive });
+                *self.parked.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some(Box::new(Parked { body, keep_alive }));
                 let first = Some(first);
                 Response::from_parts(parts, Outgoing::First { first, place: Arc::clone(self) })
             }
@@ -62,7 +64,7 @@ impl Handover {
     }
 
     /// The parked body, once hyper's part of it is on the wire.
-    pub(super) fn take(&self) -> Option<Parked> {
+    pub(super) fn take(&self) -> Option<Box<Parked>> {
         if !self.written.load(Ordering::Relaxed) {
             return None;
         }

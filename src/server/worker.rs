@@ -244,28 +244,45 @@ where
 {
     let handover = Arc::new(Handover::default());
     let mut io = ClientIo::new(stream, Arc::clone(&handover));
-    loop {
-        let service = service_fn(|request| answer(stack.clone(), request, &handover, &stop));
-        let mut serving = http.serve_connection(io, service);
-        let turn = tokio::select! {
-            biased;
-            turn = until_handover(&mut serving, &handover) => turn,
-            () = last_call(stop.clone(), Stop::Soon) => {
-                Pin::new(&mut serving).graceful_shutdown();
-                until_handover(&mut serving, &handover).await
-            }
-        };
-        let Some(mut parked) = turn? else { return Ok(()) };
-        let parts = serving.into_parts();
-        io = parts.io;
-        io.unread(parts.read_buf);
+    while let Some((mut parked, back)) = until_stream(io, &stack, &http, &handover, &stop).await? {
+        io = back;
         let mut chunks = ChunkWriter::new();
         poll_fn(|cx| chunks.poll(cx, &mut io, &mut parked.body)).await?;
         if !parked.keep_alive {
             poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx)).await?;
-            return Ok(());
+            break;
         }
     }
+    Ok(())
+}
+
+/// hyper's turn: requests with short answers, until one of them has a stream to give, or the connection ends. A
+/// function of its own, so that its state is no part of an open stream's.
+async fn until_stream<S>(
+    io: ClientIo,
+    stack: &S,
+    http: &http1::Builder,
+    handover: &Arc<Handover>,
+    stop: &watch::Receiver<Stop>,
+) -> Result<Option<(Box<Parked>, ClientIo)>, hyper::Error>
+where
+    S: Service<Request<Incoming>, Response = Response<RelayBody>, Error = Infallible, Future: Send> + Clone,
+{
+    let service = service_fn(|request| answer(stack.clone(), request, handover, stop));
+    let mut serving = http.serve_connection(io, service);
+    let turn = tokio::select! {
+        biased;
+        turn = until_handover(&mut serving, handover) => turn,
+        () = last_call(stop.clone(), Stop::Soon) => {
+            Pin::new(&mut serving).graceful_shutdown();
+            until_handover(&mut serving, handover).await
+        }
+    };
+    let Some(parked) = turn? else { return Ok(None) };
+    let parts = serving.into_parts();
+    let mut io = parts.io;
+    io.unread(parts.read_buf);
+    Ok(Some((parked, io)))
 }
 
 /// Runs the stack; a streamed answer is parked for the connection's task. Once Weir stops, an answer says that it
@@ -292,7 +309,7 @@ where
 }
 
 /// Runs hyper until its connection ends (`None`) or it has written its part of a streamed answer.
-async fn until_handover<F>(serving: &mut F, handover: &Handover) -> Result<Option<Parked>, hyper::Error>
+async fn until_handover<F>(serving: &mut F, handover: &Handover) -> Result<Option<Box<Parked>>, hyper::Error>
 where
     F: Future<Output = Result<(), hyper::Error>> + Unpin,
 {

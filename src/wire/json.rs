@@ -5,6 +5,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::Payload;
@@ -16,6 +17,14 @@ pub fn place_of(body: &[u8], raw: &RawValue) -> Option<Range<usize>> {
     let start = raw.get().as_ptr().addr().checked_sub(body.as_ptr().addr())?;
     let end = start.checked_add(raw.get().len())?;
     (end <= body.len()).then_some(start..end)
+}
+
+/// The value of the last member with this name, however deep; `text` may be only the end of a JSON text, as large
+/// answers are kept. `quoted` is the name with its quotes, which inside a string would be escaped.
+pub fn last_member<T: DeserializeOwned>(text: &[u8], quoted: &str) -> Option<T> {
+    let name = memchr::memmem::rfind(text, quoted.as_bytes())?;
+    let value = text[name + quoted.len()..].trim_ascii_start().strip_prefix(b":")?;
+    serde_json::Deserializer::from_slice(value).into_iter().next()?.ok()
 }
 
 /// Replacements in one text, applied in one pass.
@@ -46,9 +55,10 @@ impl Edits {
 
     /// The edited text. Ranges that overlap or leave the text are ignored: they cannot come from
     /// [`place_of`] on distinct values.
-    pub fn apply(mut self, body: &Bytes) -> Payload {
+    pub fn apply(mut self, body: impl Into<Payload>) -> Payload {
+        let body = body.into();
         if self.0.is_empty() {
-            return body.clone().into();
+            return body;
         }
         self.0.sort_by_key(|(range, _)| range.start);
         let mut pieces = Vec::with_capacity(2 * self.0.len() + 1);
@@ -57,11 +67,11 @@ impl Edits {
             if range.start < done || range.end < range.start || range.end > body.len() {
                 continue;
             }
-            pieces.push(body.slice(done..range.start));
+            pieces.extend(body.slices(done..range.start));
             pieces.push(text);
             done = range.end;
         }
-        pieces.push(body.slice(done..));
+        pieces.extend(body.slices(done..body.len()));
         Payload::of(pieces)
     }
 }

@@ -30,6 +30,7 @@ mod model_check; // GitLab's Test connection
 mod monitoring; // probes, 404, 405, the admin listener
 mod openai; // bytes pass, the model is replaced, usage is tapped
 mod overload; // places at a model: queues, classes, shedding, goodput
+mod priority; // the order of a model server's own queue
 mod prompt_answers; // every prompt, and what GitLab reads out of its answer
 mod prompts; // what GitLab asks a model by the name of a prompt
 mod proxy; // a proxy on the way out: what goes through it, and what never does

@@ -226,7 +226,8 @@ async fn a_new_certificate_is_taken_while_a_stream_runs_and_a_broken_one_is_not(
     eventually("the failed reload", async || weir.metrics().await.sum("weir_config_reload_ok", &[]) == 0.0).await;
     let faults = weir.admin("/status").await.json()["last_reload"]["faults"].to_string();
     assert!(faults.contains("server.tls.key") && faults.contains("tls.key holds no private key"), "{faults}");
-    assert!(weir.output().contains("tls.key holds no private key") && !weir.output().contains("canary"));
+    eventually("the log", async || weir.output().contains("tls.key holds no private key")).await;
+    assert!(!weir.output().contains("canary"));
     client(weir.public, &old).await;
     const EXPIRY: &str = "weir_tls_certificate_expiry_timestamp_seconds";
     assert_eq!(weir.metrics().await.sum(EXPIRY, &[]), 3_786_912_000.0, "2090-01-01");

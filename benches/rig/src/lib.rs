@@ -1,12 +1,14 @@
-//! What `mock` and `load` share: one clock, command-line flags, percentiles, and as much HTTP/1.1 as two
-//! programs of ours need to speak to each other through a gateway.
+//! What `mock`, `load` and `soak` share: one clock, command-line flags, percentiles, a pace, and as much HTTP/1.1
+//! as programs of ours need to speak to each other through a gateway.
 //!
-//! Both are written on bare sockets: they share one core, and whatever they spend there is not left to
+//! They are written on bare sockets: they share one core, and whatever they spend there is not left to
 //! drive the gateway on the other. A mock on hyper costs 8.5 µs a request, which is half of what nginx
 //! needs to pass one on.
 
 pub mod client;
 pub mod http;
+pub mod pace;
+pub mod server;
 
 use std::collections::HashMap;
 use std::error::Error;

@@ -10,7 +10,7 @@ use super::fault;
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, StopReason, Usage};
 use crate::provider::{Decode, Seen, excerpt, unreadable};
-use crate::wire::{SseFrames, data_of};
+use crate::wire::{SseFrames, data_of, last_member};
 
 /// One event of a stream holds at most this much; large tool arguments come in pieces.
 const MAX_EVENT: usize = 4 << 20;
@@ -229,14 +229,9 @@ pub(super) fn look(data: &[u8]) -> Seen {
     }
 }
 
-/// The token counts of a whole answer. `body` may be only its end: what counts is the last `"usage":`.
-///
-/// The bytes `"usage":` cannot stand inside a JSON string, where the quotes would be escaped.
+/// The token counts of a whole answer, of which `body` may be only the end.
 pub(super) fn usage_of(body: &[u8]) -> Option<Usage> {
-    let key = memchr::memmem::rfind(body, b"\"usage\"")?;
-    let value = body[key + 7..].trim_ascii_start().strip_prefix(b":")?;
-    let mut values = serde_json::Deserializer::from_slice(value).into_iter::<RawUsage>();
-    values.next()?.ok().map(RawUsage::usage)
+    last_member(body, "\"usage\"").map(RawUsage::usage)
 }
 
 #[cfg(test)]

@@ -10,11 +10,11 @@ use std::io::{self, Write as _};
 use std::time::Duration;
 
 use memchr::memmem;
-use rig::http::{Framing, head_end};
+use rig::pace::Pace;
+use rig::server::{Request, Requests};
 use rig::{Failure, Flags, loopback, now};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::{Instant, sleep_until};
 
 /// What a model's name asks for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -64,39 +64,20 @@ fn main() -> Result<(), Failure> {
 }
 
 async fn serve(mut socket: TcpStream) -> io::Result<()> {
-    let mut received = Vec::with_capacity(16 << 10);
-    let mut body = Vec::new();
+    let mut requests = Requests::default();
     let mut whole = (Plan::of(""), answer(1024));
-    loop {
-        let end = loop {
-            if let Some(end) = head_end(&received) {
-                break end;
-            }
-            if socket.read_buf(&mut received).await? == 0 {
-                return Ok(());
-            }
-        };
-        let mut framing = Framing::of(&received[..end])?;
-        let post = received.starts_with(b"POST");
-        let converse = converse_stream(&received[..end]).map(Plan::of);
-        received.drain(..end);
-        body.clear();
-        while !framing.decode(&mut received, &mut body)? {
-            if socket.read_buf(&mut received).await? == 0 {
-                return Ok(());
-            }
-        }
-        if !post {
+    while let Some(Request { head, body }) = requests.next(&mut socket).await? {
+        if !head.starts_with(b"POST") {
             socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 15\r\n\r\n{\"status\":\"ok\"}").await?;
             continue;
         }
-        if let Some(plan) = converse {
-            bedrock::stream(&mut socket, plan).await?;
+        if let Some(name) = converse_stream(head) {
+            bedrock::stream(&mut socket, Plan::of(name)).await?;
             continue;
         }
-        let plan = Plan::of(model(&body));
-        if mentions(&body, "stream", "true") {
-            stream(&mut socket, plan, mentions(&body, "include_usage", "true")).await?;
+        let plan = Plan::of(model(body));
+        if mentions(body, "stream", "true") {
+            stream(&mut socket, plan, mentions(body, "include_usage", "true")).await?;
         } else {
             if whole.0.bytes != plan.bytes {
                 whole = (plan, answer(plan.bytes));
@@ -104,6 +85,7 @@ async fn serve(mut socket: TcpStream) -> io::Result<()> {
             socket.write_all(&whole.1).await?;
         }
     }
+    Ok(())
 }
 
 /// The model of a Bedrock request line.
@@ -140,27 +122,8 @@ fn answer(bytes: usize) -> Vec<u8> {
         .into_bytes()
 }
 
-/// When the next chunk is due: counted from the first, so that a late one delays no other.
-struct Pace {
-    next: Instant,
-    delay: Duration,
-}
-
-impl Pace {
-    fn of(plan: Plan) -> Self {
-        Self { next: Instant::now(), delay: plan.delay }
-    }
-
-    async fn tick(&mut self) {
-        if !self.delay.is_zero() {
-            self.next += self.delay;
-            sleep_until(self.next).await;
-        }
-    }
-}
-
 async fn stream(socket: &mut TcpStream, plan: Plan, usage: bool) -> io::Result<()> {
-    let mut pace = Pace::of(plan);
+    let mut pace = Pace::of(plan.delay);
     let mut out = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
     let mut data = Vec::with_capacity(512);
     for _ in 0..plan.chunks {
@@ -208,7 +171,7 @@ mod bedrock {
 
     /// A ConverseStream answer: one `contentBlockDelta` a chunk.
     pub(super) async fn stream(socket: &mut TcpStream, plan: Plan) -> io::Result<()> {
-        let mut pace = Pace::of(plan);
+        let mut pace = Pace::of(plan.delay);
         let mut out = b"HTTP/1.1 200 OK\r\ncontent-type: application/vnd.amazon.eventstream\r\ntransfer-encoding: chunked\r\n\r\n".to_vec();
         let mut data = Vec::with_capacity(512);
         frame(&mut data, "messageStart", "{\"role\":\"assistant\"}");

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use memchr::memmem;
 use rig::client::Client;
+use rig::pace::Pace;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::{JoinHandle, spawn_local};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 
 use super::model::piece;
 use super::{Failure, Rig, WARM_UP};
@@ -166,12 +167,10 @@ async fn streams(rig: Rc<Rig>, address: SocketAddr, delay: Duration, how: &'stat
 
 /// Whole answers on one kept connection, at its share of the rate.
 async fn whole(rig: Rc<Rig>, address: SocketAddr, index: usize) {
-    let every = Duration::from_secs_f64(ASKERS as f64 / rig.plan.rate.max(0.1));
-    let mut due = Instant::now() + every.mul_f64(index as f64 / ASKERS as f64);
+    let mut pace = Pace::share(rig.plan.rate, ASKERS, index);
     let mut kept = None;
     while !rig.over() {
-        sleep_until(due).await;
-        due += every;
+        pace.tick().await;
         ask_whole(&rig, &mut kept, address).await;
     }
 }
@@ -208,12 +207,10 @@ async fn ask(
 
 /// Clients that leave, before the head or after the first words, with a goodbye or without.
 async fn leave(rig: Rc<Rig>, address: SocketAddr, index: usize) {
-    let every = Duration::from_secs_f64(LEAVERS as f64 / rig.plan.partings.max(0.1));
-    let mut due = Instant::now() + every.mul_f64(index as f64 / LEAVERS as f64);
+    let mut pace = Pace::share(rig.plan.partings, LEAVERS, index);
     let mut count = index;
     while !rig.over() {
-        sleep_until(due).await;
-        due += every;
+        pace.tick().await;
         count += 1;
         let since = Instant::now();
         match leave_once(&rig, address, count).await {

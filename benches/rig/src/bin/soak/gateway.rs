@@ -206,6 +206,8 @@ pub(crate) async fn upgrade(rig: &Rc<Rig>, gateway: &mut Gateway) -> Result<u32,
     let running = clients::start_few(rig, gateway.public);
     let mut done = 0;
     for _ in 0..rig.plan.upgrades {
+        // however many they are
+        rig.go_on(PATIENCE);
         sleep(Duration::from_secs(1)).await;
         let new = serve(&gateway.weir, &gateway.folder, gateway.count, true)?;
         let mut old = std::mem::replace(&mut gateway.child, new);

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use memchr::memmem;
-use rig::http::{Framing, head_end};
+use rig::server::Requests;
 use rig::{Samples, now};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -124,31 +124,16 @@ impl Model {
     }
 
     async fn serve(&self, mut socket: TcpStream) -> io::Result<()> {
-        let (mut received, mut body) = (Vec::with_capacity(4 << 10), Vec::new());
-        loop {
-            let end = loop {
-                if let Some(end) = head_end(&received) {
-                    break end;
-                }
-                if socket.read_buf(&mut received).await? == 0 {
-                    return Ok(());
-                }
-            };
-            let mut framing = Framing::of(&received[..end])?;
-            received.drain(..end);
-            body.clear();
-            while !framing.decode(&mut received, &mut body)? {
-                if socket.read_buf(&mut received).await? == 0 {
-                    return Ok(());
-                }
-            }
-            let Some(asked) = Asked::read(&body) else {
+        let mut requests = Requests::default();
+        while let Some(request) = requests.next(&mut socket).await? {
+            let Some(asked) = Asked::read(request.body) else {
                 return Ok(());
             };
             self.newest.set(self.newest.get().max(asked.generation));
             let _leaving = asked.word.starts_with('p').then(|| Leaving::enter(self, &asked.word));
             answer(&mut socket, &asked).await?;
         }
+        Ok(())
     }
 }
 
