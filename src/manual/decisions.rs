@@ -21,6 +21,10 @@
 //! other one: there is no time. To GitLab's chat it is worth another try, which reaches whoever has taken over. `drain` is 25 s by default,
 //! since Kubernetes kills after 30 s whoever has not said their last words.
 //!
+//! **2026-11-26, an error with status 200.** A whole answer that is passed on and whose first key is `error` (not `null`), or `type` with the value
+//! `error`, is held back and read, by the same eyes as an event of a stream; if it is an error it has failed like any other before the
+//! first content. Other answers are passed after a look at their first bytes; an `error` further back is the client's to see.
+//!
 //! **2026-11-26, hedging.** Off: it costs model time, and is worth it only where single requests are slow by chance. On, a model with several
 //! endpoints has a second line of attempts, begun once the first has taken longer than `percentile` of the last few hundred answers took
 //! to begin; without twenty of those there is none. Each line has an account of its own, and the one that answers is the record's. It is

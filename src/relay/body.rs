@@ -247,10 +247,7 @@ impl Flow {
     /// What is still to be said at the end; fails when the answer is not complete.
     fn finish(&mut self, facts: &mut Facts) -> Result<Bytes, GatewayError> {
         match self {
-            Self::Whole { tail, .. } => {
-                tail.finish(facts);
-                Ok(Bytes::new())
-            }
+            Self::Whole { tail, .. } => tail.finish(facts),
             Self::Events(tap) => tap.finish(facts),
             Self::Deltas(translator) => translator.finish(facts),
         }
