@@ -45,6 +45,7 @@ fn model(provider: ProviderKind, name: &str, endpoint: &EndpointUrl, access: Acc
         timeouts: BudgetPatch::default(),
         replicas: weir::route::Replicas::default(),
         room: None,
+        priority: false,
         from_request: false,
     }
 }

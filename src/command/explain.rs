@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use super::Out;
 use super::out::{aligned, instead};
 use crate::config::{Config, show_duration};
-use crate::route::{Choice, Feature, ProviderKind, RequestModels, Route, Rule};
+use crate::route::{Choice, Class, Feature, ProviderKind, RequestModels, Route, Rule};
 use crate::telemetry::labels::Phase;
 
 /// Prints the route of a feature or of `default`.
@@ -54,7 +54,7 @@ fn rows(config: &Config, feature: Option<Feature>) -> Vec<String> {
             if route.model.provider == ProviderKind::Gitlab {
                 cloud_rows(config, route, &mut rows);
             } else {
-                model_rows(config, route, &mut rows);
+                model_rows(config, route, feature, &mut rows);
             }
             limit_rows(config, route, feature, line, &mut rows);
             if feature.is_none_or(Feature::may_fall_back) {
@@ -97,7 +97,7 @@ fn cloud_rows(config: &Config, route: &Route, rows: &mut Vec<Vec<String>>) {
     }
 }
 
-fn model_rows(config: &Config, route: &Route, rows: &mut Vec<Vec<String>>) {
+fn model_rows(config: &Config, route: &Route, feature: Option<Feature>, rows: &mut Vec<Vec<String>>) {
     let model = &route.model;
     let source = |key: &str| config.provenance.source(&config.provenance.model_key(&model.id, key));
     let mut row = |what: &str, value: String, by: String| rows.push(vec![what.to_owned(), value, by]);
@@ -118,6 +118,10 @@ fn model_rows(config: &Config, route: &Route, rows: &mut Vec<Vec<String>>) {
     if !is_bedrock {
         let key = if model.api_key.is_some() { "set" } else { "none" };
         row("api_key", key.to_owned(), source("api_key"));
+    }
+    if model.priority {
+        let class = feature.map_or(Class::Chat, Feature::class);
+        row("priority", format!("{} in the server's queue; 0 goes first", class.priority()), source("priority"));
     }
     for (key, setting) in config.provenance.access_of(&model.id) {
         if !matches!(key, "endpoint" | "api_key") {

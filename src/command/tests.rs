@@ -135,6 +135,10 @@ fn explain_says_which_line_decided_each_part() {
     assert_eq!(cells(&page, "fallback")[..2], ["fallback", "chat (openai, family general)"], "{page}");
     let (_, page, _) = weir("explain", ROUTED, "weir explain default --config FILE");
     assert_eq!(cells(&page, "model"), ["model", "the request's own, else 422", "no line of [features]"]);
+    assert!(!page.contains("priority"));
+    let told = ROUTED.replace("timeouts.idle = \"30s\"", "priority = true");
+    let (_, page, _) = weir("explain-priority", &told, "weir explain code_completions --config FILE");
+    assert_eq!(cells(&page, "priority"), ["priority", "0 in the server's queue; 0 goes first", "FILE:3"]);
 }
 
 #[test]

@@ -32,6 +32,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Arc<Model>> {
         timeouts: BudgetPatch::default(),
         replicas: crate::route::Replicas::default(),
         room: None,
+        priority: false,
         from_request: false,
     }))
 }

@@ -117,6 +117,12 @@ pub(super) static KEYS: &[Key] = &[
         Example("\"2s\"", "limits.queue_wait"),
         "for at most this long, then 503 with Retry-After",
     ),
+    openai(
+        "models.{name}.priority",
+        Takes::Bool,
+        Is("false"),
+        "whether the server is told the same order: 0 for completions, 1 for chat, 2 for background jobs. For vLLM with --scheduling-policy priority",
+    ),
     bedrock(
         "models.{name}.region",
         Takes::Text("a region like \"eu-central-1\""),

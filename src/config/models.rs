@@ -53,6 +53,7 @@ fn model(reader: &mut Reader<'_>, name: &str, common: &Common<'_>) -> Option<Mod
     let mut api_key = reader.secret(&["models", name, "api_key"]);
     let timeouts = timeouts(reader, &["models", name, "timeouts"]);
     let room = room(reader, name, queue);
+    let priority = reader.boolean(&["models", name, "priority"]).unwrap_or(false);
     let (identifier, provider) = (identifier?, provider?);
     let mut upstream_name: Arc<str> = identifier.model.into();
     let (endpoints, access) = match provider {
@@ -88,6 +89,7 @@ fn model(reader: &mut Reader<'_>, name: &str, common: &Common<'_>) -> Option<Mod
         timeouts,
         replicas,
         room,
+        priority,
         from_request: false,
     })
 }

@@ -171,6 +171,7 @@ mod tests {
             timeouts: crate::route::BudgetPatch::default(),
             replicas: crate::route::Replicas::default(),
             room: None,
+            priority: false,
             from_request: false,
         }
     }

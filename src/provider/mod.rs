@@ -20,7 +20,7 @@ pub use cloud::{Received, forwarded};
 
 use crate::error::{BodyFault, GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
-use crate::route::{EndpointUrl, Model, ProviderKind};
+use crate::route::{Class, EndpointUrl, Model, ProviderKind};
 use crate::wire::Payload;
 
 /// An upstream request without its address.
@@ -133,6 +133,9 @@ pub trait Dialect: Sync {
     fn is_gateway(&self) -> bool {
         false
     }
+    /// Tells the server whose request goes first in its own queue, over what the client says of it. Only for models
+    /// with `priority`, which the file gives to no other dialects than those that can.
+    fn prioritize(&self, _outbound: &mut Outbound, _class: Class) {}
     /// Adds the credentials. Called on every attempt, since some signatures cover the time; what an
     /// earlier attempt added is replaced.
     fn authorize(&self, outbound: &mut Outbound, model: &Model, attempt: &Attempt<'_>) -> Result<(), GatewayError>;

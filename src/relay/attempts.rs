@@ -32,7 +32,7 @@ pub(super) struct Attempts<'a> {
     tried: Tried,
     /// Whom the attempts beside these have asked, if there are any.
     beside: Option<&'a Asked>,
-    /// A place at the model, for the attempt whose answer begins.
+    /// The place at the model: one for all attempts, until an answer begins.
     room: Option<Place>,
     /// Whom the attempt under way asks, and its place in the list.
     asked: Option<(usize, Arc<Endpoint>)>,
@@ -103,9 +103,8 @@ impl<'a> Attempts<'a> {
         let mut corrected = false;
         loop {
             let sending = Sending { model, endpoint, dialect, outbound: &mut *outbound };
-            let mut inbound = self.upstreams.send(sending, &mut timers, facts).await?;
+            let inbound = self.upstreams.send(sending, &mut timers, facts).await?;
             if inbound.status.is_success() || dialect.is_gateway() {
-                inbound.body.hold(self.room.take());
                 return Ok((inbound, timers));
             }
             let Inbound { status, headers, body, .. } = inbound;
@@ -124,6 +123,11 @@ impl<'a> Attempts<'a> {
             corrected = true;
             facts.retries += 1;
         }
+    }
+
+    /// The answer has begun, and takes the place with it.
+    pub(super) const fn leave(&mut self) -> Option<Place> {
+        self.room.take()
     }
 
     /// The attempt failed, and nothing of an answer has begun: on return another one may be made, else this is what the

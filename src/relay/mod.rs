@@ -162,6 +162,9 @@ impl Relay {
     /// One attempt after the other until an answer has begun; with hedging, two lines of them.
     async fn answered<A: Ask>(&self, call: Call<'_>, mut ask: A, facts: &mut Facts) -> Result<A::Answer, GatewayError> {
         let attempts = Attempts::new(&self.upstreams, call);
+        if call.route.model.priority {
+            attempts.dialect().prioritize(ask.outbound(), call.route.class());
+        }
         let Some((endpoint, wait)) = hedging(&attempts, facts) else {
             return one_line(attempts, &mut ask, facts).await;
         };
@@ -204,6 +207,9 @@ trait Ask: Clone + Send {
     /// An answer that has begun.
     type Answer: Send;
 
+    /// The request.
+    fn outbound(&mut self) -> &mut Outbound;
+
     /// Makes one attempt.
     fn once(
         &mut self,
@@ -214,6 +220,10 @@ trait Ask: Clone + Send {
 
 impl Ask for Passed {
     type Answer = Response<Content>;
+
+    fn outbound(&mut self) -> &mut Outbound {
+        &mut self.outbound
+    }
 
     async fn once(&mut self, attempts: &mut Attempts<'_>, facts: &mut Facts) -> Result<Self::Answer, GatewayError> {
         let dialect = attempts.dialect();
@@ -232,7 +242,7 @@ impl Ask for Passed {
         };
         passthrough::clean_headers(&mut headers, events);
         let source = Source { body, timers, sent };
-        let mut response = Response::new(begin(attempts.call(), source, flow, facts).await?);
+        let mut response = Response::new(begin(attempts, source, flow, facts).await?);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         Ok(response)
@@ -250,12 +260,16 @@ struct Translated<'a> {
 impl Ask for Translated<'_> {
     type Answer = Content;
 
+    fn outbound(&mut self) -> &mut Outbound {
+        &mut self.outbound
+    }
+
     async fn once(&mut self, attempts: &mut Attempts<'_>, facts: &mut Facts) -> Result<Self::Answer, GatewayError> {
         let (Inbound { body, sent, .. }, timers) = attempts.send(&mut self.outbound, facts).await?;
         facts.uncounted.asked(self.outbound.body.len().saturating_sub(self.generation.picture_bytes()));
         let decoder = attempts.dialect().decoder(self.generation);
         let translator = translate::Translator::new(decoder, (self.encoder)());
-        begin(attempts.call(), Source { body, timers, sent }, Flow::Deltas(translator), facts).await
+        begin(attempts, Source { body, timers, sent }, Flow::Deltas(translator), facts).await
     }
 }
 
@@ -275,6 +289,10 @@ impl<R> Clone for Fetched<'_, R> {
 impl<T: Send, R: Fn(&[u8]) -> Result<T, GatewayError> + Sync> Ask for Fetched<'_, R> {
     type Answer = T;
 
+    fn outbound(&mut self) -> &mut Outbound {
+        &mut self.outbound
+    }
+
     async fn once(&mut self, attempts: &mut Attempts<'_>, facts: &mut Facts) -> Result<T, GatewayError> {
         let (Inbound { body, sent, .. }, mut timers) = attempts.send(&mut self.outbound, facts).await?;
         let endpoint = Arc::clone(body.endpoint());
@@ -292,10 +310,16 @@ fn is_event_stream(headers: &http::HeaderMap) -> bool {
 }
 
 /// Waits until the answer has begun. A body that ends before is passed as it is.
-async fn begin(call: Call<'_>, source: Source, flow: Flow, facts: &mut Facts) -> Result<Content, GatewayError> {
-    let model = Arc::clone(&call.route.model.id);
-    let mut stream = Box::new(Stream::new(source, flow, call.shape, model));
+async fn begin(
+    attempts: &mut Attempts<'_>,
+    source: Source,
+    flow: Flow,
+    facts: &mut Facts,
+) -> Result<Content, GatewayError> {
+    let Call { route, shape, .. } = attempts.call();
+    let mut stream = Box::new(Stream::new(source, flow, shape, Arc::clone(&route.model.id)));
     stream.fill(facts).await?;
+    stream.hold(attempts.leave());
     Ok(Content::Stream(stream))
 }
 

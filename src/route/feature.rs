@@ -23,6 +23,11 @@ pub enum Class {
 impl Class {
     /// How many there are.
     pub const COUNT: usize = 3;
+
+    /// Its number at model servers that have a queue by priority, as vLLM has: the lowest goes first.
+    pub const fn priority(self) -> u8 {
+        self as u8
+    }
 }
 
 struct Row {

@@ -136,6 +136,8 @@ pub struct Model {
     pub replicas: Replicas,
     /// Its own `max_parallel`, if it has one.
     pub room: Option<Room>,
+    /// `priority`: whether its server is told whose request goes first.
+    pub priority: bool,
     /// Whether a request named the endpoints: then each address is checked after resolution. Not so for a
     /// Bedrock model that a request brought: its endpoint is the operator's.
     pub from_request: bool,

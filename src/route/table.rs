@@ -219,6 +219,7 @@ impl Table {
             timeouts: BudgetPatch::default(),
             replicas: crate::route::Replicas::default(),
             room: None,
+            priority: false,
             from_request,
         };
         let budget = self.base_budget.capped(feature.and_then(Feature::total_limit));
@@ -370,6 +371,7 @@ mod tests {
                 timeouts: BudgetPatch::default(),
                 replicas: crate::route::Replicas::default(),
                 room: None,
+                priority: false,
                 from_request: false,
             })
         };

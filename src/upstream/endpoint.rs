@@ -538,6 +538,7 @@ mod tests {
             timeouts: BudgetPatch::default(),
             replicas: crate::route::Replicas::default(),
             room: None,
+            priority: false,
             from_request,
         }
     }

@@ -142,6 +142,7 @@ mod tests {
             timeouts: BudgetPatch::default(),
             replicas: Replicas::default(),
             room: None,
+            priority: false,
             from_request: false,
         };
         let outward = Outward::new(OutwardSettings { models: Arc::new(ClientTls::default()), ..Default::default() });

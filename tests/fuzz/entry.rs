@@ -116,6 +116,7 @@ pub fn anthropic_request(data: &[u8]) {
         timeouts: BudgetPatch::default(),
         replicas: weir::route::Replicas::default(),
         room: None,
+        priority: false,
         from_request: false,
     };
     drop(dialect(ProviderKind::OpenAi).encode(&asked, &model(ProviderKind::OpenAi)).expect("OpenAI has words for all"));

@@ -55,6 +55,7 @@ fn model(provider: ProviderKind) -> Model {
         timeouts: BudgetPatch::default(),
         replicas: weir::route::Replicas::default(),
         room: None,
+        priority: false,
         from_request: false,
     }
 }

@@ -25,11 +25,14 @@ mod framing; // how model servers frame their answers
 mod fuzz_smoke; // the fuzz targets, a little, on any toolchain
 mod golden; // translations as files
 mod hedging; // a second replica beside a slow one
+mod http2; // HTTP/2: what holds of HTTP/1.1 holds of its streams, too
+mod http2_bounds; // and of one connection nobody can have too much
 mod hygiene; // which headers go on, and that one request is one
 mod model_check; // GitLab's Test connection
 mod monitoring; // probes, 404, 405, the admin listener
 mod openai; // bytes pass, the model is replaced, usage is tapped
 mod overload; // places at a model: queues, classes, shedding, goodput
+mod priority; // the order of a model server's own queue
 mod prompt_answers; // every prompt, and what GitLab reads out of its answer
 mod prompts; // what GitLab asks a model by the name of a prompt
 mod proxy; // a proxy on the way out: what goes through it, and what never does

@@ -1,12 +1,12 @@
 //! Places at a model: how many at a time, who waits for how long and in which order, who is shed.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio::sync::Notify;
 
-use crate::support::{Client, Gateway, Reply, Upstream, chat_body, eventually, one_model};
+use crate::support::{Client, Gateway, Received, Reply, Upstream, chat_body, eventually, one_model, says};
 
 /// One model `m` for everything, with these limits of its own.
 fn limited(upstream: &Upstream, limits: &str) -> String {
@@ -157,6 +157,49 @@ async fn a_reload_lets_those_in_who_wait() {
     gate.notify_waiters();
     for client in clients {
         assert_eq!(status(client).await, 200);
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_that_fails_keeps_its_place_for_the_next() {
+    for (path, stream) in [("/v1/chat/completions", true), ("/v1/messages", true), ("/v1/messages", false)] {
+        let gate = Arc::new(Notify::new());
+        let (opened, turns) = (Arc::clone(&gate), Arc::new(Mutex::new(Vec::new())));
+        let seen = Arc::clone(&turns);
+        let script = move |request: &Received| {
+            let mut turns = seen.lock().unwrap();
+            turns.push(if request.text().contains("first") { "first" } else { "second" });
+            match (turns.len(), stream) {
+                (1, true) => Reply::sse().gate(&opened).event(r#"{"error":{"message":"out of memory"}}"#).end(),
+                (1, false) => Reply::head(200, &[]).bytes("{").gate(&opened).then_close(),
+                _ => says(request, "Hi"),
+            }
+        };
+        let (script, mut upstreams) = (Arc::new(script), Vec::new());
+        for _ in 0..2 {
+            let script = Arc::clone(&script);
+            upstreams.push(Upstream::start(move |request| script(request)).await);
+        }
+        let endpoints = format!("endpoints = [\"{}\", \"{}\"]", upstreams[0].url(), upstreams[1].url());
+        let file = format!("[models.m]\n{endpoints}\nmax_parallel = 1\nmax_queue = 1\nmax_wait = \"9s\"\n");
+        let gateway = Gateway::start(&file).await;
+        let mut clients = Vec::new();
+        for who in ["first", "second"] {
+            let mut body = chat_body("m", stream);
+            (body["max_tokens"], body["messages"][0]["content"]) = (json!(9), json!(who));
+            let mut client = Client::connect(gateway.public).await;
+            client.send("POST", path, &[], body.to_string().as_bytes()).await;
+            clients.push(client);
+            eventually("the first is there", async || !turns.lock().unwrap().is_empty()).await;
+        }
+        waiting(&gateway, 1.0).await;
+        gate.notify_one();
+        for client in &mut clients {
+            let head = client.head().await;
+            let answer = client.body(head, false).await;
+            assert!(answer.status() == 200 && answer.text().contains("Hi"), "{path} {stream}: {}", answer.text());
+        }
+        assert_eq!(*turns.lock().unwrap(), ["first", "first", "second"], "{path} {stream}: nobody is let in between");
     }
 }
 

@@ -235,6 +235,17 @@ fn every_provider_is_read_and_its_keys_are_for_it_alone() {
 }
 
 #[test]
+fn only_a_server_that_may_be_vllm_is_told_whose_request_goes_first() {
+    assert!(good(&format!("{MODEL}priority = true\n")).models[0].priority);
+    assert!(!good(MODEL).models[0].priority);
+    for (identifier, kind) in [("azure/x", "azure"), ("anthropic/x", "anthropic"), ("bedrock/x", "bedrock")] {
+        let text = format!("{MODEL}identifier = \"{identifier}\"\napi_key = {{ env = \"K\" }}\npriority = true\n");
+        let (said, _) = one_with(&text, &[("K", "k"), ("AWS_REGION", "eu-central-1")]);
+        assert_eq!(said, format!("5:1: error: models.m.priority: only for openai models; this is one of {kind}"));
+    }
+}
+
+#[test]
 fn names_with_another_meaning_are_no_models_names() {
     for name in ["disabled", "gitlab", "request", "\"feature/x\"", "\"a b\"", "\"\"", "\"ü\""] {
         let (said, _) = one(&format!("[models.{name}]\nendpoint = \"http://h/v1\"\n"));

@@ -164,6 +164,7 @@ mod tests {
             timeouts: BudgetPatch::default(),
             replicas: crate::route::Replicas::default(),
             room: None,
+            priority: false,
             from_request: false,
         }
     }

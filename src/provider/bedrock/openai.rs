@@ -126,6 +126,7 @@ mod tests {
             timeouts: BudgetPatch::default(),
             replicas: crate::route::Replicas::default(),
             room: None,
+            priority: false,
             from_request: false,
         };
         BedrockOpenAi.native(Native::OpenAiChat, &model)

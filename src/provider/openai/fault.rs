@@ -45,6 +45,12 @@ pub(super) fn of(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Gatew
         StatusCode::BAD_REQUEST if said.as_deref().is_some_and(is_about_the_window) => {
             "the request does not fit the model's window: set the model's context_tokens to what its server was started with"
         }
+        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY
+            if said.as_deref().is_some_and(is_about_priority) =>
+        {
+            "the model server takes no `priority`: start vLLM with --scheduling-policy priority, or take \
+             `priority = true` from the model"
+        }
         _ => "the model server refused the request",
     };
     let public = match &said {
@@ -63,6 +69,11 @@ pub(super) fn of(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Gatew
 /// vLLM's two ways to say so, and llama.cpp's.
 fn is_about_the_window(said: &str) -> bool {
     ["max_model_len", "maximum context length", "context size"].iter().any(|words| said.contains(words))
+}
+
+/// vLLM without a queue by priority, and servers that do not know the field.
+fn is_about_priority(said: &str) -> bool {
+    said.contains("priority") || said.contains("Priority")
 }
 
 /// What it said, and its code if that is a word.

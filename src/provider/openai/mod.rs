@@ -3,6 +3,7 @@
 //! Source: providers.md d3, ai-gateway-server.md §2.4, and the rigs' README for what real servers do.
 
 mod fault;
+mod priority;
 mod request;
 mod response;
 
@@ -12,7 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use super::{Attempt, Decode, Dialect, Native, Outbound, Seen};
 use crate::error::GatewayError;
 use crate::generation::{Delta, Generation, Usage};
-use crate::route::Model;
+use crate::route::{Class, Model};
 
 /// The dialect; it has no state.
 pub(super) struct OpenAi;
@@ -35,6 +36,10 @@ impl Dialect for OpenAi {
             Native::OpenAiEmbeddings => Some("/embeddings".into()),
             Native::AnthropicMessages | Native::AnthropicCountTokens => None,
         }
+    }
+
+    fn prioritize(&self, outbound: &mut Outbound, class: Class) {
+        outbound.body = priority::said(&outbound.body, class);
     }
 
     fn authorize(&self, outbound: &mut Outbound, model: &Model, _attempt: &Attempt<'_>) -> Result<(), GatewayError> {

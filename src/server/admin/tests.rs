@@ -88,6 +88,7 @@ fn model(id: &str, endpoints: &[&str]) -> Arc<Model> {
         timeouts: BudgetPatch::default(),
         replicas: crate::route::Replicas::default(),
         room: None,
+        priority: false,
         from_request: false,
     })
 }

@@ -29,6 +29,7 @@ pub(crate) fn replicas(count: usize) -> Vec<Arc<Endpoint>> {
         timeouts: BudgetPatch::default(),
         replicas: crate::route::Replicas::default(),
         room: None,
+        priority: false,
         from_request: false,
     });
     let registry = Registry::new(Arc::new(Metrics::new().unwrap()));
