@@ -85,6 +85,10 @@
 //! under way is less; by requests alone while one of the waits is unknown. In a simulation of eight servers of eight places (`upstream::balance`,
 //! 99th percentile of the first token): with one replica ten times as slow 1.4 s, by requests alone 9.6 s, in turn 485 s; with one request
 //! in ten ten times as long 3.4 s, 3.0 s and 10 s. The little that the peak costs where all are alike is the price of the first line.
+//! Who has had nothing to do for ten seconds is asked by the next that draws it, whatever it cost before, and what that one sees counts alone: at a
+//! request a second a single first token of 20 s kept requests away for 41 s, now for 10 s, and the figures above stay as they are. Finagle and
+//! linkerd only fade; to fade faster costs the second line, since slow replicas under load are then asked more often. The price: one that
+//! stays slow gets a request in ten seconds.
 //!
 //! **2026-11-26, TLS of our own.** A certificate is a part of the configuration: the same faults, the same reload, the same metric. Its files are
 //! watched with the file, and neither other files nor TLS on or off need a restart, since a connection keeps what it was accepted with. HTTP/1.1 only

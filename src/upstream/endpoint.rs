@@ -26,6 +26,8 @@ use crate::telemetry::Metrics;
 
 /// The longest that an endpoint is passed over because it said so.
 const MAX_BUSY: Duration = Duration::from_secs(60);
+/// Who has had nothing to do for so long is asked, whatever it cost before.
+const REST: Duration = Duration::from_secs(10);
 /// What a server told of its load is old after three looks that brought nothing (providers.md d3.2).
 const STALE: Duration = Duration::from_millis(1500);
 
@@ -44,6 +46,8 @@ pub struct Endpoint {
     /// How it is reached.
     pub(super) way: Way,
     inflight: AtomicUsize,
+    /// When its last request left, in milliseconds after `epoch`.
+    left: AtomicU64,
     wait: Wait,
     /// Requests there besides ours, where the server tells its load.
     besides: Stamped,
@@ -88,7 +92,7 @@ pub struct Condition {
 impl Endpoint {
     /// Requests under way here.
     pub fn inflight(&self) -> usize {
-        self.inflight.load(Ordering::Relaxed)
+        self.inflight.load(Ordering::Acquire)
     }
 
     /// How a choice takes it.
@@ -112,6 +116,21 @@ impl Endpoint {
     pub(super) fn load(&self, now: Duration) -> f32 {
         let besides = self.besides.get(now).filter(|(_, age)| *age < STALE).map_or(0.0, |(besides, _)| besides);
         self.inflight() as f32 + besides
+    }
+
+    /// Whether it has long had nothing to do, so that nothing shows how it is now.
+    pub(super) fn is_forgotten(&self, now: Duration) -> bool {
+        self.load(now) < 1.0 && self.was_left(now)
+    }
+
+    /// Whether by then no request had left it for long.
+    fn was_left(&self, then: Duration) -> bool {
+        then.saturating_sub(Duration::from_millis(self.left.load(Ordering::Relaxed))) >= REST
+    }
+
+    /// A request has left.
+    pub(super) fn left_at(&self, now: Duration) {
+        self.left.store(millis(now), Ordering::Relaxed);
     }
 
     /// Its server told its load.
@@ -172,6 +191,10 @@ impl Endpoint {
             Seen::Unreachable => Some(self.breaker.unreachable(now, &settings())),
             Seen::Answered => self.breaker.reached(now),
             Seen::Spoke(waited) => {
+                // sent when it was forgotten: what it was like before does not count beside this
+                if self.inflight() == 1 && self.was_left(now.saturating_sub(waited)) {
+                    self.wait.forget();
+                }
                 self.wait.observe(waited, now);
                 self.extra.hedges.observe(waited);
                 self.breaker.success(now.saturating_sub(waited), now, || **settings())
@@ -316,7 +339,9 @@ impl Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.0.inflight.fetch_sub(1, Ordering::Relaxed);
+        // first, so that nobody who sees it idle sees an older time
+        self.0.left_at(self.0.now());
+        self.0.inflight.fetch_sub(1, Ordering::Release);
         self.0.inflight_gauge.dec();
     }
 }
@@ -489,6 +514,7 @@ impl Registry {
             way,
             pool_key,
             inflight: AtomicUsize::new(0),
+            left: AtomicU64::new(0),
             wait: Wait::default(),
             besides: Stamped::default(),
             breaker: Breaker::default(),

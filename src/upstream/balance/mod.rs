@@ -144,8 +144,9 @@ impl<'a> Two<'a> {
         self.offered == 0
     }
 
+    /// By cost; before that, one that is there for nothing: a single slow answer would keep requests from it for long.
     fn cheaper(&self, now: Duration) -> Option<Placed<'a>> {
-        self.better(|a, b| compare(a, b, now))
+        self.better(|a, b| b.is_forgotten(now).cmp(&a.is_forgotten(now)).then_with(|| compare(a, b, now)))
     }
 
     /// Not by cost: whoever fails fast has little to do, and would get everything.
