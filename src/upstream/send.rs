@@ -115,6 +115,7 @@ impl Upstreams {
     ) -> Result<Inbound, GatewayError> {
         let sent = Instant::now();
         facts.upstream_started.get_or_insert(sent);
+        facts.sent = Some(sent);
         let endpoint = sending.endpoint;
         let mut may_reuse = true;
         loop {
