@@ -2,7 +2,7 @@
 //! kept across reloads by address, so that a reload forgets nothing.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::affinity::Affinity;
 use super::breaker::{Breaker, BreakerSettings, Change, Standing};
 use super::hedge::Extra;
+use super::inflight::Inflight;
 use super::load::Load;
 use super::outward::Way;
 use super::stamped::Stamped;
@@ -26,8 +27,6 @@ use crate::telemetry::Metrics;
 
 /// The longest that an endpoint is passed over because it said so.
 const MAX_BUSY: Duration = Duration::from_secs(60);
-/// Who has had nothing to do for so long is asked, whatever it cost before.
-const REST: Duration = Duration::from_secs(10);
 /// What a server told of its load is old after three looks that brought nothing (providers.md d3.2).
 const STALE: Duration = Duration::from_millis(1500);
 
@@ -45,9 +44,7 @@ pub struct Endpoint {
     pub host: HeaderValue,
     /// How it is reached.
     pub(super) way: Way,
-    inflight: AtomicUsize,
-    /// When its last request left, in milliseconds after `epoch`.
-    left: AtomicU64,
+    pub(super) inflight: Inflight,
     wait: Wait,
     /// Requests there besides ours, where the server tells its load.
     besides: Stamped,
@@ -61,7 +58,6 @@ pub struct Endpoint {
     clock: Clock,
     /// Of the model: shared by its replicas.
     extra: Arc<Extra>,
-    inflight_gauge: IntGauge,
     /// None for an endpoint that a request named: its address is not of a closed set, and nobody chooses it.
     judged: Option<Judged>,
 }
@@ -92,7 +88,7 @@ pub struct Condition {
 impl Endpoint {
     /// Requests under way here.
     pub fn inflight(&self) -> usize {
-        self.inflight.load(Ordering::Acquire)
+        self.inflight.count()
     }
 
     /// How a choice takes it.
@@ -120,17 +116,7 @@ impl Endpoint {
 
     /// Whether it has long had nothing to do, so that nothing shows how it is now.
     pub(super) fn is_forgotten(&self, now: Duration) -> bool {
-        self.load(now) < 1.0 && self.was_left(now)
-    }
-
-    /// Whether by then no request had left it for long.
-    fn was_left(&self, then: Duration) -> bool {
-        then.saturating_sub(Duration::from_millis(self.left.load(Ordering::Relaxed))) >= REST
-    }
-
-    /// A request has left.
-    pub(super) fn left_at(&self, now: Duration) {
-        self.left.store(millis(now), Ordering::Relaxed);
+        self.load(now) < 1.0 && self.inflight.was_quiet(now)
     }
 
     /// Its server told its load.
@@ -192,7 +178,7 @@ impl Endpoint {
             Seen::Answered => self.breaker.reached(now),
             Seen::Spoke(waited) => {
                 // sent when it was forgotten: what it was like before does not count beside this
-                if self.inflight() == 1 && self.was_left(now.saturating_sub(waited)) {
+                if self.inflight() == 1 && self.inflight.was_quiet(now.saturating_sub(waited)) {
                     self.wait.forget();
                 }
                 self.wait.observe(waited, now);
@@ -295,8 +281,7 @@ impl Endpoint {
 
     /// Counts one request in; the guard counts it out.
     pub fn enter(self: &Arc<Self>) -> Entered {
-        self.inflight.fetch_add(1, Ordering::Relaxed);
-        self.inflight_gauge.inc();
+        self.inflight.enter();
         Entered(Arc::clone(self))
     }
 }
@@ -339,10 +324,7 @@ impl Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        // first, so that nobody who sees it idle sees an older time
-        self.0.left_at(self.0.now());
-        self.0.inflight.fetch_sub(1, Ordering::Release);
-        self.0.inflight_gauge.dec();
+        self.0.inflight.leave(self.0.now());
     }
 }
 
@@ -513,8 +495,7 @@ impl Registry {
             url: url.clone(),
             way,
             pool_key,
-            inflight: AtomicUsize::new(0),
-            left: AtomicU64::new(0),
+            inflight: Inflight::new(self.metrics.upstream_inflight.with_label_values(labels)),
             wait: Wait::default(),
             besides: Stamped::default(),
             breaker: Breaker::default(),
@@ -523,7 +504,6 @@ impl Registry {
             busy_until: AtomicU64::new(0),
             clock,
             extra: extra.cloned().unwrap_or_else(|| Arc::new(Extra::new(self.epoch))),
-            inflight_gauge: self.metrics.upstream_inflight.with_label_values(labels),
             judged,
         };
         endpoint.show();

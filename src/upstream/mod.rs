@@ -10,6 +10,7 @@ mod endpoint;
 mod exchange;
 mod fetch;
 mod hedge;
+mod inflight;
 mod load;
 mod outward;
 mod places;

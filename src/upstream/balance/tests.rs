@@ -71,7 +71,7 @@ fn asked_again(list: &[Arc<Endpoint>], from: Duration) -> Duration {
         while streams.front().is_some_and(|(end, _)| *end <= now) {
             let (end, entered) = streams.pop_front().unwrap();
             drop(entered);
-            list[1].left_at(end);
+            list[1].inflight.left_at(end);
         }
         if pick(list, Tried::default(), None, now).unwrap().0 == 0 {
             return Duration::from_secs(second);
@@ -88,16 +88,16 @@ fn one_slow_answer_keeps_requests_away_for_ten_seconds_and_no_longer() {
     let slow = list[0].enter();
     list[0].saw_at(Seen::Spoke(ms(20_000)), now);
     drop(slow);
-    list[0].left_at(now);
+    list[0].inflight.left_at(now);
     let waited = asked_again(&list, now);
     assert_eq!(waited.as_secs(), 10);
     let (sent, spoke) = (now + waited, now + waited + ms(200));
     let sees = list[0].enter();
-    list[1].left_at(sent);
+    list[1].inflight.left_at(sent);
     assert_eq!(shares(&list, sent), [0, 1000], "one request sees how it is now");
     list.iter().for_each(|endpoint| endpoint.saw_at(Seen::Spoke(ms(200)), spoke));
     drop(sees);
-    list[0].left_at(spoke);
+    list[0].inflight.left_at(spoke);
     let even = shares(&list, spoke);
     assert!((400..600).contains(&even[0]), "the old peak is forgotten: {even:?}");
     list[0].saw_at(Seen::Spoke(ms(20_000)), spoke);
@@ -285,7 +285,7 @@ fn p99(slow: [f64; 8], skew: f64, load: f64, choose: impl Fn(&[Arc<Endpoint>], D
                 }
                 What::Ended(entered) => {
                     drop(entered);
-                    list[server].left_at(Duration::from_secs_f64(at));
+                    list[server].inflight.left_at(Duration::from_secs_f64(at));
                     servers[server].slots += 1;
                     start(&mut servers[server], server, &mut events, at);
                 }
