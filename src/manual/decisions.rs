@@ -15,7 +15,8 @@
 //! endpoints has a second line of attempts, begun once the first has taken longer than `percentile` of the last few hundred answers took
 //! to begin; without twenty of those there is none. Each line has an account of its own, and the one that answers is the record's. It is
 //! a race of first contents, not of heads; the loser is dropped, which closes its connection. The budget saves nothing up: hedges are for
-//! chance, and what fails is the retry's. The second takes a place of its own under `max_parallel`.
+//! chance, and what fails is the retry's. The second has a place of its own under `max_parallel` if
+//! one is free: it does not wait for one, which could push out another's request.
 //!
 //! **2026-11-26, health checks.** On where a model of an OpenAI-compatible server has several endpoints: a server that hangs would cost a user the
 //! whole `first_byte`, and one that is back would wait for a request to see it. The list of models is asked, which every such server has; any answer but

@@ -31,6 +31,8 @@ pub(super) struct Attempts<'a> {
     tried: Tried,
     /// What these and the attempts beside them have tried, if there are any.
     beside: Option<&'a TriedTogether>,
+    /// Whether they are an extra, for which nobody is to wait: they have a place only if one is free.
+    is_extra: bool,
     /// The place at the model: one for all attempts, until an answer begins.
     room: Option<Place>,
     /// Whom the attempt under way asks, and its place in the list.
@@ -51,6 +53,7 @@ impl<'a> Attempts<'a> {
             replicas,
             tried: Tried::default(),
             beside: None,
+            is_extra: false,
             room: None,
             asked: None,
             soonest: None,
@@ -60,6 +63,11 @@ impl<'a> Attempts<'a> {
     /// Keeps out of the way of the attempts that share `tried`.
     pub(super) fn beside(self, tried: &'a TriedTogether) -> Self {
         Self { beside: Some(tried), ..self }
+    }
+
+    /// The second line of them.
+    pub(super) fn extra(self) -> Self {
+        Self { is_extra: true, ..self }
     }
 
     /// Those that the file names.
@@ -90,7 +98,11 @@ impl<'a> Attempts<'a> {
         }
         let mut timers = Timers::start(self.budget(facts), facts.started);
         if self.room.is_none() {
-            self.room = self.upstreams.place(self.call.route, self.call.endpoints, &mut timers, facts).await?;
+            let Call { route, endpoints, .. } = self.call;
+            self.room = match self.is_extra {
+                true => self.upstreams.free_place(route, endpoints)?,
+                false => self.upstreams.place(route, endpoints, &mut timers, facts).await?,
+            };
         }
         let (endpoints, tried) = (self.call.endpoints, self.tried.and(self.beside.map(TriedTogether::so_far)));
         let chosen = self.upstreams.choose(model, endpoints, self.replicas, tried, &outbound.body)?;

@@ -170,7 +170,7 @@ impl Relay {
         };
         let (tried, mut other, mut beside) = (TriedTogether::default(), ask.clone(), facts.beside());
         let first = one_line(attempts.beside(&tried), &mut ask, facts);
-        let second = one_line(Attempts::new(&self.upstreams, call).beside(&tried), &mut other, &mut beside);
+        let second = one_line(Attempts::new(&self.upstreams, call).beside(&tried).extra(), &mut other, &mut beside);
         match hedge::race(first, second, wait, || endpoint.may_hedge(Instant::now())).await {
             By::First(answer) => answer,
             By::Second(answer) => {
