@@ -23,19 +23,66 @@ pub(super) struct Call {
     pub(super) arguments: String,
     /// Whether any arguments came.
     pub(super) has_arguments: bool,
+    pub(super) progress: Progress,
+}
+
+/// How far a JSON object has come whose text arrives in pieces.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Progress {
+    depth: u32,
+    in_string: bool,
+    escaped: bool,
+    ended: bool,
+}
+
+impl Progress {
+    /// Goes on with a piece.
+    pub(super) fn read(&mut self, piece: &str) {
+        for byte in piece.bytes() {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' => self.escaped = self.in_string,
+                b'"' => self.in_string = !self.in_string,
+                _ if self.in_string => {}
+                b'{' | b'[' => self.depth = self.depth.saturating_add(1),
+                b'}' | b']' => {
+                    self.depth = self.depth.saturating_sub(1);
+                    self.ended |= self.depth == 0;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether all of it is there.
+    pub(super) const fn has_ended(self) -> bool {
+        self.ended
+    }
 }
 
 impl Calls {
     /// The place of the call that a piece belongs to, and whether this piece begins it.
     pub(super) fn place(&mut self, theirs: u32, id: Option<&str>, name: Option<&str>) -> (usize, bool) {
-        let known = self.0.iter().rposition(|call| call.theirs == theirs);
-        if let Some(at) = known.filter(|at| id.is_none_or(|id| id.is_empty() || id == self.0[*at].id)) {
+        if let Some(at) = self.find(theirs, id) {
             return (at, false);
         }
         let at = self.0.len();
         let id = id.filter(|id| !id.is_empty()).map_or_else(|| format!("call_{at}"), str::to_owned);
         let name = name.unwrap_or_default().to_owned();
-        self.0.push(Call { theirs, id, name, arguments: String::new(), has_arguments: false });
+        self.0.push(Call {
+            theirs,
+            id,
+            name,
+            arguments: String::new(),
+            has_arguments: false,
+            progress: Progress::default(),
+        });
         (at, true)
+    }
+
+    /// The place of the call that a piece belongs to, unless it begins one.
+    pub(super) fn find(&self, theirs: u32, id: Option<&str>) -> Option<usize> {
+        let known = self.0.iter().rposition(|call| call.theirs == theirs);
+        known.filter(|at| id.is_none_or(|id| id.is_empty() || id == self.0[*at].id))
     }
 }

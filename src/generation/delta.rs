@@ -72,6 +72,10 @@ pub trait Encode: Send {
     fn delta(&mut self, delta: &Delta, out: &mut BytesMut);
     /// Appends what ends a complete answer, or nothing.
     fn finish(&mut self, out: &mut BytesMut);
+    /// Bytes that it keeps until what comes before them has ended.
+    fn held(&self) -> usize {
+        0
+    }
     /// Why a complete answer is a failure all the same, for the operator; asked after `finish`.
     fn fault(&self) -> Option<&str> {
         None

@@ -1,5 +1,15 @@
 //! Dated decisions, newest first. What was rejected is said, so that it need not be tried again unknowingly.
 //!
+//! **2026-11-26, HTTP/2 towards clients.** hyper speaks it, by ALPN or by its preface in the clear; no key turns it off, since a client that wants
+//! HTTP/1.1 has it. All streams of a connection run in its one task (`FuturesUnordered`), not in tasks of their own: when the connection goes, they
+//! are dropped with it, at once, and no task outlives its worker's last log line. hyper does not ask a body for more while its stream
+//! has no window, so whatever runs a stream looks after its body meanwhile (`server/outlet.rs`): its limits run, and who takes nothing for 2 s after
+//! them is reset. A task and a channel for each body were rejected: one more hop for each token, and the stuck stream would still be
+//! there. Bodies go out in pieces of 16 KiB, since hyper hands over what it has taken whatever the window. The bounds are constants in
+//! `server/http2.rs`, not keys: no operator can know better ones, and `limits.*` hold as for HTTP/1.1. Weir says goodbye (GOAWAY) as soon as it stops,
+//! and to a connection without a stream for `limits.header_timeout`, as HTTP/1.1's are closed. Streams stay in hyper here: a proxy that multiplexes
+//! has few connections, and it was the buffers of many that `handover` saves.
+//!
 //! **2026-11-26, whose request goes first at vLLM.** `priority = true` of a model puts 0, 1 or 2 into every body that goes there, by the classes that
 //! wait for `max_parallel`, in one place for all surfaces (`relay`), embeddings too, which take it. It stands over what the client says, every time it
 //! says it: whoever could name his own number would overtake everybody. vLLM's order is strict, and when its cache is full it takes back what it runs for
@@ -10,6 +20,10 @@
 //! of an answer and every stream, and each tells its client in its surface's own words. It is no model's failure and goes to no
 //! other one: there is no time. To GitLab's chat it is worth another try, which reaches whoever has taken over. `drain` is 25 s by default,
 //! since Kubernetes kills after 30 s whoever has not said their last words.
+//!
+//! **2026-11-26, an error with status 200.** A whole answer that is passed on and whose first key is `error` (not `null`), or `type` with the value
+//! `error`, is held back and read, by the same eyes as an event of a stream; if it is an error it has failed like any other before the
+//! first content. Other answers are passed after a look at their first bytes; an `error` further back is the client's to see.
 //!
 //! **2026-11-26, hedging.** Off: it costs model time, and is worth it only where single requests are slow by chance. On, a model with several
 //! endpoints has a second line of attempts, begun once the first has taken longer than `percentile` of the last few hundred answers took
@@ -92,8 +106,8 @@
 //! stays slow gets a request in ten seconds.
 //!
 //! **2026-11-26, TLS of our own.** A certificate is a part of the configuration: the same faults, the same reload, the same metric. Its files are
-//! watched with the file, and neither other files nor TLS on or off need a restart, since a connection keeps what it was accepted with. HTTP/1.1 only
-//! (ALPN): in HTTP/2 streams share a connection and could not leave hyper, and GitLab's Rails speaks HTTP/1.1, Workhorse what it is offered.
+//! watched with the file, and neither other files nor TLS on or off need a restart, since a connection keeps what it was accepted with. HTTP/2 and
+//! HTTP/1.1 are offered (ALPN): GitLab's Rails speaks HTTP/1.1, Workhorse what it is offered.
 //! Handshakes are bounded in time (`limits.header_timeout`) and not in number: places that strangers can hold would shut out everybody
 //! else. Sessions resume by tickets, which cost us no memory; with `client_ca` never, so that a client's certificate counts each time. A goodbye is an
 //! encrypted record: what arrives while an answer is made is decrypted, one record at most, and stays to be read. An open TLS stream takes 17.1 KiB, a

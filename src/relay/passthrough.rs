@@ -13,12 +13,14 @@ use crate::error::{GatewayError, Kind};
 use crate::provider::{Dialect, Seen, excerpt};
 use crate::telemetry::Facts;
 use crate::upstream::HOP_BY_HOP;
-use crate::wire::{Gather, Payload, SseFrames, data_of};
+use crate::wire::{Beginning, Gather, Payload, SseFrames, data_of};
 
 /// One event, and with it the memory of one stream, is at most this long.
 const MAX_EVENT: usize = 4 << 20;
 /// How much of a whole answer's end is kept to find its token counts in.
 const TAIL: usize = 2048;
+/// A whole answer that begins as an error does is none if it is longer than this.
+const MAX_ERROR: usize = 64 << 10;
 
 /// Removes what belongs to the upstream's connection, and the length of a body that we may change.
 pub(super) fn clean_headers(headers: &mut HeaderMap, may_change: bool) {
@@ -40,18 +42,33 @@ pub(super) fn clean_headers(headers: &mut HeaderMap, may_change: bool) {
     }
 }
 
-/// A whole answer: its first byte is the first token, its end holds the token counts.
+/// A whole answer: its first byte is the first token, its end holds the token counts. What begins as an error does,
+/// whatever its status says, is held back until it can be read; a gateway's answer is the client's in any case.
 pub(super) struct Tail {
     dialect: &'static dyn Dialect,
+    /// All so far, as long as it may be an error.
+    doubtful: Option<Gather>,
     end: Bytes,
 }
 
 impl Tail {
-    pub(super) const fn new(dialect: &'static dyn Dialect) -> Self {
-        Self { dialect, end: Bytes::new() }
+    pub(super) fn new(dialect: &'static dyn Dialect) -> Self {
+        let doubtful = (!dialect.is_gateway()).then(Gather::default);
+        Self { dialect, doubtful, end: Bytes::new() }
     }
 
     pub(super) fn feed(&mut self, chunk: Bytes, facts: &mut Facts, now: Instant) -> Bytes {
+        let Some(doubtful) = &mut self.doubtful else { return self.pass(chunk, facts, now) };
+        doubtful.push(chunk);
+        if doubtful.len() < MAX_ERROR && may_be_error(doubtful.so_far()) {
+            return Bytes::new();
+        }
+        let cleared = std::mem::take(doubtful).into_bytes();
+        self.doubtful = None;
+        self.pass(cleared, facts, now)
+    }
+
+    fn pass(&mut self, chunk: Bytes, facts: &mut Facts, now: Instant) -> Bytes {
         facts.first_token.get_or_insert(now);
         self.end = if chunk.len() >= TAIL || self.end.is_empty() {
             chunk.slice(chunk.len().saturating_sub(TAIL)..)
@@ -62,9 +79,39 @@ impl Tail {
         chunk
     }
 
-    pub(super) fn finish(&self, facts: &mut Facts) {
+    /// What was held back, if it is no error after all.
+    pub(super) fn finish(&mut self, facts: &mut Facts) -> Result<Bytes, GatewayError> {
+        let mut rest = self.doubtful.take().unwrap_or_default().into_bytes();
+        if !rest.is_empty() {
+            if let Some(kind) = self.dialect.look(&rest).error {
+                return Err(failed_at_once(kind, &rest));
+            }
+            rest = self.pass(rest, facts, Instant::now());
+        }
         facts.usage = self.dialect.usage_of(&self.end).unwrap_or(facts.usage);
+        Ok(rest)
     }
+}
+
+/// Whether an answer that begins so is to be read before it is passed: `{"error":…` (OpenAI and its like), but for the
+/// `null` of servers that name the field always, and `{"type":"error",…` (Anthropic).
+fn may_be_error(start: &[u8]) -> bool {
+    match Beginning::of(start) {
+        Beginning::Unknown => true,
+        Beginning::Other => false,
+        Beginning::Member(key, value) => match key {
+            b"error" => value[0] != b'n',
+            b"type" => b"\"error\"".starts_with(&value[..value.len().min(7)]),
+            _ => false,
+        },
+    }
+}
+
+/// The server said that it failed, and nothing else before: an ordinary failure, though its status was 200.
+fn failed_at_once(kind: Kind, said: &[u8]) -> GatewayError {
+    GatewayError::new(kind, "The model server failed before its first word")
+        .internal(format!("an error in an answer with status 200: {}", excerpt(said)))
+        .upstream_body(Bytes::copy_from_slice(said))
 }
 
 /// A stream of events.
@@ -137,10 +184,7 @@ impl Tap {
         let Some(data) = data_of(event) else { return Ok(false) };
         let Seen { content, text_len, usage, only_usage, done, error } = self.dialect.look(&data);
         if let Some(kind) = error.filter(|_| !self.saw_content) {
-            // nothing has reached the client: this is still an ordinary failure
-            return Err(GatewayError::new(kind, "The model server failed before its first word")
-                .internal(format!("an error inside the stream: {}", excerpt(&data)))
-                .upstream_body(Bytes::copy_from_slice(&data)));
+            return Err(failed_at_once(kind, &data));
         }
         if error.is_some() {
             // The client reads the server's own words; the record must not count a success.
@@ -192,4 +236,81 @@ fn says_finished(event: &[u8]) -> bool {
 
 fn too_long(error: &crate::wire::TooLong) -> GatewayError {
     GatewayError::new(Kind::UpstreamBroken, "The model server's answer could not be read").internal(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use http::HeaderMap;
+    use tokio::time::Instant;
+
+    use super::{MAX_ERROR, Tail, may_be_error};
+    use crate::error::{GatewayError, Kind};
+    use crate::provider::dialect;
+    use crate::route::ProviderKind;
+    use crate::telemetry::labels::Surface;
+    use crate::telemetry::{Facts, Record, Sink, TraceIds};
+
+    struct Nobody;
+
+    impl Sink for Nobody {
+        fn begin(&self, _: Surface) {}
+        fn finish(&self, _: &Facts) {}
+    }
+
+    /// What a whole answer that arrives in such pieces becomes.
+    fn passed(kind: ProviderKind, pieces: &[&[u8]]) -> Result<Bytes, GatewayError> {
+        let mut record = Record::open(Arc::new(Nobody), Surface::Unknown, TraceIds::of(&HeaderMap::new()), None);
+        let (mut tail, facts) = (Tail::new(dialect(kind)), &mut record.facts);
+        let feed = |piece: &&[u8]| tail.feed(Bytes::copy_from_slice(piece), facts, Instant::now());
+        let mut out: Vec<Bytes> = pieces.iter().map(feed).collect();
+        out.push(tail.finish(facts)?);
+        Ok(out.concat().into())
+    }
+
+    #[test]
+    fn an_error_is_one_in_whatever_pieces_it_comes() {
+        for (kind, said) in [
+            (ProviderKind::OpenAi, r#" { "error" : {"message":"no","code":500}}"#),
+            (ProviderKind::OpenAi, r#"{"error":"no"}"#),
+            (ProviderKind::Anthropic, r#"{"type":"error","error":{"type":"api_error","message":"no"}}"#),
+        ] {
+            for size in [1, 5, 1000] {
+                let pieces: Vec<&[u8]> = said.as_bytes().chunks(size).collect();
+                assert_eq!(passed(kind, &pieces).unwrap_err().kind(), Kind::UpstreamBroken, "{said}");
+            }
+            // for the client to see, as it came
+            assert_eq!(passed(ProviderKind::Gitlab, &[said.as_bytes()]).unwrap(), said);
+        }
+    }
+
+    #[test]
+    fn what_only_mentions_errors_is_an_answer() {
+        let long = format!(r#"{{"error":"{}"}}"#, "x".repeat(MAX_ERROR));
+        for said in [
+            r#"{"error":null,"choices":[]}"#,
+            r#"{"choices":[{"message":{"content":"{\"error\": 1}"}}]}"#,
+            r#"{"id":"error","type":"error"}"#,
+            r#"{"type":"message","content":[]}"#,
+            r#"{"error":{"#,
+            r#"{"type":"error"#,
+            "error: none",
+            "",
+            &long,
+        ] {
+            for size in [1, 5, 1000] {
+                let pieces: Vec<&[u8]> = said.as_bytes().chunks(size).collect();
+                assert_eq!(passed(ProviderKind::OpenAi, &pieces).unwrap(), said);
+            }
+        }
+    }
+
+    #[test]
+    fn an_ordinary_answer_is_never_held_back() {
+        for start in [r#"{"id":""#, r#"{"error":n"#, r#"{"object":"list""#, "[", r#"{"type":"m"#] {
+            assert!(!may_be_error(start.as_bytes()), "{start}");
+        }
+    }
 }

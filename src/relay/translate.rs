@@ -12,6 +12,8 @@ use crate::telemetry::Facts;
 
 /// What an encoder may keep for a call that says nothing, in bytes: so many calls are bounded, too.
 const CALL: usize = 256;
+/// What an encoder may keep until what comes before it has ended.
+const MAX_HELD: usize = 1 << 20;
 
 /// A decoder and an encoder, and the deltas between them.
 pub(super) struct Translator {
@@ -32,8 +34,9 @@ impl Translator {
     pub(super) fn feed(&mut self, chunk: Bytes, facts: &mut Facts, now: Instant) -> Fed {
         let decoded = self.decoder.feed(chunk, &mut self.deltas);
         let written = self.write(facts, now);
-        let bounded = if self.said > MAX_ANSWER { Err(too_long(MAX_ANSWER)) } else { Ok(()) };
-        (written, decoded.and(bounded))
+        let bounds = [(self.said, MAX_ANSWER), (self.encoder.held(), MAX_HELD)];
+        let beyond = bounds.into_iter().find(|(bytes, most)| bytes > most);
+        (written, decoded.and(beyond.map_or(Ok(()), |(_, most)| Err(too_long(most)))))
     }
 
     pub(super) fn finish(&mut self, facts: &mut Facts) -> Result<Bytes, GatewayError> {

@@ -32,6 +32,11 @@ impl Gather {
         self.len() == 0
     }
 
+    /// What there is of them.
+    pub fn so_far(&self) -> &[u8] {
+        if self.joined.is_empty() { &self.first } else { &self.joined }
+    }
+
     /// All of them.
     pub fn into_bytes(self) -> Bytes {
         if self.joined.is_empty() { self.first } else { self.joined.freeze() }

@@ -1,5 +1,6 @@
 //! Editing a JSON text in place: values are found by `serde_json`'s raw values and replaced as bytes, so
-//! that unknown fields, key order, number spelling and white space survive.
+//! that unknown fields, key order, number spelling and white space survive. And a look at how a text begins that is
+//! still arriving.
 
 use std::ops::Range;
 
@@ -75,13 +76,41 @@ impl Edits {
     }
 }
 
+/// How a JSON text begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning<'a> {
+    /// Too little of it is there.
+    Unknown,
+    /// No object, an empty one, or none that is worth a look.
+    Other,
+    /// An object's first member: its key as it is written, and what is there of its value and beyond, a byte at least.
+    Member(&'a [u8], &'a [u8]),
+}
+
+impl<'a> Beginning<'a> {
+    /// Of a text whose end may not have arrived. Keys with escapes are not looked at.
+    pub fn of(text: &'a [u8]) -> Self {
+        let next = |text: &'a [u8], mark: &[u8]| match text.trim_ascii_start() {
+            [] => Err(Self::Unknown),
+            text => text.strip_prefix(mark).ok_or(Self::Other),
+        };
+        let member = || {
+            let key = next(next(text, b"{")?, b"\"")?;
+            let end = memchr::memchr(b'"', key).ok_or(Self::Unknown)?;
+            let value = next(&key[end + 1..], b":")?.trim_ascii_start();
+            if value.is_empty() { Err(Self::Unknown) } else { Ok(Self::Member(&key[..end], value)) }
+        };
+        member().unwrap_or_else(|other| other)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
     use serde::Deserialize;
     use serde_json::value::RawValue;
 
-    use super::{Edits, place_of};
+    use super::{Beginning, Edits, place_of};
 
     #[derive(Deserialize)]
     struct Peek<'a> {
@@ -111,6 +140,20 @@ mod tests {
         let payload = edits.apply(&body);
         assert_eq!(payload.pieces().len(), 3);
         assert_eq!(payload.pieces()[2].as_ptr(), body[12..].as_ptr());
+    }
+
+    #[test]
+    fn the_first_member_is_read_as_soon_as_it_is_there() {
+        let text = br#" { "error" : null, "x": 1 }"#;
+        let begins = |length: usize| Beginning::of(&text[..length]);
+        for length in 0..13 {
+            assert_eq!(begins(length), Beginning::Unknown, "{length}");
+        }
+        assert_eq!(begins(14), Beginning::Member(b"error", b"n"));
+        assert_eq!(begins(text.len()), Beginning::Member(b"error", &text[13..]));
+        for other in [&b"[{\"error\":1}]"[..], b"{}", b"\"error\"", b"{\"a\\\"b\":1}", b"data: {", b"{error:1}"] {
+            assert_eq!(Beginning::of(other), Beginning::Other, "{other:?}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod sse;
 pub use event_stream::{EventStreamFrames, Frame, FrameError, FrameKind};
 pub use gather::Gather;
 pub use http1::{Chunked, Framing, Head, NotHttp, read_head, write_head};
-pub use json::{Edits, last_member, place_of};
+pub use json::{Beginning, Edits, last_member, place_of};
 pub use ndjson::write_line;
 pub use payload::Payload;
 pub use sse::{SseFrames, TooLong, data_of};

@@ -176,6 +176,36 @@ async fn a_passed_stream_is_complete_only_with_its_end() {
 }
 
 #[tokio::test]
+async fn calls_whose_pieces_are_mixed_come_one_after_the_other_or_not_at_all() {
+    let piece = |index: u32, id: &str, arguments: &str| {
+        let function = match id {
+            "" => json!({"arguments": arguments}),
+            id => json!({"name": id, "arguments": arguments}),
+        };
+        let call = json!({"index": index, "id": Some(id).filter(|id| !id.is_empty()), "function": function});
+        json!({"choices": [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": null}]}).to_string()
+    };
+    let begun = || Reply::sse().event(piece(0, "a", "{")).event(piece(1, "b", "{"));
+    let mixed = begun().event(piece(0, "", "}")).event(piece(1, "", "}")).done(false);
+    let too_much = (0..2).fold(begun(), |reply, _| reply.event(piece(1, "", &"x".repeat(600 << 10)))).stall();
+    let upstream = Upstream::script([mixed, too_much]).await;
+    let gateway = Gateway::start(&models(&upstream)).await;
+    let body =
+        json!({"model": "openai", "max_tokens": 5, "stream": true, "messages": [{"role": "user", "content": "hi"}]});
+    let answer = gateway.post("/v1/messages", &body).await;
+    let of_blocks = answer.text().lines().filter_map(|line| line.strip_prefix("data: "));
+    let of_blocks = of_blocks.map(|data| serde_json::from_str::<Value>(data).unwrap());
+    let of_blocks = of_blocks.filter(|event| event["index"].is_u64());
+    let order: Vec<_> = of_blocks.map(|e| format!("{} {}", e["index"], &e["type"].as_str().unwrap()[14..])).collect();
+    let block = |index: u32| ["start", "delta", "delta", "stop"].map(|kind| format!("{index} {kind}"));
+    assert_eq!(order, [&block(0)[..], &block(1)[..]].concat(), "{}", answer.text());
+    let answer = gateway.post("/v1/messages", &body).await;
+    let end = answer.text().rsplit_once("event: error\ndata: ").expect("an error event").1;
+    assert_eq!(said(end.trim_end()).1, "The model server's answer is too long to be read");
+    upstream.closed(0).await;
+}
+
+#[tokio::test]
 async fn refusals_name_the_field_in_anthropics_words_and_send_nothing() {
     let (upstream, gateway) = house().await;
     let body = |model: &str, extra: Value| {

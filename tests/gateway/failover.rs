@@ -84,7 +84,10 @@ const FAULTS: [(&str, Fault); 15] = [
     ("begun and silent", |request| begun(request).stall()),
     ("begun and closed", |request| begun(request).then_close()),
     ("begun and reset", |request| begun(request).wait(Duration::from_millis(5)).reset()),
-    ("an error in a 200", |request| if request.wants_stream() { Reply::sse().event(ERROR).end() } else { error(500) }),
+    ("an error in a 200", |request| match request.wants_stream() {
+        true => Reply::sse().event(ERROR).end(),
+        false => Reply::whole(200, &[("content-type", "application/json"), ("x-bad", "1")], ERROR),
+    }),
     ("an error after the role", |request| match request.wants_stream() {
         true => begun(request).event(ERROR).event("[DONE]").end(),
         false => error(502),

@@ -96,7 +96,9 @@ pub(super) fn whole(asked: &Generation, body: &[u8]) -> Result<Vec<Delta>, Gatew
     let message: Message<'_> =
         serde_json::from_slice(body).map_err(|error| unreadable("the answer is not a message", &error))?;
     let Some(reason) = message.stop_reason else {
-        return Err(unreadable("the answer is not a message", &"no stop_reason"));
+        let is_error = look(body).error.is_some();
+        let unreadable = || unreadable("the answer is not a message", &"no stop_reason");
+        return Err(if is_error { fault::of_event(body) } else { unreadable() });
     };
     let (mut out, mut calls) = (Vec::new(), OpenCalls::new(ToolNames::of(asked)));
     for block in message.content {
@@ -377,9 +379,11 @@ mod tests {
             ]
         );
         assert_eq!(usage_of(body.as_bytes()), Some(usage));
-        for wrong in ["", "[]", "{}", r#"{"type":"error","error":{"type":"api_error"}}"#] {
+        for wrong in ["", "[]", "{}"] {
             assert_eq!(whole(&asked(), wrong.as_bytes()).unwrap_err().kind(), Kind::UpstreamBroken, "{wrong}");
         }
+        let overloaded = br#"{"type":"error","error":{"type":"overloaded_error"}}"#;
+        assert_eq!(whole(&asked(), overloaded).unwrap_err().kind(), Kind::UpstreamStatus(529));
     }
 
     #[test]

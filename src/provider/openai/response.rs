@@ -93,9 +93,18 @@ fn not_the_dialect(what: &str, error: &dyn std::fmt::Display) -> GatewayError {
     unreadable(&format!("{what} is not OpenAI's chat format"), error)
 }
 
+/// An error in an answer with status 200.
+fn failed(error: &RawValue, said: &[u8]) -> GatewayError {
+    GatewayError::new(fault::kind_of_event(error), "The model server failed while answering")
+        .internal(format!("an error in an answer with status 200: {}", excerpt(said)))
+}
+
 /// A whole answer.
 pub(super) fn whole(body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
     let chunk: Chunk<'_> = serde_json::from_slice(body).map_err(|error| not_the_dialect("the answer", &error))?;
+    if let Some(error) = chunk.error {
+        return Err(failed(error, body));
+    }
     if chunk.choices.is_empty() {
         return Err(not_the_dialect("the answer", &"no choices"));
     }
@@ -157,8 +166,7 @@ impl Stream {
         }
         let chunk: Chunk<'_> = serde_json::from_slice(&data).map_err(|error| not_the_dialect("an event", &error))?;
         if let Some(error) = chunk.error {
-            return Err(GatewayError::new(fault::kind_of_event(error), "The model server failed while answering")
-                .internal(format!("an error inside the stream: {}", excerpt(&data))));
+            return Err(failed(error, &data));
         }
         let before = out.len();
         deltas(chunk, out);
@@ -281,6 +289,9 @@ mod tests {
             matches!(&out[0], Delta::ToolCall { index: 0, id: Some(id), name: Some(name), arguments } if id == "c1" && name == "f" && arguments == "{}")
         );
         assert!(whole(br#"{"choices":[]}"#).is_err());
+        assert!(whole(br#"{"error":null,"choices":[{"message":{"content":"an \"error\""}}]}"#).is_ok());
+        let filtered = whole(br#"{"choices":[{"message":{"content":"a"}}],"error":{"code":"content_filter"}}"#);
+        assert_eq!(filtered.unwrap_err().kind(), Kind::ContentFilter);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Deltas → Anthropic's answers, streamed (`message_start` … `message_stop`) or whole (`message`).
 //!
-//! Content stands in blocks, one after the other: a block ends when words of another kind come. Thinking that no
-//! provider signed has an empty signature.
+//! Content stands in blocks, one after the other: a block ends when words of another kind come. A call's ends with its
+//! arguments: what a model says before that, of another call mostly, is held back. Thinking that no provider signed has
+//! an empty signature.
 
 use bytes::{BufMut as _, BytesMut};
 use serde_json::{Map, Value, json};
@@ -58,6 +59,9 @@ fn event(name: &str, body: &Value, out: &mut BytesMut) {
     out.put_slice(b"\n\n");
 }
 
+/// What a delta takes that is held back, besides its text.
+const HELD: usize = 256;
+
 /// The block that is being written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Open {
@@ -76,8 +80,11 @@ pub(super) struct Events {
     /// How many blocks there are, the open one included.
     blocks: usize,
     calls: Calls,
-    /// The block of each call.
-    call_blocks: Vec<usize>,
+    /// What was said while the open call was not complete.
+    held: Vec<Delta>,
+    held_bytes: usize,
+    /// A call went on after its arguments had ended.
+    is_lossy: bool,
     usage: Usage,
     stop: StopReason,
 }
@@ -91,7 +98,9 @@ impl Events {
             open: None,
             blocks: 0,
             calls: Calls::default(),
-            call_blocks: Vec::new(),
+            held: Vec::new(),
+            held_bytes: 0,
+            is_lossy: false,
             usage: Usage::default(),
             stop: StopReason::End,
         }
@@ -138,28 +147,48 @@ impl Events {
             let call = &self.calls.0[at];
             let start = json!({"type": "tool_use", "id": call.id, "name": call.name, "input": {}});
             self.open(Open::Call(at), &start, out);
-            self.call_blocks.push(self.blocks.saturating_sub(1));
         }
-        if !arguments.is_empty() {
-            self.calls.0[at].has_arguments = true;
-            piece(self.call_blocks[at], "input_json_delta", "partial_json", arguments, out);
+        if self.open != Some(Open::Call(at)) {
+            self.is_lossy |= !arguments.trim().is_empty();
+        } else if !arguments.is_empty() {
+            let call = &mut self.calls.0[at];
+            call.has_arguments = true;
+            call.progress.read(arguments);
+            self.text("input_json_delta", "partial_json", arguments, out);
         }
     }
-}
 
-/// A piece of a block. Most of a stream is this, so it is written without a tree.
-fn piece(index: usize, kind: &str, field: &str, text: &str, out: &mut BytesMut) {
-    out.put_slice(b"event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":");
-    put(out, &index);
-    for part in [",\"delta\":{\"type\":\"", kind, "\",\"", field, "\":"] {
-        out.put_slice(part.as_bytes());
+    /// The open call, as long as its arguments are not all there.
+    fn unfinished(&self) -> Option<usize> {
+        match self.open {
+            Some(Open::Call(at)) if !self.calls.0[at].progress.has_ended() => Some(at),
+            _ => None,
+        }
     }
-    put(out, text);
-    out.put_slice(b"}}\n\n");
-}
 
-impl Encode for Events {
-    fn delta(&mut self, delta: &Delta, out: &mut BytesMut) {
+    /// Whether this is for a block that cannot begin yet.
+    fn must_wait(&self, delta: &Delta) -> bool {
+        let Some(open) = self.unfinished() else { return false };
+        match delta {
+            Delta::ToolCall { index, id, .. } => self.calls.find(*index, id.as_deref()) != Some(open),
+            Delta::Text(_) | Delta::Reasoning(_) | Delta::ReasoningSignature(_) => true,
+            Delta::Usage(_) | Delta::Stop(_) => false,
+        }
+    }
+
+    /// Ends the open call, and says what was held back meanwhile; some of it may have to wait again.
+    fn release(&mut self, out: &mut BytesMut) {
+        self.close(out);
+        self.held_bytes = 0;
+        std::mem::take(&mut self.held).iter().for_each(|delta| self.say(delta, out));
+    }
+
+    fn say(&mut self, delta: &Delta, out: &mut BytesMut) {
+        if self.must_wait(delta) {
+            self.held_bytes += HELD + delta.text_len();
+            self.held.push(delta.clone());
+            return;
+        }
         let thinking = || json!({"type": "thinking", "thinking": "", "signature": ""});
         match delta {
             Delta::Text(text) => {
@@ -183,9 +212,40 @@ impl Encode for Events {
             Delta::Stop(reason) => self.stop = *reason,
         }
     }
+}
+
+/// A piece of a block. Most of a stream is this, so it is written without a tree.
+fn piece(index: usize, kind: &str, field: &str, text: &str, out: &mut BytesMut) {
+    out.put_slice(b"event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":");
+    put(out, &index);
+    for part in [",\"delta\":{\"type\":\"", kind, "\",\"", field, "\":"] {
+        out.put_slice(part.as_bytes());
+    }
+    put(out, text);
+    out.put_slice(b"}}\n\n");
+}
+
+impl Encode for Events {
+    fn delta(&mut self, delta: &Delta, out: &mut BytesMut) {
+        self.say(delta, out);
+        while !self.held.is_empty() && self.unfinished().is_none() {
+            self.release(out);
+        }
+    }
+
+    fn held(&self) -> usize {
+        self.held_bytes
+    }
+
+    fn fault(&self) -> Option<&str> {
+        self.is_lossy.then_some("a call went on after its arguments had ended, which was left out")
+    }
 
     fn finish(&mut self, out: &mut BytesMut) {
         self.begin(out);
+        while !self.held.is_empty() {
+            self.release(out);
+        }
         self.close(out);
         let reason = stop_reason(self.stop, !self.calls.0.is_empty());
         let delta = json!({"stop_reason": reason, "stop_sequence": null});
@@ -286,139 +346,4 @@ impl Encode for Whole {
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::BytesMut;
-    use serde_json::{Value, json};
-
-    use super::{Events, Naming, Whole};
-    use crate::generation::{Delta, Encode, StopReason, Usage};
-
-    fn naming() -> Naming {
-        Naming { id: "msg_1".into(), model: "m".into() }
-    }
-
-    fn call(index: u32, id: Option<&str>, name: Option<&str>, arguments: &str) -> Delta {
-        Delta::ToolCall { index, id: id.map(Into::into), name: name.map(Into::into), arguments: arguments.into() }
-    }
-
-    fn written(encoder: &mut dyn Encode, deltas: &[Delta]) -> String {
-        let mut out = BytesMut::new();
-        deltas.iter().for_each(|delta| encoder.delta(delta, &mut out));
-        encoder.finish(&mut out);
-        String::from_utf8(out.to_vec()).unwrap()
-    }
-
-    /// The events of a stream; each one's name is checked to be its type.
-    fn events(deltas: &[Delta]) -> Vec<Value> {
-        let stream = written(&mut Events::new(naming()), deltas);
-        let event = |event: &str| {
-            let (name, data) = event.strip_prefix("event: ").unwrap().split_once("\ndata: ").unwrap();
-            let data: Value = serde_json::from_str(data).unwrap();
-            assert_eq!(data["type"], name);
-            data
-        };
-        stream.split_terminator("\n\n").map(event).collect()
-    }
-
-    fn whole(deltas: &[Delta]) -> Value {
-        serde_json::from_str(&written(&mut Whole::new(naming()), deltas)).unwrap()
-    }
-
-    /// Everything an answer can have.
-    fn everything() -> Vec<Delta> {
-        vec![
-            Delta::Usage(Usage { input: 10, cached: 3, ..Usage::default() }),
-            Delta::Reasoning("h".into()),
-            Delta::Reasoning("m".into()),
-            Delta::ReasoningSignature("sig".into()),
-            Delta::Reasoning("more".into()),
-            Delta::Text("Hi \"é\"".into()),
-            Delta::Text("\n".into()),
-            call(3, Some("a"), Some("f"), "{\"x\""),
-            call(3, None, None, ":1}"),
-            call(4, Some("b"), Some("g"), ""),
-            Delta::Stop(StopReason::ToolCalls),
-            Delta::Usage(Usage { input: 10, cached: 3, output: 9, reasoning: 2 }),
-        ]
-    }
-
-    #[test]
-    fn a_stream_of_blocks() {
-        let start =
-            |index: u32, block: Value| json!({"type": "content_block_start", "index": index, "content_block": block});
-        let piece = |index: u32, kind: &str, field: &str, text: &str| json!({"type": "content_block_delta", "index": index, "delta": {"type": kind, field: text}});
-        let stop = |index: u32| json!({"type": "content_block_stop", "index": index});
-        let thinking = json!({"type": "thinking", "thinking": "", "signature": ""});
-        let tool = |id: &str, name: &str| json!({"type": "tool_use", "id": id, "name": name, "input": {}});
-        let usage = |output: u32| json!({"input_tokens": 7, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 3, "output_tokens": output});
-        let mut last = usage(9);
-        last["output_tokens_details"] = json!({"thinking_tokens": 2});
-        let message = json!({"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [], "stop_reason": null, "stop_sequence": null, "usage": usage(0)});
-        assert_eq!(
-            events(&everything()),
-            [
-                json!({"type": "message_start", "message": message}),
-                start(0, thinking.clone()),
-                piece(0, "thinking_delta", "thinking", "h"),
-                piece(0, "thinking_delta", "thinking", "m"),
-                piece(0, "signature_delta", "signature", "sig"),
-                stop(0),
-                start(1, thinking),
-                piece(1, "thinking_delta", "thinking", "more"),
-                stop(1),
-                start(2, json!({"type": "text", "text": ""})),
-                piece(2, "text_delta", "text", "Hi \"é\""),
-                piece(2, "text_delta", "text", "\n"),
-                stop(2),
-                start(3, tool("a", "f")),
-                piece(3, "input_json_delta", "partial_json", "{\"x\""),
-                piece(3, "input_json_delta", "partial_json", ":1}"),
-                stop(3),
-                start(4, tool("b", "g")),
-                piece(4, "input_json_delta", "partial_json", "{}"),
-                stop(4),
-                json!({"type": "message_delta", "delta": {"stop_reason": "tool_use", "stop_sequence": null}, "usage": last}),
-                json!({"type": "message_stop"}),
-            ]
-        );
-    }
-
-    #[test]
-    fn a_whole_message() {
-        let message = whole(&everything());
-        assert_eq!(
-            message["content"],
-            json!([
-                {"type": "thinking", "thinking": "hm", "signature": "sig"}, {"type": "thinking", "thinking": "more", "signature": ""},
-                {"type": "text", "text": "Hi \"é\"\n"}, {"type": "tool_use", "id": "a", "name": "f", "input": {"x": 1}},
-                {"type": "tool_use", "id": "b", "name": "g", "input": {}},
-            ])
-        );
-        assert_eq!((&message["stop_reason"], &message["usage"]["input_tokens"]), (&json!("tool_use"), &json!(7)));
-        let broken = whole(&[call(0, Some("a"), Some("f"), "{\"x"), Delta::Stop(StopReason::Length)]);
-        assert_eq!(broken["content"][0]["input"], json!({"unparsed_arguments": "{\"x"}));
-    }
-
-    #[test]
-    fn nothing_said_is_an_answer_too() {
-        let kinds: Vec<Value> = events(&[]).iter().map(|event| event["type"].clone()).collect();
-        assert_eq!(kinds, ["message_start", "message_delta", "message_stop"]);
-        assert_eq!((&whole(&[])["content"], &whole(&[])["stop_reason"]), (&json!([]), &json!("end_turn")));
-    }
-
-    #[test]
-    fn reasons() {
-        let of = |deltas: &[Delta]| whole(deltas)["stop_reason"].as_str().unwrap().to_owned();
-        for (reason, said) in [
-            (StopReason::End, "end_turn"),
-            (StopReason::Other, "end_turn"),
-            (StopReason::Length, "max_tokens"),
-            (StopReason::ToolCalls, "tool_use"),
-            (StopReason::ContentFilter, "refusal"),
-        ] {
-            assert_eq!(of(&[Delta::Stop(reason)]), said);
-        }
-        // a demanded call ends with `stop` on vLLM
-        assert_eq!(of(&[call(0, Some("a"), Some("f"), "{}"), Delta::Stop(StopReason::End)]), "tool_use");
-    }
-}
+mod tests;
