@@ -1,5 +1,13 @@
 //! The only module that connects outward: endpoints and their live state, connections, the pool of kept
 //! ones, and the sending of one request within its limits.
+//!
+//! | | |
+//! |---|---|
+//! | which replica is asked | `balance`, and what it goes by: `inflight`, `wait`, `load`, `affinity` |
+//! | whether it may be | `breaker`, `watch` (health); for the model as a whole `places`, `retry`, `hedge` |
+//! | where that is kept | `endpoint`, in words of `stamped` |
+//! | how it is reached | `outward` says; `connect`, `proxy`, `tls`, `certificate`, `stream`, `pool` |
+//! | what passes | `send`, `exchange`, `timers`; beside the requests `fetch`, `redis` |
 
 mod affinity;
 mod balance;
