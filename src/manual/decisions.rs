@@ -29,7 +29,8 @@
 //! endpoints has a second line of attempts, begun once the first has taken longer than `percentile` of the last few hundred answers took
 //! to begin; without twenty of those there is none. Each line has an account of its own, and the one that answers is the record's. It is
 //! a race of first contents, not of heads; the loser is dropped, which closes its connection. The budget saves nothing up: hedges are for
-//! chance, and what fails is the retry's. The second takes a place of its own under `max_parallel`.
+//! chance, and what fails is the retry's. The second has a place of its own under `max_parallel` if
+//! one is free: it does not wait for one, which could push out another's request.
 //!
 //! **2026-11-26, health checks.** On where a model of an OpenAI-compatible server has several endpoints: a server that hangs would cost a user the
 //! whole `first_byte`, and one that is back would wait for a request to see it. The list of models is asked, which every such server has; any answer but
@@ -99,6 +100,10 @@
 //! under way is less; by requests alone while one of the waits is unknown. In a simulation of eight servers of eight places (`upstream::balance`,
 //! 99th percentile of the first token): with one replica ten times as slow 1.4 s, by requests alone 9.6 s, in turn 485 s; with one request
 //! in ten ten times as long 3.4 s, 3.0 s and 10 s. The little that the peak costs where all are alike is the price of the first line.
+//! Who has had nothing to do for ten seconds is asked by the next that draws it, whatever it cost before, and what that one sees counts alone: at a
+//! request a second a single first token of 20 s kept requests away for 41 s, now for 10 s, and the figures above stay as they are. Finagle and
+//! linkerd only fade; to fade faster costs the second line, since slow replicas under load are then asked more often. The price: one that
+//! stays slow gets a request in ten seconds.
 //!
 //! **2026-11-26, TLS of our own.** A certificate is a part of the configuration: the same faults, the same reload, the same metric. Its files are
 //! watched with the file, and neither other files nor TLS on or off need a restart, since a connection keeps what it was accepted with. HTTP/2 and
