@@ -86,14 +86,6 @@ impl Raw {
     }
 }
 
-async fn nothing_in_flight(gateway: &Gateway) {
-    eventually("nothing in flight", async || {
-        let metrics = gateway.metrics().await;
-        metrics.sum("weir_inflight", &[]) + metrics.sum("weir_upstream_inflight", &[]) == 0.0
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn a_stream_that_takes_nothing_stalls_alone_and_does_not_outlive_the_total() {
     let upstream = Upstream::start(|request| match request.wants_stream() {
@@ -119,7 +111,7 @@ async fn a_stream_that_takes_nothing_stalls_alone_and_does_not_outlive_the_total
     assert_eq!((&line["error_code"], &line["phase"]), (&"A1000".into(), &"total".into()), "{line}");
     let answer = stuck.rest(head).await;
     assert_eq!((answer.body.len(), answer.end), (16, End::Reset(Reason::CANCEL)));
-    nothing_in_flight(&gateway).await;
+    gateway.in_flight(0.0).await;
 }
 
 #[tokio::test]
@@ -135,7 +127,7 @@ async fn an_answer_that_is_still_made_meets_its_limits_although_nobody_takes_its
     upstream.closed(upstream.connection_of("stuck").await).await;
     drop(stuck);
     assert_eq!(gateway.log.line("stuck").await["error_code"], "A1000");
-    nothing_in_flight(&gateway).await;
+    gateway.in_flight(0.0).await;
 }
 
 const STUCK: usize = 32;
@@ -173,7 +165,6 @@ async fn hold_little(upstream: &Upstream, weir: &Process, before: usize) {
     })
     .await;
     let held = weir.resident().saturating_sub(before);
-    println!("{} KiB a stream", (held / STUCK) >> 10);
     assert!(held < STUCK * HELD, "{held} bytes of memory for {STUCK} streams");
 }
 
@@ -237,7 +228,7 @@ async fn a_connection_has_so_many_streams_and_no_more() {
     let (stream, reason) = raw.until(RST_STREAM).await.unwrap();
     assert_eq!((stream, reason), (2 * MOST as u32 + 1, vec![0, 0, 0, 7]), "REFUSED_STREAM");
     drop((streams, one_more, client, raw));
-    nothing_in_flight(&gateway).await;
+    gateway.in_flight(0.0).await;
 }
 
 #[tokio::test]
@@ -273,7 +264,7 @@ async fn requests_that_are_opened_to_be_reset_end_their_connection() {
         raw.write(flood).await;
         assert_eq!(raw.goodbye().await, Some(11), "ENHANCE_YOUR_CALM");
         while raw.frame().await.is_some() {}
-        nothing_in_flight(&gateway).await;
+        gateway.in_flight(0.0).await;
     }
     assert_eq!(upstream.requests().len(), 0);
     assert_eq!(gateway.get("/monitoring/healthz").await.status(), 200);
