@@ -69,8 +69,8 @@ async fn during_the_delay_new_connections_are_served_and_told_to_go_elsewhere() 
     let upstream = Upstream::always(Reply::sse().text("one").gate(&gate).text("two").done(true)).await;
     let folder = Folder::new("stopping-delay");
     let mut weir = Process::serve(&file(&folder, &upstream, "drain = \"10s\"\ndrain_delay = \"2s\"")).await;
-    weir.signal("TERM");
     let told = Instant::now();
+    weir.signal("TERM");
     eventually("not ready at once", async || weir.admin("/ready").await.status() == 503).await;
     let mut client = Client::connect(weir.public).await;
     client.send("POST", CHAT, &[], body(true).as_bytes()).await;
@@ -121,8 +121,8 @@ async fn what_runs_beyond_the_limit_is_told_so_on_every_call() {
         let head = if surface.is_gathered() { None } else { Some(client.head().await) };
         running.push((id, surface, client, head));
     }
-    weir.signal("TERM");
     let told = Instant::now();
+    weir.signal("TERM");
     for (_, surface, client, head) in &mut running {
         let head = match head.take() {
             Some(head) => head,
@@ -193,8 +193,8 @@ async fn clients_that_do_not_read_are_cut_and_have_not_left() {
         last == offered && offered > 0
     })
     .await;
-    weir.signal("TERM");
     let told = Instant::now();
+    weir.signal("TERM");
     assert!(weir.ended().await.success());
     assert!((2_300..6_000).contains(&told.elapsed().as_millis()), "{:?}", told.elapsed());
     for id in ["events", "value"] {
