@@ -6,7 +6,8 @@ use std::future::pending;
 use std::io::{self, ErrorKind};
 
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::{Version, header, request};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde::Deserialize;
@@ -19,24 +20,25 @@ use crate::wire::Gather;
 
 /// Reads a body of at most `max_body` bytes within `body_timeout`. A length that says more is refused before
 /// a byte is read. A body that came in one piece is not copied.
-pub(super) async fn collect(headers: &HeaderMap, body: Incoming, limits: &Limits) -> Result<Bytes, GatewayError> {
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+pub(super) async fn collect(parts: &request::Parts, body: Incoming, limits: &Limits) -> Result<Bytes, GatewayError> {
+    let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limits.max_body) {
         return Err(too_large(limits.max_body));
     }
-    let reading = read(body, limits.max_body);
+    let reading = read(body, limits.max_body, parts.version == Version::HTTP_2);
     timeout(limits.body_timeout, reading).await.unwrap_or_else(|_| {
         Err(GatewayError::new(Kind::BodyTimeout, "The request's body did not arrive in time (limits.body_timeout)"))
     })
 }
 
-async fn read(mut body: Incoming, max: u64) -> Result<Bytes, GatewayError> {
+async fn read(mut body: Incoming, max: u64, is_http2: bool) -> Result<Bytes, GatewayError> {
     let mut all = Gather::default();
     while let Some(frame) = body.frame().await {
         let frame = match frame {
             Ok(frame) => frame,
             // Nobody is left to be told: the connection is about to end, and this future with it.
-            Err(error) if has_left(&error) => pending().await,
+            // In HTTP/2 a body breaks off only with its stream.
+            Err(error) if is_http2 || has_left(&error) => pending().await,
             Err(error) => {
                 let message = "The request's body is not framed as HTTP says";
                 return Err(GatewayError::new(Kind::Invalid, message).internal(error.to_string()));
@@ -48,6 +50,10 @@ async fn read(mut body: Incoming, max: u64) -> Result<Bytes, GatewayError> {
             return Err(too_large(max));
         }
         all.push(data);
+    }
+    if is_http2 && !body.is_end_stream() {
+        // hyper ends a body whose stream was cancelled like one that is complete
+        return pending().await;
     }
     Ok(all.into_bytes())
 }

@@ -135,7 +135,7 @@ impl Api {
 impl Context<'_> {
     /// Reads the body under the snapshot's limits.
     async fn body(&mut self, body: Incoming) -> Result<Bytes, GatewayError> {
-        let bytes = body::collect(&self.parts.headers, body, &self.snapshot.limits).await?;
+        let bytes = body::collect(self.parts, body, &self.snapshot.limits).await?;
         self.facts.bytes_in = bytes.len() as u64;
         let allows = |value: &str| value.trim().eq_ignore_ascii_case("true");
         if self.snapshot.log_prompts && text_header(&self.parts.headers, DETAILED_LOGS).is_some_and(allows) {

@@ -1,5 +1,15 @@
 //! Dated decisions, newest first. What was rejected is said, so that it need not be tried again unknowingly.
 //!
+//! **2026-11-26, HTTP/2 towards clients.** hyper speaks it, by ALPN or by its preface in the clear; no key turns it off, since a client that wants
+//! HTTP/1.1 has it. All streams of a connection run in its one task (`FuturesUnordered`), not in tasks of their own: when the connection goes, they
+//! are dropped with it, at once, and no task outlives its worker's last log line. hyper does not ask a body for more while its stream
+//! has no window, so whatever runs a stream looks after its body meanwhile (`server/outlet.rs`): its limits run, and who takes nothing for 2 s after
+//! them is reset. A task and a channel for each body were rejected: one more hop for each token, and the stuck stream would still be
+//! there. Bodies go out in pieces of 16 KiB, since hyper hands over what it has taken whatever the window. The bounds are constants in
+//! `server/http2.rs`, not keys: no operator can know better ones, and `limits.*` hold as for HTTP/1.1. Weir says goodbye (GOAWAY) as soon as it stops,
+//! and to a connection without a stream for `limits.header_timeout`, as HTTP/1.1's are closed. Streams stay in hyper here: a proxy that multiplexes
+//! has few connections, and it was the buffers of many that `handover` saves.
+//!
 //! **2026-11-26, whose request goes first at vLLM.** `priority = true` of a model puts 0, 1 or 2 into every body that goes there, by the classes that
 //! wait for `max_parallel`, in one place for all surfaces (`relay`), embeddings too, which take it. It stands over what the client says, every time it
 //! says it: whoever could name his own number would overtake everybody. vLLM's order is strict, and when its cache is full it takes back what it runs for
@@ -23,7 +33,8 @@
 //! endpoints has a second line of attempts, begun once the first has taken longer than `percentile` of the last few hundred answers took
 //! to begin; without twenty of those there is none. Each line has an account of its own, and the one that answers is the record's. It is
 //! a race of first contents, not of heads; the loser is dropped, which closes its connection. The budget saves nothing up: hedges are for
-//! chance, and what fails is the retry's. The second takes a place of its own under `max_parallel`.
+//! chance, and what fails is the retry's. The second has a place of its own under `max_parallel` if
+//! one is free: it does not wait for one, which could push out another's request.
 //!
 //! **2026-11-26, health checks.** On where a model of an OpenAI-compatible server has several endpoints: a server that hangs would cost a user the
 //! whole `first_byte`, and one that is back would wait for a request to see it. The list of models is asked, which every such server has; any answer but
@@ -93,10 +104,14 @@
 //! under way is less; by requests alone while one of the waits is unknown. In a simulation of eight servers of eight places (`upstream::balance`,
 //! 99th percentile of the first token): with one replica ten times as slow 1.4 s, by requests alone 9.6 s, in turn 485 s; with one request
 //! in ten ten times as long 3.4 s, 3.0 s and 10 s. The little that the peak costs where all are alike is the price of the first line.
+//! Who has had nothing to do for ten seconds is asked by the next that draws it, whatever it cost before, and what that one sees counts alone: at a
+//! request a second a single first token of 20 s kept requests away for 41 s, now for 10 s, and the figures above stay as they are. Finagle and
+//! linkerd only fade; to fade faster costs the second line, since slow replicas under load are then asked more often. The price: one that
+//! stays slow gets a request in ten seconds.
 //!
 //! **2026-11-26, TLS of our own.** A certificate is a part of the configuration: the same faults, the same reload, the same metric. Its files are
-//! watched with the file, and neither other files nor TLS on or off need a restart, since a connection keeps what it was accepted with. HTTP/1.1 only
-//! (ALPN): in HTTP/2 streams share a connection and could not leave hyper, and GitLab's Rails speaks HTTP/1.1, Workhorse what it is offered.
+//! watched with the file, and neither other files nor TLS on or off need a restart, since a connection keeps what it was accepted with. HTTP/2 and
+//! HTTP/1.1 are offered (ALPN): GitLab's Rails speaks HTTP/1.1, Workhorse what it is offered.
 //! Handshakes are bounded in time (`limits.header_timeout`) and not in number: places that strangers can hold would shut out everybody
 //! else. Sessions resume by tickets, which cost us no memory; with `client_ca` never, so that a client's certificate counts each time. A goodbye is an
 //! encrypted record: what arrives while an answer is made is decrypted, one record at most, and stays to be read. An open TLS stream takes 17.1 KiB, a

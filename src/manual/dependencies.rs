@@ -23,11 +23,12 @@
 //! | `clap` | the command line |
 //! | `crc32fast` | a frame's length is checked before its bytes are waited for |
 //! | `fastrand` | request ids; not for secrets |
+//! | `futures-util` | all streams of an HTTP/2 connection in one task; aws-config already brings it |
 //! | `http` | the types both sides share |
 //! | `http-body` | RelayBody is one |
 //! | `http-body-util` | collecting, limits |
 //! | `httparse` | response heads of model servers; hyper already brings it |
-//! | `hyper` | HTTP/1.1 towards clients |
+//! | `hyper` | HTTP towards clients: what they send is parsed by it |
 //! | `hyper-util` | hyper's I/O and timer on tokio |
 //! | `itoa` | numbers in the access log, no allocation |
 //! | `jsonwebtoken` | GitLab's tokens; no crypto of its own, ring verifies |
@@ -62,5 +63,6 @@
 //! | crate | why |
 //! |---|---|
 //! | `divan` | benches/codec.rs: time and allocations |
+//! | `h2` | a client of HTTP/2 that can reset, stall and see a goodbye |
 //! | `rcgen` | certificates of the tests: authorities, wrong names, dates |
 //! | `tokio` | a clock that tests turn, threads for the loads |

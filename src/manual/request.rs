@@ -26,7 +26,8 @@
 //! upstream then. There is no channel and no task per request: the client connection's task polls both sockets.
 //!
 //! hyper reads the request and writes the head with the first chunk; then the stream leaves it
-//! (`server/handover.rs`), and hyper gets the socket back for the next request.
+//! (`server/handover.rs`), and hyper gets the socket back for the next request. In HTTP/2 streams share the socket and stay
+//! in hyper (`server/http2.rs`).
 //!
 //! However it ends, [`RelayBody`](crate::relay::RelayBody) is dropped: the upstream connection closes
 //! with it unless the answer was read to its end, and its record is handed to metrics and log exactly once.

@@ -2,7 +2,8 @@
 //!
 //! # SIGTERM
 //!
-//! 1. `/ready` says 503 at once, on the admin port and as `/monitoring/ready`. Every answer from now on carries `Connection: close`.
+//! 1. `/ready` says 503 at once, on the admin port and as `/monitoring/ready`. Every answer from now on carries `Connection: close`;
+//!    on HTTP/2 the connection is told `GOAWAY`, and what it has asked for is answered.
 //! 2. For `resilience.drain_delay` (default none) new connections are still taken: a load balancer's time to notice.
 //! 3. The port closes. Connections that the kernel has made by then are served. One that has nothing to do is kept for a second: a
 //!    client that is about to ask again on it is answered, and told that it was the last time.

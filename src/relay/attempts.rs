@@ -10,14 +10,13 @@ use std::time::SystemTime;
 use http::HeaderValue;
 use tokio::time::Instant;
 
-use super::hedge::Asked;
 use super::{Call, collect};
 use crate::error::{Elsewhere, GatewayError, Kind};
 use crate::provider::{Dialect, Outbound, dialect};
 use crate::route::Budget;
 use crate::telemetry::Facts;
 use crate::telemetry::labels::Phase;
-use crate::upstream::{Endpoint, Inbound, Place, Sending, Timers, Tried, Upstreams};
+use crate::upstream::{Endpoint, Inbound, Place, Sending, Timers, Tried, TriedTogether, Upstreams};
 
 /// A model server's error body is read up to this size.
 const MAX_FAULT_BODY: usize = 64 << 10;
@@ -30,8 +29,10 @@ pub(super) struct Attempts<'a> {
     /// Those that the file names; none for a model that a request brought.
     replicas: &'a [Arc<Endpoint>],
     tried: Tried,
-    /// Whom the attempts beside these have asked, if there are any.
-    beside: Option<&'a Asked>,
+    /// What these and the attempts beside them have tried, if there are any.
+    beside: Option<&'a TriedTogether>,
+    /// Whether they are an extra, for which nobody is to wait: they have a place only if one is free.
+    is_extra: bool,
     /// The place at the model: one for all attempts, until an answer begins.
     room: Option<Place>,
     /// Whom the attempt under way asks, and its place in the list.
@@ -52,15 +53,21 @@ impl<'a> Attempts<'a> {
             replicas,
             tried: Tried::default(),
             beside: None,
+            is_extra: false,
             room: None,
             asked: None,
             soonest: None,
         }
     }
 
-    /// Keeps out of the way of the attempts that share `asked`.
-    pub(super) fn beside(self, asked: &'a Asked) -> Self {
-        Self { beside: Some(asked), ..self }
+    /// Keeps out of the way of the attempts that share `tried`.
+    pub(super) fn beside(self, tried: &'a TriedTogether) -> Self {
+        Self { beside: Some(tried), ..self }
+    }
+
+    /// The second line of them.
+    pub(super) fn extra(self) -> Self {
+        Self { is_extra: true, ..self }
     }
 
     /// Those that the file names.
@@ -91,11 +98,15 @@ impl<'a> Attempts<'a> {
         }
         let mut timers = Timers::start(self.budget(facts), facts.started);
         if self.room.is_none() {
-            self.room = self.upstreams.place(self.call.route, self.call.endpoints, &mut timers, facts).await?;
+            let Call { route, endpoints, .. } = self.call;
+            self.room = match self.is_extra {
+                true => self.upstreams.free_place(route, endpoints)?,
+                false => self.upstreams.place(route, endpoints, &mut timers, facts).await?,
+            };
         }
-        let (endpoints, tried) = (self.call.endpoints, self.tried.and(self.beside.map(Asked::tried)));
+        let (endpoints, tried) = (self.call.endpoints, self.tried.and(self.beside.map(TriedTogether::so_far)));
         let chosen = self.upstreams.choose(model, endpoints, self.replicas, tried, &outbound.body)?;
-        self.beside.iter().for_each(|asked| asked.note(chosen.0));
+        self.beside.iter().for_each(|tried| tried.note(chosen.0));
         let (_, endpoint) = self.asked.insert(chosen);
         if self.replicas.len() > 1 && tried.is_none() {
             endpoint.earn_retry(facts.started);
@@ -144,7 +155,7 @@ impl<'a> Attempts<'a> {
             endpoint.failed(&error);
         }
         let error = self.soonest(error);
-        self.tried = self.tried.and(self.beside.map(Asked::tried));
+        self.tried = self.tried.and(self.beside.map(TriedTogether::so_far));
         let may_help = error.kind().row().elsewhere == Elsewhere::Replica;
         if !(may_help && self.tried.another(place, self.replicas.len())) {
             return Err(error);

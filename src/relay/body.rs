@@ -114,9 +114,12 @@ impl RelayBody {
     /// Ready when the total has expired, or the end that is set has come, while the client does not read. The request
     /// has then failed and its upstream is cancelled; the next frame says so, if the client gets to it.
     pub fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match &mut self.state {
-            State::Making(_) => Poll::Pending,
-            State::Made(made) => made.poll_overdue(cx),
+        loop {
+            match &mut self.state {
+                // nobody takes its beats, but what makes the answer has limits of its own
+                State::Making(making) => self.state = ready!(making.as_mut().poll(cx)).state,
+                State::Made(made) => return made.poll_overdue(cx),
+            }
         }
     }
 

@@ -2,30 +2,12 @@
 //! is there first answers, and the other is dropped, which closes its connection.
 
 use std::future::{Future, poll_fn};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
 use crate::error::GatewayError;
-use crate::upstream::Tried;
-
-/// Whom either of two lines of attempts has asked.
-#[derive(Debug, Default)]
-pub(super) struct Asked(AtomicU64);
-
-impl Asked {
-    pub(super) fn tried(&self) -> Tried {
-        Tried::from_bits(self.0.load(Ordering::Relaxed))
-    }
-
-    pub(super) fn note(&self, place: usize) {
-        let mut tried = self.tried();
-        tried.another(place, usize::MAX);
-        self.0.fetch_or(tried.bits(), Ordering::Relaxed);
-    }
-}
 
 /// Who answered.
 pub(super) enum By<T> {

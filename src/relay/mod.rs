@@ -32,11 +32,11 @@ use crate::generation::{Delta, Encode, Generation};
 use crate::provider::{Outbound, dialect, excerpt};
 use crate::route::{Model, Route};
 use crate::telemetry::Facts;
-use crate::upstream::{AnswerBody, Endpoint, Endpoints, Inbound, Seen, Timers, Upstreams};
+use crate::upstream::{AnswerBody, Endpoint, Endpoints, Inbound, Seen, Timers, TriedTogether, Upstreams};
 use crate::wire::Gather;
 use attempts::Attempts;
 use body::{Flow, Source};
-use hedge::{Asked, By};
+use hedge::By;
 
 /// A whole answer that is translated, not passed, is held up to this size.
 const MAX_ANSWER: usize = 16 << 20;
@@ -168,9 +168,9 @@ impl Relay {
         let Some((endpoint, wait)) = hedging(&attempts, facts) else {
             return one_line(attempts, &mut ask, facts).await;
         };
-        let (asked, mut other, mut beside) = (Asked::default(), ask.clone(), facts.beside());
-        let first = one_line(attempts.beside(&asked), &mut ask, facts);
-        let second = one_line(Attempts::new(&self.upstreams, call).beside(&asked), &mut other, &mut beside);
+        let (tried, mut other, mut beside) = (TriedTogether::default(), ask.clone(), facts.beside());
+        let first = one_line(attempts.beside(&tried), &mut ask, facts);
+        let second = one_line(Attempts::new(&self.upstreams, call).beside(&tried).extra(), &mut other, &mut beside);
         match hedge::race(first, second, wait, || endpoint.may_hedge(Instant::now())).await {
             By::First(answer) => answer,
             By::Second(answer) => {

@@ -149,7 +149,7 @@ pub(super) struct ChunkWriter {
 /// How long a client may take over the last bytes of an answer that has run out of time.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 /// The same, of an answer that ended in time: what is left is a socket's buffer at most.
-const LINGER: Duration = Duration::from_secs(60);
+pub(super) const LINGER: Duration = Duration::from_secs(60);
 
 impl ChunkWriter {
     pub(super) const fn new(in_chunks: bool) -> Self {

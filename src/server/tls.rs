@@ -1,7 +1,7 @@
 //! TLS towards clients: the certificate, its key, whose certificates clients must show, and the handshake.
 //!
-//! What is in force may be replaced at any time: a connection keeps what it was accepted with. Only HTTP/1.1 is
-//! offered (ALPN): GitLab speaks it, and a client that can speak nothing else is told so in the handshake.
+//! What is in force may be replaced at any time: a connection keeps what it was accepted with. HTTP/2 and HTTP/1.1 are
+//! offered (ALPN), in this order; a client that can speak neither is told so in the handshake.
 
 use std::fmt;
 use std::io;
@@ -141,7 +141,7 @@ fn config(
         None => builder.with_no_client_auth(),
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![super::http2::ALPN.to_vec(), b"http/1.1".to_vec()];
     // A resumed session costs no signature and, as a ticket, us no memory. Where clients must show who they
     // are, each time counts.
     config.session_storage = Arc::new(NoServerSessionStorage {});

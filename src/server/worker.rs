@@ -26,6 +26,7 @@ use tower::Service;
 use super::admit::Admission;
 use super::client_io::ClientIo;
 use super::handover::{ChunkWriter, GRACE, Handover, Outgoing, Parked, keeps_alive};
+use super::http2;
 use super::listener::BACKLOG;
 use super::per_client::{Connected, PerClient};
 use super::stack::stack;
@@ -165,6 +166,7 @@ impl Worker {
             // ClientIo notices a client that leaves
             .half_close(true);
         let (identity, limit) = (self.certificates.load(), self.settings.header_timeout);
+        let bounds = http2::Bounds { max_headers: self.settings.max_headers, idle: limit };
         let metrics = Arc::clone(&self.metrics);
         let stop = self.stop.clone();
         async move {
@@ -182,7 +184,13 @@ impl Worker {
                 },
             };
             // Clients leave, send rubbish or let their headers time out: theirs to know, ours to count.
-            if let Err(error) = connection(stream, stack, http, stop).await {
+            let ended = match http2::is_spoken(&stream, limit, stop.clone()).await {
+                Ok(false) => connection(stream, stack, http, stop).await,
+                // boxed for the same reason
+                Ok(true) => Box::pin(http2::serve(stream, stack, bounds, stop)).await.map_err(Into::into),
+                Err(error) => Err(error.into()),
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%client, error, "connection ended");
             }
         }
@@ -227,12 +235,12 @@ async fn handshake(
 }
 
 /// Ready some time after it was told to stop.
-async fn last_call(mut stop: watch::Receiver<Stop>, from: Stop) {
+pub(super) async fn last_call(mut stop: watch::Receiver<Stop>, from: Stop) {
     let _ = stop.wait_for(|stop| *stop >= from).await;
     sleep(LAST_CALL).await;
 }
 
-/// One connection: hyper reads requests and writes heads and short answers; streams are written by us.
+/// One connection of HTTP/1.1: hyper reads requests and writes heads and short answers; streams are written by us.
 async fn connection<S>(
     stream: Stream,
     stack: S,

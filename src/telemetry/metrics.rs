@@ -88,7 +88,8 @@ impl Requests {
         let own = "Weir's own time: total minus the waits for the model server and for a place.";
         let place = "Waiting for a place (limits.in_flight, models.*.max_parallel), of the requests that had to.";
         let ttft = "From the request's head to the first content.";
-        let waited = "From sending to the model server to its last byte.";
+        let waited =
+            "From sending to the model server to its last byte, of the attempt that was answered, else of the last.";
         let failed = "Failed requests, by code (A1000: a limit expired) and phase.";
         let again = "Further attempts: a kept connection had died, or a replica failed before its first content.";
         let instead = "Models that failed before an answer had begun, so that the feature's next one was asked.";
@@ -216,10 +217,11 @@ impl Series {
             self.outcomes[index].inc();
         }
         let total = now.saturating_duration_since(facts.started);
-        let upstream = facts.upstream_time(now);
         self.duration.observe(total.as_secs_f64());
-        if let Some(upstream) = upstream {
-            self.upstream.observe(upstream.as_secs_f64());
+        if let Some(attempt) = facts.attempt_time(now) {
+            self.upstream.observe(attempt.as_secs_f64());
+        }
+        if facts.upstream_started.is_some() {
             self.overhead.observe(facts.overhead(now).as_secs_f64());
         }
         if let Some(queue) = facts.queue.total(now) {

@@ -66,6 +66,8 @@ pub struct Facts {
     pub queue: QueueTime,
     /// When the first upstream request was about to be sent.
     pub upstream_started: Option<Instant>,
+    /// When the last one was: the one that is answered, if any is.
+    pub sent: Option<Instant>,
     /// When the upstream's last byte had been read.
     pub upstream_ended: Option<Instant>,
     /// When the first content arrived.
@@ -111,6 +113,7 @@ impl Facts {
     /// Forgets what an attempt told that failed before its answer had begun: another one is made.
     pub fn start_over(&mut self) {
         self.failure = None;
+        self.sent = None;
         self.upstream_ended = None;
         self.first_token = None;
         self.usage = Usage::default();
@@ -136,9 +139,10 @@ impl Facts {
 
     /// The attempt beside this one's answers: what it learnt is what counts.
     pub fn take_over(&mut self, beside: Self) {
-        let Self { failure, note, complete, upstream_ended, first_token, usage, uncounted, .. } = beside;
+        let Self { failure, note, complete, sent, upstream_ended, first_token, usage, uncounted, .. } = beside;
         self.retries += beside.retries;
-        (self.failure, self.upstream_ended, self.first_token) = (failure, upstream_ended, first_token);
+        (self.failure, self.first_token) = (failure, first_token);
+        (self.sent, self.upstream_ended) = (sent, upstream_ended);
         (self.note, self.complete, self.usage, self.uncounted) = (note, complete, usage, uncounted);
     }
 
@@ -173,10 +177,15 @@ impl Facts {
         self.failure.and_then(Kind::phase)
     }
 
-    /// Time spent waiting for the model server, from sending to its last byte.
+    /// Time spent waiting for model servers, from the first sending to the last byte: all attempts, at all models.
     pub fn upstream_time(&self, now: Instant) -> Option<Duration> {
         let started = self.upstream_started?;
         Some(self.upstream_ended.unwrap_or(now).saturating_duration_since(started))
+    }
+
+    /// The same of the attempt that was answered alone, at the model in `model`; of its last one if none was.
+    pub fn attempt_time(&self, now: Instant) -> Option<Duration> {
+        Some(self.upstream_ended.unwrap_or(now).saturating_duration_since(self.sent?))
     }
 
     /// Weir's own time: neither waiting for the model server nor for a place.
@@ -248,6 +257,7 @@ impl Record {
             meter: None,
             queue: QueueTime::default(),
             upstream_started: None,
+            sent: None,
             upstream_ended: None,
             first_token: None,
             retries: 0,
@@ -261,6 +271,20 @@ impl Record {
         };
         sink.begin(surface);
         Self { facts, sink }
+    }
+
+    /// A record that goes to nobody.
+    #[cfg(test)]
+    pub fn for_nobody() -> Self {
+        struct Nobody;
+
+        impl Sink for Nobody {
+            fn begin(&self, _surface: Surface) {}
+
+            fn finish(&self, _facts: &Facts) {}
+        }
+
+        Self::open(Arc::new(Nobody), Surface::Unknown, TraceIds::of(&http::HeaderMap::new()), None)
     }
 }
 

@@ -2,7 +2,7 @@
 //! kept across reloads by address, so that a reload forgets nothing.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::affinity::Affinity;
 use super::breaker::{Breaker, BreakerSettings, Change, Standing};
 use super::hedge::Extra;
+use super::inflight::Inflight;
 use super::load::Load;
 use super::outward::Way;
 use super::stamped::Stamped;
@@ -43,7 +44,7 @@ pub struct Endpoint {
     pub host: HeaderValue,
     /// How it is reached.
     pub(super) way: Way,
-    inflight: AtomicUsize,
+    pub(super) inflight: Inflight,
     wait: Wait,
     /// Requests there besides ours, where the server tells its load.
     besides: Stamped,
@@ -57,7 +58,6 @@ pub struct Endpoint {
     clock: Clock,
     /// Of the model: shared by its replicas.
     extra: Arc<Extra>,
-    inflight_gauge: IntGauge,
     /// None for an endpoint that a request named: its address is not of a closed set, and nobody chooses it.
     judged: Option<Judged>,
 }
@@ -88,7 +88,7 @@ pub struct Condition {
 impl Endpoint {
     /// Requests under way here.
     pub fn inflight(&self) -> usize {
-        self.inflight.load(Ordering::Relaxed)
+        self.inflight.count()
     }
 
     /// How a choice takes it.
@@ -112,6 +112,11 @@ impl Endpoint {
     pub(super) fn load(&self, now: Duration) -> f32 {
         let besides = self.besides.get(now).filter(|(_, age)| *age < STALE).map_or(0.0, |(besides, _)| besides);
         self.inflight() as f32 + besides
+    }
+
+    /// Whether it has long had nothing to do, so that nothing shows how it is now.
+    pub(super) fn is_forgotten(&self, now: Duration) -> bool {
+        self.load(now) < 1.0 && self.inflight.was_quiet(now)
     }
 
     /// Its server told its load.
@@ -172,6 +177,10 @@ impl Endpoint {
             Seen::Unreachable => Some(self.breaker.unreachable(now, &settings())),
             Seen::Answered => self.breaker.reached(now),
             Seen::Spoke(waited) => {
+                // sent when it was forgotten: what it was like before does not count beside this
+                if self.inflight() == 1 && self.inflight.was_quiet(now.saturating_sub(waited)) {
+                    self.wait.forget();
+                }
                 self.wait.observe(waited, now);
                 self.extra.hedges.observe(waited);
                 self.breaker.success(now.saturating_sub(waited), now, || **settings())
@@ -272,8 +281,7 @@ impl Endpoint {
 
     /// Counts one request in; the guard counts it out.
     pub fn enter(self: &Arc<Self>) -> Entered {
-        self.inflight.fetch_add(1, Ordering::Relaxed);
-        self.inflight_gauge.inc();
+        self.inflight.enter();
         Entered(Arc::clone(self))
     }
 }
@@ -316,8 +324,7 @@ impl Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        self.0.inflight.fetch_sub(1, Ordering::Relaxed);
-        self.0.inflight_gauge.dec();
+        self.0.inflight.leave(self.0.now());
     }
 }
 
@@ -488,7 +495,7 @@ impl Registry {
             url: url.clone(),
             way,
             pool_key,
-            inflight: AtomicUsize::new(0),
+            inflight: Inflight::new(self.metrics.upstream_inflight.with_label_values(labels)),
             wait: Wait::default(),
             besides: Stamped::default(),
             breaker: Breaker::default(),
@@ -497,7 +504,6 @@ impl Registry {
             busy_until: AtomicU64::new(0),
             clock,
             extra: extra.cloned().unwrap_or_else(|| Arc::new(Extra::new(self.epoch))),
-            inflight_gauge: self.metrics.upstream_inflight.with_label_values(labels),
             judged,
         };
         endpoint.show();

@@ -10,6 +10,7 @@ mod endpoint;
 mod exchange;
 mod fetch;
 mod hedge;
+mod inflight;
 mod load;
 mod outward;
 mod places;
@@ -26,7 +27,7 @@ mod wait;
 mod watch;
 
 pub use self::redis::{Redis, RedisUrl};
-pub use balance::Tried;
+pub use balance::{Tried, TriedTogether};
 pub use breaker::BreakerSettings;
 pub use certificate::{PairError, Validity, certificates, certified};
 pub use connect::{ConnectError, Steps};

@@ -76,16 +76,10 @@ impl Places {
     /// full, the last of the lowest class has to go, if that is lower than the one that comes.
     pub(super) fn ask(self: &Arc<Self>, class: Class) -> Result<Asked, GatewayError> {
         let mut state = self.lock();
-        let room = match state.room {
-            Some(room) if state.taken >= room.parallel => room,
-            Some(_) | None => {
-                state.taken += 1;
-                return Ok(Asked::Place(Place(Arc::clone(self))));
-            }
-        };
+        let Some(room) = state.full() else { return Ok(Asked::Place(self.take(&mut state))) };
         let pushed_out = if state.queue.len() < room.queue { None } else { state.queue.push_out(class) };
         if pushed_out.is_none() && state.queue.len() >= room.queue {
-            return Err(self.full("max_queue"));
+            return Err(self.refusal("max_queue"));
         }
         let (sender, turn) = oneshot::channel();
         let ticket = state.queue.push(class, sender);
@@ -95,6 +89,17 @@ impl Places {
         Ok(Asked::Queued(Waiting { places: Arc::clone(self), class, ticket, turn, until }))
     }
 
+    /// A place if one is free: who comes so waits for none, and pushes nobody out.
+    pub(super) fn free(self: &Arc<Self>) -> Result<Place, GatewayError> {
+        let mut state = self.lock();
+        if state.full().is_some() { Err(self.refusal("max_queue")) } else { Ok(self.take(&mut state)) }
+    }
+
+    fn take(self: &Arc<Self>, state: &mut State) -> Place {
+        state.taken += 1;
+        Place(Arc::clone(self))
+    }
+
     /// Places for whoever they were freed for. One that left in this moment gives its own back as it is dropped.
     fn hand_on(self: &Arc<Self>, next: Vec<oneshot::Sender<Place>>) {
         for sender in next {
@@ -102,7 +107,7 @@ impl Places {
         }
     }
 
-    fn full(&self, key: &str) -> GatewayError {
+    fn refusal(&self, key: &str) -> GatewayError {
         let model = &self.model;
         let why = format!("The model {model} is full (models.{model}.max_parallel, {key}): try again later");
         GatewayError::new(Kind::Overloaded, why)
@@ -118,6 +123,11 @@ impl Places {
 }
 
 impl State {
+    /// The limit, if it is reached.
+    fn full(&self) -> Option<Room> {
+        self.room.filter(|room| self.taken >= room.parallel)
+    }
+
     /// Takes the places that are free for those whose turn it is.
     fn admit(&mut self) -> Vec<oneshot::Sender<Place>> {
         let mut next = Vec::new();
@@ -149,8 +159,8 @@ impl Waiting {
     pub(super) async fn place(mut self) -> Result<Place, GatewayError> {
         match timeout_at(self.until, &mut self.turn).await {
             Ok(Ok(place)) => Ok(place),
-            Ok(Err(_)) => Err(self.places.full("max_queue")),
-            Err(_) => Err(self.places.full("max_wait")),
+            Ok(Err(_)) => Err(self.places.refusal("max_queue")),
+            Err(_) => Err(self.places.refusal("max_wait")),
         }
     }
 }
@@ -311,6 +321,19 @@ mod tests {
         drop(called_and_gone);
         advance(ROOM.wait).await;
         assert_eq!((places.lock().taken, places.waiting.get()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn who_takes_only_what_is_free_disturbs_nobody() {
+        let places = places(Room { queue: 1, ..ROOM });
+        let first = places.free().unwrap();
+        let waits = queue(&places, Class::Batch);
+        assert_eq!(places.free().map(|_| ()).unwrap_err().kind(), Kind::Overloaded);
+        assert_eq!(places.waiting.get(), 1);
+        drop(first);
+        assert!(places.free().is_err(), "whoever waits is before");
+        drop(waits.place().await.unwrap());
+        assert!(places.free().is_ok());
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use super::balance::{Tried, choose};
 use super::connect::connect;
 use super::endpoint::{Endpoint, Endpoints, Entered, Registry, Seen};
 use super::exchange::Connection;
-use super::places::{Asked, Place};
+use super::places::{Asked, Place, Places};
 use super::pool::Pool;
 use super::tls::is_alert;
 use super::{AnswerBody, ConnectError, ExchangeError, Steps, Timers};
@@ -103,6 +103,11 @@ impl Upstreams {
         place.map_err(|expired| expired.error(&route.model.id))?.map(Some)
     }
 
+    /// A place at the route's model, if one is free.
+    pub fn free_place(&self, route: &Route, endpoints: &Endpoints) -> Result<Option<Place>, GatewayError> {
+        endpoints.places(&route.model).map(Places::free).transpose()
+    }
+
     /// Sends and waits for the head. On return the first-byte limit is running.
     ///
     /// A kept connection may have died unseen; if it dies before a byte of the answer, the request goes once more
@@ -115,6 +120,7 @@ impl Upstreams {
     ) -> Result<Inbound, GatewayError> {
         let sent = Instant::now();
         facts.upstream_started.get_or_insert(sent);
+        facts.sent = Some(sent);
         let endpoint = sending.endpoint;
         let mut may_reuse = true;
         loop {

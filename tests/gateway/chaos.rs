@@ -62,7 +62,7 @@ fn huge(request: &Received) -> Reply {
 /// As fast as it is taken: whoever only waits for a pause waits for ever.
 /// In small pieces, so that no machine gets to the end of what an answer may be before the total.
 fn endless(request: &Received) -> Reply {
-    begun(request).forever(format!(": {}\n\n", "x".repeat(512)).as_bytes())
+    begun(request).forever(format!(": {}\n\n", "x".repeat(16)).as_bytes())
 }
 
 fn error_with_200(request: &Received) -> Reply {

@@ -197,6 +197,21 @@ async fn beats_before_the_first_word_do_not_keep_it_from_falling_back() {
 }
 
 #[tokio::test]
+async fn the_time_at_a_model_server_is_the_answering_attempts_own() {
+    let house = House::falling_back(|_| Reply::stalled()).await;
+    let answer = house.chat("agent", false).await;
+    assert_eq!(answer.status(), 200);
+    let (line, metrics) = (house.gateway.line(&answer).await, house.gateway.metrics().await);
+    let of =
+        |name: &str, model: &str| metrics.sum(&format!("weir_upstream_duration_seconds_{name}"), &[("model", model)]);
+    assert_eq!((of("count", "one"), of("count", "two")), (0.0, 1.0));
+    // `one` was silent for 300 ms
+    assert!(of("sum", "two") < 0.3, "{}", of("sum", "two"));
+    let [upstream, overhead] = ["upstream_ms", "overhead_us"].map(|key| line[key].as_f64().unwrap());
+    assert!(upstream >= 300.0 && overhead < 100_000.0, "the line has all of it: {line}");
+}
+
+#[tokio::test]
 async fn one_total_holds_for_all_models_and_a_silent_one_leaves_half_of_it() {
     let features =
         "duo_chat = { model = \"one\", fallback = [\"two\"], timeouts = { first_byte = \"60s\", total = \"1s\" } }";

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tokio::sync::Notify;
 
 use crate::support::{Answer, Client, Gateway, Received, Reply, Upstream, eventually, says};
 
@@ -84,5 +85,73 @@ async fn without_a_budget_or_where_it_is_off_it_is_the_limit_that_ends_the_wait(
         }
         let (answer, took) = ask(&gateway, "slow", true).await;
         assert!(answer.status() == 200 && took >= LIMIT, "{took:?}: {}", answer.text());
+    }
+}
+
+/// Replicas where whoever hears a slow question first waits for the gate.
+async fn gated(gate: &Arc<Notify>) -> [Upstream; 2] {
+    let heard = Arc::new(Mutex::new(HashSet::new()));
+    let gate = Arc::clone(gate);
+    let script = move |request: &Received| {
+        let words = request.text().to_owned();
+        match words.contains("slow") && heard.lock().unwrap().insert(words) {
+            true => Reply::sse().gate(&gate).text("late").done(false),
+            false => says(request, "Hello there"),
+        }
+    };
+    let script = Arc::new(script);
+    let other = Arc::clone(&script);
+    [Upstream::start(move |request| script(request)).await, Upstream::start(move |request| other(request)).await]
+}
+
+/// A model with places and `priority`, that has answered often enough for a second request to be worth it.
+async fn crowded(replicas: &[Upstream; 2], places: &str) -> Gateway {
+    let on = "[resilience.hedging]\npercentile = 0.9\nbudget = 1.0\n";
+    let [one, two] = replicas.each_ref().map(Upstream::url);
+    let model =
+        format!("[models.m]\nendpoints = [\"{one}\", \"{two}\"]\npriority = true\nhealth_check = \"off\"\n{places}");
+    let gateway = Gateway::start(&format!("{on}{model}\n[features]\ndefault = \"m\"\n")).await;
+    for number in 0..30 {
+        assert_eq!(ask(&gateway, &format!("quick {number}"), true).await.0.status(), 200);
+    }
+    gateway
+}
+
+#[tokio::test]
+async fn a_second_request_waits_for_no_place_and_pushes_nobody_out() {
+    let gate = Arc::new(Notify::new());
+    let replicas = gated(&gate).await;
+    let gateway = crowded(&replicas, "max_parallel = 1\nmax_queue = 1\nmax_wait = \"9s\"").await;
+    let before = received(&replicas);
+    let body = json!({"model": "m", "stream": true, "messages": [{"role": "user", "content": "slow"}]}).to_string();
+    let mut slow = Client::connect(gateway.public).await;
+    slow.send("POST", "/v1/chat/completions", &[], body.as_bytes()).await;
+    eventually("the slow one is there", async || received(&replicas) == before + 1).await;
+    let mut job = gateway.open_chat("feature/review_merge_request", true).await;
+    let waiting = async || gateway.metrics().await.sum("weir_model_waiting", &[("model", "m")]) == 1.0;
+    eventually("the job waits", waiting).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(waiting().await && received(&replicas) == before + 1, "the job waits still, and alone");
+    gate.notify_one();
+    for (client, words) in [(&mut slow, "late"), (&mut job, "Hello")] {
+        let head = client.head().await;
+        let answer = client.body(head, false).await;
+        assert!(answer.status() == 200 && answer.text().contains(words), "{}", answer.text());
+    }
+}
+
+#[tokio::test]
+async fn with_room_the_second_goes_with_the_same_priority_and_both_places_come_back() {
+    let gate = Arc::new(Notify::new());
+    let replicas = gated(&gate).await;
+    let gateway = crowded(&replicas, "max_parallel = 2\nmax_queue = 0").await;
+    for number in 0..4 {
+        let (answer, _) = ask(&gateway, &format!("slow {number}"), true).await;
+        assert!(answer.status() == 200 && answer.text().contains("Hello"), "{}", answer.text());
+        let of = format!("slow {number}");
+        let both: Vec<Received> =
+            replicas.iter().flat_map(Upstream::requests).filter(|r| r.text().contains(&of)).collect();
+        assert_eq!(both.len(), 2, "{of}");
+        assert!(both.iter().all(|request| request.json()["priority"] == 1), "{of}");
     }
 }

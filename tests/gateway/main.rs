@@ -25,6 +25,8 @@ mod framing; // how model servers frame their answers
 mod fuzz_smoke; // the fuzz targets, a little, on any toolchain
 mod golden; // translations as files
 mod hedging; // a second replica beside a slow one
+mod http2; // HTTP/2: what holds of HTTP/1.1 holds of its streams, too
+mod http2_bounds; // and of one connection nobody can have too much
 mod hygiene; // which headers go on, and that one request is one
 mod model_check; // GitLab's Test connection
 mod monitoring; // probes, 404, 405, the admin listener

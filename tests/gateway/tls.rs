@@ -46,7 +46,7 @@ async fn both_versions_answer_over_http_1_1() {
     let (authority, upstream) = (Authority::new(), Upstream::says("Hi").await);
     let (_folder, gateway) = gateway("tls-versions", &authority, &upstream, "").await;
     for version in rustls::ALL_VERSIONS {
-        let hello = Hello { versions: &[version], alpn: &["h2", "http/1.1"], ..Hello::trusting(&authority) };
+        let hello = Hello { versions: &[version], alpn: &["http/1.1"], ..Hello::trusting(&authority) };
         let stream = secure(gateway.public, hello).await.unwrap();
         let session = stream.get_ref().1;
         assert_eq!(
@@ -62,7 +62,7 @@ async fn both_versions_answer_over_http_1_1() {
             assert!(answer.text().contains("Hi"), "on one connection: {}", answer.text());
         }
     }
-    let hello = Hello { alpn: &["h2"], ..Hello::trusting(&authority) };
+    let hello = Hello { alpn: &["spdy/3"], ..Hello::trusting(&authority) };
     let refused = secure(gateway.public, hello).await.unwrap_err().to_string();
     assert!(refused.contains("NoApplicationProtocol"), "{refused}");
     let refused = secure(gateway.public, Hello::trusting(&Authority::new())).await.unwrap_err().to_string();

@@ -1,5 +1,6 @@
 //! `weir serve --replace`: one process after the other takes the same ports under traffic, and no request is lost.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +10,9 @@ use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::support::{Client, End, Folder, Process, Reply, Upstream, chat_body, eventually, one_model, upstream::says};
+use crate::support::{
+    Client, End, Folder, Http2, Process, Reply, Upstream, chat_body, eventually, one_model, upstream::says,
+};
 
 const UPGRADES: usize = 4;
 const PIECES: usize = 10;
@@ -80,7 +83,29 @@ fn traffic(weir: &Process, over: &Arc<AtomicBool>) -> JoinSet<u32> {
             answered
         });
     }
+    clients.spawn(streams(public, Arc::clone(over)));
     clients
+}
+
+/// The same of a client of HTTP/2, which goes elsewhere when it is told goodbye.
+async fn streams(public: SocketAddr, over: Arc<AtomicBool>) -> u32 {
+    let body = chat_body("m", false).to_string();
+    let (mut answered, mut client) = (0, Http2::connect(public).await);
+    while !over.load(Ordering::Relaxed) {
+        let mut exchange = match client.open("POST", "/v1/chat/completions", &[]).await {
+            Ok(exchange) => exchange,
+            Err(error) => {
+                assert!(error.is_go_away(), "{error}");
+                client = Http2::connect(public).await;
+                continue;
+            }
+        };
+        exchange.request.send_data(body.clone().into(), true).unwrap();
+        let answer = exchange.answer().await;
+        assert!(answer.status() == 200 && answer.text().contains("whole"), "{}", answer.text());
+        answered += 1;
+    }
+    answered
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,6 +8,8 @@
 //! A replica that is out is passed over, never refused: when more than half of those that are there fail, it is
 //! rather the requests that are at fault, or the load, and all of them are asked again.
 
+mod tried;
+
 use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use super::affinity::{Affinity, Kin};
 use super::breaker::Standing;
 use super::endpoint::Endpoint;
 use crate::wire::Payload;
+pub use tried::{Tried, TriedTogether};
 
 /// How much more than another the replica that knows a request's beginning may have to do: so many times as much,
 const SKEW: f32 = 1.5;
@@ -144,8 +147,9 @@ impl<'a> Two<'a> {
         self.offered == 0
     }
 
+    /// By cost; before that, one that is there for nothing: a single slow answer would keep requests from it for long.
     fn cheaper(&self, now: Duration) -> Option<Placed<'a>> {
-        self.better(|a, b| compare(a, b, now))
+        self.better(|a, b| b.is_forgotten(now).cmp(&a.is_forgotten(now)).then_with(|| compare(a, b, now)))
     }
 
     /// Not by cost: whoever fails fast has little to do, and would get everything.
@@ -173,48 +177,6 @@ fn compare(a: &Endpoint, b: &Endpoint, now: Duration) -> Ordering {
     match (a.wait(now), b.wait(now)) {
         (Some(a), Some(b)) => (a * load_a).total_cmp(&(b * load_b)),
         _ => load_a.total_cmp(&load_b),
-    }
-}
-
-/// Which replicas a request has tried, by their place in the list; the first 64 can be told apart.
-#[derive(Clone, Copy, Default)]
-pub struct Tried(u64);
-
-impl Tried {
-    pub(super) fn has(self, place: usize) -> bool {
-        place < 64 && self.0 & (1 << place) != 0
-    }
-
-    /// How many.
-    pub const fn count(self) -> usize {
-        self.0.count_ones() as usize
-    }
-
-    /// Whether the first attempt is still to be made.
-    pub const fn is_none(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Both together.
-    #[must_use]
-    pub fn and(self, other: Option<Self>) -> Self {
-        Self(self.0 | other.map_or(0, |other| other.0))
-    }
-
-    /// As a number, which [`Self::from_bits`] reads.
-    pub const fn bits(self) -> u64 {
-        self.0
-    }
-
-    /// Those places whose bit is set.
-    pub const fn from_bits(bits: u64) -> Self {
-        Self(bits)
-    }
-
-    /// Notes a place; whether another is left to try.
-    pub fn another(&mut self, place: usize, replicas: usize) -> bool {
-        self.0 |= if place < 64 { 1 << place } else { 0 };
-        self.count() < replicas.min(64) && place < 64
     }
 }
 

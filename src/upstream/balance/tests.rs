@@ -63,6 +63,47 @@ fn of_two_the_cheaper_is_taken_and_ties_are_drawn() {
     assert_eq!(list[0].inflight(), 0);
 }
 
+/// Asks one of two each second, as its figures say: who spoke after 0.2 s, and left after 2 s. When the other is asked.
+fn asked_again(list: &[Arc<Endpoint>], from: Duration) -> Duration {
+    let mut streams: VecDeque<(Duration, Entered)> = VecDeque::new();
+    for second in 0..120 {
+        let now = from + Duration::from_secs(second);
+        while streams.front().is_some_and(|(end, _)| *end <= now) {
+            let (end, entered) = streams.pop_front().unwrap();
+            drop(entered);
+            list[1].inflight.left_at(end);
+        }
+        if pick(list, Tried::default(), None, now).unwrap().0 == 0 {
+            return Duration::from_secs(second);
+        }
+        list[1].saw_at(Seen::Spoke(ms(200)), now);
+        streams.push_back((now + ms(2000), list[1].enter()));
+    }
+    panic!("never")
+}
+
+#[test]
+fn one_slow_answer_keeps_requests_away_for_ten_seconds_and_no_longer() {
+    let (list, now) = (replicas(2), ms(60_000));
+    let slow = list[0].enter();
+    list[0].saw_at(Seen::Spoke(ms(20_000)), now);
+    drop(slow);
+    list[0].inflight.left_at(now);
+    let waited = asked_again(&list, now);
+    assert_eq!(waited.as_secs(), 10);
+    let (sent, spoke) = (now + waited, now + waited + ms(200));
+    let sees = list[0].enter();
+    list[1].inflight.left_at(sent);
+    assert_eq!(shares(&list, sent), [0, 1000], "one request sees how it is now");
+    list.iter().for_each(|endpoint| endpoint.saw_at(Seen::Spoke(ms(200)), spoke));
+    drop(sees);
+    list[0].inflight.left_at(spoke);
+    let even = shares(&list, spoke);
+    assert!((400..600).contains(&even[0]), "the old peak is forgotten: {even:?}");
+    list[0].saw_at(Seen::Spoke(ms(20_000)), spoke);
+    assert_eq!(asked_again(&list, spoke).as_secs(), 10, "who is slow again is let be again");
+}
+
 #[test]
 fn of_many_every_pair_is_drawn_and_the_dearest_never_wins() {
     fastrand::seed(2);
@@ -244,6 +285,7 @@ fn p99(slow: [f64; 8], skew: f64, load: f64, choose: impl Fn(&[Arc<Endpoint>], D
                 }
                 What::Ended(entered) => {
                     drop(entered);
+                    list[server].inflight.left_at(Duration::from_secs_f64(at));
                     servers[server].slots += 1;
                     start(&mut servers[server], server, &mut events, at);
                 }

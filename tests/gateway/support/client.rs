@@ -17,6 +17,8 @@ pub(crate) enum End {
     Proper,
     /// The connection was closed before.
     Cut,
+    /// HTTP/2's stream was, for this reason.
+    Reset(h2::Reason),
 }
 
 /// What bytes go over: TCP, or TLS on it.
@@ -34,7 +36,7 @@ pub(crate) struct Client {
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
     pub(crate) status: u16,
-    headers: Vec<(String, String)>,
+    pub(super) headers: Vec<(String, String)>,
 }
 
 /// A whole answer.

@@ -4,6 +4,7 @@
 mod client;
 mod duo_chat;
 mod gateway;
+mod http2;
 mod log;
 mod metrics;
 mod process;
@@ -18,6 +19,7 @@ use std::time::Duration;
 pub(crate) use client::{Answer, Client, End};
 pub(crate) use duo_chat::{DuoChat, Shown, events};
 pub(crate) use gateway::{Gateway, chat_body, one_model, parse};
+pub(crate) use http2::{Exchange, Http2};
 pub(crate) use log::Log;
 pub(crate) use metrics::Metrics;
 pub(crate) use process::{Folder, Process};
