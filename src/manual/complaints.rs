@@ -35,5 +35,5 @@
 //! | 31 | probes fail while the process is alive | the admin listener has a thread of its own | `the_admin_listener_answers_and_is_not_public`, `a_model_that_is_down_leaves_the_gateway_ready` |
 //! | 32 | the wait in a queue is in no log | told apart from the model's time and from ours, in log, metrics and `/status` | `a_wait_is_bounded_and_seen_in_the_log_the_metrics_and_the_status` |
 //!
-//! Not applicable, or not by a test: 29 (read-only file system, any user: Weir writes no file and wants no home; the Dockerfile says `USER`
-//! and has not been built here), 30 (supply chain: `Cargo.lock`, `cargo deny`, [`super::threats`]).
+//! Not by a test: 29 (a read-only file system, any user: `.ci/sealed` serves and is replaced as user 12345 where nothing can be
+//! written; the Dockerfile itself has not been built here), 30 (supply chain: `Cargo.lock`, `cargo deny`, [`super::threats`]).

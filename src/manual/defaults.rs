@@ -18,6 +18,7 @@
 //! | `resilience.retry_budget` | 0.2 | Finagle's and Linkerd's: enough for a replica that dies, too little to turn an overload into a collapse |
 //! | `resilience.breaker.failures`, `error_rate` | 5, half of ten | Envoy's five in a row; a rate for what fails now and then. Ten requests, so that a quiet night's two failures are not "all" |
 //! | `resilience.breaker.open`, `open_max`, `slow_start` | 5 s, 60 s, 10 s | vLLM restarts in one to three minutes: some twenty requests lost to seeing, none of them in a row; a cold cache fills in seconds |
+//! | a replica with nothing to do is asked again | 10 s | as long as a wait is remembered by more than a third: until then a slow answer tells more than nothing does |
 //! | `resilience.health_check.every`, `timeout` | 10 s, 2 s | two failures are 15 s, less than a user waits; a list of models takes milliseconds where a server lives |
 //! | `resilience.drain` | 25 s | Kubernetes kills 30 s after SIGTERM by default, and clients have 2 s to take their answer's last words |
 //! | `resilience.drain_delay` | 0 s | only a load balancer that asks `/ready` needs it; everybody else would wait for nothing |

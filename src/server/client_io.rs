@@ -34,9 +34,10 @@ impl ClientIo {
         Self { stream: TokioIo::new(stream), handover, unread: Bytes::new() }
     }
 
-    /// Gives back what hyper had read, to be read again.
+    /// Gives back what hyper had read, to be read again. Nothing, mostly: an empty part of hyper's buffer would hold all
+    /// of it for as long as the stream lasts.
     pub(super) fn unread(&mut self, bytes: Bytes) {
-        self.unread = bytes;
+        self.unread = if bytes.is_empty() { Bytes::new() } else { bytes };
     }
 
     /// An error once the client has closed its side. Bytes that wait (a pipelined request) are no end.

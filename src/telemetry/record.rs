@@ -66,6 +66,8 @@ pub struct Facts {
     pub queue: QueueTime,
     /// When the first upstream request was about to be sent.
     pub upstream_started: Option<Instant>,
+    /// How long it had waited for a place by then.
+    pub queued_before: Duration,
     /// When the last one was: the one that is answered, if any is.
     pub sent: Option<Instant>,
     /// When the upstream's last byte had been read.
@@ -108,6 +110,15 @@ impl Facts {
         if let Some(words) = &mut self.words {
             words.answer(bytes);
         }
+    }
+
+    /// A request to a model server is about to be sent.
+    pub fn sending(&mut self, now: Instant) {
+        if self.upstream_started.is_none() {
+            self.upstream_started = Some(now);
+            self.queued_before = self.queue.total(now).unwrap_or_default();
+        }
+        self.sent = Some(now);
     }
 
     /// Forgets what an attempt told that failed before its answer had begun: another one is made.
@@ -177,10 +188,12 @@ impl Facts {
         self.failure.and_then(Kind::phase)
     }
 
-    /// Time spent waiting for model servers, from the first sending to the last byte: all attempts, at all models.
+    /// Time spent waiting for model servers, from the first sending to the last byte: all attempts, at all models, but
+    /// not the wait for a place at another one between them.
     pub fn upstream_time(&self, now: Instant) -> Option<Duration> {
-        let started = self.upstream_started?;
-        Some(self.upstream_ended.unwrap_or(now).saturating_duration_since(started))
+        let span = self.upstream_ended.unwrap_or(now).saturating_duration_since(self.upstream_started?);
+        let queued = self.queue.total(now).unwrap_or_default().saturating_sub(self.queued_before);
+        Some(span.saturating_sub(queued))
     }
 
     /// The same of the attempt that was answered alone, at the model in `model`; of its last one if none was.
@@ -257,6 +270,7 @@ impl Record {
             meter: None,
             queue: QueueTime::default(),
             upstream_started: None,
+            queued_before: Duration::ZERO,
             sent: None,
             upstream_ended: None,
             first_token: None,

@@ -24,7 +24,9 @@ pub struct TraceIds {
 impl TraceIds {
     /// Takes the caller's ids where they are well formed, else makes new ones.
     pub fn of(headers: &HeaderMap) -> Self {
-        let request_id = headers.get(X_REQUEST_ID).filter(|value| is_plain(value)).cloned();
+        let given = headers.get(X_REQUEST_ID).filter(|value| is_plain(value));
+        // a copy: the value is a part of the 8 KiB that the head was read into, and would hold them all
+        let request_id = given.and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok());
         let parent = headers.get(TRACEPARENT).and_then(|value| parse_traceparent(value.as_bytes()));
         let (trace_id, sampled) = parent.unwrap_or_else(|| (random_hex(), false));
         Self { request_id: request_id.unwrap_or_else(new_request_id), trace_id, sampled }

@@ -119,8 +119,7 @@ impl Upstreams {
         facts: &mut Facts,
     ) -> Result<Inbound, GatewayError> {
         let sent = Instant::now();
-        facts.upstream_started.get_or_insert(sent);
-        facts.sent = Some(sent);
+        facts.sending(sent);
         let endpoint = sending.endpoint;
         let mut may_reuse = true;
         loop {

@@ -44,24 +44,6 @@ async fn leave(gateway: &Gateway, upstream: &Upstream, surface: &Surface, partin
     upstream.closed(connection).await.saturating_duration_since(left)
 }
 
-async fn nothing_in_flight(gateway: &Gateway) {
-    eventually("nothing in flight", async || {
-        let metrics = gateway.metrics().await;
-        metrics.sum("weir_inflight", &[]) + metrics.sum("weir_upstream_inflight", &[]) == 0.0
-    })
-    .await;
-}
-
-/// One line each, and each says so.
-async fn all_cancelled(gateway: &Gateway, count: usize) {
-    eventually("a line for each", async || gateway.log.lines().len() >= count).await;
-    let lines = gateway.log.lines();
-    assert_eq!(lines.len(), count);
-    for line in lines {
-        assert!(line["outcome"] == "cancelled" && line.get("error_code").is_none(), "{line}");
-    }
-}
-
 /// Begins what was asked for, and then nothing.
 fn begun(streamed: bool, path: &str) -> Reply {
     match (streamed, path.ends_with("/chat/completions")) {
@@ -89,8 +71,8 @@ async fn the_model_server_is_told_at_once_on_every_call() {
                 took.push((leave(&gateway, &upstream, surface, parting, &id).await, surface.name.clone(), parting));
             }
         }
-        nothing_in_flight(&gateway).await;
-        all_cancelled(&gateway, took.len() / if midway { 2 } else { 1 }).await;
+        gateway.in_flight(0.0).await;
+        gateway.all_cancelled(took.len() / if midway { 2 } else { 1 }).await;
         assert_eq!(upstream.requests().len(), gateway.log.lines().len(), "a cancelled request is not sent again");
         let metrics = gateway.metrics().await;
         assert_eq!(metrics.sum("weir_client_disconnects_total", &[]), upstream.requests().len() as f64);
@@ -109,20 +91,17 @@ async fn a_place_in_the_queue_is_given_up_at_once_on_every_call() {
     let gateway = Gateway::with_model(&upstream, limits).await;
     let occupant = gateway.open_chat("m", false).await;
     upstream.received(1).await;
-    let in_flight = async |count: f64| {
-        eventually("the right number", async || gateway.metrics().await.sum("weir_inflight", &[]) == count).await;
-    };
     let all = surfaces();
     for (index, surface) in all.iter().enumerate() {
         let mut client = connect(&gateway, Parting { midway: false, reset: index % 2 == 0 }).await;
         client.send("POST", surface.path, &[], &surface.bytes()).await;
-        in_flight(2.0).await;
+        gateway.in_flight(2.0).await;
         drop(client);
-        in_flight(1.0).await;
+        gateway.in_flight(1.0).await;
     }
     drop(occupant);
-    nothing_in_flight(&gateway).await;
-    all_cancelled(&gateway, all.len() + 1).await;
+    gateway.in_flight(0.0).await;
+    gateway.all_cancelled(all.len() + 1).await;
     assert_eq!(upstream.requests().len(), 1, "who waited was sent to nobody");
 }
 
@@ -137,9 +116,9 @@ async fn a_request_that_is_not_sent_to_its_end_is_forgotten_on_every_call() {
         client.write(head).await;
         eventually("it is read", async || gateway.metrics().await.sum("weir_inflight", &[]) == 1.0).await;
         drop(client);
-        nothing_in_flight(&gateway).await;
+        gateway.in_flight(0.0).await;
     }
-    all_cancelled(&gateway, all.len()).await;
+    gateway.all_cancelled(all.len()).await;
     assert_eq!(upstream.requests().len(), 0);
 }
 

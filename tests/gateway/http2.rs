@@ -205,21 +205,6 @@ async fn leave(client: Http2, upstream: &Upstream, surface: &Surface, parting: P
     upstream.closed(connection).await.saturating_duration_since(left)
 }
 
-async fn in_flight(gateway: &Gateway, count: f64) {
-    eventually("as many in flight", async || {
-        let metrics = gateway.metrics().await;
-        metrics.sum("weir_inflight", &[]) == count && (count > 0.0 || metrics.sum("weir_upstream_inflight", &[]) == 0.0)
-    })
-    .await;
-}
-
-async fn all_cancelled(gateway: &Gateway, count: usize) {
-    eventually("a line for each", async || gateway.log.lines().len() >= count).await;
-    for line in gateway.log.lines() {
-        assert!(line["outcome"] == "cancelled" && line.get("error_code").is_none(), "{line}");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reset_stream_and_a_closed_connection_cancel_the_model_server_at_once() {
     let mut took = Vec::new();
@@ -239,8 +224,8 @@ async fn a_reset_stream_and_a_closed_connection_cancel_the_model_server_at_once(
                 count += 1;
             }
         }
-        in_flight(&gateway, 0.0).await;
-        all_cancelled(&gateway, count).await;
+        gateway.in_flight(0.0).await;
+        gateway.all_cancelled(count).await;
         assert_eq!(upstream.requests().len(), count, "a cancelled request is not sent again");
     }
     took.sort_by_key(|(time, _, _)| *time);
@@ -263,15 +248,15 @@ async fn a_reset_concerns_its_own_stream_and_a_lost_connection_all_of_them() {
     }
     drop(streams.remove(1));
     upstream.closed(upstream.connection_of("1").await).await;
-    in_flight(&gateway, 3.0).await;
+    gateway.in_flight(3.0).await;
     let left = Instant::now();
     drop(client);
     for id in ["0", "2", "3"] {
         let closed = upstream.closed(upstream.connection_of(id).await).await;
         assert!(closed.saturating_duration_since(left) < AT_ONCE);
     }
-    in_flight(&gateway, 0.0).await;
-    all_cancelled(&gateway, 4).await;
+    gateway.in_flight(0.0).await;
+    gateway.all_cancelled(4).await;
 }
 
 #[tokio::test]
@@ -284,25 +269,25 @@ async fn a_place_in_the_queue_and_half_a_request_are_given_up_at_once() {
     upstream.received(1).await;
     for _ in 0..3 {
         let waits = client.send("POST", CHAT, &[], &body(false)).await;
-        in_flight(&gateway, 2.0).await;
+        gateway.in_flight(2.0).await;
         drop(waits);
-        in_flight(&gateway, 1.0).await;
+        gateway.in_flight(1.0).await;
     }
     drop(occupant);
-    in_flight(&gateway, 0.0).await;
+    gateway.in_flight(0.0).await;
     for stream_only in [true, false] {
         let client = Http2::connect(gateway.public).await;
         let mut half = client.open("POST", CHAT, &[("content-length", "100")]).await.unwrap();
         half.request.send_data("{".into(), false).unwrap();
-        in_flight(&gateway, 1.0).await;
+        gateway.in_flight(1.0).await;
         if stream_only {
             drop(half)
         } else {
             drop(client)
         }
-        in_flight(&gateway, 0.0).await;
+        gateway.in_flight(0.0).await;
     }
-    all_cancelled(&gateway, 6).await;
+    gateway.all_cancelled(6).await;
     assert_eq!(upstream.requests().len(), 1, "who waited was sent to nobody");
 }
 

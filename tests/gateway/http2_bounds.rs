@@ -21,6 +21,9 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+/// And flags.
+const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 fn body(stream: bool) -> Vec<u8> {
@@ -83,14 +86,6 @@ impl Raw {
     }
 }
 
-async fn nothing_in_flight(gateway: &Gateway) {
-    eventually("nothing in flight", async || {
-        let metrics = gateway.metrics().await;
-        metrics.sum("weir_inflight", &[]) + metrics.sum("weir_upstream_inflight", &[]) == 0.0
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn a_stream_that_takes_nothing_stalls_alone_and_does_not_outlive_the_total() {
     let upstream = Upstream::start(|request| match request.wants_stream() {
@@ -116,7 +111,7 @@ async fn a_stream_that_takes_nothing_stalls_alone_and_does_not_outlive_the_total
     assert_eq!((&line["error_code"], &line["phase"]), (&"A1000".into(), &"total".into()), "{line}");
     let answer = stuck.rest(head).await;
     assert_eq!((answer.body.len(), answer.end), (16, End::Reset(Reason::CANCEL)));
-    nothing_in_flight(&gateway).await;
+    gateway.in_flight(0.0).await;
 }
 
 #[tokio::test]
@@ -132,14 +127,13 @@ async fn an_answer_that_is_still_made_meets_its_limits_although_nobody_takes_its
     upstream.closed(upstream.connection_of("stuck").await).await;
     drop(stuck);
     assert_eq!(gateway.log.line("stuck").await["error_code"], "A1000");
-    nothing_in_flight(&gateway).await;
+    gateway.in_flight(0.0).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn streams_that_take_nothing_hold_little() {
-    const STREAMS: usize = 32;
-    /// Of the gateway's memory: what waits for hyper, what hyper holds, what waits to be written.
-    const HELD: usize = 256 << 10;
+const STUCK: usize = 32;
+
+/// A gateway with a model that streams without end, in large events.
+async fn endless(name: &str) -> (Folder, Upstream, Process) {
     let text = "x".repeat(64 << 10);
     let event = format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n");
     let upstream = Upstream::start(move |request| match request.wants_stream() {
@@ -147,7 +141,7 @@ async fn streams_that_take_nothing_hold_little() {
         false => says(request, "whole"),
     })
     .await;
-    let folder = Folder::new("http2-stalled");
+    let folder = Folder::new(name);
     let file = format!(
         "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n[telemetry]\nformat = \"json\"\n\
          [auth]\nmode = \"off\"\n{}",
@@ -155,14 +149,14 @@ async fn streams_that_take_nothing_hold_little() {
     );
     let weir = Process::serve(&folder.write("weir.toml", &file)).await;
     weir.says("whole").await;
-    let before = weir.resident();
-    let client = Http2::with_window(weir.public, 1024).await;
-    let mut streams = Vec::new();
-    for _ in 0..STREAMS {
-        let mut exchange = client.send("POST", CHAT, &[], &body(true)).await;
-        assert_eq!(exchange.head().await.unwrap().status, 200);
-        streams.push(exchange);
-    }
+    (folder, upstream, weir)
+}
+
+/// Waits until nothing moves; what the gateway holds then for each stream must be little.
+async fn hold_little(upstream: &Upstream, weir: &Process, before: usize) {
+    /// What waits for hyper, what hyper holds, what waits to be written.
+    const HELD: usize = 256 << 10;
+    upstream.received(STUCK).await;
     let mut offered = 0;
     eventually("the servers stall", async || {
         let last = std::mem::replace(&mut offered, upstream.written());
@@ -171,8 +165,21 @@ async fn streams_that_take_nothing_hold_little() {
     })
     .await;
     let held = weir.resident().saturating_sub(before);
-    println!("{} KiB a stream", (held / STREAMS) >> 10);
-    assert!(held < STREAMS * HELD, "{held} bytes of memory for {STREAMS} streams");
+    assert!(held < STUCK * HELD, "{held} bytes of memory for {STUCK} streams");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_that_take_nothing_hold_little() {
+    let (_folder, upstream, weir) = endless("http2-windows").await;
+    let before = weir.resident();
+    let client = Http2::with_window(weir.public, 1024).await;
+    let mut streams = Vec::new();
+    for _ in 0..STUCK {
+        let mut exchange = client.send("POST", CHAT, &[], &body(true)).await;
+        assert_eq!(exchange.head().await.unwrap().status, 200);
+        streams.push(exchange);
+    }
+    hold_little(&upstream, &weir, before).await;
     let answer = client.call("POST", CHAT, &[], &body(false)).await;
     assert_eq!((answer.status(), answer.end), (200, End::Proper));
     // one reads on: its server does too
@@ -181,6 +188,21 @@ async fn streams_that_take_nothing_hold_little() {
     while upstream.written() == written {
         reader.chunk().await.unwrap().unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_windows_of_a_client_that_does_not_read_hold_little() {
+    let (_folder, upstream, weir) = endless("http2-deaf").await;
+    let before = weir.resident();
+    let mut raw = Raw::connect(weir.public).await;
+    // SETTINGS_INITIAL_WINDOW_SIZE, and as much for the connection
+    let settings = frame(SETTINGS, 0, 0, &[0, 4, 0x40, 0, 0, 0]);
+    raw.write([PREFACE.as_bytes(), &settings, &frame(WINDOW_UPDATE, 0, 0, &[0x40, 0, 0, 0])].concat()).await;
+    for stream in (1..).step_by(2).take(STUCK) {
+        raw.write([head(stream, CHAT), frame(DATA, END_STREAM, stream, &body(true))].concat()).await;
+    }
+    hold_little(&upstream, &weir, before).await;
+    assert_eq!(weir.chat("m").await.status(), 200);
 }
 
 #[tokio::test]
@@ -206,7 +228,7 @@ async fn a_connection_has_so_many_streams_and_no_more() {
     let (stream, reason) = raw.until(RST_STREAM).await.unwrap();
     assert_eq!((stream, reason), (2 * MOST as u32 + 1, vec![0, 0, 0, 7]), "REFUSED_STREAM");
     drop((streams, one_more, client, raw));
-    nothing_in_flight(&gateway).await;
+    gateway.in_flight(0.0).await;
 }
 
 #[tokio::test]
@@ -242,7 +264,7 @@ async fn requests_that_are_opened_to_be_reset_end_their_connection() {
         raw.write(flood).await;
         assert_eq!(raw.goodbye().await, Some(11), "ENHANCE_YOUR_CALM");
         while raw.frame().await.is_some() {}
-        nothing_in_flight(&gateway).await;
+        gateway.in_flight(0.0).await;
     }
     assert_eq!(upstream.requests().len(), 0);
     assert_eq!(gateway.get("/monitoring/healthz").await.status(), 200);

@@ -203,6 +203,32 @@ async fn an_attempt_that_fails_keeps_its_place_for_the_next() {
     }
 }
 
+#[tokio::test]
+async fn a_wait_at_a_fallback_is_no_time_at_a_model_server() {
+    let (upstream, gate) = gated().await;
+    let down = Upstream::always(Reply::closed()).await;
+    let (one, two) = (down.url(), upstream.url());
+    let file = format!(
+        "[models.one]\nendpoint = \"{one}\"\n[models.m]\nendpoint = \"{two}\"\nmax_parallel = 1\nmax_wait = \"9s\"\n\
+         [features]\ndefault = {{ model = \"one\", fallback = [\"m\"] }}\n"
+    );
+    let gateway = Gateway::start(&file).await;
+    let first = gateway.open_chat("m", false).await;
+    upstream.received(1).await;
+    let mut second = gateway.open_chat("feature/duo_chat", false).await;
+    waiting(&gateway, 1.0).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    gate.notify_one();
+    upstream.received(2).await;
+    gate.notify_one();
+    assert_eq!(status(first).await, 200);
+    let head = second.head().await;
+    let answer = second.body(head, false).await;
+    let line = gateway.line(&answer).await;
+    let [queued, upstream, total] = ["queue_ms", "upstream_ms", "duration_ms"].map(|key| line[key].as_f64().unwrap());
+    assert!(line["model"] == "m" && queued >= 100.0 && queued + upstream <= total + 0.1, "{line}");
+}
+
 /// Open loop: requests come at twice the rate at which the model can answer, whatever becomes of them.
 #[tokio::test]
 async fn at_twice_what_a_model_bears_it_is_kept_busy_and_the_rest_is_told_at_once() {

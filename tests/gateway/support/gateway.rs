@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use weir::app::{App, Reloader};
 use weir::config::{Config, Environment, Faults};
 
-use super::{Answer, Client, Log, Metrics, Upstream};
+use super::{Answer, Client, Log, Metrics, Upstream, eventually};
 
 /// What every test's file starts with: loopback, no keys, one worker, a short drain.
 const HOUSE: &str = r#"
@@ -118,6 +118,26 @@ impl Gateway {
 
     pub(crate) async fn metrics(&self) -> Metrics {
         Metrics::parse(self.admin("/metrics").await.text())
+    }
+
+    /// Waits until so many requests are under way, and if none, none at a model server either.
+    pub(crate) async fn in_flight(&self, count: f64) {
+        eventually("the right number in flight", async || {
+            let metrics = self.metrics().await;
+            let upstream = metrics.sum("weir_upstream_inflight", &[]);
+            metrics.sum("weir_inflight", &[]) == count && (count > 0.0 || upstream == 0.0)
+        })
+        .await;
+    }
+
+    /// Waits until so many requests have a line in the access log, one each: all of them that their clients left.
+    pub(crate) async fn all_cancelled(&self, count: usize) {
+        eventually("a line for each", async || self.log.lines().len() >= count).await;
+        let lines = self.log.lines();
+        assert_eq!(lines.len(), count);
+        for line in lines {
+            assert!(line["outcome"] == "cancelled" && line.get("error_code").is_none(), "{line}");
+        }
     }
 
     /// The access-log line of an answer.
