@@ -173,7 +173,6 @@ async fn clients_that_do_not_read_are_cut_and_have_not_left() {
     let event = format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n", "x".repeat(64 << 10));
     let upstream = Upstream::start(move |request| match request.wants_stream() {
         true => Reply::sse().forever(event.as_bytes()),
-        // hyper writes an answer whose length is known: the body is not asked for more while it cannot
         false => Reply::raw("HTTP/1.1 200 OK\r\ncontent-length: 999999999\r\n\r\n").forever(&[b' '; 64 << 10]),
     })
     .await;
