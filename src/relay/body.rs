@@ -24,6 +24,8 @@ use crate::wire::Gather;
 const HOLD: usize = 64 << 10;
 /// A client sees nothing of a stream that has not begun for this long; then it gets the pings, too.
 const HOLD_FOR: Duration = Duration::from_secs(5);
+/// An answer that is there already goes out in pieces of this size: a client gets its time for each of them, not for all.
+const PIECE: usize = 16 << 10;
 
 /// The stream failed after its head on a surface that has no words for it: the connection is cut, since a
 /// clean end would be a lie.
@@ -97,18 +99,27 @@ impl RelayBody {
         Self { pulse: Some(Pulse::start(promise)), ..self }
     }
 
-    /// The bytes that go out with the head, if the answer is a stream that goes on: those that were held back
-    /// with it, or the first beat.
+    /// The bytes that go out with the head, if the answer goes on after them: those that were held back with it, the
+    /// first beat, or a long answer's beginning.
     pub fn take_held(&mut self) -> Option<Bytes> {
         let State::Made(made) = &mut self.state else {
             let beat = self.pulse.as_ref().map(Pulse::beat)?;
             self.uncounted += beat.len() as u64;
             return Some(beat);
         };
-        let Content::Stream(stream) = &mut made.content else { return None };
-        let held = std::mem::take(&mut stream.held);
+        let held = match &mut made.content {
+            Content::Stream(stream) => std::mem::take(&mut stream.held),
+            Content::Whole(bytes) if bytes.len() > PIECE => bytes.split_to(PIECE),
+            Content::Whole(_) => return None,
+        };
         made.record.facts.answered(&held);
         Some(held).filter(|held| !held.is_empty())
+    }
+
+    /// Whether it was there already when its head was made. No limit of the request ends such an answer: how long its
+    /// client may take over each piece is the server's to say.
+    pub const fn is_whole(&self) -> bool {
+        matches!(&self.state, State::Made(Made { content: Content::Whole(_), .. }))
     }
 
     /// Ready when the total has expired, or the end that is set has come, while the client does not read. The request
@@ -153,8 +164,9 @@ impl Made {
         let next = match &mut self.content {
             Content::Whole(bytes) if bytes.is_empty() => None,
             Content::Whole(bytes) => {
-                facts.complete = true;
-                Some(Ok(std::mem::take(bytes)))
+                let piece = bytes.split_to(bytes.len().min(PIECE));
+                facts.complete = bytes.is_empty();
+                Some(Ok(piece))
             }
             Content::Stream(stream) => ready!(stream.poll_next(cx, facts)),
         };

@@ -50,9 +50,13 @@ impl Handover {
         response: Response<RelayBody>,
         keep_alive: Option<bool>,
     ) -> Response<Outgoing> {
-        let (parts, mut body) = response.into_parts();
+        let (mut parts, mut body) = response.into_parts();
+        let length = body.size_hint().exact();
         match body.take_held() {
             Some(first) if !body.is_end_stream() => {
+                if let Some(length) = length {
+                    parts.headers.insert(header::CONTENT_LENGTH, length.into());
+                }
                 let in_chunks = keep_alive.is_some() && !parts.headers.contains_key(header::CONTENT_LENGTH);
                 let parked = Parked { body, keep_alive: keep_alive.unwrap_or(false), in_chunks };
                 *self.parked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(parked));
@@ -177,7 +181,13 @@ impl ChunkWriter {
                 return if flushed.is_ready() { Poll::Ready(Ok(())) } else { self.poll_stuck(cx, io, body) };
             }
             match Pin::new(&mut *body).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => self.start(frame.into_data().unwrap_or_default()),
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.start(frame.into_data().unwrap_or_default());
+                    if body.is_whole() {
+                        // a minute for each piece
+                        self.grace = None;
+                    }
+                }
                 Poll::Ready(None) => {
                     self.size.extend_from_slice(if self.in_chunks { b"0\r\n\r\n" } else { b"" });
                     self.over = true;
@@ -197,7 +207,7 @@ impl ChunkWriter {
     /// The client takes no more for now: it may have left, and it does not get for ever.
     fn poll_stuck(&mut self, cx: &mut Context<'_>, io: &mut ClientIo, body: &mut RelayBody) -> Poll<io::Result<()>> {
         io.check_open(cx)?;
-        let has_ended = self.over || body.is_end_stream();
+        let has_ended = self.over || body.is_whole() || body.is_end_stream();
         let limit = if has_ended { Some(LINGER) } else { body.poll_overdue(cx).is_ready().then_some(GRACE) };
         if let (Some(limit), None) = (limit, &self.grace) {
             self.grace = Some(Box::pin(sleep(limit)));
@@ -233,5 +243,79 @@ impl ChunkWriter {
             self.sent = 0;
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http::{Response, header};
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::{TcpListener, TcpSocket, TcpStream};
+    use tokio::time::{Instant, sleep};
+
+    use super::{ChunkWriter, Handover, Outgoing, Parked};
+    use crate::relay::{Content, RelayBody};
+    use crate::server::client_io::ClientIo;
+    use crate::telemetry::Record;
+    use crate::upstream::Stream;
+
+    /// More than the sockets of a client with a small window hold.
+    const LONG: usize = 8 << 20;
+
+    fn offer(handover: &Arc<Handover>, length: usize) -> Response<Outgoing> {
+        let content = Content::Whole(Bytes::from(vec![b'x'; length]));
+        handover.offer(Response::new(RelayBody::new(content, Record::for_nobody(), None)), Some(true))
+    }
+
+    /// What is left of a long answer once its first piece is out.
+    fn parked() -> (Arc<Handover>, Box<Parked>) {
+        let handover = Arc::new(Handover::default());
+        let response = offer(&handover, LONG);
+        assert_eq!(response.headers()[header::CONTENT_LENGTH], LONG.to_string());
+        let parked = handover.parked.lock().unwrap().take().unwrap();
+        assert!(!parked.in_chunks && parked.keep_alive);
+        (handover, parked)
+    }
+
+    async fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let client = socket.connect(listener.local_addr().unwrap()).await.unwrap();
+        (client, listener.accept().await.unwrap().0)
+    }
+
+    #[test]
+    fn a_short_answer_is_hypers() {
+        let handover = Arc::new(Handover::default());
+        assert!(matches!(offer(&handover, 1000).into_body(), Outgoing::Whole { first: None, .. }));
+        assert!(handover.parked.lock().unwrap().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_nothing_of_a_long_answer_is_cut_after_a_minute_and_who_takes_some_is_not() {
+        let (mut client, server) = connected().await;
+        let (handover, mut parked) = parked();
+        let mut io = ClientIo::new(Stream::Plain(server), handover);
+        let mut chunks = ChunkWriter::new(false);
+        let begun = Instant::now();
+        let writing = poll_fn(|cx| chunks.poll(cx, &mut io, &mut parked.body));
+        let reading = async {
+            // each time more than the pieces that are under way
+            for _ in 0..3 {
+                sleep(Duration::from_secs(50)).await;
+                client.read_exact(&mut vec![0; 1 << 20]).await.unwrap();
+            }
+            std::future::pending::<()>().await
+        };
+        let written = tokio::select! { written = writing => written, () = reading => Ok(()) };
+        assert_eq!(written.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed().as_secs(), 150 + 60);
     }
 }

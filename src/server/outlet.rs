@@ -55,7 +55,7 @@ impl Pieces {
     fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(body) = self.body.as_mut().filter(|_| self.given) else { return Poll::Pending };
         if self.grace.is_none() {
-            let limit = if body.is_end_stream() {
+            let limit = if body.is_whole() || body.is_end_stream() {
                 LINGER
             } else {
                 ready!(body.poll_overdue(cx));
