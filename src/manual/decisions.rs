@@ -21,6 +21,10 @@
 //! other one: there is no time. To GitLab's chat it is worth another try, which reaches whoever has taken over. `drain` is 25 s by default,
 //! since Kubernetes kills after 30 s whoever has not said their last words.
 //!
+//! **2026-11-26, whoever does not read.** hyper asks a body for more only when the socket takes more, so none of our limits ran for an answer of known
+//! length or to a client of HTTP/1.0: its model server was held as long as the client liked. They leave hyper now as streams do, and meet the
+//! total. What is there already, whole, hyper still writes: it holds nothing but its bytes.
+//!
 //! **2026-11-26, an error with status 200.** A whole answer that is passed on and whose first key is `error` (not `null`), or `type` with the value
 //! `error`, is held back and read, by the same eyes as an event of a stream; if it is an error it has failed like any other before the
 //! first content. Other answers are passed after a look at their first bytes; an `error` further back is the client's to see.

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -162,18 +162,6 @@ impl Made {
             facts.answered(bytes);
         }
         Poll::Ready(next)
-    }
-}
-
-impl Drop for Made {
-    /// A client that reads so slowly that nobody asked for the next bytes has not left: it was given up.
-    fn drop(&mut self) {
-        if let Content::Stream(stream) = &mut self.content
-            && stream.source.is_some()
-            && let Poll::Ready(error) = stream.poll_ending(&mut Context::from_waker(Waker::noop()))
-        {
-            stream.fail(&error.remarked("the client did not read"), &mut self.record.facts);
-        }
     }
 }
 

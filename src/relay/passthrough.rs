@@ -240,29 +240,18 @@ fn too_long(error: &crate::wire::TooLong) -> GatewayError {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use bytes::Bytes;
-    use http::HeaderMap;
     use tokio::time::Instant;
 
     use super::{MAX_ERROR, Tail, may_be_error};
     use crate::error::{GatewayError, Kind};
     use crate::provider::dialect;
     use crate::route::ProviderKind;
-    use crate::telemetry::labels::Surface;
-    use crate::telemetry::{Facts, Record, Sink, TraceIds};
-
-    struct Nobody;
-
-    impl Sink for Nobody {
-        fn begin(&self, _: Surface) {}
-        fn finish(&self, _: &Facts) {}
-    }
+    use crate::telemetry::Record;
 
     /// What a whole answer that arrives in such pieces becomes.
     fn passed(kind: ProviderKind, pieces: &[&[u8]]) -> Result<Bytes, GatewayError> {
-        let mut record = Record::open(Arc::new(Nobody), Surface::Unknown, TraceIds::of(&HeaderMap::new()), None);
+        let mut record = Record::for_nobody();
         let (mut tail, facts) = (Tail::new(dialect(kind)), &mut record.facts);
         let feed = |piece: &&[u8]| tail.feed(Bytes::copy_from_slice(piece), facts, Instant::now());
         let mut out: Vec<Bytes> = pieces.iter().map(feed).collect();

@@ -1,9 +1,9 @@
-//! A streamed answer leaves hyper once its head is out.
+//! An answer that is still arriving leaves hyper once its head is out.
 //!
 //! hyper keeps two 8 KiB buffers per connection for as long as an answer lasts, which is most of what an open
-//! stream would take. So it parses the request, writes the head and the first chunk, and then gives the socket
-//! back; the rest of the stream is framed here (RFC 9112 §7.1), and when it has ended hyper gets the socket
-//! again for the next request. Answers of a known length never come here.
+//! stream would take; and while a client does not read it asks no body for more, so that no limit could end one. So
+//! it parses the request, writes the head and the first bytes, and then gives the socket back; the rest is framed
+//! here (RFC 9112 §7.1, §6.2), and when it has ended hyper gets the socket again for the next request.
 
 use std::future::Future as _;
 use std::io::{self, IoSlice};
@@ -38,17 +38,24 @@ pub(super) struct Parked {
     pub(super) body: RelayBody,
     /// Whether the client may ask again on this connection.
     pub(super) keep_alive: bool,
+    /// Its head tells no length, and its client knows chunks.
+    pub(super) in_chunks: bool,
 }
 
 impl Handover {
-    /// Parks the body of a streamed answer; others go through hyper as they are.
-    pub(super) fn offer(self: &Arc<Self>, response: Response<RelayBody>, keep_alive: bool) -> Response<Outgoing> {
+    /// Parks the body of an answer that goes on; others go through hyper as they are. `keep_alive` as of
+    /// [`keeps_alive`].
+    pub(super) fn offer(
+        self: &Arc<Self>,
+        response: Response<RelayBody>,
+        keep_alive: Option<bool>,
+    ) -> Response<Outgoing> {
         let (parts, mut body) = response.into_parts();
-        let streamed = !parts.headers.contains_key(header::CONTENT_LENGTH);
         match body.take_held() {
-            Some(first) if streamed && !body.is_end_stream() => {
-                *self.parked.lock().unwrap_or_else(PoisonError::into_inner) =
-                    Some(Box::new(Parked { body, keep_alive }));
+            Some(first) if !body.is_end_stream() => {
+                let in_chunks = keep_alive.is_some() && !parts.headers.contains_key(header::CONTENT_LENGTH);
+                let parked = Parked { body, keep_alive: keep_alive.unwrap_or(false), in_chunks };
+                *self.parked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(parked));
                 let first = Some(first);
                 Response::from_parts(parts, Outgoing::First { first, place: Arc::clone(self) })
             }
@@ -92,13 +99,6 @@ pub(super) enum Outgoing {
     First { first: Option<Bytes>, place: Arc<Handover> },
 }
 
-impl Outgoing {
-    /// An answer that hyper writes to its end.
-    pub(super) const fn whole(body: RelayBody) -> Self {
-        Self::Whole { first: None, rest: body }
-    }
-}
-
 impl Body for Outgoing {
     type Data = Bytes;
     type Error = Abort;
@@ -134,8 +134,9 @@ impl Body for Outgoing {
     }
 }
 
-/// Writes the rest of a stream in chunks, one write each.
+/// Writes the rest of an answer, one write for each piece; in chunks, if that is how it is framed.
 pub(super) struct ChunkWriter {
+    in_chunks: bool,
     /// `<size>\r\n`, or the last chunk.
     size: Vec<u8>,
     data: Bytes,
@@ -151,8 +152,8 @@ pub(super) const GRACE: Duration = Duration::from_secs(2);
 pub(super) const LINGER: Duration = Duration::from_secs(60);
 
 impl ChunkWriter {
-    pub(super) const fn new() -> Self {
-        Self { size: Vec::new(), data: Bytes::new(), sent: 0, over: false, grace: None }
+    pub(super) const fn new(in_chunks: bool) -> Self {
+        Self { in_chunks, size: Vec::new(), data: Bytes::new(), sent: 0, over: false, grace: None }
     }
 
     /// Ready when the stream has ended and all of it is written; fails when it broke off, when the client has
@@ -164,7 +165,7 @@ impl ChunkWriter {
         body: &mut RelayBody,
     ) -> Poll<io::Result<()>> {
         loop {
-            if !self.size.is_empty() {
+            if !(self.size.is_empty() && self.data.is_empty()) {
                 match self.poll_write(cx, io) {
                     Poll::Ready(written) => written?,
                     Poll::Pending => return self.poll_stuck(cx, io, body),
@@ -178,7 +179,7 @@ impl ChunkWriter {
             match Pin::new(&mut *body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => self.start(frame.into_data().unwrap_or_default()),
                 Poll::Ready(None) => {
-                    self.size.extend_from_slice(b"0\r\n\r\n");
+                    self.size.extend_from_slice(if self.in_chunks { b"0\r\n\r\n" } else { b"" });
                     self.over = true;
                 }
                 Poll::Ready(Some(Err(abort))) => return Poll::Ready(Err(io::Error::other(abort))),
@@ -196,7 +197,8 @@ impl ChunkWriter {
     /// The client takes no more for now: it may have left, and it does not get for ever.
     fn poll_stuck(&mut self, cx: &mut Context<'_>, io: &mut ClientIo, body: &mut RelayBody) -> Poll<io::Result<()>> {
         io.check_open(cx)?;
-        let limit = if self.over { Some(LINGER) } else { body.poll_overdue(cx).is_ready().then_some(GRACE) };
+        let has_ended = self.over || body.is_end_stream();
+        let limit = if has_ended { Some(LINGER) } else { body.poll_overdue(cx).is_ready().then_some(GRACE) };
         if let (Some(limit), None) = (limit, &self.grace) {
             self.grace = Some(Box::pin(sleep(limit)));
         }
@@ -207,16 +209,16 @@ impl ChunkWriter {
 
     /// An empty chunk would end the stream.
     fn start(&mut self, data: Bytes) {
-        if !data.is_empty() {
+        if self.in_chunks && !data.is_empty() {
             use io::Write as _;
             // Writing to a Vec cannot fail.
             let _ = write!(self.size, "{:x}\r\n", data.len());
-            self.data = data;
         }
+        self.data = data;
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, io: &mut ClientIo) -> Poll<io::Result<()>> {
-        let end: &[u8] = if self.over { b"" } else { b"\r\n" };
+        let end: &[u8] = if self.in_chunks && !self.over { b"\r\n" } else { b"" };
         let mut pieces = [IoSlice::new(&self.size), IoSlice::new(&self.data), IoSlice::new(end)];
         let mut left: &mut [IoSlice<'_>] = &mut pieces;
         IoSlice::advance_slices(&mut left, self.sent);

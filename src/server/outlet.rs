@@ -112,32 +112,20 @@ impl Body for Outlet {
 mod tests {
     use std::future::poll_fn;
     use std::pin::Pin;
-    use std::sync::Arc;
     use std::time::Duration;
 
     use bytes::Bytes;
-    use http::HeaderMap;
     use http_body::Body as _;
     use http_body_util::BodyExt as _;
     use tokio::time::{Instant, sleep};
 
     use super::{Outlet, PIECE};
     use crate::relay::{Content, RelayBody};
-    use crate::telemetry::labels::Surface;
-    use crate::telemetry::{Facts, Record, Sink, TraceIds};
-
-    struct Nobody;
-
-    impl Sink for Nobody {
-        fn begin(&self, _surface: Surface) {}
-
-        fn finish(&self, _facts: &Facts) {}
-    }
+    use crate::telemetry::Record;
 
     fn whole(length: usize) -> Outlet {
-        let record = Record::open(Arc::new(Nobody), Surface::Unknown, TraceIds::of(&HeaderMap::new()), None);
         let outlet = Outlet::default();
-        outlet.fill(RelayBody::new(Content::Whole(Bytes::from(vec![b'x'; length])), record, None));
+        outlet.fill(RelayBody::new(Content::Whole(Bytes::from(vec![b'x'; length])), Record::for_nobody(), None));
         outlet
     }
 

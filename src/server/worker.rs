@@ -254,7 +254,7 @@ where
     let mut io = ClientIo::new(stream, Arc::clone(&handover));
     while let Some((mut parked, back)) = until_stream(io, &stack, &http, &handover, &stop).await? {
         io = back;
-        let mut chunks = ChunkWriter::new();
+        let mut chunks = ChunkWriter::new(parked.in_chunks);
         poll_fn(|cx| chunks.poll(cx, &mut io, &mut parked.body)).await?;
         if !parked.keep_alive {
             poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx)).await?;
@@ -310,10 +310,7 @@ where
     if is_last {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(match keep_alive {
-        Some(keep_alive) => handover.offer(response, keep_alive && !is_last),
-        None => response.map(Outgoing::whole),
-    })
+    Ok(handover.offer(response, keep_alive.map(|keep_alive| keep_alive && !is_last)))
 }
 
 /// Runs hyper until its connection ends (`None`) or it has written its part of a streamed answer.

@@ -1,4 +1,4 @@
-//! How model servers frame their answers (RFC 9112): every legal way is read, keeps or ends the connection as
+//! How answers are framed (RFC 9112), by model servers and by us: every legal way is read, keeps or ends the connection as
 //! it says, and what is ambiguous is refused.
 
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Notify;
 
-use crate::support::{Answer, End, Gateway, Reply, Upstream, eventually, one_model};
+use crate::support::{Answer, Client, End, Gateway, Reply, Upstream, chat_body, eventually, one_model, says, soon};
 
 const BODY: &str =
     "{\"choices\":[{\"message\":{\"content\":\"Hi\"}}],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":2}}";
@@ -223,4 +223,40 @@ async fn an_interim_answer_does_not_stop_the_body() {
     .await;
     let answer = send_large(&gateway).await;
     assert_eq!((answer.status(), answer.text()), (200, BODY));
+}
+
+#[tokio::test]
+async fn a_client_of_http_1_0_gets_bytes_and_a_close() {
+    let upstream = Upstream::start(|request| says(request, "one two")).await;
+    let gateway = Gateway::start(&one_model(&upstream.url())).await;
+    for stream in [true, false] {
+        let body = chat_body("m", stream).to_string();
+        let mut tcp = TcpStream::connect(gateway.public).await.unwrap();
+        let head = format!("POST /v1/chat/completions HTTP/1.0\r\ncontent-length: {}\r\n\r\n", body.len());
+        tcp.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        soon("the close", tcp.read_to_string(&mut answer)).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.0 200") && !head.contains("chunked"), "{head}");
+        let (start, end) = if stream { ("data: {", "data: [DONE]\n\n") } else { ("{", "}") };
+        assert!(body.starts_with(start) && body.ends_with(end) && body.contains("two"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn a_long_answer_of_known_length_keeps_its_length_and_the_connection() {
+    let text = "x".repeat(1 << 20);
+    let upstream = Upstream::start(move |request| says(request, &text)).await;
+    let gateway = Gateway::start(&one_model(&upstream.url())).await;
+    let mut client = Client::connect(gateway.public).await;
+    for _ in 0..3 {
+        let answer =
+            client.call("POST", "/v1/chat/completions", &[], chat_body("m", false).to_string().as_bytes()).await;
+        assert_eq!((answer.status(), answer.end, answer.header("transfer-encoding")), (200, End::Proper, None));
+        let length = answer.header("content-length").unwrap().parse::<usize>().unwrap();
+        assert_eq!(
+            (length, answer.json()["choices"][0]["message"]["content"].as_str().unwrap().len()),
+            (answer.body.len(), 1 << 20)
+        );
+    }
 }

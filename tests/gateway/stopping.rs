@@ -69,8 +69,8 @@ async fn during_the_delay_new_connections_are_served_and_told_to_go_elsewhere() 
     let upstream = Upstream::always(Reply::sse().text("one").gate(&gate).text("two").done(true)).await;
     let folder = Folder::new("stopping-delay");
     let mut weir = Process::serve(&file(&folder, &upstream, "drain = \"10s\"\ndrain_delay = \"2s\"")).await;
-    weir.signal("TERM");
     let told = Instant::now();
+    weir.signal("TERM");
     eventually("not ready at once", async || weir.admin("/ready").await.status() == 503).await;
     let mut client = Client::connect(weir.public).await;
     client.send("POST", CHAT, &[], body(true).as_bytes()).await;
@@ -121,8 +121,8 @@ async fn what_runs_beyond_the_limit_is_told_so_on_every_call() {
         let head = if surface.is_gathered() { None } else { Some(client.head().await) };
         running.push((id, surface, client, head));
     }
-    weir.signal("TERM");
     let told = Instant::now();
+    weir.signal("TERM");
     for (_, surface, client, head) in &mut running {
         let head = match head.take() {
             Some(head) => head,
@@ -173,7 +173,6 @@ async fn clients_that_do_not_read_are_cut_and_have_not_left() {
     let event = format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n", "x".repeat(64 << 10));
     let upstream = Upstream::start(move |request| match request.wants_stream() {
         true => Reply::sse().forever(event.as_bytes()),
-        // hyper writes an answer whose length is known: the body is not asked for more while it cannot
         false => Reply::raw("HTTP/1.1 200 OK\r\ncontent-length: 999999999\r\n\r\n").forever(&[b' '; 64 << 10]),
     })
     .await;
@@ -193,8 +192,8 @@ async fn clients_that_do_not_read_are_cut_and_have_not_left() {
         last == offered && offered > 0
     })
     .await;
-    weir.signal("TERM");
     let told = Instant::now();
+    weir.signal("TERM");
     assert!(weir.ended().await.success());
     assert!((2_300..6_000).contains(&told.elapsed().as_millis()), "{:?}", told.elapsed());
     for id in ["events", "value"] {

@@ -251,11 +251,16 @@ async fn a_body_that_never_ends_meets_the_total() {
 
 #[tokio::test]
 async fn a_reader_that_stopped_reading_does_not_outlive_the_total() {
-    let upstream = Upstream::always(Reply::sse().forever(&[b'x'; 64 * 1024])).await;
-    let gateway = Gateway::start(&model_lines("m", &upstream.url(), "total = \"200ms\"")).await;
-    let mut client = crate::support::Client::connect(gateway.public).await;
-    client.send("POST", "/v1/chat/completions", &[], chat_body("m", false).to_string().as_bytes()).await;
-    // nothing is read: the buffers fill, and only the limit can end it
-    upstream.closed(0).await;
-    drop(client);
+    let known_length = || Reply::raw("HTTP/1.1 200 OK\r\ncontent-length: 999999999\r\n\r\n");
+    for (head, version) in [(Reply::sse(), "1.1"), (known_length(), "1.1"), (known_length(), "1.0")] {
+        let upstream = Upstream::always(head.forever(&[b'x'; 64 * 1024])).await;
+        let gateway = Gateway::start(&model_lines("m", &upstream.url(), "total = \"2s\"")).await;
+        let mut client = crate::support::Client::connect(gateway.public).await;
+        let body = chat_body("m", false).to_string();
+        let head = format!("POST /v1/chat/completions HTTP/{version}\r\nhost: a\r\ncontent-length: {}", body.len());
+        client.write(format!("{head}\r\ncontent-type: application/json\r\n\r\n{body}")).await;
+        // nothing is read: the buffers fill, and only the limit can end it
+        upstream.closed(0).await;
+        drop(client);
+    }
 }
