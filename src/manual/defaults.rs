@@ -11,6 +11,9 @@
 //! | `limits.max_body` | 64 MiB | 50 messages of chat with context items can be tens of MB |
 //! | `limits.max_headers` | 32 KiB | GitLab sends about 3 KB; at most 100 headers, hyper's own table |
 //! | `limits.header_timeout` | 15 s | also how long an idle client connection is kept |
+//! | streams of an HTTP/2 connection | 128 | RFC 9113 recommends 100 at least; a proxy that has more opens another connection |
+//! | their windows, what waits to be written | 64 KiB (1 MiB together), 32 KiB | what one client can make us hold; a model's words are small |
+//! | HTTP/2 pings | every 20 s, answered within 20 s | a client that is gone without a word costs its model server 40 s |
 //! | `limits.in_flight`, `queue`, `queue_wait` | 4096, 1024, 1 s | at 12 KiB a stream 50 MiB; a second is the longest wait a person does not notice as an error |
 //! | clocks of GitLab and Weir | 30 s apart | NTP keeps them within one; GitLab itself allows 5 s backwards |
 //! | GitLab's keys | 24 h | what GitLab says of them; sooner if a token names another, at most every 10 s, and with every reload |

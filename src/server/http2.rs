@@ -58,6 +58,8 @@ const FAULTY_STREAMS: usize = 64;
 /// A client that is there answers a ping. Without one a dead machine would be noticed by nobody while an answer is made.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PONG_WITHIN: Duration = Duration::from_secs(20);
+/// How long a drain waits, once no stream runs, for a client to hear the goodbye and take the last bytes.
+const HEARD: Duration = Duration::from_secs(5);
 
 tokio::task_local! {
     /// Of the stream that is being run.
@@ -124,16 +126,16 @@ where
     let io = TokioIo::new(stream);
     let mut serving = pin!(bounds.builder(arrivals.clone()).serve_connection(io, service));
     let mut streams = Streams { arrivals, running: FuturesUnordered::new(), has_served: false };
-    let ended = tokio::select! {
+    let patience = tokio::select! {
         biased;
-        ended = streams.run(serving.as_mut(), bounds.idle) => ended,
-        () = farewell(stop) => None,
+        ended = streams.run(serving.as_mut(), bounds.idle) => match ended {
+            Some(ended) => return ended,
+            None => LINGER,
+        },
+        () = farewell(stop) => HEARD,
     };
-    if let Some(ended) = ended {
-        return ended;
-    }
     serving.as_mut().graceful_shutdown();
-    let patience = if streams.has_served { LINGER } else { LAST_CALL };
+    let patience = if streams.has_served { patience } else { LAST_CALL };
     streams.run(serving, patience).await.unwrap_or(Ok(()))
 }
 

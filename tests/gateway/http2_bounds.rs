@@ -132,6 +132,15 @@ async fn an_answer_that_is_still_made_meets_its_limits_although_nobody_takes_its
 
 const STUCK: usize = 32;
 
+async fn process(folder: &Folder, upstream: &Upstream, drain: &str) -> Process {
+    let text = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n[resilience]\ndrain = \"{drain}\"\n\
+         [telemetry]\nformat = \"json\"\n[auth]\nmode = \"off\"\n{}",
+        one_model(&upstream.url())
+    );
+    Process::serve(&folder.write("weir.toml", &text)).await
+}
+
 /// A gateway with a model that streams without end, in large events.
 async fn endless(name: &str) -> (Folder, Upstream, Process) {
     let text = "x".repeat(64 << 10);
@@ -142,12 +151,7 @@ async fn endless(name: &str) -> (Folder, Upstream, Process) {
     })
     .await;
     let folder = Folder::new(name);
-    let file = format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n[telemetry]\nformat = \"json\"\n\
-         [auth]\nmode = \"off\"\n{}",
-        one_model(&upstream.url())
-    );
-    let weir = Process::serve(&folder.write("weir.toml", &file)).await;
+    let weir = process(&folder, &upstream, "30s").await;
     weir.says("whole").await;
     (folder, upstream, weir)
 }
@@ -318,6 +322,20 @@ async fn a_beginning_in_pieces_is_one() {
     let body = String::from_utf8(body(false)).unwrap();
     client.write(format!("OST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len())).await;
     assert_eq!(client.head().await.status, 200);
+}
+
+#[tokio::test]
+async fn a_drain_does_not_wait_for_a_client_that_does_not_hear_its_goodbye() {
+    let upstream = Upstream::says("Hi").await;
+    let folder = Folder::new("http2-unheard");
+    let mut weir = process(&folder, &upstream, "60s").await;
+    let mut raw = Raw::begin(weir.public).await;
+    raw.write(head(1, "/nowhere")).await;
+    assert_eq!(raw.until(HEADERS).await.unwrap().0, 1, "an answer");
+    weir.signal("TERM");
+    assert_eq!(raw.goodbye().await, Some(0));
+    // a ping follows, which nobody answers; support's patience is far below the drain
+    assert!(weir.ended().await.success());
 }
 
 #[tokio::test]
