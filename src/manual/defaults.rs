@@ -14,7 +14,7 @@
 //! | streams of an HTTP/2 connection | 128 | RFC 9113 recommends 100 at least; a proxy that has more opens another connection |
 //! | their windows, what waits to be written | 64 KiB (1 MiB together), 32 KiB | what one client can make us hold; a model's words are small |
 //! | HTTP/2 pings | every 20 s, answered within 20 s | a client that is gone without a word costs its model server 40 s |
-//! | `limits.in_flight`, `queue`, `queue_wait` | 4096, 1024, 1 s | at 12 KiB a stream 50 MiB; a second is the longest wait a person does not notice as an error |
+//! | `limits.in_flight`, `queue`, `queue_wait` | 4096, 1024, 1 s | at 5 KiB for an open stream and 25 KiB for a request that is being made 20 to 100 MiB; a second is the longest wait a person does not notice as an error |
 //! | clocks of GitLab and Weir | 30 s apart | NTP keeps them within one; GitLab itself allows 5 s backwards |
 //! | GitLab's keys | 24 h | what GitLab says of them; sooner if a token names another, at most every 10 s, and with every reload |
 //! | kept upstream connections | 4 s | uvicorn (vLLM) closes at 5 s: we close first, so none dies under a request |

@@ -7,6 +7,7 @@
 //! - [`stopping`]: a drain step by step, and upgrading without losing a request.
 //! - [`threats`]: what is defended, by which test, and what is not.
 //! - [`sizing`]: how many gateways for how many users, with the arithmetic.
+//! - [`figures`]: what was measured, and how to measure it again.
 //! - [`complaints`]: what users of other gateways complain of, and which test here says otherwise.
 //! - [`dependencies`]: every crate, and why.
 //! - [`decisions`]: dated decisions, newest first.
@@ -16,6 +17,7 @@ pub mod decisions;
 pub mod defaults;
 pub mod dependencies;
 pub mod failures;
+pub mod figures;
 pub mod providers;
 pub mod request;
 pub mod sizing;

@@ -10,8 +10,8 @@
 //!
 //! | | CPU | memory while it lasts |
 //! |---|--:|--:|
-//! | a request and its answer, 1 KB each | 55 µs | 12 KiB |
-//! | a streamed chunk (a token or a few) | 40 µs | |
+//! | a request and its answer, 1 KB each | 55 µs | 25 KiB |
+//! | a streamed chunk (a token or a few) | 40 µs | 5 KiB for each open stream |
 //! | a chunk translated between dialects | 45 µs | |
 //! | TLS on both sides | × 1.6 | + 7 KiB |
 //! | an idle kept connection of a client | none | about 4 KiB |
@@ -32,7 +32,7 @@
 //! | 100,000 | 20,000 | 2,000 | 67 | 1,000 + 2,000 | 0.1 + 1.1 | 1.9 |
 //! | 1,000,000 | 200,000 | 20,000 | 667 | 10,000 + 20,000 | 1.1 + 10.7 | 19 |
 //!
-//! (20,000 × 55 µs = 1.1 cores; 667 × 400 × 40 µs = 10.7 cores; 667 × 30 s = 20,000 streams; 30,000 × 12 KiB = 350 MiB.)
+//! (20,000 × 55 µs = 1.1 cores; 667 × 400 × 40 µs = 10.7 cores; 667 × 30 s = 20,000 streams; 10,000 × 25 KiB and 20,000 × 5 KiB = 350 MiB.)
 //!
 //! # What to run
 //!
