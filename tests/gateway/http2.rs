@@ -1,7 +1,6 @@
 //! HTTP/2 on the public port: many answers on one connection, each with its own limits, failures and end; who leaves a
 //! stream or the connection cancels what it asked for, at once; a drain says goodbye.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ use tokio::sync::Notify;
 use crate::support::upstream::{begun, says};
 use crate::support::{
     Answer, Authority, Client, End, Exchange, Folder, Gateway, Hello, Http2, Process, Reply, Surface, Upstream,
-    chat_body, eventually, one_model, secure, surfaces,
+    chat_body, eventually, one_model, resilient_file, secure, surfaces,
 };
 
 const CHAT: &str = "/v1/chat/completions";
@@ -291,21 +290,12 @@ async fn a_place_in_the_queue_and_half_a_request_are_given_up_at_once() {
     assert_eq!(upstream.requests().len(), 1, "who waited was sent to nobody");
 }
 
-fn file(folder: &Folder, upstream: &Upstream, resilience: &str) -> PathBuf {
-    let text = format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n[resilience]\n{resilience}\n\
-         [telemetry]\nformat = \"json\"\n[auth]\nmode = \"off\"\n{}",
-        one_model(&upstream.url())
-    );
-    folder.write("weir.toml", &text)
-}
-
 #[tokio::test]
 async fn a_drain_says_goodbye_and_what_runs_may_end() {
     let gate = Arc::new(Notify::new());
     let upstream = Upstream::always(Reply::sse().text("one").gate(&gate).text("two").done(true)).await;
     let folder = Folder::new("http2-drain");
-    let mut weir = Process::serve(&file(&folder, &upstream, "drain = \"30s\"")).await;
+    let mut weir = Process::serve(&resilient_file(&folder, &upstream, "drain = \"30s\"")).await;
     let (mut unused, mut client) = (Http2::connect(weir.public).await, Http2::connect(weir.public).await);
     let mut running = client.send("POST", CHAT, &[], &body(true)).await;
     let head = running.head().await.unwrap();
@@ -324,7 +314,7 @@ async fn a_drain_says_goodbye_and_what_runs_may_end() {
 async fn what_runs_beyond_the_drain_is_told_so_and_who_takes_nothing_is_cut() {
     let upstream = Upstream::start(|request| begun(request).stall()).await;
     let folder = Folder::new("http2-drain-limit");
-    let mut weir = Process::serve(&file(&folder, &upstream, "drain = \"300ms\"")).await;
+    let mut weir = Process::serve(&resilient_file(&folder, &upstream, "drain = \"300ms\"")).await;
     let (client, stuck) = (Http2::connect(weir.public).await, Http2::with_window(weir.public, 0).await);
     let mut running = Vec::new();
     for surface in surfaces() {
@@ -361,7 +351,7 @@ async fn what_runs_beyond_the_drain_is_told_so_and_who_takes_nothing_is_cut() {
 async fn during_the_delay_whoever_comes_may_ask() {
     let upstream = Upstream::says("Hi").await;
     let folder = Folder::new("http2-delay");
-    let mut weir = Process::serve(&file(&folder, &upstream, "drain = \"10s\"\ndrain_delay = \"2s\"")).await;
+    let mut weir = Process::serve(&resilient_file(&folder, &upstream, "drain = \"10s\"\ndrain_delay = \"2s\"")).await;
     weir.signal("TERM");
     eventually("not ready at once", async || weir.admin("/ready").await.status() == 503).await;
     let mut client = Http2::connect(weir.public).await;

@@ -9,8 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::support::{
-    Client, End, Folder, Gateway, Http2, Process, Reply, Upstream, chat_body, eventually, one_model, says, soon,
-    surfaces,
+    Client, End, Folder, Gateway, Http2, Process, Reply, Upstream, chat_body, one_model, says, soon, surfaces,
 };
 
 const CHAT: &str = "/v1/chat/completions";
@@ -161,13 +160,7 @@ async fn hold_little(upstream: &Upstream, weir: &Process, before: usize) {
     /// What waits for hyper, what hyper holds, what waits to be written.
     const HELD: usize = 256 << 10;
     upstream.received(STUCK).await;
-    let mut offered = 0;
-    eventually("the servers stall", async || {
-        let last = std::mem::replace(&mut offered, upstream.written());
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        last == offered && offered > 0
-    })
-    .await;
+    upstream.stalled().await;
     let held = weir.resident().saturating_sub(before);
     assert!(held < STUCK * HELD, "{held} bytes of memory for {STUCK} streams");
 }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Folder, Process, Reply, Upstream, chat_body, eventually, one_model, upstream::says};
+use crate::support::{Client, Folder, Process, Reply, Upstream, chat_body, one_model, upstream::says};
 
 const CHAT: &str = "/v1/chat/completions";
 /// More than all socket buffers on the way hold of one stream that has no end.
@@ -42,14 +42,7 @@ async fn a_reader_that_stops_stalls_its_own_server_and_nobody_elses() {
         assert_eq!(reader.head().await.status, 200);
         readers.push(reader);
     }
-    // until the buffers are full and the server is no longer read from
-    let mut offered = 0;
-    eventually("the servers stall", async || {
-        let last = std::mem::replace(&mut offered, upstream.written());
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        last == offered && offered > 0
-    })
-    .await;
+    let offered = upstream.stalled().await;
     let held = weir.resident().saturating_sub(before);
     assert!(offered < READERS * IN_THE_AIR, "{offered} bytes were taken from the servers");
     assert!(held < READERS * HELD, "{held} bytes of memory for {READERS} readers");

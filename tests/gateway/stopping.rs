@@ -1,6 +1,5 @@
 //! SIGTERM: not ready at once, connections end with an answer that says so, what runs beyond the limit is told so, exit 0.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,18 +8,9 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::support::upstream::begun;
-use crate::support::{Client, End, Folder, Process, Reply, Upstream, chat_body, eventually, one_model, surfaces};
+use crate::support::{Client, End, Folder, Process, Reply, Upstream, chat_body, eventually, resilient_file, surfaces};
 
 const CHAT: &str = "/v1/chat/completions";
-
-fn file(folder: &Folder, upstream: &Upstream, resilience: &str) -> PathBuf {
-    let text = format!(
-        "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n[resilience]\n{resilience}\n\
-         [telemetry]\nformat = \"json\"\n[auth]\nmode = \"off\"\n{}",
-        one_model(&upstream.url())
-    );
-    folder.write("weir.toml", &text)
-}
 
 fn body(stream: bool) -> String {
     chat_body("m", stream).to_string()
@@ -30,7 +20,7 @@ fn body(stream: bool) -> String {
 async fn a_kept_connection_gets_one_more_answer_that_says_it_is_the_last() {
     let upstream = Upstream::says("Hi").await;
     let folder = Folder::new("stopping-kept");
-    let mut weir = Process::serve(&file(&folder, &upstream, "drain = \"10s\"")).await;
+    let mut weir = Process::serve(&resilient_file(&folder, &upstream, "drain = \"10s\"")).await;
     let mut whole = Client::connect(weir.public).await;
     let mut streamed = Client::connect(weir.public).await;
     let mut unused = Client::connect(weir.public).await;
@@ -54,7 +44,7 @@ async fn a_kept_connection_gets_one_more_answer_that_says_it_is_the_last() {
 async fn idle_connections_do_not_hold_the_end_up() {
     let upstream = Upstream::says("Hi").await;
     let folder = Folder::new("stopping-idle");
-    let mut weir = Process::serve(&file(&folder, &upstream, "drain = \"60s\"")).await;
+    let mut weir = Process::serve(&resilient_file(&folder, &upstream, "drain = \"60s\"")).await;
     let mut client = Client::connect(weir.public).await;
     client.call("POST", CHAT, &[], body(false).as_bytes()).await;
     weir.signal("TERM");
@@ -68,7 +58,7 @@ async fn during_the_delay_new_connections_are_served_and_told_to_go_elsewhere() 
     let gate = Arc::new(Notify::new());
     let upstream = Upstream::always(Reply::sse().text("one").gate(&gate).text("two").done(true)).await;
     let folder = Folder::new("stopping-delay");
-    let mut weir = Process::serve(&file(&folder, &upstream, "drain = \"10s\"\ndrain_delay = \"2s\"")).await;
+    let mut weir = Process::serve(&resilient_file(&folder, &upstream, "drain = \"10s\"\ndrain_delay = \"2s\"")).await;
     let told = Instant::now();
     weir.signal("TERM");
     eventually("not ready at once", async || weir.admin("/ready").await.status() == 503).await;
@@ -88,7 +78,7 @@ async fn during_the_delay_new_connections_are_served_and_told_to_go_elsewhere() 
 async fn connections_that_wait_in_the_kernel_are_served_before_the_port_closes() {
     let upstream = Upstream::says("Hi").await;
     let folder = Folder::new("stopping-queue");
-    let mut weir = Process::serve(&file(&folder, &upstream, "drain = \"10s\"")).await;
+    let mut weir = Process::serve(&resilient_file(&folder, &upstream, "drain = \"10s\"")).await;
     // frozen, it accepts nothing: the kernel alone makes the connections
     weir.signal("STOP");
     let mut clients = Vec::new();
@@ -111,7 +101,7 @@ async fn what_runs_beyond_the_limit_is_told_so_on_every_call() {
     let upstream = Upstream::start(|request| begun(request).stall()).await;
     let folder = Folder::new("stopping-limit");
     let limits = "drain = \"500ms\"\n[chat]\ntools = \"react\"";
-    let mut weir = Process::serve(&file(&folder, &upstream, limits)).await;
+    let mut weir = Process::serve(&resilient_file(&folder, &upstream, limits)).await;
     let mut running = Vec::new();
     for (index, surface) in surfaces().into_iter().enumerate() {
         let mut client = Client::connect(weir.public).await;
@@ -151,7 +141,7 @@ async fn who_waits_for_a_place_at_the_end_is_told_so() {
     let upstream = Upstream::always(Reply::stalled()).await;
     let folder = Folder::new("stopping-waits");
     let limits = "drain = \"300ms\"\n[limits]\nin_flight = 1\nqueue_wait = \"30s\"";
-    let mut weir = Process::serve(&file(&folder, &upstream, limits)).await;
+    let mut weir = Process::serve(&resilient_file(&folder, &upstream, limits)).await;
     let mut clients = [Client::connect(weir.public).await, Client::connect(weir.public).await];
     for client in &mut clients {
         client.send("POST", CHAT, &[], body(false).as_bytes()).await;
@@ -177,7 +167,7 @@ async fn clients_that_do_not_read_are_cut_and_have_not_left() {
     })
     .await;
     let folder = Folder::new("stopping-deaf");
-    let mut weir = Process::serve(&file(&folder, &upstream, "drain = \"300ms\"")).await;
+    let mut weir = Process::serve(&resilient_file(&folder, &upstream, "drain = \"300ms\"")).await;
     let mut clients = Vec::new();
     for (id, stream) in [("events", true), ("value", false)] {
         let mut client = Client::connect(weir.public).await;
@@ -185,13 +175,7 @@ async fn clients_that_do_not_read_are_cut_and_have_not_left() {
         client.head().await;
         clients.push(client);
     }
-    let mut offered = 0;
-    eventually("the servers stall", async || {
-        let last = std::mem::replace(&mut offered, upstream.written());
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        last == offered && offered > 0
-    })
-    .await;
+    upstream.stalled().await;
     let told = Instant::now();
     weir.signal("TERM");
     assert!(weir.ended().await.success());

@@ -1,6 +1,7 @@
 //! The real gateway, in this process, on ports of its own. It drains and stops when dropped.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::thread::JoinHandle;
 
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use tokio::sync::oneshot;
 use weir::app::{App, Reloader};
 use weir::config::{Config, Environment, Faults};
 
-use super::{Answer, Client, Log, Metrics, Upstream, eventually};
+use super::{Answer, Client, Folder, Log, Metrics, Upstream, eventually};
 
 /// What every test's file starts with: loopback, no keys, one worker, a short drain.
 const HOUSE: &str = r#"
@@ -158,6 +159,16 @@ impl Drop for Gateway {
         // a test that already failed says why itself
         assert!(matches!(ended, Some(Ok(()))) || std::thread::panicking(), "the gateway ended by a panic");
     }
+}
+
+/// A file for a [`Process`] with one worker, and these keys of `[resilience]`.
+pub(crate) fn resilient_file(folder: &Folder, upstream: &Upstream, resilience: &str) -> PathBuf {
+    let text = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n[resilience]\n{resilience}\n\
+         [telemetry]\nformat = \"json\"\n[auth]\nmode = \"off\"\n{}",
+        one_model(&upstream.url())
+    );
+    folder.write("weir.toml", &text)
 }
 
 /// One model `m` for everything.

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 pub(crate) use client::{Answer, Client, End};
 pub(crate) use duo_chat::{DuoChat, Shown, events};
-pub(crate) use gateway::{Gateway, chat_body, one_model, parse};
+pub(crate) use gateway::{Gateway, chat_body, one_model, parse, resilient_file};
 pub(crate) use http2::{Exchange, Http2};
 pub(crate) use log::Log;
 pub(crate) use metrics::Metrics;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 
-use super::soon;
+use super::{eventually, soon};
 
 /// One thing the server does.
 #[derive(Clone, Debug)]
@@ -305,6 +305,18 @@ impl Upstream {
     /// How many bytes could be written so far, on all connections.
     pub(crate) fn written(&self) -> usize {
         self.shared.written.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the buffers on the way are full and it is no longer read from; how many bytes it took.
+    pub(crate) async fn stalled(&self) -> usize {
+        let mut offered = 0;
+        eventually("the servers stall", async || {
+            let last = std::mem::replace(&mut offered, self.written());
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            last == offered && offered > 0
+        })
+        .await;
+        offered
     }
 
     /// How many connections were made.
