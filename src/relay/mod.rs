@@ -165,12 +165,25 @@ impl Relay {
         if call.route.model.priority {
             attempts.dialect().prioritize(ask.outbound(), call.route.class());
         }
-        let Some((endpoint, wait)) = hedging(&attempts, facts) else {
-            return one_line(attempts, &mut ask, facts).await;
-        };
+        match hedging(&attempts, facts) {
+            None => one_line(attempts, &mut ask, facts).await,
+            // boxed: every request's future would otherwise hold the space of two lines
+            Some(hedging) => Box::pin(self.two_lines(attempts, hedging, ask, facts)).await,
+        }
+    }
+
+    /// A second line of attempts beside the first, once that has had its time.
+    async fn two_lines<A: Ask>(
+        &self,
+        attempts: Attempts<'_>,
+        (endpoint, wait): (&Endpoint, Duration),
+        mut ask: A,
+        facts: &mut Facts,
+    ) -> Result<A::Answer, GatewayError> {
+        let another = Attempts::new(&self.upstreams, attempts.call());
         let (tried, mut other, mut beside) = (TriedTogether::default(), ask.clone(), facts.beside());
         let first = one_line(attempts.beside(&tried), &mut ask, facts);
-        let second = one_line(Attempts::new(&self.upstreams, call).beside(&tried).extra(), &mut other, &mut beside);
+        let second = one_line(another.beside(&tried).extra(), &mut other, &mut beside);
         match hedge::race(first, second, wait, || endpoint.may_hedge(Instant::now())).await {
             By::First(answer) => answer,
             By::Second(answer) => {
