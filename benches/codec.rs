@@ -1,7 +1,8 @@
 //! Nanoseconds and allocations of the hot paths: `cargo bench --bench codec`.
 //!
-//! Times depend on the machine and its neighbours; the allocation counts do not, and `icount.rs` counts
-//! what does not either. Those are for deciding; these are for knowing the order of magnitude.
+//! Times depend on the machine and its neighbours; the allocation counts do not, and `icount.rs`
+//! counts what does not either. Those are for deciding; these are for knowing the order of
+//! magnitude.
 #![expect(clippy::expect_used, reason = "a bench may stop at a broken fixture")]
 
 mod paths;

@@ -1,12 +1,14 @@
-//! Instructions of the hot paths, counted by `valgrind --tool=callgrind`: `cargo bench --bench icount`.
+//! Instructions of the hot paths, counted by `valgrind --tool=callgrind`:
+//! `cargo bench --bench icount`.
 //!
-//! Counts hardly depend on the machine, so they can be compared with a committed baseline: the bench fails
-//! when a path grew by more than 3 % over `icount.txt`, and `cargo bench --bench icount -- --bless`
-//! writes what was counted there. Each path runs twice under valgrind, n and 2n times; the difference is
-//! n operations without the program's start. Without valgrind it says so and succeeds.
+//! Counts hardly depend on the machine, so they can be compared with a committed baseline: the
+//! bench fails when a path grew by more than 3 % over `icount.txt`, and
+//! `cargo bench --bench icount -- --bless` writes what was counted there. Each path runs twice
+//! under valgrind, n and 2n times; the difference is n operations without the program's start.
+//! Without valgrind it says so and succeeds.
 //!
-//! A baseline holds for one compiler and one kind of processor (memchr chooses by its features, which
-//! valgrind passes on): bless again after an upgrade of Rust, in a commit of its own.
+//! A baseline holds for one compiler and one kind of processor (memchr chooses by its features,
+//! which valgrind passes on): bless again after an upgrade of Rust, in a commit of its own.
 #![expect(clippy::expect_used, reason = "a bench may stop at a broken fixture")]
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
 
@@ -51,7 +53,9 @@ fn count_all(bless: bool) -> Result<ExitCode, Box<dyn Error>> {
     }
     let committed = std::fs::read_to_string(BASELINE).unwrap_or_default();
     let before = baseline(&committed);
-    let mut after = String::from("# Instructions per operation; written by `cargo bench --bench icount -- --bless`.\n");
+    let mut after = String::from(
+        "# Instructions per operation; written by `cargo bench --bench icount -- --bless`.\n",
+    );
     let mut grown = 0;
     println!("{:<36}{:>14}{:>14}{:>9}", "path", "instructions", "baseline", "change");
     for (index, path) in paths::ALL.iter().enumerate() {
@@ -73,7 +77,9 @@ fn count_all(bless: bool) -> Result<ExitCode, Box<dyn Error>> {
         return Ok(ExitCode::SUCCESS);
     }
     if grown > 0 {
-        println!("{grown} paths grew by more than {TOLERANCE} %: make them smaller, or bless and say why");
+        println!(
+            "{grown} paths grew by more than {TOLERANCE} %: make them smaller, or bless and say why"
+        );
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
@@ -97,5 +103,7 @@ fn instructions(index: usize, repeat: u32) -> Result<u64, Box<dyn Error>> {
     let report = String::from_utf8_lossy(&output.stderr);
     let collected = report.lines().find_map(|line| line.split_once("Collected :"));
     let count = collected.and_then(|(_, number)| number.trim().parse().ok());
-    count.filter(|_| output.status.success()).ok_or_else(|| format!("valgrind failed: {report}").into())
+    count
+        .filter(|_| output.status.success())
+        .ok_or_else(|| format!("valgrind failed: {report}").into())
 }

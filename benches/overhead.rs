@@ -1,10 +1,10 @@
 //! What the gateway adds to a request: `cargo bench --bench overhead`.
 //!
-//! A real gateway (`App`, one worker) and a model server of canned answers, both in this process, over
-//! loopback sockets. The same request goes to the server directly and through the gateway in turn, one at
-//! a time, in rounds: what is added is the median over the rounds of the difference of their medians, so
-//! that a neighbour who wakes up in the middle spoils a round and not the result. `compare.sh` measures
-//! processes pinned to cores; this needs no second program and no privilege.
+//! A real gateway (`App`, one worker) and a model server of canned answers, both in this process,
+//! over loopback sockets. The same request goes to the server directly and through the gateway in
+//! turn, one at a time, in rounds: what is added is the median over the rounds of the difference of
+//! their medians, so that a neighbour who wakes up in the middle spoils a round and not the result.
+//! `compare.sh` measures processes pinned to cores; this needs no second program and no privilege.
 #![expect(clippy::unwrap_used, reason = "a bench may stop at a broken fixture")]
 #![expect(clippy::expect_used, reason = "a bench may stop at a broken fixture")]
 #![expect(clippy::print_stdout, reason = "a bench prints its table")]
@@ -27,7 +27,10 @@ const EVENTS: usize = 20;
 fn main() {
     let server = serve_canned_answers();
     let (gateway, stop, thread) = start_gateway(server);
-    println!("{:<34}{:>12}{:>12}{:>12}{:>12}", "microseconds", "direct p50", "added p50", "direct p99", "added p99");
+    println!(
+        "{:<34}{:>12}{:>12}{:>12}{:>12}",
+        "microseconds", "direct p50", "added p50", "direct p99", "added p99"
+    );
     for (name, stream) in [("1 KB, whole", false), ("20 events, streamed", true)] {
         println!("{name:<34}{}", compare(server, gateway, stream));
     }
@@ -42,7 +45,8 @@ fn start_gateway(server: SocketAddr) -> (SocketAddr, oneshot::Sender<()>, JoinHa
          telemetry.level = \"error\"\nfeatures.default = \"m\"\n\
          [models.m]\nidentifier = \"custom_openai/m\"\nfamily = \"general\"\nendpoints = [\"http://{server}/v1\"]\n"
     );
-    let config = config::from_str(&file, "bench.toml", &Environment::default()).expect("a correct file");
+    let config =
+        config::from_str(&file, "bench.toml", &Environment::default()).expect("a correct file");
     let app = App::build(config, Box::new(std::io::sink())).unwrap();
     let address = app.public_addr();
     let (stop, stopped) = oneshot::channel::<()>();
@@ -65,7 +69,8 @@ fn compare(server: SocketAddr, gateway: SocketAddr, stream: bool) -> String {
     let (mut all, mut added) = ([Vec::new(), Vec::new()], Vec::new());
     for round in 0..=ROUNDS {
         let medians: [Duration; 2] = std::array::from_fn(|way| {
-            let mut times: Vec<_> = (0..REQUESTS).map(|_| ask(&mut connections[way], &request)).collect();
+            let mut times: Vec<_> =
+                (0..REQUESTS).map(|_| ask(&mut connections[way], &request)).collect();
             // The first round warms up.
             all[way].extend(times.iter().filter(|_| round > 0));
             at(&mut times, 50)
@@ -89,9 +94,11 @@ fn at(times: &mut [Duration], percent: usize) -> Duration {
 
 fn request(stream: bool) -> Vec<u8> {
     let text = "lorem ipsum ".repeat(75);
-    let body =
-        format!("{{\"model\":\"m\",\"stream\":{stream},\"messages\":[{{\"role\":\"user\",\"content\":\"{text}\"}}]}}");
-    let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json";
+    let body = format!(
+        "{{\"model\":\"m\",\"stream\":{stream},\"messages\":[{{\"role\":\"user\",\"content\":\"{text}\"}}]}}"
+    );
+    let head =
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json";
     format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes()
 }
 
@@ -101,7 +108,11 @@ fn ask(connection: &mut TcpStream, request: &[u8]) -> Duration {
     connection.write_all(request).unwrap();
     let mut answer = Vec::with_capacity(16 << 10);
     while !is_whole(&answer) {
-        assert!(read_more(connection, &mut answer), "no whole answer: {}", String::from_utf8_lossy(&answer));
+        assert!(
+            read_more(connection, &mut answer),
+            "no whole answer: {}",
+            String::from_utf8_lossy(&answer)
+        );
     }
     let taken = started.elapsed();
     assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
@@ -117,11 +128,14 @@ fn read_more(connection: &mut TcpStream, into: &mut Vec<u8>) -> bool {
 
 /// Whether a message has arrived to its end: by its length, or by the last chunk.
 fn is_whole(message: &[u8]) -> bool {
-    let Some(head_end) = message.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { return false };
+    let Some(head_end) = message.windows(4).position(|bytes| bytes == b"\r\n\r\n") else {
+        return false;
+    };
     let head = String::from_utf8_lossy(&message[..head_end]).to_ascii_lowercase();
     match head.split("content-length: ").nth(1) {
         Some(rest) => {
-            let length: usize = rest.lines().next().unwrap_or(rest).trim().parse().expect("a length");
+            let length: usize =
+                rest.lines().next().unwrap_or(rest).trim().parse().expect("a length");
             message.len() >= head_end + 4 + length
         }
         None => message.ends_with(b"\r\n0\r\n\r\n"),
@@ -176,9 +190,11 @@ fn events() -> Vec<Vec<u8>> {
             "data: {{\"id\":\"1\",\"object\":\"chat.completion.chunk\",\"choices\":[{{\"index\":0,\"delta\":{delta},\"finish_reason\":{reason}}}]}}\n\n"
         ))
     };
-    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+    let head =
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
     let mut pieces = vec![head.as_bytes().to_vec()];
     pieces.extend((0..EVENTS).map(|_| event("{\"content\":\" lorem ipsum\"}", "null")));
-    pieces.push([event("{}", "\"stop\""), chunk("data: [DONE]\n\n"), b"0\r\n\r\n".to_vec()].concat());
+    pieces
+        .push([event("{}", "\"stop\""), chunk("data: [DONE]\n\n"), b"0\r\n\r\n".to_vec()].concat());
     pieces
 }

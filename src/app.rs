@@ -1,5 +1,5 @@
-//! `App`: every long-lived part, built once, top to bottom; run, reload, drain. The only place that knows
-//! how the parts fit together.
+//! `App`: every long-lived part, built once, top to bottom; run, reload, drain. The only place that
+//! knows how the parts fit together.
 
 use std::future::Future;
 use std::io::{self, Write};
@@ -47,7 +47,9 @@ pub enum StartError {
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => " (something else listens there: `ss -ltnp` names it)",
-        io::ErrorKind::PermissionDenied => " (ports below 1024 need a privilege: take a higher one)",
+        io::ErrorKind::PermissionDenied => {
+            " (ports below 1024 need a privilege: take a higher one)"
+        }
         _ => "",
     }
 }
@@ -99,18 +101,19 @@ impl App {
         Self::build_on(config, log, None)
     }
 
-    /// The same, in the place of another process: on its sockets where they fit the configuration. Until this one
-    /// runs, nothing has changed for the other.
+    /// The same, in the place of another process: on its sockets where they fit the configuration.
+    /// Until this one runs, nothing has changed for the other.
     pub fn build_on(
         config: Config,
         log: Box<dyn Write + Send>,
         predecessor: Option<(Predecessor, Sockets)>,
     ) -> Result<Self, StartError> {
         let (predecessor, inherited) = predecessor.unzip();
-        let (inherited_public, inherited_admin) =
-            inherited.map_or_else(Default::default, |sockets| (sockets.public, Some(sockets.admin)));
+        let (inherited_public, inherited_admin) = inherited
+            .map_or_else(Default::default, |sockets| (sockets.public, Some(sockets.admin)));
         let operator_log = OperatorLog::init(config.log.0, config.log.1);
-        let metrics = Arc::new(Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?);
+        let metrics =
+            Arc::new(Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?);
         let (writer, log_thread) = LogWriter::start(log, metrics.log_lines_dropped.clone())?;
         let registry = Arc::new(Registry::new(Arc::clone(&metrics)));
         let settings = config.server.clone();
@@ -146,7 +149,12 @@ impl App {
             .map_err(refused("admin.listen", settings.admin))?;
         let drain_delay = settings.drain_delay;
         let reloads = Reloads::default();
-        let admin = Admin::new(Arc::clone(&metrics), shared.clone(), reloads.clone(), Arc::clone(&draining));
+        let admin = Admin::new(
+            Arc::clone(&metrics),
+            shared.clone(),
+            reloads.clone(),
+            Arc::clone(&draining),
+        );
         let reloader = Reloader {
             shared,
             lasting: Arc::new(lasting),
@@ -194,10 +202,19 @@ impl App {
         self.reloader.clone()
     }
 
-    /// Serves until `stop` is ready or another process has taken its place, then drains: nothing new accepted, what
-    /// runs may end.
+    /// Serves until `stop` is ready or another process has taken its place, then drains: nothing
+    /// new accepted, what runs may end.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
-        let Self { server, admin: (admin, listener), refresher, keeper, watcher, log_thread, public, .. } = self;
+        let Self {
+            server,
+            admin: (admin, listener),
+            refresher,
+            keeper,
+            watcher,
+            log_thread,
+            public,
+            ..
+        } = self;
         let certificates = self.reloader.lasting.certificates.clone();
         let (stop_workers, workers_stop) = watch::channel(Stop::No);
         let (stop_admin, admin_stop) = watch::channel(false);
@@ -236,7 +253,9 @@ impl App {
             tokio::time::sleep(self.drain_delay).await;
         }
         stop_workers.send_replace(Stop::Drain);
-        let drained = tokio::task::spawn_blocking(move || workers.into_iter().for_each(|worker| _ = worker.join()));
+        let drained = tokio::task::spawn_blocking(move || {
+            workers.into_iter().for_each(|worker| _ = worker.join())
+        });
         // Bounded by the workers' own limit, resilience.drain.
         let _ = drained.await;
         refreshing.abort();
@@ -246,17 +265,23 @@ impl App {
         sharing.abort();
         stop_admin.send_replace(true);
         let _ = admin.await;
-        // The last handle of the log went with the workers: the thread ends when it has written all.
+        // The last handle of the log went with the workers: the thread ends when it has written
+        // all.
         let _ = tokio::task::spawn_blocking(move || log_thread.join()).await;
         tracing::info!("stopped");
         Ok(())
     }
 }
 
-/// Where a successor would ask. A process without it serves as well; it cannot be replaced in place.
+/// Where a successor would ask. A process without it serves as well; it cannot be replaced in
+/// place.
 fn open_succession(sockets: Sockets) -> Option<Succession> {
     let opened = Succession::open(sockets);
-    opened.inspect_err(|error| tracing::warn!(%error, "weir serve --replace will not find this process")).ok()
+    opened
+        .inspect_err(
+            |error| tracing::warn!(%error, "weir serve --replace will not find this process"),
+        )
+        .ok()
 }
 
 async fn succeeded(succession: Option<&Succession>) -> Successor {
@@ -294,7 +319,10 @@ impl Reloader {
             tracing::error!("{}", fault.headline());
         }
         let faults: Vec<String> = faults.iter().map(|fault| fault.render(false)).collect();
-        tracing::error!(faults = faults.len(), "the configuration was not reloaded: the old one stays in force");
+        tracing::error!(
+            faults = faults.len(),
+            "the configuration was not reloaded: the old one stays in force"
+        );
         self.reloads.note(LastReload { at: SystemTime::now(), ok: false, faults });
     }
 
@@ -308,7 +336,8 @@ impl Lasting {
     fn snapshot(&self, config: Config, generation: u64) -> Snapshot {
         let cloud = config.table.cloud().map(|route| &route.model);
         let outward = self.outward.put(config.outward);
-        let endpoints = self.registry.endpoints(config.models.iter().chain(cloud), outward, &config.resilience);
+        let endpoints =
+            self.registry.endpoints(config.models.iter().chain(cloud), outward, &config.resilience);
         self.watch.set(config.models.iter(), &endpoints, config.resilience.health_check);
         let user_tokens = Arc::new(self.issuers.user_tokens(config.user_tokens));
         let auth = self.issuers.policy(config.auth, Arc::clone(&user_tokens));
@@ -318,7 +347,19 @@ impl Lasting {
         let (table, prompts, docs) = (config.table, config.prompts, config.docs);
         let (meters, log_prompts) = (Arc::clone(&self.meters), config.log_prompts);
         meters.share(config.shared);
-        Snapshot { table, prompts, auth, user_tokens, meters, docs, limits, chat, endpoints, log_prompts, generation }
+        Snapshot {
+            table,
+            prompts,
+            auth,
+            user_tokens,
+            meters,
+            docs,
+            limits,
+            chat,
+            endpoints,
+            log_prompts,
+            generation,
+        }
     }
 }
 

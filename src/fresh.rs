@@ -1,7 +1,9 @@
-//! `Fresh<T>`: a value that is fetched again before it grows old: an issuer's keys, credentials that expire.
+//! `Fresh<T>`: a value that is fetched again before it grows old: an issuer's keys, credentials
+//! that expire.
 //!
-//! One task beside the data path fetches, [`Fresh::keep`]. A request never does; one that needs what is not there
-//! may wait a little for a fetch that is due. A fetch that fails changes nothing: the last good value stays.
+//! One task beside the data path fetches, [`Fresh::keep`]. A request never does; one that needs
+//! what is not there may wait a little for a fetch that is due. A fetch that fails changes nothing:
+//! the last good value stays.
 
 use std::fmt::Display;
 use std::future::{Future, pending};
@@ -77,8 +79,8 @@ impl<T> Fresh<T> {
         self.value.load_full()
     }
 
-    /// The value, having waited for a fetch when there is none that will do: not at all soon after the last
-    /// fetch.
+    /// The value, having waited for a fetch when there is none that will do: not at all soon after
+    /// the last fetch.
     pub async fn get_if(&self, will_do: impl Fn(&T) -> bool) -> Option<Arc<T>> {
         let value = self.get();
         if value.as_deref().is_some_and(will_do) {
@@ -93,7 +95,8 @@ impl<T> Fresh<T> {
         self.get()
     }
 
-    /// Waits until a first fetch has ended, well or not: as long as it takes, which its own limits bound.
+    /// Waits until a first fetch has ended, well or not: as long as it takes, which its own limits
+    /// bound.
     pub async fn settled(&self) {
         let mut attempts = self.attempts.subscribe();
         self.ask();
@@ -104,7 +107,9 @@ impl<T> Fresh<T> {
     /// Asks for a fetch. False when the last one is too recent.
     pub fn ask(&self) -> bool {
         let mut schedule = self.schedule();
-        if !schedule.asked && schedule.last_attempt.is_some_and(|at| at.elapsed() < self.pace.min_interval) {
+        if !schedule.asked
+            && schedule.last_attempt.is_some_and(|at| at.elapsed() < self.pace.min_interval)
+        {
             return false;
         }
         schedule.asked = true;
@@ -112,8 +117,8 @@ impl<T> Fresh<T> {
         true
     }
 
-    /// Keeps the value fresh, for ever. May be dropped and begun again: what is due is then done. `what` names
-    /// it in the log.
+    /// Keeps the value fresh, for ever. May be dropped and begun again: what is due is then done.
+    /// `what` names it in the log.
     pub async fn keep<F>(&self, what: &(impl Display + Sync), fetch: impl Fn() -> F + Sync)
     where
         F: Future<Output = Result<Fetch<T>, String>> + Send,
@@ -213,7 +218,9 @@ mod tests {
                 sleep(Duration::from_secs(1)).await;
                 if nth <= fails { Err("down".to_owned()) } else { Ok(nth) }
             };
-            let fetch = || async { fetch().await.map(|value| Fetch { value, again_in: Duration::from_secs(100) }) };
+            let fetch = || async {
+                fetch().await.map(|value| Fetch { value, again_in: Duration::from_secs(100) })
+            };
             keep.keep(&"it", fetch).await;
         });
         (fresh, count)
@@ -266,7 +273,15 @@ mod tests {
         assert_eq!(fresh.get_if(|_| true).await, None, "nobody keeps it");
         assert_eq!(began.elapsed(), PACE.wait);
         advance(Duration::from_secs(1)).await;
-        assert!(timeout(Duration::from_secs(1), fresh.keep(&"it", || async { Err("no".to_owned()) })).await.is_err());
-        assert_eq!(fresh.fault().as_deref(), Some("no"), "what was asked for is done by who keeps it later");
+        assert!(
+            timeout(Duration::from_secs(1), fresh.keep(&"it", || async { Err("no".to_owned()) }))
+                .await
+                .is_err()
+        );
+        assert_eq!(
+            fresh.fault().as_deref(),
+            Some("no"),
+            "what was asked for is done by who keeps it later"
+        );
     }
 }

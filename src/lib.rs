@@ -1,9 +1,10 @@
-//! **Weir**, an AI gateway: requests of a self-managed GitLab, routed by feature to the model that the
-//! operator chose.
+//! **Weir**, an AI gateway: requests of a self-managed GitLab, routed by feature to the model that
+//! the operator chose.
 //!
 //! # Map
 //!
-//! A module may use only modules to its right; `tests/tidy.rs` reads every `use crate::…` and enforces it.
+//! A module may use only modules to its right; `tests/tidy.rs` reads every `use crate::…` and
+//! enforces it.
 //!
 //! ```text
 //! main → command → app → {config, demo} → server → api → snapshot → {relay, auth, credentials} → {upstream, provider}
@@ -12,9 +13,11 @@
 //!
 //! # Invariants
 //!
-//! - `upstream` is the only module that connects outward. `provider` opens no socket and reads no clock.
+//! - `upstream` is the only module that connects outward. `provider` opens no socket and reads no
+//!   clock.
 //! - `wire`, `generation`, `docs`, `route`, `prompt` and `provider` do not mention tokio or hyper.
-//! - Each module defines its own checked settings; `config` builds them. Only `config/load.rs` reads the environment.
+//! - Each module defines its own checked settings; `config` builds them. Only `config/load.rs`
+//!   reads the environment.
 //! - `api` never names a provider, `provider` never names a surface; they meet in `generation`.
 //! - `provider/mod.rs` and `error/kind.rs` hold the only `match` over their enum.
 //! - Only `app` and `server` spawn tasks; only `main.rs` ends the process.

@@ -1,5 +1,5 @@
-//! `Secret<T>`: a value that prints as dots, is wiped when dropped, and is read only by `.expose()`,
-//! so that every place that reads one is found by a search for that word.
+//! `Secret<T>`: a value that prints as dots, is wiped when dropped, and is read only by
+//! `.expose()`, so that every place that reads one is found by a search for that word.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! `Snapshot`: everything a reload may change, as one immutable value behind one `ArcSwap`. A request loads
-//! it once and finishes on it, whatever is swapped in meanwhile.
+//! `Snapshot`: everything a reload may change, as one immutable value behind one `ArcSwap`. A
+//! request loads it once and finishes on it, whatever is swapped in meanwhile.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -70,7 +70,11 @@ pub struct Chat {
 
 impl Default for Chat {
     fn default() -> Self {
-        Self { tools: ToolUse::Auto, heartbeat: Duration::from_secs(15), expiry_as: ExpiryAs::Event }
+        Self {
+            tools: ToolUse::Auto,
+            heartbeat: Duration::from_secs(15),
+            expiry_as: ExpiryAs::Event,
+        }
     }
 }
 

@@ -1,12 +1,16 @@
-//! The dialects against real peers: `../shared/rigs/bedrock` (botocore recomputes every signature and
-//! validates every body) and `../shared/rigs/azure`. Ignored without them:
+//! The dialects against real peers: `../shared/rigs/bedrock` (botocore recomputes every signature
+//! and validates every body) and `../shared/rigs/azure`. Ignored without them:
 //!
 //! ```text
 //! $PY bedrock/bedrock_verify.py --port 9201; $PY azure/azure_fake.py --port 9301
 //! WEIR_RIG_BEDROCK=127.0.0.1:9201 WEIR_RIG_AZURE=127.0.0.1:9301 cargo test --test provider_rigs -- --ignored
 //! ```
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's own functions fail the test they are called from")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test's own functions fail the test they are called from"
+)]
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -17,19 +21,24 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use weir::error::{Elsewhere, GatewayError, Kind};
 use weir::generation::{
-    CacheFor, Delta, Format, Generation, Image, Message, Part, Role, Sampling, StopReason, Tool, ToolCall, ToolChoice,
+    CacheFor, Delta, Format, Generation, Image, Message, Part, Role, Sampling, StopReason, Tool,
+    ToolCall, ToolChoice,
 };
 use weir::provider::{Attempt, Dialect, Outbound, dialect};
 use weir::route::{
-    Access, ApiVersion, AwsCredentials, AwsKeys, AzureAccess, BedrockAccess, BudgetPatch, EndpointUrl, Model,
-    ProviderKind, Region,
+    Access, ApiVersion, AwsCredentials, AwsKeys, AzureAccess, BedrockAccess, BudgetPatch,
+    EndpointUrl, Model, ProviderKind, Region,
 };
 use weir::secret::Secret;
 
 /// `None` when the rig is not there: the ignored test then says so and fails.
-#[expect(clippy::disallowed_methods, reason = "a test's own switch, not the program's configuration")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test's own switch, not the program's configuration"
+)]
 fn rig(name: &str) -> EndpointUrl {
-    let address = std::env::var(name).unwrap_or_else(|_| panic!("set {name} to the rig's host:port"));
+    let address =
+        std::env::var(name).unwrap_or_else(|_| panic!("set {name} to the rig's host:port"));
     EndpointUrl::parse(&format!("http://{address}")).unwrap()
 }
 
@@ -83,41 +92,68 @@ fn asked(stream: bool) -> Generation {
 
 /// Everything a request can hold, for the body validator.
 fn asked_everything(stream: bool) -> Generation {
-    let call = Part::ToolCall(ToolCall { id: "call 1".into(), name: "get.weather".into(), arguments: String::new() });
-    let picture = Part::Image(Image::Inline { media_type: "image/png".into(), base64: "iVBORw0KGgo=".into() });
+    let call = Part::ToolCall(ToolCall {
+        id: "call 1".into(),
+        name: "get.weather".into(),
+        arguments: String::new(),
+    });
+    let picture = Part::Image(Image::Inline {
+        media_type: "image/png".into(),
+        base64: "iVBORw0KGgo=".into(),
+    });
     let schema = serde_json::json!({"type": "object"});
     let mut asked = asked(stream);
     asked.messages[0].parts.push(Part::CachePoint { ttl: Some("1h".into()) });
-    asked.messages.push(Message { role: Role::Assistant, parts: vec![Part::Text("ok".into()), call] });
+    asked
+        .messages
+        .push(Message { role: Role::Assistant, parts: vec![Part::Text("ok".into()), call] });
     asked.messages.push(Message {
         role: Role::Tool,
-        parts: vec![Part::ToolResult { id: "call 1".into(), content: String::new(), is_error: true }],
+        parts: vec![Part::ToolResult {
+            id: "call 1".into(),
+            content: String::new(),
+            is_error: true,
+        }],
     });
     asked.messages.push(Message {
         role: Role::User,
         parts: vec![Part::Text(" ".into()), picture, Part::CachePoint { ttl: None }],
     });
-    asked.tools =
-        vec![Tool { name: "get.weather".into(), description: "d".into(), parameters: schema.clone(), strict: None }];
+    asked.tools = vec![Tool {
+        name: "get.weather".into(),
+        description: "d".into(),
+        parameters: schema.clone(),
+        strict: None,
+    }];
     asked.tools_cached = Some(CacheFor(Some("5m".into())));
     asked.tool_choice = ToolChoice::Required;
-    asked.format = Format::JsonSchema { name: "n".into(), description: Some("d".into()), schema, strict: None };
+    asked.format = Format::JsonSchema {
+        name: "n".into(),
+        description: Some("d".into()),
+        schema,
+        strict: None,
+    };
     asked.effort = Some("low".into());
     asked.sampling.stop = vec!["END".into()];
     asked
 }
 
-/// One request on one connection, as bytes: the answer's status, headers, and body without its chunking.
+/// One request on one connection, as bytes: the answer's status, headers, and body without its
+/// chunking.
 fn post(endpoint: &EndpointUrl, outbound: &Outbound) -> (StatusCode, HeaderMap, Vec<u8>) {
     let mut socket = TcpStream::connect(endpoint.authority().as_str()).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    let mut head = format!("POST {}{} HTTP/1.1\r\nconnection: close\r\n", endpoint.base(), outbound.path).into_bytes();
+    let mut head =
+        format!("POST {}{} HTTP/1.1\r\nconnection: close\r\n", endpoint.base(), outbound.path)
+            .into_bytes();
     if !outbound.headers.contains_key("host") {
         head.extend_from_slice(format!("host: {}\r\n", endpoint.authority()).as_bytes());
     }
     head.extend_from_slice(format!("content-length: {}\r\n", outbound.body.len()).as_bytes());
     for (name, value) in &outbound.headers {
-        head.extend_from_slice(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        head.extend_from_slice(
+            &[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat(),
+        );
     }
     head.extend_from_slice(b"\r\n");
     socket.write_all(&head).unwrap();
@@ -134,7 +170,8 @@ fn post(endpoint: &EndpointUrl, outbound: &Outbound) -> (StatusCode, HeaderMap, 
         headers.insert(http::HeaderName::try_from(name).unwrap(), value.trim().parse().unwrap());
     }
     let body = &raw[split + 4..];
-    let body = if headers.contains_key("transfer-encoding") { dechunked(body) } else { body.to_vec() };
+    let body =
+        if headers.contains_key("transfer-encoding") { dechunked(body) } else { body.to_vec() };
     (status, headers, body)
 }
 
@@ -186,21 +223,24 @@ fn answer(
 }
 
 fn text(deltas: &[Delta]) -> String {
-    let text = deltas.iter().filter_map(|delta| if let Delta::Text(text) = delta { Some(text.as_str()) } else { None });
+    let text = deltas
+        .iter()
+        .filter_map(|delta| if let Delta::Text(text) = delta { Some(text.as_str()) } else { None });
     text.collect()
 }
 
 fn arguments(deltas: &[Delta]) -> String {
-    let pieces = deltas
-        .iter()
-        .filter_map(|d| if let Delta::ToolCall { arguments, .. } = d { Some(arguments.as_str()) } else { None });
+    let pieces = deltas.iter().filter_map(|d| {
+        if let Delta::ToolCall { arguments, .. } = d { Some(arguments.as_str()) } else { None }
+    });
     pieces.collect()
 }
 
 #[test]
 #[ignore = "needs ../shared/rigs/bedrock"]
 fn bedrock_takes_our_signatures_and_bodies() {
-    let arn = "arn:aws:bedrock:eu-central-1:123456789012:application-inference-profile/a1b2c3d4e5f6";
+    let arn =
+        "arn:aws:bedrock:eu-central-1:123456789012:application-inference-profile/a1b2c3d4e5f6";
     for name in ["eu.amazon.nova-micro-v1:0", arn, "eu.anthropic.split-v1:0"] {
         for credentials in [
             good_keys(),
@@ -208,11 +248,15 @@ fn bedrock_takes_our_signatures_and_bodies() {
             AwsCredentials::ApiKey(Secret::new("bedrock-api-key-TEST".to_owned())),
         ] {
             let model = bedrock(name, credentials);
-            for asked in [asked(false), asked(true), asked_everything(false), asked_everything(true)] {
+            for asked in
+                [asked(false), asked(true), asked_everything(false), asked_everything(true)]
+            {
                 let out = ask(&model, &asked).unwrap_or_else(|error| panic!("{name}: {error:?}"));
                 assert_eq!(text(&out), "word0 word1 word2 word3 word4 ", "{name}");
                 assert!(out.contains(&Delta::Stop(StopReason::End)));
-                assert!(matches!(out.last(), Some(Delta::Usage(usage)) if usage.output == 5 && usage.cached == 3));
+                assert!(
+                    matches!(out.last(), Some(Delta::Usage(usage)) if usage.output == 5 && usage.cached == 3)
+                );
             }
         }
     }
@@ -251,9 +295,11 @@ fn bedrock_refuses_what_was_not_signed_so() {
 
     let model = bedrock("m", good_keys());
     let (dialect, mut outbound) = signed(&model, &asked(false));
-    let changed = String::from_utf8(outbound.body.to_bytes().to_vec()).unwrap().replace("brief", "grief");
+    let changed =
+        String::from_utf8(outbound.body.to_bytes().to_vec()).unwrap().replace("brief", "grief");
     outbound.body = Bytes::from(changed).into();
-    let (kind, text) = operator(answer(dialect, &asked(false), &post(&model.endpoints[0], &outbound)));
+    let (kind, text) =
+        operator(answer(dialect, &asked(false), &post(&model.endpoints[0], &outbound)));
     assert!(kind == forbidden && text.contains("changed the request"), "{text}");
 
     let (dialect, mut outbound) = signed(&model, &asked(false));
@@ -304,11 +350,13 @@ fn bedrock_faults_before_and_inside_the_stream() {
         ("timeout", 408),
         ("midstream", 429),
     ] {
-        let error = ask(&bedrock(&format!("eu.x-{word}-v1:0"), good_keys()), &asked(true)).unwrap_err();
+        let error =
+            ask(&bedrock(&format!("eu.x-{word}-v1:0"), good_keys()), &asked(true)).unwrap_err();
         assert_eq!(error.kind(), Kind::UpstreamStatus(status), "{word}: {error:?}");
     }
     for (word, says) in [("badcrc", "corrupt frame"), ("cut", "before the end")] {
-        let error = ask(&bedrock(&format!("eu.x-{word}-v1:0"), good_keys()), &asked(true)).unwrap_err();
+        let error =
+            ask(&bedrock(&format!("eu.x-{word}-v1:0"), good_keys()), &asked(true)).unwrap_err();
         assert_eq!(error.kind(), Kind::UpstreamBroken, "{word}");
         assert!(format!("{error:?}").contains(says), "{word}: {error:?}");
     }
@@ -316,7 +364,12 @@ fn bedrock_faults_before_and_inside_the_stream() {
 
 fn azure(name: &str, version: &str) -> Model {
     let version = ApiVersion::parse(version).unwrap();
-    model(ProviderKind::Azure, name, &rig("WEIR_RIG_AZURE"), Access::Azure(AzureAccess { version, entra: None }))
+    model(
+        ProviderKind::Azure,
+        name,
+        &rig("WEIR_RIG_AZURE"),
+        Access::Azure(AzureAccess { version, entra: None }),
+    )
 }
 
 #[test]
@@ -324,9 +377,13 @@ fn azure(name: &str, version: &str) -> Model {
 fn azure_answers_on_both_paths() {
     for version in ["v1", "2024-10-21", "2025-02-01-preview"] {
         for asked in [asked(false), asked(true), asked_everything(true)] {
-            let out = ask(&azure("gpt4o", version), &asked).unwrap_or_else(|error| panic!("{version}: {error:?}"));
+            let out = ask(&azure("gpt4o", version), &asked)
+                .unwrap_or_else(|error| panic!("{version}: {error:?}"));
             assert_eq!(text(&out), "word0 word1 word2 word3 word4 ", "{version}");
-            assert!(matches!(out.last(), Some(Delta::Usage(usage)) if usage.output == 5), "{out:?}");
+            assert!(
+                matches!(out.last(), Some(Delta::Usage(usage)) if usage.output == 5),
+                "{out:?}"
+            );
         }
     }
     let out = ask(&azure("gpt-outfilter", "v1"), &asked(true)).unwrap();
@@ -352,5 +409,8 @@ fn azure_faults() {
     let mut locked = azure("gpt4o", "v1");
     locked.api_key = Some(Secret::new("canary".to_owned()));
     let error = ask(&locked, &asked(false)).unwrap_err();
-    assert!(error.operator().unwrap().contains("api_key") && !format!("{error:?}").contains("canary"), "{error:?}");
+    assert!(
+        error.operator().unwrap().contains("api_key") && !format!("{error:?}").contains("canary"),
+        "{error:?}"
+    );
 }

@@ -1,5 +1,5 @@
-//! The house rules that no compiler checks: sizes, layers, names, what may stand where. The tree is read
-//! as text, so a broken rule is one failure that lists every offender with its line.
+//! The house rules that no compiler checks: sizes, layers, names, what may stand where. The tree is
+//! read as text, so a broken rule is one failure that lists every offender with its line.
 #![expect(clippy::unwrap_used, reason = "a file that cannot be read fails the test")]
 
 use std::collections::BTreeSet;
@@ -32,10 +32,20 @@ const LAYERS: &[&[&str]] = &[
 const PURE: &[&str] = &["wire", "generation", "docs", "route", "prompt", "provider"];
 const IO_CRATES: &[&str] = &["tokio", "hyper", "hyper_util", "tokio_rustls"];
 /// Names that say nothing about what is inside.
-const EMPTY_NAMES: &[&str] = &["utils", "util", "helpers", "helper", "common", "types", "core", "manager", "misc"];
+const EMPTY_NAMES: &[&str] =
+    &["utils", "util", "helpers", "helper", "common", "types", "core", "manager", "misc"];
 /// What `ls` shows.
-const TOP_LEVEL: &[&str] =
-    &["Cargo.toml", "Cargo.lock", "Dockerfile", "LICENSE", "README.md", "benches", "config", "src", "tests"];
+const TOP_LEVEL: &[&str] = &[
+    "Cargo.toml",
+    "Cargo.lock",
+    "Dockerfile",
+    "LICENSE",
+    "README.md",
+    "benches",
+    "config",
+    "src",
+    "tests",
+];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -142,13 +152,17 @@ fn literal_end(bytes: &[u8], at: usize) -> usize {
         return at + rest.iter().position(|b| *b == b'\n').unwrap_or(rest.len());
     }
     if rest.starts_with(b"/*") {
-        return at + rest.windows(2).position(|pair| pair == b"*/").map_or(rest.len(), |end| end + 2);
+        return at
+            + rest.windows(2).position(|pair| pair == b"*/").map_or(rest.len(), |end| end + 2);
     }
-    if starts_word && (rest.starts_with(b"r\"") || rest.starts_with(b"r#") || rest.starts_with(b"br")) {
+    if starts_word
+        && (rest.starts_with(b"r\"") || rest.starts_with(b"r#") || rest.starts_with(b"br"))
+    {
         let hashes_at = rest.iter().position(|b| *b == b'r').unwrap_or(0) + 1;
         let hashes = rest[hashes_at..].iter().take_while(|b| **b == b'#').count();
         if rest.get(hashes_at + hashes) == Some(&b'"') {
-            let close: Vec<u8> = std::iter::once(b'"').chain(std::iter::repeat_n(b'#', hashes)).collect();
+            let close: Vec<u8> =
+                std::iter::once(b'"').chain(std::iter::repeat_n(b'#', hashes)).collect();
             let inside = hashes_at + hashes + 1;
             let end = rest[inside..].windows(close.len()).position(|window| window == close);
             return at + end.map_or(rest.len(), |end| inside + end + close.len());
@@ -203,8 +217,8 @@ fn report(rule: &str, offenders: &[String]) {
     assert!(offenders.is_empty(), "\n{rule}:\n  {}\n", offenders.join("\n  "));
 }
 
-/// Every top-level module that the file names, with the line: `use crate::…`, inline `crate::x::`, and
-/// chains of `super` that reach the crate's root.
+/// Every top-level module that the file names, with the line: `use crate::…`, inline `crate::x::`,
+/// and chains of `super` that reach the crate's root.
 fn used_modules(source: &Source) -> Vec<(usize, String)> {
     let code = &source.code;
     let root_word = if source.module() == "main" { "weir" } else { "crate" };
@@ -216,9 +230,14 @@ fn used_modules(source: &Source) -> Vec<(usize, String)> {
     }
     let chain = "super::".repeat(source.depth());
     for (at, _) in code.match_indices(&chain) {
-        let outer = code[..at].ends_with("super::") || at.checked_sub(1).is_some_and(|i| is_word(code.as_bytes()[i]));
+        let outer = code[..at].ends_with("super::")
+            || at.checked_sub(1).is_some_and(|i| is_word(code.as_bytes()[i]));
         if !outer && !chain.is_empty() {
-            found.extend(first_names(&code[at + chain.len()..]).into_iter().map(|name| (line_of(code, at), name)));
+            found.extend(
+                first_names(&code[at + chain.len()..])
+                    .into_iter()
+                    .map(|name| (line_of(code, at), name)),
+            );
         }
     }
     found
@@ -226,7 +245,9 @@ fn used_modules(source: &Source) -> Vec<(usize, String)> {
 
 /// `a` of `a::b`, or `a` and `c` of `{a::b, c}`.
 fn first_names(rest: &str) -> Vec<String> {
-    let name = |text: &str| -> String { text.trim_start().chars().take_while(|c| is_word(*c as u8)).collect() };
+    let name = |text: &str| -> String {
+        text.trim_start().chars().take_while(|c| is_word(*c as u8)).collect()
+    };
     let Some(group) = rest.strip_prefix('{') else {
         return vec![name(rest)];
     };
@@ -254,8 +275,11 @@ fn rank(module: &str) -> Option<usize> {
 
 #[test]
 fn every_file_says_what_it_is_for() {
-    let silent = |source: &&Source| !source.text.starts_with("//! ") || source.text.lines().next().unwrap().len() < 20;
-    let offenders: Vec<String> = rust_files("src").iter().filter(silent).map(|source| source.path.clone()).collect();
+    let silent = |source: &&Source| {
+        !source.text.starts_with("//! ") || source.text.lines().next().unwrap().len() < 20
+    };
+    let offenders: Vec<String> =
+        rust_files("src").iter().filter(silent).map(|source| source.path.clone()).collect();
     report("the first line of a file is `//!` and a sentence", &offenders);
 }
 
@@ -266,7 +290,10 @@ fn files_are_short() {
         let lines = source.production.trim_end().lines().count();
         (lines > MAX_FILE).then(|| format!("{}: {lines}", source.path))
     });
-    report(&format!("at most {MAX_FILE} lines a file, tests not counted"), &long.collect::<Vec<_>>());
+    report(
+        &format!("at most {MAX_FILE} lines a file, tests not counted"),
+        &long.collect::<Vec<_>>(),
+    );
 }
 
 #[test]
@@ -274,10 +301,14 @@ fn functions_are_short() {
     let mut offenders = Vec::new();
     for source in rust_files("src") {
         let lines: Vec<&str> = source.code.lines().collect();
-        for (start, line) in lines.iter().enumerate().filter(|(_, line)| !words(line, "fn").is_empty()) {
+        for (start, line) in
+            lines.iter().enumerate().filter(|(_, line)| !words(line, "fn").is_empty())
+        {
             let indent = &line[..line.len() - line.trim_start().len()];
             let close = format!("{indent}}}");
-            let body = lines[start..].iter().position(|l| l.ends_with('{') || l.ends_with(';') || l.ends_with('}'));
+            let body = lines[start..]
+                .iter()
+                .position(|l| l.ends_with('{') || l.ends_with(';') || l.ends_with('}'));
             if body.is_none_or(|body| !lines[start + body].ends_with('{')) {
                 continue;
             }
@@ -294,10 +325,12 @@ fn functions_are_short() {
 fn tests_stand_last() {
     let mut offenders = Vec::new();
     for source in rust_files("src") {
-        let mut lines = source.text.lines().enumerate().skip_while(|(_, line)| *line != "#[cfg(test)]");
+        let mut lines =
+            source.text.lines().enumerate().skip_while(|(_, line)| *line != "#[cfg(test)]");
         lines.next();
         let is_block = lines.next().is_some_and(|(_, line)| line.ends_with('{'));
-        let after = lines.skip_while(|(_, line)| *line != "}").skip(1).find(|(_, line)| !line.is_empty());
+        let after =
+            lines.skip_while(|(_, line)| *line != "}").skip(1).find(|(_, line)| !line.is_empty());
         if let Some((at, _)) = after.filter(|_| is_block) {
             offenders.push(format!("{}:{}", source.path, at + 1));
         }
@@ -309,21 +342,33 @@ fn tests_stand_last() {
 fn modules_use_only_what_is_below_them() {
     let mut offenders = Vec::new();
     // lib.rs lists the modules; the manual is prose
-    let sources = rust_files("src").into_iter().filter(|source| !matches!(source.module(), "lib" | "manual"));
+    let sources =
+        rust_files("src").into_iter().filter(|source| !matches!(source.module(), "lib" | "manual"));
     for source in sources {
         let Some(own) = rank(source.module()) else {
-            offenders.push(format!("{}: module `{}` has no place in LAYERS", source.path, source.module()));
+            offenders.push(format!(
+                "{}: module `{}` has no place in LAYERS",
+                source.path,
+                source.module()
+            ));
             continue;
         };
         for (line, used) in used_modules(&source) {
             match rank(&used) {
                 Some(other) if other >= own => {}
-                Some(_) => offenders.push(format!("{}:{line}: `{}` uses `{used}`", source.path, source.module())),
+                Some(_) => offenders.push(format!(
+                    "{}:{line}: `{}` uses `{used}`",
+                    source.path,
+                    source.module()
+                )),
                 None => offenders.push(format!("{}:{line}: unknown module `{used}`", source.path)),
             }
         }
     }
-    report("a module uses only its own layer and those below (src/lib.rs has the list)", &offenders);
+    report(
+        "a module uses only its own layer and those below (src/lib.rs has the list)",
+        &offenders,
+    );
 }
 
 #[test]
@@ -331,12 +376,15 @@ fn the_map_in_lib_rs_is_the_one_enforced_here() {
     let lib = fs::read_to_string(root().join("src/lib.rs")).unwrap();
     let map = lib.split("```").nth(1).unwrap();
     let named: Vec<String> = words_of(map).filter(|word| word != "text").collect();
-    let expected: Vec<String> = LAYERS.iter().flat_map(|layer| layer.iter().map(|m| (*m).to_owned())).collect();
+    let expected: Vec<String> =
+        LAYERS.iter().flat_map(|layer| layer.iter().map(|m| (*m).to_owned())).collect();
     assert_eq!(named, expected);
 }
 
 fn words_of(text: &str) -> impl Iterator<Item = String> {
-    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| !word.is_empty()).map(str::to_owned)
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
 }
 
 #[test]
@@ -352,7 +400,10 @@ fn pure_modules_name_no_runtime() {
             offenders.extend(lines.map(|line| format!("{}:{line}: {clock}", source.path)));
         }
     }
-    report("wire, generation, docs, route, prompt and provider do no I/O and read no clock", &offenders);
+    report(
+        "wire, generation, docs, route, prompt and provider do no I/O and read no clock",
+        &offenders,
+    );
 }
 
 #[test]
@@ -361,7 +412,9 @@ fn only_the_loader_reads_the_environment() {
     for source in rust_files("src").iter().filter(|source| source.path != "src/config/load.rs") {
         for at in words(&source.code, "env") {
             let (before, after) = (&source.code[..at], &source.code[at + 3..]);
-            let is_module = before.ends_with("std::") || after.starts_with("::var") || after.starts_with("::temp");
+            let is_module = before.ends_with("std::")
+                || after.starts_with("::var")
+                || after.starts_with("::temp");
             let is_args = source.module() == "main" && after.starts_with("::args");
             if is_module && !is_args {
                 offenders.push(format!("{}:{}", source.path, line_of(&source.code, at)));
@@ -376,10 +429,12 @@ fn names_say_something() {
     let mut offenders = BTreeSet::new();
     for source in ["src", "tests", "benches"].into_iter().flat_map(rust_files) {
         let parts = source.path.trim_end_matches(".rs").split('/');
-        offenders.extend(parts.filter(|part| EMPTY_NAMES.contains(part)).map(|_| source.path.clone()));
+        offenders
+            .extend(parts.filter(|part| EMPTY_NAMES.contains(part)).map(|_| source.path.clone()));
         for name in EMPTY_NAMES {
             let inline = format!("mod {name}");
-            let lines = words(&source.code, &inline).into_iter().map(|at| line_of(&source.code, at));
+            let lines =
+                words(&source.code, &inline).into_iter().map(|at| line_of(&source.code, at));
             offenders.extend(lines.map(|line| format!("{}:{line}: {inline}", source.path)));
         }
     }
@@ -403,7 +458,8 @@ fn nothing_is_left_for_later() {
 
 #[test]
 fn the_manuals_tables_name_tests_that_exist() {
-    let all: String = ["src", "tests"].into_iter().flat_map(rust_files).map(|source| source.text).collect();
+    let all: String =
+        ["src", "tests"].into_iter().flat_map(rust_files).map(|source| source.text).collect();
     for page in ["threats", "complaints"] {
         let text = fs::read_to_string(root().join(format!("src/manual/{page}.rs"))).unwrap();
         let rows = text.lines().filter(|line| line.starts_with("//! | "));
@@ -411,7 +467,10 @@ fn the_manuals_tables_name_tests_that_exist() {
         let named: Vec<&str> = tests.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
         assert!(named.len() > 20, "the table is read: {named:?}");
         let missing = named.iter().filter(|name| !all.contains(&format!("fn {name}()")));
-        report(&format!("{page}: every row has its test"), &missing.map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        report(
+            &format!("{page}: every row has its test"),
+            &missing.map(|name| (*name).to_owned()).collect::<Vec<_>>(),
+        );
     }
 }
 
@@ -419,7 +478,9 @@ fn the_manuals_tables_name_tests_that_exist() {
 fn every_dependency_has_its_reason_in_the_manual() {
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     let mut named = BTreeSet::new();
-    for section in manifest.split("\n[").filter(|section| section.split(']').next().unwrap().ends_with("dependencies"))
+    for section in manifest
+        .split("\n[")
+        .filter(|section| section.split(']').next().unwrap().ends_with("dependencies"))
     {
         for line in section.lines().skip(1).filter(|line| line.contains(" = ")) {
             let name = line.split(' ').next().unwrap();
@@ -428,17 +489,27 @@ fn every_dependency_has_its_reason_in_the_manual() {
         }
     }
     let manual = fs::read_to_string(root().join("src/manual/dependencies.rs")).unwrap();
-    let rows: BTreeSet<String> = manual.lines().filter(|line| line.contains("| `")).map(str::to_owned).collect();
-    assert!(named.len() > 40 && named.iter().all(|row| !row.ends_with("|  |")), "a reason beside each: {named:?}");
+    let rows: BTreeSet<String> =
+        manual.lines().filter(|line| line.contains("| `")).map(str::to_owned).collect();
+    assert!(
+        named.len() > 40 && named.iter().all(|row| !row.ends_with("|  |")),
+        "a reason beside each: {named:?}"
+    );
     let missing = named.difference(&rows).map(|row| format!("missing: {row}"));
     let gone = rows.difference(&named).map(|row| format!("in the manual only: {row}"));
-    report("src/manual/dependencies.rs is Cargo.toml in words", &missing.chain(gone).collect::<Vec<_>>());
+    report(
+        "src/manual/dependencies.rs is Cargo.toml in words",
+        &missing.chain(gone).collect::<Vec<_>>(),
+    );
 }
 
 #[test]
 fn the_top_level_is_the_card() {
-    let entries = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let shown: BTreeSet<String> = entries.filter(|name| !name.starts_with('.') && name != "target").collect();
+    let entries = fs::read_dir(root())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let shown: BTreeSet<String> =
+        entries.filter(|name| !name.starts_with('.') && name != "target").collect();
     let wanted: BTreeSet<String> = TOP_LEVEL.iter().map(|name| (*name).to_owned()).collect();
     let extra = shown.difference(&wanted).map(|name| format!("not wanted: {name}"));
     let missing = wanted.difference(&shown).map(|name| format!("missing: {name}"));
@@ -453,9 +524,11 @@ fn the_reader_of_this_file_reads_rust() {
         Source { path: "src/wire/sse.rs".into(), text: text.into(), production, code }
     };
     let text = "use crate::{a::{x, y}, b};\nfn f<'a>(c: char) { crate::c::g('\\'', \"crate::no\", r#\"crate::\"no\"#) }\n\
-                // crate::no\nuse super::super::d::e;\nuse super::own;\n#[cfg(test)]\nmod tests;\nuse crate::f;\n\
+                // crate::no\nuse super::super::d::e;\nuse super::own;\n#[cfg(test)]\nmod
+                // tests;\nuse crate::f;\n\
                 #[cfg(test)]\nmod more {\n    use crate::no;\n}\n";
     let used: Vec<(usize, String)> = used_modules(&source(text));
-    let named: Vec<(usize, &str)> = used.iter().map(|(line, name)| (*line, name.as_str())).collect();
+    let named: Vec<(usize, &str)> =
+        used.iter().map(|(line, name)| (*line, name.as_str())).collect();
     assert_eq!(named, [(1, "a"), (1, "b"), (2, "c"), (8, "f"), (4, "d")]);
 }

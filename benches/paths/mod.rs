@@ -1,5 +1,5 @@
-//! The hot paths, each as one operation that can be repeated: `codec.rs` times them, `icount.rs` counts
-//! their instructions. What runs once per streamed chunk, and what runs once per request.
+//! The hot paths, each as one operation that can be repeated: `codec.rs` times them, `icount.rs`
+//! counts their instructions. What runs once per streamed chunk, and what runs once per request.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -149,7 +149,8 @@ fn access_log() -> Box<dyn FnMut()> {
 /// A streamed request that went well.
 fn record() -> Record {
     let ids = TraceIds::of(&HeaderMap::new());
-    let mut record = Record::open(Arc::new(Nowhere), Surface::OpenAiChat, ids, Some([127, 0, 0, 1].into()));
+    let mut record =
+        Record::open(Arc::new(Nowhere), Surface::OpenAiChat, ids, Some([127, 0, 0, 1].into()));
     let facts = &mut record.facts;
     let after = |micros| Some(facts.started + Duration::from_micros(micros));
     facts.upstream_started = after(30);

@@ -1,4 +1,5 @@
-//! What encoders of every surface need: calls by a running index of our own, JSON appended to a buffer.
+//! What encoders of every surface need: calls by a running index of our own, JSON appended to a
+//! buffer.
 
 use bytes::{BufMut as _, BytesMut};
 use serde::Serialize;
@@ -8,8 +9,8 @@ pub(super) fn put(out: &mut BytesMut, value: &(impl Serialize + ?Sized)) {
     let _ = serde_json::to_writer(out.writer(), value);
 }
 
-/// Calls by our own running index. Model servers number theirs as they like: some start anew with every
-/// call, so a piece with another id than its number has belongs to a new call.
+/// Calls by our own running index. Model servers number theirs as they like: some start anew with
+/// every call, so a piece with another id than its number has belongs to a new call.
 #[derive(Debug, Default)]
 pub(super) struct Calls(pub(super) Vec<Call>);
 
@@ -62,7 +63,12 @@ impl Progress {
 
 impl Calls {
     /// The place of the call that a piece belongs to, and whether this piece begins it.
-    pub(super) fn place(&mut self, theirs: u32, id: Option<&str>, name: Option<&str>) -> (usize, bool) {
+    pub(super) fn place(
+        &mut self,
+        theirs: u32,
+        id: Option<&str>,
+        name: Option<&str>,
+    ) -> (usize, bool) {
         if let Some(at) = self.find(theirs, id) {
             return (at, false);
         }

@@ -18,16 +18,26 @@ use crate::error::{BodyFault, GatewayError, Kind};
 use crate::snapshot::Limits;
 use crate::wire::Gather;
 
-/// Reads a body of at most `max_body` bytes within `body_timeout`. A length that says more is refused before
-/// a byte is read. A body that came in one piece is not copied.
-pub(super) async fn collect(parts: &request::Parts, body: Incoming, limits: &Limits) -> Result<Bytes, GatewayError> {
-    let announced = parts.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+/// Reads a body of at most `max_body` bytes within `body_timeout`. A length that says more is
+/// refused before a byte is read. A body that came in one piece is not copied.
+pub(super) async fn collect(
+    parts: &request::Parts,
+    body: Incoming,
+    limits: &Limits,
+) -> Result<Bytes, GatewayError> {
+    let announced = parts
+        .headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|length| length > limits.max_body) {
         return Err(too_large(limits.max_body));
     }
     let reading = read(body, limits.max_body, parts.version == Version::HTTP_2);
     timeout(limits.body_timeout, reading).await.unwrap_or_else(|_| {
-        Err(GatewayError::new(Kind::BodyTimeout, "The request's body did not arrive in time (limits.body_timeout)"))
+        Err(GatewayError::new(
+            Kind::BodyTimeout,
+            "The request's body did not arrive in time (limits.body_timeout)",
+        ))
     })
 }
 
@@ -63,17 +73,26 @@ fn has_left(error: &hyper::Error) -> bool {
     let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     error.is_incomplete_message()
         || io.is_some_and(|io| {
-            matches!(io.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted)
+            matches!(
+                io.kind(),
+                ErrorKind::UnexpectedEof
+                    | ErrorKind::ConnectionReset
+                    | ErrorKind::ConnectionAborted
+            )
         })
 }
 
 fn too_large(max: u64) -> GatewayError {
-    GatewayError::new(Kind::BodyTooLarge, format!("The request's body is larger than {max} bytes (limits.max_body)"))
+    GatewayError::new(
+        Kind::BodyTooLarge,
+        format!("The request's body is larger than {max} bytes (limits.max_body)"),
+    )
 }
 
 /// Parses a body. On a fault it is parsed a second time to learn the fault's path.
 pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, GatewayError> {
-    serde_json::from_slice(body).map_err(|error| GatewayError::invalid(vec![fault::<T>(body, &error)]))
+    serde_json::from_slice(body)
+        .map_err(|error| GatewayError::invalid(vec![fault::<T>(body, &error)]))
 }
 
 fn fault<'a, T: Deserialize<'a>>(body: &'a [u8], error: &serde_json::Error) -> BodyFault {
@@ -81,16 +100,26 @@ fn fault<'a, T: Deserialize<'a>>(body: &'a [u8], error: &serde_json::Error) -> B
         return BodyFault::body("missing", "A JSON body is required");
     }
     if error.classify() != Category::Data {
-        let msg = format!("JSON decode error at line {}, column {}: {}", error.line(), error.column(), reason(error));
+        let msg = format!(
+            "JSON decode error at line {}, column {}: {}",
+            error.line(),
+            error.column(),
+            reason(error)
+        );
         return BodyFault::body("json_invalid", msg);
     }
     let mut json = serde_json::Deserializer::from_slice(body);
     let place = serde_path_to_error::deserialize::<_, T>(&mut json).err();
     let path = place.map(|error| error.path().to_string()).unwrap_or_default();
     let mut loc = vec![Cow::Borrowed("body")];
-    loc.extend(path.split(['.', '[', ']']).filter(|part| !part.is_empty()).map(|part| Cow::Owned(part.to_owned())));
+    loc.extend(
+        path.split(['.', '[', ']'])
+            .filter(|part| !part.is_empty())
+            .map(|part| Cow::Owned(part.to_owned())),
+    );
     let msg = reason(error);
-    let Some(field) = msg.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) else {
+    let Some(field) = msg.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'))
+    else {
         return BodyFault { loc, msg, kind: "type_error" };
     };
     loc.push(Cow::Owned(field.to_owned()));

@@ -1,8 +1,9 @@
-//! Browsers: GitLab's Web IDE calls code completion from a page of GitLab's, which is another origin than ours.
+//! Browsers: GitLab's Web IDE calls code completion from a page of GitLab's, which is another
+//! origin than ours.
 //!
-//! Source: gitlab-client.md §6.4, ai-gateway-server.md §1.0: any origin, POST, any header. Nothing here goes by
-//! cookies, so a page can do no more than its own token allows; with `auth.mode = "off"` any page may call, as
-//! anybody else may.
+//! Source: gitlab-client.md §6.4, ai-gateway-server.md §1.0: any origin, POST, any header. Nothing
+//! here goes by cookies, so a page can do no more than its own token allows; with
+//! `auth.mode = "off"` any page may call, as anybody else may.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};
@@ -19,8 +20,9 @@ pub fn allow_any_origin(headers: &mut HeaderMap) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
 }
 
-/// What a browser wants to know before it sends a request (Fetch standard §3.3.2). It has no credentials yet, so none
-/// are asked for. The headers are named one by one: `*` does not stand for `Authorization`.
+/// What a browser wants to know before it sends a request (Fetch standard §3.3.2). It has no
+/// credentials yet, so none are asked for. The headers are named one by one: `*` does not stand for
+/// `Authorization`.
 pub(super) fn preflight(headers: &HeaderMap) -> Response<Content> {
     let mut response = Response::new(Content::Whole(Bytes::from_static(b"OK")));
     let out = response.headers_mut();

@@ -1,4 +1,5 @@
-//! The path table: what is answered, by which method, in which error shape, with or without credentials.
+//! The path table: what is answered, by which method, in which error shape, with or without
+//! credentials.
 
 use std::borrow::Cow;
 
@@ -60,8 +61,8 @@ pub struct Matched {
     pub endpoint: Result<Endpoint, GatewayError>,
     /// The label.
     pub surface: Surface,
-    /// Whether the path takes anybody, by whatever method. A path that is none does not: who has no credentials learns
-    /// nothing of which there are (ai-gateway-server.md §1.0).
+    /// Whether the path takes anybody, by whatever method. A path that is none does not: who has no
+    /// credentials learns nothing of which there are (ai-gateway-server.md §1.0).
     pub is_open: bool,
     /// Where its answer's head may be promised, if its surface has bytes that break a silence.
     pub head_start: Option<HeadStart>,
@@ -76,7 +77,12 @@ impl Matched {
             _ => None,
         };
         if let Some(endpoint) = of_method {
-            return Self { endpoint: Ok(endpoint), surface: endpoint.surface(), is_open: true, head_start: None };
+            return Self {
+                endpoint: Ok(endpoint),
+                surface: endpoint.surface(),
+                is_open: true,
+                head_start: None,
+            };
         }
         let path = normal(path);
         let found = match path.as_ref() {
@@ -95,7 +101,9 @@ impl Matched {
             | "/v1/embeddings/code_embeddings/search" => Some(Endpoint::CodeEmbeddings),
             "/v1/search/gitlab-docs" => Some(Endpoint::DocsSearch),
             "/v1/code/user_access_token" => Some(Endpoint::UserToken),
-            "/v2/code/completions" | "/v2/completions" => Some(Endpoint::Code(CodeCall::Completion)),
+            "/v2/code/completions" | "/v2/completions" => {
+                Some(Endpoint::Code(CodeCall::Completion))
+            }
             "/v2/code/generations" => Some(Endpoint::Code(CodeCall::Generation)),
             "/v3/code/completions" => Some(Endpoint::Code(CodeCall::Suggestion)),
             "/v4/code/suggestions" => Some(Endpoint::Code(CodeCall::SuggestionEvents)),
@@ -107,24 +115,35 @@ impl Matched {
                 .or_else(|| Proxied::parse(other.strip_prefix("/v1/proxy/")?).map(Endpoint::Proxy)),
         };
         let Some(endpoint) = found else {
-            let endpoint = if is_gitlabs(&path) { Ok(Endpoint::Elsewhere) } else { Err(not_found(&path)) };
+            let endpoint =
+                if is_gitlabs(&path) { Ok(Endpoint::Elsewhere) } else { Err(not_found(&path)) };
             return Self { endpoint, surface: Surface::Unknown, is_open: false, head_start: None };
         };
         let allowed = endpoint.methods();
         let matched = allowed == method.as_str();
-        let refused = || GatewayError::new(Kind::MethodNotAllowed, "Method Not Allowed").allow(allowed);
+        let refused =
+            || GatewayError::new(Kind::MethodNotAllowed, "Method Not Allowed").allow(allowed);
         let (surface, is_open) = (endpoint.surface(), endpoint.permission().is_none());
         let head_start = (endpoint == Endpoint::ChatAgent).then(HeadStart::default);
-        Self { endpoint: matched.then_some(endpoint).ok_or_else(refused), surface, is_open, head_start }
+        Self {
+            endpoint: matched.then_some(endpoint).ok_or_else(refused),
+            surface,
+            is_open,
+            head_start,
+        }
     }
 
-    /// How errors look here, a wrong path included: a client of `/v1/…` that is not GitLab's speaks OpenAI.
+    /// How errors look here, a wrong path included: a client of `/v1/…` that is not GitLab's speaks
+    /// OpenAI.
     pub fn shape(&self) -> Shape {
         match (&self.endpoint, self.surface) {
             (Ok(endpoint), _) => endpoint.shape(),
             (
                 _,
-                Surface::OpenAiChat | Surface::OpenAiCompletions | Surface::OpenAiEmbeddings | Surface::OpenAiModels,
+                Surface::OpenAiChat
+                | Surface::OpenAiCompletions
+                | Surface::OpenAiEmbeddings
+                | Surface::OpenAiModels,
             ) => Shape::OpenAi,
             (_, Surface::AnthropicMessages | Surface::AnthropicCountTokens) => Shape::Anthropic,
             _ => Shape::Gitlab,
@@ -209,9 +228,9 @@ impl Endpoint {
     /// How errors look here.
     pub const fn shape(self) -> Shape {
         match self {
-            Self::OpenAi(_) | Self::OpenAiModels | Self::Proxy(Proxied::OpenAi(_) | Proxied::OpenAiModels) => {
-                Shape::OpenAi
-            }
+            Self::OpenAi(_)
+            | Self::OpenAiModels
+            | Self::Proxy(Proxied::OpenAi(_) | Proxied::OpenAiModels) => Shape::OpenAi,
             Self::Anthropic(_) | Self::Proxy(Proxied::Anthropic(_)) => Shape::Anthropic,
             Self::ModelCheck(_) | Self::Prompts(_) => Shape::GitlabPrompts,
             Self::Code(_) => Shape::GitlabCode,
@@ -227,27 +246,38 @@ impl Endpoint {
         }
     }
 
-    /// What a caller needs (gitlab-client.md §5.3). Probes carry no credentials, nor does what asks for the models
-    /// (ai-gateway-server.md §1.0).
+    /// What a caller needs (gitlab-client.md §5.3). Probes carry no credentials, nor does what asks
+    /// for the models (ai-gateway-server.md §1.0).
     ///
-    /// The vendors' calls are not GitLab's, so no primitive of GitLab's names them: an instance that is entitled to
-    /// any part of Duo may make them, through the proxy or not.
+    /// The vendors' calls are not GitLab's, so no primitive of GitLab's names them: an instance
+    /// that is entitled to any part of Duo may make them, through the proxy or not.
     pub fn permission(self) -> Option<Permission> {
         let (any_of, what) = match self {
-            Self::Head | Self::Preflight | Self::Healthz | Self::Ready | Self::Definitions => return None,
-            Self::OpenAiModels | Self::OpenAi(_) | Self::Anthropic(_) => (Scopes::ANY, "models".into()),
+            Self::Head | Self::Preflight | Self::Healthz | Self::Ready | Self::Definitions => {
+                return None;
+            }
+            Self::OpenAiModels | Self::OpenAi(_) | Self::Anthropic(_) => {
+                (Scopes::ANY, "models".into())
+            }
             Self::Proxy(_) => (Scopes::ANY, "proxy".into()),
             Self::Elsewhere => (Scopes::ANY, "this path".into()),
             Self::ChatAgent | Self::ChatV1(Feature::DUO_CHAT) => {
                 (Scopes::of_feature(Feature::DUO_CHAT), "duo chat".into())
             }
             Self::ChatV1(feature) => (Scopes::of_feature(feature), feature.name().into()),
-            Self::ModelCheck(_) => {
-                (Scopes::of_feature(Feature::CODE_COMPLETIONS), "'model_configuration/check'".into())
+            Self::ModelCheck(_) => (
+                Scopes::of_feature(Feature::CODE_COMPLETIONS),
+                "'model_configuration/check'".into(),
+            ),
+            Self::CodeEmbeddings => {
+                (Scopes::of(["generate_embeddings_codebase"]), "code embeddings".into())
             }
-            Self::CodeEmbeddings => (Scopes::of(["generate_embeddings_codebase"]), "code embeddings".into()),
-            Self::DocsSearch => (Scopes::of(["documentation_search", "duo_chat"]), "documentations".into()),
-            Self::UserToken => (Scopes::of_feature(Feature::CODE_COMPLETIONS), "user access token".into()),
+            Self::DocsSearch => {
+                (Scopes::of(["documentation_search", "duo_chat"]), "documentations".into())
+            }
+            Self::UserToken => {
+                (Scopes::of_feature(Feature::CODE_COMPLETIONS), "user access token".into())
+            }
             // any part of Duo here; the handler asks for the prompt's own primitive
             Self::Prompts(_) => (Scopes::ANY, "prompts".into()),
             Self::Code(call) => return Some(call.permission()),
@@ -279,7 +309,8 @@ fn chat_v1(path: &str) -> Option<Feature> {
 /// The version and the id of a prompt's path.
 fn prompts(path: &str) -> Option<(u8, &str)> {
     let v1 = path.strip_prefix("/v1/prompts/").map(|id| (1, id));
-    v1.or_else(|| path.strip_prefix("/v2/prompts/").map(|id| (2, id))).filter(|(_, id)| !id.is_empty())
+    v1.or_else(|| path.strip_prefix("/v2/prompts/").map(|id| (2, id)))
+        .filter(|(_, id)| !id.is_empty())
 }
 
 /// The id of the prompt that a path asks for; empty where it asks for none.
@@ -298,7 +329,8 @@ pub(super) fn not_found(path: &str) -> GatewayError {
     GatewayError::new(Kind::NotFound, not_served(path)).internal(format!("no such path: {shown}"))
 }
 
-/// Where 404 has the proxies' own spelling (ai-gateway-server.md §1.11). For other vendors it is everybody's.
+/// Where 404 has the proxies' own spelling (ai-gateway-server.md §1.11). For other vendors it is
+/// everybody's.
 const PROXIES: [&str; 3] = ["/v1/proxy/anthropic/", "/v1/proxy/openai/", "/v1/proxy/vertex-ai/"];
 
 /// Calls of GitLab's that have no place here are told why (gitlab-client.md §9.6, §9.7).
@@ -314,10 +346,11 @@ fn not_served(path: &str) -> &'static str {
     }
 }
 
-/// One slash where GitLab's plain concatenation put two, `%2F` read as a slash (gitlab-client.md §1, §10.1),
-/// no trailing slash. Borrowed when nothing had to change.
+/// One slash where GitLab's plain concatenation put two, `%2F` read as a slash (gitlab-client.md
+/// §1, §10.1), no trailing slash. Borrowed when nothing had to change.
 fn normal(path: &str) -> Cow<'_, str> {
-    let is_normal = !path.contains("//") && !path.contains('%') && (path.len() < 2 || !path.ends_with('/'));
+    let is_normal =
+        !path.contains("//") && !path.contains('%') && (path.len() < 2 || !path.ends_with('/'));
     if is_normal {
         return Cow::Borrowed(path);
     }
@@ -346,8 +379,14 @@ mod tests {
     #[test]
     fn finds_paths_in_every_spelling_gitlab_uses() {
         let post = Method::POST;
-        assert_eq!(of(&post, "/v1/prompts/model_configuration%2Fcheck"), Ok(Endpoint::ModelCheck(1)));
-        assert_eq!(of(&post, "//v2/prompts/model_configuration/check"), Ok(Endpoint::ModelCheck(2)));
+        assert_eq!(
+            of(&post, "/v1/prompts/model_configuration%2Fcheck"),
+            Ok(Endpoint::ModelCheck(1))
+        );
+        assert_eq!(
+            of(&post, "//v2/prompts/model_configuration/check"),
+            Ok(Endpoint::ModelCheck(2))
+        );
         assert_eq!(of(&post, "/v1/prompts/chat%2Fexplain_code"), Ok(Endpoint::Prompts(1)));
         assert_eq!(of(&post, "/v2/prompts/generate_commit_message"), Ok(Endpoint::Prompts(2)));
         assert_eq!(prompt_id("//v1/prompts/chat%2Fexplain_code/"), "chat/explain_code");
@@ -376,20 +415,34 @@ mod tests {
 
     #[test]
     fn only_probes_need_no_credentials() {
-        for probe in [Endpoint::Head, Endpoint::Preflight, Endpoint::Healthz, Endpoint::Ready, Endpoint::Definitions] {
+        for probe in [
+            Endpoint::Head,
+            Endpoint::Preflight,
+            Endpoint::Healthz,
+            Endpoint::Ready,
+            Endpoint::Definitions,
+        ] {
             assert_eq!(probe.permission(), None);
         }
         let check = Endpoint::ModelCheck(1).permission().unwrap();
-        assert_eq!((check.any_of, &*check.what), (Scopes::of(["complete_code"]), "'model_configuration/check'"));
+        assert_eq!(
+            (check.any_of, &*check.what),
+            (Scopes::of(["complete_code"]), "'model_configuration/check'")
+        );
         let token = Endpoint::UserToken.permission().unwrap();
         assert_eq!(
             (token.any_of, token.act, &*token.what),
             (Scopes::of(["complete_code"]), "create", "user access token")
         );
-        let explain = Endpoint::ChatV1(Feature::parse("duo_chat_explain_code").unwrap()).permission().unwrap();
+        let explain = Endpoint::ChatV1(Feature::parse("duo_chat_explain_code").unwrap())
+            .permission()
+            .unwrap();
         assert_eq!(explain.any_of, Scopes::of(["explain_code"]));
         let generation = Endpoint::Code(CodeCall::Generation).permission().unwrap();
-        assert_eq!((generation.any_of, &*generation.what), (Scopes::of(["generate_code"]), "code generations"));
+        assert_eq!(
+            (generation.any_of, &*generation.what),
+            (Scopes::of(["generate_code"]), "code generations")
+        );
         let either = Endpoint::Code(CodeCall::SuggestionEvents).permission().unwrap();
         assert_eq!(
             (either.any_of, &*either.what),
@@ -401,8 +454,14 @@ mod tests {
     #[test]
     fn only_paths_without_credentials_are_open() {
         let is_open = |method, path| Matched::of(&method, path).is_open;
-        assert!(is_open(Method::GET, "/monitoring/ready") && is_open(Method::POST, "/v1/models/definitions"));
-        assert!(!is_open(Method::GET, "/v1/code/user_access_token") && !is_open(Method::GET, "/nothing"));
+        assert!(
+            is_open(Method::GET, "/monitoring/ready")
+                && is_open(Method::POST, "/v1/models/definitions")
+        );
+        assert!(
+            !is_open(Method::GET, "/v1/code/user_access_token")
+                && !is_open(Method::GET, "/nothing")
+        );
     }
 
     #[test]

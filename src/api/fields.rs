@@ -1,5 +1,5 @@
-//! An object of a request body, taken apart field by field: what is left at the end was not understood and is
-//! refused by name, so that nothing of a request is dropped in silence.
+//! An object of a request body, taken apart field by field: what is left at the end was not
+//! understood and is refused by name, so that nothing of a request is dropped in silence.
 
 use std::borrow::Cow;
 
@@ -21,7 +21,8 @@ pub(super) struct Fields {
 /// The fields of a whole body.
 pub(super) fn of_body(body: &[u8]) -> Result<Fields, BodyFault> {
     let value: Value = serde_json::from_slice(body).map_err(|error| {
-        let place = format!("JSON decode error at line {}, column {}", error.line(), error.column());
+        let place =
+            format!("JSON decode error at line {}, column {}", error.line(), error.column());
         BodyFault::body("json_invalid", place)
     })?;
     Fields::of(value, vec!["body".into()])
@@ -94,7 +95,10 @@ impl Fields {
     }
 
     /// A list's items with their places.
-    pub(super) fn list(&mut self, name: &'static str) -> Result<Option<Vec<(Value, Place)>>, BodyFault> {
+    pub(super) fn list(
+        &mut self,
+        name: &'static str,
+    ) -> Result<Option<Vec<(Value, Place)>>, BodyFault> {
         match self.take(name) {
             None => Ok(None),
             Some(Value::Array(items)) => Ok(Some(placed(items, &self.at(name)))),
@@ -110,7 +114,11 @@ impl Fields {
     }
 
     /// Drops a field that asks for what is the case anyway, and refuses any other value of it.
-    pub(super) fn only(&mut self, name: &'static str, fine: impl Fn(&Value) -> bool) -> Result<(), BodyFault> {
+    pub(super) fn only(
+        &mut self,
+        name: &'static str,
+        fine: impl Fn(&Value) -> bool,
+    ) -> Result<(), BodyFault> {
         match self.take(name) {
             Some(value) if !fine(&value) => Err(refused(&self.at(name), name)),
             _ => Ok(()),
@@ -147,5 +155,9 @@ pub(super) fn is_base64(data: &str) -> bool {
 
 /// The fault of a field, or of a value of one, that this model's provider has no words for.
 pub(super) fn refused(place: &Place, what: &str) -> BodyFault {
-    fault(place, "value_error", format!("`{what}` cannot be translated for this model's provider: leave it out"))
+    fault(
+        place,
+        "value_error",
+        format!("`{what}` cannot be translated for this model's provider: leave it out"),
+    )
 }

@@ -1,8 +1,8 @@
 //! Requests that are not answered here but go on as they came: `"gitlab"` in `[features]`.
 //!
-//! The caller's own token goes with them, so it must be one that the other side knows: a key of this gateway's file
-//! is nobody's business there. Nor is a self-hosted model's address and key, which the other side refuses anyway
-//! (ai-gateway-server.md §2.1).
+//! The caller's own token goes with them, so it must be one that the other side knows: a key of
+//! this gateway's file is nobody's business there. Nor is a self-hosted model's address and key,
+//! which the other side refuses anyway (ai-gateway-server.md §2.1).
 
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -15,8 +15,8 @@ use crate::provider::{Received, dialect, forwarded};
 use crate::relay::Passed;
 use crate::route::{Ask, Route};
 
-/// A call of GitLab's that this version does not know: `features.default` says whether the cloud gets it. To the
-/// holder of a static key it is a path like any other that is not there.
+/// A call of GitLab's that this version does not know: `features.default` says whether the cloud
+/// gets it. To the holder of a static key it is a path like any other that is not there.
 pub(super) async fn elsewhere(mut context: Context<'_>, incoming: Incoming) -> Answer {
     let route = context.snapshot.table.resolve(Ask::default()).ok();
     match route.filter(|route| dialect(route.model.provider).is_gateway()) {
@@ -31,7 +31,12 @@ pub(super) async fn elsewhere(mut context: Context<'_>, incoming: Incoming) -> A
 
 impl Context<'_> {
     /// Passes the request on along this route, and the answer back, byte for byte.
-    pub(super) async fn forward(&mut self, route: &Route, names_a_model: bool, body: &Bytes) -> Answer {
+    pub(super) async fn forward(
+        &mut self,
+        route: &Route,
+        names_a_model: bool,
+        body: &Bytes,
+    ) -> Answer {
         match self.caller {
             Caller::Anyone | Caller::Gitlab(_) => {}
             Caller::Key(_) => {
@@ -60,6 +65,12 @@ impl Context<'_> {
         let (method, headers) = (&self.parts.method, &self.parts.headers);
         let target = self.parts.uri.path_and_query().map_or("/", |target| target.as_str());
         let outbound = forwarded(&Received { method, target, headers, body });
-        self.relay.pass(self.call(route), Passed { outbound, stream: false, hide_usage: false }, self.facts).await
+        self.relay
+            .pass(
+                self.call(route),
+                Passed { outbound, stream: false, hide_usage: false },
+                self.facts,
+            )
+            .await
     }
 }

@@ -1,5 +1,5 @@
-//! What clients speak to: endpoint → auth → parse → route → relay. One file per surface; none of them names
-//! a provider.
+//! What clients speak to: endpoint → auth → parse → route → relay. One file per surface; none of
+//! them names a provider.
 
 mod answer_parts;
 mod anthropic;
@@ -80,11 +80,17 @@ impl Api {
     }
 
     /// Answers one request. The snapshot is loaded once, here.
-    pub async fn answer(&self, matched: Matched, request: http::Request<Incoming>, facts: &mut Facts) -> Answer {
+    pub async fn answer(
+        &self,
+        matched: Matched,
+        request: http::Request<Incoming>,
+        facts: &mut Facts,
+    ) -> Answer {
         let snapshot = self.shared.load();
         let (parts, body) = request.into_parts();
         let Matched { endpoint, head_start, is_open, .. } = matched;
-        let lists_for_anthropic = matches!(endpoint, Ok(Endpoint::OpenAiModels)) && anthropic::speaks(&parts.headers);
+        let lists_for_anthropic =
+            matches!(endpoint, Ok(Endpoint::OpenAiModels)) && anthropic::speaks(&parts.headers);
         if lists_for_anthropic {
             facts.shape = Shape::Anthropic;
         }
@@ -99,7 +105,8 @@ impl Api {
         let rates = caller.rates(snapshot.limits.rates);
         if endpoint.asks_a_model() && !rates.is_unlimited() {
             // boxed, since few have rates: every request's future would otherwise hold its space
-            facts.meter = Some(Box::pin(snapshot.meters.admit(caller.account(facts.client), rates)).await?);
+            facts.meter =
+                Some(Box::pin(snapshot.meters.admit(caller.account(facts.client), rates)).await?);
         }
         let (parts, snapshot, relay) = (&parts, &*snapshot, &self.relay);
         let context = Context { parts, snapshot, relay, caller, head_start, failed: None, facts };
@@ -114,7 +121,9 @@ impl Api {
             Endpoint::OpenAiModels if lists_for_anthropic => {
                 Ok(json(anthropic::models::list(&snapshot.table, &context.caller)))
             }
-            Endpoint::OpenAiModels => Ok(json(openai::models::list(&snapshot.table, &context.caller))),
+            Endpoint::OpenAiModels => {
+                Ok(json(openai::models::list(&snapshot.table, &context.caller)))
+            }
             Endpoint::OpenAi(call) => openai::forward(context, call, None, body).await,
             Endpoint::Anthropic(call) => anthropic::forward(context, call, None, body).await,
             Endpoint::Proxy(proxied) => gitlab::proxy::forward(context, proxied, body).await,
@@ -122,7 +131,9 @@ impl Api {
             Endpoint::Code(call) => gitlab::code::answer(context, call, body).await,
             Endpoint::ChatAgent => gitlab::chat_agent::answer(context, body).await,
             Endpoint::Elsewhere => forward::elsewhere(context, body).await,
-            Endpoint::ModelCheck(version) => gitlab::model_check::answer(context, version, body).await,
+            Endpoint::ModelCheck(version) => {
+                gitlab::model_check::answer(context, version, body).await
+            }
             Endpoint::CodeEmbeddings => gitlab::embeddings::answer(context, body).await,
             Endpoint::DocsSearch => gitlab::docs_search::answer(context, body).await,
             Endpoint::Definitions => Ok(json(gitlab::definitions::list(&snapshot.table))),
@@ -138,7 +149,9 @@ impl Context<'_> {
         let bytes = body::collect(self.parts, body, &self.snapshot.limits).await?;
         self.facts.bytes_in = bytes.len() as u64;
         let allows = |value: &str| value.trim().eq_ignore_ascii_case("true");
-        if self.snapshot.log_prompts && text_header(&self.parts.headers, DETAILED_LOGS).is_some_and(allows) {
+        if self.snapshot.log_prompts
+            && text_header(&self.parts.headers, DETAILED_LOGS).is_some_and(allows)
+        {
             self.facts.words = Some(Box::new(Words::of(&bytes)));
         }
         Ok(bytes)
@@ -149,10 +162,11 @@ impl Context<'_> {
         self.facts.feature = feature.map_or(self.facts.feature, Feature::name);
     }
 
-    /// The model for this request, noted for metrics and log; or the answer, if the request was passed on.
+    /// The model for this request, noted for metrics and log; or the answer, if the request was
+    /// passed on.
     ///
-    /// `body` is the request's, as received. What a handler needs for the `ask` is parsed before, the rest after: a
-    /// body that goes on is for another gateway to judge.
+    /// `body` is the request's, as received. What a handler needs for the `ask` is parsed before,
+    /// the rest after: a body that goes on is for another gateway to judge.
     async fn route(&mut self, ask: Ask, body: &Bytes) -> Result<Routed, GatewayError> {
         self.asked_for(ask.feature);
         let names_a_model = ask.metadata.is_some();
@@ -169,9 +183,14 @@ impl Context<'_> {
         Ok(Routed::Model(route))
     }
 
-    /// As [`Self::route`], for a call in a vendor's dialect: the model that it names, or what `otherwise` asks for when
-    /// the file has no model of that name.
-    async fn route_named(&mut self, model: &str, otherwise: Option<Ask>, body: &Bytes) -> Result<Routed, GatewayError> {
+    /// As [`Self::route`], for a call in a vendor's dialect: the model that it names, or what
+    /// `otherwise` asks for when the file has no model of that name.
+    async fn route_named(
+        &mut self,
+        model: &str,
+        otherwise: Option<Ask>,
+        body: &Bytes,
+    ) -> Result<Routed, GatewayError> {
         if let Some(ask) = otherwise.filter(|_| !self.snapshot.table.knows(model)) {
             return self.route(ask, body).await;
         }
@@ -189,11 +208,20 @@ impl Context<'_> {
         self.facts.provider = route.model.provider.label();
     }
 
-    /// Asks the model, and writes its answer in a vendor's dialect: as events, or whole as one JSON value.
-    async fn written(&mut self, route: &Route, generation: &Generation, encoder: Encoder<'_>) -> Answer {
+    /// Asks the model, and writes its answer in a vendor's dialect: as events, or whole as one JSON
+    /// value.
+    async fn written(
+        &mut self,
+        route: &Route,
+        generation: &Generation,
+        encoder: Encoder<'_>,
+    ) -> Answer {
         let call = self.call(route);
         if generation.stream {
-            return self.relay.stream(call, generation, encoder, "text/event-stream", self.facts).await;
+            return self
+                .relay
+                .stream(call, generation, encoder, "text/event-stream", self.facts)
+                .await;
         }
         let deltas = self.relay.ask(call, generation, self.facts).await?;
         let (mut encoder, mut out) = (encoder(), BytesMut::new());
@@ -202,11 +230,13 @@ impl Context<'_> {
         Ok(json(out.freeze()))
     }
 
-    /// From here on the answer is a stream of this type, of lines of which clients skip the blank ones, whatever
-    /// happens.
+    /// From here on the answer is a stream of this type, of lines of which clients skip the blank
+    /// ones, whatever happens.
     fn promise_lines(&self, content_type: &'static str) {
         let every = self.snapshot.chat.heartbeat;
-        self.head_start.iter().for_each(|start| start.promise(Promise { content_type, beat: b"\n", every }));
+        self.head_start
+            .iter()
+            .for_each(|start| start.promise(Promise { content_type, beat: b"\n", every }));
     }
 
     /// When the request came, in Unix seconds: the time that answers carry.
@@ -223,21 +253,29 @@ impl Context<'_> {
     }
 }
 
-/// The file's models that this caller may use, then `feature/<name>` for every feature that one of them answers.
+/// The file's models that this caller may use, then `feature/<name>` for every feature that one of
+/// them answers.
 fn model_names(table: &Table, caller: &Caller) -> Vec<String> {
     let may_use = |route: &Route| caller.may_use(&route.model).is_ok();
-    let mut names: Vec<String> =
-        table.models().filter(|route| may_use(route)).map(|route| route.model.id.to_string()).collect();
+    let mut names: Vec<String> = table
+        .models()
+        .filter(|route| may_use(route))
+        .map(|route| route.model.id.to_string())
+        .collect();
     names.sort_unstable();
     let features = Feature::all().map(|feature| format!("feature/{}", feature.name()));
-    names.extend(features.filter(|name| table.resolve_named(name).is_ok_and(|route| may_use(&route))));
+    names.extend(
+        features.filter(|name| table.resolve_named(name).is_ok_and(|route| may_use(&route))),
+    );
     names
 }
 
 /// A 200 with JSON.
 fn json(body: impl Into<Bytes>) -> Response<Content> {
     let mut response = Response::new(Content::Whole(body.into()));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 

@@ -1,5 +1,5 @@
-//! A body that passes through: the few fields of its top level that are looked at, and the splice of its model's
-//! name. Both vendors' dialects name these fields alike.
+//! A body that passes through: the few fields of its top level that are looked at, and the splice
+//! of its model's name. Both vendors' dialects name these fields alike.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -33,9 +33,15 @@ impl Peek<'_> {
     }
 
     /// Puts the name that the model's server knows in place of the client's.
-    pub(super) fn rename(&self, body: &Bytes, model: &Model, edits: &mut Edits) -> Result<(), GatewayError> {
+    pub(super) fn rename(
+        &self,
+        body: &Bytes,
+        model: &Model,
+        edits: &mut Edits,
+    ) -> Result<(), GatewayError> {
         if *model.upstream_name != *self.model()? {
-            let range = self.model.and_then(|raw| place_of(body, raw)).ok_or_else(|| missing("model"))?;
+            let range =
+                self.model.and_then(|raw| place_of(body, raw)).ok_or_else(|| missing("model"))?;
             edits.replace(range, Value::from(&*model.upstream_name).to_string());
         }
         Ok(())

@@ -1,5 +1,5 @@
-//! Who called, and what they may do: GitLab's unit primitives as a bit set. Sources: gitlab-client.md §5.1,
-//! §5.3; ai-gateway-server.md §5.3.
+//! Who called, and what they may do: GitLab's unit primitives as a bit set. Sources:
+//! gitlab-client.md §5.1, §5.3; ai-gateway-server.md §5.3.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -66,15 +66,22 @@ impl Scopes {
     /// Every one that is known here.
     pub const ANY: Self = Self((1 << NAMES.len()) - 1);
 
-    /// Those of these names. Names that are not known here are left out: GitLab adds some with every release.
+    /// Those of these names. Names that are not known here are left out: GitLab adds some with
+    /// every release.
     pub fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
-        let bit = |name: &str| NAMES.iter().position(|known| *known == name).map_or(0, |index| 1 << index);
+        let bit = |name: &str| {
+            NAMES.iter().position(|known| *known == name).map_or(0, |index| 1 << index)
+        };
         Self(names.into_iter().fold(0, |set, name| set | bit(name)))
     }
 
     /// Their names, in the table's order.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
-        NAMES.iter().enumerate().filter(move |(index, _)| self.0 & (1 << index) != 0).map(|(_, name)| *name)
+        NAMES
+            .iter()
+            .enumerate()
+            .filter(move |(index, _)| self.0 & (1 << index) != 0)
+            .map(|(_, name)| *name)
     }
 
     /// Those of which one is enough for a feature.
@@ -120,7 +127,8 @@ pub struct Permission {
     pub act: &'static str,
     /// To what, in GitLab's words: `Unauthorized to {act} {what}`.
     pub what: Cow<'static, str>,
-    /// Whether users' own tokens count, which IDEs hold: only for code completion (issue 5, item 2).
+    /// Whether users' own tokens count, which IDEs hold: only for code completion (issue 5, item
+    /// 2).
     pub users: bool,
 }
 
@@ -139,8 +147,12 @@ impl Caller {
             Err(GatewayError::new(Kind::Forbidden, text).internal(why))
         };
         match self {
-            Self::User(_) if !permission.users => refused("a user's token is for code completion only"),
-            Self::Gitlab(claims) | Self::User(claims) if !claims.scopes.intersects(permission.any_of) => {
+            Self::User(_) if !permission.users => {
+                refused("a user's token is for code completion only")
+            }
+            Self::Gitlab(claims) | Self::User(claims)
+                if !claims.scopes.intersects(permission.any_of) =>
+            {
                 refused("the token's scopes do not allow it")
             }
             Self::Anyone | Self::Key(_) | Self::Gitlab(_) | Self::User(_) => Ok(()),
@@ -151,7 +163,10 @@ impl Caller {
     pub fn may_use(&self, model: &Model) -> Result<(), GatewayError> {
         match self {
             Self::Key(key) if !key.allows(&model.id) => {
-                let text = format!("This key is not for the model {} (models in auth.static_keys)", model.id);
+                let text = format!(
+                    "This key is not for the model {} (models in auth.static_keys)",
+                    model.id
+                );
                 Err(GatewayError::new(Kind::Forbidden, text).internal(format!("key {}", key.name)))
             }
             Self::Anyone | Self::Key(_) | Self::Gitlab(_) | Self::User(_) => Ok(()),
@@ -166,19 +181,22 @@ impl Caller {
         }
     }
 
-    /// By what name its requests are counted: a key's, a GitLab's instance id (its users count for it), the address
-    /// of those who were not asked who they are.
+    /// By what name its requests are counted: a key's, a GitLab's instance id (its users count for
+    /// it), the address of those who were not asked who they are.
     pub fn account(&self, client: Option<IpAddr>) -> String {
         match self {
-            Self::Anyone => client.map_or_else(|| "address".to_owned(), |client| format!("address {client}")),
+            Self::Anyone => {
+                client.map_or_else(|| "address".to_owned(), |client| format!("address {client}"))
+            }
             Self::Key(key) => format!("key {}", key.name),
             Self::Gitlab(claims) => format!("gitlab {}", claims.subject),
             Self::User(claims) => format!("gitlab {}", claims.instance_id),
         }
     }
 
-    /// Whether this caller may name a model and its address in a request. GitLab's administrators may, its users not:
-    /// the gateway would reach into the network for them, and IDEs name none (gitlab-client.md §6.4).
+    /// Whether this caller may name a model and its address in a request. GitLab's administrators
+    /// may, its users not: the gateway would reach into the network for them, and IDEs name none
+    /// (gitlab-client.md §6.4).
     pub fn may_name_a_model(&self) -> Result<(), GatewayError> {
         match self {
             Self::User(_) => Err(GatewayError::new(
@@ -198,8 +216,8 @@ impl Caller {
     }
 }
 
-/// The headers that must say what the token says; the first that does not. A claim that is empty is not compared
-/// (gitlab-client.md §3.5), a header that is sent twice is wrong if either is.
+/// The headers that must say what the token says; the first that does not. A claim that is empty is
+/// not compared (gitlab-client.md §3.5), a header that is sent twice is wrong if either is.
 pub(super) fn mismatch(caller: &Caller, headers: &HeaderMap) -> Option<&'static str> {
     let (claims, instance, user) = match caller {
         Caller::Anyone | Caller::Key(_) => return None,
@@ -207,13 +225,16 @@ pub(super) fn mismatch(caller: &Caller, headers: &HeaderMap) -> Option<&'static 
         Caller::User(claims) => (claims, "", claims.subject.as_str()),
     };
     let differs = |name: &str, claim: &str| {
-        let mut said = headers.get_all(name).iter().map(|value| value.as_bytes() == claim.as_bytes());
+        let mut said =
+            headers.get_all(name).iter().map(|value| value.as_bytes() == claim.as_bytes());
         let agrees = said.next() == Some(true) && said.all(|same| same);
         !claim.is_empty() && !agrees
     };
     if differs("x-gitlab-realm", &claims.realm) {
         Some("Header mismatch 'X-Gitlab-Realm'")
-    } else if differs("x-gitlab-instance-id", &claims.instance_id) || differs("x-gitlab-instance-id", instance) {
+    } else if differs("x-gitlab-instance-id", &claims.instance_id)
+        || differs("x-gitlab-instance-id", instance)
+    {
         Some("Header mismatch 'X-Gitlab-Instance-Id'")
     } else if differs("x-gitlab-global-user-id", user) {
         Some("Header mismatch 'X-Gitlab-Global-User-Id'")

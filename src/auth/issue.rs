@@ -1,7 +1,9 @@
-//! Weir's own tokens, for IDEs that call code completion directly: short-lived, for one user, for nothing else.
+//! Weir's own tokens, for IDEs that call code completion directly: short-lived, for one user, for
+//! nothing else.
 //!
-//! Source: gitlab-client.md §3.4, §6.4; ai-gateway-server.md §5.4. GitLab fetches one with its own token and
-//! gives it to the user's IDE; `model` is ours: what the user completes with until the token ends.
+//! Source: gitlab-client.md §3.4, §6.4; ai-gateway-server.md §5.4. GitLab fetches one with its own
+//! token and gives it to the user's IDE; `model` is ours: what the user completes with until the
+//! token ends.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -14,7 +16,8 @@ use super::jwt::{Claims, Expected, Refused, Token, kid_of};
 use super::signing_key::{SigningKey, VerifyingKey};
 use crate::error::{GatewayError, Kind};
 
-/// `iss` and `aud`: the official gateway's name for itself. `gitlab.audience` is what GitLab calls us.
+/// `iss` and `aud`: the official gateway's name for itself. `gitlab.audience` is what GitLab calls
+/// us.
 const ISSUER: &str = "gitlab-ai-gateway";
 /// The only thing such a token is good for.
 const SCOPE: &str = "complete_code";
@@ -60,7 +63,10 @@ pub struct Issued {
 
 impl UserTokens {
     /// With these keys.
-    pub(super) const fn new(signing: Option<Arc<SigningKey>>, validation: Option<VerifyingKey>) -> Self {
+    pub(super) const fn new(
+        signing: Option<Arc<SigningKey>>,
+        validation: Option<VerifyingKey>,
+    ) -> Self {
         Self { signing, validation }
     }
 
@@ -72,8 +78,13 @@ impl UserTokens {
     /// Issues a token.
     pub fn issue(&self, user: User<'_>, now: SystemTime) -> Result<Issued, GatewayError> {
         // the official gateway's words
-        let failed = |why: &'static str| GatewayError::new(Kind::Internal, "Failed to generate JWT").internal(why);
-        let key = self.signing.as_ref().ok_or_else(|| failed("there is no signing key, see the start of the log"))?;
+        let failed = |why: &'static str| {
+            GatewayError::new(Kind::Internal, "Failed to generate JWT").internal(why)
+        };
+        let key = self
+            .signing
+            .as_ref()
+            .ok_or_else(|| failed("there is no signing key, see the start of the log"))?;
         let issued_at = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let expires_at = issued_at + LIFE.as_secs();
         let header = json!({ "typ": "JWT", "alg": key.algorithm(), "kid": key.verifying().kid() });
@@ -82,9 +93,12 @@ impl UserTokens {
             "iat": issued_at, "nbf": issued_at, "exp": expires_at, "gitlab_realm": user.realm,
             "gitlab_instance_id": user.instance_id, "scopes": [SCOPE], "model": user.model,
         });
-        let [header, claims] = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
+        let [header, claims] =
+            [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
         let message = format!("{header}.{claims}");
-        let signature = key.sign(message.as_bytes()).ok_or_else(|| failed("the system gives no random numbers"))?;
+        let signature = key
+            .sign(message.as_bytes())
+            .ok_or_else(|| failed("the system gives no random numbers"))?;
         Ok(Issued { token: format!("{message}.{signature}"), expires_at })
     }
 
@@ -94,8 +108,10 @@ impl UserTokens {
         let signing = self.signing.as_deref().map(SigningKey::verifying);
         let key = signing.into_iter().chain(&self.validation).find(|key| key.kid() == named)?;
         let expected = Expected { issuer: ISSUER, audience: ISSUER };
-        let claims = Token::read_as(token, key.algorithm).and_then(|token| token.verify(&key.key, expected, now));
-        // issued while nobody was asked who they are (`mode = "off"`): good for as long as that is so
+        let claims = Token::read_as(token, key.algorithm)
+            .and_then(|token| token.verify(&key.key, expected, now));
+        // issued while nobody was asked who they are (`mode = "off"`): good for as long as that is
+        // so
         Some(claims.and_then(|claims| match claims.subject.as_str() {
             "" => Err(Refused::Malformed("it is for no user")),
             _ => Ok(claims),

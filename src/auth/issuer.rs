@@ -1,6 +1,6 @@
-//! An issuer of tokens, alive: its keys as they were last fetched. They are fetched again when they grow old,
-//! when a token names a key that is not among them, when the configuration was reloaded. When that fails, the
-//! last good keys serve on, however old.
+//! An issuer of tokens, alive: its keys as they were last fetched. They are fetched again when they
+//! grow old, when a token names a key that is not among them, when the configuration was reloaded.
+//! When that fails, the last good keys serve on, however old.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +12,13 @@ use crate::upstream::{Fetched, Fetcher};
 
 /// The path of the discovery document (OpenID Connect Discovery §4).
 const DISCOVERY: &str = "/.well-known/openid-configuration";
-/// The longest that keys are kept without asking: what GitLab says of its own (gitlab-client.md §3.3).
+/// The longest that keys are kept without asking: what GitLab says of its own (gitlab-client.md
+/// §3.3).
 const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 /// The shortest, whatever the issuer says.
 const MIN_AGE: Duration = Duration::from_secs(300);
-/// What tokens may cause: strangers can name keys that nobody has, and each holds a place while it waits.
+/// What tokens may cause: strangers can name keys that nobody has, and each holds a place while it
+/// waits.
 const PACE: Pace = Pace {
     min_interval: Duration::from_secs(10),
     max_interval: Duration::from_secs(300),
@@ -89,11 +91,17 @@ impl Issuer {
     }
 
     async fn fetch(&self, fetcher: &Fetcher) -> Result<Fetch<Published>, String> {
-        let fault = |url: &EndpointUrl, path: &str, why: &dyn std::fmt::Display| format!("{url}{path}: {why}");
-        let document = fetcher.get(&self.url, DISCOVERY).await.map_err(|why| fault(&self.url, DISCOVERY, &why))?;
-        let Discovery { issuer, jwks_uri } =
-            Discovery::parse(&document.body, &self.url).map_err(|why| fault(&self.url, DISCOVERY, &why))?;
-        let Fetched { headers, body } = fetcher.get(&jwks_uri, "").await.map_err(|why| fault(&jwks_uri, "", &why))?;
+        let fault = |url: &EndpointUrl, path: &str, why: &dyn std::fmt::Display| {
+            format!("{url}{path}: {why}")
+        };
+        let document = fetcher
+            .get(&self.url, DISCOVERY)
+            .await
+            .map_err(|why| fault(&self.url, DISCOVERY, &why))?;
+        let Discovery { issuer, jwks_uri } = Discovery::parse(&document.body, &self.url)
+            .map_err(|why| fault(&self.url, DISCOVERY, &why))?;
+        let Fetched { headers, body } =
+            fetcher.get(&jwks_uri, "").await.map_err(|why| fault(&jwks_uri, "", &why))?;
         let keys = KeySet::parse(&body).map_err(|why| fault(&jwks_uri, "", &why))?;
         tracing::info!(url = %self.url, issuer, keys = keys.len(), "keys fetched");
         let again_in = max_age(&headers).unwrap_or(MAX_AGE).clamp(MIN_AGE, MAX_AGE);

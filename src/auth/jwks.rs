@@ -1,5 +1,5 @@
-//! What an issuer publishes: its discovery document and its key set. Pure. Source: gitlab-client.md §3.3,
-//! RFC 7517, RFC 8414 §3.
+//! What an issuer publishes: its discovery document and its key set. Pure. Source: gitlab-client.md
+//! §3.3, RFC 7517, RFC 8414 §3.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -42,8 +42,8 @@ pub enum PublishedError {
 impl Discovery {
     /// Parses the document that was found at `url`.
     ///
-    /// Its `issuer` need not be `url`: behind a proxy GitLab is reached by one address and signs with another,
-    /// and whoever can serve this document can serve the keys as well.
+    /// Its `issuer` need not be `url`: behind a proxy GitLab is reached by one address and signs
+    /// with another, and whoever can serve this document can serve the keys as well.
     pub fn parse(body: &[u8], url: &EndpointUrl) -> Result<Self, PublishedError> {
         #[derive(Deserialize)]
         struct Document {
@@ -52,9 +52,12 @@ impl Discovery {
         }
         let Document { issuer, jwks_uri } = serde_json::from_slice(body)
             .map_err(|error| PublishedError::Json("a discovery document", error.to_string()))?;
-        let jwks_uri = EndpointUrl::parse(&jwks_uri).map_err(|error| PublishedError::Address(error.to_string()))?;
+        let jwks_uri = EndpointUrl::parse(&jwks_uri)
+            .map_err(|error| PublishedError::Address(error.to_string()))?;
         if url.scheme() == Scheme::Https && jwks_uri.scheme() == Scheme::Http {
-            return Err(PublishedError::Address(format!("{jwks_uri} is plain HTTP, the issuer is not")));
+            return Err(PublishedError::Address(format!(
+                "{jwks_uri} is plain HTTP, the issuer is not"
+            )));
         }
         Ok(Self { issuer, jwks_uri })
     }
@@ -65,14 +68,15 @@ impl Discovery {
 pub struct KeySet(HashMap<String, DecodingKey>);
 
 impl KeySet {
-    /// Parses a key set. Keys of another kind, for another use or too weak are left out: GitLab's set is mixed.
+    /// Parses a key set. Keys of another kind, for another use or too weak are left out: GitLab's
+    /// set is mixed.
     pub fn parse(body: &[u8]) -> Result<Self, PublishedError> {
         #[derive(Deserialize)]
         struct Document {
             keys: Vec<Value>,
         }
-        let Document { keys } =
-            serde_json::from_slice(body).map_err(|error| PublishedError::Json("a key set", error.to_string()))?;
+        let Document { keys } = serde_json::from_slice(body)
+            .map_err(|error| PublishedError::Json("a key set", error.to_string()))?;
         let keys: HashMap<_, _> = keys.iter().filter_map(key).take(MAX_KEYS).collect();
         if keys.is_empty() { Err(PublishedError::NoKeys) } else { Ok(Self(keys)) }
     }
@@ -100,7 +104,8 @@ fn key(value: &Value) -> Option<(String, DecodingKey)> {
         && matches!(text("use"), None | Some("sig"))
         && matches!(text("alg"), None | Some("RS256"));
     let (kid, n, e) = (text("kid")?, text("n")?, text("e")?);
-    // six bits a digit; a leading zero byte makes a weak key look stronger here, and ring refuses it then
+    // six bits a digit; a leading zero byte makes a weak key look stronger here, and ring refuses
+    // it then
     let is_strong = n.len() * 6 >= MIN_BITS;
     (is_for_us && is_strong && !kid.is_empty())
         .then(|| Some((kid.to_owned(), DecodingKey::from_rsa_components(n, e).ok()?)))?
@@ -108,10 +113,11 @@ fn key(value: &Value) -> Option<(String, DecodingKey)> {
 
 /// How long an answer says it may be kept (`Cache-Control: max-age`).
 pub(super) fn max_age(headers: &HeaderMap) -> Option<Duration> {
-    let values = headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
-    let seconds = values
-        .flat_map(|value| value.split(','))
-        .find_map(|part| part.trim().to_ascii_lowercase().strip_prefix("max-age=")?.trim_matches('"').parse().ok());
+    let values =
+        headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
+    let seconds = values.flat_map(|value| value.split(',')).find_map(|part| {
+        part.trim().to_ascii_lowercase().strip_prefix("max-age=")?.trim_matches('"').parse().ok()
+    });
     seconds.map(Duration::from_secs)
 }
 
@@ -140,8 +146,11 @@ mod tests {
     #[test]
     fn one_odd_key_does_not_spoil_the_set_and_none_is_no_set() {
         let good = include_str!("../../tests/golden/jwt/jwks.json");
-        let odd =
-            good.replacen("\"keys\": [", "\"keys\": [null, 7, {}, {\"kty\": \"RSA\", \"kid\": \"x\", \"n\": 1},", 1);
+        let odd = good.replacen(
+            "\"keys\": [",
+            "\"keys\": [null, 7, {}, {\"kty\": \"RSA\", \"kid\": \"x\", \"n\": 1},",
+            1,
+        );
         assert_eq!(KeySet::parse(odd.as_bytes()).unwrap().len(), 2);
         assert_eq!(KeySet::parse(b"{\"keys\": []}").unwrap_err(), PublishedError::NoKeys);
         assert!(matches!(KeySet::parse(b"<html>"), Err(PublishedError::Json(..))));
@@ -165,9 +174,15 @@ mod tests {
     #[test]
     fn reads_how_long_an_answer_may_be_kept() {
         let of = |value: &'static str| {
-            max_age(&HeaderMap::from_iter([(http::header::CACHE_CONTROL, HeaderValue::from_static(value))]))
+            max_age(&HeaderMap::from_iter([(
+                http::header::CACHE_CONTROL,
+                HeaderValue::from_static(value),
+            )]))
         };
         assert_eq!(of("public, Max-Age=86400, must-revalidate"), Some(Duration::from_secs(86_400)));
-        assert_eq!((of("no-store"), of("max-age=-1"), max_age(&HeaderMap::new())), (None, None, None));
+        assert_eq!(
+            (of("no-store"), of("max-age=-1"), max_age(&HeaderMap::new())),
+            (None, None, None)
+        );
     }
 }

@@ -1,9 +1,10 @@
-//! GitLab's tokens (RFC 7519): read, then verified with a published key. Pure: the key and the time are
-//! arguments. Source: gitlab-client.md §3.2, ai-gateway-server.md §5.2.
+//! GitLab's tokens (RFC 7519): read, then verified with a published key. Pure: the key and the time
+//! are arguments. Source: gitlab-client.md §3.2, ai-gateway-server.md §5.2.
 //!
-//! The `jsonwebtoken` crate takes tokens apart and matches algorithm and key; the arithmetic is ring's, which TLS
-//! brings anyway. Its `decode` is not used: it reads the clock, takes a list of issuers for one, and parses
-//! everything twice (40 µs for a token with every scope, 33 µs so, of which ring takes 25).
+//! The `jsonwebtoken` crate takes tokens apart and matches algorithm and key; the arithmetic is
+//! ring's, which TLS brings anyway. Its `decode` is not used: it reads the clock, takes a list of
+//! issuers for one, and parses everything twice (40 µs for a token with every scope, 33 µs so, of
+//! which ring takes 25).
 
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,7 +14,8 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::signature::{self, Verifier};
 use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind, crypto, dangerous, decode_header};
 use ring::signature::{
-    ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm,
+    ED25519, RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents, UnparsedPublicKey,
+    VerificationAlgorithm,
 };
 use serde::Deserialize;
 
@@ -26,7 +28,8 @@ const MAX_TOKEN: usize = 16 << 10;
 /// Characters of a token's own words that a message repeats.
 const MAX_SHOWN: usize = 100;
 
-/// Why a token is refused. `Display` is for the operator; the client is told the same sentence for all.
+/// Why a token is refused. `Display` is for the operator; the client is told the same sentence for
+/// all.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// Longer than any token of GitLab's.
@@ -99,8 +102,8 @@ pub struct Expected<'a> {
 }
 
 impl<'a> Token<'a> {
-    /// Takes a token of GitLab's apart. Nothing of it is believed yet: `kid` and issuer only say which key to try.
-    /// Takes any bytes, so it is also where fuzzing starts.
+    /// Takes a token of GitLab's apart. Nothing of it is believed yet: `kid` and issuer only say
+    /// which key to try. Takes any bytes, so it is also where fuzzing starts.
     pub fn read(text: &'a [u8]) -> Result<Self, Refused> {
         Self::read_as(text, Algorithm::RS256)
     }
@@ -110,7 +113,8 @@ impl<'a> Token<'a> {
         if text.len() > MAX_TOKEN {
             return Err(Refused::TooLong);
         }
-        let header = decode_header(text).map_err(|_| Refused::Malformed("its header is not one"))?;
+        let header =
+            decode_header(text).map_err(|_| Refused::Malformed("its header is not one"))?;
         if header.alg != algorithm {
             return Err(Refused::Algorithm(format!("{:?}", header.alg)));
         }
@@ -120,8 +124,8 @@ impl<'a> Token<'a> {
         }
         let kid = header.kid.ok_or(Refused::Malformed("it names no key (kid)"))?;
         let claims = dangerous::insecure_decode_claims(text).map_err(|_| NO_CLAIMS)?;
-        let parts =
-            memchr::memrchr(b'.', text).and_then(|dot| Some((&text[..dot], str::from_utf8(&text[dot + 1..]).ok()?)));
+        let parts = memchr::memrchr(b'.', text)
+            .and_then(|dot| Some((&text[..dot], str::from_utf8(&text[dot + 1..]).ok()?)));
         let (message, signature) = parts.ok_or(Refused::Signature)?;
         Ok(Self { message, signature, algorithm, kid, claims })
     }
@@ -137,10 +141,16 @@ impl<'a> Token<'a> {
     }
 
     /// Verifies signature, issuer, audience and times.
-    pub fn verify(self, key: &DecodingKey, expected: Expected<'_>, now: SystemTime) -> Result<Claims, Refused> {
+    pub fn verify(
+        self,
+        key: &DecodingKey,
+        expected: Expected<'_>,
+        now: SystemTime,
+    ) -> Result<Claims, Refused> {
         LazyLock::force(&INSTALLED);
         // the algorithm is ours, whatever the header said
-        if !crypto::verify(self.signature, self.message, key, self.algorithm).is_ok_and(|good| good) {
+        if !crypto::verify(self.signature, self.message, key, self.algorithm).is_ok_and(|good| good)
+        {
             return Err(Refused::Signature);
         }
         let claims = self.claims;
@@ -180,7 +190,8 @@ pub(super) fn shown(text: &str) -> String {
     text.chars().take(MAX_SHOWN).flat_map(char::escape_debug).collect()
 }
 
-/// The claims. A date of another type than a number is no date: such a token is refused, not trusted for ever.
+/// The claims. A date of another type than a number is no date: such a token is refused, not
+/// trusted for ever.
 #[derive(Debug, Deserialize)]
 struct Unverified {
     iss: String,
@@ -211,8 +222,8 @@ impl Audience {
     }
 }
 
-/// The crate keeps its provider per process and has none of its own without a feature: its RustCrypto is 30
-/// more crates with a timing advisory, its aws-lc a C library beside ring's.
+/// The crate keeps its provider per process and has none of its own without a feature: its
+/// RustCrypto is 30 more crates with a timing advisory, its aws-lc a C library beside ring's.
 static INSTALLED: LazyLock<()> = LazyLock::new(|| {
     static RING: CryptoProvider = CryptoProvider {
         signer_factory: |_, _| Err(ErrorKind::UnsupportedAlgorithm.into()),
@@ -220,9 +231,11 @@ static INSTALLED: LazyLock<()> = LazyLock::new(|| {
             (Algorithm::RS256, DecodingKeyKind::RsaModulusExponent { n, e }) => {
                 Ok(Box::new(Rs256 { n: without_zeros(n), e: without_zeros(e) }))
             }
-            (Algorithm::RS256, DecodingKeyKind::SecretOrDer(der)) => {
-                Ok(Box::new(Own { algorithm: Algorithm::RS256, by: &RSA_PKCS1_2048_8192_SHA256, public: der.clone() }))
-            }
+            (Algorithm::RS256, DecodingKeyKind::SecretOrDer(der)) => Ok(Box::new(Own {
+                algorithm: Algorithm::RS256,
+                by: &RSA_PKCS1_2048_8192_SHA256,
+                public: der.clone(),
+            })),
             (Algorithm::EdDSA, DecodingKeyKind::SecretOrDer(der)) => {
                 Ok(Box::new(Own { algorithm: Algorithm::EdDSA, by: &ED25519, public: der.clone() }))
             }
@@ -248,7 +261,8 @@ fn without_zeros(number: &[u8]) -> Vec<u8> {
 impl Verifier<Vec<u8>> for Rs256 {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
         let key = RsaPublicKeyComponents { n: &self.n, e: &self.e };
-        key.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature).map_err(|_| signature::Error::new())
+        key.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature)
+            .map_err(|_| signature::Error::new())
     }
 }
 
@@ -267,7 +281,9 @@ struct Own {
 
 impl Verifier<Vec<u8>> for Own {
     fn verify(&self, message: &[u8], signature: &Vec<u8>) -> Result<(), signature::Error> {
-        UnparsedPublicKey::new(self.by, &self.public).verify(message, signature).map_err(|_| signature::Error::new())
+        UnparsedPublicKey::new(self.by, &self.public)
+            .verify(message, signature)
+            .map_err(|_| signature::Error::new())
     }
 }
 

@@ -1,5 +1,5 @@
-//! Static keys: only a hash is kept, and hashes are compared in constant time. With each key goes what its
-//! holder may do.
+//! Static keys: only a hash is kept, and hashes are compared in constant time. With each key goes
+//! what its holder may do.
 
 use std::sync::Arc;
 
@@ -31,14 +31,15 @@ impl StaticKey {
         self.models.as_ref().is_none_or(|models| models.iter().any(|allowed| **allowed == *model))
     }
 
-    /// The one of these keys that was presented. Every key is compared, so that the time says nothing about which one
-    /// matched.
+    /// The one of these keys that was presented. Every key is compared, so that the time says
+    /// nothing about which one matched.
     pub(super) fn presented<'k>(keys: &'k [Arc<Self>], token: &[u8]) -> Option<&'k Arc<Self>> {
         if keys.is_empty() {
             return None;
         }
         let presented = KeyHash::of(token);
-        keys.iter().fold(None, |found, key| if key.hash.same_as(&presented) { Some(key) } else { found })
+        keys.iter()
+            .fold(None, |found, key| if key.hash.same_as(&presented) { Some(key) } else { found })
     }
 
     /// Whether both are the same secret.

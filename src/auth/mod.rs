@@ -1,8 +1,8 @@
-//! Who may call: everybody (`off`), the holders of a static key, a GitLab by the tokens it signs, its users by
-//! the tokens that we issue them.
+//! Who may call: everybody (`off`), the holders of a static key, a GitLab by the tokens it signs,
+//! its users by the tokens that we issue them.
 //!
-//! Source: gitlab-client.md §3, ai-gateway-server.md §5. What a request is refused with is GitLab's own, word
-//! for word: its operators know the sentences, and its clients read them.
+//! Source: gitlab-client.md §3, ai-gateway-server.md §5. What a request is refused with is GitLab's
+//! own, word for word: its operators know the sentences, and its clients read them.
 
 mod identity;
 mod issue;
@@ -80,8 +80,13 @@ pub enum Policy {
 }
 
 impl Policy {
-    /// Admits or refuses by the request's headers. Waits only for a key that a fetch under way may bring.
-    pub async fn admit(&self, headers: &HeaderMap, now: SystemTime) -> Result<Caller, GatewayError> {
+    /// Admits or refuses by the request's headers. Waits only for a key that a fetch under way may
+    /// bring.
+    pub async fn admit(
+        &self,
+        headers: &HeaderMap,
+        now: SystemTime,
+    ) -> Result<Caller, GatewayError> {
         let Self::Closed { keys, gitlab, own } = self else {
             return Ok(Caller::Anyone);
         };
@@ -150,7 +155,8 @@ fn refused(text: &'static str) -> GatewayError {
     GatewayError::new(Kind::Unauthorized, text)
 }
 
-/// What the client presents: `Authorization: Bearer …`, else `x-api-key`, as Anthropic's clients send it.
+/// What the client presents: `Authorization: Bearer …`, else `x-api-key`, as Anthropic's clients
+/// send it.
 fn credential(headers: &HeaderMap) -> Result<&[u8], GatewayError> {
     let mut presented = headers.get_all(header::AUTHORIZATION).iter();
     let token = match (presented.next(), headers.get("x-api-key")) {
@@ -162,8 +168,8 @@ fn credential(headers: &HeaderMap) -> Result<&[u8], GatewayError> {
         },
     };
     let token = token.trim_ascii();
-    // two headers: whoever stands between us and the client may have read the other one. An empty token is what
-    // GitLab sends without a licence (gitlab-client.md §3.1)
+    // two headers: whoever stands between us and the client may have read the other one. An empty
+    // token is what GitLab sends without a licence (gitlab-client.md §3.1)
     if token.is_empty() || presented.next().is_some() {
         return Err(refused("Invalid authorization header"));
     }

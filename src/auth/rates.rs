@@ -1,11 +1,11 @@
 //! How much each caller may ask for: requests and tokens per minute, in buckets that fill evenly.
 //!
-//! What an answer costs is known when it ends, so tokens are charged afterwards: a bucket may go below zero, and
-//! the next request waits until the debt is paid. That is why this is not the `governor` crate, whose cells know
-//! no debt.
+//! What an answer costs is known when it ends, so tokens are charged afterwards: a bucket may go
+//! below zero, and the next request waits until the debt is paid. That is why this is not the
+//! `governor` crate, whose cells know no debt.
 //!
-//! With `limits.shared` the buckets are in Redis, where all gateways see them, by the same arithmetic
-//! (`bucket.lua`). Those here go on beside them, for the time when Redis is away.
+//! With `limits.shared` the buckets are in Redis, where all gateways see them, by the same
+//! arithmetic (`bucket.lua`). Those here go on beside them, for the time when Redis is away.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,7 +25,8 @@ const SCRIPT: &str = include_str!("bucket.lua");
 /// How often Redis is told of charges, and asked whether it is back.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Callers that are remembered. Beyond it those go first whose buckets are full, which is as good as forgotten.
+/// Callers that are remembered. Beyond it those go first whose buckets are full, which is as good
+/// as forgotten.
 const MAX_ACCOUNTS: usize = 10_000;
 
 /// What a caller may ask for in a minute; none: no limit.
@@ -98,9 +99,13 @@ impl Meters {
         }
     }
 
-    /// Counts a request of this caller, or refuses it with 429 and when to come back. What it costs in tokens is
-    /// charged to what is returned.
-    pub async fn admit(self: &Arc<Self>, caller: String, rates: Rates) -> Result<Box<dyn Meter>, GatewayError> {
+    /// Counts a request of this caller, or refuses it with 429 and when to come back. What it costs
+    /// in tokens is charged to what is returned.
+    pub async fn admit(
+        self: &Arc<Self>,
+        caller: String,
+        rates: Rates,
+    ) -> Result<Box<dyn Meter>, GatewayError> {
         let caller: Arc<str> = caller.into();
         let shared = match self.shared.load_full() {
             Some(redis) if redis.is_up() => {
@@ -127,8 +132,8 @@ impl Meters {
         Ok(Box::new(Charge { meters: Arc::clone(self), caller, rates }))
     }
 
-    /// Takes a request, if `take`, and charges what is owed, in Redis. `None` when that is away. It may have heard all the
-    /// same, so nothing is told twice.
+    /// Takes a request, if `take`, and charges what is owed, in Redis. `None` when that is away. It
+    /// may have heard all the same, so nothing is told twice.
     async fn ask(
         &self,
         redis: &Redis,
@@ -148,17 +153,23 @@ impl Meters {
     fn owed(&self) -> Vec<(Arc<str>, Rates, u64)> {
         let mut accounts = self.lock();
         let owing = accounts.iter_mut().filter(|(_, account)| account.owed > 0);
-        owing.map(|(caller, account)| (Arc::clone(caller), account.rates, std::mem::take(&mut account.owed))).collect()
+        owing
+            .map(|(caller, account)| {
+                (Arc::clone(caller), account.rates, std::mem::take(&mut account.owed))
+            })
+            .collect()
     }
 
-    /// Does something with a caller's account as it is now; one that is not known begins with these rates.
+    /// Does something with a caller's account as it is now; one that is not known begins with these
+    /// rates.
     fn with<T>(&self, caller: &Arc<str>, rates: Rates, act: impl FnOnce(&mut Account) -> T) -> T {
         let now = Instant::now();
         let mut accounts = self.lock();
         if accounts.len() >= MAX_ACCOUNTS && !accounts.contains_key(caller) {
             make_room(&mut accounts, now);
         }
-        let account = accounts.entry(Arc::clone(caller)).or_insert_with(|| Account::full(rates, now));
+        let account =
+            accounts.entry(Arc::clone(caller)).or_insert_with(|| Account::full(rates, now));
         account.fill(now);
         act(account)
     }
@@ -191,7 +202,8 @@ struct Charge {
 
 impl Meter for Charge {
     fn charge(&self, tokens: u64) {
-        // while it is away the bucket here stands for it: all at once, when it is back, would be too much
+        // while it is away the bucket here stands for it: all at once, when it is back, would be
+        // too much
         let is_shared = self.meters.shared.load().as_ref().is_some_and(|redis| redis.is_up());
         self.meters.with(&self.caller, self.rates, |account| {
             account.tokens.level -= tokens as f64;
@@ -228,7 +240,8 @@ struct Spent {
 
 impl Account {
     fn full(rates: Rates, now: Instant) -> Self {
-        let full = |per_minute: Option<u32>| Bucket { level: per_minute.unwrap_or_default().into() };
+        let full =
+            |per_minute: Option<u32>| Bucket { level: per_minute.unwrap_or_default().into() };
         Self { rates, requests: full(rates.requests), tokens: full(rates.tokens), owed: 0, at: now }
     }
 
@@ -257,8 +270,12 @@ impl Account {
 
     /// One request, if there is something left of both; else the longer wait.
     fn take(&mut self) -> Result<(), Spent> {
-        let requests = self.requests.wait(self.rates.requests).map(|wait| Spent { rate: Rate::Requests, wait });
-        let tokens = self.tokens.wait(self.rates.tokens).map(|wait| Spent { rate: Rate::Tokens, wait });
+        let requests = self
+            .requests
+            .wait(self.rates.requests)
+            .map(|wait| Spent { rate: Rate::Requests, wait });
+        let tokens =
+            self.tokens.wait(self.rates.tokens).map(|wait| Spent { rate: Rate::Tokens, wait });
         match requests.into_iter().chain(tokens).max_by_key(|spent| spent.wait) {
             Some(spent) => Err(spent),
             None => {
@@ -268,7 +285,8 @@ impl Account {
         }
     }
 
-    /// One request less; requests are never owed, also where Redis allowed one that was not left here.
+    /// One request less; requests are never owed, also where Redis allowed one that was not left
+    /// here.
     fn spend(&mut self) {
         self.requests.level = (self.requests.level - 1.0).max(0.0);
     }
@@ -288,7 +306,8 @@ impl Bucket {
     /// How long until there is one again; `None`: there is one now, or no limit.
     fn wait(self, per_minute: Option<u32>) -> Option<Duration> {
         let missing = 1.0 - self.level;
-        let wait = Duration::try_from_secs_f64(missing * 60.0 / f64::from(per_minute?)).unwrap_or(Duration::MAX);
+        let wait = Duration::try_from_secs_f64(missing * 60.0 / f64::from(per_minute?))
+            .unwrap_or(Duration::MAX);
         (missing > 0.0).then_some(wait)
     }
 }
@@ -302,7 +321,9 @@ impl Spent {
         let most = most.unwrap_or_default();
         // in whole seconds, and never too soon
         let seconds = self.wait.as_secs() + u64::from(self.wait.subsec_nanos() > 0);
-        let text = format!("Rate limit: {most} {what} per minute for this caller; try again in {seconds} s");
+        let text = format!(
+            "Rate limit: {most} {what} per minute for this caller; try again in {seconds} s"
+        );
         GatewayError::new(Kind::RateLimited, text).retry_after(Some(HeaderValue::from(seconds)))
     }
 }
@@ -362,7 +383,11 @@ mod tests {
         let second = meters.admit("a".into(), hundred).await.unwrap();
         first.charge(100);
         second.charge(99);
-        assert_eq!(refused(&meters, "a", hundred).await, 60, "100 tokens short of one, at 100 a minute");
+        assert_eq!(
+            refused(&meters, "a", hundred).await,
+            60,
+            "100 tokens short of one, at 100 a minute"
+        );
         advance(Duration::from_secs(60)).await;
         assert_eq!(refused(&meters, "a", hundred).await, 0);
     }
@@ -386,7 +411,11 @@ mod tests {
         }
         assert_eq!(refused(&meters, "a", rates(2, 0)).await, 30);
         meters.admit("a".into(), rates(0, 100)).await.unwrap().charge(160);
-        assert_eq!(refused(&meters, "a", rates(0, 100)).await, 37, "a rate that is new begins full");
+        assert_eq!(
+            refused(&meters, "a", rates(0, 100)).await,
+            37,
+            "a rate that is new begins full"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,7 +1,8 @@
 //! Keys of Weir's own tokens: an RSA key of the operator's (RS256), or one made at start-up.
 //!
-//! ring makes no RSA keys, and the crate that does has a timing advisory: the key made at start-up is an Ed25519
-//! one (EdDSA, RFC 8037). GitLab and IDEs hand a user's token on without reading it, so only we need to know.
+//! ring makes no RSA keys, and the crate that does has a timing advisory: the key made at start-up
+//! is an Ed25519 one (EdDSA, RFC 8037). GitLab and IDEs hand a user's token on without reading it,
+//! so only we need to know.
 
 use std::fmt;
 
@@ -48,8 +49,8 @@ pub enum KeyError {
 }
 
 impl SigningKey {
-    /// Parses a private key in PEM, PKCS#8 or PKCS#1. Line breaks may be written as `\n`, for variables that
-    /// cannot hold them.
+    /// Parses a private key in PEM, PKCS#8 or PKCS#1. Line breaks may be written as `\n`, for
+    /// variables that cannot hold them.
     pub fn parse(pem: &str) -> Result<Self, KeyError> {
         let pem = with_line_breaks(pem);
         let key = PrivateKeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| KeyError::NoPem)?;
@@ -65,11 +66,15 @@ impl SigningKey {
 
     /// Makes a key that lives as long as the process.
     pub(super) fn generate() -> Result<Self, KeyError> {
-        let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| KeyError::NoRandom)?;
+        let document =
+            Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).map_err(|_| KeyError::NoRandom)?;
         let pair = Ed25519KeyPair::from_pkcs8(document.as_ref()).map_err(|_| KeyError::NoRandom)?;
         let public = pair.public_key().as_ref();
-        let verifying =
-            VerifyingKey { kid: kid(public), algorithm: Algorithm::EdDSA, key: DecodingKey::from_ed_der(public) };
+        let verifying = VerifyingKey {
+            kid: kid(public),
+            algorithm: Algorithm::EdDSA,
+            key: DecodingKey::from_ed_der(public),
+        };
         Ok(Self { pair: Pair::Ed25519(pair), verifying })
     }
 
@@ -101,14 +106,16 @@ impl SigningKey {
 }
 
 impl VerifyingKey {
-    /// Parses the key that signed until the last rotation, or will sign after the next: private or public, PEM.
+    /// Parses the key that signed until the last rotation, or will sign after the next: private or
+    /// public, PEM.
     pub fn parse(pem: &str) -> Result<Self, KeyError> {
         match SigningKey::parse(pem) {
             Err(KeyError::NoPem) => {}
             other => return other.map(|key| key.verifying),
         }
         let pem = with_line_breaks(pem);
-        let public = SubjectPublicKeyInfoDer::from_pem_slice(pem.as_bytes()).map_err(|_| KeyError::NoPem)?;
+        let public =
+            SubjectPublicKeyInfoDer::from_pem_slice(pem.as_bytes()).map_err(|_| KeyError::NoPem)?;
         Ok(Self::rsa(rsa_public_key(public.as_ref()).ok_or(KeyError::NoRsa)?))
     }
 
@@ -123,15 +130,16 @@ impl VerifyingKey {
     }
 }
 
-/// The `RSAPublicKey` inside a `SubjectPublicKeyInfo` (RFC 8017 §A.1). Keys of 2048 to 16384 bits all begin alike,
-/// but for two lengths.
+/// The `RSAPublicKey` inside a `SubjectPublicKeyInfo` (RFC 8017 §A.1). Keys of 2048 to 16384 bits
+/// all begin alike, but for two lengths.
 fn rsa_public_key(spki: &[u8]) -> Option<&[u8]> {
     const ALGORITHM: &[u8] = b"\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
     let (outer, rest) = spki.split_at_checked(4)?;
     let rest = rest.strip_prefix(ALGORITHM)?;
     let (inner, rest) = rest.split_at_checked(4)?;
     let key = rest.strip_prefix(b"\0")?;
-    (outer.starts_with(b"\x30\x82") && inner.starts_with(b"\x03\x82") && key.len() > 2048 / 8).then_some(key)
+    (outer.starts_with(b"\x30\x82") && inner.starts_with(b"\x03\x82") && key.len() > 2048 / 8)
+        .then_some(key)
 }
 
 /// One key has one name, in every replica and after every restart.

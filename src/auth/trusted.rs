@@ -1,5 +1,6 @@
-//! Whose tokens are accepted, and the one task that keeps their keys: a GitLab, and CustomersDot if the operator
-//! names it. Nothing is asked of CustomersDot otherwise: an instance without a way out would wait for it.
+//! Whose tokens are accepted, and the one task that keeps their keys: a GitLab, and CustomersDot if
+//! the operator names it. Nothing is asked of CustomersDot otherwise: an instance without a way out
+//! would wait for it.
 
 use std::future::pending;
 use std::sync::{Arc, Once, OnceLock};
@@ -10,7 +11,9 @@ use tokio::sync::watch;
 use super::issuer::{Issuer, IssuerStatus};
 use super::jwt::{Claims, Expected, Refused, Token, shown};
 use super::signing_key::SigningKey;
-use super::{GitlabSettings, Policy, Settings, TokenSettings, UserTokens, forbidden as not_believed};
+use super::{
+    GitlabSettings, Policy, Settings, TokenSettings, UserTokens, forbidden as not_believed,
+};
 use crate::error::{GatewayError, Kind};
 use crate::route::EndpointUrl;
 use crate::upstream::Fetcher;
@@ -40,23 +43,34 @@ impl Trusted {
 
 impl Trust {
     /// What a token says, if it is one of theirs.
-    pub(super) async fn verify(&self, token: &[u8], now: SystemTime) -> Result<Claims, GatewayError> {
+    pub(super) async fn verify(
+        &self,
+        token: &[u8],
+        now: SystemTime,
+    ) -> Result<Claims, GatewayError> {
         let forbidden = |why: &Refused| not_believed(why.to_string());
         let token = Token::read(token).map_err(|why| forbidden(&why))?;
-        let issuer = self.issuer_of(&token).ok_or_else(|| forbidden(&Refused::UnknownIssuer(shown(token.issuer()))))?;
+        let issuer = self
+            .issuer_of(&token)
+            .ok_or_else(|| forbidden(&Refused::UnknownIssuer(shown(token.issuer()))))?;
         let Some(published) = issuer.published_with(token.kid()).await else {
             return Err(no_keys(issuer));
         };
         let key = published.keys.get(token.kid()).ok_or_else(|| {
-            forbidden(&Refused::UnknownKey { kid: shown(token.kid()), issuer: published.issuer.clone() })
+            forbidden(&Refused::UnknownKey {
+                kid: shown(token.kid()),
+                issuer: published.issuer.clone(),
+            })
         })?;
         let expected = Expected { issuer: &published.issuer, audience: &self.audience };
         token.verify(key, expected, now).map_err(|why| forbidden(&why))
     }
 
-    /// Who may have issued a token. An issuer that was never reached has not said its name yet: it may be any.
+    /// Who may have issued a token. An issuer that was never reached has not said its name yet: it
+    /// may be any.
     fn issuer_of(&self, token: &Token<'_>) -> Option<&Arc<Issuer>> {
-        let named = |issuer: &&Arc<Issuer>| issuer.published().is_some_and(|p| p.issuer == token.issuer());
+        let named =
+            |issuer: &&Arc<Issuer>| issuer.published().is_some_and(|p| p.issuer == token.issuer());
         let unnamed = |issuer: &&Arc<Issuer>| issuer.published().is_none();
         self.trusted.iter().find(named).or_else(|| self.trusted.iter().find(unnamed))
     }
@@ -70,8 +84,11 @@ impl Trust {
 fn no_keys(issuer: &Issuer) -> GatewayError {
     let status = issuer.status();
     let why = status.fault.unwrap_or_else(|| "not asked yet".to_owned());
-    GatewayError::new(Kind::NoSigningKeys, "Weir could not fetch the keys that GitLab's tokens are verified with")
-        .internal(format!("no keys of {}: {why}", status.url))
+    GatewayError::new(
+        Kind::NoSigningKeys,
+        "Weir could not fetch the keys that GitLab's tokens are verified with",
+    )
+    .internal(format!("no keys of {}: {why}", status.url))
 }
 
 /// Makes issuers, and finds again those it made: one per process.
@@ -90,8 +107,8 @@ impl Default for Issuers {
 }
 
 impl Issuers {
-    /// The rule that these settings make. Issuers that were there keep their keys and are asked for new ones, so
-    /// that a reload is also the way to drop a key that GitLab has withdrawn.
+    /// The rule that these settings make. Issuers that were there keep their keys and are asked for
+    /// new ones, so that a reload is also the way to drop a key that GitLab has withdrawn.
     pub fn policy(&self, settings: Settings, own: Arc<UserTokens>) -> Policy {
         let (keys, gitlab) = match settings {
             Settings::Off => return self.closed(None, Policy::Off),
@@ -106,15 +123,18 @@ impl Issuers {
             let cloud = cloud_issuer.filter(|cloud| *cloud != url);
             Trust {
                 audience,
-                trusted: Trusted { gitlab: self.issuer(&url), cloud: cloud.map(|url| self.issuer(&url)) },
+                trusted: Trusted {
+                    gitlab: self.issuer(&url),
+                    cloud: cloud.map(|url| self.issuer(&url)),
+                },
             }
         });
         let trusted = trust.as_ref().map(|trust| trust.trusted.clone());
         self.closed(trusted, Policy::Closed { keys, gitlab: trust, own })
     }
 
-    /// Ourselves, as an issuer of users' tokens. Without a key of the operator's one is made, once in the life of the
-    /// process, so that a reload ends no token.
+    /// Ourselves, as an issuer of users' tokens. Without a key of the operator's one is made, once
+    /// in the life of the process, so that a reload ends no token.
     pub fn user_tokens(&self, settings: TokenSettings) -> UserTokens {
         let TokenSettings { signing, validation } = settings;
         let signing = signing.or_else(|| self.made.get_or_init(make).clone());
@@ -153,7 +173,9 @@ impl Issuers {
 /// Makes a signing key. Without one no token is issued, and everything else works.
 fn make() -> Option<Arc<SigningKey>> {
     let made = SigningKey::generate();
-    made.map_err(|why| tracing::error!("no key for users' tokens could be made: {why}")).map(Arc::new).ok()
+    made.map_err(|why| tracing::error!("no key for users' tokens could be made: {why}"))
+        .map(Arc::new)
+        .ok()
 }
 
 fn tell_of_made_key() {

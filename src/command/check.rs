@@ -29,20 +29,27 @@ pub(super) fn run(config: &Config, path: &Path, out: &mut Out) {
     out.line("\nRouting (limits: connect / first byte / idle / total)");
     routing(config).iter().for_each(|line| out.line(format_args!("  {line}")));
     let models = counted(config.models.len(), "model");
-    out.line(format_args!("\n{}: fine, {models}, {}", path.display(), counted(config.warnings.len(), "warning")));
+    out.line(format_args!(
+        "\n{}: fine, {models}, {}",
+        path.display(),
+        counted(config.warnings.len(), "warning")
+    ));
 }
 
 /// Every value that is not of a model or a feature; those have the other table and `weir explain`.
 fn settings(config: &Config) -> Vec<String> {
     let is_general = |key: &str| {
-        !key.starts_with("models.") && (!key.starts_with("features.") || key.starts_with("features.request"))
+        !key.starts_with("models.")
+            && (!key.starts_with("features.") || key.starts_with("features.request"))
     };
     let workers = ("server.workers", config.server.workers.to_string());
     let mut rows: Vec<Vec<String>> = config
         .provenance
         .iter()
         .filter(|(key, _)| is_general(key))
-        .map(|(key, setting)| vec![key.to_owned(), setting.value.clone(), config.provenance.show(&setting.origin)])
+        .map(|(key, setting)| {
+            vec![key.to_owned(), setting.value.clone(), config.provenance.show(&setting.origin)]
+        })
         .collect();
     if config.provenance.origin(workers.0) == Origin::Default {
         rows.push(vec![workers.0.to_owned(), workers.1, "default (one per core)".to_owned()]);
@@ -59,32 +66,50 @@ fn tls(config: &Config, now: SystemTime) -> Vec<String> {
     };
     let mut rows = Vec::new();
     if let Some(identity) = &config.tls {
-        let clients = if identity.is_mutual() { "must show a certificate (client_ca)" } else { "need no certificate" };
+        let clients = if identity.is_mutual() {
+            "must show a certificate (client_ca)"
+        } else {
+            "need no certificate"
+        };
         rows.push(vec!["certificate".to_owned(), until(identity.validity())]);
         rows.push(vec!["clients".to_owned(), clients.to_owned()]);
     }
     let outward = config.outward.settings();
-    let shared = outward.models.identity().map(|identity| ("to model servers".to_owned(), identity));
+    let shared =
+        outward.models.identity().map(|identity| ("to model servers".to_owned(), identity));
     let own = config.models.iter().filter_map(|model| {
         let tls = outward.own.get(&model.id)?;
         Some((format!("to models.{}", model.id), tls.identity()?))
     });
-    rows.extend(shared.into_iter().chain(own).map(|(whom, identity)| vec![whom, until(identity.validity())]));
+    rows.extend(
+        shared
+            .into_iter()
+            .chain(own)
+            .map(|(whom, identity)| vec![whom, until(identity.validity())]),
+    );
     aligned(&rows)
 }
 
-/// How Bedrock and Azure models are reached: which region, whose credentials; and what the environment gives
-/// to models that requests bring.
+/// How Bedrock and Azure models are reached: which region, whose credentials; and what the
+/// environment gives to models that requests bring.
 fn access(config: &Config) -> Vec<String> {
     let is_cloud = |model: &&Arc<Model>| {
-        matches!(model.provider, ProviderKind::Bedrock | ProviderKind::BedrockOpenAi | ProviderKind::Azure)
+        matches!(
+            model.provider,
+            ProviderKind::Bedrock | ProviderKind::BedrockOpenAi | ProviderKind::Azure
+        )
     };
     let brought = (config.request_models != RequestModels::Ignore).then_some("request");
     let names = config.models.iter().filter(is_cloud).map(|model| &*model.id).chain(brought);
     let rows = names.flat_map(|name| {
         let label = if name == "request" { "models of requests" } else { name };
         let row = move |(key, setting): (&str, &Setting)| {
-            vec![label.to_owned(), key.to_owned(), setting.value.clone(), config.provenance.show(&setting.origin)]
+            vec![
+                label.to_owned(),
+                key.to_owned(),
+                setting.value.clone(),
+                config.provenance.show(&setting.origin),
+            ]
         };
         config.provenance.access_of(name).map(row)
     });
@@ -118,9 +143,12 @@ fn row(config: &Config, feature: Feature) -> Vec<String> {
 fn default_row(config: &Config) -> Vec<String> {
     let key = line_of("default");
     match config.table.default_choice() {
-        Some(choice) => {
-            cells("default", choice, |route| route.budget, format!("{} {key}", config.provenance.source(&key)))
-        }
+        Some(choice) => cells(
+            "default",
+            choice,
+            |route| route.budget,
+            format!("{} {key}", config.provenance.source(&key)),
+        ),
         None => without_line(config, "default"),
     }
 }
@@ -133,12 +161,20 @@ fn without_line(config: &Config, name: &str) -> Vec<String> {
     vec![name.to_owned(), dash(), dash(), dash(), dash(), by.to_owned()]
 }
 
-fn cells(name: &str, choice: &Choice, budget: impl Fn(&Route) -> Budget, by: String) -> Vec<String> {
+fn cells(
+    name: &str,
+    choice: &Choice,
+    budget: impl Fn(&Route) -> Budget,
+    by: String,
+) -> Vec<String> {
     let dash = || "-".to_owned();
     match choice {
-        Choice::Disabled => vec![name.to_owned(), "disabled".to_owned(), dash(), dash(), dash(), by],
+        Choice::Disabled => {
+            vec![name.to_owned(), "disabled".to_owned(), dash(), dash(), dash(), by]
+        }
         Choice::Model(route) => {
-            let endpoints: Vec<String> = route.model.endpoints.iter().map(ToString::to_string).collect();
+            let endpoints: Vec<String> =
+                route.model.endpoints.iter().map(ToString::to_string).collect();
             let model = route.model.id.to_string();
             let provider = route.model.provider.label().to_owned();
             vec![name.to_owned(), model, provider, endpoints.join(", "), limits(budget(route)), by]

@@ -1,5 +1,5 @@
-//! `weir demo`: everything in one process, with no file and no network. Prints lines to paste, then one line
-//! per request.
+//! `weir demo`: everything in one process, with no file and no network. Prints lines to paste, then
+//! one line per request.
 
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -35,10 +35,13 @@ async fn serve(out: &mut Out) -> Result<(), StartError> {
     let (public, admin) = (free(PORT, out)?, free(ADMIN_PORT, out)?);
     let model = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let text = demo::config(public, admin, model.local_addr()?);
-    let config = config::from_str(&text, "demo.toml", &Environment::default()).map_err(|faults| {
-        // the demo's file is ours; a unit test checks it
-        StartError::System(io::Error::other(faults.iter().map(config::Fault::headline).collect::<Vec<_>>().join("; ")))
-    })?;
+    let config =
+        config::from_str(&text, "demo.toml", &Environment::default()).map_err(|faults| {
+            // the demo's file is ours; a unit test checks it
+            StartError::System(io::Error::other(
+                faults.iter().map(config::Fault::headline).collect::<Vec<_>>().join("; "),
+            ))
+        })?;
     let app = App::build(config, Box::new(Told::default()))?;
     let (stop_model, model_stop) = watch::channel(false);
     let serving = tokio::spawn(model::serve(model, model_stop));
@@ -108,7 +111,8 @@ fn told(facts: &Value) -> String {
         line += &format!("  first token {first},");
     }
     line += &format!("  {}", millis("duration_ms").unwrap_or_default());
-    if let (Some(read), Some(written)) = (facts["tokens_in"].as_u64(), facts["tokens_out"].as_u64()) {
+    if let (Some(read), Some(written)) = (facts["tokens_in"].as_u64(), facts["tokens_out"].as_u64())
+    {
         line += &format!(", {read}+{written} tokens");
     }
     line

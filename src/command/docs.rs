@@ -16,20 +16,27 @@ const TICK: Duration = Duration::from_millis(100);
 /// Writes the index. What is not text is told and left out.
 pub(super) fn index(dir: &Path, output: &Path, out: &mut Out) -> ExitCode {
     let started = Instant::now();
-    let made = pages(dir).map_err(|(path, why)| format!("cannot read {}: {why}", path.display())).and_then(|pages| {
-        if pages.is_empty() {
-            return Err(format!("{} holds no Markdown (*.md)", dir.display()));
-        }
-        let built = build(dir, &pages, out);
-        replace(output, &built.bytes).map_err(|why| format!("cannot write {}: {why}", output.display()))?;
-        Ok(built)
-    });
+    let made = pages(dir)
+        .map_err(|(path, why)| format!("cannot read {}: {why}", path.display()))
+        .and_then(|pages| {
+            if pages.is_empty() {
+                return Err(format!("{} holds no Markdown (*.md)", dir.display()));
+            }
+            let built = build(dir, &pages, out);
+            replace(output, &built.bytes)
+                .map_err(|why| format!("cannot write {}: {why}", output.display()))?;
+            Ok(built)
+        });
     match made {
         Ok(built) => {
             let size = shown(built.bytes.len());
-            let (pages, sections) = (counted(built.pages, "page"), counted(built.sections, "section"));
+            let (pages, sections) =
+                (counted(built.pages, "page"), counted(built.sections, "section"));
             let took = started.elapsed().as_secs_f64();
-            out.line(format_args!("{}: {pages}, {sections}, {size}, in {took:.1} s", output.display()));
+            out.line(format_args!(
+                "{}: {pages}, {sections}, {size}, in {took:.1} s",
+                output.display()
+            ));
             ExitCode::SUCCESS
         }
         Err(why) => {
@@ -49,8 +56,8 @@ fn shown(bytes: usize) -> String {
     }
 }
 
-/// The Markdown files below a folder, in order. Hidden ones are no pages; links are not followed, so that no page
-/// comes twice and no circle is walked.
+/// The Markdown files below a folder, in order. Hidden ones are no pages; links are not followed,
+/// so that no page comes twice and no circle is walked.
 fn pages(dir: &Path) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -66,7 +73,8 @@ fn pages(dir: &Path) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
             }
             if kind.is_dir() {
                 open.push(path);
-            } else if kind.is_file() && path.extension().is_some_and(|extension| extension == "md") {
+            } else if kind.is_file() && path.extension().is_some_and(|extension| extension == "md")
+            {
                 found.push(path);
             }
         }

@@ -18,7 +18,8 @@ pub(super) fn run(config: &Config, name: &str, out: &mut Out) -> ExitCode {
     }
     match feature {
         Some(feature) => out.line(format_args!("{name}: {}", feature.title())),
-        None => out.line("default: requests that no line of [features] and no model of their own decides"),
+        None => out
+            .line("default: requests that no line of [features] and no model of their own decides"),
     }
     rows(config, feature).iter().for_each(|line| out.line(format_args!("  {line}")));
     ExitCode::SUCCESS
@@ -38,7 +39,9 @@ fn rows(config: &Config, feature: Option<Feature>) -> Vec<String> {
     let row = |what: &str, value: &str, by: String| vec![what.to_owned(), value.to_owned(), by];
     let Some((choice, line, rule)) = deciding(config, feature) else {
         let (value, by) = match config.request_models {
-            RequestModels::Ignore => ("none: 422", "no line of [features], and request_models is \"ignore\""),
+            RequestModels::Ignore => {
+                ("none: 422", "no line of [features], and request_models is \"ignore\"")
+            }
             _ => ("the request's own, else 422", "no line of [features]"),
         };
         return aligned(&[row("model", value, by.to_owned())]);
@@ -48,7 +51,9 @@ fn rows(config: &Config, feature: Option<Feature>) -> Vec<String> {
     let (rule, by) = rule_of(config, feature, rule, &decided);
     let mut rows = vec![row("rule", &rule, by)];
     match choice {
-        Choice::Disabled => rows.push(row("model", "disabled: refused, nothing is sent anywhere", decided)),
+        Choice::Disabled => {
+            rows.push(row("model", "disabled: refused, nothing is sent anywhere", decided))
+        }
         Choice::Model(route) => {
             rows.push(row("model", &route.model.id, decided));
             if route.model.provider == ProviderKind::Gitlab {
@@ -66,7 +71,12 @@ fn rows(config: &Config, feature: Option<Feature>) -> Vec<String> {
 }
 
 /// Which rule of precedence decides, what comes before it, and what says so.
-fn rule_of(config: &Config, feature: Option<Feature>, rule: Rule, decided: &str) -> (String, String) {
+fn rule_of(
+    config: &Config,
+    feature: Option<Feature>,
+    rule: Rule,
+    decided: &str,
+) -> (String, String) {
     let Some(feature) = feature.filter(|_| rule == Rule::Default) else {
         let rule = if rule == Rule::Parent { "as its parent" } else { "a line of its own" };
         return (rule.to_owned(), decided.to_owned());
@@ -77,30 +87,50 @@ fn rule_of(config: &Config, feature: Option<Feature>, rule: Rule, decided: &str)
         RequestModels::Ignore => None,
     };
     // users' tokens open nothing else
-    let bound = (feature == Feature::CODE_COMPLETIONS).then_some("the user's token is bound to another");
+    let bound =
+        (feature == Feature::CODE_COMPLETIONS).then_some("the user's token is bound to another");
     let unless: Vec<&str> = named.into_iter().chain(bound).collect();
     if unless.is_empty() {
         return ("default".to_owned(), decided.to_owned());
     }
     let key = "features.request_models";
-    (format!("default, unless {}", unless.join(" or ")), format!("{} {key}", config.provenance.source(key)))
+    (
+        format!("default, unless {}", unless.join(" or ")),
+        format!("{} {key}", config.provenance.source(key)),
+    )
 }
 
 /// GitLab's cloud: nothing about it is ours to choose but its address.
 fn cloud_rows(config: &Config, route: &Route, rows: &mut Vec<Vec<String>>) {
-    let mut row = |what: &str, value: String, by: &str| rows.push(vec![what.to_owned(), value, by.to_owned()]);
-    row("dialect", "GitLab's own: requests go on as they came".to_owned(), "GitLab AI vendor model");
-    row("token", "the caller's own; never a static key of this file".to_owned(), "GitLab AI vendor model");
+    let mut row = |what: &str, value: String, by: &str| {
+        rows.push(vec![what.to_owned(), value, by.to_owned()])
+    };
+    row(
+        "dialect",
+        "GitLab's own: requests go on as they came".to_owned(),
+        "GitLab AI vendor model",
+    );
+    row(
+        "token",
+        "the caller's own; never a static key of this file".to_owned(),
+        "GitLab AI vendor model",
+    );
     for endpoint in &route.model.endpoints {
         let key = "gitlab.cloud_url";
         row("endpoint", endpoint.to_string(), &format!("{} {key}", config.provenance.source(key)));
     }
 }
 
-fn model_rows(config: &Config, route: &Route, feature: Option<Feature>, rows: &mut Vec<Vec<String>>) {
+fn model_rows(
+    config: &Config,
+    route: &Route,
+    feature: Option<Feature>,
+    rows: &mut Vec<Vec<String>>,
+) {
     let model = &route.model;
     let source = |key: &str| config.provenance.source(&config.provenance.model_key(&model.id, key));
-    let mut row = |what: &str, value: String, by: String| rows.push(vec![what.to_owned(), value, by]);
+    let mut row =
+        |what: &str, value: String, by: String| rows.push(vec![what.to_owned(), value, by]);
     row("identifier", model.upstream_name.to_string(), source("identifier"));
     row("family", model.family.name.to_string(), source("family"));
     row("dialect", model.provider.label().to_owned(), source("identifier"));
@@ -121,7 +151,11 @@ fn model_rows(config: &Config, route: &Route, feature: Option<Feature>, rows: &m
     }
     if model.priority {
         let class = feature.map_or(Class::Chat, Feature::class);
-        row("priority", format!("{} in the server's queue; 0 goes first", class.priority()), source("priority"));
+        row(
+            "priority",
+            format!("{} in the server's queue; 0 goes first", class.priority()),
+            source("priority"),
+        );
     }
     for (key, setting) in config.provenance.access_of(&model.id) {
         if !matches!(key, "endpoint" | "api_key") {
@@ -130,7 +164,13 @@ fn model_rows(config: &Config, route: &Route, feature: Option<Feature>, rows: &m
     }
 }
 
-fn limit_rows(config: &Config, route: &Route, feature: Option<Feature>, line: &str, rows: &mut Vec<Vec<String>>) {
+fn limit_rows(
+    config: &Config,
+    route: &Route,
+    feature: Option<Feature>,
+    line: &str,
+    rows: &mut Vec<Vec<String>>,
+) {
     let own = feature.is_some_and(|feature| feature.name() == line);
     let cap = feature.and_then(Feature::total_limit);
     let budget = if own { route.budget } else { route.budget.capped(cap) };
@@ -140,7 +180,8 @@ fn limit_rows(config: &Config, route: &Route, feature: Option<Feature>, line: &s
             config.provenance.model_key(&route.model.id, &format!("timeouts.{name}")),
             format!("timeouts.{name}"),
         ];
-        let said = layers.iter().find(|key| config.provenance.is_in_file(key)).unwrap_or(&layers[2]);
+        let said =
+            layers.iter().find(|key| config.provenance.is_in_file(key)).unwrap_or(&layers[2]);
         let own_total = own && *said == layers[0];
         let is_capped = phase == Phase::Total && !own_total && cap == Some(budget.total);
         let by = if is_capped {
@@ -152,15 +193,25 @@ fn limit_rows(config: &Config, route: &Route, feature: Option<Feature>, line: &s
     }
 }
 
-/// Who stands in for the model, in order. `weir explain` of a feature that has the model first tells the rest of it.
+/// Who stands in for the model, in order. `weir explain` of a feature that has the model first
+/// tells the rest of it.
 fn fallback_rows(config: &Config, route: &Route, line: &str, rows: &mut Vec<Vec<String>>) {
     let key = format!("features.{line}.fallback");
     for next in route.fallbacks() {
         let model = &next.model;
-        let value = format!("{} ({}, family {})", model.id, model.provider.label(), model.family.name);
-        rows.push(vec!["fallback".to_owned(), value, format!("{} {key}", config.provenance.source(&key))]);
+        let value =
+            format!("{} ({}, family {})", model.id, model.provider.label(), model.family.name);
+        rows.push(vec![
+            "fallback".to_owned(),
+            value,
+            format!("{} {key}", config.provenance.source(&key)),
+        ]);
     }
 }
 
-const PHASES: [(&str, Phase); 4] =
-    [("connect", Phase::Connect), ("first_byte", Phase::FirstByte), ("idle", Phase::Idle), ("total", Phase::Total)];
+const PHASES: [(&str, Phase); 4] = [
+    ("connect", Phase::Connect),
+    ("first_byte", Phase::FirstByte),
+    ("idle", Phase::Idle),
+    ("total", Phase::Total),
+];

@@ -1,5 +1,5 @@
-//! `weir healthcheck [URL]`: one GET of `/ready`. No runtime: it runs every few seconds beside the gateway,
-//! against its admin listener. An `https` URL is verified as a model server's is.
+//! `weir healthcheck [URL]`: one GET of `/ready`. No runtime: it runs every few seconds beside the
+//! gateway, against its admin listener. An `https` URL is verified as a model server's is.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs as _};
@@ -19,7 +19,12 @@ use crate::upstream::ClientTls;
 const LIMIT: Duration = Duration::from_secs(2);
 
 /// Asks, says one line, exits 0 or 1.
-pub(super) fn run(url: Option<&str>, file: Option<&Path>, env: &Environment, out: &mut Out) -> ExitCode {
+pub(super) fn run(
+    url: Option<&str>,
+    file: Option<&Path>,
+    env: &Environment,
+    out: &mut Out,
+) -> ExitCode {
     let url = url.map_or_else(|| default_url(file, env), str::to_owned);
     let authorities = || config::authorities(&config::locate(file, env).unwrap_or_default(), env);
     match ask(&url, authorities) {
@@ -37,7 +42,8 @@ pub(super) fn run(url: Option<&str>, file: Option<&Path>, env: &Environment, out
 /// `/ready` of `admin.listen`, as far as it can be known; of 127.0.0.1:8082 without a file.
 fn default_url(file: Option<&Path>, env: &Environment) -> String {
     let path = config::locate(file, env).unwrap_or_default();
-    let admin = config::admin_address(&path, env).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8082)));
+    let admin = config::admin_address(&path, env)
+        .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8082)));
     let host = match admin.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
@@ -52,7 +58,8 @@ fn ask(url: &str, authorities: impl FnOnce() -> ClientTls) -> Result<(), String>
         Scheme::Http => None,
         Scheme::Https => Some(authorities().config().map_err(|why| why.to_string())?),
     };
-    let addresses = (target.host(), target.port()).to_socket_addrs().map_err(|why| why.to_string())?;
+    let addresses =
+        (target.host(), target.port()).to_socket_addrs().map_err(|why| why.to_string())?;
     let mut last = "no address".to_owned();
     for address in addresses {
         match get(&address, &target, tls.as_ref()) {
@@ -65,7 +72,11 @@ fn ask(url: &str, authorities: impl FnOnce() -> ClientTls) -> Result<(), String>
 }
 
 /// The status of one answer.
-fn get(address: &SocketAddr, target: &EndpointUrl, tls: Option<&Arc<ClientConfig>>) -> io::Result<u16> {
+fn get(
+    address: &SocketAddr,
+    target: &EndpointUrl,
+    tls: Option<&Arc<ClientConfig>>,
+) -> io::Result<u16> {
     let mut stream = TcpStream::connect_timeout(address, LIMIT)?;
     stream.set_read_timeout(Some(LIMIT))?;
     stream.set_write_timeout(Some(LIMIT))?;
@@ -77,10 +88,13 @@ fn get(address: &SocketAddr, target: &EndpointUrl, tls: Option<&Arc<ClientConfig
 
 fn exchange(stream: &mut (impl Read + Write), target: &EndpointUrl) -> io::Result<u16> {
     let path = if target.base().is_empty() { "/" } else { target.base() };
-    let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", target.authority());
+    let request =
+        format!("GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", target.authority());
     stream.write_all(request.as_bytes())?;
     let mut head = [0; 12];
     stream.read_exact(&mut head)?;
-    let status = head.strip_prefix(b"HTTP/1.").and_then(|rest| std::str::from_utf8(rest.get(2..5)?).ok()?.parse().ok());
+    let status = head
+        .strip_prefix(b"HTTP/1.")
+        .and_then(|rest| std::str::from_utf8(rest.get(2..5)?).ok()?.parse().ok());
     status.ok_or_else(|| io::Error::other("the answer is not HTTP/1"))
 }

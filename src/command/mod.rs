@@ -55,7 +55,9 @@ enum Command {
     )]
     Check(Check),
     /// How a feature is routed, and which line of the file decided each part
-    #[command(after_help = "Examples:\n  weir explain duo_chat_fix_code\n  weir explain default --config weir.toml")]
+    #[command(
+        after_help = "Examples:\n  weir explain duo_chat_fix_code\n  weir explain default --config weir.toml"
+    )]
     Explain(Explain),
     /// Send one real request to each endpoint of each model
     #[command(
@@ -70,7 +72,9 @@ enum Command {
     )]
     Prompts(Prompts),
     /// Exit 0 when a running gateway is ready (for a container's HEALTHCHECK)
-    #[command(after_help = "Examples:\n  weir healthcheck\n  weir healthcheck http://127.0.0.1:8082/ready")]
+    #[command(
+        after_help = "Examples:\n  weir healthcheck\n  weir healthcheck http://127.0.0.1:8082/ready"
+    )]
     Healthcheck(Healthcheck),
 }
 
@@ -86,7 +90,8 @@ struct File {
 struct Serve {
     #[command(flatten)]
     file: File,
-    /// Take over from the process that serves on this admin address, if there is one; it drains and ends
+    /// Take over from the process that serves on this admin address, if there is one; it drains and
+    /// ends
     #[arg(long)]
     replace: bool,
 }
@@ -147,7 +152,8 @@ struct Prompts {
 
 #[derive(Debug, Subcommand)]
 enum PromptsAction {
-    /// Every prompt: for which family, by which feature it is routed, what it takes (`?` is optional)
+    /// Every prompt: for which family, by which feature it is routed, what it takes (`?` is
+    /// optional)
     #[command(after_help = "Example:\n  weir prompts list")]
     List,
     /// A prompt's file, as it is in force
@@ -201,9 +207,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(command: Command, env: &Environment, out: &mut Out) -> ExitCode {
     match command {
-        Command::Serve(serve) => {
-            with_config(&serve.file, env, out, |config, path, out| serve::run(config, &path, serve.replace, env, out))
-        }
+        Command::Serve(serve) => with_config(&serve.file, env, out, |config, path, out| {
+            serve::run(config, &path, serve.replace, env, out)
+        }),
         Command::Demo => demo::run(out),
         Command::Check(check) if check.reference => {
             out.line(config::reference().trim_end());
@@ -213,19 +219,29 @@ fn dispatch(command: Command, env: &Environment, out: &mut Out) -> ExitCode {
             check::run(&config, &path, out);
             ExitCode::SUCCESS
         }),
-        Command::Explain(explain) => {
-            with_config(&explain.file, env, out, |config, _, out| explain::run(&config, &explain.feature, out))
-        }
-        Command::Probe(probe) => {
-            with_config(&probe.file, env, out, |config, _, out| probe::run(&config, probe.model.as_deref(), out))
-        }
-        Command::Docs(Docs { command: DocsCommand::Index { dir, output } }) => docs::index(&dir, &output, out),
-        Command::Prompts(ask) => with_prompts(&ask.file, env, out, |config, out| match &ask.action {
-            PromptsAction::List => prompts::list(config, out),
-            PromptsAction::Show { id, family } => prompts::show(config, id, family.as_deref(), out),
-            PromptsAction::Render { id, input, family } => prompts::render(config, id, family.as_deref(), input, out),
+        Command::Explain(explain) => with_config(&explain.file, env, out, |config, _, out| {
+            explain::run(&config, &explain.feature, out)
         }),
-        Command::Healthcheck(ask) => healthcheck::run(ask.url.as_deref(), ask.file.config.as_deref(), env, out),
+        Command::Probe(probe) => with_config(&probe.file, env, out, |config, _, out| {
+            probe::run(&config, probe.model.as_deref(), out)
+        }),
+        Command::Docs(Docs { command: DocsCommand::Index { dir, output } }) => {
+            docs::index(&dir, &output, out)
+        }
+        Command::Prompts(ask) => {
+            with_prompts(&ask.file, env, out, |config, out| match &ask.action {
+                PromptsAction::List => prompts::list(config, out),
+                PromptsAction::Show { id, family } => {
+                    prompts::show(config, id, family.as_deref(), out)
+                }
+                PromptsAction::Render { id, input, family } => {
+                    prompts::render(config, id, family.as_deref(), input, out)
+                }
+            })
+        }
+        Command::Healthcheck(ask) => {
+            healthcheck::run(ask.url.as_deref(), ask.file.config.as_deref(), env, out)
+        }
     }
 }
 
@@ -245,7 +261,8 @@ fn with_config(
     }
 }
 
-/// Like `with_config`, but for an empty file where there is none and none was named: the prompts in the program.
+/// Like `with_config`, but for an empty file where there is none and none was named: the prompts in
+/// the program.
 fn with_prompts(
     file: &File,
     env: &Environment,

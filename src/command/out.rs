@@ -1,4 +1,5 @@
-//! `Out`: what a command prints. A closed pipe (`weir check | head`) ends the printing, not the program.
+//! `Out`: what a command prints. A closed pipe (`weir check | head`) ends the printing, not the
+//! program.
 
 use std::fmt;
 use std::io::{IsTerminal as _, Write};
@@ -38,7 +39,8 @@ impl Out {
         let _ = writeln!(self.err, "{line}");
     }
 
-    /// How far it is, on one line that the next one overwrites; an empty one ends it. Nothing where nobody watches.
+    /// How far it is, on one line that the next one overwrites; an empty one ends it. Nothing where
+    /// nobody watches.
     pub fn progress(&mut self, line: impl fmt::Display) {
         if self.live {
             let _ = write!(self.err, "\r\x1b[2K{line}").and_then(|()| self.err.flush());
@@ -55,7 +57,11 @@ impl Out {
         faults.iter().for_each(|fault| self.fault(fault));
         let errors = faults.errors();
         let warnings = faults.iter().count() - errors;
-        let also = if warnings == 0 { String::new() } else { format!(", {}", counted(warnings, "warning")) };
+        let also = if warnings == 0 {
+            String::new()
+        } else {
+            format!(", {}", counted(warnings, "warning"))
+        };
         self.remark(format_args!("{}{also}", counted(errors, "error")));
     }
 }
@@ -81,7 +87,9 @@ pub(super) fn instead<'a>(said: &str, names: impl IntoIterator<Item = &'a str>) 
 /// Rows as aligned columns, the last one ragged.
 pub(super) fn aligned(rows: &[Vec<String>]) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
+    };
     let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     let line = |row: &Vec<String>| {
         let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));

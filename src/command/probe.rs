@@ -1,5 +1,5 @@
-//! `weir probe`: one real request to each endpoint of each model, and how long each step of it took. What
-//! GitLab's "Test connection" tells an administrator, and more.
+//! `weir probe`: one real request to each endpoint of each model, and how long each step of it
+//! took. What GitLab's "Test connection" tells an administrator, and more.
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,8 +34,9 @@ pub(super) fn run(config: &Config, only: Option<&str>, out: &mut Out) -> ExitCod
         return ExitCode::FAILURE;
     }
     let wanted = routes.iter().filter(|route| only.is_none_or(|name| *route.model.id == *name));
-    let targets: Vec<(&Route, &EndpointUrl)> =
-        wanted.flat_map(|route| route.model.endpoints.iter().map(move |url| (&**route, url))).collect();
+    let targets: Vec<(&Route, &EndpointUrl)> = wanted
+        .flat_map(|route| route.model.endpoints.iter().map(move |url| (&**route, url)))
+        .collect();
     match probe_all(config, &targets, out) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(failed) => {
@@ -51,17 +52,24 @@ pub(super) fn run(config: &Config, only: Option<&str>, out: &mut Out) -> ExitCod
 
 /// The models in the order of the file, then GitLab's cloud if a feature goes there.
 fn routes(config: &Config) -> Vec<Arc<Route>> {
-    let models = config.models.iter().filter_map(|model| config.table.resolve_named(&model.id).ok());
+    let models =
+        config.models.iter().filter_map(|model| config.table.resolve_named(&model.id).ok());
     models.chain(config.table.cloud().cloned()).collect()
 }
 
-/// Probes one after the other, so that one does not slow the next; prints the table; counts failures.
-fn probe_all(config: &Config, targets: &[(&Route, &EndpointUrl)], out: &mut Out) -> Result<usize, StartError> {
+/// Probes one after the other, so that one does not slow the next; prints the table; counts
+/// failures.
+fn probe_all(
+    config: &Config,
+    targets: &[(&Route, &EndpointUrl)],
+    out: &mut Out,
+) -> Result<usize, StartError> {
     let metrics = Arc::new(Metrics::new().map_err(|error| StartError::Metrics(error.to_string()))?);
     let registry = Arc::new(Registry::new(metrics));
     let proxies = &config.outward.settings().proxies;
     let has_tunnels = targets.iter().any(|(_, url)| proxies.of(url).is_some());
-    let head = ["model", "endpoint", "dns", "tcp", "proxy", "tls", "first token", "total", "result"];
+    let head =
+        ["model", "endpoint", "dns", "tcp", "proxy", "tls", "first token", "total", "result"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let mut failed = 0;
     let credentials = Credentials::default();
@@ -76,8 +84,11 @@ fn probe_all(config: &Config, targets: &[(&Route, &EndpointUrl)], out: &mut Out)
                     renewed.settled().await;
                 }
                 let route = alone(route, url);
-                let endpoints =
-                    registry.endpoints([&route.model].into_iter(), Arc::clone(&config.outward), &config.resilience);
+                let endpoints = registry.endpoints(
+                    [&route.model].into_iter(),
+                    Arc::clone(&config.outward),
+                    &config.resilience,
+                );
                 let probed = probe(&relay, &route, &endpoints).await;
                 failed += usize::from(probed.result.is_err());
                 rows.push(probed.row(&route, url));
@@ -109,10 +120,12 @@ struct Probed {
 
 impl Probed {
     fn row(&self, route: &Route, url: &EndpointUrl) -> Vec<String> {
-        let time =
-            |duration: Duration| show_duration(Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(0)));
-        let step =
-            |of: fn(&Steps) -> Duration| self.steps.as_ref().map_or_else(|| "-".to_owned(), |steps| time(of(steps)));
+        let time = |duration: Duration| {
+            show_duration(Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(0)))
+        };
+        let step = |of: fn(&Steps) -> Duration| {
+            self.steps.as_ref().map_or_else(|| "-".to_owned(), |steps| time(of(steps)))
+        };
         let result = match &self.result {
             Ok(text) => format!("ok: {text}"),
             Err(text) => format!("FAILED: {text}"),
@@ -134,14 +147,24 @@ impl Probed {
 /// `endpoints` has the one of this route.
 async fn probe(relay: &Relay, route: &Route, endpoints: &Endpoints) -> Probed {
     let started = Instant::now();
-    let failed = |text: String| Probed { steps: None, first_token: None, total: started.elapsed(), result: Err(text) };
-    let Some([endpoint, ..]) = endpoints.of(&route.model.id) else { return failed("no endpoint".to_owned()) };
+    let failed = |text: String| Probed {
+        steps: None,
+        first_token: None,
+        total: started.elapsed(),
+        result: Err(text),
+    };
+    let Some([endpoint, ..]) = endpoints.of(&route.model.id) else {
+        return failed("no endpoint".to_owned());
+    };
     let connecting = timeout(route.budget.connect, relay.upstreams().probe(endpoint)).await;
     let steps = match connecting {
         Ok(Ok(steps)) => steps,
         Ok(Err(error)) => return failed(error.to_string()),
         Err(_) => {
-            return failed(format!("no connection within {} (timeouts.connect)", show_duration(route.budget.connect)));
+            return failed(format!(
+                "no connection within {} (timeouts.connect)",
+                show_duration(route.budget.connect)
+            ));
         }
     };
     let told = Arc::new(Told::default());
@@ -163,21 +186,37 @@ async fn probe(relay: &Relay, route: &Route, endpoints: &Endpoints) -> Probed {
 /// The same model with this endpoint alone.
 fn alone(route: &Route, url: &EndpointUrl) -> Route {
     let model = Model { endpoints: vec![url.clone()], ..(*route.model).clone() };
-    Route { feature: None, model: Arc::new(model), budget: route.budget, rule: Rule::Named, fallback: None }
+    Route {
+        feature: None,
+        model: Arc::new(model),
+        budget: route.budget,
+        rule: Rule::Named,
+        fallback: None,
+    }
 }
 
 /// A few words of chat, or the embedding of one.
-async fn ask(relay: &Relay, route: &Route, endpoints: &Endpoints, facts: &mut Facts) -> Result<Content, GatewayError> {
+async fn ask(
+    relay: &Relay,
+    route: &Route,
+    endpoints: &Endpoints,
+    facts: &mut Facts,
+) -> Result<Content, GatewayError> {
     let call = Call { route, endpoints, shape: Shape::Gitlab };
     if route.model.provider == ProviderKind::Gitlab {
         return Ok(health(relay, call, facts).await?.into_body());
     }
     if &*route.model.family.name == "embedding" {
-        let body = serde_json::json!({"model": &*route.model.upstream_name, "input": ["ok"]}).to_string();
+        let body =
+            serde_json::json!({"model": &*route.model.upstream_name, "input": ["ok"]}).to_string();
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let outbound =
-            Outbound { method: Method::POST, path: "/embeddings".into(), headers, body: Bytes::from(body).into() };
+        let outbound = Outbound {
+            method: Method::POST,
+            path: "/embeddings".into(),
+            headers,
+            body: Bytes::from(body).into(),
+        };
         let passed = Passed { outbound, stream: false, hide_usage: false };
         return Ok(relay.pass(call, passed, facts).await?.into_body());
     }
@@ -190,24 +229,36 @@ async fn ask(relay: &Relay, route: &Route, endpoints: &Endpoints, facts: &mut Fa
     Ok(relay.stream(call, &generation, &|| Box::new(Words), "text/plain", facts).await?.into_body())
 }
 
-/// What GitLab's cloud says to callers without a token: that it is well (ai-gateway-server.md §1.1).
-async fn health(relay: &Relay, call: Call<'_>, facts: &mut Facts) -> Result<Response<Content>, GatewayError> {
+/// What GitLab's cloud says to callers without a token: that it is well (ai-gateway-server.md
+/// §1.1).
+async fn health(
+    relay: &Relay,
+    call: Call<'_>,
+    facts: &mut Facts,
+) -> Result<Response<Content>, GatewayError> {
     let agent = HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION")));
     let headers = HeaderMap::from_iter([(header::USER_AGENT, agent)]);
     let (path, body) = ("/monitoring/healthz".into(), Bytes::new().into());
     let outbound = Outbound { method: Method::GET, path, headers, body };
-    let response = relay.pass(call, Passed { outbound, stream: false, hide_usage: false }, facts).await?;
+    let response =
+        relay.pass(call, Passed { outbound, stream: false, hide_usage: false }, facts).await?;
     match response.status() {
         status if status.is_success() => Ok(response),
         status => Err(GatewayError::new(
             Kind::UpstreamStatus(status.as_u16()),
-            format!("GET /monitoring/healthz answered {status}: is gitlab.cloud_url a gateway of GitLab's?"),
+            format!(
+                "GET /monitoring/healthz answered {status}: is gitlab.cloud_url a gateway of GitLab's?"
+            ),
         )),
     }
 }
 
 /// Reads the answer to its end. Of one that breaks off, the record knows why.
-async fn drain(content: Content, record: Record, told: &Told) -> Result<(Option<Instant>, String), String> {
+async fn drain(
+    content: Content,
+    record: Record,
+    told: &Told,
+) -> Result<(Option<Instant>, String), String> {
     let first = record.facts.first_token;
     let mut body = RelayBody::new(content, record, None);
     let mut bytes = 0;
@@ -217,7 +268,9 @@ async fn drain(content: Content, record: Record, told: &Told) -> Result<(Option<
             Err(error) => {
                 drop(body);
                 let note = told.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-                return Err(note.map_or_else(|| error.to_string(), |note| format!("{error}: {note}")));
+                return Err(
+                    note.map_or_else(|| error.to_string(), |note| format!("{error}: {note}"))
+                );
             }
         }
     }
@@ -226,7 +279,9 @@ async fn drain(content: Content, record: Record, told: &Told) -> Result<(Option<
 
 /// What the operator should read.
 fn said(error: &GatewayError) -> String {
-    error.operator().map_or_else(|| error.public().to_owned(), |more| format!("{}: {more}", error.public()))
+    error
+        .operator()
+        .map_or_else(|| error.public().to_owned(), |more| format!("{}: {more}", error.public()))
 }
 
 /// The answer's words.

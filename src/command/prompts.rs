@@ -26,7 +26,8 @@ pub(super) fn list(config: &Config, out: &mut Out) -> ExitCode {
             prompt.description.clone(),
         ]
     };
-    let rows: Vec<Vec<String>> = std::iter::once(head).chain(config.prompts.iter().map(row)).collect();
+    let rows: Vec<Vec<String>> =
+        std::iter::once(head).chain(config.prompts.iter().map(row)).collect();
     aligned(&rows).iter().for_each(|line| out.line(line));
     ExitCode::SUCCESS
 }
@@ -48,8 +49,15 @@ pub(super) fn show(config: &Config, id: &str, family: Option<&str>, out: &mut Ou
     ExitCode::SUCCESS
 }
 
-/// Prints what a model is sent for these inputs (`name=value`); those that are not given are the example's.
-pub(super) fn render(config: &Config, id: &str, family: Option<&str>, inputs: &[String], out: &mut Out) -> ExitCode {
+/// Prints what a model is sent for these inputs (`name=value`); those that are not given are the
+/// example's.
+pub(super) fn render(
+    config: &Config,
+    id: &str,
+    family: Option<&str>,
+    inputs: &[String],
+    out: &mut Out,
+) -> ExitCode {
     let Some((prompt, family)) = find(config, id, family, out) else { return ExitCode::FAILURE };
     let mut all = prompt.example.clone();
     for input in inputs {
@@ -65,7 +73,9 @@ pub(super) fn render(config: &Config, id: &str, family: Option<&str>, inputs: &[
     match prompt.render(&all) {
         Ok(rendered) => print(&rendered.into_generation(&family, false), out),
         Err(error) => {
-            out.remark(format_args!("{id} cannot be rendered: input {error}; say --input NAME=VALUE"));
+            out.remark(format_args!(
+                "{id} cannot be rendered: input {error}; say --input NAME=VALUE"
+            ));
             return ExitCode::FAILURE;
         }
     }
@@ -73,7 +83,12 @@ pub(super) fn render(config: &Config, id: &str, family: Option<&str>, inputs: &[
 }
 
 /// The prompt as a model of this family gets it.
-fn find<'c>(config: &'c Config, id: &str, family: Option<&str>, out: &mut Out) -> Option<(&'c Prompt, Arc<Family>)> {
+fn find<'c>(
+    config: &'c Config,
+    id: &str,
+    family: Option<&str>,
+    out: &mut Out,
+) -> Option<(&'c Prompt, Arc<Family>)> {
     let families = config.table.families();
     if let Some(name) = family.filter(|name| families.find(name).is_none()) {
         let known = families.iter().map(|family| &*family.name);
@@ -95,10 +110,12 @@ fn find<'c>(config: &'c Config, id: &str, family: Option<&str>, out: &mut Out) -
 
 /// `name=value`, `name=@file`, or a list or an object as JSON.
 fn parse(input: &str) -> Result<(String, Value), String> {
-    let (name, text) =
-        input.split_once('=').ok_or_else(|| format!("--input {input}: expected NAME=VALUE or NAME=@FILE"))?;
+    let (name, text) = input
+        .split_once('=')
+        .ok_or_else(|| format!("--input {input}: expected NAME=VALUE or NAME=@FILE"))?;
     if let Some(path) = text.strip_prefix('@') {
-        let text = std::fs::read_to_string(path).map_err(|why| format!("--input {name}: cannot read {path}: {why}"))?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|why| format!("--input {name}: cannot read {path}: {why}"))?;
         return Ok((name.to_owned(), text.into()));
     }
     let json = text.starts_with(['[', '{']).then(|| serde_json::from_str(text).ok()).flatten();

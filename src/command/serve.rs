@@ -1,5 +1,5 @@
-//! `weir serve`: runs the gateway on a file, reloads when the file changes or on SIGHUP, drains on SIGTERM
-//! or when another process takes its place.
+//! `weir serve`: runs the gateway on a file, reloads when the file changes or on SIGHUP, drains on
+//! SIGTERM or when another process takes its place.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,9 +12,15 @@ use crate::app::{App, Reloader, StartError};
 use crate::config::{self, Config, Environment, Watcher};
 use crate::server::succession::Predecessor;
 
-/// Serves `config`, which was read from `path`, until SIGTERM or SIGINT, or until replaced. With `replace`, takes
-/// the place of the process that serves there, if there is one.
-pub(super) fn run(config: Config, path: &Path, replace: bool, env: &Environment, out: &mut Out) -> ExitCode {
+/// Serves `config`, which was read from `path`, until SIGTERM or SIGINT, or until replaced. With
+/// `replace`, takes the place of the process that serves there, if there is one.
+pub(super) fn run(
+    config: Config,
+    path: &Path,
+    replace: bool,
+    env: &Environment,
+    out: &mut Out,
+) -> ExitCode {
     let served = runtime().and_then(|runtime| runtime.block_on(serve(config, path, replace, env)));
     match served {
         Ok(()) => ExitCode::SUCCESS,
@@ -25,15 +31,17 @@ pub(super) fn run(config: Config, path: &Path, replace: bool, env: &Environment,
     }
 }
 
-/// Memory holds keys, and what users wrote: no core dump of it, and no look into it by other processes of the same user.
-/// A system that refuses this lets us serve all the same.
+/// Memory holds keys, and what users wrote: no core dump of it, and no look into it by other
+/// processes of the same user. A system that refuses this lets us serve all the same.
 fn keep_memory() {
     use rustix::process::{Resource, Rlimit, setrlimit};
     let refused = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).err();
     // handlers that the kernel pipes dumps to are called whatever the limit says
     #[cfg(target_os = "linux")]
     let refused =
-        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).err().or(refused);
+        rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+            .err()
+            .or(refused);
     if let Some(error) = refused {
         tracing::warn!(%error, "core dumps could not be turned off");
     }
@@ -44,7 +52,12 @@ pub(super) fn runtime() -> Result<Runtime, StartError> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
-async fn serve(config: Config, path: &Path, replace: bool, env: &Environment) -> Result<(), StartError> {
+async fn serve(
+    config: Config,
+    path: &Path,
+    replace: bool,
+    env: &Environment,
+) -> Result<(), StartError> {
     let predecessor = if replace { Predecessor::find(config.server.admin).await? } else { None };
     let app = App::build_on(config, Box::new(std::io::stdout()), predecessor)?;
     // now there is a log to say that it failed
@@ -64,13 +77,16 @@ async fn serve(config: Config, path: &Path, replace: bool, env: &Environment) ->
             _ = hangup.recv() => {}
             Some(()) = changes.recv() => {}
         }
-        // The file may name others now. They are watched before they are read: no change falls between.
+        // The file may name others now. They are watched before they are read: no change falls
+        // between.
         let named = config::watched(path, env);
         if named != watched {
             match Watcher::start(&named) {
                 // the old one ends here
                 Ok(started) => (watcher, changes) = started,
-                Err(error) => tracing::warn!(%error, ?watcher, "the files that are named now are not watched"),
+                Err(error) => {
+                    tracing::warn!(%error, ?watcher, "the files that are named now are not watched")
+                }
             }
             watched = named;
         }
@@ -94,7 +110,10 @@ pub(super) struct Stop {
 
 impl Stop {
     pub(super) fn new() -> std::io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     pub(super) async fn wait(&mut self) {

@@ -29,13 +29,15 @@ impl Page {
     }
 }
 
-/// Exit code, standard output and standard error of a command line; `FILE` stands for a file of this text.
+/// Exit code, standard output and standard error of a command line; `FILE` stands for a file of
+/// this text.
 fn weir(test: &str, text: &str, line: &str) -> (String, String, String) {
     weir_with(test, text, line, &[])
 }
 
 fn weir_with(test: &str, text: &str, line: &str, env: &[(&str, &str)]) -> (String, String, String) {
-    let file: PathBuf = std::env::temp_dir().join(format!("weir-{test}-{}.toml", std::process::id()));
+    let file: PathBuf =
+        std::env::temp_dir().join(format!("weir-{test}-{}.toml", std::process::id()));
     std::fs::write(&file, text).unwrap();
     let line = line.replace("FILE", file.to_str().unwrap());
     let command = Line::try_parse_from(line.split(' ')).unwrap().command;
@@ -90,13 +92,22 @@ fn check_prints_what_is_routed_where_and_who_decided() {
     let limits = ["2s / 60s / 30s / 50s", "2s / 60s / 60s / 600s"];
     assert_eq!(
         row("code_completions"),
-        ["codestral", "openai", "http://gpu-1:8000/v1", limits[0], "FILE:7 features.code_completions"]
+        [
+            "codestral",
+            "openai",
+            "http://gpu-1:8000/v1",
+            limits[0],
+            "FILE:7 features.code_completions"
+        ]
     );
     assert_eq!(
         row("duo_chat_write_tests"),
         ["chat", "openai", "http://gpu-2:8000/v1", limits[1], "FILE:8 features.duo_chat"]
     );
-    assert_eq!(row("duo_chat_fix_code"), ["disabled", "-", "-", "-", "FILE:9 features.duo_chat_fix_code"]);
+    assert_eq!(
+        row("duo_chat_fix_code"),
+        ["disabled", "-", "-", "-", "FILE:9 features.duo_chat_fix_code"]
+    );
     assert_eq!(row("review_merge_request")[4], "no line: the request's own model, else 422");
     assert_eq!(cells(&page, "timeouts.idle"), ["timeouts.idle", "\"60s\"", "default"]);
     assert!(page.ends_with("FILE: fine, 2 models, 0 warnings\n"), "{page}");
@@ -104,7 +115,8 @@ fn check_prints_what_is_routed_where_and_who_decided() {
 
 #[test]
 fn check_prints_every_fault_and_exits_78() {
-    let (code, page, err) = weir("faults", "server.listen = 1\nlimts.queue = 2\n", "weir check --config FILE");
+    let (code, page, err) =
+        weir("faults", "server.listen = 1\nlimts.queue = 2\n", "weir check --config FILE");
     assert_eq!((code, page.as_str()), (exit(78), ""));
     assert!(err.contains("FILE:1:17: error: server.listen: said 1"), "{err}");
     assert!(err.contains("hint: did you mean limits?"), "{err}");
@@ -113,7 +125,11 @@ fn check_prints_every_fault_and_exits_78() {
 
 #[test]
 fn a_file_with_faults_starts_nothing() {
-    for line in ["weir serve --config FILE", "weir probe --config FILE", "weir explain duo_chat --config FILE"] {
+    for line in [
+        "weir serve --config FILE",
+        "weir probe --config FILE",
+        "weir explain duo_chat --config FILE",
+    ] {
         assert_eq!(weir("starts-nothing", "server.listen = 1", line).0, exit(78), "{line}");
     }
 }
@@ -127,33 +143,56 @@ fn explain_says_which_line_decided_each_part() {
     assert_eq!(cells(&page, "family"), ["family", "general", "default"]);
     assert_eq!(cells(&page, "idle"), ["idle", "30s", "FILE:3 models.codestral.timeouts.idle"]);
     assert_eq!(cells(&page, "first_byte"), ["first_byte", "60s", "default timeouts.first_byte"]);
-    assert_eq!(cells(&page, "total"), ["total", "50s", "GitLab gives up on this feature soon after"]);
+    assert_eq!(
+        cells(&page, "total"),
+        ["total", "50s", "GitLab gives up on this feature soon after"]
+    );
     let (_, page, _) = weir("explain", ROUTED, "weir explain duo_chat_write_tests --config FILE");
     assert_eq!(cells(&page, "rule"), ["rule", "as its parent", "FILE:8 features.duo_chat"]);
-    let falls_back = ROUTED.replace("= \"disabled\"", "= { model = \"codestral\", fallback = [\"chat\"] }");
-    let (_, page, _) = weir("explain-fallback", &falls_back, "weir explain duo_chat_fix_code --config FILE");
-    assert_eq!(cells(&page, "fallback")[..2], ["fallback", "chat (openai, family general)"], "{page}");
+    let falls_back =
+        ROUTED.replace("= \"disabled\"", "= { model = \"codestral\", fallback = [\"chat\"] }");
+    let (_, page, _) =
+        weir("explain-fallback", &falls_back, "weir explain duo_chat_fix_code --config FILE");
+    assert_eq!(
+        cells(&page, "fallback")[..2],
+        ["fallback", "chat (openai, family general)"],
+        "{page}"
+    );
     let (_, page, _) = weir("explain", ROUTED, "weir explain default --config FILE");
-    assert_eq!(cells(&page, "model"), ["model", "the request's own, else 422", "no line of [features]"]);
+    assert_eq!(
+        cells(&page, "model"),
+        ["model", "the request's own, else 422", "no line of [features]"]
+    );
     assert!(!page.contains("priority"));
     let told = ROUTED.replace("timeouts.idle = \"30s\"", "priority = true");
-    let (_, page, _) = weir("explain-priority", &told, "weir explain code_completions --config FILE");
-    assert_eq!(cells(&page, "priority"), ["priority", "0 in the server's queue; 0 goes first", "FILE:3"]);
+    let (_, page, _) =
+        weir("explain-priority", &told, "weir explain code_completions --config FILE");
+    assert_eq!(
+        cells(&page, "priority"),
+        ["priority", "0 in the server's queue; 0 goes first", "FILE:3"]
+    );
 }
 
 #[test]
 fn explain_says_what_comes_before_the_default() {
     let rule = |key: &str, feature: &str| {
-        let file =
-            format!("auth.mode = \"off\"\nmodels.m.endpoint = \"http://gpu/v1\"\nfeatures.default = \"m\"\n{key}");
-        let (_, page, err) =
-            weir(&format!("before-{feature}"), &file, &format!("weir explain {feature} --config FILE"));
+        let file = format!(
+            "auth.mode = \"off\"\nmodels.m.endpoint = \"http://gpu/v1\"\nfeatures.default = \"m\"\n{key}"
+        );
+        let (_, page, err) = weir(
+            &format!("before-{feature}"),
+            &file,
+            &format!("weir explain {feature} --config FILE"),
+        );
         assert!(err.is_empty(), "{err}");
         cells(&page, "rule").remove(1).to_owned()
     };
     let bound = "the user's token is bound to another";
     assert_eq!(rule("", "duo_chat"), "default, unless the request names a model");
-    assert_eq!(rule("", "code_completions"), format!("default, unless the request names a model or {bound}"));
+    assert_eq!(
+        rule("", "code_completions"),
+        format!("default, unless the request names a model or {bound}")
+    );
     let ignored = "features.request_models = \"ignore\"\n";
     assert_eq!(rule(ignored, "code_completions"), format!("default, unless {bound}"));
     assert_eq!(rule(ignored, "duo_chat"), "default");
@@ -164,9 +203,17 @@ fn explain_says_what_comes_before_the_default() {
 fn explain_suggests_for_names_that_are_no_feature() {
     let (code, _, err) = weir("suggest", ROUTED, "weir explain duo_chat_fixcode --config FILE");
     assert_eq!(code, exit(1));
-    assert_eq!(err, "\"duo_chat_fixcode\" is not a feature of GitLab's: did you mean duo_chat_fix_code?\n");
+    assert_eq!(
+        err,
+        "\"duo_chat_fixcode\" is not a feature of GitLab's: did you mean duo_chat_fix_code?\n"
+    );
     let (_, _, err) = weir("suggest-none", ROUTED, "weir explain poem --config FILE");
-    assert!(err.starts_with("\"poem\" is not a feature of GitLab's: expected one of code_completions, "), "{err}");
+    assert!(
+        err.starts_with(
+            "\"poem\" is not a feature of GitLab's: expected one of code_completions, "
+        ),
+        "{err}"
+    );
 }
 
 #[test]
@@ -176,13 +223,19 @@ fn prompts_are_listed_shown_and_rendered() {
     let row = cells(&page, "generate_commit_message");
     assert_eq!(row[..4], ["generate_commit_message", "all", "generate_commit_message", "diff"]);
     assert!(page.contains("codegemma"), "{page}");
-    let (_, page, _) = weir("prompts-show", ROUTED, "weir prompts show generate_commit_message --config FILE");
+    let (_, page, _) =
+        weir("prompts-show", ROUTED, "weir prompts show generate_commit_message --config FILE");
     assert_eq!(page, include_str!("../../config/prompts/generate_commit_message/base.toml"));
-    let line = "weir prompts render generate_commit_message --input diff=-a+b --family qwen --config FILE";
+    let line =
+        "weir prompts render generate_commit_message --input diff=-a+b --family qwen --config FILE";
     let (code, page, _) = weir("prompts-render", ROUTED, line);
     assert_eq!(code, exit(0));
     assert!(page.starts_with("--- system\nYou write Git commit messages."), "{page}");
-    assert!(page.contains("\n--- user\n<diff>\n-a+b\n</diff>\n") && page.contains("\nmax_tokens = 1024\n"), "{page}");
+    assert!(
+        page.contains("\n--- user\n<diff>\n-a+b\n</diff>\n")
+            && page.contains("\nmax_tokens = 1024\n"),
+        "{page}"
+    );
     let json = "weir prompts render chat/write_tests --input libraries=[\"pytest\",\"mock\"] --config FILE";
     assert!(weir("prompts-json", ROUTED, json).1.contains("Libraries in use: pytest, mock\n"));
 }
@@ -199,17 +252,30 @@ fn prompts_say_what_was_probably_meant() {
             "weir prompts render chat/fix_code --family mistrall",
             "\"mistrall\" is not a family: did you mean mistral?\n",
         ),
-        ("weir prompts render chat/fix_code --input input", "--input input: expected NAME=VALUE or NAME=@FILE\n"),
-        ("weir prompts render chat/fix_code --input input=@/no/such", "--input input: cannot read /no/such: "),
+        (
+            "weir prompts render chat/fix_code --input input",
+            "--input input: expected NAME=VALUE or NAME=@FILE\n",
+        ),
+        (
+            "weir prompts render chat/fix_code --input input=@/no/such",
+            "--input input: cannot read /no/such: ",
+        ),
     ] {
         let (code, _, err) = weir("prompts-wrong", ROUTED, &format!("{line} --config FILE"));
         assert_eq!(code, exit(1), "{line}");
         assert!(err.starts_with(said), "{err}");
     }
-    let (_, _, err) = weir("prompts-name", ROUTED, "weir prompts render chat/fix_code --input inptu=x --config FILE");
+    let (_, _, err) = weir(
+        "prompts-name",
+        ROUTED,
+        "weir prompts render chat/fix_code --input inptu=x --config FILE",
+    );
     assert_eq!(err, "chat/fix_code has no input inptu: did you mean input?\n");
     let line = "weir prompts render generate_commit_message --input x=y --config FILE";
-    assert_eq!(weir("prompts-only", ROUTED, line).2, "generate_commit_message has no input x: expected diff\n");
+    assert_eq!(
+        weir("prompts-only", ROUTED, line).2,
+        "generate_commit_message has no input x: expected diff\n"
+    );
 }
 
 /// One HTTP answer on a loopback port, and the request that it got.
@@ -230,7 +296,8 @@ fn answering(answer: &'static str) -> (std::net::SocketAddr, std::thread::JoinHa
 #[test]
 fn gitlabs_cloud_is_explained_and_probed_without_a_token() {
     let (address, server) = answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
-    let text = format!("gitlab.cloud_url = \"http://{address}/ai\"\nfeatures.duo_chat = \"gitlab\"\n");
+    let text =
+        format!("gitlab.cloud_url = \"http://{address}/ai\"\nfeatures.duo_chat = \"gitlab\"\n");
     let (_, page, _) = weir("cloud", &text, "weir explain duo_chat --config FILE");
     assert_eq!(cells(&page, "model"), ["model", "gitlab", "FILE:2 features.duo_chat"]);
     let endpoint = format!("http://{address}/ai");
@@ -263,7 +330,8 @@ fn healthcheck_asks_the_address_of_the_file_even_when_the_rest_is_broken() {
 
 #[test]
 fn healthcheck_fails_on_503_and_on_silence() {
-    let (address, server) = answering("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n");
+    let (address, server) =
+        answering("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n");
     let (code, _, err) = weir("draining", "", &format!("weir healthcheck http://{address}/ready"));
     assert_eq!((code, err), (exit(1), format!("not ready: http://{address}/ready: HTTP 503\n")));
     server.join().unwrap();
@@ -298,20 +366,29 @@ duo_chat = \"gpt\"
     let (code, page, err) = weir_with("clouds", CLOUDS, "weir check --config FILE", &env);
     assert_eq!((code, err.as_str()), (exit(0), ""));
     let says = |row: &str| {
-        let mut rows = page.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+        let mut rows =
+            page.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
         rows.any(|line| line == row)
     };
     assert!(says("sonnet region \"ap-northeast-1\" AWS_REGION"), "{page}");
-    assert!(says("sonnet credentials an access key AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"), "{page}");
+    assert!(
+        says("sonnet credentials an access key AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"),
+        "{page}"
+    );
     assert!(says("team region \"us-west-2\" FILE:4"), "{page}");
     assert!(says("team credentials a Bedrock API key FILE:5"), "{page}");
     assert!(says("gpt api_version \"v1\" default"), "{page}");
     assert!(says("models of requests region \"ap-northeast-1\" AWS_REGION"), "{page}");
-    let (_, default, _) = weir_with("clouds-default", CLOUDS, "weir explain default --config FILE", &env);
+    let (_, default, _) =
+        weir_with("clouds-default", CLOUDS, "weir explain default --config FILE", &env);
     let public = "https://bedrock-runtime.ap-northeast-1.amazonaws.com";
-    assert_eq!(cells(&default, "endpoint"), ["endpoint", public, "default: the region's public one"]);
+    assert_eq!(
+        cells(&default, "endpoint"),
+        ["endpoint", public, "default: the region's public one"]
+    );
     assert_eq!(cells(&default, "credentials")[1], "an access key");
-    let (_, chat, _) = weir_with("clouds-chat", CLOUDS, "weir explain duo_chat --config FILE", &env);
+    let (_, chat, _) =
+        weir_with("clouds-chat", CLOUDS, "weir explain duo_chat --config FILE", &env);
     assert_eq!(cells(&chat, "api_version")[1..], ["\"v1\"", "default"]);
     assert!(![page, default, chat].concat().contains("canary"));
 }
@@ -333,7 +410,9 @@ fn docs_index_writes_a_file_that_the_configuration_takes() {
     let (code, _, err) = weir("docs", &file, "weir check --config FILE");
     assert_eq!(code, exit(78));
     assert!(
-        err.contains(&format!("FILE:1:14: error: docs.index: {index} is damaged (its checksum is wrong)")),
+        err.contains(&format!(
+            "FILE:1:14: error: docs.index: {index} is damaged (its checksum is wrong)"
+        )),
         "{err}"
     );
     std::fs::remove_file(index).unwrap();
@@ -341,6 +420,7 @@ fn docs_index_writes_a_file_that_the_configuration_takes() {
     assert!(code == exit(78) && err.contains("no such file"), "{err}");
     let (code, _, err) = weir("docs", "", &format!("weir docs index {tree}/none -o {index}"));
     assert!(code == exit(1) && err.starts_with("cannot read "), "{err}");
-    let (code, _, err) = weir("docs", "", &format!("weir docs index {tree}/.drafts/none -o {index}"));
+    let (code, _, err) =
+        weir("docs", "", &format!("weir docs index {tree}/.drafts/none -o {index}"));
     assert!(code == exit(1) && !std::path::Path::new(index).exists(), "{err}");
 }

@@ -1,4 +1,5 @@
-//! `[auth]` and `[gitlab]`: who may call, and that nobody opens the gateway to the world by mistake.
+//! `[auth]` and `[gitlab]`: who may call, and that nobody opens the gateway to the world by
+//! mistake.
 
 use std::net::SocketAddr;
 
@@ -19,7 +20,8 @@ pub(super) fn read(reader: &mut Reader<'_>, listen: Option<SocketAddr>) -> Optio
     let keys = static_keys::read(reader, listen.is_some_and(|listen| !is_loopback(listen)));
     let gitlab = gitlab(reader);
     let allow_public = reader.boolean(&["auth", "allow_public"]);
-    let [said_mode, said_keys, said_url] = [MODE, static_keys::PATH, URL].map(|path| reader.doc.get(path));
+    let [said_mode, said_keys, said_url] =
+        [MODE, static_keys::PATH, URL].map(|path| reader.doc.get(path));
     let bypass = bypass(reader, said_mode.is_some() || said_keys.is_some() || said_url.is_some());
     let mode = match (said, &said_mode) {
         (Some(mode), _) => mode,
@@ -30,8 +32,9 @@ pub(super) fn read(reader: &mut Reader<'_>, listen: Option<SocketAddr>) -> Optio
     };
     match (mode, said_mode) {
         ("off", Some(at)) if said_keys.is_some() => {
-            reader.error(MODE, &at.span, "contradicts static_keys: \"off\" admits everybody").hint =
-                Some("remove one of the two lines".to_owned());
+            reader
+                .error(MODE, &at.span, "contradicts static_keys: \"off\" admits everybody")
+                .hint = Some("remove one of the two lines".to_owned());
             None
         }
         ("off", _) => {
@@ -63,7 +66,9 @@ fn presumed(reader: &mut Reader<'_>, has_keys: bool) -> &'static str {
         (Origin::Default, true) => ("keys", reader.provenance.origin("auth.static_keys")),
         (origin, _) => ("gitlab", origin),
     };
-    reader.provenance.note("auth.mode".to_owned(), Setting { value: format!("\"{mode}\""), origin });
+    reader
+        .provenance
+        .note("auth.mode".to_owned(), Setting { value: format!("\"{mode}\""), origin });
     mode
 }
 
@@ -73,7 +78,9 @@ fn gitlab(reader: &mut Reader<'_>) -> Option<GitlabSettings> {
     let cloud_issuer = url_if_said(reader, &["gitlab", "cloud_issuer"]);
     let audience = reader.text(&["gitlab", "audience"]);
     if audience.as_ref().is_some_and(String::is_empty) {
-        let fault = reader.fault_of("gitlab.audience", "expected a name like \"gitlab-ai-gateway\"").said("\"\"");
+        let fault = reader
+            .fault_of("gitlab.audience", "expected a name like \"gitlab-ai-gateway\"")
+            .said("\"\"");
         reader.faults.push(fault);
         return None;
     }
@@ -94,8 +101,11 @@ fn url(reader: &mut Reader<'_>, path: &[&str]) -> Option<EndpointUrl> {
     let url = reader.url(path)?;
     if is_open(&url) {
         let message = "plain HTTP: whoever stands in between can say which tokens are good";
-        let fault = Fault { severity: Severity::Warning, ..reader.fault_of(&path.join("."), message) };
-        reader.faults.push(fault.said(quoted(&url.to_string())).hint(Some("use https://".to_owned())));
+        let fault =
+            Fault { severity: Severity::Warning, ..reader.fault_of(&path.join("."), message) };
+        reader
+            .faults
+            .push(fault.said(quoted(&url.to_string())).hint(Some("use https://".to_owned())));
     }
     Some(url)
 }
@@ -103,7 +113,8 @@ fn url(reader: &mut Reader<'_>, path: &[&str]) -> Option<EndpointUrl> {
 /// Whether what goes there can be read and changed on its way: plain HTTP that leaves this machine.
 pub(super) fn is_open(url: &EndpointUrl) -> bool {
     let host = url.host();
-    let local = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
+    let local = host == "localhost"
+        || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
     url.scheme() == Scheme::Http && !local
 }
 
@@ -112,13 +123,18 @@ fn bypass(reader: &mut Reader<'_>, file_says: bool) -> bool {
     let Some(said) = reader.env.get(environ::BYPASS) else { return false };
     let fault = match environ::truth(said) {
         Some(false) => return false,
-        Some(true) if file_says => {
-            Fault::warning(Place::Environment, environ::BYPASS, "has no effect: the file decides who may call")
-        }
+        Some(true) if file_says => Fault::warning(
+            Place::Environment,
+            environ::BYPASS,
+            "has no effect: the file decides who may call",
+        ),
         Some(true) => {
             let origin = Origin::Variable(environ::BYPASS.to_owned());
-            reader.provenance.note("auth.mode".to_owned(), Setting { value: "\"off\"".to_owned(), origin });
-            let message = "authentication is off: everybody who reaches the listener may use the models";
+            reader
+                .provenance
+                .note("auth.mode".to_owned(), Setting { value: "\"off\"".to_owned(), origin });
+            let message =
+                "authentication is off: everybody who reaches the listener may use the models";
             Fault::warning(Place::Environment, environ::BYPASS, message)
         }
         None => {
@@ -131,11 +147,13 @@ fn bypass(reader: &mut Reader<'_>, file_says: bool) -> bool {
 }
 
 fn public_without_auth(reader: &mut Reader<'_>, listen: SocketAddr) {
-    let message =
-        "but nobody is asked for a key there (auth.mode is \"off\"): everybody who reaches it may use the models";
+    let message = "but nobody is asked for a key there (auth.mode is \"off\"): everybody who reaches it may use the models";
     let hint = "set gitlab.url, or auth.static_keys = [{ env = \"…\" }], or listen on 127.0.0.1, or accept it with \
                 auth.allow_public = true";
-    let fault = reader.fault_of("server.listen", message).said(format!("\"{listen}\"")).hint(Some(hint.to_owned()));
+    let fault = reader
+        .fault_of("server.listen", message)
+        .said(format!("\"{listen}\""))
+        .hint(Some(hint.to_owned()));
     reader.faults.push(fault);
 }
 

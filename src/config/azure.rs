@@ -9,7 +9,11 @@ use super::reader::Reader;
 use crate::route::{ApiVersion, EndpointUrl, ProviderKind};
 
 /// The version: the model's, else `AZURE_API_VERSION`, else v1. `None` leaves a fault.
-pub(super) fn api_version(reader: &mut Reader<'_>, name: &str, inherited: &Inherited) -> Option<ApiVersion> {
+pub(super) fn api_version(
+    reader: &mut Reader<'_>,
+    name: &str,
+    inherited: &Inherited,
+) -> Option<ApiVersion> {
     let path = ["models", name, "api_version"];
     if let Some(entry) = reader.doc.get(&path) {
         let version = ApiVersion::parse(&reader.text(&path)?).ok();
@@ -18,7 +22,9 @@ pub(super) fn api_version(reader: &mut Reader<'_>, name: &str, inherited: &Inher
         }
         return version;
     }
-    note_said(reader, name, "api_version", &inherited.api_version, |version| format!("\"{version}\""));
+    note_said(reader, name, "api_version", &inherited.api_version, |version| {
+        format!("\"{version}\"")
+    });
     match &inherited.api_version {
         Said::Value(version, _) => Some(version.clone()),
         Said::Wrong => None,
@@ -31,8 +37,9 @@ pub(super) fn api_version(reader: &mut Reader<'_>, name: &str, inherited: &Inher
     }
 }
 
-/// Whether an address that parses is the resource's root, with or without the v1 path that Azure's portal
-/// shows. Of what else is pasted, deployment and version would be ignored: the fault says what to write.
+/// Whether an address that parses is the resource's root, with or without the v1 path that Azure's
+/// portal shows. Of what else is pasted, deployment and version would be ignored: the fault says
+/// what to write.
 pub(super) fn check_root(
     reader: &mut Reader<'_>,
     path: &[&str],
@@ -45,7 +52,9 @@ pub(super) fn check_root(
     match (rest.as_deref(), version) {
         (Some("" | "/openai"), _) => {}
         (Some("/openai/v1"), Some(ApiVersion::Dated(date))) => {
-            let message = format!("ends in the v1 path, which takes no dated api_version, and that is \"{date}\"");
+            let message = format!(
+                "ends in the v1 path, which takes no dated api_version, and that is \"{date}\""
+            );
             let source = reader.provenance.source(&path_text(&["models", path[1], "api_version"]));
             reader.error(path, span, message).hint =
                 Some(format!("write \"{root}\"; or api_version = \"v1\" ({source} says {date})"));
@@ -53,9 +62,11 @@ pub(super) fn check_root(
         (Some("/openai/v1"), _) => {}
         _ => {
             let message = "expected the address of the resource alone";
-            let said = pasted_version(text).map_or_else(String::new, |date| format!(" and api_version = \"{date}\""));
-            reader.error(path, span, message).hint =
-                Some(format!("write \"{root}\"{said}; the deployment is named in identifier = \"azure/…\""));
+            let said = pasted_version(text)
+                .map_or_else(String::new, |date| format!(" and api_version = \"{date}\""));
+            reader.error(path, span, message).hint = Some(format!(
+                "write \"{root}\"{said}; the deployment is named in identifier = \"azure/…\""
+            ));
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What a Bedrock model says besides name and family: region, address, credentials, guardrail. What it does
-//! not say comes from the environment.
+//! What a Bedrock model says besides name and family: region, address, credentials, guardrail. What
+//! it does not say comes from the environment.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,10 +8,14 @@ use http::HeaderValue;
 use http::uri::Authority;
 
 use super::checked::{Origin, Setting};
-use super::inherited::{Inherited, REGION, Said, chain_setting, kind_of, note_said, shown_guardrail};
+use super::inherited::{
+    Inherited, REGION, Said, chain_setting, kind_of, note_said, shown_guardrail,
+};
 use super::raw::path_text;
 use super::reader::{Reader, said};
-use crate::route::{AwsCredentials, AwsKeys, BedrockAccess, BedrockModel, EndpointUrl, Guardrail, Region};
+use crate::route::{
+    AwsCredentials, AwsKeys, BedrockAccess, BedrockModel, EndpointUrl, Guardrail, Region,
+};
 use crate::secret::Secret;
 
 /// One Bedrock model of the file.
@@ -39,13 +43,20 @@ impl Bedrock<'_> {
         let credentials = self.credentials(reader, api_key);
         let signing_host = self.signing_host(reader);
         let guardrail = self.guardrail(reader);
-        if let (Some(AwsCredentials::Chain(chain)), Some(region)) = (credentials.as_deref(), &region) {
+        if let (Some(AwsCredentials::Chain(chain)), Some(region)) =
+            (credentials.as_deref(), &region)
+        {
             chain.near(region);
             // at start-up, before the first request
             chain.keys.ask();
         }
         if self.is_open {
-            self.check_open(reader, endpoints.as_deref(), credentials.as_deref(), guardrail.as_ref()?.as_ref())?;
+            self.check_open(
+                reader,
+                endpoints.as_deref(),
+                credentials.as_deref(),
+                guardrail.as_ref()?.as_ref(),
+            )?;
         }
         let access = BedrockAccess {
             region: region?,
@@ -71,7 +82,8 @@ impl Bedrock<'_> {
         let model = match BedrockModel::parse(self.model) {
             Ok(model) => model,
             Err(why) => {
-                reader.error(&identifier, &entry.span, why.to_string()).said = Some(said(entry.value));
+                reader.error(&identifier, &entry.span, why.to_string()).said =
+                    Some(said(entry.value));
                 return None;
             }
         };
@@ -103,13 +115,16 @@ impl Bedrock<'_> {
     }
 
     fn inherited_region(&self, reader: &mut Reader<'_>) -> Option<Region> {
-        note_said(reader, self.name, "region", &self.inherited.region, |region| format!("\"{region}\""));
+        note_said(reader, self.name, "region", &self.inherited.region, |region| {
+            format!("\"{region}\"")
+        });
         if matches!(self.inherited.region, Said::Nothing) {
             let hint = format!(
                 "say region = \"…\" here, {} in the environment, or bedrock/<region>/… in the identifier",
                 REGION.join(" or ")
             );
-            reader.error(&["models", self.name], self.header, "expected a region").hint = Some(hint);
+            reader.error(&["models", self.name], self.header, "expected a region").hint =
+                Some(hint);
         }
         self.inherited.region.value()
     }
@@ -124,7 +139,9 @@ impl Bedrock<'_> {
         if !said.is_empty() {
             return Some(said);
         }
-        note_said(reader, self.name, "endpoint", &self.inherited.endpoint, |url| format!("\"{url}\""));
+        note_said(reader, self.name, "endpoint", &self.inherited.endpoint, |url| {
+            format!("\"{url}\"")
+        });
         match &self.inherited.endpoint {
             Said::Value(url, _) => Some(vec![url.clone()]),
             Said::Wrong => None,
@@ -134,7 +151,11 @@ impl Bedrock<'_> {
     }
 
     /// `api_key` or the keys of the file, else the environment's.
-    fn credentials(&self, reader: &mut Reader<'_>, api_key: Option<Secret<String>>) -> Option<Arc<AwsCredentials>> {
+    fn credentials(
+        &self,
+        reader: &mut Reader<'_>,
+        api_key: Option<Secret<String>>,
+    ) -> Option<Arc<AwsCredentials>> {
         const KEYS: [&str; 3] = ["access_key_id", "secret_access_key", "session_token"];
         let api_key_entry = reader.doc.get(&self.path("api_key"));
         let [id, secret, token] = KEYS.map(|key| reader.doc.get(&self.path(key)));
@@ -147,8 +168,12 @@ impl Bedrock<'_> {
             }
             (Some(entry), None) => (AwsCredentials::ApiKey(api_key?), entry.key.start),
             (None, Some(at)) => {
-                let lacking: Vec<&str> =
-                    KEYS.into_iter().zip([&id, &secret]).filter(|(_, it)| it.is_none()).map(|(key, _)| key).collect();
+                let lacking: Vec<&str> = KEYS
+                    .into_iter()
+                    .zip([&id, &secret])
+                    .filter(|(_, it)| it.is_none())
+                    .map(|(key, _)| key)
+                    .collect();
                 if !lacking.is_empty() {
                     let message = format!("expected {} beside it", lacking.join(" and "));
                     reader.error(&["models", self.name], &at, message);
@@ -159,7 +184,14 @@ impl Bedrock<'_> {
                     return None;
                 }
                 let access_key_id = id?.expose().as_str().into();
-                (AwsCredentials::Keys(AwsKeys { access_key_id, secret_access_key: secret?, session_token }), at.start)
+                (
+                    AwsCredentials::Keys(AwsKeys {
+                        access_key_id,
+                        secret_access_key: secret?,
+                        session_token,
+                    }),
+                    at.start,
+                )
             }
             (None, None) => return self.inherited_credentials(reader),
         };
@@ -173,7 +205,9 @@ impl Bedrock<'_> {
         match &self.inherited.credentials {
             Said::Wrong => None,
             Said::Value(credentials, _) => {
-                note_said(reader, self.name, "credentials", &self.inherited.credentials, |it| kind_of(it).to_owned());
+                note_said(reader, self.name, "credentials", &self.inherited.credentials, |it| {
+                    kind_of(it).to_owned()
+                });
                 Some(Arc::clone(credentials))
             }
             Said::Nothing => {
@@ -192,11 +226,16 @@ impl Bedrock<'_> {
         credentials: Option<&AwsCredentials>,
         guardrail: Option<&Guardrail>,
     ) -> Option<()> {
-        let (path, entry) = (self.path("bedrock_openai"), reader.doc.get(&self.path("bedrock_openai"))?);
+        let (path, entry) =
+            (self.path("bedrock_openai"), reader.doc.get(&self.path("bedrock_openai"))?);
         let is_mantle = endpoints?.iter().any(|url| url.host().starts_with("bedrock-mantle."));
         let message = match guardrail {
-            Some(_) if is_mantle => "a guardrail is not known to work at bedrock-mantle: use bedrock-runtime",
-            Some(Guardrail { version: None, .. }) => "expected the guardrail's version: this endpoint wants it",
+            Some(_) if is_mantle => {
+                "a guardrail is not known to work at bedrock-mantle: use bedrock-runtime"
+            }
+            Some(Guardrail { version: None, .. }) => {
+                "expected the guardrail's version: this endpoint wants it"
+            }
             Some(_) | None if is_mantle && !matches!(credentials?, AwsCredentials::ApiKey(_)) => {
                 "bedrock-mantle wants a Bedrock API key here: how it is signed for is not written down"
             }

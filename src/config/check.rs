@@ -1,5 +1,5 @@
-//! The tree → [`Config`], collecting every fault. Sections that have rules of their own are in `models`
-//! and `features`.
+//! The tree → [`Config`], collecting every fault. Sections that have rules of their own are in
+//! `models` and `features`.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -17,8 +17,8 @@ use super::raw::{Document, path_text};
 use super::reader::Reader;
 use super::watch::Watched;
 use super::{
-    auth, cloud, docs, environ, families, features, inherited, models, outward, prompts, resilience, suggest, tls,
-    user_tokens,
+    auth, cloud, docs, environ, families, features, inherited, models, outward, prompts,
+    resilience, suggest, tls, user_tokens,
 };
 use crate::auth::{Rates, Settings as AuthSettings, TokenSettings};
 use crate::error::ExpiryAs;
@@ -113,7 +113,13 @@ fn unknown(reader: &mut Reader<'_>, path: &[&str], span: &Range<usize>) {
 }
 
 /// Notes where a key's value came from, and says so when nothing comes of it.
-fn note(reader: &mut Reader<'_>, path: &[&str], key: &keys::Key, name: &Range<usize>, value: &Range<usize>) {
+fn note(
+    reader: &mut Reader<'_>,
+    path: &[&str],
+    key: &keys::Key,
+    name: &Range<usize>,
+    value: &Range<usize>,
+) {
     let written = reader.doc.written(value);
     match key.acts {
         Acts::NotYet => {
@@ -154,7 +160,8 @@ impl Parts {
         let base = timeouts(reader, &["timeouts"]);
         let inherited = inherited::read(reader);
         let families = families::read(reader);
-        let queue = server.as_ref().map(|server| (server.queue, server.queue_wait)).unwrap_or_default();
+        let queue =
+            server.as_ref().map(|server| (server.queue, server.queue_wait)).unwrap_or_default();
         let common = models::Common { inherited: &inherited, families: &families, queue };
         let models = models::read(reader, &common);
         let cloud = cloud::read(reader);
@@ -164,7 +171,9 @@ impl Parts {
             routing.table.set_families(families.clone());
         }
         let prompts = prompts::read(reader, &families);
-        if let (Some(auth), Some(_)) = (&auth, routing.as_ref().and_then(|routing| routing.table.cloud())) {
+        if let (Some(auth), Some(_)) =
+            (&auth, routing.as_ref().and_then(|routing| routing.table.cloud()))
+        {
             cloud::is_open_to_somebody(reader, auth);
         }
         let (outward, resilience) = (outward::read(reader), resilience::read(reader));
@@ -235,11 +244,13 @@ impl Parts {
 fn server(reader: &mut Reader<'_>) -> Option<server::Settings> {
     let listen = reader.address(&["server", "listen"]);
     let admin = reader.address(&["admin", "listen"]);
-    let workers = match (reader.integer(&["server", "workers"]), reader.doc.get(&["server", "workers"])) {
-        (None, None) => std::thread::available_parallelism().ok().map(Into::into).or(Some(1)),
-        (workers, _) => workers,
-    };
-    let max_headers = reader.size(&["limits", "max_headers"]).and_then(|bytes| bytes.try_into().ok());
+    let workers =
+        match (reader.integer(&["server", "workers"]), reader.doc.get(&["server", "workers"])) {
+            (None, None) => std::thread::available_parallelism().ok().map(Into::into).or(Some(1)),
+            (workers, _) => workers,
+        };
+    let max_headers =
+        reader.size(&["limits", "max_headers"]).and_then(|bytes| bytes.try_into().ok());
     let header_timeout = reader.duration(&["limits", "header_timeout"]);
     let connections_per_client = reader.integer(&["limits", "connections_per_client"]);
     let in_flight = reader.integer(&["limits", "in_flight"]);
@@ -250,7 +261,9 @@ fn server(reader: &mut Reader<'_>) -> Option<server::Settings> {
     if let (Some(listen), Some(admin)) = (listen, admin)
         && listen.port() == admin.port()
         && listen.port() != 0
-        && (listen.ip() == admin.ip() || listen.ip().is_unspecified() || admin.ip().is_unspecified())
+        && (listen.ip() == admin.ip()
+            || listen.ip().is_unspecified()
+            || admin.ip().is_unspecified())
     {
         same_port(reader, listen, admin);
     }
@@ -272,7 +285,8 @@ fn server(reader: &mut Reader<'_>) -> Option<server::Settings> {
 /// Blames the line that is there: the other address may be a default.
 fn same_port(reader: &mut Reader<'_>, listen: SocketAddr, admin: SocketAddr) {
     let (said, other) = (("admin.listen", admin), ("server.listen", listen));
-    let (said, other) = if reader.provenance.is_in_file(said.0) { (said, other) } else { (other, said) };
+    let (said, other) =
+        if reader.provenance.is_in_file(said.0) { (said, other) } else { (other, said) };
     let message = format!("expected another port than {} ({})", other.0, other.1);
     let fault = reader.fault_of(said.0, message).said(format!("\"{}\"", said.1));
     reader.faults.push(fault);
@@ -338,5 +352,10 @@ fn log(reader: &mut Reader<'_>) -> Option<(Level, Format)> {
 /// `[timeouts]`, or the `timeouts` of a model or a feature.
 pub(super) fn timeouts(reader: &mut Reader<'_>, path: &[&str]) -> BudgetPatch {
     let mut read = |phase| -> Option<Duration> { reader.duration(&[path, &[phase]].concat()) };
-    BudgetPatch { connect: read("connect"), first_byte: read("first_byte"), idle: read("idle"), total: read("total") }
+    BudgetPatch {
+        connect: read("connect"),
+        first_byte: read("first_byte"),
+        idle: read("idle"),
+        total: read("total"),
+    }
 }

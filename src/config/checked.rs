@@ -1,5 +1,5 @@
-//! `Config`: what the file and the environment say, as each module's own settings. Only `check` makes one,
-//! so it cannot be wrong.
+//! `Config`: what the file and the environment say, as each module's own settings. Only `check`
+//! makes one, so it cannot be wrong.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -111,8 +111,8 @@ impl Provenance {
         matches!(self.origin(key), Origin::Line(_))
     }
 
-    /// What decides how a Bedrock or an Azure model is reached, as far as it was said: key and value in force.
-    /// `request` stands for models that requests bring.
+    /// What decides how a Bedrock or an Azure model is reached, as far as it was said: key and
+    /// value in force. `request` stands for models that requests bring.
     pub fn access_of(&self, model: &str) -> impl Iterator<Item = (&'static str, &Setting)> {
         const KEYS: [&str; 16] = [
             "region",

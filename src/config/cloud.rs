@@ -16,7 +16,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Arc<Model>> {
     const PATH: &[&str] = &["gitlab", "cloud_url"];
     let url = reader.url(PATH)?;
     if is_open(&url) {
-        let message = "plain HTTP: the callers' tokens would cross the network for everybody to read";
+        let message =
+            "plain HTTP: the callers' tokens would cross the network for everybody to read";
         let fault = reader.fault_of(&PATH.join("."), message).said(quoted(&url.to_string()));
         reader.faults.push(fault.hint(Some("use https://".to_owned())));
         return None;
@@ -37,11 +38,13 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Arc<Model>> {
     }))
 }
 
-/// Warns where no caller holds a token that the cloud knows. GitLab signs its own for self-hosted models only; for what
-/// it believes to be its own models it sends its licence server's (gitlab-client.md §3.1).
+/// Warns where no caller holds a token that the cloud knows. GitLab signs its own for self-hosted
+/// models only; for what it believes to be its own models it sends its licence server's
+/// (gitlab-client.md §3.1).
 pub(super) fn is_open_to_somebody(reader: &mut Reader<'_>, auth: &Settings) {
     let (key, message, hint) = match auth {
-        Settings::Off | Settings::Gitlab { gitlab: GitlabSettings { cloud_issuer: Some(_), .. }, .. } => return,
+        Settings::Off
+        | Settings::Gitlab { gitlab: GitlabSettings { cloud_issuer: Some(_), .. }, .. } => return,
         Settings::Keys(_) => (
             "auth.mode",
             "static keys do not open GitLab's cloud: features set to \"gitlab\" will answer 403 to everybody",

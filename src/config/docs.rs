@@ -32,7 +32,12 @@ fn index(reader: &mut Reader<'_>) -> Option<Option<Arc<Index>>> {
     let named = reader.text(INDEX)?;
     let file = reader.base.join(named);
     let shown = file.display();
-    let bytes = load::read_at_most(&file, MAX_INDEX).map_err(|why| format!("cannot read {shown}: {why}"));
-    let index = bytes.and_then(|bytes| Index::parse(bytes.into()).map_err(|why| format!("{shown} is {why}")));
-    index.map(|index| Some(Arc::new(index))).map_err(|why| _ = reader.error(INDEX, &entry.span, why)).ok()
+    let bytes =
+        load::read_at_most(&file, MAX_INDEX).map_err(|why| format!("cannot read {shown}: {why}"));
+    let index = bytes
+        .and_then(|bytes| Index::parse(bytes.into()).map_err(|why| format!("{shown} is {why}")));
+    index
+        .map(|index| Some(Arc::new(index)))
+        .map_err(|why| _ = reader.error(INDEX, &entry.span, why))
+        .ok()
 }

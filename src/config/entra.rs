@@ -1,5 +1,5 @@
-//! What an Azure model says of Entra ID: as whom, where, for what. What the file lets out comes from the
-//! variables that Azure's own libraries read (providers.md d2.3).
+//! What an Azure model says of Entra ID: as whom, where, for what. What the file lets out comes
+//! from the variables that Azure's own libraries read (providers.md d2.3).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -97,17 +97,20 @@ fn of_environment(reader: &Reader<'_>) -> &'static [&'static str] {
 fn kind(reader: &mut Reader<'_>, name: &str, at: &Range<usize>) -> Option<Kind> {
     let path = |key| ["models", name, "entra", key];
     let said = reader.doc.get(&path("identity"));
-    let [secret, file, tenant] = ["client_secret", "token_file", "tenant"].map(|key| reader.doc.get(&path(key)));
+    let [secret, file, tenant] =
+        ["client_secret", "token_file", "tenant"].map(|key| reader.doc.get(&path(key)));
     let table = ["models", name, "entra"];
     if said.is_some() {
         let word = reader.word(&path("identity"))?;
-        let (secret, file, tenant) = (("client_secret", secret), ("token_file", file), ("tenant", tenant));
+        let (secret, file, tenant) =
+            (("client_secret", secret), ("token_file", file), ("tenant", tenant));
         let (kind, others) = match word {
             "application" => (Kind::Application, vec![file]),
             "workload" => (Kind::Workload, vec![secret]),
             _ => (Kind::Managed, vec![secret, file, tenant]),
         };
-        if let Some((key, entry)) = others.into_iter().find_map(|(key, entry)| Some((key, entry?))) {
+        if let Some((key, entry)) = others.into_iter().find_map(|(key, entry)| Some((key, entry?)))
+        {
             let message = format!("contradicts identity = \"{word}\", which takes no {key}");
             reader.error(&table, &entry.key, message);
             return None;
@@ -116,7 +119,11 @@ fn kind(reader: &mut Reader<'_>, name: &str, at: &Range<usize>) -> Option<Kind> 
     }
     match (secret, file) {
         (Some(_), Some(file)) => {
-            reader.error(&table, &file.key, "client_secret and token_file: expected only one of them");
+            reader.error(
+                &table,
+                &file.key,
+                "client_secret and token_file: expected only one of them",
+            );
             return None;
         }
         (Some(_), None) => return Some(Kind::Application),
@@ -128,23 +135,38 @@ fn kind(reader: &mut Reader<'_>, name: &str, at: &Range<usize>) -> Option<Kind> 
         [TOKEN_FILE] => Some(Kind::Workload),
         [ENDPOINT] => Some(Kind::Managed),
         [] => {
-            reader.error(&table, at, "expected client_secret, token_file or identity").hint =
-                Some("identity = \"managed\" is the machine's own, \"workload\" the cluster's".to_owned());
+            reader.error(&table, at, "expected client_secret, token_file or identity").hint = Some(
+                "identity = \"managed\" is the machine's own, \"workload\" the cluster's"
+                    .to_owned(),
+            );
             None
         }
         several => {
-            reader.error(&table, at, format!("{} are set: expected only one of them", several.join(" and "))).hint =
-                Some("say entra.identity = \"application\" or \"workload\"".to_owned());
+            reader
+                .error(
+                    &table,
+                    at,
+                    format!("{} are set: expected only one of them", several.join(" and ")),
+                )
+                .hint = Some("say entra.identity = \"application\" or \"workload\"".to_owned());
             None
         }
     }
 }
 
-fn identity(reader: &mut Reader<'_>, name: &str, kind: Kind, at: &Range<usize>) -> Option<EntraIdentity> {
+fn identity(
+    reader: &mut Reader<'_>,
+    name: &str,
+    kind: Kind,
+    at: &Range<usize>,
+) -> Option<EntraIdentity> {
     let table = ["models", name, "entra"];
     let client_id = word_of(reader, name, "client_id");
     if kind == Kind::Managed {
-        return Some(EntraIdentity::Managed { by: managed_by(reader, &table, at)?, client_id: client_id? });
+        return Some(EntraIdentity::Managed {
+            by: managed_by(reader, &table, at)?,
+            client_id: client_id?,
+        });
     }
     let tenant = word_of(reader, name, "tenant");
     let authority = authority(reader, name);
@@ -180,7 +202,8 @@ fn word_of(reader: &mut Reader<'_>, name: &str, key: &str) -> Option<Option<Box<
     let path = ["models", name, "entra", key];
     let is_said = reader.doc.get(&path).is_some();
     let Some(text) = reader.text(&path) else { return if is_said { None } else { Some(None) } };
-    let good = !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
+    let good = !text.is_empty()
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
     if !good {
         let fault = reader.fault_of(&path_text(&path), "expected letters, digits, - and . only");
         reader.faults.push(fault);
@@ -204,7 +227,9 @@ fn secret(reader: &mut Reader<'_>, name: &str, at: &Range<usize>) -> Option<Secr
 }
 
 fn variable(reader: &mut Reader<'_>, name: &str, text: String) -> Option<Secret<String>> {
-    visible(text, "").map_err(|why| reader.faults.push(Fault::error(Place::Environment, name, why))).ok()
+    visible(text, "")
+        .map_err(|why| reader.faults.push(Fault::error(Place::Environment, name, why)))
+        .ok()
 }
 
 /// Any URL: sovereign clouds, test authorities. Azure's libraries take a bare host as well.
@@ -213,7 +238,10 @@ fn authority(reader: &mut Reader<'_>, name: &str) -> Option<EndpointUrl> {
     let text = reader.text(&path)?;
     let url = if text.contains("://") { text } else { format!("https://{text}") };
     EndpointUrl::parse(&url).ok().or_else(|| {
-        let fault = reader.fault_of(&path_text(&path), "expected a URL like \"https://login.microsoftonline.com\"");
+        let fault = reader.fault_of(
+            &path_text(&path),
+            "expected a URL like \"https://login.microsoftonline.com\"",
+        );
         reader.faults.push(fault);
         None
     })
@@ -221,7 +249,11 @@ fn authority(reader: &mut Reader<'_>, name: &str) -> Option<EndpointUrl> {
 
 fn managed_by(reader: &mut Reader<'_>, table: &[&str], at: &Range<usize>) -> Option<ManagedBy> {
     let wrong = |reader: &mut Reader<'_>, name: &str| {
-        reader.faults.push(Fault::error(Place::Environment, name, "expected a URL like \"http://host:port/path\""));
+        reader.faults.push(Fault::error(
+            Place::Environment,
+            name,
+            "expected a URL like \"http://host:port/path\"",
+        ));
         None
     };
     match (reader.env.get(ENDPOINT), reader.env.get(HEADER)) {
@@ -231,8 +263,10 @@ fn managed_by(reader: &mut Reader<'_>, table: &[&str], at: &Range<usize>) -> Opt
             Some(ManagedBy::AppService(url, variable(reader, HEADER, header)?))
         }
         (Some(_), None) => {
-            reader.error(table, at, format!("{ENDPOINT} is set, but {HEADER} is not")).hint =
-                Some("Azure Arc is not in this version: use workload identity or an application".to_owned());
+            reader.error(table, at, format!("{ENDPOINT} is set, but {HEADER} is not")).hint = Some(
+                "Azure Arc is not in this version: use workload identity or an application"
+                    .to_owned(),
+            );
             None
         }
         (None, _) => {
@@ -245,7 +279,8 @@ fn managed_by(reader: &mut Reader<'_>, table: &[&str], at: &Range<usize>) -> Opt
     }
 }
 
-/// The file's; else Foundry's for its own hosts and the v1 paths, and the older one for dated versions.
+/// The file's; else Foundry's for its own hosts and the v1 paths, and the older one for dated
+/// versions.
 fn scope(reader: &mut Reader<'_>, named: &Named<'_>) -> Option<String> {
     let path = ["models", named.name, "entra", "scope"];
     if let Some(entry) = reader.doc.get(&path) {

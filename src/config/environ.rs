@@ -1,5 +1,5 @@
-//! The variables that GitLab's documentation tells an operator of the official container to set, and what
-//! Weir makes of each. Source: ai-gateway-server.md §6. The file wins over all of them.
+//! The variables that GitLab's documentation tells an operator of the official container to set,
+//! and what Weir makes of each. Source: ai-gateway-server.md §6. The file wins over all of them.
 
 use std::net::IpAddr;
 
@@ -60,8 +60,16 @@ pub(super) static VARIABLES: &[Variable] = &[
         Elsewhere,
         "true: everybody may call, on any address (auth.mode off, allow_public)",
     ),
-    variable("AIGW_LOGGING__LEVEL", Sets("telemetry.level", level, "DEBUG, INFO, WARNING or ERROR"), "telemetry.level"),
-    variable("AIGW_LOGGING__FORMAT_JSON", Sets("telemetry.format", format, "true or false"), "telemetry.format"),
+    variable(
+        "AIGW_LOGGING__LEVEL",
+        Sets("telemetry.level", level, "DEBUG, INFO, WARNING or ERROR"),
+        "telemetry.level",
+    ),
+    variable(
+        "AIGW_LOGGING__FORMAT_JSON",
+        Sets("telemetry.format", format, "true or false"),
+        "telemetry.format",
+    ),
     variable(
         "AIGW_LOGGING__ENABLE_REQUEST_LOGGING",
         Sets("telemetry.log_prompts", boolean, "true or false"),
@@ -73,16 +81,48 @@ pub(super) static VARIABLES: &[Variable] = &[
         "false: features.request_models = \"ignore\"",
     ),
     variable("AIGW_GITLAB_URL", Sets("gitlab.url", string, "a URL"), "gitlab.url"),
-    variable("AIGW_CUSTOMER_PORTAL_URL", Sets("gitlab.cloud_issuer", string, "a URL"), "gitlab.cloud_issuer"),
-    variable("AIGW_CLOUD_CONNECTOR_SERVICE_NAME", Sets("gitlab.audience", string, "a name"), "gitlab.audience"),
-    variable("AIGW_SELF_SIGNED_JWT__SIGNING_KEY", Elsewhere, "auth.user_tokens.signing_key, itself in PEM"),
-    variable("AIGW_SELF_SIGNED_JWT__VALIDATION_KEY", Elsewhere, "auth.user_tokens.validation_key, itself in PEM"),
-    variable("DUO_WORKFLOW_SELF_SIGNED_JWT__SIGNING_KEY", Elsewhere, "the same, when the AIGW_ one is not set"),
-    variable("DUO_WORKFLOW_SELF_SIGNED_JWT__VALIDATION_KEY", Elsewhere, "the same, when the AIGW_ one is not set"),
+    variable(
+        "AIGW_CUSTOMER_PORTAL_URL",
+        Sets("gitlab.cloud_issuer", string, "a URL"),
+        "gitlab.cloud_issuer",
+    ),
+    variable(
+        "AIGW_CLOUD_CONNECTOR_SERVICE_NAME",
+        Sets("gitlab.audience", string, "a name"),
+        "gitlab.audience",
+    ),
+    variable(
+        "AIGW_SELF_SIGNED_JWT__SIGNING_KEY",
+        Elsewhere,
+        "auth.user_tokens.signing_key, itself in PEM",
+    ),
+    variable(
+        "AIGW_SELF_SIGNED_JWT__VALIDATION_KEY",
+        Elsewhere,
+        "auth.user_tokens.validation_key, itself in PEM",
+    ),
+    variable(
+        "DUO_WORKFLOW_SELF_SIGNED_JWT__SIGNING_KEY",
+        Elsewhere,
+        "the same, when the AIGW_ one is not set",
+    ),
+    variable(
+        "DUO_WORKFLOW_SELF_SIGNED_JWT__VALIDATION_KEY",
+        Elsewhere,
+        "the same, when the AIGW_ one is not set",
+    ),
     variable("SSL_CERT_FILE", Elsewhere, "one more file for tls.extra_ca"),
     variable("REQUESTS_CA_BUNDLE", Elsewhere, "one more file for tls.extra_ca"),
-    variable("HTTPS_PROXY", Elsewhere, "proxy.url of https servers; https_proxy wins, and ALL_PROXY comes after"),
-    variable("HTTP_PROXY", Elsewhere, "proxy.url of http servers; http_proxy wins, and ALL_PROXY comes after"),
+    variable(
+        "HTTPS_PROXY",
+        Elsewhere,
+        "proxy.url of https servers; https_proxy wins, and ALL_PROXY comes after",
+    ),
+    variable(
+        "HTTP_PROXY",
+        Elsewhere,
+        "proxy.url of http servers; http_proxy wins, and ALL_PROXY comes after",
+    ),
     variable("NO_PROXY", Elsewhere, "proxy.except, separated by commas; no_proxy wins"),
     variable("AWS_REGION", Elsewhere, "region of Bedrock models"),
     variable("AWS_REGION_NAME", Elsewhere, "the same, when AWS_REGION is not set"),
@@ -92,9 +132,17 @@ pub(super) static VARIABLES: &[Variable] = &[
     variable("AWS_SESSION_TOKEN", Elsewhere, "the same, when it is temporary"),
     variable("AWS_BEDROCK_RUNTIME_ENDPOINT", Elsewhere, "endpoint of Bedrock models"),
     variable("AIGW_BEDROCK_GUARDRAIL_CONFIG", Elsewhere, "guardrail of Bedrock models, as JSON"),
-    variable("AWS_PROFILE", Elsewhere, "AWS's credential chain, as every other variable of AWS's that it knows"),
+    variable(
+        "AWS_PROFILE",
+        Elsewhere,
+        "AWS's credential chain, as every other variable of AWS's that it knows",
+    ),
     variable("AZURE_API_VERSION", Elsewhere, "api_version of Azure models"),
-    variable("AZURE_TENANT_ID", Sets("models.{name}.entra.tenant", string, "a tenant"), "entra.tenant of Azure models"),
+    variable(
+        "AZURE_TENANT_ID",
+        Sets("models.{name}.entra.tenant", string, "a tenant"),
+        "entra.tenant of Azure models",
+    ),
     variable(
         "AZURE_CLIENT_ID",
         Sets("models.{name}.entra.client_id", string, "a client id"),
@@ -113,15 +161,35 @@ pub(super) static VARIABLES: &[Variable] = &[
     ),
     variable("IDENTITY_ENDPOINT", Elsewhere, "where an App Service gives out managed identities"),
     variable("IDENTITY_HEADER", Elsewhere, "the same"),
-    variable("AZURE_POD_IDENTITY_AUTHORITY_HOST", Elsewhere, "where the metadata service is, if it is elsewhere"),
-    variable(TLS_ENABLED, Elsewhere, "true: HTTPS on the listener, with the two files (server.tls)"),
+    variable(
+        "AZURE_POD_IDENTITY_AUTHORITY_HOST",
+        Elsewhere,
+        "where the metadata service is, if it is elsewhere",
+    ),
+    variable(
+        TLS_ENABLED,
+        Elsewhere,
+        "true: HTTPS on the listener, with the two files (server.tls)",
+    ),
     variable(TLS_CERT, Elsewhere, "server.tls.cert, when that is true"),
     variable(TLS_KEY, Elsewhere, "server.tls.key, when that is true"),
-    variable(MTLS_ENABLED, Elsewhere, "true: a client certificate towards model servers, with the files below"),
+    variable(
+        MTLS_ENABLED,
+        Elsewhere,
+        "true: a client certificate towards model servers, with the files below",
+    ),
     variable(MTLS_CERT, Elsewhere, "tls.client_cert, when that is true"),
     variable(MTLS_KEY, Elsewhere, "tls.client_key, when that is true"),
-    variable(MTLS_PASSWORD, Elsewhere, "refused when that is true: write the key without a passphrase"),
-    variable(MTLS_VERIFY, Elsewhere, "false is refused when that is true: servers are always verified"),
+    variable(
+        MTLS_PASSWORD,
+        Elsewhere,
+        "refused when that is true: write the key without a passphrase",
+    ),
+    variable(
+        MTLS_VERIFY,
+        Elsewhere,
+        "false is refused when that is true: servers are always verified",
+    ),
     variable(MTLS_CA, Elsewhere, "one more file for tls.extra_ca, when that is true"),
     variable("AIGW_GITLAB_API_URL", Nothing, "GitLab's API"),
     variable("AIGW_CUSTOM_MODELS__DISABLE_STREAMING", Nothing, "asks models without streaming"),
@@ -144,15 +212,19 @@ pub(super) fn value_of(
     for variable in VARIABLES {
         let Some(said) = env.get(variable.name) else { continue };
         let mut parsed = |value: Option<String>, expected: &str| {
-            let fault = || Fault::error(Place::Environment, variable.name, format!("expected {expected}"));
+            let fault =
+                || Fault::error(Place::Environment, variable.name, format!("expected {expected}"));
             faults.extend(value.is_none().then(|| fault().said(quoted(said))));
             value.map(|value| (value, variable.name))
         };
         match variable.does {
             Sets(path, convert, expected) if path == key => {
-                return parsed(convert(said), expected).map(|(value, name)| (value, name.to_owned()));
+                return parsed(convert(said), expected)
+                    .map(|(value, name)| (value, name.to_owned()));
             }
-            Host(path) if path == key => host = parsed(address(said), "an address like \"127.0.0.1\""),
+            Host(path) if path == key => {
+                host = parsed(address(said), "an address like \"127.0.0.1\"")
+            }
             Port(path) if path == key => port = parsed(port_number(said), "a port from 0 to 65535"),
             _ => {}
         }
@@ -175,12 +247,18 @@ pub(super) fn remarks(env: &Environment) -> Vec<Fault> {
         match find(name).map(|variable| variable.does) {
             Some(Nothing) => idle.push(name),
             Some(Sets(path, ..)) if is_idle(path) => idle.push(name),
-            None if name.starts_with("AIGW_") || name.starts_with("DUO_WORKFLOW_") => idle.push(name),
+            None if name.starts_with("AIGW_") || name.starts_with("DUO_WORKFLOW_") => {
+                idle.push(name)
+            }
             _ => {}
         }
     }
     if !idle.is_empty() {
-        faults.push(Fault::warning(Place::Environment, idle.join(", "), "set, but this version does not act on it"));
+        faults.push(Fault::warning(
+            Place::Environment,
+            idle.join(", "),
+            "set, but this version does not act on it",
+        ));
     }
     faults
 }

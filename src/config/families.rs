@@ -42,7 +42,12 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Families {
 }
 
 /// One table. What it does not say is as in the family it is like: `base`, unless it names another.
-fn family(reader: &mut Reader<'_>, name: &str, known: &Families, base: &Arc<Family>) -> Option<Family> {
+fn family(
+    reader: &mut Reader<'_>,
+    name: &str,
+    known: &Families,
+    base: &Arc<Family>,
+) -> Option<Family> {
     let table = ["families", name];
     let header = reader.doc.get(&table)?;
     header.value.as_table()?;
@@ -64,11 +69,15 @@ fn family(reader: &mut Reader<'_>, name: &str, known: &Families, base: &Arc<Fami
     Some(Family {
         name: name.into(),
         completion: completion(reader, name, &base)?,
-        completion_endpoint: completion_endpoint(reader, &key("completion_endpoint")).or(base.completion_endpoint),
+        completion_endpoint: completion_endpoint(reader, &key("completion_endpoint"))
+            .or(base.completion_endpoint),
         context_tokens: tokens(reader, "context_tokens", base.context_tokens),
         completion_tokens: tokens(reader, "completion_tokens", base.completion_tokens),
         generation_tokens: tokens(reader, "generation_tokens", base.generation_tokens),
-        max_tokens: reader.integer(&key("max_tokens")).and_then(|n| n.try_into().ok()).or(base.max_tokens),
+        max_tokens: reader
+            .integer(&key("max_tokens"))
+            .and_then(|n| n.try_into().ok())
+            .or(base.max_tokens),
         temperature: reader.number(&key("temperature")).or(base.temperature),
         strip_reasoning: reader.boolean(&key("strip_reasoning")).unwrap_or(base.strip_reasoning),
         single_system: reader.boolean(&key("single_system")).unwrap_or(base.single_system),
@@ -81,12 +90,17 @@ fn family(reader: &mut Reader<'_>, name: &str, known: &Families, base: &Arc<Fami
             Some(folders) => folders.into_iter().map(|(folder, _)| folder.into()).collect(),
             None => base.prompts.clone(),
         },
-        unescape_underscores: reader.boolean(&key("unescape_underscores")).unwrap_or(base.unescape_underscores),
+        unescape_underscores: reader
+            .boolean(&key("unescape_underscores"))
+            .unwrap_or(base.unescape_underscores),
     })
 }
 
 /// `/completions` or `/chat/completions`, of a family or a model.
-pub(super) fn completion_endpoint(reader: &mut Reader<'_>, path: &[&str]) -> Option<CompletionEndpoint> {
+pub(super) fn completion_endpoint(
+    reader: &mut Reader<'_>,
+    path: &[&str],
+) -> Option<CompletionEndpoint> {
     reader.word(path).map(|word| match word {
         "chat" => CompletionEndpoint::Chat,
         _ => CompletionEndpoint::Completions,
@@ -119,8 +133,10 @@ fn completion(reader: &mut Reader<'_>, name: &str, base: &Family) -> Option<Comp
     let Some(template) = own.or_else(|| of_base.map(|fim| fim.template.clone())) else {
         let path = ["families", name, "completion"];
         let entry = reader.doc.get(&path)?;
-        reader.error(&path, &entry.span, "expected fim.template beside it").hint =
-            Some("fim.template = \"<PRE>{prefix}<SUF>{suffix}<MID>\", in your model's own marks".to_owned());
+        reader.error(&path, &entry.span, "expected fim.template beside it").hint = Some(
+            "fim.template = \"<PRE>{prefix}<SUF>{suffix}<MID>\", in your model's own marks"
+                .to_owned(),
+        );
         return None;
     };
     let stop = match stop {
@@ -136,7 +152,10 @@ fn stops(reader: &mut Reader<'_>, name: &str) -> Option<Vec<(String, Range<usize
     let stop = reader.texts(&path)?;
     if let Some((_, fifth)) = stop.get(MAX_STOPS) {
         let fault = reader.error(&path, fifth, format!("expected at most {MAX_STOPS} texts"));
-        fault.hint = Some("OpenAI's API and vLLM refuse a request with more: keep those that end a middle".to_owned());
+        fault.hint = Some(
+            "OpenAI's API and vLLM refuse a request with more: keep those that end a middle"
+                .to_owned(),
+        );
     }
     Some(stop)
 }
@@ -189,6 +208,12 @@ mod tests {
         let gpt = BUILT_INS.get("gpt");
         assert_eq!((gpt.temperature, gpt.max_tokens), (None, None));
         let fim = |name| matches!(BUILT_INS.get(name).completion, Completion::Fim(_));
-        assert!(fim("codestral") && fim("codestral-2508") && fim("granite") && !fim("mistral") && !fim("novel"));
+        assert!(
+            fim("codestral")
+                && fim("codestral-2508")
+                && fim("granite")
+                && !fim("mistral")
+                && !fim("novel")
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! `Fault`: one thing that is wrong with the configuration, printed as a compiler prints it: where, which
-//! key, what was said, what was expected, the line with a caret, a hint.
+//! `Fault`: one thing that is wrong with the configuration, printed as a compiler prints it: where,
+//! which key, what was said, what was expected, the line with a caret, a hint.
 
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
@@ -24,7 +24,8 @@ pub enum Place {
     Environment,
 }
 
-/// A line of the file, secrets masked, and the part of it that is meant. Counted in characters, from 1.
+/// A line of the file, secrets masked, and the part of it that is meant. Counted in characters,
+/// from 1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Excerpt {
     /// The file's name as it was given.
@@ -84,7 +85,8 @@ impl Fault {
         self
     }
 
-    /// The first line: `weir.toml:12:14: error: models.codestral.endpoint: said "gpu-1", expected …`.
+    /// The first line:
+    /// `weir.toml:12:14: error: models.codestral.endpoint: said "gpu-1", expected …`.
     pub fn headline(&self) -> String {
         self.headline_in(&Palette::PLAIN)
     }
@@ -158,7 +160,8 @@ struct Palette {
 
 impl Palette {
     const PLAIN: Self = Self { error: "", warning: "", bold: "", reset: "" };
-    const ANSI: Self = Self { error: "\x1b[1;31m", warning: "\x1b[1;33m", bold: "\x1b[1m", reset: "\x1b[0m" };
+    const ANSI: Self =
+        Self { error: "\x1b[1;31m", warning: "\x1b[1;33m", bold: "\x1b[1m", reset: "\x1b[0m" };
 
     const fn of(&self, severity: Severity) -> &'static str {
         match severity {
@@ -223,10 +226,12 @@ pub(super) fn may_carry_secret(text: &str) -> bool {
     text.contains(['@', '?'])
 }
 
-/// Whether a text is a variable's name by custom, and not a secret that was put where a name belongs.
+/// Whether a text is a variable's name by custom, and not a secret that was put where a name
+/// belongs.
 pub(super) fn is_variable_name(text: &str) -> bool {
     let name = text.trim_matches(['$', '{', '}']);
-    !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
+    !name.is_empty()
+        && name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }
 
 #[cfg(test)]

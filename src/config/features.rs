@@ -1,4 +1,5 @@
-//! `[features]`: which model answers which feature, and within which limits → the routing [`Table`].
+//! `[features]`: which model answers which feature, and within which limits → the routing
+//! [`Table`].
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -77,7 +78,12 @@ fn choice(
         }
         Some(cloud::NAME) => {
             // what went there went as GitLab sent it, for GitLab's models: no other can take over
-            no_fallback(reader, name, "GitLab's cloud has no fallback", "name a model of your own first");
+            no_fallback(
+                reader,
+                name,
+                "GitLab's cloud has no fallback",
+                "name a model of your own first",
+            );
             cloud::NAME
         }
         Some(text) => text,
@@ -97,8 +103,13 @@ fn choice(
         budget = budget.capped(feature.and_then(Feature::total_limit));
     }
     let rule = if feature.is_some() { Rule::Feature } else { Rule::Default };
-    let route =
-        |model: &Arc<Model>, budget, fallback| Route { feature, model: Arc::clone(model), budget, rule, fallback };
+    let route = |model: &Arc<Model>, budget, fallback| Route {
+        feature,
+        model: Arc::clone(model),
+        budget,
+        rule,
+        fallback,
+    };
     if !feature.is_none_or(Feature::may_fall_back) {
         let why = "vectors of another model would not fit those that GitLab has stored";
         no_fallback(reader, name, why, "give the model more than one endpoint instead");
@@ -111,7 +122,8 @@ fn choice(
     Some(Choice::Model(Arc::new(route(model, budget, chain))))
 }
 
-/// The names of `fallback`, each of a model that comes once. `first` is the model that they stand in for.
+/// The names of `fallback`, each of a model that comes once. `first` is the model that they stand
+/// in for.
 fn fallbacks(reader: &mut Reader<'_>, name: &str, first: &str) -> Vec<String> {
     let path = ["features", name, "fallback"];
     let mut names: Vec<String> = Vec::new();
@@ -129,7 +141,8 @@ fn fallbacks(reader: &mut Reader<'_>, name: &str, first: &str) -> Vec<String> {
             }
         };
         let fault = reader.error(&path, &span, "expected the name of another model in [models]");
-        (fault.said, fault.hint) = (Some(said(&DeValue::String(text.into()))), Some(hint.to_owned()));
+        (fault.said, fault.hint) =
+            (Some(said(&DeValue::String(text.into()))), Some(hint.to_owned()));
     }
     names
 }
@@ -147,7 +160,9 @@ fn is_defined(reader: &Reader<'_>, model: &str) -> bool {
 
 fn undefined(reader: &mut Reader<'_>, path: &[&str], span: &Range<usize>, text: &str) {
     let names = reader.doc.names(&["models"]);
-    let hint = if let Some(near) = suggest::nearest(text, names.iter().copied().chain(["disabled", cloud::NAME])) {
+    let hint = if let Some(near) =
+        suggest::nearest(text, names.iter().copied().chain(["disabled", cloud::NAME]))
+    {
         format!("did you mean {near:?}?")
     } else if names.is_empty() {
         format!("no model is defined: begin a table [models.{}]", super::raw::path_text(&[text]))

@@ -1,5 +1,6 @@
-//! What Bedrock and Azure models take from the environment where the file is silent, and what models that
-//! requests bring take from it always. Read once, so that a wrong variable is told once.
+//! What Bedrock and Azure models take from the environment where the file is silent, and what
+//! models that requests bring take from it always. Read once, so that a wrong variable is told
+//! once.
 
 use std::sync::Arc;
 
@@ -12,8 +13,8 @@ use super::load::Environment;
 use super::raw::path_text;
 use super::reader::{Reader, visible};
 use crate::route::{
-    ApiVersion, AwsChain, AwsCredentials, AwsKeys, EndpointUrl, Guardrail, Identifier, ProviderDefaults, ProviderKind,
-    Region,
+    ApiVersion, AwsChain, AwsCredentials, AwsKeys, EndpointUrl, Guardrail, Identifier,
+    ProviderDefaults, ProviderKind, Region,
 };
 use crate::secret::Secret;
 
@@ -55,8 +56,8 @@ pub(super) struct Inherited {
     pub(super) api_version: Said<ApiVersion>,
 }
 
-/// A wrong variable is an error when a model of the file may need it; machines have such variables for
-/// other programs too, so without such a model it is a warning.
+/// A wrong variable is an error when a model of the file may need it; machines have such variables
+/// for other programs too, so without such a model it is a warning.
 pub(super) fn read(reader: &mut Reader<'_>) -> Inherited {
     let severity = |kind| if has(reader, kind) { Severity::Error } else { Severity::Warning };
     let (bedrock, azure) = (severity(ProviderKind::Bedrock), severity(ProviderKind::Azure));
@@ -66,7 +67,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Inherited {
             Region::parse(text).map_err(|_| wrong(text, "expected a region like \"eu-central-1\""))
         }),
         endpoint: first(env, &[ENDPOINT], faults, bedrock, |text| {
-            let expected = "expected a URL like \"https://bedrock-runtime.eu-central-1.amazonaws.com\"";
+            let expected =
+                "expected a URL like \"https://bedrock-runtime.eu-central-1.amazonaws.com\"";
             EndpointUrl::parse(text).map_err(|_| wrong(text, expected))
         }),
         credentials: credentials(env, faults, bedrock),
@@ -104,7 +106,11 @@ fn first<T>(
     match parse(text.trim()) {
         Ok(value) => Said::Value(value, name),
         Err(Unfit { said, message }) => {
-            faults.push(Fault { severity, said, ..Fault::error(Place::Environment, name, message) });
+            faults.push(Fault {
+                severity,
+                said,
+                ..Fault::error(Place::Environment, name, message)
+            });
             Said::Wrong
         }
     }
@@ -122,7 +128,11 @@ fn wrong(text: &str, expected: &str) -> Unfit {
 }
 
 /// A Bedrock API key before an access key, as AWS's own programs do (providers.md d1.8).
-fn credentials(env: &Environment, faults: &mut Vec<Fault>, severity: Severity) -> Said<Arc<AwsCredentials>> {
+fn credentials(
+    env: &Environment,
+    faults: &mut Vec<Fault>,
+    severity: Severity,
+) -> Said<Arc<AwsCredentials>> {
     let found = if env.get(API_KEY).is_some() {
         secret(env, API_KEY).map(|key| (AwsCredentials::ApiKey(key), API_KEY))
     } else {
@@ -130,8 +140,11 @@ fn credentials(env: &Environment, faults: &mut Vec<Fault>, severity: Severity) -
             [false, false] => return Said::Nothing,
             [true, true] => keys(env).map(|keys| {
                 let with_token = "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN";
-                let by =
-                    if keys.session_token.is_some() { with_token } else { "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY" };
+                let by = if keys.session_token.is_some() {
+                    with_token
+                } else {
+                    "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"
+                };
                 (AwsCredentials::Keys(keys), by)
             }),
             [true, false] => Err((KEY_ID, format!("expected {SECRET_KEY} beside it"))),
@@ -169,11 +182,15 @@ struct GuardrailConfig {
     trace: Option<String>,
 }
 
-/// The JSON of GitLab's gateway (ai-gateway-server.md §6). It and AWS's service model let the version out.
+/// The JSON of GitLab's gateway (ai-gateway-server.md §6). It and AWS's service model let the
+/// version out.
 fn guardrail(text: &str) -> Result<Guardrail, Unfit> {
     let fault = |message: String| Unfit { said: None, message };
     let config: GuardrailConfig = serde_json::from_str(text).map_err(|_| {
-        fault("expected JSON like {\"guardrailIdentifier\": \"abc123\", \"guardrailVersion\": \"1\"}".to_owned())
+        fault(
+            "expected JSON like {\"guardrailIdentifier\": \"abc123\", \"guardrailVersion\": \"1\"}"
+                .to_owned(),
+        )
     })?;
     let version = match &config.guardrail_version {
         None | Some(Value::Null) => None,
@@ -213,7 +230,9 @@ impl Inherited {
             reader.provenance.note(path_text(&["models", REQUEST, "credentials"]), setting);
         }
         note_said(reader, REQUEST, "guardrail", &self.guardrail, shown_guardrail);
-        note_said(reader, REQUEST, "api_version", &self.api_version, |version| format!("\"{version}\""));
+        note_said(reader, REQUEST, "api_version", &self.api_version, |version| {
+            format!("\"{version}\"")
+        });
     }
 }
 
@@ -241,8 +260,8 @@ pub(super) fn kind_of(credentials: &AwsCredentials) -> &'static str {
     }
 }
 
-/// The chain, and what in the environment leads it: a profile, a web identity, a container's role. Without
-/// any of them it tries `~/.aws` and the instance's role.
+/// The chain, and what in the environment leads it: a profile, a web identity, a container's role.
+/// Without any of them it tries `~/.aws` and the instance's role.
 pub(super) fn chain_setting(reader: &Reader<'_>) -> Setting {
     const LEADS: [&str; 6] = [
         "AWS_PROFILE",

@@ -68,7 +68,12 @@ pub(super) enum Acts {
 }
 
 /// A key that is acted on.
-pub(super) const fn key(path: &'static str, takes: Takes, preset: Preset, doc: &'static str) -> Key {
+pub(super) const fn key(
+    path: &'static str,
+    takes: Takes,
+    preset: Preset,
+    doc: &'static str,
+) -> Key {
     Key { path, takes, preset, acts: Acts::Yes, doc }
 }
 

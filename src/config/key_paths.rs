@@ -7,7 +7,8 @@ use crate::route::Feature;
 pub(super) fn find(path: &[&str]) -> Option<&'static Key> {
     all().find(|key| {
         let mut pattern = key.path.split('.');
-        path.iter().all(|name| pattern.next().is_some_and(|part| matches(part, name))) && pattern.next().is_none()
+        path.iter().all(|name| pattern.next().is_some_and(|part| matches(part, name)))
+            && pattern.next().is_none()
     })
 }
 
@@ -57,7 +58,10 @@ mod tests {
     #[test]
     fn lists_what_may_follow() {
         assert_eq!(children(&["admin"]), ["listen"]);
-        assert_eq!(children(&["models", "x", "timeouts"]), ["connect", "first_byte", "idle", "total"]);
+        assert_eq!(
+            children(&["models", "x", "timeouts"]),
+            ["connect", "first_byte", "idle", "total"]
+        );
         assert!(children(&["features"]).contains(&"duo_chat"));
         assert!(children(&["server", "listen"]).is_empty());
     }

@@ -1,5 +1,6 @@
-//! Every key of the file: what it takes, its default, what it is for, and whether this version acts on it.
-//! The one list that the reader, the "did you mean", `config/reference.toml` and the manual share.
+//! Every key of the file: what it takes, its default, what it is for, and whether this version acts
+//! on it. The one list that the reader, the "did you mean", `config/reference.toml` and the manual
+//! share.
 
 use super::key::key;
 pub(super) use super::key::{Acts, Key, Preset, Takes};
@@ -29,7 +30,12 @@ static BEFORE_MODELS: &[Key] = &[
         Is("\"127.0.0.1:5052\""),
         "GitLab's \"Local AI Gateway URL\". 0.0.0.0 for every interface",
     ),
-    key("server.workers", Takes::Integer(1, 1024), Example("2", "one per core"), "threads that serve requests"),
+    key(
+        "server.workers",
+        Takes::Integer(1, 1024),
+        Example("2", "one per core"),
+        "threads that serve requests",
+    ),
     key(
         "server.tls.cert",
         Takes::Text(PEM),
@@ -94,10 +100,18 @@ static BEFORE_MODELS: &[Key] = &[
     key(
         "auth.mode",
         Takes::Word(&["off", "keys", "gitlab"]),
-        Example("\"gitlab\"", "\"gitlab\" with gitlab.url, else \"keys\" with static_keys, else \"off\""),
+        Example(
+            "\"gitlab\"",
+            "\"gitlab\" with gitlab.url, else \"keys\" with static_keys, else \"off\"",
+        ),
         "who may call: everybody, the holders of a key, or GitLab by its tokens and the holders of a key",
     ),
-    key("auth.allow_public", Takes::Bool, Is("false"), "whether \"off\" may serve on an address that is not loopback"),
+    key(
+        "auth.allow_public",
+        Takes::Bool,
+        Is("false"),
+        "whether \"off\" may serve on an address that is not loopback",
+    ),
     key(
         "auth.static_keys",
         Takes::Secrets,
@@ -212,14 +226,24 @@ static AFTER_MODELS: &[Key] = &[
         Is("\"64MiB\""),
         "a longer request body is 413 before it is buffered",
     ),
-    key("limits.max_headers", Takes::Size("8KiB", "1MiB"), Is("\"32KiB\""), "a longer request head is 431"),
+    key(
+        "limits.max_headers",
+        Takes::Size("8KiB", "1MiB"),
+        Is("\"32KiB\""),
+        "a longer request head is 431",
+    ),
     key(
         "limits.header_timeout",
         SHORT,
         Is("\"15s\""),
         "a client that does not finish its headers, or sends nothing more on a connection that is kept, is let go",
     ),
-    key("limits.body_timeout", WAIT, Is("\"60s\""), "a client that does not finish its body is let go"),
+    key(
+        "limits.body_timeout",
+        WAIT,
+        Is("\"60s\""),
+        "a client that does not finish its body is let go",
+    ),
     key(
         "limits.in_flight",
         Takes::Integer(1, 1_000_000),
@@ -273,7 +297,10 @@ static AFTER_MODELS: &[Key] = &[
     key(
         "proxy.url",
         Takes::Text("a URL like \"http://proxy:3128\""),
-        Example("\"http://proxy:3128\"", "HTTPS_PROXY for https servers, HTTP_PROXY for http ones, else none"),
+        Example(
+            "\"http://proxy:3128\"",
+            "HTTPS_PROXY for https servers, HTTP_PROXY for http ones, else none",
+        ),
         "every server is reached by a tunnel (CONNECT) of this proxy, but for this machine and link-local addresses. \"none\": whatever the variables say",
     ),
     key(
@@ -300,18 +327,48 @@ static AFTER_MODELS: &[Key] = &[
         Example("0.95", "no hedging"),
         "of a model with several endpoints a second one is asked, too, when the first content takes longer than for this share of answers",
     ),
-    key("resilience.hedging.budget", Takes::Number(0.0, 1.0), Is("0.05"), "second requests, as a share of requests"),
-    key("resilience.breaker.failures", MANY, Is("5"), "so many failures in a row pass a replica over"),
+    key(
+        "resilience.hedging.budget",
+        Takes::Number(0.0, 1.0),
+        Is("0.05"),
+        "second requests, as a share of requests",
+    ),
+    key(
+        "resilience.breaker.failures",
+        MANY,
+        Is("5"),
+        "so many failures in a row pass a replica over",
+    ),
     key(
         "resilience.breaker.error_rate",
         Takes::Number(0.01, 1.0),
         Is("0.5"),
         "so does this share of ten and more in 10s",
     ),
-    key("resilience.breaker.open", LATER, Is("\"5s\""), "for so long; then one request sees whether it is back"),
-    key("resilience.breaker.open_max", LATER, Is("\"60s\""), "doubles each time it is not, up to this"),
-    key("resilience.breaker.slow_start", LATER, Is("\"10s\""), "one that is back has its whole share after this"),
-    key("resilience.health_check.every", SHORT, Is("\"10s\""), "between two checks (models.{name}.health_check)"),
+    key(
+        "resilience.breaker.open",
+        LATER,
+        Is("\"5s\""),
+        "for so long; then one request sees whether it is back",
+    ),
+    key(
+        "resilience.breaker.open_max",
+        LATER,
+        Is("\"60s\""),
+        "doubles each time it is not, up to this",
+    ),
+    key(
+        "resilience.breaker.slow_start",
+        LATER,
+        Is("\"10s\""),
+        "one that is back has its whole share after this",
+    ),
+    key(
+        "resilience.health_check.every",
+        SHORT,
+        Is("\"10s\""),
+        "between two checks (models.{name}.health_check)",
+    ),
     key("resilience.health_check.timeout", SHORT, Is("\"2s\""), "how long one may take"),
     key(
         "resilience.drain",

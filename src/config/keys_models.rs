@@ -87,7 +87,12 @@ pub(super) static KEYS: &[Key] = &[
         Is("false"),
         "whether requests that begin alike go to the same endpoint, whose prompt cache knows them, unless it has much more to do",
     ),
-    key("models.{name}.timeouts.connect", CONNECT, OF_TIMEOUTS, "this model's own limits, over those of [timeouts]"),
+    key(
+        "models.{name}.timeouts.connect",
+        CONNECT,
+        OF_TIMEOUTS,
+        "this model's own limits, over those of [timeouts]",
+    ),
     key("models.{name}.timeouts.first_byte", WAIT, OF_TIMEOUTS, ""),
     key("models.{name}.timeouts.idle", WAIT, OF_TIMEOUTS, ""),
     key("models.{name}.timeouts.total", TOTAL, OF_TIMEOUTS, ""),
@@ -97,8 +102,18 @@ pub(super) static KEYS: &[Key] = &[
         Example("[\"authority.crt\"]", "those of [tls], besides which these hold"),
         "TLS with this model's servers alone",
     ),
-    key("models.{name}.tls.client_cert", Takes::Text(PEM), Example("\"client.crt\"", "that of [tls]"), ""),
-    key("models.{name}.tls.client_key", Takes::Text(PEM), Example("\"client.key\"", "that of [tls]"), ""),
+    key(
+        "models.{name}.tls.client_cert",
+        Takes::Text(PEM),
+        Example("\"client.crt\"", "that of [tls]"),
+        "",
+    ),
+    key(
+        "models.{name}.tls.client_key",
+        Takes::Text(PEM),
+        Example("\"client.key\"", "that of [tls]"),
+        "",
+    ),
     key(
         "models.{name}.max_parallel",
         Takes::Integer(1, 1_000_000),
@@ -144,7 +159,12 @@ pub(super) static KEYS: &[Key] = &[
         ),
         "Bedrock: credentials of this model. api_key takes a Bedrock API key instead",
     ),
-    bedrock("models.{name}.secret_access_key", Takes::Secret, Example("{ env = \"TEAM_SECRET\" }", "none"), ""),
+    bedrock(
+        "models.{name}.secret_access_key",
+        Takes::Secret,
+        Example("{ env = \"TEAM_SECRET\" }", "none"),
+        "",
+    ),
     bedrock(
         "models.{name}.session_token",
         Takes::Secret,
@@ -190,8 +210,18 @@ pub(super) static KEYS: &[Key] = &[
         ),
         "Azure: Entra ID instead of a key, as an application by its secret, as the cluster's or the machine's identity",
     ),
-    azure("models.{name}.entra.tenant", Takes::Text("a tenant's id"), Example("\"…\"", "AZURE_TENANT_ID"), ""),
-    azure("models.{name}.entra.client_id", Takes::Text("a client id"), Example("\"…\"", "AZURE_CLIENT_ID"), ""),
+    azure(
+        "models.{name}.entra.tenant",
+        Takes::Text("a tenant's id"),
+        Example("\"…\"", "AZURE_TENANT_ID"),
+        "",
+    ),
+    azure(
+        "models.{name}.entra.client_id",
+        Takes::Text("a client id"),
+        Example("\"…\"", "AZURE_CLIENT_ID"),
+        "",
+    ),
     azure(
         "models.{name}.entra.client_secret",
         Takes::Secret,
@@ -201,7 +231,10 @@ pub(super) static KEYS: &[Key] = &[
     azure(
         "models.{name}.entra.token_file",
         Takes::Text("a file's path"),
-        Example("\"/var/run/secrets/azure/tokens/azure-identity-token\"", "AZURE_FEDERATED_TOKEN_FILE"),
+        Example(
+            "\"/var/run/secrets/azure/tokens/azure-identity-token\"",
+            "AZURE_FEDERATED_TOKEN_FILE",
+        ),
         "the cluster's token, read anew each time",
     ),
     azure(
@@ -234,7 +267,10 @@ pub(super) static KEYS: &[Key] = &[
     key(
         "families.{name}.completion_endpoint",
         ENDPOINT,
-        Example("\"completions\"", "\"completions\" for \"fim\" on OpenAI-compatible servers, else \"chat\""),
+        Example(
+            "\"completions\"",
+            "\"completions\" for \"fim\" on OpenAI-compatible servers, else \"chat\"",
+        ),
         "which call of the server that is: without a chat template around it, or with one",
     ),
     key(
@@ -249,11 +285,36 @@ pub(super) static KEYS: &[Key] = &[
         Example("[\"[PREFIX]\", \"[SUFFIX]\"]", LIKE),
         "texts that end a completion",
     ),
-    key("families.{name}.context_tokens", TOKENS, Example("32768", LIKE), "the window, question and answer together"),
-    key("families.{name}.completion_tokens", TOKENS, Example("128", LIKE), "at most this much completed code"),
-    key("families.{name}.generation_tokens", TOKENS, Example("2048", LIKE), "at most this much generated code"),
-    key("families.{name}.max_tokens", TOKENS, Example("4096", LIKE), "at most this much of other answers"),
-    key("families.{name}.temperature", Takes::Number(0.0, 2.0), Example("0.0", LIKE), "0 is greedy"),
+    key(
+        "families.{name}.context_tokens",
+        TOKENS,
+        Example("32768", LIKE),
+        "the window, question and answer together",
+    ),
+    key(
+        "families.{name}.completion_tokens",
+        TOKENS,
+        Example("128", LIKE),
+        "at most this much completed code",
+    ),
+    key(
+        "families.{name}.generation_tokens",
+        TOKENS,
+        Example("2048", LIKE),
+        "at most this much generated code",
+    ),
+    key(
+        "families.{name}.max_tokens",
+        TOKENS,
+        Example("4096", LIKE),
+        "at most this much of other answers",
+    ),
+    key(
+        "families.{name}.temperature",
+        Takes::Number(0.0, 2.0),
+        Example("0.0", LIKE),
+        "0 is greedy",
+    ),
     key(
         "families.{name}.strip_reasoning",
         Takes::Bool,

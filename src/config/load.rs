@@ -1,5 +1,6 @@
-//! Where configuration comes from: the file, the environment, secret files. The one place that reads any
-//! of them, so that what was read is remembered with its origin and a test can bring its own.
+//! Where configuration comes from: the file, the environment, secret files. The one place that
+//! reads any of them, so that what was read is remembered with its origin and a test can bring its
+//! own.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,14 +18,15 @@ use crate::upstream::ClientTls;
 pub struct Environment(BTreeMap<String, String>);
 
 impl Environment {
-    /// Those of this process. Bytes that are not UTF-8 become replacement characters, and fail the checks
-    /// of whatever reads them.
+    /// Those of this process. Bytes that are not UTF-8 become replacement characters, and fail the
+    /// checks of whatever reads them.
     pub fn of_process() -> Self {
         let text = |os: std::ffi::OsString| os.to_string_lossy().into_owned();
         Self(std::env::vars_os().map(|(name, value)| (text(name), text(value))).collect())
     }
 
-    /// The value of a variable. One that is set to nothing counts as not set, as in the official container.
+    /// The value of a variable. One that is set to nothing counts as not set, as in the official
+    /// container.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
@@ -52,7 +54,8 @@ impl fmt::Debug for Environment {
     }
 }
 
-/// Where the file is when the command line does not say: `$WEIR_CONFIG`, `./weir.toml`, `/etc/weir/weir.toml`.
+/// Where the file is when the command line does not say: `$WEIR_CONFIG`, `./weir.toml`,
+/// `/etc/weir/weir.toml`.
 pub fn locate(explicit: Option<&Path>, env: &Environment) -> Result<PathBuf, Faults> {
     if let Some(path) = explicit {
         return Ok(path.to_owned());
@@ -64,7 +67,10 @@ pub fn locate(explicit: Option<&Path>, env: &Environment) -> Result<PathBuf, Fau
     let found = PLACES.iter().map(Path::new).find(|path| path.exists());
     found.map(Path::to_owned).ok_or_else(|| {
         let fault = Fault::error(Place::File("weir".into()), "", "no configuration file")
-            .hint(Some("looked for ./weir.toml and /etc/weir/weir.toml: say --config FILE or set WEIR_CONFIG".into()));
+            .hint(Some(
+            "looked for ./weir.toml and /etc/weir/weir.toml: say --config FILE or set WEIR_CONFIG"
+                .into(),
+        ));
         Faults::new(vec![fault])
     })
 }
@@ -79,8 +85,8 @@ pub fn from_str(text: &str, name: &str, env: &Environment) -> Result<Config, Fau
     check::check(text, Path::new(name), env)
 }
 
-/// The address of `/ready` that a file and the environment name, whatever else is wrong with them: a
-/// container's health check must not fail because someone is halfway through editing the file.
+/// The address of `/ready` that a file and the environment name, whatever else is wrong with them:
+/// a container's health check must not fail because someone is halfway through editing the file.
 pub fn admin_address(path: &Path, env: &Environment) -> Option<std::net::SocketAddr> {
     check::admin_address(&read_text(path).ok()?, path, env)
 }
@@ -97,10 +103,15 @@ pub fn authorities(path: &Path, env: &Environment) -> ClientTls {
 
 fn read_text(path: &Path) -> Result<String, Faults> {
     let name: Arc<str> = path.to_string_lossy().into();
-    let fault = |message: String| Faults::new(vec![Fault::error(Place::File(Arc::clone(&name)), "", message)]);
+    let fault = |message: String| {
+        Faults::new(vec![Fault::error(Place::File(Arc::clone(&name)), "", message)])
+    };
     let bytes = read_limited(path).map_err(&fault)?;
     let mut text = String::from_utf8(bytes).map_err(|error| {
-        let line = memchr::memchr_iter(b'\n', &error.as_bytes()[..error.utf8_error().valid_up_to()]).count() + 1;
+        let line =
+            memchr::memchr_iter(b'\n', &error.as_bytes()[..error.utf8_error().valid_up_to()])
+                .count()
+                + 1;
         fault(format!("line {line} is not UTF-8: save the file as UTF-8"))
     })?;
     // Windows editors begin a file with a byte order mark
@@ -116,7 +127,9 @@ const MAX_FILE: u64 = 4 << 20;
 /// Reads a secret's file. One newline at its end is the editor's, not the secret's.
 pub(super) fn read_secret(path: &Path) -> Result<String, String> {
     let text = String::from_utf8(read_limited(path)?).map_err(|_| "it is not text".to_owned())?;
-    let secret = text.strip_suffix('\n').map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
+    let secret = text
+        .strip_suffix('\n')
+        .map_or(text.as_str(), |text| text.strip_suffix('\r').unwrap_or(text));
     Ok(secret.to_owned())
 }
 

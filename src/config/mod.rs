@@ -1,9 +1,10 @@
 //! The configuration: a file and the environment → [`Config`], or every fault at once.
 //!
-//! `raw` keeps the file as a tree that knows its places; `keys` is the list of what may stand in it;
-//! `reader` reads typed values out of it; `check`, `models` (with `azure`, `bedrock` and what they have
-//! `inherited` from the environment), `families`, `cloud`, `features`, `prompts`, `tls`, `proxy` and `outward` build each
-//! module's own settings, so that no module imports this one. A reload may change everything but [`Config::server`].
+//! `raw` keeps the file as a tree that knows its places; `keys` is the list of what may stand in
+//! it; `reader` reads typed values out of it; `check`, `models` (with `azure`, `bedrock` and what
+//! they have `inherited` from the environment), `families`, `cloud`, `features`, `prompts`, `tls`,
+//! `proxy` and `outward` build each module's own settings, so that no module imports this one. A
+//! reload may change everything but [`Config::server`].
 
 mod auth;
 mod azure;

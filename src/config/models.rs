@@ -13,7 +13,8 @@ use super::keys::{self, Acts};
 use super::reader::{Reader, said};
 use super::{azure, cloud, entra, replicas, suggest};
 use crate::route::{
-    Access, ApiVersion, AzureAccess, BedrockModel, EndpointUrl, Families, Family, Identifier, Model, ProviderKind, Room,
+    Access, ApiVersion, AzureAccess, BedrockModel, EndpointUrl, Families, Family, Identifier,
+    Model, ProviderKind, Room,
 };
 
 /// Where Anthropic's own API is.
@@ -43,7 +44,8 @@ fn model(reader: &mut Reader<'_>, name: &str, common: &Common<'_>) -> Option<Mod
     }
     let identifier = identifier(reader, name);
     let family = family(reader, name, families);
-    let provider = identifier.as_ref().map(|identifier| served_by(reader, name, identifier.provider));
+    let provider =
+        identifier.as_ref().map(|identifier| served_by(reader, name, identifier.provider));
     if let Some(provider) = provider {
         only_for(reader, name, provider);
     }
@@ -59,14 +61,20 @@ fn model(reader: &mut Reader<'_>, name: &str, common: &Common<'_>) -> Option<Mod
     let (endpoints, access) = match provider {
         ProviderKind::Azure => {
             let said = endpoints.as_deref().unwrap_or_default();
-            let named = entra::Named { name, header: &header.key, version: version.as_ref(), endpoints: said };
+            let named = entra::Named {
+                name,
+                header: &header.key,
+                version: version.as_ref(),
+                endpoints: said,
+            };
             let entra = entra::read(reader, &named);
             let access = version.zip(entra).map(|(version, entra)| AzureAccess { version, entra });
             (endpoints, access.map(Access::Azure))
         }
         ProviderKind::Bedrock | ProviderKind::BedrockOpenAi => {
             let is_open = provider == ProviderKind::BedrockOpenAi;
-            let model = Bedrock { name, header: &header.key, model: &upstream_name, is_open, inherited };
+            let model =
+                Bedrock { name, header: &header.key, model: &upstream_name, is_open, inherited };
             let read = model.read(reader, endpoints.clone().unwrap_or_default(), api_key.take());
             let (found, access) = read.unzip();
             if let Some(alone) = BedrockModel::parse(&upstream_name).ok().filter(|_| is_open) {
@@ -75,7 +83,9 @@ fn model(reader: &mut Reader<'_>, name: &str, common: &Common<'_>) -> Option<Mod
             }
             (endpoints.and(found), access.map(|access| Access::Bedrock(Box::new(access))))
         }
-        ProviderKind::OpenAi | ProviderKind::Anthropic | ProviderKind::Gitlab => (endpoints, Some(Access::Key)),
+        ProviderKind::OpenAi | ProviderKind::Anthropic | ProviderKind::Gitlab => {
+            (endpoints, Some(Access::Key))
+        }
     };
     let replicas = replicas::read(reader, name, provider, endpoints.as_ref().map_or(0, Vec::len));
     Some(Model {
@@ -109,21 +119,28 @@ fn room(reader: &mut Reader<'_>, name: &str, (queue, wait): (usize, Duration)) -
     Some(Room { parallel: parallel?, queue: own.0.unwrap_or(queue), wait: own.1.unwrap_or(wait) })
 }
 
-/// The kind of server: the identifier's, or Bedrock's OpenAI-compatible endpoint when the model says so.
+/// The kind of server: the identifier's, or Bedrock's OpenAI-compatible endpoint when the model
+/// says so.
 fn served_by(reader: &mut Reader<'_>, name: &str, provider: ProviderKind) -> ProviderKind {
-    let is_open =
-        provider == ProviderKind::Bedrock && reader.boolean(&["models", name, "bedrock_openai"]) == Some(true);
+    let is_open = provider == ProviderKind::Bedrock
+        && reader.boolean(&["models", name, "bedrock_openai"]) == Some(true);
     if is_open { ProviderKind::BedrockOpenAi } else { provider }
 }
 
 /// A model's name is a label of metrics, a value of headers and a line of `/v1/models`.
 fn bad_name(name: &str) -> Option<&'static str> {
     match name {
-        "disabled" | cloud::NAME => Some("this name means something else in [features]: choose another"),
+        "disabled" | cloud::NAME => {
+            Some("this name means something else in [features]: choose another")
+        }
         "request" => Some("this name stands for models that requests bring: choose another"),
-        _ if name.starts_with("feature/") => Some("feature/… asks by feature in /v1: choose another name"),
+        _ if name.starts_with("feature/") => {
+            Some("feature/… asks by feature in /v1: choose another name")
+        }
         _ if name.is_empty() || name.len() > 100 => Some("a model's name has 1 to 100 characters"),
-        _ if !name.bytes().all(|b| b.is_ascii_graphic()) => Some("a model's name is of visible ASCII characters"),
+        _ if !name.bytes().all(|b| b.is_ascii_graphic()) => {
+            Some("a model's name is of visible ASCII characters")
+        }
         _ => None,
     }
 }
@@ -135,7 +152,8 @@ fn identifier(reader: &mut Reader<'_>, name: &str) -> Option<Identifier> {
     };
     let text = reader.text(&path)?;
     let fault = |reader: &Reader<'_>, message: String| {
-        Fault::error(reader.doc.place(&entry.span), super::raw::path_text(&path), message).said(said(entry.value))
+        Fault::error(reader.doc.place(&entry.span), super::raw::path_text(&path), message)
+            .said(said(entry.value))
     };
     let identifier = match Identifier::parse(&text) {
         Ok(identifier) => identifier,
@@ -150,8 +168,15 @@ fn identifier(reader: &mut Reader<'_>, name: &str) -> Option<Identifier> {
 
 /// `mistralai/Mistral-7B` is a Hugging Face name that lacks its prefix.
 fn prefix_hint(text: &str) -> Option<String> {
-    const PREFIXES: [&str; 7] =
-        ["custom_openai", "openai", "hosted_vllm", "litellm_proxy", "azure", "bedrock", "anthropic"];
+    const PREFIXES: [&str; 7] = [
+        "custom_openai",
+        "openai",
+        "hosted_vllm",
+        "litellm_proxy",
+        "azure",
+        "bedrock",
+        "anthropic",
+    ];
     let (prefix, model) = text.trim().split_once('/')?;
     if prefix == "bedrock_mantle" {
         let at = "endpoint = \"https://bedrock-mantle.<region>.api.aws/v1\"";
@@ -172,8 +197,10 @@ fn family(reader: &mut Reader<'_>, name: &str, families: &Families) -> Option<Ar
         None if reader.doc.get(&path).is_some() => return None,
         None => Some(families.get("")),
     };
-    let context_tokens = reader.integer(&["models", name, "context_tokens"]).and_then(|n| n.try_into().ok());
-    let endpoint = super::families::completion_endpoint(reader, &["models", name, "completion_endpoint"]);
+    let context_tokens =
+        reader.integer(&["models", name, "context_tokens"]).and_then(|n| n.try_into().ok());
+    let endpoint =
+        super::families::completion_endpoint(reader, &["models", name, "completion_endpoint"]);
     let Some(family) = named else {
         // one of the file's that has faults of its own has told them
         if reader.doc.get(&path).is_none_or(|entry| !is_defined(reader, entry.value.as_str())) {
@@ -200,12 +227,19 @@ fn only_for(reader: &mut Reader<'_>, name: &str, provider: ProviderKind) {
     for said in reader.doc.names(&["models", name]) {
         let path = ["models", name, said];
         // a table is for whom its keys are
-        let inner = keys::children(&path).first().and_then(|inner| keys::find(&["models", name, said, inner]));
-        let Some(Acts::Only(kinds)) = keys::find(&path).or(inner).map(|key| key.acts) else { continue };
-        let Some(entry) = reader.doc.get(&path).filter(|_| !kinds.contains(&provider)) else { continue };
+        let inner = keys::children(&path)
+            .first()
+            .and_then(|inner| keys::find(&["models", name, said, inner]));
+        let Some(Acts::Only(kinds)) = keys::find(&path).or(inner).map(|key| key.acts) else {
+            continue;
+        };
+        let Some(entry) = reader.doc.get(&path).filter(|_| !kinds.contains(&provider)) else {
+            continue;
+        };
         let mut kinds: Vec<&str> = kinds.iter().map(|kind| kind.label()).collect();
         kinds.dedup();
-        let message = format!("only for {} models; this is one of {}", kinds.join(" and "), provider.label());
+        let message =
+            format!("only for {} models; this is one of {}", kinds.join(" and "), provider.label());
         reader.error(&path, &entry.key, message);
     }
 }
@@ -233,7 +267,9 @@ fn endpoints(
             texts
         }
         // the region has one
-        (None, None) if matches!(provider, Some(ProviderKind::Bedrock | ProviderKind::BedrockOpenAi)) => {
+        (None, None)
+            if matches!(provider, Some(ProviderKind::Bedrock | ProviderKind::BedrockOpenAi)) =>
+        {
             return Some(vec![]);
         }
         (None, None) if provider == Some(ProviderKind::Anthropic) => {
@@ -243,10 +279,13 @@ fn endpoints(
         }
         (None, None) => {
             let hint = match provider {
-                Some(ProviderKind::Azure) => "say where the resource is: endpoint = \"https://….openai.azure.com\"",
+                Some(ProviderKind::Azure) => {
+                    "say where the resource is: endpoint = \"https://….openai.azure.com\""
+                }
                 _ => "say where the model server is: endpoint = \"http://host:port/v1\"",
             };
-            reader.error(&["models", name], header, "expected endpoint or endpoints").hint = Some(hint.to_owned());
+            reader.error(&["models", name], header, "expected endpoint or endpoints").hint =
+                Some(hint.to_owned());
             return None;
         }
     };

@@ -1,5 +1,6 @@
-//! How servers are reached: `[tls]`, the `tls` of a model, `[proxy]`, and the variables that mean the same. The files are read
-//! and checked here, at the start and at a reload, as those of `[server] tls` are.
+//! How servers are reached: `[tls]`, the `tls` of a model, `[proxy]`, and the variables that mean
+//! the same. The files are read and checked here, at the start and at a reload, as those of
+//! `[server] tls` are.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,9 @@ use super::raw::path_text;
 use super::reader::Reader;
 use super::{environ, proxy};
 use crate::route::ModelId;
-use crate::upstream::{ClientIdentity, ClientTls, Outward, OutwardSettings, PairError, certificates};
+use crate::upstream::{
+    ClientIdentity, ClientTls, Outward, OutwardSettings, PairError, certificates,
+};
 
 const SHARED: &[&str] = &["tls"];
 
@@ -32,7 +35,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Outward> {
             continue;
         }
         let extra_ca = [authorities.clone(), named_authorities(reader, &table)].concat();
-        let identity = self::identity(reader, &table).map(|own| own.map(Arc::new).or(identity.clone().flatten()));
+        let identity = self::identity(reader, &table)
+            .map(|own| own.map(Arc::new).or(identity.clone().flatten()));
         if let Some(identity) = identity {
             own.insert(ModelId::from(name), Arc::new(ClientTls::new(extra_ca, identity)));
         }
@@ -66,7 +70,8 @@ pub(super) fn authorities(reader: &mut Reader<'_>) -> Vec<CertificateDer<'static
             Ok(list) => found.extend(list),
             // images set these for every program in them: a stale one must not stop Weir
             Err(why) => {
-                let fault = Fault::warning(Place::Environment, variable, format!("{why}; it is left out"));
+                let fault =
+                    Fault::warning(Place::Environment, variable, format!("{why}; it is left out"));
                 reader.faults.push(fault);
             }
         }
@@ -123,8 +128,8 @@ fn identity(reader: &mut Reader<'_>, table: &[&str]) -> Option<Option<ClientIden
     }
 }
 
-/// Certificate and key of one table, and of the official container's variables where `[tls]` has none. `None`
-/// also after a fault.
+/// Certificate and key of one table, and of the official container's variables where `[tls]` has
+/// none. `None` also after a fault.
 fn pair(reader: &mut Reader<'_>, table: &[&str]) -> Option<[PathBuf; 2]> {
     const NAMES: [&str; 2] = ["client_cert", "client_key"];
     let said = NAMES.map(|name| reader.text(&[table, &[name]].concat()));
@@ -133,7 +138,8 @@ fn pair(reader: &mut Reader<'_>, table: &[&str]) -> Option<[PathBuf; 2]> {
         [None, None] if table == SHARED => official(reader),
         [None, None] => None,
         [cert, _] => {
-            let (there, missing) = if cert.is_some() { (NAMES[0], NAMES[1]) } else { (NAMES[1], NAMES[0]) };
+            let (there, missing) =
+                if cert.is_some() { (NAMES[0], NAMES[1]) } else { (NAMES[1], NAMES[0]) };
             // a value of the wrong type was told
             if reader.doc.get(&[table, &[missing]].concat()).is_none() {
                 fault(reader, table, there, format!("expected {missing} as well"));
@@ -154,26 +160,39 @@ fn official(reader: &mut Reader<'_>) -> Option<[PathBuf; 2]> {
     match environ::truth(said) {
         Some(true) => {}
         Some(false) => return None,
-        None => return refuse(environ::MTLS_ENABLED, wrong("expected true or false").said(quoted(said))),
+        None => {
+            return refuse(
+                environ::MTLS_ENABLED,
+                wrong("expected true or false").said(quoted(said)),
+            );
+        }
     }
     if reader.env.get(environ::MTLS_VERIFY).and_then(environ::truth) == Some(false) {
-        let hint = "name the server's authority in AIGW_MTLS__CA_BUNDLE or tls.extra_ca, and unset this";
+        let hint =
+            "name the server's authority in AIGW_MTLS__CA_BUNDLE or tls.extra_ca, and unset this";
         let fault = wrong("servers are always verified").hint(Some(hint.to_owned()));
         return refuse(environ::MTLS_VERIFY, fault);
     }
     if reader.env.get(environ::MTLS_PASSWORD).is_some() {
-        let hint = "write the key without a passphrase (openssl pkey -in OLD -out NEW), and unset this";
+        let hint =
+            "write the key without a passphrase (openssl pkey -in OLD -out NEW), and unset this";
         return refuse(
             environ::MTLS_PASSWORD,
             wrong("keys with a passphrase are not read").hint(Some(hint.to_owned())),
         );
     }
-    let (Some(cert), Some(key)) = (reader.env.get(environ::MTLS_CERT), reader.env.get(environ::MTLS_KEY)) else {
-        let message = format!("expected {} and {} beside it", environ::MTLS_CERT, environ::MTLS_KEY);
+    let (Some(cert), Some(key)) =
+        (reader.env.get(environ::MTLS_CERT), reader.env.get(environ::MTLS_KEY))
+    else {
+        let message =
+            format!("expected {} and {} beside it", environ::MTLS_CERT, environ::MTLS_KEY);
         return refuse(environ::MTLS_ENABLED, wrong(&message));
     };
-    for (name, value, variable) in [("client_cert", cert, environ::MTLS_CERT), ("client_key", key, environ::MTLS_KEY)] {
-        let setting = Setting { value: format!("{value:?}"), origin: Origin::Variable(variable.to_owned()) };
+    for (name, value, variable) in
+        [("client_cert", cert, environ::MTLS_CERT), ("client_key", key, environ::MTLS_KEY)]
+    {
+        let setting =
+            Setting { value: format!("{value:?}"), origin: Origin::Variable(variable.to_owned()) };
         reader.provenance.note(format!("tls.{name}"), setting);
     }
     Some([cert, key].map(PathBuf::from))

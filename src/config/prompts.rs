@@ -29,7 +29,8 @@ pub(super) fn directory(reader: &mut Reader<'_>) -> Option<PathBuf> {
 pub(super) fn read(reader: &mut Reader<'_>, families: &Families) -> Option<Arc<Registry>> {
     let Some(root) = directory(reader) else {
         // a test holds the embedded files to this
-        let embedded = Registry::embedded().map_err(|flaws| note(reader, Path::new(""), &BTreeMap::new(), flaws));
+        let embedded = Registry::embedded()
+            .map_err(|flaws| note(reader, Path::new(""), &BTreeMap::new(), flaws));
         return embedded.ok();
     };
     let files = match files(&root) {
@@ -41,7 +42,8 @@ pub(super) fn read(reader: &mut Reader<'_>, families: &Families) -> Option<Arc<R
         }
     };
     let own = texts(reader, &root, files);
-    let embedded = Registry::embedded_files().iter().copied().filter(|(path, _)| !own.contains_key(*path));
+    let embedded =
+        Registry::embedded_files().iter().copied().filter(|(path, _)| !own.contains_key(*path));
     let all = embedded.chain(own.iter().map(|(path, text)| (path.as_str(), text.as_str())));
     match Registry::load(all) {
         Ok(registry) => {
@@ -63,24 +65,34 @@ fn primitives(reader: &mut Reader<'_>, root: &Path, registry: &Registry) {
         for name in prompt.unit_primitives.iter().filter(unknown) {
             let file = prompt.path();
             let place = Place::File(root.join(&file).to_string_lossy().into());
-            reader.faults.push(Fault::error(place, "unit_primitives", format!("{name:?} is not one of GitLab's")));
+            reader.faults.push(Fault::error(
+                place,
+                "unit_primitives",
+                format!("{name:?} is not one of GitLab's"),
+            ));
         }
     }
 }
 
 /// A file that no family looks for.
 fn folders(reader: &mut Reader<'_>, root: &Path, registry: &Registry, families: &Families) {
-    let known: BTreeSet<&str> = families.iter().flat_map(|family| &family.prompts).map(|folder| &**folder).collect();
+    let known: BTreeSet<&str> =
+        families.iter().flat_map(|family| &family.prompts).map(|folder| &**folder).collect();
     for prompt in registry.iter() {
-        let Some(folder) = prompt.family.as_deref().filter(|folder| !known.contains(folder)) else { continue };
+        let Some(folder) = prompt.family.as_deref().filter(|folder| !known.contains(folder)) else {
+            continue;
+        };
         let place = Place::File(root.join(prompt.path()).to_string_lossy().into());
         let names = known.iter().copied().collect::<Vec<_>>().join(", ");
-        let message = format!("no family looks for {folder}.toml (families.<name>.prompts): they look for {names}");
+        let message = format!(
+            "no family looks for {folder}.toml (families.<name>.prompts): they look for {names}"
+        );
         reader.faults.push(Fault::error(place, "", message));
     }
 }
 
-/// The files below a directory, in order; hidden ones, backups of editors and Kubernetes' `..data` left out.
+/// The files below a directory, in order; hidden ones, backups of editors and Kubernetes' `..data`
+/// left out.
 pub(super) fn files(root: &Path) -> Result<Vec<PathBuf>, String> {
     let mut found = Vec::new();
     walk(root, MAX_DEPTH, &mut found)?;
@@ -94,12 +106,14 @@ fn walk(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), String
     let mut entries = entries.map_err(failed)?;
     entries.sort();
     for path in entries {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name =
+            path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         if name.starts_with('.') || name.ends_with('~') {
             continue;
         }
         if path.is_dir() {
-            let deeper = depth.checked_sub(1).ok_or_else(|| format!("{} is too deep", path.display()))?;
+            let deeper =
+                depth.checked_sub(1).ok_or_else(|| format!("{} is too deep", path.display()))?;
             walk(&path, deeper, found)?;
         } else if found.len() < MAX_FILES {
             found.push(path);
@@ -116,13 +130,20 @@ fn texts(reader: &mut Reader<'_>, root: &Path, files: Vec<PathBuf>) -> BTreeMap<
     for path in files {
         let place = || Place::File(path.to_string_lossy().into());
         if !path.extension().is_some_and(|extension| extension == "toml" || extension == "txt") {
-            let warning = Fault::warning(place(), "", "not a prompt (.toml) nor a shared text (.txt): left out");
+            let warning = Fault::warning(
+                place(),
+                "",
+                "not a prompt (.toml) nor a shared text (.txt): left out",
+            );
             reader.faults.push(warning);
             continue;
         }
-        match load::read_limited(&path).and_then(|bytes| String::from_utf8(bytes).map_err(|_| "not UTF-8".into())) {
+        match load::read_limited(&path)
+            .and_then(|bytes| String::from_utf8(bytes).map_err(|_| "not UTF-8".into()))
+        {
             Ok(text) => {
-                let below = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().replace('\\', "/");
+                let below =
+                    path.strip_prefix(root).unwrap_or(&path).to_string_lossy().replace('\\', "/");
                 texts.insert(below, text);
             }
             Err(why) => reader.faults.push(Fault::error(place(), "", why)),
@@ -131,7 +152,8 @@ fn texts(reader: &mut Reader<'_>, root: &Path, files: Vec<PathBuf>) -> BTreeMap<
     texts
 }
 
-/// Flaws as faults, with their lines. A flaw of a file in the program follows from one of the operator's.
+/// Flaws as faults, with their lines. A flaw of a file in the program follows from one of the
+/// operator's.
 fn note(reader: &mut Reader<'_>, root: &Path, own: &BTreeMap<String, String>, flaws: Vec<Flaw>) {
     for flaw in flaws {
         let place = match own.get(&flaw.path) {
@@ -149,10 +171,18 @@ fn excerpt(file: &str, text: &str, at: &Range<usize>) -> Excerpt {
     const MAX_SHOWN: usize = 200;
     let before = &text[..at.start];
     let start = before.rfind('\n').map_or(0, |end| end + 1);
-    let source: String = text[start..].lines().next().unwrap_or_default().chars().take(MAX_SHOWN).collect();
+    let source: String =
+        text[start..].lines().next().unwrap_or_default().chars().take(MAX_SHOWN).collect();
     let column = text[start..at.start].chars().count() + 1;
     let width = text[at.clone()].lines().next().unwrap_or_default().chars().count().max(1);
     let line = before.matches('\n').count() + 1;
     let caret = column.min(MAX_SHOWN);
-    Excerpt { file: file.into(), line, column, source, caret, width: width.min(MAX_SHOWN - caret + 1) }
+    Excerpt {
+        file: file.into(),
+        line,
+        column,
+        source,
+        caret,
+        width: width.min(MAX_SHOWN - caret + 1),
+    }
 }

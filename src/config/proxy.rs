@@ -1,5 +1,5 @@
-//! `[proxy]` and the variables that every other program takes a proxy from. The file wins over them, the spelling in
-//! lower case over the one in upper case, as curl has it.
+//! `[proxy]` and the variables that every other program takes a proxy from. The file wins over
+//! them, the spelling in lower case over the one in upper case, as curl has it.
 
 use std::sync::Arc;
 
@@ -18,8 +18,7 @@ const CREDENTIALS: &[&str] = &["proxy", "credentials"];
 const EXCEPT: &[&str] = &["proxy", "except"];
 /// Says that there is none, whatever the variables say.
 const NONE: &str = "none";
-const EXPECTED: &str =
-    "expected a URL like \"http://proxy:3128\": the way to a proxy is plain HTTP, not https or socks";
+const EXPECTED: &str = "expected a URL like \"http://proxy:3128\": the way to a proxy is plain HTTP, not https or socks";
 
 /// The proxies. `None` when a fault was noted.
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<Proxies> {
@@ -35,19 +34,26 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Proxies> {
         None if reader.doc.get(URL).is_some() => (None, None),
         None => of_environment(reader, credentials.as_ref()),
     };
-    (reader.faults[before..].iter().all(|fault| fault.severity == super::Severity::Warning)).then_some(Proxies {
-        https,
-        http,
-        except,
-    })
+    (reader.faults[before..].iter().all(|fault| fault.severity == super::Severity::Warning))
+        .then_some(Proxies { https, http, except })
 }
 
-fn of_file(reader: &mut Reader<'_>, text: &str, credentials: Option<Secret<String>>) -> Option<Arc<Proxy>> {
+fn of_file(
+    reader: &mut Reader<'_>,
+    text: &str,
+    credentials: Option<Secret<String>>,
+) -> Option<Arc<Proxy>> {
     match parse(text) {
-        Some((url, None)) => Some(Arc::new(Proxy { url, authorization: credentials, named_by: URL.join(".").into() })),
+        Some((url, None)) => Some(Arc::new(Proxy {
+            url,
+            authorization: credentials,
+            named_by: URL.join(".").into(),
+        })),
         said => {
             let message = if said.is_some() { "no user and password here" } else { EXPECTED };
-            let hint = said.map(|_| "say proxy.credentials = { env = \"NAME\" }, of the form user:password".to_owned());
+            let hint = said.map(|_| {
+                "say proxy.credentials = { env = \"NAME\" }, of the form user:password".to_owned()
+            });
             let fault = reader.fault_of(&URL.join("."), message).hint(hint);
             reader.faults.push(fault);
             None
@@ -66,23 +72,35 @@ fn of_environment(
         let Some((url, own)) = parse(text) else {
             // its value may hold a password
             let fault = Fault::error(Place::Environment, name, EXPECTED);
-            reader.faults.push(fault.hint(Some("or set proxy.url = \"none\" to do without".to_owned())));
+            reader
+                .faults
+                .push(fault.hint(Some("or set proxy.url = \"none\" to do without".to_owned())));
             return None;
         };
-        Some(Arc::new(Proxy { url, authorization: credentials.cloned().or(own), named_by: name.into() }))
+        Some(Arc::new(Proxy {
+            url,
+            authorization: credentials.cloned().or(own),
+            named_by: name.into(),
+        }))
     };
-    let (https, http) = (named(["https_proxy", "HTTPS_PROXY"]), named(["http_proxy", "HTTP_PROXY"]));
-    let mut said: Vec<&Proxy> = [&https, &http].into_iter().flatten().map(|proxy| &**proxy).collect();
+    let (https, http) =
+        (named(["https_proxy", "HTTPS_PROXY"]), named(["http_proxy", "HTTP_PROXY"]));
+    let mut said: Vec<&Proxy> =
+        [&https, &http].into_iter().flatten().map(|proxy| &**proxy).collect();
     said.dedup_by(|a, b| a.named_by == b.named_by);
     if !said.is_empty() {
-        let value = said.iter().map(|proxy| format!("\"{}\"", proxy.url)).collect::<Vec<_>>().join(", ");
-        let origin = Origin::Variable(said.iter().map(|proxy| &*proxy.named_by).collect::<Vec<_>>().join(", "));
+        let value =
+            said.iter().map(|proxy| format!("\"{}\"", proxy.url)).collect::<Vec<_>>().join(", ");
+        let origin = Origin::Variable(
+            said.iter().map(|proxy| &*proxy.named_by).collect::<Vec<_>>().join(", "),
+        );
         reader.provenance.note(URL.join("."), Setting { value, origin });
     }
     (https, http)
 }
 
-/// `http://user:password@proxy:3128/`: the address, and the value of the header. The scheme may be left out.
+/// `http://user:password@proxy:3128/`: the address, and the value of the header. The scheme may be
+/// left out.
 fn parse(text: &str) -> Option<(EndpointUrl, Option<Secret<String>>)> {
     let text = text.trim().trim_end_matches('/');
     let rest = match text.split_once("://") {
@@ -114,7 +132,8 @@ fn decoded(text: &str) -> Option<Secret<String>> {
         }
         let [high, low, tail @ ..] = tail else { return None };
         rest = tail;
-        let digit = |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let digit =
+            |byte: &u8| char::from(*byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
         bytes.push((digit(high)? << 4) | digit(low)?);
     }
     String::from_utf8(bytes).ok().map(Secret::new)
@@ -146,7 +165,8 @@ fn exceptions(reader: &mut Reader<'_>) -> Vec<Except> {
         }
         return found;
     }
-    let Some((name, list)) = ["no_proxy", "NO_PROXY"].iter().find_map(|name| Some((*name, reader.env.get(name)?)))
+    let Some((name, list)) =
+        ["no_proxy", "NO_PROXY"].iter().find_map(|name| Some((*name, reader.env.get(name)?)))
     else {
         return found;
     };

@@ -1,5 +1,5 @@
-//! The file as it was written: a tree in which every key and value knows its place, and the lines to show
-//! beside a fault, with secrets masked.
+//! The file as it was written: a tree in which every key and value knows its place, and the lines
+//! to show beside a fault, with secrets masked.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -36,7 +36,8 @@ pub(super) struct Entry<'d> {
 }
 
 impl<'a> Document<'a> {
-    /// Parses. After an error of syntax only those are told: what a half-read tree lacks would be noise.
+    /// Parses. After an error of syntax only those are told: what a half-read tree lacks would be
+    /// noise.
     pub(super) fn parse(text: &'a str, file: Arc<str>) -> Result<Self, Vec<Fault>> {
         let (document, faults) = Self::parse_leniently(text, file);
         if faults.is_empty() { Ok(document) } else { Err(faults) }
@@ -52,7 +53,8 @@ impl<'a> Document<'a> {
         mask_secrets(&document.root, &mut Vec::new(), &mut masked);
         masked.sort_by_key(|range: &Range<usize>| range.start);
         document.masked = masked;
-        let mut faults: Vec<Fault> = errors.iter().map(|error| document.syntax_fault(error)).collect();
+        let mut faults: Vec<Fault> =
+            errors.iter().map(|error| document.syntax_fault(error)).collect();
         if let Some(last) = faults.last_mut() {
             last.hint = Some("keys and values are checked once the file is TOML".to_owned());
         }
@@ -72,16 +74,22 @@ impl<'a> Document<'a> {
     /// What the file says at a path.
     pub(super) fn get(&self, path: &[&str]) -> Option<Entry<'_>> {
         let (last, tables) = path.split_last()?;
-        let table = tables.iter().try_fold(&self.root, |table, name| table.get(*name)?.get_ref().as_table())?;
+        let table = tables
+            .iter()
+            .try_fold(&self.root, |table, name| table.get(*name)?.get_ref().as_table())?;
         let (key, value) = table.get_key_value(*last)?;
         Some(Entry { key: key.span(), span: value.span(), value: value.get_ref() })
     }
 
     /// The keys of the table at a path, in the order of the file.
     pub(super) fn names(&self, path: &[&str]) -> Vec<&str> {
-        let table = path.iter().try_fold(&self.root, |table, name| table.get(*name)?.get_ref().as_table());
-        let mut names: Vec<_> =
-            table.into_iter().flatten().map(|(key, _)| (key.span().start, &**key.get_ref())).collect();
+        let table =
+            path.iter().try_fold(&self.root, |table, name| table.get(*name)?.get_ref().as_table());
+        let mut names: Vec<_> = table
+            .into_iter()
+            .flatten()
+            .map(|(key, _)| (key.span().start, &**key.get_ref()))
+            .collect();
         names.sort_unstable();
         names.into_iter().map(|(_, name)| name).collect()
     }
@@ -127,7 +135,8 @@ impl<'a> Document<'a> {
     /// A part of the file as it may be shown: each character with the offset it stands for.
     fn shown(&self, range: &Range<usize>) -> Vec<(usize, char)> {
         let mut out = Vec::new();
-        let mut masks = self.masked.iter().filter(|mask| mask.end > range.start && mask.start < range.end);
+        let mut masks =
+            self.masked.iter().filter(|mask| mask.end > range.start && mask.start < range.end);
         let mut at = range.start;
         loop {
             let mask = masks.next();
@@ -152,23 +161,29 @@ impl<'a> Document<'a> {
         let written = self.text.get(of_line).unwrap_or_default().trim_end();
         let written: String = written.chars().take(MAX_SHOWN).collect();
         let (source, caret) = unparsed_line(&written, column);
-        let width = self.chars(span).clamp(1, source.chars().count().saturating_sub(caret - 1).max(1));
+        let width =
+            self.chars(span).clamp(1, source.chars().count().saturating_sub(caret - 1).max(1));
         let excerpt = Excerpt { file: Arc::clone(&self.file), line, column, source, caret, width };
         Fault::error(Place::Line(excerpt), "", format!("not TOML: {}", error.message()))
     }
 }
 
-/// A line that could not be parsed may hold a secret anywhere: it is shown whole only when it is a header or
-/// sets one known key that is no secret; else up to the first `=`.
+/// A line that could not be parsed may hold a secret anywhere: it is shown whole only when it is a
+/// header or sets one known key that is no secret; else up to the first `=`.
 fn unparsed_line(line: &str, column: usize) -> (String, usize) {
-    let line: String = line.chars().map(|c| if c.is_control() && c != '\t' { ' ' } else { c }).collect();
+    let line: String =
+        line.chars().map(|c| if c.is_control() && c != '\t' { ' ' } else { c }).collect();
     let is_header = line.trim_start().starts_with('[') && !line.contains(['"', '\'', '=']);
     let shown = match line.split_once('=') {
         _ if is_header => line,
         Some((name, rest)) if !rest.contains('=') && is_known_and_public(name.trim()) => line,
         Some((name, _)) => format!("{name}= {MASK}"),
         // a bare word is most likely a key whose `=` is missing
-        None if line.trim().chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && line.trim().len() < 24 => line,
+        None if line.trim().chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+            && line.trim().len() < 24 =>
+        {
+            line
+        }
         None => MASK.to_owned(),
     };
     let caret = column.min(shown.chars().count().max(1));
@@ -178,24 +193,28 @@ fn unparsed_line(line: &str, column: usize) -> (String, usize) {
 fn is_known_and_public(name: &str) -> bool {
     let last = |path: &'static str| path.rsplit('.').next();
     let mut found = keys::all().filter(|key| last(key.path) == Some(name)).peekable();
-    (found.peek().is_some() && found.all(|key| !key.is_secret())) || crate::route::Feature::parse(name).is_some()
+    (found.peek().is_some() && found.all(|key| !key.is_secret()))
+        || crate::route::Feature::parse(name).is_some()
 }
 
-/// Collects the spans that must not be shown: the strings of secrets, and everything under an unknown key,
-/// since a misspelt `api_key` is one.
+/// Collects the spans that must not be shown: the strings of secrets, and everything under an
+/// unknown key, since a misspelt `api_key` is one.
 fn mask_secrets<'d>(table: &'d DeTable<'_>, path: &mut Vec<&'d str>, out: &mut Vec<Range<usize>>) {
     for (name, value) in table {
         path.push(name.get_ref());
         match keys::find(path) {
             Some(key) if key.is_secret() => mask_secret(value, out),
             known => match value.get_ref() {
-                DeValue::Table(inner) if !keys::children(path).is_empty() => mask_secrets(inner, path, out),
+                DeValue::Table(inner) if !keys::children(path).is_empty() => {
+                    mask_secrets(inner, path, out)
+                }
                 // not a table where one belongs, or a key that is none
                 _ if known.is_none() => mask_strings(value, out),
                 DeValue::String(text) if may_carry_secret(text) => out.push(value.span()),
                 DeValue::Array(items) => {
-                    let with_user =
-                        |item: &&Spanned<DeValue<'_>>| item.get_ref().as_str().is_some_and(may_carry_secret);
+                    let with_user = |item: &&Spanned<DeValue<'_>>| {
+                        item.get_ref().as_str().is_some_and(may_carry_secret)
+                    };
                     out.extend(items.iter().filter(with_user).map(Spanned::span));
                 }
                 _ => {}
@@ -235,7 +254,9 @@ fn mask_strings(value: &Spanned<DeValue<'_>>, out: &mut Vec<Range<usize>>) {
 
 /// A path as the file writes it: names that are not bare are quoted.
 pub(super) fn path_text(path: &[&str]) -> String {
-    let bare = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
+    let bare = |name: &str| {
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))
+    };
     let part = |name: &&str| if bare(name) { (*name).to_owned() } else { format!("{name:?}") };
     path.iter().map(part).collect::<Vec<_>>().join(".")
 }

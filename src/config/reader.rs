@@ -1,5 +1,5 @@
-//! A typed reader over the tree: each read takes the file's value, else the environment's, else the key's
-//! default; notes where it came from; and on a bad value notes a fault and goes on.
+//! A typed reader over the tree: each read takes the file's value, else the environment's, else the
+//! key's default; notes where it came from; and on a bad value notes a fault and goes on.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -38,14 +38,18 @@ impl<'d> Reader<'d> {
     pub(super) fn address(&mut self, path: &[&str]) -> Option<SocketAddr> {
         self.leaf(path, |value| {
             let text = value.as_str()?;
-            text.parse().ok().or_else(|| format!("127.0.0.1{}", text.strip_prefix("localhost")?).parse().ok())
+            text.parse()
+                .ok()
+                .or_else(|| format!("127.0.0.1{}", text.strip_prefix("localhost")?).parse().ok())
         })
     }
 
     pub(super) fn duration(&mut self, path: &[&str]) -> Option<Duration> {
         let Takes::Duration(min, max) = takes(path) else { return None };
         let bounds = units::duration(min)?..=units::duration(max)?;
-        self.leaf(path, |value| units::duration(value.as_str()?).filter(|duration| bounds.contains(duration)))
+        self.leaf(path, |value| {
+            units::duration(value.as_str()?).filter(|duration| bounds.contains(duration))
+        })
     }
 
     /// Bytes.
@@ -95,7 +99,8 @@ impl<'d> Reader<'d> {
         };
         let meant = format!("https://{}", text.trim_start_matches('/'));
         let hint = !text.contains("://") && EndpointUrl::parse(&meant).is_ok();
-        let fault = self.fault_of(&path.join("."), format!("expected {}: {why}", takes(path).expected()));
+        let fault =
+            self.fault_of(&path.join("."), format!("expected {}: {why}", takes(path).expected()));
         let fault = if may_carry_secret(&text) { fault } else { fault.said(quoted(&text)) };
         self.faults.push(fault.hint(hint.then(|| format!("did you mean {meant:?}?"))));
         None
@@ -104,7 +109,9 @@ impl<'d> Reader<'d> {
     /// Strings with their places.
     pub(super) fn texts(&mut self, path: &[&str]) -> Option<Vec<(String, Range<usize>)>> {
         self.leaf(path, |value| {
-            let item = |item: &Spanned<DeValue<'_>>| Some((item.get_ref().as_str()?.to_owned(), item.span()));
+            let item = |item: &Spanned<DeValue<'_>>| {
+                Some((item.get_ref().as_str()?.to_owned(), item.span()))
+            };
             value.as_array()?.iter().map(item).collect()
         })
     }
@@ -118,9 +125,14 @@ impl<'d> Reader<'d> {
     /// A key in PEM, which has line breaks and goes into no header.
     pub(super) fn pem(&mut self, path: &[&str]) -> Option<(Secret<String>, Range<usize>)> {
         let entry = self.doc.get(path)?;
-        let pem = self.secret_with(&path_text(path), entry.value, &entry.span, |secret, from| {
-            if secret.is_empty() { Err(format!("an empty secret{from}")) } else { Ok(Secret::new(secret)) }
-        })?;
+        let pem =
+            self.secret_with(&path_text(path), entry.value, &entry.span, |secret, from| {
+                if secret.is_empty() {
+                    Err(format!("an empty secret{from}"))
+                } else {
+                    Ok(Secret::new(secret))
+                }
+            })?;
         Some((pem, entry.span))
     }
 
@@ -139,10 +151,19 @@ impl<'d> Reader<'d> {
                 "env" | "file" => sources.push((option, value)),
                 other if options.contains(&other) => {}
                 other => {
-                    let fault = Fault::error(self.doc.place(&option.span()), format!("{name}.{other}"), "unknown key");
-                    let meant = suggest::nearest(other, options.iter().copied().chain(["env", "file"]));
+                    let fault = Fault::error(
+                        self.doc.place(&option.span()),
+                        format!("{name}.{other}"),
+                        "unknown key",
+                    );
+                    let meant =
+                        suggest::nearest(other, options.iter().copied().chain(["env", "file"]));
                     let known = format!("known here: env, file, {}", options.join(", "));
-                    self.faults.push(fault.hint(Some(meant.map_or(known, |meant| format!("did you mean {meant}?")))));
+                    self.faults.push(
+                        fault.hint(Some(
+                            meant.map_or(known, |meant| format!("did you mean {meant}?")),
+                        )),
+                    );
                     is_good = false;
                 }
             }
@@ -155,21 +176,34 @@ impl<'d> Reader<'d> {
     }
 
     /// Notes an error about a place of the file.
-    pub(super) fn error(&mut self, path: &[&str], span: &Range<usize>, message: impl Into<String>) -> &mut Fault {
+    pub(super) fn error(
+        &mut self,
+        path: &[&str],
+        span: &Range<usize>,
+        message: impl Into<String>,
+    ) -> &mut Fault {
         self.push(Fault::error(self.doc.place(span), path_text(path), message))
     }
 
     /// Notes a warning about a place of the file.
-    pub(super) fn warning(&mut self, path: &[&str], span: &Range<usize>, message: impl Into<String>) -> &mut Fault {
+    pub(super) fn warning(
+        &mut self,
+        path: &[&str],
+        span: &Range<usize>,
+        message: impl Into<String>,
+    ) -> &mut Fault {
         self.push(Fault::warning(self.doc.place(span), path_text(path), message))
     }
 
-    /// An error of a value in force, wherever it came from: a line of the file, a variable, a default.
+    /// An error of a value in force, wherever it came from: a line of the file, a variable, a
+    /// default.
     pub(super) fn fault_of(&self, key: &str, message: impl Into<String>) -> Fault {
         let path: Vec<&str> = key.split('.').collect();
         match (self.doc.get(&path), self.provenance.origin(key)) {
             (Some(entry), _) => Fault::error(self.doc.place(&entry.span), key, message),
-            (None, Origin::Variable(variable)) => Fault::error(Place::Environment, variable, message),
+            (None, Origin::Variable(variable)) => {
+                Fault::error(Place::Environment, variable, message)
+            }
             (None, Origin::Line(_) | Origin::Default) => {
                 Fault::error(Place::File(self.doc.file().clone()), key, message)
             }
@@ -208,14 +242,23 @@ impl<'d> Reader<'d> {
         let value = DeValue::parse(&toml).ok()?;
         let read = read(value.get_ref());
         if read.is_none() {
-            let variable = if let Origin::Variable(variable) = &origin { variable.clone() } else { name.clone() };
+            let variable = if let Origin::Variable(variable) = &origin {
+                variable.clone()
+            } else {
+                name.clone()
+            };
             self.faults.push(wrong(Place::Environment, variable, key, value.get_ref()));
         }
         self.provenance.note(name, Setting { value: toml, origin });
         read
     }
 
-    fn secret_value(&mut self, name: &str, value: &DeValue<'_>, span: &Range<usize>) -> Option<Secret<String>> {
+    fn secret_value(
+        &mut self,
+        name: &str,
+        value: &DeValue<'_>,
+        span: &Range<usize>,
+    ) -> Option<Secret<String>> {
         self.secret_with(name, value, span, visible)
     }
 
@@ -229,7 +272,9 @@ impl<'d> Reader<'d> {
         let secret = match value {
             DeValue::String(text) => {
                 let plain = Fault::warning(self.doc.place(span), name, "a secret in plain text")
-                    .hint(Some("say { env = \"NAME\" } or { file = \"/run/secrets/name\" } instead".into()));
+                    .hint(Some(
+                        "say { env = \"NAME\" } or { file = \"/run/secrets/name\" } instead".into(),
+                    ));
                 self.faults.push(plain);
                 check(text.to_string(), "").map_err(|message| (message, span.clone()))
             }
@@ -259,7 +304,11 @@ impl<'d> Reader<'d> {
 
     /// Notes why a secret could not be read.
     fn told(&mut self, name: &str, secret: Read) -> Option<Secret<String>> {
-        secret.map_err(|(message, span)| self.faults.push(Fault::error(self.doc.place(&span), name, message))).ok()
+        secret
+            .map_err(|(message, span)| {
+                self.faults.push(Fault::error(self.doc.place(&span), name, message))
+            })
+            .ok()
     }
 
     fn variable(&self, variable: &str) -> Result<String, String> {
@@ -268,9 +317,10 @@ impl<'d> Reader<'d> {
             None if self.env.is_set_to_nothing(variable) => {
                 Err(format!("the environment variable {} is empty", shown_name(variable)))
             }
-            None if !is_variable_name(variable) => {
-                Err("no environment variable has this name: env takes a name, not the secret itself".to_owned())
-            }
+            None if !is_variable_name(variable) => Err(
+                "no environment variable has this name: env takes a name, not the secret itself"
+                    .to_owned(),
+            ),
             None if variable.starts_with('$') => Err(format!(
                 "no environment variable is named {variable}: write {:?}",
                 variable.trim_matches(['$', '{', '}'])
@@ -281,16 +331,20 @@ impl<'d> Reader<'d> {
 
     fn secret_file(&self, path: &str) -> Result<String, String> {
         let full = self.base.join(path);
-        super::load::read_secret(&full).map_err(|why| format!("cannot read {}: {why}", full.display()))
+        super::load::read_secret(&full)
+            .map_err(|why| format!("cannot read {}: {why}", full.display()))
     }
 }
 
-/// A secret goes into a header as it is; which character of it is wrong is not told. `from` says where it was.
+/// A secret goes into a header as it is; which character of it is wrong is not told. `from` says
+/// where it was.
 pub(super) fn visible(secret: String, from: &str) -> Result<Secret<String>, String> {
     match secret.as_bytes() {
         [] => Err(format!("an empty secret{from}")),
         bytes if bytes.iter().all(u8::is_ascii_graphic) => Ok(Secret::new(secret)),
-        _ => Err(format!("the secret{from} has a character that is not visible ASCII (a space, a line break?)")),
+        _ => Err(format!(
+            "the secret{from} has a character that is not visible ASCII (a space, a line break?)"
+        )),
     }
 }
 
@@ -341,13 +395,16 @@ fn hint(takes: Takes, value: &DeValue<'_>) -> Option<String> {
     let meant = match takes {
         Takes::Address if text.starts_with(':') => format!("0.0.0.0{text}"),
         Takes::Address if text.parse::<u16>().is_ok() => format!("127.0.0.1:{text}"),
-        Takes::Address if text.parse::<std::net::IpAddr>().is_ok() => return Some("the port is missing".to_owned()),
+        Takes::Address if text.parse::<std::net::IpAddr>().is_ok() => {
+            return Some("the port is missing".to_owned());
+        }
         Takes::Duration(..) if text.parse::<u32>().is_ok() => format!("{text}s"),
         Takes::Size(..) if text.parse::<u32>().is_ok() => format!("{text}B"),
         Takes::Size(..) => {
             let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
             let unit = text.strip_prefix(number)?.chars().next()?.to_ascii_uppercase();
-            Some(format!("{number}{unit}iB")).filter(|meant| units::size(meant).is_some() && *meant != text)?
+            Some(format!("{number}{unit}iB"))
+                .filter(|meant| units::size(meant).is_some() && *meant != text)?
         }
         Takes::Word(words) => suggest::nearest(&text, words.iter().copied())?.to_owned(),
         Takes::Integer(..) | Takes::Number(..) | Takes::Bool if value.is_str() => {
@@ -372,7 +429,9 @@ impl Takes {
             Self::Word(words) => {
                 let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
                 match quoted.split_last() {
-                    Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+                    Some((last, rest)) if !rest.is_empty() => {
+                        format!("{} or {last}", rest.join(", "))
+                    }
                     _ => quoted.concat(),
                 }
             }
@@ -380,7 +439,10 @@ impl Takes {
             Self::Text(what) | Self::Texts(what) => what.to_owned(),
             Self::Secret => SECRET_FORMS.trim_start_matches("expected ").to_owned(),
             Self::Secrets => "an array like [{ env = \"NAME\" }]".to_owned(),
-            Self::Choice => "a model's name, \"gitlab\", \"disabled\", or a table like { model = \"…\" }".to_owned(),
+            Self::Choice => {
+                "a model's name, \"gitlab\", \"disabled\", or a table like { model = \"…\" }"
+                    .to_owned()
+            }
             Self::Unread => "another value".to_owned(),
         }
     }

@@ -1,4 +1,5 @@
-//! `config/reference.toml`, written from the tables of keys and variables: it cannot lag behind them.
+//! `config/reference.toml`, written from the tables of keys and variables: it cannot lag behind
+//! them.
 
 use std::fmt::Write as _;
 
@@ -92,7 +93,10 @@ fn features(text: &mut String) {
     };
     line("default", "every feature without a line of its own".to_owned());
     for feature in Feature::all() {
-        let parent = feature.parent().map(|parent| format!("; default: {}", parent.name())).unwrap_or_default();
+        let parent = feature
+            .parent()
+            .map(|parent| format!("; default: {}", parent.name()))
+            .unwrap_or_default();
         line(feature.name(), format!("{}{parent}", feature.title()));
     }
 }
@@ -117,7 +121,10 @@ mod tests {
     fn the_file_in_the_repository_is_this_one() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/config/reference.toml");
         let committed = std::fs::read_to_string(path).unwrap();
-        assert!(committed == reference(), "config/reference.toml is stale: weir check --reference > {path}");
+        assert!(
+            committed == reference(),
+            "config/reference.toml is stale: weir check --reference > {path}"
+        );
     }
 
     #[test]
@@ -125,7 +132,10 @@ mod tests {
         let said = from_str(&reference(), "reference.toml", &Environment::default()).unwrap();
         let unsaid = from_str("", "empty.toml", &Environment::default()).unwrap();
         assert_eq!(said.warnings, []);
-        assert_eq!((said.server, said.limits, said.log), (unsaid.server, unsaid.limits, unsaid.log));
+        assert_eq!(
+            (said.server, said.limits, said.log),
+            (unsaid.server, unsaid.limits, unsaid.log)
+        );
     }
 
     #[test]
@@ -134,7 +144,12 @@ mod tests {
             .lines()
             .map(|line| match line.strip_prefix('#') {
                 // two forms of one thing: only one of them may be said
-                Some(rest) if rest.starts_with("code_generations = ") || rest.starts_with("endpoint = ") => "",
+                Some(rest)
+                    if rest.starts_with("code_generations = ")
+                        || rest.starts_with("endpoint = ") =>
+                {
+                    ""
+                }
                 Some(rest) if !rest.is_empty() && !rest.starts_with(' ') => rest,
                 _ => line,
             })

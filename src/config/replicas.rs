@@ -1,10 +1,16 @@
-//! How a model's replicas are looked after and chosen between: `health_check`, `load` and `affinity` of `[models.…]`.
+//! How a model's replicas are looked after and chosen between: `health_check`, `load` and
+//! `affinity` of `[models.…]`.
 
 use super::reader::{Reader, said};
 use crate::route::{HealthCheck, ProviderKind, Replicas};
 
 /// What the model says. `endpoints`: how many it has.
-pub(super) fn read(reader: &mut Reader<'_>, name: &str, provider: ProviderKind, endpoints: usize) -> Replicas {
+pub(super) fn read(
+    reader: &mut Reader<'_>,
+    name: &str,
+    provider: ProviderKind,
+    endpoints: usize,
+) -> Replicas {
     let path = |key| ["models", name, key];
     Replicas {
         health_check: health_check(reader, &path("health_check"), provider, endpoints),
@@ -13,7 +19,8 @@ pub(super) fn read(reader: &mut Reader<'_>, name: &str, provider: ProviderKind, 
     }
 }
 
-/// Where nothing is said, a server that has a list of models is asked for it, if there is another to turn to.
+/// Where nothing is said, a server that has a list of models is asked for it, if there is another
+/// to turn to.
 fn health_check(
     reader: &mut Reader<'_>,
     path: &[&str],
@@ -30,7 +37,8 @@ fn health_check(
             Some(HealthCheck::Path(path.into()))
         }
         _ => {
-            let fault = reader.error(path, &entry.span, "expected a path like \"/health\", or \"off\"");
+            let fault =
+                reader.error(path, &entry.span, "expected a path like \"/health\", or \"off\"");
             fault.said = Some(said(entry.value));
             None
         }

@@ -19,16 +19,25 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Resilience> {
 
 fn breaker(reader: &mut Reader<'_>) -> Option<BreakerSettings> {
     const AT: &str = "resilience";
-    let failures = reader.integer(&[AT, "breaker", "failures"]).and_then(|number| number.try_into().ok());
+    let failures =
+        reader.integer(&[AT, "breaker", "failures"]).and_then(|number| number.try_into().ok());
     let error_rate = reader.number(&[AT, "breaker", "error_rate"]);
     let mut time = |name| reader.duration(&[AT, "breaker", name]);
     let (open, open_max, slow_start) = (time("open"), time("open_max"), time("slow_start"));
     let (open, open_max) = (open?, open_max?);
     if open > open_max {
-        let message = format!("expected at least resilience.breaker.open, which is {}", show_duration(open));
-        let fault = reader.fault_of("resilience.breaker.open_max", message).said(show_duration(open_max));
+        let message =
+            format!("expected at least resilience.breaker.open, which is {}", show_duration(open));
+        let fault =
+            reader.fault_of("resilience.breaker.open_max", message).said(show_duration(open_max));
         reader.faults.push(fault);
         return None;
     }
-    Some(BreakerSettings { failures: failures?, error_rate: error_rate?, open, open_max, slow_start: slow_start? })
+    Some(BreakerSettings {
+        failures: failures?,
+        error_rate: error_rate?,
+        open,
+        open_max,
+        slow_start: slow_start?,
+    })
 }

@@ -30,7 +30,8 @@ pub(super) fn read(reader: &mut Reader<'_>, is_public: bool) -> Option<Vec<Arc<S
     }
     let mut keys: Vec<Arc<StaticKey>> = Vec::new();
     for (place, item) in items.iter().enumerate() {
-        let read = Item { path: format!("auth.static_keys[{place}]"), place, is_public }.read(reader, item);
+        let read = Item { path: format!("auth.static_keys[{place}]"), place, is_public }
+            .read(reader, item);
         let Some(key) = read else { continue };
         if keys.iter().any(|known| known.name == key.name) {
             reader.error(PATH, &item.span(), format!("two keys are named {:?}", &*key.name));
@@ -40,7 +41,8 @@ pub(super) fn read(reader: &mut Reader<'_>, is_public: bool) -> Option<Vec<Arc<S
         }
         keys.push(Arc::new(key));
     }
-    let is_faulty = reader.faults.iter().skip(before).any(|fault| fault.severity == Severity::Error);
+    let is_faulty =
+        reader.faults.iter().skip(before).any(|fault| fault.severity == Severity::Error);
     (!is_faulty).then_some(keys)
 }
 
@@ -74,19 +76,42 @@ impl Item {
     }
 
     /// It goes into the log and, with `limits.shared`, into the names of the counts there.
-    fn name(&self, reader: &mut Reader<'_>, option: &Named<'_>, value: &Value<'_>) -> Option<Box<str>> {
+    fn name(
+        &self,
+        reader: &mut Reader<'_>,
+        option: &Named<'_>,
+        value: &Value<'_>,
+    ) -> Option<Box<str>> {
         let text = value.get_ref().as_str();
-        let good = text.filter(|text| (1..=100).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic()));
+        let good = text.filter(|text| {
+            (1..=100).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+        });
         if good.is_none() {
             // not shown: it may be the key itself
-            self.wrong(reader, option, value, "expected a name of 1 to 100 visible ASCII characters").said = None;
+            self.wrong(
+                reader,
+                option,
+                value,
+                "expected a name of 1 to 100 visible ASCII characters",
+            )
+            .said = None;
         }
         good.map(Into::into)
     }
 
-    fn models(&self, reader: &mut Reader<'_>, option: &Named<'_>, value: &Value<'_>) -> Option<Box<[ModelId]>> {
+    fn models(
+        &self,
+        reader: &mut Reader<'_>,
+        option: &Named<'_>,
+        value: &Value<'_>,
+    ) -> Option<Box<[ModelId]>> {
         let Some(items) = value.get_ref().as_array().filter(|items| !items.is_empty()) else {
-            self.wrong(reader, option, value, "expected an array of models' names like [\"codestral\"]");
+            self.wrong(
+                reader,
+                option,
+                value,
+                "expected an array of models' names like [\"codestral\"]",
+            );
             return None;
         };
         let known = reader.doc.names(&["models"]);

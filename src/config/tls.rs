@@ -1,5 +1,5 @@
-//! `[server] tls`: the files are read and checked here, so that a certificate and a key that do not belong
-//! together are a fault of the file like any other, at the start and at a reload.
+//! `[server] tls`: the files are read and checked here, so that a certificate and a key that do not
+//! belong together are a fault of the file like any other, at the start and at a reload.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,13 +30,17 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<Option<Arc<Identity>>> {
     let key = content(reader, "key", &files.key);
     let client_ca = files.client_ca.as_ref().map(|path| content(reader, "client_ca", path));
     let client_crl = files.client_crl.as_ref().map(|path| content(reader, "client_crl", path));
-    let (cert, key, client_ca) = (cert?, key?, client_ca.map_or(Some(None), |read| read.map(Some))?);
+    let (cert, key, client_ca) =
+        (cert?, key?, client_ca.map_or(Some(None), |read| read.map(Some))?);
     let client_crl = client_crl.map_or(Some(None), |read| read.map(Some))?;
     let (client_ca, client_crl) = (client_ca.as_deref(), client_crl.as_deref());
     match Identity::parse(PemFiles { cert: &cert, key: &key, client_ca, client_crl }) {
         Ok(identity) => {
             if let Some(remark) = identity.validity().remark(SystemTime::now()) {
-                let fault = Fault { severity: Severity::Warning, ..reader.fault_of("server.tls.cert", remark) };
+                let fault = Fault {
+                    severity: Severity::Warning,
+                    ..reader.fault_of("server.tls.cert", remark)
+                };
                 reader.faults.push(fault);
             }
             Some(Some(Arc::new(identity)))
@@ -66,10 +70,14 @@ fn files(reader: &mut Reader<'_>) -> Option<Files> {
     let Some(table) = reader.doc.get(&["server", "tls"]) else { return official(reader) };
     // anything but a table was noted
     table.value.as_table()?;
-    let [cert, key, client_ca, client_crl] =
-        ["cert", "key", "client_ca", "client_crl"].map(|name| reader.text(&["server", "tls", name]));
+    let [cert, key, client_ca, client_crl] = ["cert", "key", "client_ca", "client_crl"]
+        .map(|name| reader.text(&["server", "tls", name]));
     if client_crl.is_some() && reader.doc.get(&["server", "tls", "client_ca"]).is_none() {
-        fault(reader, "client_crl", "expected client_ca beside it: whose certificates it revokes".to_owned());
+        fault(
+            reader,
+            "client_crl",
+            "expected client_ca beside it: whose certificates it revokes".to_owned(),
+        );
     }
     for (name, other, value) in [("cert", "key", &cert), ("key", "cert", &key)] {
         if value.is_none() && reader.doc.get(&["server", "tls", name]).is_none() {
@@ -80,7 +88,12 @@ fn files(reader: &mut Reader<'_>) -> Option<Files> {
         }
     }
     let full = |path: String| reader.base.join(path);
-    Some(Files { cert: full(cert?), key: full(key?), client_ca: client_ca.map(full), client_crl: client_crl.map(full) })
+    Some(Files {
+        cert: full(cert?),
+        key: full(key?),
+        client_ca: client_ca.map(full),
+        client_crl: client_crl.map(full),
+    })
 }
 
 /// What the official container calls it (ai-gateway-server.md §6).
@@ -90,18 +103,24 @@ fn official(reader: &mut Reader<'_>) -> Option<Files> {
         Some(true) => {}
         Some(false) => return None,
         None => {
-            let fault = Fault::error(Place::Environment, environ::TLS_ENABLED, "expected true or false");
+            let fault =
+                Fault::error(Place::Environment, environ::TLS_ENABLED, "expected true or false");
             reader.faults.push(fault.said(quoted(said)));
             return None;
         }
     }
-    let (Some(cert), Some(key)) = (reader.env.get(environ::TLS_CERT), reader.env.get(environ::TLS_KEY)) else {
+    let (Some(cert), Some(key)) =
+        (reader.env.get(environ::TLS_CERT), reader.env.get(environ::TLS_KEY))
+    else {
         let message = format!("expected {} and {} beside it", environ::TLS_CERT, environ::TLS_KEY);
         reader.faults.push(Fault::error(Place::Environment, environ::TLS_ENABLED, message));
         return None;
     };
-    for (name, value, variable) in [("cert", cert, environ::TLS_CERT), ("key", key, environ::TLS_KEY)] {
-        let setting = Setting { value: format!("{value:?}"), origin: Origin::Variable(variable.to_owned()) };
+    for (name, value, variable) in
+        [("cert", cert, environ::TLS_CERT), ("key", key, environ::TLS_KEY)]
+    {
+        let setting =
+            Setting { value: format!("{value:?}"), origin: Origin::Variable(variable.to_owned()) };
         reader.provenance.note(format!("{TABLE}.{name}"), setting);
     }
     Some(Files { cert: cert.into(), key: key.into(), client_ca: None, client_crl: None })

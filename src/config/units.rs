@@ -1,5 +1,5 @@
-//! Durations (`"250ms"`) and sizes (`"16MiB"`) as the file writes them. A number without a unit is refused:
-//! half of its readers would take it for the other unit.
+//! Durations (`"250ms"`) and sizes (`"16MiB"`) as the file writes them. A number without a unit is
+//! refused: half of its readers would take it for the other unit.
 
 use std::time::Duration;
 
@@ -61,7 +61,17 @@ mod tests {
         assert_eq!(duration("250ms"), Some(Duration::from_millis(250)));
         assert_eq!(duration("5m"), Some(Duration::from_secs(300)));
         assert_eq!(duration("1 h"), Some(Duration::from_secs(3600)));
-        for bad in ["60", "s", "", "-1s", "1.5s", "1s2", "1S", "99999999999999999999s", "18446744073709551615h"] {
+        for bad in [
+            "60",
+            "s",
+            "",
+            "-1s",
+            "1.5s",
+            "1s2",
+            "1S",
+            "99999999999999999999s",
+            "18446744073709551615h",
+        ] {
             assert_eq!(duration(bad), None, "{bad}");
         }
     }

@@ -1,5 +1,6 @@
-//! `[auth.user_tokens]`: the keys of the tokens that IDEs get for code completion. The official gateway's variables
-//! serve where the file is silent (ai-gateway-server.md §6), the Agent Platform's after them.
+//! `[auth.user_tokens]`: the keys of the tokens that IDEs get for code completion. The official
+//! gateway's variables serve where the file is silent (ai-gateway-server.md §6), the Agent
+//! Platform's after them.
 
 use std::sync::Arc;
 
@@ -8,17 +9,21 @@ use super::fault::{Fault, MASK, Place};
 use super::reader::Reader;
 use crate::auth::{KeyError, SigningKey, TokenSettings, VerifyingKey};
 
-const SIGNING: [&str; 2] = ["AIGW_SELF_SIGNED_JWT__SIGNING_KEY", "DUO_WORKFLOW_SELF_SIGNED_JWT__SIGNING_KEY"];
-const VALIDATION: [&str; 2] = ["AIGW_SELF_SIGNED_JWT__VALIDATION_KEY", "DUO_WORKFLOW_SELF_SIGNED_JWT__VALIDATION_KEY"];
+const SIGNING: [&str; 2] =
+    ["AIGW_SELF_SIGNED_JWT__SIGNING_KEY", "DUO_WORKFLOW_SELF_SIGNED_JWT__SIGNING_KEY"];
+const VALIDATION: [&str; 2] =
+    ["AIGW_SELF_SIGNED_JWT__VALIDATION_KEY", "DUO_WORKFLOW_SELF_SIGNED_JWT__VALIDATION_KEY"];
 
 /// The keys; `None` when a fault was noted.
 pub(super) fn read(reader: &mut Reader<'_>) -> Option<TokenSettings> {
     let signing = key(reader, &["auth", "user_tokens", "signing_key"], &SIGNING, SigningKey::parse);
-    let validation = key(reader, &["auth", "user_tokens", "validation_key"], &VALIDATION, VerifyingKey::parse);
+    let validation =
+        key(reader, &["auth", "user_tokens", "validation_key"], &VALIDATION, VerifyingKey::parse);
     Some(TokenSettings { signing: signing?.map(Arc::new), validation: validation? })
 }
 
-/// What the file says at `path`, else the first of these variables that is set. `Some(None)` when nothing is said.
+/// What the file says at `path`, else the first of these variables that is set. `Some(None)` when
+/// nothing is said.
 fn key<K>(
     reader: &mut Reader<'_>,
     path: &[&str],

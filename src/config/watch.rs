@@ -1,7 +1,7 @@
-//! Notices that the content of a file has changed (the configuration, a certificate): an editor's write or
-//! rename, Kubernetes' swap of the `..data` symlink, a bind mount. The directories are watched, since those
-//! replace the file itself; and the content is compared every two seconds, for file systems that tell nothing. The
-//! directory of the operator's prompts is watched with them.
+//! Notices that the content of a file has changed (the configuration, a certificate): an editor's
+//! write or rename, Kubernetes' swap of the `..data` symlink, a bind mount. The directories are
+//! watched, since those replace the file itself; and the content is compared every two seconds, for
+//! file systems that tell nothing. The directory of the operator's prompts is watched with them.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -15,7 +15,8 @@ use tokio::sync::mpsc;
 
 use super::prompts;
 
-/// Writers write in pieces: wait until they are quiet for this long, but not longer than ten times it.
+/// Writers write in pieces: wait until they are quiet for this long, but not longer than ten times
+/// it.
 const QUIET: Duration = Duration::from_millis(100);
 const POLL: Duration = Duration::from_secs(2);
 
@@ -37,12 +38,16 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Starts to watch. Each change sends one unit; changes that come while one is waiting are part of it.
+    /// Starts to watch. Each change sends one unit; changes that come while one is waiting are part
+    /// of it.
     pub fn start(watched: &Watched) -> std::io::Result<(Self, mpsc::Receiver<()>)> {
         Self::start_with(watched, POLL)
     }
 
-    fn start_with(watched: &Watched, poll: Duration) -> std::io::Result<(Self, mpsc::Receiver<()>)> {
+    fn start_with(
+        watched: &Watched,
+        poll: Duration,
+    ) -> std::io::Result<(Self, mpsc::Receiver<()>)> {
         let (changed, changes) = mpsc::channel(1);
         let (events, wakeups) = sync_channel(1);
         let before = watched.digests();
@@ -62,7 +67,10 @@ impl std::fmt::Debug for Watcher {
 }
 
 /// `None` where the system cannot: the poll then serves alone.
-fn watch_directories(watched: &Watched, events: SyncSender<()>) -> Option<notify::RecommendedWatcher> {
+fn watch_directories(
+    watched: &Watched,
+    events: SyncSender<()>,
+) -> Option<notify::RecommendedWatcher> {
     let concerned = watched.clone();
     let made = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // reading the file is an event too: it would wake us for ever; so would a log beside it
@@ -71,9 +79,14 @@ fn watch_directories(watched: &Watched, events: SyncSender<()>) -> Option<notify
             let _ = events.try_send(());
         }
     });
-    let mut watcher = made.map_err(|error| tracing::warn!(%error, "no file events here: files are polled")).ok()?;
-    let flat = watched.directories().into_iter().map(|directory| (directory, RecursiveMode::NonRecursive));
-    for (directory, mode) in flat.chain(watched.tree.as_deref().map(|tree| (tree, RecursiveMode::Recursive))) {
+    let mut watcher = made
+        .map_err(|error| tracing::warn!(%error, "no file events here: files are polled"))
+        .ok()?;
+    let flat =
+        watched.directories().into_iter().map(|directory| (directory, RecursiveMode::NonRecursive));
+    for (directory, mode) in
+        flat.chain(watched.tree.as_deref().map(|tree| (tree, RecursiveMode::Recursive)))
+    {
         if let Err(error) = watcher.watch(directory, mode) {
             tracing::warn!(%error, directory = %directory.display(), "no file events there: it is polled every 2 s");
         }
@@ -81,7 +94,13 @@ fn watch_directories(watched: &Watched, events: SyncSender<()>) -> Option<notify
     Some(watcher)
 }
 
-fn run(watched: &Watched, poll: Duration, mut known: Digests, wakeups: &Receiver<()>, changed: &mpsc::Sender<()>) {
+fn run(
+    watched: &Watched,
+    poll: Duration,
+    mut known: Digests,
+    wakeups: &Receiver<()>,
+    changed: &mpsc::Sender<()>,
+) {
     loop {
         let is_poll = match wakeups.recv_timeout(poll) {
             Ok(()) => {
@@ -92,7 +111,8 @@ fn run(watched: &Watched, poll: Duration, mut known: Digests, wakeups: &Receiver
             Err(RecvTimeoutError::Disconnected) => return,
         };
         let now = watched.digests();
-        // A file that is gone between two halves of a rename comes back; one that stays away is told.
+        // A file that is gone between two halves of a rename comes back; one that stays away is
+        // told.
         if now == known || (now.contains(&None) && !is_poll) {
             continue;
         }
@@ -117,21 +137,26 @@ type Digests = Vec<Option<u64>>;
 impl Watched {
     fn directories(&self) -> BTreeSet<&Path> {
         let parents = self.files.iter().filter_map(|path| path.parent());
-        parents.map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent }).collect()
+        parents
+            .map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+            .collect()
     }
 
-    /// Whether an event is about one of the files, about the link that Kubernetes swaps (`..data`), or in the tree.
+    /// Whether an event is about one of the files, about the link that Kubernetes swaps (`..data`),
+    /// or in the tree.
     fn has_any(&self, paths: &[PathBuf]) -> bool {
         let is_named = |name: &OsStr| self.files.iter().any(|file| file.file_name() == Some(name));
         let is_ours = |path: &PathBuf| {
-            let by_name = |name: &OsStr| is_named(name) || name.as_encoded_bytes().starts_with(b"..");
-            path.file_name().is_some_and(by_name) || self.tree.as_ref().is_some_and(|tree| path.starts_with(tree))
+            let by_name =
+                |name: &OsStr| is_named(name) || name.as_encoded_bytes().starts_with(b"..");
+            path.file_name().is_some_and(by_name)
+                || self.tree.as_ref().is_some_and(|tree| path.starts_with(tree))
         };
         paths.is_empty() || paths.iter().any(is_ours)
     }
 
-    /// Hashes and not the content: the files may hold secrets. Of the tree, which is looked at every two seconds,
-    /// names, sizes and times are enough.
+    /// Hashes and not the content: the files may hold secrets. Of the tree, which is looked at
+    /// every two seconds, names, sizes and times are enough.
     fn digests(&self) -> Digests {
         let of_file = |path: &PathBuf| {
             let mut hasher = DefaultHasher::new();
@@ -172,7 +197,9 @@ mod tests {
     const NEVER: Duration = Duration::from_secs(3600);
 
     async fn told(changes: &mut Receiver<()>) -> bool {
-        tokio::time::timeout(Duration::from_secs(10), changes.recv()).await.is_ok_and(|unit| unit.is_some())
+        tokio::time::timeout(Duration::from_secs(10), changes.recv())
+            .await
+            .is_ok_and(|unit| unit.is_some())
     }
 
     #[tokio::test]
@@ -230,7 +257,8 @@ mod tests {
         fs::create_dir_all(tree.join("chat")).unwrap();
         fs::write(&file, "a").unwrap();
         let (_watcher, mut changes) =
-            Watcher::start_with(&Watched { tree: Some(tree.clone()), ..only(&file) }, NEVER).unwrap();
+            Watcher::start_with(&Watched { tree: Some(tree.clone()), ..only(&file) }, NEVER)
+                .unwrap();
         fs::write(tree.join("chat/base.toml"), "b").unwrap();
         assert!(told(&mut changes).await, "a new prompt");
         fs::remove_file(tree.join("chat/base.toml")).unwrap();

@@ -1,7 +1,9 @@
-//! AWS's credential chain, asked through our own connections, so that there is one way out and one TLS stack.
+//! AWS's credential chain, asked through our own connections, so that there is one way out and one
+//! TLS stack.
 //!
-//! `aws-config` reads the process's environment and AWS's files itself, and anew for each attempt: a profile may
-//! have been replaced. Without its `sso` feature: servers have no browser to sign in with.
+//! `aws-config` reads the process's environment and AWS's files itself, and anew for each attempt:
+//! a profile may have been replaced. Without its `sso` feature: servers have no browser to sign in
+//! with.
 
 use std::fmt;
 use std::sync::Arc;
@@ -35,14 +37,22 @@ const ANYWHERE: &str = "us-east-1";
 const IMDS_ATTEMPTS: u32 = 2;
 
 /// Asks the chain once.
-pub(super) async fn fetch(chain: &AwsChain, fetcher: &Arc<Fetcher>) -> Result<Temporary<AwsKeys>, String> {
+pub(super) async fn fetch(
+    chain: &AwsChain,
+    fetcher: &Arc<Fetcher>,
+) -> Result<Temporary<AwsKeys>, String> {
     let config = ProviderConfig::without_region().with_http_client(Client(Arc::clone(fetcher)));
     let near = chain.region().map_or(ANYWHERE, |region| region.as_str());
     let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
         .or_else(ProfileFileRegionProvider::builder().configure(&config).build())
         .or_else(Region::new(near.to_owned()));
     let imds = imds::Client::builder().configure(&config).max_attempts(IMDS_ATTEMPTS).build();
-    let provider = DefaultCredentialsChain::builder().region(region).imds_client(imds).configure(config).build().await;
+    let provider = DefaultCredentialsChain::builder()
+        .region(region)
+        .imds_client(imds)
+        .configure(config)
+        .build()
+        .await;
     let found = provider.provide_credentials().await.map_err(|error| told(&error))?;
     let token = found.session_token().map(|token| Secret::new(token.to_owned()));
     let value = AwsKeys {
@@ -78,9 +88,17 @@ impl fmt::Debug for Client {
 }
 
 impl HttpClient for Client {
-    fn http_connector(&self, settings: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+    fn http_connector(
+        &self,
+        settings: &HttpConnectorSettings,
+        _: &RuntimeComponents,
+    ) -> SharedHttpConnector {
         let connect = settings.connect_timeout().unwrap_or(LIMIT);
-        SharedHttpConnector::new(Connector { client: self.clone(), connect, read: settings.read_timeout() })
+        SharedHttpConnector::new(Connector {
+            client: self.clone(),
+            connect,
+            read: settings.read_timeout(),
+        })
     }
 }
 
@@ -99,28 +117,47 @@ impl HttpConnector for Connector {
         let limit = connect + self.read.unwrap_or(LIMIT);
         HttpConnectorFuture::new(async move {
             let answering = timeout(limit, exchange(&fetcher, &request, connect)).await;
-            answering.unwrap_or_else(|_| Err(ConnectorError::timeout(format!("no answer within {limit:?}").into())))
+            answering.unwrap_or_else(|_| {
+                Err(ConnectorError::timeout(format!("no answer within {limit:?}").into()))
+            })
         })
     }
 }
 
-async fn exchange(fetcher: &Fetcher, request: &HttpRequest, connect: Duration) -> Result<HttpResponse, ConnectorError> {
+async fn exchange(
+    fetcher: &Fetcher,
+    request: &HttpRequest,
+    connect: Duration,
+) -> Result<HttpResponse, ConnectorError> {
     let user = |why: &str| ConnectorError::user(why.to_owned().into());
     let uri: http::Uri = request.uri().parse().map_err(|_| user("the address is no URI"))?;
-    let (scheme, authority) = (uri.scheme_str().unwrap_or("https"), uri.authority().map_or("", |it| it.as_str()));
-    let url = EndpointUrl::parse(&format!("{scheme}://{authority}")).map_err(|why| user(&why.to_string()))?;
+    let (scheme, authority) =
+        (uri.scheme_str().unwrap_or("https"), uri.authority().map_or("", |it| it.as_str()));
+    let url = EndpointUrl::parse(&format!("{scheme}://{authority}"))
+        .map_err(|why| user(&why.to_string()))?;
     let mut headers = HeaderMap::new();
     for (name, value) in request.headers() {
         let (name, value) = (HeaderName::try_from(name), HeaderValue::try_from(value));
-        headers.append(name.map_err(|_| user("a header's name"))?, value.map_err(|_| user("a header's value"))?);
+        headers.append(
+            name.map_err(|_| user("a header's name"))?,
+            value.map_err(|_| user("a header's value"))?,
+        );
     }
-    let body = request.body().bytes().map(Bytes::copy_from_slice).ok_or_else(|| user("a body in pieces"))?;
+    let body = request
+        .body()
+        .bytes()
+        .map(Bytes::copy_from_slice)
+        .ok_or_else(|| user("a body in pieces"))?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     let asked = Asked { method: request.method(), url: &url, path, headers, body };
     let answered = fetcher.ask(asked, connect).await;
     let Answered { status, headers, body } = answered.map_err(|why| {
         let text = format!("{authority}: {why}");
-        if why.is_timeout() { ConnectorError::timeout(text.into()) } else { ConnectorError::io(text.into()) }
+        if why.is_timeout() {
+            ConnectorError::timeout(text.into())
+        } else {
+            ConnectorError::io(text.into())
+        }
     })?;
     let status = status.as_u16().try_into().map_err(|_| user("a status"))?;
     let mut response = HttpResponse::new(status, body.into());

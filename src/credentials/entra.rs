@@ -1,7 +1,8 @@
-//! Entra ID's token calls: by an application's secret, by a cluster's token, by the machine's own identity.
+//! Entra ID's token calls: by an application's secret, by a cluster's token, by the machine's own
+//! identity.
 //!
-//! Source: providers.md d2.3; Microsoft's pages on the client credentials flow, on managed identities of virtual
-//! machines and on those of App Service.
+//! Source: providers.md d2.3; Microsoft's pages on the client credentials flow, on managed
+//! identities of virtual machines and on those of App Service.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -21,7 +22,10 @@ use crate::upstream::{Answered, Asked, Fetcher};
 const MAX_TOKEN_FILE: u64 = 64 << 10;
 
 /// Asks once.
-pub(super) async fn fetch(entra: &Entra, fetcher: &Fetcher) -> Result<Temporary<Secret<String>>, String> {
+pub(super) async fn fetch(
+    entra: &Entra,
+    fetcher: &Fetcher,
+) -> Result<Temporary<Secret<String>>, String> {
     let request = Request::of(&entra.identity, &entra.scope)?;
     let at = format!("{}{}", request.url, request.path.split('?').next().unwrap_or_default());
     let Request { method, url, path, headers, body } = request;
@@ -43,24 +47,43 @@ impl Request {
     fn of(identity: &EntraIdentity, scope: &str) -> Result<Self, String> {
         const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
         match identity {
-            EntraIdentity::Application { tenant, client_id, client_secret } => {
-                Ok(Self::posted(tenant, scope, client_id, &[("client_secret", client_secret.expose())]))
-            }
+            EntraIdentity::Application { tenant, client_id, client_secret } => Ok(Self::posted(
+                tenant,
+                scope,
+                client_id,
+                &[("client_secret", client_secret.expose())],
+            )),
             EntraIdentity::Workload { tenant, client_id, token_file } => {
-                let assertion = read(token_file).map_err(|why| format!("{}: {why}", token_file.display()))?;
-                let proof = [("client_assertion_type", ASSERTION), ("client_assertion", assertion.expose())];
+                let assertion =
+                    read(token_file).map_err(|why| format!("{}: {why}", token_file.display()))?;
+                let proof = [
+                    ("client_assertion_type", ASSERTION),
+                    ("client_assertion", assertion.expose()),
+                ];
                 Ok(Self::posted(tenant, scope, client_id, &proof))
             }
-            EntraIdentity::Managed { by, client_id } => Ok(Self::managed(by, scope, client_id.as_deref())),
+            EntraIdentity::Managed { by, client_id } => {
+                Ok(Self::managed(by, scope, client_id.as_deref()))
+            }
         }
     }
 
     fn posted(tenant: &EndpointUrl, scope: &str, client_id: &str, proof: &[(&str, &str)]) -> Self {
-        let fixed = [("grant_type", "client_credentials"), ("client_id", client_id), ("scope", scope)];
+        let fixed =
+            [("grant_type", "client_credentials"), ("client_id", client_id), ("scope", scope)];
         let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/x-www-form-urlencoded"),
+        );
         let body = form(fixed.iter().chain(proof)).into();
-        Self { method: "POST", url: tenant.clone(), path: "/oauth2/v2.0/token".to_owned(), headers, body }
+        Self {
+            method: "POST",
+            url: tenant.clone(),
+            path: "/oauth2/v2.0/token".to_owned(),
+            headers,
+            body,
+        }
     }
 
     fn managed(by: &ManagedBy, scope: &str, client_id: Option<&str>) -> Self {
@@ -93,7 +116,8 @@ impl Request {
 /// Pairs as a form or a query.
 fn form<'a>(pairs: impl Iterator<Item = &'a (&'a str, &'a str)>) -> String {
     let encode = |text: &str| text.bytes().map(encoded).collect::<String>();
-    let pairs: Vec<String> = pairs.map(|(name, value)| format!("{name}={}", encode(value))).collect();
+    let pairs: Vec<String> =
+        pairs.map(|(name, value)| format!("{name}={}", encode(value))).collect();
     pairs.join("&")
 }
 
@@ -115,7 +139,8 @@ fn read(file: &Path) -> Result<Secret<String>, String> {
     if token.is_empty() { Err("it is empty".to_owned()) } else { Ok(Secret::new(token.to_owned())) }
 }
 
-/// `expires_in` is a number from Entra ID and a text from the metadata service; App Service says only when.
+/// `expires_in` is a number from Entra ID and a text from the metadata service; App Service says
+/// only when.
 #[derive(Deserialize)]
 struct Granted {
     access_token: String,
@@ -137,12 +162,15 @@ fn token(answered: &Answered, now: SystemTime) -> Result<Temporary<Secret<String
     if !status.is_success() {
         return Err(format!("HTTP {status}{}", denied(body)));
     }
-    let granted: Granted = serde_json::from_slice(body).map_err(|_| "the answer is no token".to_owned())?;
+    let granted: Granted =
+        serde_json::from_slice(body).map_err(|_| "the answer is no token".to_owned())?;
     let value = Secret::new(granted.access_token);
     if value.expose().is_empty() || !value.expose().bytes().all(|b| b.is_ascii_graphic()) {
         return Err("the token holds characters that no header may".to_owned());
     }
-    let seconds = |value: &Value| value.as_u64().or_else(|| value.as_str()?.parse().ok()).map(Duration::from_secs);
+    let seconds = |value: &Value| {
+        value.as_u64().or_else(|| value.as_str()?.parse().ok()).map(Duration::from_secs)
+    };
     let expires = seconds(&granted.expires_in)
         .and_then(|left| now.checked_add(left))
         .or_else(|| SystemTime::UNIX_EPOCH.checked_add(seconds(&granted.expires_on)?));
@@ -157,7 +185,9 @@ fn denied(body: &[u8]) -> String {
     let Ok(denied) = serde_json::from_slice::<Denied>(body) else { return String::new() };
     let code = denied.error.as_ref().and_then(Value::as_str).map(str::to_owned);
     let text = denied.error_description.or(denied.message);
-    let line = text.and_then(|text| text.lines().next().map(|line| line.chars().take(300).collect::<String>()));
+    let line = text.and_then(|text| {
+        text.lines().next().map(|line| line.chars().take(300).collect::<String>())
+    });
     [code, line].into_iter().flatten().map(|part| format!(": {part}")).collect()
 }
 
@@ -182,9 +212,15 @@ mod tests {
         let url = |text| EndpointUrl::parse(text).unwrap();
         let instance = managed(ManagedBy::Instance(url("http://169.254.169.254")));
         let query = "resource=https%3A%2F%2Fai.azure.com&client_id=c%201";
-        assert_eq!(instance.path, format!("/metadata/identity/oauth2/token?api-version=2018-02-01&{query}"));
+        assert_eq!(
+            instance.path,
+            format!("/metadata/identity/oauth2/token?api-version=2018-02-01&{query}")
+        );
         assert_eq!(instance.headers["metadata"], "true");
-        let by = ManagedBy::AppService(url("http://localhost:1/msi/token"), Secret::new("canary".into()));
+        let by = ManagedBy::AppService(
+            url("http://localhost:1/msi/token"),
+            Secret::new("canary".into()),
+        );
         let service = managed(by);
         assert_eq!(service.path, format!("?api-version=2019-08-01&{query}"));
         assert_eq!(service.headers["x-identity-header"], "canary");
@@ -197,17 +233,24 @@ mod tests {
         let read = |status: u16, body: &'static str| {
             let status = StatusCode::from_u16(status).unwrap();
             let answered = Answered { status, headers: HeaderMap::new(), body: body.into() };
-            token(&answered, now).map(|token| token.expires.unwrap().duration_since(now).unwrap().as_secs())
+            token(&answered, now)
+                .map(|token| token.expires.unwrap().duration_since(now).unwrap().as_secs())
         };
         assert_eq!(read(200, r#"{"access_token":"t","expires_in":3599}"#), Ok(3599));
         assert_eq!(read(200, r#"{"access_token":"t","expires_in":"60","expires_on":"9"}"#), Ok(60));
         assert_eq!(read(200, r#"{"access_token":"t","expires_on":"1090"}"#), Ok(90));
         let error = |status, body| read(status, body).unwrap_err();
-        assert_eq!(error(200, r#"{"access_token":"t"}"#), "the answer does not say when the token expires");
+        assert_eq!(
+            error(200, r#"{"access_token":"t"}"#),
+            "the answer does not say when the token expires"
+        );
         assert_eq!(error(200, "<html>canary"), "the answer is no token");
         assert!(!error(200, r#"{"access_token":"canary\n","expires_in":1}"#).contains("canary"));
         let refused = r#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid.\r\nTrace ID: 1"}"#;
-        assert_eq!(error(401, refused), "HTTP 401 Unauthorized: invalid_client: AADSTS7000215: Invalid.");
+        assert_eq!(
+            error(401, refused),
+            "HTTP 401 Unauthorized: invalid_client: AADSTS7000215: Invalid."
+        );
         assert_eq!(error(500, "<html>"), "HTTP 500 Internal Server Error");
     }
 }

@@ -1,5 +1,5 @@
-//! Keeps the credentials that expire fresh: AWS's credential chain, Entra ID's tokens. One task beside the data
-//! path, as for the keys of issuers (`auth`); requests read what it fetched last.
+//! Keeps the credentials that expire fresh: AWS's credential chain, Entra ID's tokens. One task
+//! beside the data path, as for the keys of issuers (`auth`); requests read what it fetched last.
 
 mod aws;
 mod entra;
@@ -35,8 +35,8 @@ impl Default for Credentials {
 }
 
 impl Credentials {
-    /// Puts others in force. Those that were there keep what they hold and are fetched again, so that a reload
-    /// is also the way to drop a key that was replaced.
+    /// Puts others in force. Those that were there keep what they hold and are fetched again, so
+    /// that a reload is also the way to drop a key that was replaced.
     pub fn set(&self, renewed: impl Iterator<Item = Renewed>) {
         let mut new: Vec<Renewed> = Vec::new();
         for each in renewed {
@@ -70,7 +70,8 @@ impl Keeper {
     pub async fn run(mut self) {
         loop {
             let renewed = self.renewed.borrow_and_update().clone();
-            let mut keeping: Vec<Keeping<'_>> = renewed.iter().map(|each| keep(each, &self.fetcher)).collect();
+            let mut keeping: Vec<Keeping<'_>> =
+                renewed.iter().map(|each| keep(each, &self.fetcher)).collect();
             let all = poll_fn(|cx| {
                 keeping.iter_mut().for_each(|each| _ = each.as_mut().poll(cx));
                 Poll::<Infallible>::Pending
@@ -89,15 +90,24 @@ type Keeping<'k> = Pin<Box<dyn Future<Output = ()> + Send + 'k>>;
 fn keep<'k>(renewed: &'k Renewed, fetcher: &'k Arc<Fetcher>) -> Keeping<'k> {
     match renewed {
         Renewed::Aws(chain) => Box::pin(async move {
-            chain.keys.keep(&"AWS credentials", || within(aws::fetch(chain, fetcher), "AWS credentials")).await;
+            chain
+                .keys
+                .keep(&"AWS credentials", || within(aws::fetch(chain, fetcher), "AWS credentials"))
+                .await;
         }),
         Renewed::Entra(entra) => Box::pin(async move {
-            entra.token.keep(&"an Entra ID token", || within(entra::fetch(entra, fetcher), "an Entra ID token")).await;
+            entra
+                .token
+                .keep(&"an Entra ID token", || {
+                    within(entra::fetch(entra, fetcher), "an Entra ID token")
+                })
+                .await;
         }),
     }
 }
 
-/// One attempt, and when the next one is due: at 80 % of what the credentials have left (providers.md d2.3).
+/// One attempt, and when the next one is due: at 80 % of what the credentials have left
+/// (providers.md d2.3).
 async fn within<T>(
     attempt: impl Future<Output = Result<Temporary<T>, String>> + Send,
     what: impl Display,

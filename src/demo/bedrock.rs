@@ -1,5 +1,5 @@
-//! The demo's answers in Bedrock's words: Converse's JSON, and ConverseStream's binary frames by AWS's own
-//! encoder.
+//! The demo's answers in Bedrock's words: Converse's JSON, and ConverseStream's binary frames by
+//! AWS's own encoder.
 
 use aws_smithy_eventstream::frame::write_message_to;
 use aws_smithy_types::event_stream::{Header, HeaderValue, Message};
@@ -25,12 +25,17 @@ pub(super) fn frames(reply: &Reply) -> Vec<(bool, Bytes)> {
     }));
     frames.push((false, frame("contentBlockStop", &json!({ "contentBlockIndex": 0 }))));
     frames.push((false, frame("messageStop", &json!({ "stopReason": stop_reason(reply) }))));
-    frames.push((false, frame("metadata", &json!({ "usage": usage(reply), "metrics": { "latencyMs": 1 } }))));
+    frames.push((
+        false,
+        frame("metadata", &json!({ "usage": usage(reply), "metrics": { "latencyMs": 1 } })),
+    ));
     frames
 }
 
 fn frame(event: &str, payload: &Value) -> Bytes {
-    let header = |name: &'static str, value: &str| Header::new(name, HeaderValue::String(value.to_owned().into()));
+    let header = |name: &'static str, value: &str| {
+        Header::new(name, HeaderValue::String(value.to_owned().into()))
+    };
     let headers = vec![
         header(":event-type", event),
         header(":content-type", "application/json"),
@@ -38,7 +43,8 @@ fn frame(event: &str, payload: &Value) -> Bytes {
     ];
     let mut bytes = Vec::new();
     // three short headers and a payload of words fit into any frame
-    let written = write_message_to(&Message::new_from_parts(headers, payload.to_string()), &mut bytes);
+    let written =
+        write_message_to(&Message::new_from_parts(headers, payload.to_string()), &mut bytes);
     debug_assert!(written.is_ok(), "{written:?}");
     bytes.into()
 }

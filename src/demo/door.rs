@@ -1,5 +1,5 @@
-//! The paths of the demo's model server: OpenAI's as vLLM has them, Azure's with a deployment, Bedrock's
-//! Converse. Each dialect's clients then find what they know.
+//! The paths of the demo's model server: OpenAI's as vLLM has them, Azure's with a deployment,
+//! Bedrock's Converse. Each dialect's clients then find what they know.
 
 use http::Method;
 
@@ -41,17 +41,29 @@ pub(super) enum Door<'a> {
 impl<'a> Door<'a> {
     /// The door of a request line; none leads nowhere.
     pub(super) fn of(method: &Method, path: &'a str) -> Option<Self> {
-        let generate = |wire, kind, model, stream| Some(Self::Generate { wire, kind, model, stream });
+        let generate =
+            |wire, kind, model, stream| Some(Self::Generate { wire, kind, model, stream });
         match (method, path) {
             (&Method::GET, "/health") => Some(Self::Health),
             (&Method::GET, "/v1/models") => Some(Self::Models),
             (&Method::POST, "/v1/embeddings") => Some(Self::Embeddings),
-            (&Method::POST, "/v1/chat/completions") => generate(Wire::OpenAi, Kind::Chat, None, None),
-            (&Method::POST, "/v1/completions") => generate(Wire::OpenAi, Kind::Completion, None, None),
-            (&Method::POST, "/openai/v1/chat/completions") => generate(Wire::Azure, Kind::Chat, None, None),
+            (&Method::POST, "/v1/chat/completions") => {
+                generate(Wire::OpenAi, Kind::Chat, None, None)
+            }
+            (&Method::POST, "/v1/completions") => {
+                generate(Wire::OpenAi, Kind::Completion, None, None)
+            }
+            (&Method::POST, "/openai/v1/chat/completions") => {
+                generate(Wire::Azure, Kind::Chat, None, None)
+            }
             (&Method::POST, path) => {
                 if let Some(rest) = path.strip_prefix("/openai/deployments/") {
-                    return generate(Wire::Azure, Kind::Chat, Some(rest.strip_suffix("/chat/completions")?), None);
+                    return generate(
+                        Wire::Azure,
+                        Kind::Chat,
+                        Some(rest.strip_suffix("/chat/completions")?),
+                        None,
+                    );
                 }
                 let (model, call) = path.strip_prefix("/model/")?.split_once('/')?;
                 let stream = match call {
@@ -75,10 +87,17 @@ mod tests {
     #[test]
     fn each_dialect_finds_its_path() {
         let post = |path| Door::of(&Method::POST, path);
-        let chat = |wire, model, stream| Some(Door::Generate { wire, kind: Kind::Chat, model, stream });
+        let chat =
+            |wire, model, stream| Some(Door::Generate { wire, kind: Kind::Chat, model, stream });
         assert_eq!(post("/v1/chat/completions"), chat(Wire::OpenAi, None, None));
-        assert_eq!(post("/openai/deployments/demo/chat/completions"), chat(Wire::Azure, Some("demo"), None));
-        assert_eq!(post("/model/demo/converse-stream"), chat(Wire::Bedrock, Some("demo"), Some(true)));
+        assert_eq!(
+            post("/openai/deployments/demo/chat/completions"),
+            chat(Wire::Azure, Some("demo"), None)
+        );
+        assert_eq!(
+            post("/model/demo/converse-stream"),
+            chat(Wire::Bedrock, Some("demo"), Some(true))
+        );
         assert_eq!(post("/model/demo/invoke"), None);
         assert_eq!(Door::of(&Method::GET, "/v1/chat/completions"), None);
     }

@@ -1,5 +1,5 @@
-//! `weir demo`: Weir with no file and no network, in front of a small model server in the same process. This
-//! module has the model server, the configuration and the words; `app` runs them.
+//! `weir demo`: Weir with no file and no network, in front of a small model server in the same
+//! process. This module has the model server, the configuration and the words; `app` runs them.
 
 mod bedrock;
 mod door;
@@ -24,5 +24,7 @@ pub fn config(public: SocketAddr, admin: SocketAddr, model: SocketAddr) -> Strin
 
 /// What a newcomer reads: what is running, and lines to paste. One terminal screen.
 pub fn banner(public: SocketAddr, admin: SocketAddr) -> String {
-    include_str!("banner.txt").replace("@LISTEN@", &public.to_string()).replace("@ADMIN@", &admin.to_string())
+    include_str!("banner.txt")
+        .replace("@LISTEN@", &public.to_string())
+        .replace("@ADMIN@", &admin.to_string())
 }

@@ -1,6 +1,6 @@
-//! The demo's model server: OpenAI's API as vLLM speaks it, Azure's and Bedrock's, in this process, with three
-//! ways to fail. It is an ordinary HTTP server on a loopback port, so that the demo's gateway does what it does
-//! in production.
+//! The demo's model server: OpenAI's API as vLLM speaks it, Azure's and Bedrock's, in this process,
+//! with three ways to fail. It is an ordinary HTTP server on a loopback port, so that the demo's
+//! gateway does what it does in production.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -60,14 +60,19 @@ impl Default for ModelServer {
     }
 }
 
-/// Serves the default server until `stop`. Fails only if the listener cannot be handed to the runtime.
+/// Serves the default server until `stop`. Fails only if the listener cannot be handed to the
+/// runtime.
 pub async fn serve(listener: std::net::TcpListener, stop: watch::Receiver<bool>) -> io::Result<()> {
     ModelServer::default().serve(listener, stop).await
 }
 
 impl ModelServer {
     /// Serves until `stop`. Fails only if the listener cannot be handed to the runtime.
-    pub async fn serve(self, listener: std::net::TcpListener, stop: watch::Receiver<bool>) -> io::Result<()> {
+    pub async fn serve(
+        self,
+        listener: std::net::TcpListener,
+        stop: watch::Receiver<bool>,
+    ) -> io::Result<()> {
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let server = Arc::new(self);
@@ -91,7 +96,9 @@ impl ModelServer {
             Door::Health => return Response::new(Either::Left(Full::default())),
             Door::Models => return whole(StatusCode::OK, &shapes::models(&MODELS)),
             Door::Embeddings => (Wire::OpenAi, None, None, None),
-            Door::Generate { wire, kind, model, stream } => (wire, Some(kind), model.map(str::to_owned), stream),
+            Door::Generate { wire, kind, model, stream } => {
+                (wire, Some(kind), model.map(str::to_owned), stream)
+            }
         };
         match read(request).await {
             Ok(ask) => self.reply(&ask.at(model, stream), kind, wire).await,
@@ -101,7 +108,8 @@ impl ModelServer {
 
     fn admits(&self, headers: &HeaderMap) -> bool {
         let Some(key) = &self.api_key else { return true };
-        let sent = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+        let sent =
+            headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
         sent == Some(key.expose().as_bytes())
     }
 
@@ -111,9 +119,17 @@ impl ModelServer {
             DEMO | CUT => {}
             SLOW => sleep(SLOW_WAIT).await,
             BROKEN => {
-                return refuse(StatusCode::INTERNAL_SERVER_ERROR, "demo-broken fails, as its name says");
+                return refuse(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "demo-broken fails, as its name says",
+                );
             }
-            _ => return refuse(StatusCode::NOT_FOUND, &format!("The model `{model}` does not exist.")),
+            _ => {
+                return refuse(
+                    StatusCode::NOT_FOUND,
+                    &format!("The model `{model}` does not exist."),
+                );
+            }
         }
         let Some(kind) = kind else {
             return match shapes::embeddings(ask, model) {
@@ -140,7 +156,12 @@ impl ModelServer {
         }
     }
 
-    fn stream(&self, events: Vec<(bool, Bytes)>, cut: bool, content_type: &'static str) -> Response<Answer> {
+    fn stream(
+        &self,
+        events: Vec<(bool, Bytes)>,
+        cut: bool,
+        content_type: &'static str,
+    ) -> Response<Answer> {
         let sent = if cut { events.len() / 2 } else { events.len() };
         let pace = |(thinks, event)| (if thinks { self.pace } else { Duration::ZERO }, Ok(event));
         let mut pieces: VecDeque<_> = events.into_iter().take(sent).map(pace).collect();
@@ -162,7 +183,9 @@ impl ModelServer {
 /// The body, bounded in size and time; what is wrong with it otherwise.
 async fn read(request: Request<Incoming>) -> Result<Ask, String> {
     let body = Limited::new(request.into_body(), MAX_BODY).collect();
-    let body = timeout(BODY_TIMEOUT, body).await.map_err(|_| "the body did not arrive in time".to_owned())?;
+    let body = timeout(BODY_TIMEOUT, body)
+        .await
+        .map_err(|_| "the body did not arrive in time".to_owned())?;
     let body = body.map_err(|error| error.to_string())?.to_bytes();
     serde_json::from_slice(&body).map_err(|error| error.to_string())
 }
@@ -212,8 +235,13 @@ impl Body for Paced {
     type Data = Bytes;
     type Error = Cut;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        if let Some(wait) = self.pieces.front().map(|(wait, _)| *wait).filter(|wait| !wait.is_zero()) {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        if let Some(wait) =
+            self.pieces.front().map(|(wait, _)| *wait).filter(|wait| !wait.is_zero())
+        {
             let sleeping = self.wait.get_or_insert_with(|| Box::pin(sleep(wait)));
             ready!(sleeping.as_mut().poll(cx));
             self.wait = None;

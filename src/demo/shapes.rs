@@ -1,5 +1,6 @@
-//! The JSON of OpenAI's API as vLLM writes it. Source: the real server as the rigs' README describes it: the
-//! last content chunk carries `finish_reason` too, the usage chunk has no choices, a 404's `code` is a number.
+//! The JSON of OpenAI's API as vLLM writes it. Source: the real server as the rigs' README
+//! describes it: the last content chunk carries `finish_reason` too, the usage chunk has no
+//! choices, a 404's `code` is a number.
 
 use std::time::SystemTime;
 
@@ -78,7 +79,9 @@ impl Message {
         match &self.content {
             None => String::new(),
             Some(Content::Text(text)) => text.clone(),
-            Some(Content::Parts(parts)) => parts.iter().map(|part| part.text.as_str()).collect::<Vec<_>>().join("\n"),
+            Some(Content::Parts(parts)) => {
+                parts.iter().map(|part| part.text.as_str()).collect::<Vec<_>>().join("\n")
+            }
         }
     }
 }
@@ -159,18 +162,23 @@ impl Reply {
         let (prompt, said) = match kind {
             Kind::Chat => {
                 let by_user = ask.messages.iter().rev().find(|message| message.role == "user");
-                let last = by_user.or(ask.messages.last()).ok_or("messages: at least one message is required")?;
-                let prompt: String = ask.messages.iter().map(|message| message.text() + "\n").collect();
+                let last = by_user
+                    .or(ask.messages.last())
+                    .ok_or("messages: at least one message is required")?;
+                let prompt: String =
+                    ask.messages.iter().map(|message| message.text() + "\n").collect();
                 (prompt, speech::answer(&last.text()))
             }
             Kind::Completion => {
-                let texts = ask.prompt.as_ref().map(OneOrMore::texts).ok_or("prompt: field required")?;
+                let texts =
+                    ask.prompt.as_ref().map(OneOrMore::texts).ok_or("prompt: field required")?;
                 let [prompt] = texts else { return Err("prompt: this server takes exactly one") };
                 (prompt.clone(), speech::continuation(prompt).to_owned())
             }
         };
         let in_converse = ask.inference.as_ref().and_then(|inference| inference.max_tokens);
-        let limit = ask.max_completion_tokens.or(ask.max_tokens).or(in_converse).unwrap_or(usize::MAX);
+        let limit =
+            ask.max_completion_tokens.or(ask.max_tokens).or(in_converse).unwrap_or(usize::MAX);
         if limit == 0 {
             return Err("max_tokens must be at least 1, got 0.");
         }
@@ -216,7 +224,8 @@ impl Reply {
         let mut events = Vec::new();
         if self.kind == Kind::Chat {
             let role = json!({ "role": "assistant", "content": "" });
-            let choice = json!({ "index": 0, "delta": role, "logprobs": null, "finish_reason": null });
+            let choice =
+                json!({ "index": 0, "delta": role, "logprobs": null, "finish_reason": null });
             events.push((true, event(&self.envelope(&json!([choice])))));
         }
         let words = self.words();
@@ -236,7 +245,8 @@ impl Reply {
     /// The chunk without choices that begins a stream of Azure's.
     pub(super) fn prompt_filter(&self) -> Bytes {
         let mut first = self.envelope(&json!([]));
-        first["prompt_filter_results"] = json!([{ "prompt_index": 0, "content_filter_results": {} }]);
+        first["prompt_filter_results"] =
+            json!([{ "prompt_index": 0, "content_filter_results": {} }]);
         event(&first)
     }
 
@@ -267,7 +277,9 @@ pub(super) fn embeddings(ask: &Ask, model: &str) -> Result<Value, &'static str> 
     let usage = json!({ "prompt_tokens": tokens, "total_tokens": tokens, "completion_tokens": 0 });
     let id = format!("embd-{:032x}", fastrand::u128(..));
     let data: Vec<_> = data.collect();
-    Ok(json!({ "id": id, "object": "list", "created": now(), "model": model, "data": data, "usage": usage }))
+    Ok(
+        json!({ "id": id, "object": "list", "created": now(), "model": model, "data": data, "usage": usage }),
+    )
 }
 
 /// `GET /v1/models`

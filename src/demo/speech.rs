@@ -48,10 +48,10 @@ pub(super) fn embedding(text: &str) -> Vec<f64> {
     const DIMENSIONS: u64 = 8;
     let component = |seed: u64| {
         // FNV-1a
-        let hash = text
-            .bytes()
-            .chain(seed.to_le_bytes())
-            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        let hash =
+            text.bytes().chain(seed.to_le_bytes()).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            });
         f64::from((hash >> 32) as u32) / f64::from(u32::MAX) * 2.0 - 1.0
     };
     let vector: Vec<f64> = (0..DIMENSIONS).map(component).collect();
@@ -74,7 +74,10 @@ mod tests {
     #[test]
     fn long_questions_are_cut() {
         let said = answer(&"word ".repeat(31));
-        assert!(said.starts_with("You said: \"word word") && said.contains("word …\". This is"), "{said}");
+        assert!(
+            said.starts_with("You said: \"word word") && said.contains("word …\". This is"),
+            "{said}"
+        );
         assert!(answer("Hello\n there").starts_with("You said: \"Hello there\". This"));
     }
 

@@ -85,7 +85,8 @@ fn chat(model: &str) -> Value {
     json!({ "model": model, "messages": [{ "role": "user", "content": "Hello there" }] })
 }
 
-const SAID: &str = "You said: \"Hello there\". This is Weir's demo model: it repeats, it does not think.";
+const SAID: &str =
+    "You said: \"Hello there\". This is Weir's demo model: it repeats, it does not think.";
 
 #[tokio::test]
 async fn answers_whole() {
@@ -93,8 +94,14 @@ async fn answers_whole() {
     let (status, answer) = server.post("/v1/chat/completions", chat("demo")).await;
     assert_eq!((status.as_str(), answer["object"].as_str()), ("200", Some("chat.completion")));
     let choice = &answer["choices"][0];
-    assert_eq!((choice["message"]["content"].as_str(), choice["finish_reason"].as_str()), (Some(SAID), Some("stop")));
-    assert_eq!(answer["usage"], json!({ "prompt_tokens": 2, "completion_tokens": 15, "total_tokens": 17 }));
+    assert_eq!(
+        (choice["message"]["content"].as_str(), choice["finish_reason"].as_str()),
+        (Some(SAID), Some("stop"))
+    );
+    assert_eq!(
+        answer["usage"],
+        json!({ "prompt_tokens": 2, "completion_tokens": 15, "total_tokens": 17 })
+    );
 
     let parts = json!([{ "type": "text", "text": "def a():" }]);
     let ask = json!({ "messages": [{ "role": "user", "content": parts }], "max_tokens": 3 });
@@ -102,7 +109,8 @@ async fn answers_whole() {
     assert_eq!(answer["choices"][0]["message"]["content"], "You said: \"def");
     assert_eq!(answer["choices"][0]["finish_reason"], "length");
 
-    let (_, answer) = server.post("/v1/completions", json!({ "model": "demo", "prompt": "def a():" })).await;
+    let (_, answer) =
+        server.post("/v1/completions", json!({ "model": "demo", "prompt": "def a():" })).await;
     let text = answer["choices"][0]["text"].as_str().unwrap();
     assert!(answer["object"] == "text_completion" && text.starts_with("\n    pass"), "{answer}");
 }
@@ -115,9 +123,13 @@ async fn streams_as_vllm_frames_it() {
     let (events, ended) = server.stream("/v1/chat/completions", ask.clone()).await;
     assert!(ended);
     assert_eq!(events.last().unwrap(), "[DONE]");
-    let chunks: Vec<Value> = events[..events.len() - 1].iter().map(|e| serde_json::from_str(e).unwrap()).collect();
+    let chunks: Vec<Value> =
+        events[..events.len() - 1].iter().map(|e| serde_json::from_str(e).unwrap()).collect();
     assert_eq!(chunks[0]["choices"][0]["delta"], json!({ "role": "assistant", "content": "" }));
-    let text = chunks.iter().filter_map(|c| c["choices"][0]["delta"]["content"].as_str()).collect::<String>();
+    let text = chunks
+        .iter()
+        .filter_map(|c| c["choices"][0]["delta"]["content"].as_str())
+        .collect::<String>();
     assert_eq!(text, SAID);
     let [.., last, usage] = chunks.as_slice() else { panic!("{chunks:?}") };
     assert_eq!(last["choices"][0]["delta"], json!({ "content": " think." }));
@@ -128,7 +140,8 @@ async fn streams_as_vllm_frames_it() {
     let (events, _) = server.stream("/v1/chat/completions", ask).await;
     assert!(events.iter().all(|event| !event.contains("usage")));
 
-    let (events, _) = server.stream("/v1/completions", json!({ "prompt": "a", "stream": true })).await;
+    let (events, _) =
+        server.stream("/v1/completions", json!({ "prompt": "a", "stream": true })).await;
     assert!(events[0].contains("\"text\":\" and\""), "{}", events[0]);
 }
 
@@ -140,22 +153,33 @@ async fn speaks_bedrocks_frames() {
         "inferenceConfig": { "maxTokens": 4 } });
     let (status, whole) = server.post("/model/demo/converse", ask.clone()).await;
     assert_eq!((status.as_str(), &whole["stopReason"]), ("200", &"max_tokens".into()));
-    assert_eq!(whole["output"]["message"]["content"], json!([{ "text": "You said: \"Hello there\"." }]));
+    assert_eq!(
+        whole["output"]["message"]["content"],
+        json!([{ "text": "You said: \"Hello there\"." }])
+    );
 
     let answer = server.bytes("POST", "/model/demo/converse-stream", "", &ask.to_string()).await;
     let at = memchr::memmem::find(&answer, b"\r\n\r\n").unwrap();
-    assert!(memchr::memmem::find(&answer[..at], b"content-type: application/vnd.amazon.eventstream").is_some());
+    assert!(
+        memchr::memmem::find(&answer[..at], b"content-type: application/vnd.amazon.eventstream")
+            .is_some()
+    );
     let bedrock = crate::provider::dialect(crate::route::ProviderKind::Bedrock);
     let (mut decoder, mut deltas) = (bedrock.decoder(&Generation::default()), Vec::new());
     for chunk in chunks(&answer[at + 4..]) {
         decoder.feed(chunk, &mut deltas).unwrap();
     }
     decoder.finish(&mut deltas).unwrap();
-    let text: String =
-        deltas.iter().filter_map(|d| if let Delta::Text(text) = d { Some(&**text) } else { None }).collect();
+    let text: String = deltas
+        .iter()
+        .filter_map(|d| if let Delta::Text(text) = d { Some(&**text) } else { None })
+        .collect();
     assert_eq!(text, "You said: \"Hello there\".");
     assert!(deltas.contains(&Delta::Stop(StopReason::Length)), "{deltas:?}");
-    assert!(deltas.contains(&Delta::Usage(Usage { input: 2, output: 4, ..Usage::default() })), "{deltas:?}");
+    assert!(
+        deltas.contains(&Delta::Usage(Usage { input: 2, output: 4, ..Usage::default() })),
+        "{deltas:?}"
+    );
 }
 
 #[tokio::test]
@@ -163,16 +187,24 @@ async fn speaks_azures_streams() {
     let server = Server::start(None);
     let mut ask = chat("ignored");
     ask["stream"] = true.into();
-    let (events, ended) = server.stream("/openai/deployments/demo/chat/completions?api-version=x", ask).await;
+    let (events, ended) =
+        server.stream("/openai/deployments/demo/chat/completions?api-version=x", ask).await;
     let first: Value = serde_json::from_str(&events[0]).unwrap();
-    assert!(ended && first["choices"] == json!([]) && first["prompt_filter_results"].is_array(), "{first}");
+    assert!(
+        ended && first["choices"] == json!([]) && first["prompt_filter_results"].is_array(),
+        "{first}"
+    );
 }
 
 #[tokio::test]
 async fn refuses_as_vllm_does() {
     let server = Server::start(Some("sk-demo"));
-    let answer = server.send("POST", "/v1/chat/completions", "authorization: Bearer wrong\r\n", "{}").await;
-    assert!(answer.starts_with("HTTP/1.1 401 ") && answer.ends_with("{\"error\":\"Unauthorized\"}"), "{answer}");
+    let answer =
+        server.send("POST", "/v1/chat/completions", "authorization: Bearer wrong\r\n", "{}").await;
+    assert!(
+        answer.starts_with("HTTP/1.1 401 ") && answer.ends_with("{\"error\":\"Unauthorized\"}"),
+        "{answer}"
+    );
     let models = server.send("GET", "/v1/models", "authorization: Bearer sk-demo\r\n", "").await;
     assert!(models.contains("\"id\":\"demo-slow\""), "{models}");
     let health = server.send("GET", "/health", "", "").await;
@@ -216,8 +248,12 @@ async fn demo_slow_holds_back_its_head_until_the_client_leaves() {
 #[tokio::test]
 async fn embeds() {
     let server = Server::start(None);
-    let (_, answer) = server.post("/v1/embeddings", json!({ "model": "demo", "input": ["a b", "c"] })).await;
-    assert_eq!((answer["data"].as_array().unwrap().len(), &answer["usage"]["prompt_tokens"]), (2, &3.into()));
+    let (_, answer) =
+        server.post("/v1/embeddings", json!({ "model": "demo", "input": ["a b", "c"] })).await;
+    assert_eq!(
+        (answer["data"].as_array().unwrap().len(), &answer["usage"]["prompt_tokens"]),
+        (2, &3.into())
+    );
     assert_eq!(answer["data"][1]["embedding"].as_array().unwrap().len(), 8);
 }
 
@@ -235,11 +271,15 @@ fn address(text: &str) -> SocketAddr {
 
 #[test]
 fn the_configuration_is_toml_without_placeholders() {
-    let text = config(address("127.0.0.1:5052"), address("127.0.0.1:8082"), address("127.0.0.1:40001"));
+    let text =
+        config(address("127.0.0.1:5052"), address("127.0.0.1:8082"), address("127.0.0.1:40001"));
     assert!(!text.contains('@'), "{text}");
     let file: toml::Table = toml::from_str(&text).unwrap();
     assert_eq!(file["server"]["listen"].as_str(), Some("127.0.0.1:5052"));
-    assert_eq!(file["models"]["demo-slow"]["endpoints"][0].as_str(), Some("http://127.0.0.1:40001/v1"));
+    assert_eq!(
+        file["models"]["demo-slow"]["endpoints"][0].as_str(),
+        Some("http://127.0.0.1:40001/v1")
+    );
     for feature in file["features"].as_table().unwrap().keys().filter(|key| *key != "default") {
         assert!(crate::route::Feature::parse(feature).is_some(), "{feature}");
     }

@@ -33,7 +33,8 @@ pub struct Built {
 }
 
 impl Builder {
-    /// Adds a page, by its path below the documentation's root, with `/` between folders. False when it has no text.
+    /// Adds a page, by its path below the documentation's root, with `/` between folders. False
+    /// when it has no text.
     pub fn add(&mut self, path: &str, text: &str) -> bool {
         let page = markdown::read(text);
         let title = page.title.unwrap_or_else(|| name_of(path));
@@ -105,13 +106,15 @@ impl Builder {
     }
 }
 
-/// The same for the same section of every copy of the documentation, so that answers can name it (FNV-1a).
+/// The same for the same section of every copy of the documentation, so that answers can name it
+/// (FNV-1a).
 fn id(path: &str, headings: &[String], ordinal: usize) -> u64 {
     let ordinal = ordinal.to_string();
-    let parts = [path].into_iter().chain(headings.iter().map(String::as_str)).chain([ordinal.as_str()]);
-    parts
-        .flat_map(|part| part.bytes().chain([0]))
-        .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    let parts =
+        [path].into_iter().chain(headings.iter().map(String::as_str)).chain([ordinal.as_str()]);
+    parts.flat_map(|part| part.bytes().chain([0])).fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 /// A page without a title is called by its file.

@@ -41,7 +41,8 @@ impl<'a> Cursor<'a> {
         None
     }
 
-    /// A number of things of which each takes a byte at least: so a wrong one cannot make us reserve memory.
+    /// A number of things of which each takes a byte at least: so a wrong one cannot make us
+    /// reserve memory.
     pub(super) fn count(&mut self) -> Option<usize> {
         let count = usize::try_from(self.number()?).ok()?;
         (count <= self.bytes.len() - self.at).then_some(count)

@@ -14,14 +14,16 @@ pub(super) const MAGIC: &[u8; 8] = b"weirdocs";
 pub(super) const VERSION: u32 = 1;
 pub(super) const HEADER: usize = 16;
 
-/// BM25's usual constants: how soon a repeated word counts no more, how much long sections are held back.
+/// BM25's usual constants: how soon a repeated word counts no more, how much long sections are held
+/// back.
 const K1: f32 = 1.2;
 const B: f32 = 0.75;
-/// A question has a hundred characters; of a pasted log, which may have 400 000, the beginning does.
+/// A question has a hundred characters; of a pasted log, which may have 400 000, the beginning
+/// does.
 const MAX_QUESTION: usize = 1000;
 
-/// How many entries of the index one search looks at. Rare words come first: they decide, and what all pages say
-/// decides nothing. So a search takes about a millisecond at most, whatever is asked.
+/// How many entries of the index one search looks at. Rare words come first: they decide, and what
+/// all pages say decides nothing. So a search takes about a millisecond at most, whatever is asked.
 const MAX_POSTINGS: usize = 30_000;
 
 /// The index. A clone of its text is never made.
@@ -74,7 +76,9 @@ pub enum IndexError {
     #[error("not an index of documentation: `weir docs index` makes one")]
     NotOurs,
     /// Of another version of Weir.
-    #[error("an index of format {0}, this version reads {VERSION}: make it again with `weir docs index`")]
+    #[error(
+        "an index of format {0}, this version reads {VERSION}: make it again with `weir docs index`"
+    )]
     Version(u32),
     /// Cut short or changed.
     #[error("damaged (its checksum is wrong): make it again with `weir docs index`")]
@@ -109,13 +113,22 @@ impl Index {
         for _ in 0..count {
             let page = usize::try_from(cursor.number()?).ok().filter(|page| *page < pages.len())?;
             let (id, headings) = (cursor.number()?, cursor.text()?);
-            sections.push(Section { page, id, headings, length: cursor.number()? as f32, text: cursor.text()? });
+            sections.push(Section {
+                page,
+                id,
+                headings,
+                length: cursor.number()? as f32,
+                text: cursor.text()?,
+            });
         }
         let count = cursor.count()?;
         let mut terms = HashMap::with_capacity(count);
         for _ in 0..count {
             let term = cursor.text()?;
-            let postings = Postings { sections: usize::try_from(cursor.number()?).ok()?, list: cursor.span()? };
+            let postings = Postings {
+                sections: usize::try_from(cursor.number()?).ok()?,
+                list: cursor.span()?,
+            };
             terms.insert(text(&bytes, &term).into(), postings);
         }
         if !cursor.is_at_end() {
@@ -154,7 +167,8 @@ impl Index {
         let end = question.char_indices().nth(MAX_QUESTION).map_or(question.len(), |(at, _)| at);
         let mut found: HashMap<&str, &Postings> = HashMap::new();
         terms::each(&question[..end], |term| {
-            found.extend(self.terms.get_key_value(term).map(|(term, postings)| (&**term, postings)));
+            found
+                .extend(self.terms.get_key_value(term).map(|(term, postings)| (&**term, postings)));
         });
         let mut found: Vec<(&str, &Postings)> = found.into_iter().collect();
         found.sort_unstable_by_key(|(term, postings)| (postings.sections, *term));
@@ -170,7 +184,9 @@ impl Index {
         let mut at = 0;
         while let (Some(step), Some(count)) = (cursor.number(), cursor.number()) {
             at = usize::try_from(step).unwrap_or(usize::MAX).saturating_add(at);
-            let (Some(section), Some(score)) = (self.sections.get(at), scores.get_mut(at)) else { return };
+            let (Some(section), Some(score)) = (self.sections.get(at), scores.get_mut(at)) else {
+                return;
+            };
             let count = count as f32;
             let held_back = 1.0 - B + B * section.length / self.average_length;
             *score += rarity * count * (K1 + 1.0) / (count + K1 * held_back);

@@ -1,8 +1,9 @@
-//! One page of Markdown → its sections, cut to sizes that fit a prompt. What is markup for a web site (front matter,
-//! comments, shortcodes, the targets of links) is left out: a model can do nothing with it and pays for it.
+//! One page of Markdown → its sections, cut to sizes that fit a prompt. What is markup for a web
+//! site (front matter, comments, shortcodes, the targets of links) is left out: a model can do
+//! nothing with it and pays for it.
 
-/// A longer section is cut between its paragraphs. Twenty of these, the most that are asked for, come to about 8 000
-/// tokens, the official gateway's limit (ai-gateway-server.md §1.8).
+/// A longer section is cut between its paragraphs. Twenty of these, the most that are asked for,
+/// come to about 8 000 tokens, the official gateway's limit (ai-gateway-server.md §1.8).
 const MAX_SECTION: usize = 1600;
 
 /// A page.
@@ -34,7 +35,9 @@ pub(super) fn read(text: &str) -> Page {
 /// What stands between two lines of `---` at the top, and the rest.
 fn front_matter(text: &str) -> (Option<&str>, &str) {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let Some(rest) = text.strip_prefix("---\n").or_else(|| text.strip_prefix("---\r\n")) else { return (None, text) };
+    let Some(rest) = text.strip_prefix("---\n").or_else(|| text.strip_prefix("---\r\n")) else {
+        return (None, text);
+    };
     let mut at = 0;
     for line in rest.split_inclusive('\n') {
         if matches!(line.trim_end(), "---" | "...") {
@@ -122,12 +125,14 @@ impl Reader {
     /// Ends the open section: one or several of the right size.
     fn close(&mut self) {
         self.end_paragraph();
-        let headings: Vec<String> = self.headings.iter().map(|(_, heading)| heading.clone()).collect();
+        let headings: Vec<String> =
+            self.headings.iter().map(|(_, heading)| heading.clone()).collect();
         let mut text = String::new();
         let paragraphs = std::mem::take(&mut self.paragraphs);
         for piece in paragraphs.iter().flat_map(|paragraph| pieces(paragraph)) {
             if !text.is_empty() && text.len() + piece.len() + 2 > MAX_SECTION {
-                self.sections.push(Section { headings: headings.clone(), text: std::mem::take(&mut text) });
+                self.sections
+                    .push(Section { headings: headings.clone(), text: std::mem::take(&mut text) });
             }
             if !text.is_empty() {
                 text.push_str("\n\n");
@@ -160,8 +165,13 @@ impl Reader {
 fn pieces(paragraph: &str) -> Vec<&str> {
     let (mut out, mut rest) = (Vec::new(), paragraph);
     while rest.len() > MAX_SECTION {
-        let limit = (0..=MAX_SECTION).rev().find(|at| rest.is_char_boundary(*at)).unwrap_or(rest.len());
-        let cut = rest[..limit].rfind('\n').or_else(|| rest[..limit].rfind(' ')).filter(|at| *at > 0).unwrap_or(limit);
+        let limit =
+            (0..=MAX_SECTION).rev().find(|at| rest.is_char_boundary(*at)).unwrap_or(rest.len());
+        let cut = rest[..limit]
+            .rfind('\n')
+            .or_else(|| rest[..limit].rfind(' '))
+            .filter(|at| *at > 0)
+            .unwrap_or(limit);
         out.push(&rest[..cut]);
         rest = rest[cut..].trim_start_matches([' ', '\n']);
     }
@@ -187,14 +197,17 @@ fn heading(line: &str) -> Option<(usize, String)> {
     Some((level, words.trim().to_owned())).filter(|(_, words)| !words.is_empty())
 }
 
-/// A line without shortcodes (`{{< … >}}`), with the words of links and images instead of their addresses.
+/// A line without shortcodes (`{{< … >}}`), with the words of links and images instead of their
+/// addresses.
 fn inline(line: &str) -> String {
     let mut out = String::with_capacity(line.len());
     let mut rest = line;
     while let Some(at) = rest.find(['{', '[', '`']) {
         let (before, here) = rest.split_at(at);
         out.push_str(before);
-        rest = if let Some((_, after)) = here.strip_prefix("{{<").and_then(|tag| tag.split_once(">}}")) {
+        rest = if let Some((_, after)) =
+            here.strip_prefix("{{<").and_then(|tag| tag.split_once(">}}"))
+        {
             after
         } else if let Some((words, after)) = link(here) {
             if out.ends_with('!') {
@@ -202,7 +215,9 @@ fn inline(line: &str) -> String {
             }
             out.push_str(&inline(words));
             after
-        } else if let Some((code, after)) = here.strip_prefix('`').and_then(|code| code.split_once('`')) {
+        } else if let Some((code, after)) =
+            here.strip_prefix('`').and_then(|code| code.split_once('`'))
+        {
             // code is no markup, whatever it looks like
             out.extend(["`", code, "`"]);
             after
@@ -236,7 +251,11 @@ mod tests {
     use super::{MAX_SECTION, read};
 
     fn sections(text: &str) -> Vec<(String, String)> {
-        read(text).sections.into_iter().map(|section| (section.headings.join(" > "), section.text)).collect()
+        read(text)
+            .sections
+            .into_iter()
+            .map(|section| (section.headings.join(" > "), section.text))
+            .collect()
     }
 
     fn pair(headings: &str, text: &str) -> (String, String) {
@@ -247,7 +266,10 @@ mod tests {
     fn sections_carry_the_way_to_them() {
         let page = "---\nstage: Any\ntitle: 'Protected branches'\n---\n\nIntro.\n\n## Add {#add}\n\nOne.\n\n### By API\n\nTwo.\n\n## Remove ##\n\n### Empty\n";
         assert_eq!(read(page).title.as_deref(), Some("Protected branches"));
-        assert_eq!(sections(page), [pair("", "Intro."), pair("Add", "One."), pair("Add > By API", "Two.")]);
+        assert_eq!(
+            sections(page),
+            [pair("", "Intro."), pair("Add", "One."), pair("Add > By API", "Two.")]
+        );
         let old = "# Title `here`\nText\n# Second\nMore";
         assert_eq!(read(old).title.as_deref(), Some("Title here"));
         assert_eq!(sections(old), [pair("", "Text"), pair("Second", "More")]);
@@ -264,9 +286,15 @@ mod tests {
     #[test]
     fn long_sections_are_cut_between_paragraphs_or_lines() {
         let paragraph = "word ".repeat(100);
-        let page = format!("## H\n\n{0}\n\n{0}\n\n{0}\n\n{0}\n\n{1}\n", paragraph.trim(), "é".repeat(2000));
+        let page = format!(
+            "## H\n\n{0}\n\n{0}\n\n{0}\n\n{0}\n\n{1}\n",
+            paragraph.trim(),
+            "é".repeat(2000)
+        );
         let sections = sections(&page);
-        assert!(sections.iter().all(|(heading, text)| heading == "H" && text.len() <= MAX_SECTION && !text.is_empty()));
+        assert!(sections.iter().all(|(heading, text)| heading == "H"
+            && text.len() <= MAX_SECTION
+            && !text.is_empty()));
         assert_eq!(sections.len(), 5);
         let words: usize = sections.iter().map(|(_, text)| text.matches("word").count()).sum();
         let letters: usize = sections.iter().map(|(_, text)| text.matches('é').count()).sum();
@@ -275,9 +303,21 @@ mod tests {
 
     #[test]
     fn anything_is_a_page() {
-        for odd in
-            ["", "---\n", "---\ntitle:\n---\n", "#", "# ", "```", "[", "](", "{{<", "`", "<!--", "\u{feff}x", "[[]("]
-        {
+        for odd in [
+            "",
+            "---\n",
+            "---\ntitle:\n---\n",
+            "#",
+            "# ",
+            "```",
+            "[",
+            "](",
+            "{{<",
+            "`",
+            "<!--",
+            "\u{feff}x",
+            "[[](",
+        ] {
             read(odd);
         }
         assert_eq!(sections("---\nnot closed\n"), [pair("", "---\nnot closed")]);

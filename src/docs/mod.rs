@@ -1,10 +1,10 @@
-//! A searchable copy of GitLab's documentation: Markdown → sections → one index file → the sections that answer a
-//! question best. Pure: files are read and written elsewhere.
+//! A searchable copy of GitLab's documentation: Markdown → sections → one index file → the sections
+//! that answer a question best. Pure: files are read and written elsewhere.
 //!
-//! Ranking is BM25 (Robertson, Zaragoza, 2009), with the words of titles counted several times. The index is an
-//! inverted one of our own, in one file that is held in memory and not decoded but for its directory. tantivy, the
-//! field's standard, would be 127 more crates and an index of many files; the `bm25` crate has no file at all and
-//! would read 20 MiB of Markdown with every reload.
+//! Ranking is BM25 (Robertson, Zaragoza, 2009), with the words of titles counted several times. The
+//! index is an inverted one of our own, in one file that is held in memory and not decoded but for
+//! its directory. tantivy, the field's standard, would be 127 more crates and an index of many
+//! files; the `bm25` crate has no file at all and would read 20 MiB of Markdown with every reload.
 
 mod build;
 mod codec;
@@ -27,15 +27,16 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The address of a page, by its path in the tree. GitLab's own help pages (`…/help`) are named like the files;
-    /// docs.gitlab.com and its like by folders.
+    /// The address of a page, by its path in the tree. GitLab's own help pages (`…/help`) are named
+    /// like the files; docs.gitlab.com and its like by folders.
     pub fn link(&self, path: &str) -> String {
         let base = &*self.base_url;
         if base.ends_with("/help") {
             return format!("{base}/{path}");
         }
         let page = path.strip_suffix(".md").unwrap_or(path);
-        let (folder, name) = page.rsplit_once('/').map_or(("", page), |(folder, name)| (folder, name));
+        let (folder, name) =
+            page.rsplit_once('/').map_or(("", page), |(folder, name)| (folder, name));
         match (folder, matches!(name, "index" | "_index")) {
             ("", true) => format!("{base}/"),
             (folder, true) => format!("{base}/{folder}/"),

@@ -1,4 +1,5 @@
-//! Text → the terms it is found by: lower case, without the words that every question has, English endings cut.
+//! Text → the terms it is found by: lower case, without the words that every question has, English
+//! endings cut.
 
 use std::sync::LazyLock;
 
@@ -9,10 +10,11 @@ const MAX_TERM: usize = 40;
 
 /// Words that say nothing about what is asked.
 const STOP_WORDS: &[&str] = &[
-    "a", "about", "an", "and", "any", "are", "as", "at", "be", "but", "by", "can", "could", "do", "does", "for",
-    "from", "had", "has", "have", "how", "i", "if", "in", "into", "is", "it", "its", "me", "my", "no", "not", "of",
-    "on", "or", "our", "should", "so", "that", "the", "their", "them", "then", "there", "these", "they", "this", "to",
-    "us", "was", "we", "what", "when", "where", "which", "who", "why", "will", "with", "would", "you", "your",
+    "a", "about", "an", "and", "any", "are", "as", "at", "be", "but", "by", "can", "could", "do",
+    "does", "for", "from", "had", "has", "have", "how", "i", "if", "in", "into", "is", "it", "its",
+    "me", "my", "no", "not", "of", "on", "or", "our", "should", "so", "that", "the", "their",
+    "them", "then", "there", "these", "they", "this", "to", "us", "was", "we", "what", "when",
+    "where", "which", "who", "why", "will", "with", "would", "you", "your",
 ];
 
 /// Calls `take` with each term, in the order of the text.
@@ -34,7 +36,8 @@ fn english(word: &str, take: &mut impl FnMut(&str)) {
     }
 }
 
-/// Languages that put no spaces between words are found by pairs of characters, the others by whole words.
+/// Languages that put no spaces between words are found by pairs of characters, the others by whole
+/// words.
 fn foreign(word: &str, take: &mut impl FnMut(&str)) {
     let word = word.to_lowercase();
     let mut run: Vec<(usize, char)> = Vec::new();
@@ -90,7 +93,10 @@ mod tests {
     #[test]
     fn words_are_found_in_any_form() {
         assert_eq!(terms("How do I protect my branches?"), terms("Protected branch"));
-        assert_eq!(terms(".gitlab-ci.yml `allow_failure`"), ["gitlab", "ci", "yml", "allow", "failur"]);
+        assert_eq!(
+            terms(".gitlab-ci.yml `allow_failure`"),
+            ["gitlab", "ci", "yml", "allow", "failur"]
+        );
         assert_eq!(terms("the of is"), [] as [&str; 0]);
         assert_eq!(terms(&"x".repeat(41)), [] as [&str; 0]);
     }

@@ -11,9 +11,13 @@ use super::{Builder, Index, IndexError, Settings};
 const TREE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/docs");
 
 fn add(builder: &mut Builder, folder: &Path) {
-    let mut entries: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut entries: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     entries.sort();
-    for path in entries.iter().filter(|path| !path.file_name().unwrap().as_encoded_bytes().starts_with(b".")) {
+    for path in entries
+        .iter()
+        .filter(|path| !path.file_name().unwrap().as_encoded_bytes().starts_with(b"."))
+    {
         if path.is_dir() {
             add(builder, path);
         } else if let Ok(text) = fs::read_to_string(path) {
@@ -41,20 +45,37 @@ fn the_right_section_comes_first() {
             "user/project/repository/branches.md",
             "Forbid force pushes",
         ),
-        ("how can I hide a password in job logs", "ci/variables.md", "Keep a secret out of the log"),
+        (
+            "how can I hide a password in job logs",
+            "ci/variables.md",
+            "Keep a secret out of the log",
+        ),
         ("run a job every night", "ci/_index.md", "Run a pipeline on a timetable"),
         ("How are backups restored?", "administration/backup/_index.md", "Restore a backup"),
-        ("transferring projects to a different group", "user/project/_index.md", "Move a project to another group"),
+        (
+            "transferring projects to a different group",
+            "user/project/_index.md",
+            "Move a project to another group",
+        ),
         ("my job is stuck, no runner has the tag", "ci/runners.md", "Choose a runner by tags"),
         ("How can I revert a merged change?", "user/project/merge_requests.md", "Revert a merge"),
-        ("enforce 2FA two-factor for all members", "user/group/members.md", "Two-factor authentication for everybody"),
+        (
+            "enforce 2FA two-factor for all members",
+            "user/group/members.md",
+            "Two-factor authentication for everybody",
+        ),
         ("zero downtime upgrades", "administration/upgrade.md", "Upgrade without downtime"),
         ("What does status 429 mean?", "api/tokens.md", "Rate limits"),
-        ("how many approvals does a change need?", "user/project/merge_requests.md", "Require approvals"),
+        (
+            "how many approvals does a change need?",
+            "user/project/merge_requests.md",
+            "Require approvals",
+        ),
         ("キャッシュの消去方法", "ci/日本語.md", "キャッシュを消去する"),
     ] {
         let hits = index.search(question, 4);
-        let first = hits.first().map(|hit| (hit.path, hit.headings.last().copied().unwrap_or_default()));
+        let first =
+            hits.first().map(|hit| (hit.path, hit.headings.last().copied().unwrap_or_default()));
         assert_eq!(first, Some((path, heading)), "{question}: {hits:#?}");
     }
 }
@@ -64,13 +85,23 @@ fn a_hit_has_what_a_prompt_needs() {
     let index = handbook();
     let hits = index.search("protect a branch", 2);
     let hit = &hits[0];
-    assert_eq!((hits.len(), hit.title, hit.headings.as_slice()), (2, "Protected branches", &["Protect a branch"][..]));
+    assert_eq!(
+        (hits.len(), hit.title, hit.headings.as_slice()),
+        (2, "Protected branches", &["Protect a branch"][..])
+    );
     assert!(hit.text.contains("**Settings > Repository**"), "{}", hit.text);
-    assert!(hit.id.len() == 16 && hit.id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()));
+    assert!(
+        hit.id.len() == 16
+            && hit.id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    );
     assert_eq!(hit.id, handbook().search("protect a branch", 1)[0].id);
     assert_eq!(index.search("", 4), []);
     assert_eq!(index.search("xyzzy", 4), []);
-    assert_eq!(index.search(&"log ".repeat(100_000), 20).len(), 2, "a pasted log is a question too");
+    assert_eq!(
+        index.search(&"log ".repeat(100_000), 20).len(),
+        2,
+        "a pasted log is a question too"
+    );
     assert_eq!((index.pages(), handbook().sections() > 30), (13, true));
 }
 
@@ -129,8 +160,9 @@ fn on_cpu() -> std::time::Duration {
     std::time::Duration::from_nanos(statistics.split(' ').next().unwrap().parse().unwrap())
 }
 
-/// An index of the size of GitLab's documentation: 2600 pages of 12 sections of 100 words, drawn so that few words are
-/// frequent and most are rare. `cargo test --release --lib docs::tests::measure -- --ignored --nocapture` shows the time.
+/// An index of the size of GitLab's documentation: 2600 pages of 12 sections of 100 words, drawn so
+/// that few words are frequent and most are rare.
+/// `cargo test --release --lib docs::tests::measure -- --ignored --nocapture` shows the time.
 #[test]
 #[ignore = "a measurement"]
 fn measure() {
@@ -150,7 +182,8 @@ fn measure() {
     let index = Index::parse(Bytes::from(bytes.clone())).unwrap();
     eprintln!("{index:?}, {} MiB, read in {:?}", bytes.len() >> 20, on_cpu() - before);
     for terms in [1, 3, 10, 800] {
-        let questions: Vec<String> = (0..50).map(|_| (0..terms).map(|_| word() + " ").collect()).collect();
+        let questions: Vec<String> =
+            (0..50).map(|_| (0..terms).map(|_| word() + " ").collect()).collect();
         let before = on_cpu();
         let found: usize = questions.iter().map(|question| index.search(question, 4).len()).sum();
         eprintln!("{terms} words: {:?} a search, {found} found", (on_cpu() - before) / 50);

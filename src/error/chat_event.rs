@@ -1,4 +1,5 @@
-//! Failures as GitLab's chat reads them: one event of its JSON lines (gitlab-client.md §7.2, §11.1).
+//! Failures as GitLab's chat reads them: one event of its JSON lines (gitlab-client.md §7.2,
+//! §11.1).
 
 use bytes::{Bytes, BytesMut};
 use serde_json::json;
@@ -18,8 +19,8 @@ pub enum ExpiryAs {
 
 /// What GitLab looks for to tell a user to start a new conversation (A1005).
 const LITERAL: &str = "prompt is too long";
-/// What model servers say when a conversation does not fit: OpenAI and vLLM, llama.cpp, Anthropic and Bedrock, SGLang
-/// and TGI. In lower case.
+/// What model servers say when a conversation does not fit: OpenAI and vLLM, llama.cpp, Anthropic
+/// and Bedrock, SGLang and TGI. In lower case.
 const TOO_LONG: [&str; 7] = [
     "context length",
     "context_length",
@@ -36,7 +37,10 @@ pub(super) fn of(error: &GatewayError, expiry_as: ExpiryAs) -> Bytes {
     if matches!(error.kind(), Kind::Expired(_)) && expiry_as == ExpiryAs::Answer {
         // the empty line parts it from what was answered before
         let text = format!("\n\n{}", respond::text(error));
-        write_line(&json!({"type": "final_answer_delta", "data": {"text": text, "finish_reason": null}}), &mut out);
+        write_line(
+            &json!({"type": "final_answer_delta", "data": {"text": text, "finish_reason": null}}),
+            &mut out,
+        );
     } else if is_too_long(error) && !error.public().contains(LITERAL) {
         chat_error(&format!("{LITERAL}: {}", error.public()), false, &mut out);
     } else {
@@ -45,9 +49,13 @@ pub(super) fn of(error: &GatewayError, expiry_as: ExpiryAs) -> Bytes {
     out.freeze()
 }
 
-/// Appends an `error` event. `retryable` makes GitLab ask up to twice more, at once: only for what may then be over.
+/// Appends an `error` event. `retryable` makes GitLab ask up to twice more, at once: only for what
+/// may then be over.
 pub fn chat_error(message: &str, retryable: bool, out: &mut BytesMut) {
-    write_line(&json!({"type": "error", "data": {"message": message, "retryable": retryable}}), out);
+    write_line(
+        &json!({"type": "error", "data": {"message": message, "retryable": retryable}}),
+        out,
+    );
 }
 
 const fn is_overload(kind: Kind) -> bool {
@@ -87,7 +95,10 @@ mod tests {
         assert_eq!(event(&error, ExpiryAs::Event), said);
         let said = event(&error, ExpiryAs::Answer);
         assert_eq!(said["type"], "final_answer_delta");
-        assert_eq!(said["data"]["text"], "\n\nI'm sorry, I couldn't respond in time. Please try again. (A1000)");
+        assert_eq!(
+            said["data"]["text"],
+            "\n\nI'm sorry, I couldn't respond in time. Please try again. (A1000)"
+        );
     }
 
     #[test]
@@ -96,8 +107,12 @@ mod tests {
         for kind in busy.into_iter().chain([Kind::Overloaded, Kind::Draining]) {
             assert_eq!(failure(kind, "x")["retryable"], true, "{kind:?}");
         }
-        for kind in [Kind::UpstreamStatus(500), Kind::UpstreamStatus(401), Kind::UpstreamBroken, Kind::UpstreamConnect]
-        {
+        for kind in [
+            Kind::UpstreamStatus(500),
+            Kind::UpstreamStatus(401),
+            Kind::UpstreamBroken,
+            Kind::UpstreamConnect,
+        ] {
             assert_eq!(failure(kind, "x"), json!({"message": "x", "retryable": false}), "{kind:?}");
         }
     }
@@ -118,8 +133,12 @@ mod tests {
             failure(Kind::UpstreamStatus(400), "temperature must be positive")["message"],
             "temperature must be positive"
         );
-        let told_the_operator = GatewayError::new(Kind::UpstreamStatus(413), "x").internal("context_length_exceeded");
-        assert_eq!(event(&told_the_operator, ExpiryAs::Event)["data"]["message"], "prompt is too long: x");
+        let told_the_operator =
+            GatewayError::new(Kind::UpstreamStatus(413), "x").internal("context_length_exceeded");
+        assert_eq!(
+            event(&told_the_operator, ExpiryAs::Event)["data"]["message"],
+            "prompt is too long: x"
+        );
     }
 
     #[test]

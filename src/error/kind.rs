@@ -1,5 +1,6 @@
-//! Every way a request can fail, in one table: HTTP status, the code operators look for, the outcome
-//! it counts as and whether another try may help. How a row looks on a surface is `respond.rs`.
+//! Every way a request can fail, in one table: HTTP status, the code operators look for, the
+//! outcome it counts as and whether another try may help. How a row looks on a surface is
+//! `respond.rs`.
 
 use http::StatusCode;
 
@@ -52,8 +53,8 @@ pub enum Kind {
     UpstreamConnect,
     /// The model server answered with this status.
     UpstreamStatus(u16),
-    /// The model server's content filter refused the request or its own answer: nobody's failure, and the same again
-    /// elsewhere.
+    /// The model server's content filter refused the request or its own answer: nobody's failure,
+    /// and the same again elsewhere.
     ContentFilter,
     /// The model server's bytes are not HTTP, not the dialect, or end too early.
     UpstreamBroken,
@@ -85,13 +86,20 @@ pub struct Row {
 pub enum Elsewhere {
     /// Nowhere: the request itself is at fault, or there is no time left.
     Nowhere,
-    /// At another model: what failed is true of every replica of this one (our key, its name, its limit).
+    /// At another model: what failed is true of every replica of this one (our key, its name, its
+    /// limit).
     Model,
     /// At another replica, and at another model.
     Replica,
 }
 
-const fn row(status: u16, code: &'static str, openai: &'static str, outcome: Outcome, elsewhere: Elsewhere) -> Row {
+const fn row(
+    status: u16,
+    code: &'static str,
+    openai: &'static str,
+    outcome: Outcome,
+    elsewhere: Elsewhere,
+) -> Row {
     let status = match StatusCode::from_u16(status) {
         Ok(status) => status,
         Err(_) => StatusCode::BAD_GATEWAY,
@@ -100,8 +108,8 @@ const fn row(status: u16, code: &'static str, openai: &'static str, outcome: Out
 }
 
 impl Kind {
-    /// What the answer of a gateway that is passed on counts as, if it is a failure. Its 401 and 403 are about the
-    /// caller, not about us.
+    /// What the answer of a gateway that is passed on counts as, if it is a failure. Its 401 and
+    /// 403 are about the caller, not about us.
     pub const fn of_gateway(status: u16) -> Option<Self> {
         match status {
             401 => Some(Self::Unauthorized),
@@ -129,7 +137,9 @@ impl Kind {
             Self::NoPromptVersion => row(400, "no_prompt_version", INVALID, Refused, Nowhere),
             Self::PromptVersion => row(422, "prompt_version", INVALID, Refused, Nowhere),
             Self::MissingInput => row(422, "missing_input", INVALID, Refused, Nowhere),
-            Self::Unauthorized => row(401, "unauthorized", "authentication_error", Refused, Nowhere),
+            Self::Unauthorized => {
+                row(401, "unauthorized", "authentication_error", Refused, Nowhere)
+            }
             Self::NoSigningKeys => row(503, "no_signing_keys", "server_error", Internal, Nowhere),
             Self::NoCredentials => row(503, "no_credentials", "server_error", Internal, Model),
             Self::Forbidden => row(403, "forbidden", DENIED, Refused, Nowhere),
@@ -141,7 +151,9 @@ impl Kind {
             Self::EndpointRefused => row(422, "endpoint_refused", INVALID, Refused, Nowhere),
             Self::BodyTooLarge => row(413, "body_too_large", INVALID, Refused, Nowhere),
             Self::BodyTimeout => row(408, "body_timeout", INVALID, Refused, Nowhere),
-            Self::RateLimited => row(429, "rate_limit_exceeded", "rate_limit_error", Refused, Nowhere),
+            Self::RateLimited => {
+                row(429, "rate_limit_exceeded", "rate_limit_error", Refused, Nowhere)
+            }
             Self::Overloaded => row(503, "overloaded", "overloaded_error", Overload, Model),
             Self::Draining => row(503, "draining", "overloaded_error", Overload, Nowhere),
             Self::UpstreamConnect => row(502, "upstream_connect", UPSTREAM, UpstreamError, Replica),
@@ -189,9 +201,9 @@ impl Kind {
     }
 }
 
-/// A model server's own status keeps its meaning where it has one for the client (4xx, 503 and their
-/// `Retry-After`); any other 5xx is a bad gateway. So is 401, 403 and 407: it is our key that was refused, and
-/// GitLab would tell the user to buy a subscription (M3006).
+/// A model server's own status keeps its meaning where it has one for the client (4xx, 503 and
+/// their `Retry-After`); any other 5xx is a bad gateway. So is 401, 403 and 407: it is our key that
+/// was refused, and GitLab would tell the user to buy a subscription (M3006).
 const fn upstream_status(status: u16) -> Row {
     let elsewhere = match status {
         408 | 409 | 424 | 425 | 429 => Elsewhere::Replica,

@@ -1,7 +1,7 @@
 //! One error type for everything a request can run into.
 //!
-//! It carries two messages: `public` for the client and `internal` for the operator's log. There is no
-//! `Display`, so that the second cannot reach the first by accident (omicron's `MessagePair`).
+//! It carries two messages: `public` for the client and `internal` for the operator's log. There is
+//! no `Display`, so that the second cannot reach the first by accident (omicron's `MessagePair`).
 
 mod chat_event;
 mod kind;
@@ -72,7 +72,8 @@ impl GatewayError {
 
     /// A body that does not parse or lacks something: 422 with every fault found.
     pub fn invalid(faults: Vec<BodyFault>) -> Self {
-        let public = faults.first().map_or_else(|| "Validation error".into(), |fault| fault.msg.clone());
+        let public =
+            faults.first().map_or_else(|| "Validation error".into(), |fault| fault.msg.clone());
         let mut error = Self::new(Kind::Invalid, public);
         error.0.faults = faults;
         error
@@ -87,14 +88,19 @@ impl GatewayError {
         error
     }
 
-    /// Names the fields of a wrong body as the client's dialect does: (what was said, what is to be said).
+    /// Names the fields of a wrong body as the client's dialect does: (what was said, what is to be
+    /// said).
     #[must_use]
     pub fn with_fields_named(mut self, names: &[(&str, &'static str)]) -> Self {
         for fault in &mut self.0.faults {
-            let place = fault.loc.get(1).and_then(|said| names.iter().find(|(theirs, _)| theirs == said));
+            let place =
+                fault.loc.get(1).and_then(|said| names.iter().find(|(theirs, _)| theirs == said));
             if let Some((theirs, ours)) = place {
                 fault.msg = fault.msg.replace(&format!("`{theirs}`"), &format!("`{ours}`"));
-                fault.loc = [Cow::Borrowed("body")].into_iter().chain(ours.split('.').map(Cow::Borrowed)).collect();
+                fault.loc = [Cow::Borrowed("body")]
+                    .into_iter()
+                    .chain(ours.split('.').map(Cow::Borrowed))
+                    .collect();
             }
         }
         if let Some(fault) = self.0.faults.first() {
@@ -114,7 +120,8 @@ impl GatewayError {
     #[must_use]
     pub fn remarked(mut self, text: &str) -> Self {
         let before = self.0.internal.take();
-        self.0.internal = Some(before.map_or_else(|| text.to_owned(), |before| format!("{before}; {text}")));
+        self.0.internal =
+            Some(before.map_or_else(|| text.to_owned(), |before| format!("{before}; {text}")));
         self
     }
 
@@ -147,13 +154,19 @@ impl GatewayError {
     /// Takes a secret out that a model server repeated: its own words go, whole.
     #[must_use]
     pub fn withholding(mut self, secret: &str) -> Self {
-        let repeats = |text: &[u8]| !secret.is_empty() && memchr::memmem::find(text, secret.as_bytes()).is_some();
+        let repeats = |text: &[u8]| {
+            !secret.is_empty() && memchr::memmem::find(text, secret.as_bytes()).is_some()
+        };
         self.0.upstream_body = self.0.upstream_body.take().filter(|body| !repeats(body));
         if repeats(self.0.public.as_bytes()) {
             self.0.public = "The model server refused the request".into();
         }
         if let Some(text) = self.0.internal.take() {
-            self.0.internal = Some(if repeats(text.as_bytes()) { text.replace(secret, "•••") } else { text });
+            self.0.internal = Some(if repeats(text.as_bytes()) {
+                text.replace(secret, "•••")
+            } else {
+                text
+            });
         }
         self
     }
@@ -177,5 +190,9 @@ impl GatewayError {
 /// Seconds without a needless fraction: `60`, `2.5`.
 fn format_seconds(limit: Duration) -> String {
     let millis = limit.as_millis();
-    if millis.is_multiple_of(1000) { (millis / 1000).to_string() } else { format!("{}", limit.as_secs_f64()) }
+    if millis.is_multiple_of(1000) {
+        (millis / 1000).to_string()
+    } else {
+        format!("{}", limit.as_secs_f64())
+    }
 }

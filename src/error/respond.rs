@@ -28,9 +28,11 @@ pub enum Shape {
     GitlabSentence,
     /// The same, streamed as an object a line: a failure after the head is one more line.
     GitlabPromptsLines,
-    /// The same, streamed as raw text to GitLab's chat: its words are read by people, its status by GitLab.
+    /// The same, streamed as raw text to GitLab's chat: its words are read by people, its status by
+    /// GitLab.
     GitlabPromptsText,
-    /// Code suggestions, as JSON or raw text: a failed model is 421, but a busy one 429, which editors wait for.
+    /// Code suggestions, as JSON or raw text: a failed model is 421, but a busy one 429, which
+    /// editors wait for.
     GitlabCode,
     /// The same, streamed as events: a failure after the head is an `error` event.
     GitlabCodeEvents,
@@ -67,8 +69,8 @@ pub fn render(error: &GatewayError, shape: Shape, request_id: &str) -> Response<
     finish(error, status, "application/json", body.to_string().into())
 }
 
-/// The frame that tells a client of a failure after the head, or `None` where the surface has none and
-/// a clean end would be a lie.
+/// The frame that tells a client of a failure after the head, or `None` where the surface has none
+/// and a clean end would be a lie.
 pub fn in_band(error: &GatewayError, shape: Shape, request_id: &str) -> Option<Bytes> {
     match shape {
         Shape::OpenAi => Some(format!("data: {}\n\n", openai(error, request_id)).into()),
@@ -78,7 +80,9 @@ pub fn in_band(error: &GatewayError, shape: Shape, request_id: &str) -> Option<B
         }
         Shape::GitlabChat(expiry_as) => Some(chat_event::of(error, expiry_as)),
         Shape::GitlabPromptsLines => Some(format!("{}\n", prompts(error, request_id).1).into()),
-        Shape::GitlabCodeEvents => Some(format!("event: error\r\ndata: {}\r\n\r\n", code(error, request_id).1).into()),
+        Shape::GitlabCodeEvents => {
+            Some(format!("event: error\r\ndata: {}\r\n\r\n", code(error, request_id).1).into())
+        }
         Shape::Gitlab
         | Shape::GitlabPrompts
         | Shape::GitlabPromptsText
@@ -88,7 +92,12 @@ pub fn in_band(error: &GatewayError, shape: Shape, request_id: &str) -> Option<B
     }
 }
 
-fn finish(error: &GatewayError, status: StatusCode, content_type: &'static str, body: Bytes) -> Response<Bytes> {
+fn finish(
+    error: &GatewayError,
+    status: StatusCode,
+    content_type: &'static str,
+    body: Bytes,
+) -> Response<Bytes> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -96,7 +105,10 @@ fn finish(error: &GatewayError, status: StatusCode, content_type: &'static str, 
     headers.insert(WEIR_ERROR, HeaderValue::from_static(error.kind().row().code));
     if let Some(value) = &error.0.retry_after {
         headers.insert(header::RETRY_AFTER, value.clone());
-    } else if matches!(error.kind(), Kind::Overloaded | Kind::Draining | Kind::NoSigningKeys | Kind::NoCredentials) {
+    } else if matches!(
+        error.kind(),
+        Kind::Overloaded | Kind::Draining | Kind::NoSigningKeys | Kind::NoCredentials
+    ) {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     if let Some(methods) = error.0.allow {
@@ -125,11 +137,15 @@ fn openai(error: &GatewayError, request_id: &str) -> Value {
     body
 }
 
-/// Anthropic's statuses and types, which its clients sort errors by. A wrong request is 400 there, never 422, and its
-/// message names the field. `code` is ours.
+/// Anthropic's statuses and types, which its clients sort errors by. A wrong request is 400 there,
+/// never 422, and its message names the field. `code` is ours.
 fn anthropic(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
     let row = error.kind().row();
-    let status = if row.status == StatusCode::UNPROCESSABLE_ENTITY { StatusCode::BAD_REQUEST } else { row.status };
+    let status = if row.status == StatusCode::UNPROCESSABLE_ENTITY {
+        StatusCode::BAD_REQUEST
+    } else {
+        row.status
+    };
     let kind = match (error.kind(), status.as_u16()) {
         (Kind::Overloaded | Kind::Draining | Kind::UpstreamStatus(529), _) => "overloaded_error",
         (Kind::Expired(_), _) => "timeout_error",
@@ -155,8 +171,8 @@ fn anthropic(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
     (status, body)
 }
 
-/// The model server's own error object, when it is one: clients know how to read it. What it says of our key is not for
-/// them.
+/// The model server's own error object, when it is one: clients know how to read it. What it says
+/// of our key is not for them.
 fn upstream_json(error: &GatewayError) -> Option<Value> {
     if matches!(error.kind(), Kind::UpstreamStatus(401 | 403 | 407)) {
         return None;
@@ -166,7 +182,9 @@ fn upstream_json(error: &GatewayError) -> Option<Value> {
     match &value {
         Value::Object(map) if map.contains_key("error") => Some(value),
         // older vLLM: {"object":"error","message":…} without a wrapper
-        Value::Object(map) if map.get("object").is_some_and(|o| o == "error") => Some(json!({"error": value})),
+        Value::Object(map) if map.get("object").is_some_and(|o| o == "error") => {
+            Some(json!({"error": value}))
+        }
         _ => None,
     }
 }
@@ -193,8 +211,8 @@ fn gitlab(error: &GatewayError, request_id: &str) -> Value {
     }
 }
 
-/// 421 `"NNN: Phrase"` when the model server failed (§8.4, §10.1): it opens no circuit breaker in GitLab
-/// and its text is what Test connection shows.
+/// 421 `"NNN: Phrase"` when the model server failed (§8.4, §10.1): it opens no circuit breaker in
+/// GitLab and its text is what Test connection shows.
 fn prompts(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
     let detail = match error.kind() {
         Kind::UpstreamStatus(status) => status_phrase(status),
@@ -208,8 +226,8 @@ fn prompts(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
     (StatusCode::MISDIRECTED_REQUEST, json!({ "detail": detail }))
 }
 
-/// A model server's 400, 401 and 429 are passed on (ai-gateway-server.md §1.7): here no user reads them, but a
-/// background job and the administrator who gave it its key.
+/// A model server's 400, 401 and 429 are passed on (ai-gateway-server.md §1.7): here no user reads
+/// them, but a background job and the administrator who gave it its key.
 fn sentence(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
     let status = match error.kind() {
         Kind::UpstreamStatus(401) => StatusCode::UNAUTHORIZED,
@@ -224,7 +242,9 @@ fn sentence(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
 
 /// `contents.0: expected a string`, one after the other.
 fn faults_as_text(error: &GatewayError) -> String {
-    let place = |fault: &BodyFault| fault.loc.iter().skip(1).map(AsRef::as_ref).collect::<Vec<&str>>().join(".");
+    let place = |fault: &BodyFault| {
+        fault.loc.iter().skip(1).map(AsRef::as_ref).collect::<Vec<&str>>().join(".")
+    };
     let faults = error.0.faults.iter().map(|fault| match place(fault) {
         place if place.is_empty() => fault.msg.clone(),
         place => format!("{place}: {}", fault.msg),
@@ -241,7 +261,10 @@ fn code(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
 }
 
 fn status_phrase(status: u16) -> String {
-    let phrase = StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()).unwrap_or("Unknown Status");
+    let phrase = StatusCode::from_u16(status)
+        .ok()
+        .and_then(|s| s.canonical_reason())
+        .unwrap_or("Unknown Status");
     format!("{status}: {phrase}")
 }
 
@@ -266,8 +289,11 @@ fn expiry(error: &GatewayError, request_id: &str) -> Option<Value> {
 
 fn fault_list(faults: &[BodyFault]) -> Value {
     let list = faults.iter().map(|fault| {
-        let loc: Vec<Value> =
-            fault.loc.iter().map(|part| part.parse::<u64>().map_or_else(|_| json!(part), |n| json!(n))).collect();
+        let loc: Vec<Value> = fault
+            .loc
+            .iter()
+            .map(|part| part.parse::<u64>().map_or_else(|_| json!(part), |n| json!(n)))
+            .collect();
         json!({"loc": loc, "msg": fault.msg, "type": fault.kind})
     });
     Value::Array(list.collect())
@@ -275,8 +301,9 @@ fn fault_list(faults: &[BodyFault]) -> Value {
 
 /// OpenAI's `param`: the first fault's place without `body`.
 fn param(faults: &[BodyFault]) -> Value {
-    let place =
-        faults.first().map(|fault| fault.loc.iter().skip(1).map(AsRef::as_ref).collect::<Vec<&str>>().join("."));
+    let place = faults
+        .first()
+        .map(|fault| fault.loc.iter().skip(1).map(AsRef::as_ref).collect::<Vec<&str>>().join("."));
     place.filter(|place| !place.is_empty()).map_or(Value::Null, Value::String)
 }
 
@@ -298,15 +325,24 @@ mod tests {
         let error = GatewayError::expired(Phase::FirstByte, Duration::from_mins(1), "codestral");
         let (status, text) = body(&error, Shape::Gitlab);
         assert_eq!(status, 504);
-        assert!(text.contains(r#""detail":"A1000: codestral did not answer within 60 s (first_byte)""#), "{text}");
-        assert!(text.contains(r#""limit_ms":60000"#) && text.contains(r#""request_id":"req-1""#), "{text}");
+        assert!(
+            text.contains(r#""detail":"A1000: codestral did not answer within 60 s (first_byte)""#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#""limit_ms":60000"#) && text.contains(r#""request_id":"req-1""#),
+            "{text}"
+        );
         assert_eq!(body(&error, Shape::GitlabPrompts), (504, text.clone()));
         assert_eq!(body(&error, Shape::GitlabPromptsLines), (504, text));
         let (status, text) = body(&error, Shape::OpenAi);
         assert!(status == 504 && text.contains(r#""code":"A1000""#), "{text}");
         let (status, text) = body(&error, Shape::GitlabText);
         assert_eq!(body(&error, Shape::GitlabPromptsText), (504, text.clone()));
-        assert_eq!((status, text.as_str()), (504, "I'm sorry, I couldn't respond in time. Please try again. (A1000)"));
+        assert_eq!(
+            (status, text.as_str()),
+            (504, "I'm sorry, I couldn't respond in time. Please try again. (A1000)")
+        );
         assert_eq!(render(&error, Shape::OpenAi, "").headers()["x-weir-error"], "A1000");
     }
 
@@ -315,11 +351,17 @@ mod tests {
         let of = |error: GatewayError| {
             let (status, text) = body(&error, Shape::Anthropic);
             let body: serde_json::Value = serde_json::from_str(&text).unwrap();
-            assert_eq!((&body["type"], &body["request_id"]), (&"error".into(), &"req-1".into()), "{text}");
+            assert_eq!(
+                (&body["type"], &body["request_id"]),
+                (&"error".into(), &"req-1".into()),
+                "{text}"
+            );
             let said = |field: &str| body["error"][field].as_str().unwrap().to_owned();
             (status, said("type"), said("message"), said("code"))
         };
-        let row = |status, kind: &str, message: &str, code: &str| (status, kind.into(), message.into(), code.into());
+        let row = |status, kind: &str, message: &str, code: &str| {
+            (status, kind.into(), message.into(), code.into())
+        };
         assert_eq!(
             of(GatewayError::invalid(vec![BodyFault::at("top_k", "value_error", "no such thing")])),
             row(400, "invalid_request_error", "top_k: no such thing", "invalid_request")
@@ -337,19 +379,30 @@ mod tests {
             (Kind::NoModel, 400, "invalid_request_error"),
             (Kind::Internal, 500, "api_error"),
         ] {
-            assert_eq!(of(GatewayError::new(kind, "m")), row(status, name, "m", kind.row().code), "{kind:?}");
+            assert_eq!(
+                of(GatewayError::new(kind, "m")),
+                row(status, name, "m", kind.row().code),
+                "{kind:?}"
+            );
         }
         let late = GatewayError::expired(Phase::Idle, Duration::from_mins(1), "m");
-        assert_eq!(of(late), row(504, "timeout_error", "A1000: m did not answer within 60 s (idle)", "A1000"));
+        assert_eq!(
+            of(late),
+            row(504, "timeout_error", "A1000: m did not answer within 60 s (idle)", "A1000")
+        );
     }
 
     #[test]
     fn prompts_say_421_with_the_phrase() {
-        let error = GatewayError::new(Kind::UpstreamStatus(401), "the model server refused the key");
+        let error =
+            GatewayError::new(Kind::UpstreamStatus(401), "the model server refused the key");
         for shape in [Shape::GitlabPrompts, Shape::GitlabPromptsLines] {
             assert_eq!(body(&error, shape), (421, r#"{"detail":"401: Unauthorized"}"#.into()));
         }
-        assert_eq!(body(&error, Shape::GitlabPromptsText), (421, "the model server refused the key".into()));
+        assert_eq!(
+            body(&error, Shape::GitlabPromptsText),
+            (421, "the model server refused the key".into())
+        );
         let line = in_band(&error, Shape::GitlabPromptsLines, "r").unwrap();
         assert_eq!(line, "{\"detail\":\"401: Unauthorized\"}\n");
         let error = GatewayError::new(Kind::NoCredentials, "no AWS credentials");
@@ -357,40 +410,63 @@ mod tests {
         assert_eq!(body(&error, Shape::GitlabPrompts), (421, detail.into()));
         assert_eq!(body(&error, Shape::Gitlab).0, 503);
         let error = GatewayError::new(Kind::ContentFilter, "filtered");
-        assert_eq!(body(&error, Shape::GitlabPrompts), (421, r#"{"detail":"400: Bad Request"}"#.into()));
+        assert_eq!(
+            body(&error, Shape::GitlabPrompts),
+            (421, r#"{"detail":"400: Bad Request"}"#.into())
+        );
     }
 
     #[test]
     fn code_says_421_but_429_to_those_who_can_wait() {
-        let error = |status| GatewayError::new(Kind::UpstreamStatus(status), "the model server failed");
-        assert_eq!(body(&error(500), Shape::GitlabCode), (421, r#"{"detail":"500: Internal Server Error"}"#.into()));
-        assert_eq!(body(&error(429), Shape::GitlabCodeEvents), (429, r#"{"detail":"429: Too Many Requests"}"#.into()));
+        let error =
+            |status| GatewayError::new(Kind::UpstreamStatus(status), "the model server failed");
+        assert_eq!(
+            body(&error(500), Shape::GitlabCode),
+            (421, r#"{"detail":"500: Internal Server Error"}"#.into())
+        );
+        assert_eq!(
+            body(&error(429), Shape::GitlabCodeEvents),
+            (429, r#"{"detail":"429: Too Many Requests"}"#.into())
+        );
         let event = in_band(&error(500), Shape::GitlabCodeEvents, "r").unwrap();
-        assert_eq!(event, "event: error\r\ndata: {\"detail\":\"500: Internal Server Error\"}\r\n\r\n");
+        assert_eq!(
+            event,
+            "event: error\r\ndata: {\"detail\":\"500: Internal Server Error\"}\r\n\r\n"
+        );
         assert!(in_band(&error(500), Shape::GitlabCode, "r").is_none());
     }
 
     #[test]
     fn wrong_bodies_are_a_list() {
-        let error = GatewayError::invalid(vec![BodyFault::at("model", "missing", "Field required")]);
+        let error =
+            GatewayError::invalid(vec![BodyFault::at("model", "missing", "Field required")]);
         let (status, text) = body(&error, Shape::Gitlab);
         assert_eq!(
             (status, text.as_str()),
-            (422, r#"{"detail":[{"loc":["body","model"],"msg":"Field required","type":"missing"}]}"#)
+            (
+                422,
+                r#"{"detail":[{"loc":["body","model"],"msg":"Field required","type":"missing"}]}"#
+            )
         );
         let (_, text) = body(&error, Shape::OpenAi);
-        assert!(text.contains(r#""param":"model""#) && text.contains(r#""detail":[{"loc""#), "{text}");
+        assert!(
+            text.contains(r#""param":"model""#) && text.contains(r#""detail":[{"loc""#),
+            "{text}"
+        );
     }
 
     #[test]
     fn after_the_head_only_framed_surfaces_speak() {
-        let error = GatewayError::new(Kind::UpstreamBroken, "the model server closed the stream early");
+        let error =
+            GatewayError::new(Kind::UpstreamBroken, "the model server closed the stream early");
         assert!(in_band(&error, Shape::OpenAi, "r").unwrap().starts_with(b"data: {"));
         for shape in [Shape::GitlabText, Shape::GitlabPromptsText, Shape::GitlabPrompts] {
             assert!(in_band(&error, shape, "r").is_none());
         }
         assert!(
-            in_band(&error, Shape::Anthropic, "r").unwrap().starts_with(b"event: error\ndata: {\"type\":\"error\"")
+            in_band(&error, Shape::Anthropic, "r")
+                .unwrap()
+                .starts_with(b"event: error\ndata: {\"type\":\"error\"")
         );
     }
 }

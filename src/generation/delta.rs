@@ -11,8 +11,8 @@ pub enum Delta {
     Text(String),
     /// Words of a reasoning model's thinking; never part of the answer.
     Reasoning(String),
-    /// The provider's signature over the thinking before it: a client that sends the thinking back sends
-    /// this with it.
+    /// The provider's signature over the thinking before it: a client that sends the thinking back
+    /// sends this with it.
     ReasoningSignature(String),
     /// A piece of a function call.
     ToolCall {
@@ -44,7 +44,9 @@ impl Delta {
     /// Bytes of text that a reader would see.
     pub const fn text_len(&self) -> usize {
         match self {
-            Self::Text(text) | Self::Reasoning(text) | Self::ToolCall { arguments: text, .. } => text.len(),
+            Self::Text(text) | Self::Reasoning(text) | Self::ToolCall { arguments: text, .. } => {
+                text.len()
+            }
             Self::ReasoningSignature(_) | Self::Usage(_) | Self::Stop(_) => 0,
         }
     }

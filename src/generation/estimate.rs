@@ -1,17 +1,18 @@
-//! Token counts that nobody reported: those of a stream that broke off before its last event, which holds them, or of
-//! a server that does not count.
+//! Token counts that nobody reported: those of a stream that broke off before its last event, which
+//! holds them, or of a server that does not count.
 //!
-//! Estimated from bytes, at four to a token: OpenAI's rule of thumb for English, about right for code, low for
-//! scripts of three bytes a character. A stream gives a better floor than bytes do: no server sends less than one token
-//! in a piece.
+//! Estimated from bytes, at four to a token: OpenAI's rule of thumb for English, about right for
+//! code, low for scripts of three bytes a character. A stream gives a better floor than bytes do:
+//! no server sends less than one token in a piece.
 
 use super::{Generation, Image, Part, Usage};
 
 /// Bytes of text to a token.
 const BYTES_PER_TOKEN: u64 = 4;
 
-/// What a stream has delivered since the counts were last reported. A provider that reports running counts (vLLM's
-/// `continuous_usage_stats`, Anthropic's `message_start`) leaves little of it, or nothing.
+/// What a stream has delivered since the counts were last reported. A provider that reports running
+/// counts (vLLM's `continuous_usage_stats`, Anthropic's `message_start`) leaves little of it, or
+/// nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Uncounted {
     asked: u64,
@@ -37,14 +38,16 @@ impl Uncounted {
         self.bytes = 0;
     }
 
-    /// The counts with what is missing in them estimated, or `None` when nothing is. A request of whose answer
-    /// nothing arrived is not counted: nobody knows whether the model ever read it.
+    /// The counts with what is missing in them estimated, or `None` when nothing is. A request of
+    /// whose answer nothing arrived is not counted: nobody knows whether the model ever read it.
     pub fn estimate(self, reported: Usage) -> Option<Usage> {
         if self.pieces == 0 {
             return None;
         }
-        let input = if reported.input > 0 { reported.input } else { self.asked.div_ceil(BYTES_PER_TOKEN) };
-        let output = reported.output.saturating_add(self.bytes.div_ceil(BYTES_PER_TOKEN).max(self.pieces));
+        let input =
+            if reported.input > 0 { reported.input } else { self.asked.div_ceil(BYTES_PER_TOKEN) };
+        let output =
+            reported.output.saturating_add(self.bytes.div_ceil(BYTES_PER_TOKEN).max(self.pieces));
         Some(Usage { input, output, ..reported })
     }
 }

@@ -5,8 +5,9 @@ use serde_json::Value;
 /// What a model is asked.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Generation {
-    /// A text to go on with as it stands, no chat template around it: then there are no messages and no tools. Only for
-    /// servers that have OpenAI's `/completions`; the other dialects refuse it.
+    /// A text to go on with as it stands, no chat template around it: then there are no messages
+    /// and no tools. Only for servers that have OpenAI's `/completions`; the other dialects refuse
+    /// it.
     pub raw: Option<String>,
     /// The conversation, oldest first; system messages are messages.
     pub messages: Vec<Message>,
@@ -20,9 +21,11 @@ pub struct Generation {
     pub parallel_tools: Option<bool>,
     /// What the answer's text has to look like.
     pub format: Format,
-    /// How hard a reasoning model is to think, in the words of its provider (`low`, `medium`, `high`, …).
+    /// How hard a reasoning model is to think, in the words of its provider (`low`, `medium`,
+    /// `high`, …).
     pub effort: Option<String>,
-    /// Whether the model is asked to think before it answers, and how long. `None` leaves it to the model server.
+    /// Whether the model is asked to think before it answers, and how long. `None` leaves it to the
+    /// model server.
     pub thinking: Option<Thinking>,
     /// Length, randomness and stops.
     pub sampling: Sampling,
@@ -144,8 +147,8 @@ pub enum Part {
         /// The provider's signature over it; without one Anthropic's models take no thinking back.
         signature: Option<String>,
     },
-    /// The provider may keep what it has read up to here for the next request. Providers that cache by
-    /// themselves, or not at all, need not be told.
+    /// The provider may keep what it has read up to here for the next request. Providers that cache
+    /// by themselves, or not at all, need not be told.
     CachePoint {
         /// For how long, in the provider's words (`5m`, `1h`).
         ttl: Option<String>,
@@ -173,7 +176,8 @@ pub enum Image {
         /// Base64, standard alphabet, as the client sent it.
         base64: String,
     },
-    /// Where the model server may fetch it. Weir does not: it would be an open proxy into the operator's network.
+    /// Where the model server may fetch it. Weir does not: it would be an open proxy into the
+    /// operator's network.
     Url(String),
 }
 

@@ -1,7 +1,7 @@
 //! Token counts as the provider reported them, in one meaning for all of them.
 
-/// Counts for one request. `input` is everything the model read, whether it came from a cache, went into one, or
-/// neither. A provider that does not say leaves a field at zero.
+/// Counts for one request. `input` is everything the model read, whether it came from a cache, went
+/// into one, or neither. A provider that does not say leaves a field at zero.
 ///
 /// | provider | everything read | of it from a cache |
 /// |---|---|---|
@@ -9,10 +9,10 @@
 /// | Anthropic | `input_tokens` + `cache_creation_input_tokens` + `cache_read_input_tokens` | `cache_read_input_tokens` |
 /// | Bedrock (Converse) | `inputTokens` + `cacheWriteInputTokens` + `cacheReadInputTokens` | `cacheReadInputTokens` |
 ///
-/// Sources, read 2026-11-25: Anthropic's SDK (`types/message.py`) says of `usage` that total input is the sum of the
-/// three; AWS's guide to prompt caching that `inputTokens` is what was not cached and the total is the sum of the three.
-/// OpenAI's models on Bedrock were seen to count the cached ones in `inputTokens` too (maximhq/bifrost#6942):
-/// theirs come out too high here.
+/// Sources, read 2026-11-25: Anthropic's SDK (`types/message.py`) says of `usage` that total input
+/// is the sum of the three; AWS's guide to prompt caching that `inputTokens` is what was not cached
+/// and the total is the sum of the three. OpenAI's models on Bedrock were seen to count the cached
+/// ones in `inputTokens` too (maximhq/bifrost#6942): theirs come out too high here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Tokens read.
@@ -26,8 +26,8 @@ pub struct Usage {
 }
 
 impl Usage {
-    /// What is known after a later report. Counts are cumulative, and a later report may leave out what an
-    /// earlier one said.
+    /// What is known after a later report. Counts are cumulative, and a later report may leave out
+    /// what an earlier one said.
     #[must_use]
     pub const fn and_then(self, later: Self) -> Self {
         const fn last(earlier: u64, later: u64) -> u64 {

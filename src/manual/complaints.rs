@@ -1,6 +1,8 @@
-//! What users of other gateways complain of, and the test here that would fail if it were so of Weir.
+//! What users of other gateways complain of, and the test here that would fail if it were so of
+//! Weir.
 //!
-//! The numbers are those of the design's survey of the field; a test named here exists: `tests/tidy.rs` looks for it.
+//! The numbers are those of the design's survey of the field; a test named here exists:
+//! `tests/tidy.rs` looks for it.
 //!
 //! | # | complaint | here | test |
 //! |--:|---|---|---|
@@ -35,5 +37,6 @@
 //! | 31 | probes fail while the process is alive | the admin listener has a thread of its own | `the_admin_listener_answers_and_is_not_public`, `a_model_that_is_down_leaves_the_gateway_ready` |
 //! | 32 | the wait in a queue is in no log | told apart from the model's time and from ours, in log, metrics and `/status` | `a_wait_is_bounded_and_seen_in_the_log_the_metrics_and_the_status` |
 //!
-//! Not by a test: 29 (a read-only file system, any user: `.ci/sealed` serves and is replaced as user 12345 where nothing can be
-//! written; the Dockerfile itself has not been built here), 30 (supply chain: `Cargo.lock`, `cargo deny`, [`super::threats`]).
+//! Not by a test: 29 (a read-only file system, any user: `.ci/sealed` serves and is replaced as
+//! user 12345 where nothing can be written; the Dockerfile itself has not been built here), 30
+//! (supply chain: `Cargo.lock`, `cargo deny`, [`super::threats`]).

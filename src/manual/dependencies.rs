@@ -1,11 +1,12 @@
-//! What Weir is made of besides itself: every crate that `Cargo.toml` names, and why. `tests/tidy.rs` holds the two lists
-//! together, words included.
+//! What Weir is made of besides itself: every crate that `Cargo.toml` names, and why.
+//! `tests/tidy.rs` holds the two lists together, words included.
 //!
-//! A crate joins when it is well kept, when we would write it worse, and when what it pulls in is worth it
-//! (`decisions` has those that were turned down). All come with `default-features = false`: what is compiled is what is
-//! named. `Cargo.lock` pins every version, and is committed; `.ci/deny` checks licences, banned crates (a second TLS stack, a
-//! second cryptography library, an HTTP client of its own), sources (crates.io alone), and the RustSec advisories where
-//! their database can be had, which is what `cargo audit` would check.
+//! A crate joins when it is well kept, when we would write it worse, and when what it pulls in is
+//! worth it (`decisions` has those that were turned down). All come with
+//! `default-features = false`: what is compiled is what is named. `Cargo.lock` pins every version,
+//! and is committed; `.ci/deny` checks licences, banned crates (a second TLS stack, a second
+//! cryptography library, an HTTP client of its own), sources (crates.io alone), and the RustSec
+//! advisories where their database can be had, which is what `cargo audit` would check.
 //!
 //! # In the binary
 //!

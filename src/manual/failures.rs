@@ -26,9 +26,11 @@
 //! | our own fault | 500 | A9999 | `internal` | standard error, and tell us |
 //!
 //! Anthropic's clients read the same statuses but for 422, which is 400 there, and sort errors by
-//! `error.type`: `timeout_error` for A1000, `overloaded_error` when Weir or the model server is full or Weir is being stopped,
-//! `api_error` for a failed model server. After the head it is an `error` event.
+//! `error.type`: `timeout_error` for A1000, `overloaded_error` when Weir or the model server is
+//! full or Weir is being stopped, `api_error` for a failed model server. After the head it is an
+//! `error` event.
 //!
-//! The head of an answer is held back until its first content, so that all but what fails in the middle of a stream is an
-//! honest status. Where the model has another replica or the feature a `fallback`, most of these are asked there first: the table is what is left. The line
-//! of such a request in the access log has `retries`, or `fallback_from` and `fallback_code`.
+//! The head of an answer is held back until its first content, so that all but what fails in the
+//! middle of a stream is an honest status. Where the model has another replica or the feature a
+//! `fallback`, most of these are asked there first: the table is what is left. The line of such a
+//! request in the access log has `retries`, or `fallback_from` and `fallback_code`.

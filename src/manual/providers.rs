@@ -1,10 +1,11 @@
 //! What each provider is given of a request, and what it is refused.
 //!
-//! A body goes byte for byte, but for the model's name, where the model's server speaks the client's dialect:
-//! `/v1/chat/completions` to `custom_openai/`, `azure/`, and `bedrock/` with `bedrock_openai = true`;
-//! `/v1/messages` to `anthropic/`. Every field goes as it came, whatever it is. The tables are for models that are
-//! translated to. *Refused* is a 422 whose `param` names the field, for Anthropic's clients a 400 whose message
-//! begins with it; nothing is dropped in silence.
+//! A body goes byte for byte, but for the model's name, where the model's server speaks the
+//! client's dialect: `/v1/chat/completions` to `custom_openai/`, `azure/`, and `bedrock/` with
+//! `bedrock_openai = true`; `/v1/messages` to `anthropic/`. Every field goes as it came, whatever
+//! it is. The tables are for models that are translated to. *Refused* is a 422 whose `param` names
+//! the field, for Anthropic's clients a 400 whose message begins with it; nothing is dropped in
+//! silence.
 //!
 //! # From `/v1/chat/completions`
 //!
@@ -37,9 +38,10 @@
 //! | `cache_control` on a tool | `cachePoint` behind the last tool | `cache_control` on the last tool |
 //!
 //! What comes back: text in `content`; thinking in `reasoning_content`, and with its signature in
-//! `thinking_blocks`; calls with our own running index, their fragments as they came, `{}` for a call without
-//! arguments; counts where `prompt_tokens` is everything read, cached or not: which of a provider's numbers
-//! that is says [`Usage`](crate::generation::Usage). Encrypted (redacted) thinking is left out.
+//! `thinking_blocks`; calls with our own running index, their fragments as they came, `{}` for a
+//! call without arguments; counts where `prompt_tokens` is everything read, cached or not: which of
+//! a provider's numbers that is says [`Usage`](crate::generation::Usage). Encrypted (redacted)
+//! thinking is left out.
 //!
 //! | stop reason | `finish_reason` |
 //! |---|---|
@@ -63,8 +65,9 @@
 //! | `entra` of the model: an application by its secret, `identity = "workload"`, `identity = "managed"` | `Authorization: Bearer`, fetched again in time |
 //! | `AZURE_CLIENT_SECRET` or `AZURE_FEDERATED_TOKEN_FILE`, with `AZURE_TENANT_ID` and `AZURE_CLIENT_ID`; else `IDENTITY_ENDPOINT` | the same |
 //!
-//! `weir check` says which one each model has, `weir probe` why it does not work. Two that contradict each other are
-//! refused. Credentials are fetched beside the requests; the old ones serve until they expire.
+//! `weir check` says which one each model has, `weir probe` why it does not work. Two that
+//! contradict each other are refused. Credentials are fetched beside the requests; the old ones
+//! serve until they expire.
 //!
 //! # From `/v1/messages`
 //!
@@ -92,10 +95,11 @@
 //! | `anthropic-beta` | left out: what a beta's field asks is judged by the field | the same |
 //! | `count_tokens` | `count-tokens` | 404: their servers do not count beforehand |
 //!
-//! What comes back: blocks in the order they were said; thinking in `thinking` blocks, whose signature is empty where no
-//! provider signed it; the input of a call, `{}` without arguments, and `unparsed_arguments` with what a model wrote
-//! instead of a JSON object; `input_tokens` without what came from the cache. In `message_start` the counts are 0 where a
-//! server counts at the end; those of `message_delta` stand.
+//! What comes back: blocks in the order they were said; thinking in `thinking` blocks, whose
+//! signature is empty where no provider signed it; the input of a call, `{}` without arguments, and
+//! `unparsed_arguments` with what a model wrote instead of a JSON object; `input_tokens` without
+//! what came from the cache. In `message_start` the counts are 0 where a server counts at the end;
+//! those of `message_delta` stand.
 //!
 //! | the model's server | `stop_reason` |
 //! |---|---|

@@ -1,10 +1,11 @@
-//! Threat model: what is worth protecting, from whom, where the borders are, what is defended and by which test,
-//! and what is not. A test named here exists: `tests/tidy.rs` looks for it.
+//! Threat model: what is worth protecting, from whom, where the borders are, what is defended and
+//! by which test, and what is not. A test named here exists: `tests/tidy.rs` looks for it.
 //!
 //! # Assets
 //!
-//! Keys of model servers and cloud accounts; users' tokens of GitLab; the code, prompts and answers that pass; the operator's
-//! network, which Weir can reach and its callers cannot; the models' time, which costs money; the service itself.
+//! Keys of model servers and cloud accounts; users' tokens of GitLab; the code, prompts and answers
+//! that pass; the operator's network, which Weir can reach and its callers cannot; the models'
+//! time, which costs money; the service itself.
 //!
 //! # Actors
 //!
@@ -67,10 +68,14 @@
 //!
 //! # Not defended
 //!
-//! - Words that mislead a model (prompt injection): our prompts fence what users wrote, no filter is tried. What a model may do is
-//!   decided by GitLab, which runs the tools with the user's rights.
-//! - A private address that an administrator of GitLab names: models run there. `features.request_models = "listed"` closes it.
-//! - Client certificates that were revoked since the list was written: nobody is asked online (OCSP), and an old list counts on.
-//! - A resolver that lies: names are trusted to the network's DNS; https is verified against the name.
+//! - Words that mislead a model (prompt injection): our prompts fence what users wrote, no filter
+//!   is tried. What a model may do is decided by GitLab, which runs the tools with the user's
+//!   rights.
+//! - A private address that an administrator of GitLab names: models run there.
+//!   `features.request_models = "listed"` closes it.
+//! - Client certificates that were revoked since the list was written: nobody is asked online
+//!   (OCSP), and an old list counts on.
+//! - A resolver that lies: names are trusted to the network's DNS; https is verified against the
+//!   name.
 //! - The machine: whoever reads the process's memory or the file reads its secrets.
 //! - Timing of a model's answers, which tells how long they are.

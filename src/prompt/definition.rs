@@ -1,4 +1,5 @@
-//! The prompt files → prompts, collecting every flaw. A family's file says what differs from `base`.
+//! The prompt files → prompts, collecting every flaw. A family's file says what differs from
+//! `base`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -57,7 +58,8 @@ struct File<'a> {
     definition: Definition,
 }
 
-const PLACES: &str = "expected <prompt id>/base.toml, <prompt id>/<family>.toml or shared/<name>.txt";
+const PLACES: &str =
+    "expected <prompt id>/base.toml, <prompt id>/<family>.toml or shared/<name>.txt";
 
 /// What a path stands for.
 enum Slot<'a> {
@@ -65,7 +67,9 @@ enum Slot<'a> {
     Prompt(&'a str, Option<&'a str>),
 }
 
-pub(super) fn load<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Registry, Vec<Flaw>> {
+pub(super) fn load<'a>(
+    files: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<Registry, Vec<Flaw>> {
     let mut loader = Loader { engine: Engine::new(), flaws: Vec::new() };
     let mut by_id: BTreeMap<&str, BTreeMap<Option<&'a str>, File<'a>>> = BTreeMap::new();
     for (path, text) in files {
@@ -143,7 +147,11 @@ impl Loader {
         for (index, turn) in definition.messages.iter().flatten().enumerate() {
             let name = template_name(path, index);
             if let Err(error) = self.engine.add(&name, turn.text.get_ref()) {
-                self.flaw(path, line(text, body_start(text, &turn.text), error.line), error.message);
+                self.flaw(
+                    path,
+                    line(text, body_start(text, &turn.text), error.line),
+                    error.message,
+                );
             }
         }
         Some(File { path, text, definition })
@@ -222,7 +230,9 @@ impl<'c> Check<'c, '_> {
         for text in texts {
             match Version::parse(text.get_ref()) {
                 Ok(version) => versions.push(version),
-                Err(error) => self.flaw(text.span(), format!("expected a version like \"1.0.0\": {error}")),
+                Err(error) => {
+                    self.flaw(text.span(), format!("expected a version like \"1.0.0\": {error}"))
+                }
             }
         }
         Some(Versions::new(versions))
@@ -232,7 +242,10 @@ impl<'c> Check<'c, '_> {
         let name = self.must("feature", |file| file.feature.as_ref())?;
         let feature = Feature::parse(name.get_ref());
         if feature.is_none() {
-            self.flaw(name.span(), "expected the key of one of GitLab's features, as in [features]");
+            self.flaw(
+                name.span(),
+                "expected the key of one of GitLab's features, as in [features]",
+            );
         }
         feature
     }
@@ -240,7 +253,8 @@ impl<'c> Check<'c, '_> {
     /// Role and template of each message.
     fn messages(&mut self) -> Option<Vec<(Role, String)>> {
         let turns = self.must("messages", |file| file.messages.as_ref())?;
-        let owner = if self.file.definition.messages.is_some() { self.file.path } else { self.base?.path };
+        let owner =
+            if self.file.definition.messages.is_some() { self.file.path } else { self.base?.path };
         let mut messages = Vec::with_capacity(turns.len());
         for (index, turn) in turns.iter().enumerate() {
             match turn.role.get_ref().as_str() {
@@ -273,7 +287,8 @@ impl<'c> Check<'c, '_> {
         self.flaws.len() == before
     }
 
-    /// What no static check finds, such as a filter that does not exist, shows when the example is rendered.
+    /// What no static check finds, such as a filter that does not exist, shows when the example is
+    /// rendered.
     fn example(&mut self, prompt: &Prompt) {
         if prompt.example.is_empty() && !prompt.inputs.is_empty() {
             return;
@@ -293,8 +308,11 @@ impl<'c> Check<'c, '_> {
 
     fn place(&self, error: &TemplateError) -> Range<usize> {
         let turns = self.file.definition.messages.iter().flatten().enumerate();
-        let mut named = turns.filter(|(index, _)| template_name(self.file.path, *index) == error.template);
-        named.next().map_or(0..0, |(_, turn)| line(self.file.text, body_start(self.file.text, &turn.text), error.line))
+        let mut named =
+            turns.filter(|(index, _)| template_name(self.file.path, *index) == error.template);
+        named.next().map_or(0..0, |(_, turn)| {
+            line(self.file.text, body_start(self.file.text, &turn.text), error.line)
+        })
     }
 }
 
@@ -302,7 +320,9 @@ impl<'c> Check<'c, '_> {
 fn body_start(text: &str, value: &Spanned<String>) -> usize {
     let start = value.span().start;
     let written = text.get(value.span()).unwrap_or_default();
-    let Some(rest) = written.strip_prefix("'''").or_else(|| written.strip_prefix("\"\"\"")) else { return start + 1 };
+    let Some(rest) = written.strip_prefix("'''").or_else(|| written.strip_prefix("\"\"\"")) else {
+        return start + 1;
+    };
     start + 3 + rest.len() - rest.trim_start_matches('\r').strip_prefix('\n').unwrap_or(rest).len()
 }
 
@@ -310,7 +330,8 @@ fn body_start(text: &str, value: &Spanned<String>) -> usize {
 fn line(text: &str, from: usize, nth: usize) -> Range<usize> {
     let rest = text.get(from..).unwrap_or_default();
     let Some(line) = rest.split('\n').nth(nth.saturating_sub(1)) else { return 0..0 };
-    let start = line.as_ptr() as usize - text.as_ptr() as usize + (line.len() - line.trim_start().len());
+    let start =
+        line.as_ptr() as usize - text.as_ptr() as usize + (line.len() - line.trim_start().len());
     start..start + line.trim().len()
 }
 

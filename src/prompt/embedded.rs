@@ -1,4 +1,5 @@
-//! The prompt files of `config/prompts/`, as part of the program. A test holds the list against the directory.
+//! The prompt files of `config/prompts/`, as part of the program. A test holds the list against the
+//! directory.
 
 macro_rules! files {
     ($($path:literal),* $(,)?) => {

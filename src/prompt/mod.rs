@@ -1,5 +1,5 @@
-//! Prompts: what is said to a model for each thing GitLab asks, as data with a template engine. Pure: files are
-//! read by `config`, which also overlays the operator's directory.
+//! Prompts: what is said to a model for each thing GitLab asks, as data with a template engine.
+//! Pure: files are read by `config`, which also overlays the operator's directory.
 //!
 //! ```text
 //! config/prompts/<id>/base.toml      every family
@@ -85,7 +85,9 @@ pub struct Registry {
 
 impl Registry {
     /// Checks files: path below the prompts' directory, and text. Every flaw at once.
-    pub fn load<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, Vec<Flaw>> {
+    pub fn load<'a>(
+        files: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, Vec<Flaw>> {
         definition::load(files)
     }
 
@@ -101,14 +103,21 @@ impl Registry {
         embedded::FILES
     }
 
-    /// The prompt of this id for a model of this family. `version` is GitLab's constraint; `None` and `""` are
-    /// `^1.0.0`. The family's
-    /// folders are searched in their order for a file whose versions fit; `base` comes last (ai-gateway-server.md §2.2).
-    pub fn get(&self, id: &str, family: &Family, version: Option<&str>) -> Result<&Prompt, Missing> {
+    /// The prompt of this id for a model of this family. `version` is GitLab's constraint; `None`
+    /// and `""` are `^1.0.0`. The family's folders are searched in their order for a file whose
+    /// versions fit; `base` comes last (ai-gateway-server.md §2.2).
+    pub fn get(
+        &self,
+        id: &str,
+        family: &Family,
+        version: Option<&str>,
+    ) -> Result<&Prompt, Missing> {
         let variants = self.variants(id)?;
         let constraint = Constraint::parse(version).ok_or(Missing::Constraint)?;
         let fits = |folder: Option<&str>| {
-            variants.iter().find(|prompt| prompt.family.as_deref() == folder && prompt.versions.answer(&constraint))
+            variants.iter().find(|prompt| {
+                prompt.family.as_deref() == folder && prompt.versions.answer(&constraint)
+            })
         };
         let mut folders = family.prompts.iter().map(|folder| Some(&**folder)).chain([None]);
         folders.find_map(fits).ok_or_else(|| Missing::Version {

@@ -23,7 +23,8 @@ pub struct Rendered {
 /// Why a prompt could not be rendered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RenderError {
-    /// The request lacks this input: 422. `Display` is the answer's `detail` (gitlab-client.md §8.4).
+    /// The request lacks this input: 422. `Display` is the answer's `detail` (gitlab-client.md
+    /// §8.4).
     #[error("'{0}'")]
     Missing(String),
     /// A template failed on these inputs; for the operator.
@@ -33,14 +34,18 @@ pub enum RenderError {
 
 impl Prompt {
     /// Renders. Inputs that the prompt does not know are not looked at.
-    pub fn render(&self, inputs: &serde_json::Map<String, serde_json::Value>) -> Result<Rendered, RenderError> {
+    pub fn render(
+        &self,
+        inputs: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<Rendered, RenderError> {
         let mut context = BTreeMap::new();
         for name in &self.inputs {
             let input = inputs.get(name).ok_or_else(|| RenderError::Missing(name.clone()))?;
             context.insert(name.as_str(), template::value(input));
         }
         for name in &self.optional {
-            context.insert(name.as_str(), inputs.get(name).map_or(Value::from(()), template::value));
+            context
+                .insert(name.as_str(), inputs.get(name).map_or(Value::from(()), template::value));
         }
         let mut messages = Vec::with_capacity(self.messages.len());
         for (role, name) in &self.messages {
@@ -63,7 +68,12 @@ impl Rendered {
         // half of a small window is the question's: servers refuse what cannot fit together
         let room = (family.context_tokens / 2).max(1);
         sampling.max_tokens = sampling.max_tokens.or(family.max_tokens).map(|most| most.min(room));
-        Generation { messages: family.arranged(messages), sampling, stream, ..Generation::default() }
+        Generation {
+            messages: family.arranged(messages),
+            sampling,
+            stream,
+            ..Generation::default()
+        }
     }
 }
 

@@ -1,5 +1,5 @@
-//! The template engine: jinja without a way out. No file, no network, no attribute of anything but the inputs;
-//! an undefined name is an error; time and memory are bounded by fuel.
+//! The template engine: jinja without a way out. No file, no network, no attribute of anything but
+//! the inputs; an undefined name is an error; time and memory are bounded by fuel.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,8 +8,8 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 
-/// One per instruction and one per 64 bytes that are made or written: 64 MiB and, at worst, some tens of
-/// milliseconds for one message.
+/// One per instruction and one per 64 bytes that are made or written: 64 MiB and, at worst, some
+/// tens of milliseconds for one message.
 const FUEL: u64 = 1 << 20;
 
 /// Every template of a registry, by name.
@@ -41,17 +41,28 @@ impl Engine {
     }
 
     pub(super) fn add(&mut self, name: &str, text: &str) -> Result<(), TemplateError> {
-        self.0.add_template_owned(name.to_owned(), text.to_owned()).map_err(|error| told(&error, name))
+        self.0
+            .add_template_owned(name.to_owned(), text.to_owned())
+            .map_err(|error| told(&error, name))
     }
 
-    /// The names a template reads and does not set itself. Those of what it includes are not among them.
+    /// The names a template reads and does not set itself. Those of what it includes are not among
+    /// them.
     pub(super) fn variables(&self, name: &str) -> BTreeSet<String> {
         let functions: BTreeSet<&str> = self.0.globals().map(|(name, _)| name).collect();
-        let names = self.0.get_template(name).map(|template| template.undeclared_variables(false)).unwrap_or_default();
+        let names = self
+            .0
+            .get_template(name)
+            .map(|template| template.undeclared_variables(false))
+            .unwrap_or_default();
         names.into_iter().filter(|name| !functions.contains(name.as_str())).collect()
     }
 
-    pub(super) fn render(&self, name: &str, context: &BTreeMap<&str, Value>) -> Result<String, TemplateError> {
+    pub(super) fn render(
+        &self,
+        name: &str,
+        context: &BTreeMap<&str, Value>,
+    ) -> Result<String, TemplateError> {
         let template = self.0.get_template(name).map_err(|error| told(&error, name))?;
         template.render(context).map_err(|error| told(&error, name))
     }
@@ -67,7 +78,11 @@ fn told(error: &minijinja::Error, name: &str) -> TemplateError {
         Some(detail) => format!("{}: {detail}", error.kind()),
         None => error.kind().to_string(),
     };
-    TemplateError { template: error.name().unwrap_or(name).to_owned(), line: error.line().unwrap_or(1), message }
+    TemplateError {
+        template: error.name().unwrap_or(name).to_owned(),
+        line: error.line().unwrap_or(1),
+        message,
+    }
 }
 
 /// Not the templates: a registry is part of what is printed for debugging.
@@ -92,7 +107,10 @@ mod tests {
     #[test]
     fn an_input_is_text_and_never_a_template() {
         let hostile = serde_json::json!("{{ 7*7 }} {% raw %} <b>&amp;</b>");
-        assert_eq!(render("[{{ x }}]", &hostile), Ok("[{{ 7*7 }} {% raw %} <b>&amp;</b>]".to_owned()));
+        assert_eq!(
+            render("[{{ x }}]", &hostile),
+            Ok("[{{ 7*7 }} {% raw %} <b>&amp;</b>]".to_owned())
+        );
     }
 
     #[test]
@@ -105,10 +123,15 @@ mod tests {
     fn what_is_not_defined_and_what_does_not_end_are_errors() {
         let null = serde_json::Value::Null;
         assert!(render("{{ y }}", &null).unwrap_err().contains("undefined"));
-        let endless = "{% for a in range(9000) %}{% for b in range(9000) %}{{ a }}{% endfor %}{% endfor %}";
+        let endless =
+            "{% for a in range(9000) %}{% for b in range(9000) %}{{ a }}{% endfor %}{% endfor %}";
         assert!(render(endless, &null).unwrap_err().contains("fuel"));
         let large = serde_json::json!("x".repeat(1 << 20));
-        assert!(render("{% for a in range(900) %}{{ x }}{% endfor %}", &large).unwrap_err().contains("fuel"));
+        assert!(
+            render("{% for a in range(900) %}{{ x }}{% endfor %}", &large)
+                .unwrap_err()
+                .contains("fuel")
+        );
         assert!(render("{% include 'etc/passwd' %}", &null).is_err());
     }
 

@@ -46,7 +46,9 @@ fn family(folders: &[&str]) -> Family {
 /// The flaws as `path: what is meant: message`.
 fn flaws(files: &[(&str, &str)]) -> Vec<String> {
     let text_of = |path: &str| files.iter().find(|(name, _)| *name == path).unwrap().1;
-    let shown = |flaw: Flaw| format!("{}: {}: {}", flaw.path, &text_of(&flaw.path)[flaw.at.clone()], flaw.message);
+    let shown = |flaw: Flaw| {
+        format!("{}: {}: {}", flaw.path, &text_of(&flaw.path)[flaw.at.clone()], flaw.message)
+    };
     load(files).unwrap_err().into_iter().map(shown).collect()
 }
 
@@ -72,8 +74,14 @@ fn inputs_are_put_in_and_what_is_optional_may_be_absent() {
     let registry = load(&[("x/y/base.toml", BASE)]).unwrap();
     let prompt = registry.get("x/y", &Family::default(), None).unwrap();
     let rendered = prompt.render(&inputs(json!({"a": "{{ b }}", "other": 1}))).unwrap();
-    assert_eq!(rendered.messages, [Message::text(Role::System, "Be brief."), Message::text(Role::User, "{{ b }}\n")]);
-    assert_eq!((rendered.sampling.stop.as_slice(), rendered.prefill), (&["END".to_owned()][..], false));
+    assert_eq!(
+        rendered.messages,
+        [Message::text(Role::System, "Be brief."), Message::text(Role::User, "{{ b }}\n")]
+    );
+    assert_eq!(
+        (rendered.sampling.stop.as_slice(), rendered.prefill),
+        (&["END".to_owned()][..], false)
+    );
     let with = prompt.render(&inputs(json!({"a": "1", "b": "2"}))).unwrap();
     assert_eq!(with.messages[1], Message::text(Role::User, "1\nand 2\n"));
     let missing = prompt.render(&inputs(json!({"b": 1}))).unwrap_err();
@@ -83,12 +91,18 @@ fn inputs_are_put_in_and_what_is_optional_may_be_absent() {
 #[test]
 fn a_familys_file_says_what_differs() {
     let mistral = "temperature = 0.7\n[[messages]]\nrole = \"user\"\ntext = \"M {{ a }}{{ b }}\"\n";
-    let registry =
-        load(&[("p/base.toml", BASE), ("p/mistral.toml", mistral), ("p/gpt.toml", "versions = [\"2.0.0\"]\n")])
-            .unwrap();
+    let registry = load(&[
+        ("p/base.toml", BASE),
+        ("p/mistral.toml", mistral),
+        ("p/gpt.toml", "versions = [\"2.0.0\"]\n"),
+    ])
+    .unwrap();
     let text = |folders: &[&str], version| {
-        let rendered =
-            registry.get("p", &family(folders), version).unwrap().render(&inputs(json!({"a": "1"}))).unwrap();
+        let rendered = registry
+            .get("p", &family(folders), version)
+            .unwrap()
+            .render(&inputs(json!({"a": "1"})))
+            .unwrap();
         (rendered.messages.len(), rendered.sampling.temperature)
     };
     assert_eq!(text(&["mistral"], None), (1, Some(0.7)));
@@ -106,10 +120,17 @@ fn a_familys_file_says_what_differs() {
 #[test]
 fn what_is_not_there_is_told_in_the_contracts_words() {
     let registry = load(&[("p/base.toml", BASE)]).unwrap();
-    let missing = |id, version| registry.get(id, &Family::default(), version).unwrap_err().to_string();
+    let missing =
+        |id, version| registry.get(id, &Family::default(), version).unwrap_err().to_string();
     assert_eq!(missing("q", None), "Prompt 'q' not found");
-    assert_eq!(missing("p", Some("^9.0.0")), "No version matching '^9.0.0' (available: ['1.0.0', '1.1.0-dev'])");
-    assert_eq!(registry.get("p", &Family::default(), Some("what?")).unwrap_err(), Missing::Constraint);
+    assert_eq!(
+        missing("p", Some("^9.0.0")),
+        "No version matching '^9.0.0' (available: ['1.0.0', '1.1.0-dev'])"
+    );
+    assert_eq!(
+        registry.get("p", &Family::default(), Some("what?")).unwrap_err(),
+        Missing::Constraint
+    );
     assert!(registry.get("p", &Family::default(), Some("1.1.0-dev")).is_ok());
 }
 
@@ -138,18 +159,26 @@ fn every_flaw_has_its_place() {
             .starts_with("p/base.toml: {% iff a %}: syntax error: unknown statement")
     );
     let unused = BASE.replace("optional = [\"b\"]", "optional = [\"b\", \"d\"]");
-    assert_eq!(flaws(&[("p/base.toml", &unused)]), ["p/base.toml: \"d\": the input d is used by no message"]);
+    assert_eq!(
+        flaws(&[("p/base.toml", &unused)]),
+        ["p/base.toml: \"d\": the input d is used by no message"]
+    );
 }
 
 #[test]
 fn an_example_shows_what_only_rendering_finds() {
     let with = |filter: &str, example: &str| {
-        format!("{}\n[example]\n{example}\n", BASE.replace("{{ a }}", &format!("{{{{ a | {filter} }}}}")))
+        format!(
+            "{}\n[example]\n{example}\n",
+            BASE.replace("{{ a }}", &format!("{{{{ a | {filter} }}}}"))
+        )
     };
     assert!(load(&[("p/base.toml", &with("upper", "a = \"x\""))]).is_ok());
     let found = flaws(&[("p/base.toml", &with("upcase", "a = \"x\""))]);
     assert!(
-        found[0].starts_with("p/base.toml: {{ a | upcase }}: with the inputs of [example]: unknown filter"),
+        found[0].starts_with(
+            "p/base.toml: {{ a | upcase }}: with the inputs of [example]: unknown filter"
+        ),
         "{found:?}"
     );
     let found = flaws(&[("p/base.toml", &with("upper", "b = \"x\""))]);

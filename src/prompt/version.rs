@@ -1,7 +1,8 @@
 //! The versions a prompt answers to, and the constraints by which GitLab asks for one.
 //!
-//! Source: gitlab-client.md §8.1, ai-gateway-server.md §3.3. One text stands behind all of a prompt's versions:
-//! they differ in the official gateway's words, not in what goes in or comes out.
+//! Source: gitlab-client.md §8.1, ai-gateway-server.md §3.3. One text stands behind all of a
+//! prompt's versions: they differ in the official gateway's words, not in what goes in or comes
+//! out.
 
 use std::fmt;
 
@@ -42,7 +43,8 @@ pub(super) enum Constraint {
 }
 
 impl Constraint {
-    /// `None` when it is none. Amazon Q's prompts (`amazon_q/1.0.0`) have no text of their own here.
+    /// `None` when it is none. Amazon Q's prompts (`amazon_q/1.0.0`) have no text of their own
+    /// here.
     pub(super) fn parse(text: Option<&str>) -> Option<Self> {
         let text = text.map(str::trim).filter(|text| !text.is_empty()).unwrap_or(DEFAULT);
         let text = text.strip_prefix("amazon_q/").unwrap_or(text);
@@ -72,13 +74,25 @@ mod tests {
     use super::{Constraint, Versions};
 
     fn answers(constraint: Option<&str>) -> Option<bool> {
-        let versions = ["1.0.0", "1.1.0-dev", "1.2.0", "2.1.0"].map(|text| Version::parse(text).unwrap());
-        Constraint::parse(constraint).map(|constraint| Versions::new(versions.to_vec()).answer(&constraint))
+        let versions =
+            ["1.0.0", "1.1.0-dev", "1.2.0", "2.1.0"].map(|text| Version::parse(text).unwrap());
+        Constraint::parse(constraint)
+            .map(|constraint| Versions::new(versions.to_vec()).answer(&constraint))
     }
 
     #[test]
     fn every_form_that_gitlab_sends_is_understood() {
-        for text in ["^1.0.0", "1.2.0", "1.1.0-dev", "~1.2", ">=1.0.0,<2.0.0", "*", "==2.1.0", "amazon_q/1.0.0", ""] {
+        for text in [
+            "^1.0.0",
+            "1.2.0",
+            "1.1.0-dev",
+            "~1.2",
+            ">=1.0.0,<2.0.0",
+            "*",
+            "==2.1.0",
+            "amazon_q/1.0.0",
+            "",
+        ] {
             assert_eq!(answers(Some(text)), Some(true), "{text}");
         }
         assert_eq!(answers(None), Some(true));
@@ -86,7 +100,8 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_and_what_is_no_constraint_told() {
-        for text in ["^9.0.0", "1.0.1", "1.1", "2.1.0-dev", "amazon_q/7.0.0", ">=1.0.1-dev,<1.2.0"] {
+        for text in ["^9.0.0", "1.0.1", "1.1", "2.1.0-dev", "amazon_q/7.0.0", ">=1.0.1-dev,<1.2.0"]
+        {
             assert_eq!(answers(Some(text)), Some(false), "{text}");
         }
         for text in ["not a version", "^", "1.x.y.z", "latest"] {

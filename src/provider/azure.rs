@@ -1,4 +1,5 @@
-//! Azure OpenAI: OpenAI's API with a deployment in the path, its own key header and its own refusals.
+//! Azure OpenAI: OpenAI's API with a deployment in the path, its own key header and its own
+//! refusals.
 //!
 //! Source: providers.md d2; the rig `rigs/azure`.
 
@@ -8,7 +9,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::openai::OpenAi;
-use super::{Attempt, Decode, Dialect, Native, Outbound, Seen, encoded_once, excerpt, is_filter_code, retry_after};
+use super::{
+    Attempt, Decode, Dialect, Native, Outbound, Seen, encoded_once, excerpt, is_filter_code,
+    retry_after,
+};
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
 use crate::route::{Access, ApiVersion, AzureAccess, Model};
@@ -21,7 +25,8 @@ pub(super) struct Azure;
 impl Dialect for Azure {
     fn encode(&self, generation: &Generation, model: &Model) -> Result<Outbound, GatewayError> {
         let mut outbound = OpenAi.encode(generation, model)?;
-        outbound.path = path(model, if generation.raw.is_some() { "completions" } else { "chat/completions" });
+        outbound.path =
+            path(model, if generation.raw.is_some() { "completions" } else { "chat/completions" });
         Ok(outbound)
     }
 
@@ -34,14 +39,22 @@ impl Dialect for Azure {
         }
     }
 
-    fn authorize(&self, outbound: &mut Outbound, model: &Model, attempt: &Attempt<'_>) -> Result<(), GatewayError> {
+    fn authorize(
+        &self,
+        outbound: &mut Outbound,
+        model: &Model,
+        attempt: &Attempt<'_>,
+    ) -> Result<(), GatewayError> {
         // never both, and never the client's (d2.3)
         outbound.headers.remove(header::AUTHORIZATION);
         outbound.headers.remove(API_KEY);
         let (name, value) = match (&model.access, &model.api_key) {
             (Access::Azure(AzureAccess { entra: Some(entra), .. }), _) => {
                 let token = entra.current(attempt.now)?;
-                (header::AUTHORIZATION, HeaderValue::try_from(format!("Bearer {}", token.value.expose())))
+                (
+                    header::AUTHORIZATION,
+                    HeaderValue::try_from(format!("Bearer {}", token.value.expose())),
+                )
             }
             (_, Some(key)) => (API_KEY, HeaderValue::try_from(key.expose().as_str())),
             (_, None) => return Ok(()),
@@ -76,8 +89,8 @@ impl Dialect for Azure {
     }
 }
 
-/// The path below the resource's root, which is what an Azure endpoint is reduced to when it is read
-/// (`EndpointUrl::parse_for`).
+/// The path below the resource's root, which is what an Azure endpoint is reduced to when it is
+/// read (`EndpointUrl::parse_for`).
 fn path(model: &Model, operation: &str) -> Box<str> {
     let version = match &model.access {
         Access::Azure(access) => &access.version,
@@ -117,9 +130,14 @@ fn fault(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError 
     };
     let text = said.map_or_else(|| excerpt(body), str::to_owned);
     // the client's own fault: neither retried nor held against the endpoint (d2.4)
-    let kind = if is_filter_code(code) { Kind::ContentFilter } else { Kind::UpstreamStatus(status.as_u16()) };
+    let kind = if is_filter_code(code) {
+        Kind::ContentFilter
+    } else {
+        Kind::UpstreamStatus(status.as_u16())
+    };
     // some codes are the status once more
-    let named = if code.is_empty() || code == status.as_str() { String::new() } else { format!(" {code}") };
+    let named =
+        if code.is_empty() || code == status.as_str() { String::new() } else { format!(" {code}") };
     GatewayError::new(kind, public)
         .internal(format!("{}; Azure said {status}{named}: {text}", hint(status.as_u16(), code)))
         .retry_after(retry_after(headers))
@@ -128,7 +146,9 @@ fn fault(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError 
 
 fn hint(status: u16, code: &str) -> &'static str {
     match (status, code) {
-        (_, "content_filter") => "Azure's content filter refused the prompt: change the prompt or the filter's policy",
+        (_, "content_filter") => {
+            "Azure's content filter refused the prompt: change the prompt or the filter's policy"
+        }
         (401, _) => {
             "Azure refused the key, or the token's audience: check the model's api_key and that it belongs to this resource, or entra.scope and the identity's role"
         }
@@ -138,8 +158,12 @@ fn hint(status: u16, code: &str) -> &'static str {
         (404, "DeploymentNotFound") => {
             "no deployment of this name: the identifier is azure/<deployment>, not the model's name; a new one takes up to 5 minutes"
         }
-        (404, _) => "Azure knows no such path: check the endpoint, the api_version and the deployment's name",
-        (429, _) => "the deployment's limit of tokens or requests per minute is reached: raise it in Azure",
+        (404, _) => {
+            "Azure knows no such path: check the endpoint, the api_version and the deployment's name"
+        }
+        (429, _) => {
+            "the deployment's limit of tokens or requests per minute is reached: raise it in Azure"
+        }
         (500..=599, _) => "Azure has a problem of its own",
         _ => "Azure refused the request",
     }
@@ -156,7 +180,9 @@ mod tests {
     use crate::error::{Elsewhere, GatewayError, Kind};
     use crate::generation::{Delta, Generation, Message, Role, StopReason};
     use crate::provider::{Attempt, Dialect as _, Native};
-    use crate::route::{Access, ApiVersion, AzureAccess, EndpointUrl, Entra, EntraIdentity, Model, ProviderKind};
+    use crate::route::{
+        Access, ApiVersion, AzureAccess, EndpointUrl, Entra, EntraIdentity, Model, ProviderKind,
+    };
     use crate::secret::Secret;
 
     fn model(version: &str) -> Model {
@@ -167,7 +193,10 @@ mod tests {
             family: std::sync::Arc::default(),
             endpoints: vec![EndpointUrl::parse("https://acme.openai.azure.com").unwrap()],
             api_key: Some(Secret::new("canary".into())),
-            access: Access::Azure(AzureAccess { version: ApiVersion::parse(version).unwrap(), entra: None }),
+            access: Access::Azure(AzureAccess {
+                version: ApiVersion::parse(version).unwrap(),
+                entra: None,
+            }),
             timeouts: crate::route::BudgetPatch::default(),
             replicas: crate::route::Replicas::default(),
             room: None,
@@ -181,12 +210,17 @@ mod tests {
         let path = |version| Azure.native(Native::OpenAiChat, &model(version)).unwrap();
         assert_eq!(&*path("v1"), "/openai/v1/chat/completions");
         assert_eq!(&*path("preview"), "/openai/v1/chat/completions?api-version=preview");
-        assert_eq!(&*path("2024-10-21"), "/openai/deployments/gpt%204o/chat/completions?api-version=2024-10-21");
-        let asked = Generation { messages: vec![Message::text(Role::User, "hi")], ..Generation::default() };
+        assert_eq!(
+            &*path("2024-10-21"),
+            "/openai/deployments/gpt%204o/chat/completions?api-version=2024-10-21"
+        );
+        let asked =
+            Generation { messages: vec![Message::text(Role::User, "hi")], ..Generation::default() };
         let outbound = Azure.encode(&asked, &model("v1")).unwrap();
         assert_eq!(&*outbound.path, "/openai/v1/chat/completions");
         assert!(String::from_utf8_lossy(&outbound.body.to_bytes()).contains(r#""model":"gpt 4o""#));
-        let raw = Azure.encode(&Generation { raw: Some("a".into()), ..asked }, &model("v1")).unwrap();
+        let raw =
+            Azure.encode(&Generation { raw: Some("a".into()), ..asked }, &model("v1")).unwrap();
         assert_eq!(&*raw.path, "/openai/v1/completions");
     }
 
@@ -195,7 +229,8 @@ mod tests {
         let model = model("v1");
         let mut outbound = Azure.encode(&Generation::default(), &model).unwrap();
         outbound.headers.insert("authorization", "Bearer client".parse().unwrap());
-        let attempt = Attempt { endpoint: &model.endpoints[0], now: std::time::SystemTime::UNIX_EPOCH };
+        let attempt =
+            Attempt { endpoint: &model.endpoints[0], now: std::time::SystemTime::UNIX_EPOCH };
         Azure.authorize(&mut outbound, &model, &attempt).unwrap();
         assert_eq!(outbound.headers["api-key"], "canary");
         assert!(!outbound.headers.contains_key("authorization"));
@@ -205,20 +240,30 @@ mod tests {
     #[test]
     fn without_a_token_nothing_goes_out_not_even_the_key() {
         let tenant = EndpointUrl::parse("https://login.microsoftonline.com/t").unwrap();
-        let identity = EntraIdentity::Workload { tenant, client_id: "c".into(), token_file: "t".into() };
+        let identity =
+            EntraIdentity::Workload { tenant, client_id: "c".into(), token_file: "t".into() };
         let entra = Some(Arc::new(Entra::new(identity, "s")));
-        let with_token =
-            Model { access: Access::Azure(AzureAccess { entra, ..AzureAccess::default() }), ..model("v1") };
+        let with_token = Model {
+            access: Access::Azure(AzureAccess { entra, ..AzureAccess::default() }),
+            ..model("v1")
+        };
         let mut outbound = Azure.encode(&Generation::default(), &with_token).unwrap();
-        let attempt = Attempt { endpoint: &with_token.endpoints[0], now: std::time::SystemTime::UNIX_EPOCH };
+        let attempt =
+            Attempt { endpoint: &with_token.endpoints[0], now: std::time::SystemTime::UNIX_EPOCH };
         let error = Azure.authorize(&mut outbound, &with_token, &attempt).unwrap_err();
         assert_eq!(error.kind(), Kind::NoCredentials);
         assert!(!outbound.headers.contains_key("api-key"));
     }
 
-    fn refused(status: u16, headers: &[(&'static str, &'static str)], body: &'static str) -> GatewayError {
-        let headers: HeaderMap =
-            headers.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect();
+    fn refused(
+        status: u16,
+        headers: &[(&'static str, &'static str)],
+        body: &'static str,
+    ) -> GatewayError {
+        let headers: HeaderMap = headers
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect();
         fault(StatusCode::from_u16(status).unwrap(), &headers, &Bytes::from_static(body.as_bytes()))
     }
 
@@ -231,7 +276,8 @@ mod tests {
         );
         assert_eq!(filtered.kind(), Kind::ContentFilter);
         assert!(
-            filtered.kind().row().elsewhere == Elsewhere::Nowhere && filtered.public() == "The response was filtered"
+            filtered.kind().row().elsewhere == Elsewhere::Nowhere
+                && filtered.public() == "The response was filtered"
         );
         for (status, body, hint) in [
             (401, r#"{"error":{"code":"401","message":"Access denied"}}"#, "api_key"),

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use crate::generation::Thinking;
 
-/// Newer Claude models that refuse `temperature` (ai-gateway-server.md §2.4). GitLab's prompts set it for
-/// every model, so it is left out for these, as GitLab's own gateway does.
+/// Newer Claude models that refuse `temperature` (ai-gateway-server.md §2.4). GitLab's prompts set
+/// it for every model, so it is left out for these, as GitLab's own gateway does.
 const WITHOUT_TEMPERATURE: [&str; 5] = ["opus-4-7", "opus-4-8", "sonnet-5", "fable-5", "mythos-5"];
 
 /// Whether a model takes `temperature`. An ARN hides the model: then it is sent.
@@ -25,9 +25,10 @@ pub(super) fn thinking(asked: &Thinking) -> Value {
     value
 }
 
-/// Whether a refusal is the content filter's. Neither Anthropic nor Bedrock has a type for it: it is a 400, or an
-/// `error` event, like a wrong request's, and only its words tell (`Output blocked by content filtering policy`; Nova
-/// and Titan say `blocked by our content filters`).
+/// Whether a refusal is the content filter's. Neither Anthropic nor Bedrock has a type for it: it
+/// is a 400, or an `error` event, like a wrong request's, and only its words tell
+/// (`Output blocked by content filtering policy`; Nova and Titan say
+/// `blocked by our content filters`).
 pub(super) fn says_filtered(said: &str) -> bool {
     said.contains("content filtering policy") || said.contains("blocked by our content filters")
 }

@@ -1,5 +1,6 @@
-//! GitLab's cloud gateway, the "GitLab AI vendor model": no model server but a gateway that answers GitLab's own
-//! calls. A request goes on byte for byte, with the caller's own token; nothing of this gateway goes with it.
+//! GitLab's cloud gateway, the "GitLab AI vendor model": no model server but a gateway that answers
+//! GitLab's own calls. A request goes on byte for byte, with the caller's own token; nothing of
+//! this gateway goes with it.
 //!
 //! Source: gitlab-client.md §1, §2.
 
@@ -24,8 +25,9 @@ pub struct Received<'a> {
     pub body: &'a Bytes,
 }
 
-/// What GitLab sets for its gateway besides `X-Gitlab-…` (gitlab-client.md §2.1, §2.2), and what says how the answer
-/// may be written. Whatever else stands in a request is about the hop to us: cookies, `Forwarded`, keys of our own.
+/// What GitLab sets for its gateway besides `X-Gitlab-…` (gitlab-client.md §2.1, §2.2), and what
+/// says how the answer may be written. Whatever else stands in a request is about the hop to us:
+/// cookies, `Forwarded`, keys of our own.
 const ALLOWED: [HeaderName; 9] = [
     header::AUTHORIZATION,
     header::CONTENT_TYPE,
@@ -43,8 +45,10 @@ pub fn forwarded(received: &Received<'_>) -> Outbound {
     let mut headers = HeaderMap::with_capacity(received.headers.len());
     // what `Connection` names belongs to the connection, whatever it is (RFC 9110 §7.6.1)
     let of_connection = received.headers.get_all(header::CONNECTION).iter();
-    let hop: Vec<&str> =
-        of_connection.filter_map(|value| value.to_str().ok()).flat_map(|text| text.split(',')).collect();
+    let hop: Vec<&str> = of_connection
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|text| text.split(','))
+        .collect();
     let allowed = |name: &HeaderName| {
         (ALLOWED.contains(name) || name.as_str().starts_with("x-gitlab-"))
             && !hop.iter().any(|hop| hop.trim().eq_ignore_ascii_case(name.as_str()))
@@ -79,7 +83,12 @@ impl Dialect for Cloud {
         true
     }
 
-    fn authorize(&self, _outbound: &mut Outbound, _model: &Model, _attempt: &Attempt<'_>) -> Result<(), GatewayError> {
+    fn authorize(
+        &self,
+        _outbound: &mut Outbound,
+        _model: &Model,
+        _attempt: &Attempt<'_>,
+    ) -> Result<(), GatewayError> {
         // the caller's own token came with the request
         Ok(())
     }
@@ -101,7 +110,10 @@ impl Dialect for Cloud {
     }
 
     fn fault(&self, status: StatusCode, _headers: &HeaderMap, _body: &Bytes) -> GatewayError {
-        GatewayError::new(Kind::UpstreamStatus(status.as_u16()), "GitLab's cloud gateway refused the request")
+        GatewayError::new(
+            Kind::UpstreamStatus(status.as_u16()),
+            "GitLab's cloud gateway refused the request",
+        )
     }
 }
 

@@ -1,5 +1,5 @@
-//! Dialects: how each kind of model server is asked and how its answers read. Pure: no socket, no clock.
-//! The one `match` over [`ProviderKind`] is [`dialect`].
+//! Dialects: how each kind of model server is asked and how its answers read. Pure: no socket, no
+//! clock. The one `match` over [`ProviderKind`] is [`dialect`].
 
 mod anthropic;
 mod azure;
@@ -30,8 +30,8 @@ pub struct Outbound {
     pub method: Method,
     /// Path below the endpoint's base: `/chat/completions`.
     pub path: Box<str>,
-    /// Everything but `content-length`, which the connection writes, and `host`, which it writes unless
-    /// one stands here: a signature may cover another one.
+    /// Everything but `content-length`, which the connection writes, and `host`, which it writes
+    /// unless one stands here: a signature may cover another one.
     pub headers: HeaderMap,
     /// The body.
     pub body: Payload,
@@ -46,7 +46,8 @@ pub struct Attempt<'a> {
     pub now: SystemTime,
 }
 
-/// A client's body that may pass unchanged but for its model's name, if the model's server speaks it.
+/// A client's body that may pass unchanged but for its model's name, if the model's server speaks
+/// it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Native {
     /// OpenAI's `/chat/completions`.
@@ -84,7 +85,8 @@ impl ClockOffset {
 
     /// Our time in the provider's. An offset that leaves the calendar changes nothing.
     pub fn apply(self, ours: SystemTime) -> SystemTime {
-        if self.ahead { ours.checked_add(self.by) } else { ours.checked_sub(self.by) }.unwrap_or(ours)
+        if self.ahead { ours.checked_add(self.by) } else { ours.checked_sub(self.by) }
+            .unwrap_or(ours)
     }
 }
 
@@ -115,12 +117,14 @@ pub trait Decode: Send {
 
 /// One kind of model server.
 pub trait Dialect: Sync {
-    /// The request for a generation. Fails with a 422 that names the field when the provider has no such
-    /// thing: nothing is dropped in silence.
+    /// The request for a generation. Fails with a 422 that names the field when the provider has no
+    /// such thing: nothing is dropped in silence.
     fn encode(&self, generation: &Generation, model: &Model) -> Result<Outbound, GatewayError>;
-    /// The path for a body that is already in the server's own dialect, or `None` when it has to be translated.
+    /// The path for a body that is already in the server's own dialect, or `None` when it has to be
+    /// translated.
     fn native(&self, call: Native, model: &Model) -> Option<Box<str>>;
-    /// The request that counts what a generation would read, or `None` where the server cannot count beforehand.
+    /// The request that counts what a generation would read, or `None` where the server cannot
+    /// count beforehand.
     fn count(&self, _asked: &Generation, _model: &Model) -> Result<Option<Outbound>, GatewayError> {
         Ok(None)
     }
@@ -128,17 +132,23 @@ pub trait Dialect: Sync {
     fn counted(&self, _body: &[u8]) -> Option<u64> {
         None
     }
-    /// Whether it is a gateway like this one, not a model server: requests go on as they came (see [`forwarded`]) with
-    /// no header of ours, and every answer, refusals included, is the client's.
+    /// Whether it is a gateway like this one, not a model server: requests go on as they came (see
+    /// [`forwarded`]) with no header of ours, and every answer, refusals included, is the client's.
     fn is_gateway(&self) -> bool {
         false
     }
-    /// Tells the server whose request goes first in its own queue, over what the client says of it. Only for models
-    /// with `priority`, which the file gives to no other dialects than those that can.
+    /// Tells the server whose request goes first in its own queue, over what the client says of it.
+    /// Only for models with `priority`, which the file gives to no other dialects than those that
+    /// can.
     fn prioritize(&self, _outbound: &mut Outbound, _class: Class) {}
     /// Adds the credentials. Called on every attempt, since some signatures cover the time; what an
     /// earlier attempt added is replaced.
-    fn authorize(&self, outbound: &mut Outbound, model: &Model, attempt: &Attempt<'_>) -> Result<(), GatewayError>;
+    fn authorize(
+        &self,
+        outbound: &mut Outbound,
+        model: &Model,
+        attempt: &Attempt<'_>,
+    ) -> Result<(), GatewayError>;
     /// Decodes a whole, unstreamed answer to what was asked.
     fn answer(&self, asked: &Generation, body: &[u8]) -> Result<Vec<Delta>, GatewayError>;
     /// A decoder for one streamed answer to what was asked.
@@ -149,8 +159,8 @@ pub trait Dialect: Sync {
     fn usage_of(&self, body: &[u8]) -> Option<Usage>;
     /// What a non-2xx answer means.
     fn fault(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError;
-    /// How far the provider's clock is from `now`, if that is why it refused the request: then one more
-    /// attempt by the corrected time is worth while, and the offset worth keeping.
+    /// How far the provider's clock is from `now`, if that is why it refused the request: then one
+    /// more attempt by the corrected time is worth while, and the offset worth keeping.
     fn clock_offset(
         &self,
         _status: StatusCode,
@@ -176,10 +186,15 @@ pub const fn dialect(kind: ProviderKind) -> &'static dyn Dialect {
 
 /// The 422 for what a provider cannot do: `field` is the request's, in OpenAI's words.
 fn untranslatable(field: &'static str, provider: &str, why: &str) -> GatewayError {
-    GatewayError::invalid(vec![BodyFault::at(field, "value_error", format!("{provider} {why}: leave `{field}` out"))])
+    GatewayError::invalid(vec![BodyFault::at(
+        field,
+        "value_error",
+        format!("{provider} {why}: leave `{field}` out"),
+    )])
 }
 
-/// Refuses a raw text, for dialects that know conversations only. Whoever asks looks at [`Dialect::native`] first.
+/// Refuses a raw text, for dialects that know conversations only. Whoever asks looks at
+/// [`Dialect::native`] first.
 fn chat_only(generation: &Generation, provider: &str) -> Result<(), GatewayError> {
     if generation.raw.is_none() {
         return Ok(());
@@ -187,8 +202,8 @@ fn chat_only(generation: &Generation, provider: &str) -> Result<(), GatewayError
     Err(untranslatable("prompt", provider, "goes on with no raw text, it answers messages"))
 }
 
-/// Whether a content filter refused, by the `code` of an error in OpenAI's words: Azure's name for it (providers.md
-/// d2.4) and OpenAI's own two.
+/// Whether a content filter refused, by the `code` of an error in OpenAI's words: Azure's name for
+/// it (providers.md d2.4) and OpenAI's own two.
 fn is_filter_code(code: &str) -> bool {
     matches!(code, "content_filter" | "content_policy_violation" | "invalid_prompt")
 }
@@ -205,8 +220,8 @@ pub fn excerpt(body: &[u8]) -> String {
     String::from_utf8_lossy(&body[..body.len().min(LOGGED)]).into_owned()
 }
 
-/// A path segment, everything but RFC 3986's unreserved characters encoded, once: what goes on the wire.
-/// A SigV4 signature's canonical path encodes it again (providers.md d1.2, d1.3).
+/// A path segment, everything but RFC 3986's unreserved characters encoded, once: what goes on the
+/// wire. A SigV4 signature's canonical path encodes it again (providers.md d1.2, d1.3).
 fn encoded_once(segment: &str) -> String {
     use std::fmt::Write as _;
     let mut out = String::with_capacity(segment.len() + 16);
@@ -221,12 +236,13 @@ fn encoded_once(segment: &str) -> String {
     out
 }
 
-/// When to come back: `retry-after-ms` and `x-ms-retry-after-ms` are finer than `retry-after` and preferred
-/// (providers.md d2.6), in whole seconds, rounded up.
+/// When to come back: `retry-after-ms` and `x-ms-retry-after-ms` are finer than `retry-after` and
+/// preferred (providers.md d2.6), in whole seconds, rounded up.
 fn retry_after(headers: &HeaderMap) -> Option<HeaderValue> {
     let millis = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
     let fine = millis("retry-after-ms").or_else(|| millis("x-ms-retry-after-ms"));
-    fine.map(|ms| HeaderValue::from(ms.div_ceil(1000))).or_else(|| headers.get(header::RETRY_AFTER).cloned())
+    fine.map(|ms| HeaderValue::from(ms.div_ceil(1000)))
+        .or_else(|| headers.get(header::RETRY_AFTER).cloned())
 }
 
 #[cfg(test)]
@@ -237,7 +253,9 @@ mod tests {
     #[test]
     fn raw_texts_are_refused_by_name_where_nothing_takes_them() {
         assert!(chat_only(&Generation::default(), "Anthropic").is_ok());
-        let error = chat_only(&Generation { raw: Some("a".into()), ..Generation::default() }, "Anthropic").unwrap_err();
+        let error =
+            chat_only(&Generation { raw: Some("a".into()), ..Generation::default() }, "Anthropic")
+                .unwrap_err();
         assert!(error.public().starts_with("Anthropic goes on with no raw text"), "{error:?}");
     }
 

@@ -1,5 +1,6 @@
-//! Calls while their pieces arrive, for streams that speak of content blocks (Bedrock, Anthropic): our own
-//! running index, fragments kept as they are, `{}` for a call that had none (providers.md d1.19).
+//! Calls while their pieces arrive, for streams that speak of content blocks (Bedrock, Anthropic):
+//! our own running index, fragments kept as they are, `{}` for a call that had none (providers.md
+//! d1.19).
 
 use super::tool_names::ToolNames;
 use super::unreadable;
@@ -30,14 +31,24 @@ impl OpenCalls {
     }
 
     /// A block that is a call begins.
-    pub(super) fn start(&mut self, block: u64, id: String, name: String) -> Result<Delta, GatewayError> {
+    pub(super) fn start(
+        &mut self,
+        block: u64,
+        id: String,
+        name: String,
+    ) -> Result<Delta, GatewayError> {
         if self.open.len() >= MAX_OPEN {
             return Err(unreadable("the stream", &"too many blocks open at once"));
         }
         let index = self.next;
         self.next = self.next.saturating_add(1);
         self.open.push(OpenCall { block, index, has_arguments: false });
-        Ok(Delta::ToolCall { index, id: Some(id), name: Some(self.names.restore(name)), arguments: String::new() })
+        Ok(Delta::ToolCall {
+            index,
+            id: Some(id),
+            name: Some(self.names.restore(name)),
+            arguments: String::new(),
+        })
     }
 
     /// A fragment of a call's arguments; nothing for an empty one, or for a block that is no call.
@@ -55,7 +66,12 @@ impl OpenCalls {
         let at = self.open.iter().position(|call| call.block == block)?;
         let call = self.open.swap_remove(at);
         let arguments = "{}".to_owned();
-        (!call.has_arguments).then_some(Delta::ToolCall { index: call.index, id: None, name: None, arguments })
+        (!call.has_arguments).then_some(Delta::ToolCall {
+            index: call.index,
+            id: None,
+            name: None,
+            arguments,
+        })
     }
 
     /// A whole call.

@@ -17,24 +17,28 @@ pub(super) struct ToolNames {
 }
 
 impl ToolNames {
-    /// Chooses a safe, distinct name for every name that needs one. Depends on the request alone, so the
-    /// decoder of an answer finds the same names as the encoder of the request.
+    /// Chooses a safe, distinct name for every name that needs one. Depends on the request alone,
+    /// so the decoder of an answer finds the same names as the encoder of the request.
     pub(super) fn of(generation: &Generation) -> Self {
-        let in_history = generation.messages.iter().flat_map(|message| &message.parts).filter_map(|part| match part {
-            Part::ToolCall(call) => Some(call.name.as_str()),
-            Part::Text(_)
-            | Part::Image(_)
-            | Part::Reasoning { .. }
-            | Part::CachePoint { .. }
-            | Part::ToolResult { .. } => None,
-        });
+        let in_history =
+            generation.messages.iter().flat_map(|message| &message.parts).filter_map(|part| {
+                match part {
+                    Part::ToolCall(call) => Some(call.name.as_str()),
+                    Part::Text(_)
+                    | Part::Image(_)
+                    | Part::Reasoning { .. }
+                    | Part::CachePoint { .. }
+                    | Part::ToolResult { .. } => None,
+                }
+            });
         let chosen = match &generation.tool_choice {
             ToolChoice::Named(name) => Some(name.as_str()),
             ToolChoice::Auto | ToolChoice::None | ToolChoice::Required => None,
         };
         let offered = generation.tools.iter().map(|tool| tool.name.as_str());
         let all: Vec<&str> = offered.chain(in_history).chain(chosen).collect();
-        let mut taken: HashSet<String> = all.iter().filter(|name| is_safe(name)).map(|name| (*name).into()).collect();
+        let mut taken: HashSet<String> =
+            all.iter().filter(|name| is_safe(name)).map(|name| (*name).into()).collect();
         let mut names = Self::default();
         for name in all {
             if is_safe(name) || names.safe.contains_key(name) {
@@ -60,7 +64,8 @@ impl ToolNames {
 }
 
 fn is_safe(name: &str) -> bool {
-    (1..=LONGEST).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+    (1..=LONGEST).contains(&name.len())
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
 fn distinct(name: &str, taken: &HashSet<String>) -> String {
@@ -78,8 +83,8 @@ fn distinct(name: &str, taken: &HashSet<String>) -> String {
     numbered.into_iter().find(|candidate| !taken.contains(candidate)).unwrap_or(base)
 }
 
-/// A call's id in the characters that Bedrock and Anthropic take. Ids come back from nobody, so they
-/// need no restoring.
+/// A call's id in the characters that Bedrock and Anthropic take. Ids come back from nobody, so
+/// they need no restoring.
 pub(super) fn safe_id(id: &str) -> Cow<'_, str> {
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     if (1..=LONGEST).contains(&id.len()) && id.chars().all(good) {
@@ -105,7 +110,10 @@ mod tests {
             parameters: json!({}),
             strict: None,
         };
-        ToolNames::of(&Generation { tools: all.iter().map(tool).collect(), ..Generation::default() })
+        ToolNames::of(&Generation {
+            tools: all.iter().map(tool).collect(),
+            ..Generation::default()
+        })
     }
 
     #[test]

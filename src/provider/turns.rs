@@ -1,5 +1,5 @@
-//! A conversation as Bedrock's Converse and Anthropic's Messages want it (providers.md d1.20): system texts
-//! apart, turns that alternate, tool results in the user's turn, no empty text.
+//! A conversation as Bedrock's Converse and Anthropic's Messages want it (providers.md d1.20):
+//! system texts apart, turns that alternate, tool results in the user's turn, no empty text.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -35,15 +35,17 @@ pub(super) enum Block<'a> {
 }
 
 impl<'a> Conversation<'a> {
-    /// Sorts the messages. Blank texts are left out, since both providers refuse them, and so are turns
-    /// that have nothing else.
+    /// Sorts the messages. Blank texts are left out, since both providers refuse them, and so are
+    /// turns that have nothing else.
     pub(super) fn of(generation: &'a Generation) -> Self {
         let mut conversation = Self { system: Vec::new(), turns: Vec::new() };
         for message in &generation.messages {
             if message.role == Role::System {
                 message.parts.iter().for_each(|part| match part {
                     Part::Text(text) if !is_blank(text) => conversation.system.push(part),
-                    Part::CachePoint { .. } if !conversation.system.is_empty() => conversation.system.push(part),
+                    Part::CachePoint { .. } if !conversation.system.is_empty() => {
+                        conversation.system.push(part)
+                    }
                     _ => {}
                 });
                 continue;
@@ -72,7 +74,8 @@ impl<'a> Conversation<'a> {
         conversation
     }
 
-    /// A last turn by the model is a start that it is to go on from; both providers refuse white space at its end.
+    /// A last turn by the model is a start that it is to go on from; both providers refuse white
+    /// space at its end.
     fn trim_prefill(&mut self) {
         let Some(last) = self.turns.last_mut().filter(|turn| turn.by_model) else { return };
         if let Some(block @ Block::Part(Part::Text(_))) = last.blocks.last_mut()
@@ -84,12 +87,14 @@ impl<'a> Conversation<'a> {
 
     /// Whether calls or their results are part of it.
     pub(super) fn has_tool_history(&self) -> bool {
-        let is_tool = |block: &Block<'_>| matches!(block, Block::Part(Part::ToolCall(_) | Part::ToolResult { .. }));
+        let is_tool = |block: &Block<'_>| {
+            matches!(block, Block::Part(Part::ToolCall(_) | Part::ToolResult { .. }))
+        };
         self.turns.iter().any(|turn| turn.blocks.iter().any(is_tool))
     }
 
-    /// The names of the functions that were called: both providers want tools offered whenever the history
-    /// holds calls, even if the request offers none (d1.19).
+    /// The names of the functions that were called: both providers want tools offered whenever the
+    /// history holds calls, even if the request offers none (d1.19).
     pub(super) fn called_before(&self) -> BTreeSet<&'a str> {
         let blocks = self.turns.iter().flat_map(|turn| &turn.blocks);
         let mut called: BTreeSet<&str> = blocks
@@ -128,8 +133,9 @@ pub(super) fn arguments(text: &str, provider: &str) -> Result<Map<String, Value>
     if is_blank(text) {
         return Ok(Map::new());
     }
-    serde_json::from_str(text)
-        .map_err(|_| untranslatable("messages", provider, "takes a JSON object as the arguments of a tool call"))
+    serde_json::from_str(text).map_err(|_| {
+        untranslatable("messages", provider, "takes a JSON object as the arguments of a tool call")
+    })
 }
 
 #[cfg(test)]
@@ -190,7 +196,10 @@ mod tests {
     fn tool_results_are_merged_into_one_user_turn_and_come_first() {
         let (_, turns) = shape(vec![
             Message::text(Role::User, "go"),
-            Message { role: Role::Assistant, parts: vec![Part::Text("ok".into()), call("1"), call("2")] },
+            Message {
+                role: Role::Assistant,
+                parts: vec![Part::Text("ok".into()), call("1"), call("2")],
+            },
             result("1"),
             Message::text(Role::User, "and"),
             result("2"),

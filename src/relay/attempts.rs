@@ -1,8 +1,8 @@
-//! The attempts of one request at one model: one replica after the other, as long as nothing of an answer has begun,
-//! the total limit has not expired, and the model's retry budget allows it.
+//! The attempts of one request at one model: one replica after the other, as long as nothing of an
+//! answer has begun, the total limit has not expired, and the model's retry budget allows it.
 //!
-//! Each attempt is made anew: connection, timers, flow, decoder, encoder. What the request's record learnt from an
-//! attempt that failed is forgotten with it.
+//! Each attempt is made anew: connection, timers, flow, decoder, encoder. What the request's record
+//! learnt from an attempt that failed is forgotten with it.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -31,7 +31,8 @@ pub(super) struct Attempts<'a> {
     tried: Tried,
     /// What these and the attempts beside them have tried, if there are any.
     beside: Option<&'a TriedTogether>,
-    /// Whether they are an extra, for which nobody is to wait: they have a place only if one is free.
+    /// Whether they are an extra, for which nobody is to wait: they have a place only if one is
+    /// free.
     is_extra: bool,
     /// The place at the model: one for all attempts, until an answer begins.
     room: Option<Place>,
@@ -45,7 +46,8 @@ impl<'a> Attempts<'a> {
     /// None yet.
     pub(super) fn new(upstreams: &'a Upstreams, call: Call<'a>) -> Self {
         let model = &call.route.model;
-        let replicas = call.endpoints.of(&model.id).filter(|_| !model.from_request).unwrap_or_default();
+        let replicas =
+            call.endpoints.of(&model.id).filter(|_| !model.from_request).unwrap_or_default();
         Self {
             upstreams,
             call,
@@ -83,8 +85,9 @@ impl<'a> Attempts<'a> {
         self.call
     }
 
-    /// Makes one attempt: sends to a replica that was not tried yet, and judges the head of its answer. A refusal that
-    /// a wrong clock explains is asked once more by the right time, at the replica whose clock it was.
+    /// Makes one attempt: sends to a replica that was not tried yet, and judges the head of its
+    /// answer. A refusal that a wrong clock explains is asked once more by the right time, at the
+    /// replica whose clock it was.
     pub(super) async fn send(
         &mut self,
         outbound: &mut Outbound,
@@ -93,7 +96,8 @@ impl<'a> Attempts<'a> {
         let (model, dialect) = (&self.call.route.model, self.dialect);
         let renewed = model.access.renewed();
         if let Some(renewed) = &renewed {
-            // boxed, since it is rare that it waits: every request's future would otherwise hold its space
+            // boxed, since it is rare that it waits: every request's future would otherwise hold
+            // its space
             Box::pin(renewed.ready(SystemTime::now())).await;
         }
         let mut timers = Timers::start(self.budget(facts), facts.started);
@@ -104,8 +108,10 @@ impl<'a> Attempts<'a> {
                 false => self.upstreams.place(route, endpoints, &mut timers, facts).await?,
             };
         }
-        let (endpoints, tried) = (self.call.endpoints, self.tried.and(self.beside.map(TriedTogether::so_far)));
-        let chosen = self.upstreams.choose(model, endpoints, self.replicas, tried, &outbound.body)?;
+        let (endpoints, tried) =
+            (self.call.endpoints, self.tried.and(self.beside.map(TriedTogether::so_far)));
+        let chosen =
+            self.upstreams.choose(model, endpoints, self.replicas, tried, &outbound.body)?;
         self.beside.iter().for_each(|tried| tried.note(chosen.0));
         let (_, endpoint) = self.asked.insert(chosen);
         if self.replicas.len() > 1 && tried.is_none() {
@@ -122,7 +128,10 @@ impl<'a> Attempts<'a> {
             // The status says enough when the body that goes with it cannot be read.
             let body = collect(body, MAX_FAULT_BODY, model, &mut timers).await.unwrap_or_default();
             facts.upstream_ended = Some(Instant::now());
-            match dialect.clock_offset(status, &headers, &body, SystemTime::now()).filter(|_| !corrected) {
+            match dialect
+                .clock_offset(status, &headers, &body, SystemTime::now())
+                .filter(|_| !corrected)
+            {
                 Some(offset) => endpoint.set_clock(offset),
                 None => {
                     if let (401 | 403, Some(renewed)) = (status.as_u16(), renewed) {
@@ -141,15 +150,20 @@ impl<'a> Attempts<'a> {
         self.room.take()
     }
 
-    /// The attempt failed, and nothing of an answer has begun: on return another one may be made, else this is what the
-    /// client is told.
-    pub(super) fn another(&mut self, error: GatewayError, facts: &mut Facts) -> Result<(), GatewayError> {
+    /// The attempt failed, and nothing of an answer has begun: on return another one may be made,
+    /// else this is what the client is told.
+    pub(super) fn another(
+        &mut self,
+        error: GatewayError,
+        facts: &mut Facts,
+    ) -> Result<(), GatewayError> {
         let error = match &self.call.route.model.api_key {
             Some(key) => error.withholding(key.expose()),
             None => error,
         };
         let Some((place, endpoint)) = self.asked.take() else { return Err(error) };
-        // nothing was sent, so that no model server gets more to do: a replica that is down costs no budget
+        // nothing was sent, so that no model server gets more to do: a replica that is down costs
+        // no budget
         let is_free = matches!(error.kind(), Kind::UpstreamConnect | Kind::Expired(Phase::Connect));
         if !is_free {
             endpoint.failed(&error);
@@ -168,8 +182,8 @@ impl<'a> Attempts<'a> {
         Ok(())
     }
 
-    /// The limits of the next attempt. A replica that stays silent leaves half of the time for another one or another
-    /// model, if there is one.
+    /// The limits of the next attempt. A replica that stays silent leaves half of the time for
+    /// another one or another model, if there is one.
     fn budget(&self, facts: &Facts) -> Budget {
         let route = self.call.route;
         let is_last = self.tried.count() + 1 >= self.replicas.len() && route.fallback.is_none();

@@ -1,4 +1,6 @@
-//! `RelayBody` owns everything that must end with the answer: the connection, the timers, the record. However a stream ends (complete, broken, expired, client gone), it ends here, in one place.
+//! `RelayBody` owns everything that must end with the answer: the connection, the timers, the
+//! record. However a stream ends (complete, broken, expired, client gone), it ends here, in one
+//! place.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -20,15 +22,17 @@ use crate::telemetry::{Facts, Record};
 use crate::upstream::{AnswerBody, ExchangeError, Place, Seen, Timers};
 use crate::wire::Gather;
 
-/// What is held back before an answer begins: more than any server says before its first token, and most whole answers.
+/// What is held back before an answer begins: more than any server says before its first token, and
+/// most whole answers.
 const HOLD: usize = 64 << 10;
 /// A client sees nothing of a stream that has not begun for this long; then it gets the pings, too.
 const HOLD_FOR: Duration = Duration::from_secs(5);
-/// An answer that is there already goes out in pieces of this size: a client gets its time for each of them, not for all.
+/// An answer that is there already goes out in pieces of this size: a client gets its time for each
+/// of them, not for all.
 const PIECE: usize = 16 << 10;
 
-/// The stream failed after its head on a surface that has no words for it: the connection is cut, since a
-/// clean end would be a lie.
+/// The stream failed after its head on a surface that has no words for it: the connection is cut,
+/// since a clean end would be a lie.
 #[derive(Debug, thiserror::Error)]
 #[error("the answer broke off: {0}")]
 pub struct Abort(&'static str);
@@ -52,8 +56,8 @@ impl Content {
     }
 }
 
-/// The body of every response. Dropping it before its end is the client's leaving: the connection to the
-/// model server closes, and the record says `cancelled`.
+/// The body of every response. Dropping it before its end is the client's leaving: the connection
+/// to the model server closes, and the record says `cancelled`.
 pub struct RelayBody {
     state: State,
     pulse: Option<Pulse>,
@@ -85,12 +89,21 @@ impl RelayBody {
         {
             record.facts.complete = true;
         }
-        Self { state: State::Made(Made { content, record, _place: place }), pulse: None, uncounted: 0 }
+        Self {
+            state: State::Made(Made { content, record, _place: place }),
+            pulse: None,
+            uncounted: 0,
+        }
     }
 
-    /// The body of an answer that is still being made: whatever ends with the answer is inside `making`.
+    /// The body of an answer that is still being made: whatever ends with the answer is inside
+    /// `making`.
     pub fn making(making: impl Future<Output = Self> + Send + 'static, promise: Promise) -> Self {
-        Self { state: State::Making(Box::pin(making)), pulse: Some(Pulse::start(promise)), uncounted: 0 }
+        Self {
+            state: State::Making(Box::pin(making)),
+            pulse: Some(Pulse::start(promise)),
+            uncounted: 0,
+        }
     }
 
     /// Breaks silences as promised.
@@ -99,8 +112,8 @@ impl RelayBody {
         Self { pulse: Some(Pulse::start(promise)), ..self }
     }
 
-    /// The bytes that go out with the head, if the answer goes on after them: those that were held back with it, the
-    /// first beat, or a long answer's beginning.
+    /// The bytes that go out with the head, if the answer goes on after them: those that were held
+    /// back with it, the first beat, or a long answer's beginning.
     pub fn take_held(&mut self) -> Option<Bytes> {
         let State::Made(made) = &mut self.state else {
             let beat = self.pulse.as_ref().map(Pulse::beat)?;
@@ -116,14 +129,15 @@ impl RelayBody {
         Some(held).filter(|held| !held.is_empty())
     }
 
-    /// Whether it was there already when its head was made. No limit of the request ends such an answer: how long its
-    /// client may take over each piece is the server's to say.
+    /// Whether it was there already when its head was made. No limit of the request ends such an
+    /// answer: how long its client may take over each piece is the server's to say.
     pub const fn is_whole(&self) -> bool {
         matches!(&self.state, State::Made(Made { content: Content::Whole(_), .. }))
     }
 
-    /// Ready when the total has expired, or the end that is set has come, while the client does not read. The request
-    /// has then failed and its upstream is cancelled; the next frame says so, if the client gets to it.
+    /// Ready when the total has expired, or the end that is set has come, while the client does not
+    /// read. The request has then failed and its upstream is cancelled; the next frame says so, if
+    /// the client gets to it.
     pub fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match &mut self.state {
@@ -181,7 +195,10 @@ impl Body for RelayBody {
     type Data = Bytes;
     type Error = Abort;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
         let this = &mut *self;
         if let Poll::Ready(next) = this.poll_answer(cx) {
             this.pulse.iter_mut().for_each(Pulse::sent);
@@ -217,7 +234,8 @@ impl Body for RelayBody {
 
 /// What happens to the bytes on their way.
 pub(super) enum Flow {
-    /// Handed on; the end is kept for its token counts. `streams`: the client may want it piece by piece.
+    /// Handed on; the end is kept for its token counts. `streams`: the client may want it piece by
+    /// piece.
     Whole { tail: Tail, streams: bool },
     /// Handed on event by event, with a look at each.
     Events(Tap),
@@ -226,7 +244,8 @@ pub(super) enum Flow {
 }
 
 impl Flow {
-    /// What a chunk becomes for the client; may be nothing yet. A failure may come with bytes before it.
+    /// What a chunk becomes for the client; may be nothing yet. A failure may come with bytes
+    /// before it.
     fn feed(&mut self, chunk: Bytes, facts: &mut Facts, now: Instant) -> Fed {
         match self {
             Self::Whole { tail, .. } => (tail.feed(chunk, facts, now), Ok(())),
@@ -235,8 +254,8 @@ impl Flow {
         }
     }
 
-    /// Whether the client may have what there is: from now on the answer is this attempt's. Half of a whole answer is
-    /// of no use to anybody, so that one begins with its end.
+    /// Whether the client may have what there is: from now on the answer is this attempt's. Half of
+    /// a whole answer is of no use to anybody, so that one begins with its end.
     const fn has_begun(&self, facts: &Facts) -> bool {
         match self {
             Self::Whole { streams, .. } => *streams,
@@ -299,8 +318,9 @@ impl Stream {
         }
     }
 
-    /// Waits until the answer has begun, and holds back what comes before: until then an error can still be another
-    /// attempt, or a status. A stream that only clears its throat is let through at [`HOLD`] or after [`HOLD_FOR`].
+    /// Waits until the answer has begun, and holds back what comes before: until then an error can
+    /// still be another attempt, or a status. A stream that only clears its throat is let through
+    /// at [`HOLD`] or after [`HOLD_FOR`].
     pub(super) async fn fill(&mut self, facts: &mut Facts) -> Result<(), GatewayError> {
         let mut held = Gather::default();
         let mut patience = None;
@@ -333,7 +353,9 @@ impl Stream {
                     }
                 }
                 Poll::Ready(ended) => return Poll::Ready(ended.map(|_| ())),
-                Poll::Pending if held.is_empty() || matches!(self.flow, Flow::Whole { .. }) => return Poll::Pending,
+                Poll::Pending if held.is_empty() || matches!(self.flow, Flow::Whole { .. }) => {
+                    return Poll::Pending;
+                }
                 Poll::Pending => {
                     let patience = patience.get_or_insert_with(|| Box::pin(sleep(HOLD_FOR)));
                     return patience.as_mut().poll(cx).map(Ok);
@@ -343,11 +365,18 @@ impl Stream {
     }
 
     fn is_over(&self) -> bool {
-        self.source.is_none() && self.held.is_empty() && self.failed.is_none() && self.aborting.is_none()
+        self.source.is_none()
+            && self.held.is_empty()
+            && self.failed.is_none()
+            && self.aborting.is_none()
     }
 
     /// The next bytes for the client, or the end. A failure becomes a last frame, or an abort.
-    fn poll_next(&mut self, cx: &mut Context<'_>, facts: &mut Facts) -> Poll<Option<Result<Bytes, Abort>>> {
+    fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        facts: &mut Facts,
+    ) -> Poll<Option<Result<Bytes, Abort>>> {
         if !self.held.is_empty() {
             return Poll::Ready(Some(Ok(std::mem::take(&mut self.held))));
         }
@@ -359,7 +388,8 @@ impl Stream {
             Err(error) => match self.fail(&error, facts) {
                 Some(frame) => Poll::Ready(Some(Ok(frame))),
                 None => {
-                    // One turn for the server to flush what the client is owed; an error closes at once.
+                    // One turn for the server to flush what the client is owed; an error closes at
+                    // once.
                     self.aborting = Some(error.kind().row().code);
                     cx.waker().wake_by_ref();
                     Poll::Pending
@@ -369,9 +399,15 @@ impl Stream {
     }
 
     /// As `poll_next`, with errors as they are.
-    fn poll_bytes(&mut self, cx: &mut Context<'_>, facts: &mut Facts) -> Poll<Result<Option<Bytes>, GatewayError>> {
+    fn poll_bytes(
+        &mut self,
+        cx: &mut Context<'_>,
+        facts: &mut Facts,
+    ) -> Poll<Result<Option<Bytes>, GatewayError>> {
         loop {
-            let Some(source) = &mut self.source else { return Poll::Ready(self.failed.take().map_or(Ok(None), Err)) };
+            let Some(source) = &mut self.source else {
+                return Poll::Ready(self.failed.take().map_or(Ok(None), Err));
+            };
             let Poll::Ready(read) = source.body.poll_chunk(cx) else {
                 let error = ready!(self.poll_given_up(cx));
                 self.lose(&error);
@@ -441,15 +477,16 @@ impl Stream {
         }
     }
 
-    /// Closes the connection of an answer that failed. What fails before its beginning is the attempt's to note.
+    /// Closes the connection of an answer that failed. What fails before its beginning is the
+    /// attempt's to note.
     fn lose(&mut self, error: &GatewayError) {
         if let Some(source) = self.source.take().filter(|_| self.begun) {
             source.body.endpoint().failed(error);
         }
     }
 
-    /// The model server has said all, and its connection has gone back to the pool. An answer that turns out
-    /// incomplete fails after its last bytes.
+    /// The model server has said all, and its connection has gone back to the pool. An answer that
+    /// turns out incomplete fails after its last bytes.
     fn end(&mut self, bytes: Bytes, facts: &mut Facts, now: Instant) -> Bytes {
         facts.upstream_ended = Some(now);
         match self.flow.finish(facts) {
@@ -488,5 +525,6 @@ fn join(bytes: Bytes, last: Bytes) -> Bytes {
 
 /// The model server's connection failed in the middle of its answer.
 pub(super) fn broken(error: &ExchangeError) -> GatewayError {
-    GatewayError::new(Kind::UpstreamBroken, "The model server's answer broke off").internal(error.to_string())
+    GatewayError::new(Kind::UpstreamBroken, "The model server's answer broke off")
+        .internal(error.to_string())
 }

@@ -1,5 +1,6 @@
-//! A second line of attempts beside the first, when that takes longer than most do (`resilience.hedging`): whose content
-//! is there first answers, and the other is dropped, which closes its connection.
+//! A second line of attempts beside the first, when that takes longer than most do
+//! (`resilience.hedging`): whose content is there first answers, and the other is dropped, which
+//! closes its connection.
 
 use std::future::{Future, poll_fn};
 use std::task::Poll;
@@ -15,8 +16,9 @@ pub(super) enum By<T> {
     Second(T),
 }
 
-/// Runs `first`; when it is not done after `wait` and there may be a second, that too, until one of them has an answer.
-/// If neither has, it is the first's failure that is told. Both are bounded by the request's own limits.
+/// Runs `first`; when it is not done after `wait` and there may be a second, that too, until one of
+/// them has an answer. If neither has, it is the first's failure that is told. Both are bounded by
+/// the request's own limits.
 pub(super) async fn race<T>(
     first: impl Future<Output = Result<T, GatewayError>> + Send,
     second: impl Future<Output = Result<T, GatewayError>> + Send,
@@ -35,7 +37,9 @@ pub(super) async fn race<T>(
         Poll::Pending => second.as_mut().poll(cx).map(By::Second),
     });
     match either.await {
-        By::First(Err(error)) => second.await.map_or(By::First(Err(error)), |answer| By::Second(Ok(answer))),
+        By::First(Err(error)) => {
+            second.await.map_or(By::First(Err(error)), |answer| By::Second(Ok(answer)))
+        }
         By::Second(Err(_)) => By::First(first.await),
         done => done,
     }
@@ -59,7 +63,11 @@ mod tests {
     }
 
     /// Who answered what, and when.
-    async fn run(first: (u64, Result<u8, Kind>), second: (u64, Result<u8, Kind>), may: bool) -> (String, u64) {
+    async fn run(
+        first: (u64, Result<u8, Kind>),
+        second: (u64, Result<u8, Kind>),
+        may: bool,
+    ) -> (String, u64) {
         let started = Instant::now();
         let won = race(after(first.0, first.1), after(second.0, second.1), MS(100), || may).await;
         let told = |done: Result<u8, GatewayError>| done.map_err(|error| error.kind());
@@ -76,7 +84,11 @@ mod tests {
         assert_eq!(run((50, Ok(1)), (0, Ok(2)), true).await, told("first Ok(1)", 50));
         assert_eq!(run((900, Ok(1)), (40, Ok(2)), true).await, told("second Ok(2)", 140));
         assert_eq!(run((120, Ok(1)), (40, Ok(2)), true).await, told("first Ok(1)", 120));
-        assert_eq!(run((900, Ok(1)), (40, Ok(2)), false).await, told("first Ok(1)", 900), "the budget is used up");
+        assert_eq!(
+            run((900, Ok(1)), (40, Ok(2)), false).await,
+            told("first Ok(1)", 900),
+            "the budget is used up"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -85,8 +97,15 @@ mod tests {
         let failed = Err(Kind::UpstreamBroken);
         assert_eq!(run((120, failed), (400, Ok(2)), true).await, told("second Ok(2)", 500));
         assert_eq!(run((900, Ok(1)), (40, failed), true).await, told("first Ok(1)", 900));
-        assert_eq!(run((900, failed), (40, Err(Kind::Internal)), true).await, told("first Err(UpstreamBroken)", 900));
-        assert_eq!(run((50, failed), (0, Ok(2)), true).await, told("first Err(UpstreamBroken)", 50), "not a retry");
+        assert_eq!(
+            run((900, failed), (40, Err(Kind::Internal)), true).await,
+            told("first Err(UpstreamBroken)", 900)
+        );
+        assert_eq!(
+            run((50, failed), (0, Ok(2)), true).await,
+            told("first Err(UpstreamBroken)", 50),
+            "not a retry"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,11 +1,12 @@
-//! The story of a request between route and answer, as plain code: send, judge the head, hold the answer back
-//! until it has begun, hand over a body that owns all that must end with it.
+//! The story of a request between route and answer, as plain code: send, judge the head, hold the
+//! answer back until it has begun, hand over a body that owns all that must end with it.
 //!
-//! An answer has begun with its first content, since model servers send their head, a role, a ping before the first
-//! token: until then a failure can still be another attempt at the next replica (`attempts.rs`), with a second line of
-//! them beside the first where that is wanted (`hedge.rs`), or an honest status instead of a broken stream. A surface
-//! that tells every failure inside its stream gives a [`Promise`] instead, and its head goes out when the silence gets
-//! long; its attempts go on all the same.
+//! An answer has begun with its first content, since model servers send their head, a role, a ping
+//! before the first token: until then a failure can still be another attempt at the next replica
+//! (`attempts.rs`), with a second line of them beside the first where that is wanted (`hedge.rs`),
+//! or an honest status instead of a broken stream. A surface that tells every failure inside its
+//! stream gives a [`Promise`] instead, and its head goes out when the silence gets long; its
+//! attempts go on all the same.
 
 mod attempts;
 mod body;
@@ -32,7 +33,9 @@ use crate::generation::{Delta, Encode, Generation};
 use crate::provider::{Outbound, dialect, excerpt};
 use crate::route::{Model, Route};
 use crate::telemetry::Facts;
-use crate::upstream::{AnswerBody, Endpoint, Endpoints, Inbound, Seen, Timers, TriedTogether, Upstreams};
+use crate::upstream::{
+    AnswerBody, Endpoint, Endpoints, Inbound, Seen, Timers, TriedTogether, Upstreams,
+};
 use crate::wire::Gather;
 use attempts::Attempts;
 use body::{Flow, Source};
@@ -92,7 +95,8 @@ impl Relay {
         self.answered(call, passed, facts).await
     }
 
-    /// A streamed answer, translated by an encoder into what the surface speaks. Each attempt gets its own.
+    /// A streamed answer, translated by an encoder into what the surface speaks. Each attempt gets
+    /// its own.
     pub async fn stream(
         &self,
         call: Call<'_>,
@@ -118,7 +122,9 @@ impl Relay {
     ) -> Result<Vec<Delta>, GatewayError> {
         let dialect = dialect(call.route.model.provider);
         let outbound = dialect.encode(generation, &call.route.model)?;
-        let deltas = self.fetch(call, outbound, MAX_ANSWER, |body| dialect.answer(generation, body), facts).await?;
+        let deltas = self
+            .fetch(call, outbound, MAX_ANSWER, |body| dialect.answer(generation, body), facts)
+            .await?;
         facts.first_token = facts.upstream_ended;
         for delta in &deltas {
             if let Delta::Usage(usage) = delta {
@@ -128,7 +134,8 @@ impl Relay {
         Ok(deltas)
     }
 
-    /// How many tokens a generation would read, or `None` where the model's server cannot count beforehand.
+    /// How many tokens a generation would read, or `None` where the model's server cannot count
+    /// beforehand.
     pub async fn count(
         &self,
         call: Call<'_>,
@@ -141,13 +148,15 @@ impl Relay {
             let text = "The model server's answer could not be read";
             let unreadable = || GatewayError::new(Kind::UpstreamBroken, text);
             let count = dialect.counted(body);
-            count.ok_or_else(|| unreadable().internal(format!("no count of tokens: {}", excerpt(body))))
+            count.ok_or_else(|| {
+                unreadable().internal(format!("no count of tokens: {}", excerpt(body)))
+            })
         };
         self.fetch(call, outbound, MAX_ANSWER, read, facts).await.map(Some)
     }
 
-    /// Sends a request in the upstream's own dialect, and reads the whole answer, of at most `max` bytes. One that
-    /// cannot be read is a failure like any other.
+    /// Sends a request in the upstream's own dialect, and reads the whole answer, of at most `max`
+    /// bytes. One that cannot be read is a failure like any other.
     pub async fn fetch<T: Send>(
         &self,
         call: Call<'_>,
@@ -160,7 +169,12 @@ impl Relay {
     }
 
     /// One attempt after the other until an answer has begun; with hedging, two lines of them.
-    async fn answered<A: Ask>(&self, call: Call<'_>, mut ask: A, facts: &mut Facts) -> Result<A::Answer, GatewayError> {
+    async fn answered<A: Ask>(
+        &self,
+        call: Call<'_>,
+        mut ask: A,
+        facts: &mut Facts,
+    ) -> Result<A::Answer, GatewayError> {
         let attempts = Attempts::new(&self.upstreams, call);
         if call.route.model.priority {
             attempts.dialect().prioritize(ask.outbound(), call.route.class());
@@ -181,7 +195,8 @@ impl Relay {
         facts: &mut Facts,
     ) -> Result<A::Answer, GatewayError> {
         let another = Attempts::new(&self.upstreams, attempts.call());
-        let (tried, mut other, mut beside) = (TriedTogether::default(), ask.clone(), facts.beside());
+        let (tried, mut other, mut beside) =
+            (TriedTogether::default(), ask.clone(), facts.beside());
         let first = one_line(attempts.beside(&tried), &mut ask, facts);
         let second = one_line(another.beside(&tried).extra(), &mut other, &mut beside);
         match hedge::race(first, second, wait, || endpoint.may_hedge(Instant::now())).await {
@@ -238,9 +253,14 @@ impl Ask for Passed {
         &mut self.outbound
     }
 
-    async fn once(&mut self, attempts: &mut Attempts<'_>, facts: &mut Facts) -> Result<Self::Answer, GatewayError> {
+    async fn once(
+        &mut self,
+        attempts: &mut Attempts<'_>,
+        facts: &mut Facts,
+    ) -> Result<Self::Answer, GatewayError> {
         let dialect = attempts.dialect();
-        let (Inbound { status, mut headers, body, sent }, timers) = attempts.send(&mut self.outbound, facts).await?;
+        let (Inbound { status, mut headers, body, sent }, timers) =
+            attempts.send(&mut self.outbound, facts).await?;
         if dialect.is_gateway() {
             facts.failure = Kind::of_gateway(status.as_u16());
         }
@@ -249,7 +269,8 @@ impl Ask for Passed {
             facts.uncounted.asked(passthrough::text_len(&self.outbound.body));
             Flow::Events(passthrough::Tap::new(dialect, self.hide_usage))
         } else {
-            // what a gateway sends, or a server in another format than events, may be a stream all the same
+            // what a gateway sends, or a server in another format than events, may be a stream all
+            // the same
             let streams = self.stream || dialect.is_gateway();
             Flow::Whole { tail: passthrough::Tail::new(dialect), streams }
         };
@@ -277,9 +298,15 @@ impl Ask for Translated<'_> {
         &mut self.outbound
     }
 
-    async fn once(&mut self, attempts: &mut Attempts<'_>, facts: &mut Facts) -> Result<Self::Answer, GatewayError> {
+    async fn once(
+        &mut self,
+        attempts: &mut Attempts<'_>,
+        facts: &mut Facts,
+    ) -> Result<Self::Answer, GatewayError> {
         let (Inbound { body, sent, .. }, timers) = attempts.send(&mut self.outbound, facts).await?;
-        facts.uncounted.asked(self.outbound.body.len().saturating_sub(self.generation.picture_bytes()));
+        facts
+            .uncounted
+            .asked(self.outbound.body.len().saturating_sub(self.generation.picture_bytes()));
         let decoder = attempts.dialect().decoder(self.generation);
         let translator = translate::Translator::new(decoder, (self.encoder)());
         begin(attempts, Source { body, timers, sent }, Flow::Deltas(translator), facts).await
@@ -306,8 +333,13 @@ impl<T: Send, R: Fn(&[u8]) -> Result<T, GatewayError> + Sync> Ask for Fetched<'_
         &mut self.outbound
     }
 
-    async fn once(&mut self, attempts: &mut Attempts<'_>, facts: &mut Facts) -> Result<T, GatewayError> {
-        let (Inbound { body, sent, .. }, mut timers) = attempts.send(&mut self.outbound, facts).await?;
+    async fn once(
+        &mut self,
+        attempts: &mut Attempts<'_>,
+        facts: &mut Facts,
+    ) -> Result<T, GatewayError> {
+        let (Inbound { body, sent, .. }, mut timers) =
+            attempts.send(&mut self.outbound, facts).await?;
         let endpoint = Arc::clone(body.endpoint());
         let body = collect(body, self.max, &attempts.call().route.model, &mut timers).await?;
         let now = Instant::now();
@@ -337,10 +369,18 @@ async fn begin(
 }
 
 /// Reads a body to its end, within the limits.
-async fn collect(mut body: AnswerBody, max: usize, model: &Model, timers: &mut Timers) -> Result<Bytes, GatewayError> {
+async fn collect(
+    mut body: AnswerBody,
+    max: usize,
+    model: &Model,
+    timers: &mut Timers,
+) -> Result<Bytes, GatewayError> {
     let mut all = Gather::default();
     loop {
-        let next = timers.go_on(poll_fn(|cx| body.poll_chunk(cx))).await.map_err(|expired| expired.error(&model.id))?;
+        let next = timers
+            .go_on(poll_fn(|cx| body.poll_chunk(cx)))
+            .await
+            .map_err(|expired| expired.error(&model.id))?;
         let Some(chunk) = next else { return Ok(all.into_bytes()) };
         let chunk = chunk.map_err(|error| body::broken(&error))?;
         timers.arrived(Instant::now());

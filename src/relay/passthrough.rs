@@ -1,5 +1,5 @@
-//! Same dialect in and out: bytes are handed on, usage is tapped, the usage chunk that we asked for is
-//! taken out again. Nothing is re-serialised.
+//! Same dialect in and out: bytes are handed on, usage is tapped, the usage chunk that we asked for
+//! is taken out again. Nothing is re-serialised.
 
 use std::sync::LazyLock;
 
@@ -31,9 +31,11 @@ pub(super) fn clean_headers(headers: &mut HeaderMap, may_change: bool) {
     for name in HOP_BY_HOP {
         headers.remove(name);
     }
-    // not ours to repeat: which software the operator runs, whose account it is, and what is true of that host and not
-    // of ours
-    for name in [header::SERVER, header::SET_COOKIE, header::ALT_SVC, header::STRICT_TRANSPORT_SECURITY] {
+    // not ours to repeat: which software the operator runs, whose account it is, and what is true
+    // of that host and not of ours
+    for name in
+        [header::SERVER, header::SET_COOKIE, header::ALT_SVC, header::STRICT_TRANSPORT_SECURITY]
+    {
         headers.remove(name);
     }
     headers.remove("anthropic-organization-id");
@@ -42,8 +44,9 @@ pub(super) fn clean_headers(headers: &mut HeaderMap, may_change: bool) {
     }
 }
 
-/// A whole answer: its first byte is the first token, its end holds the token counts. What begins as an error does,
-/// whatever its status says, is held back until it can be read; a gateway's answer is the client's in any case.
+/// A whole answer: its first byte is the first token, its end holds the token counts. What begins
+/// as an error does, whatever its status says, is held back until it can be read; a gateway's
+/// answer is the client's in any case.
 pub(super) struct Tail {
     dialect: &'static dyn Dialect,
     /// All so far, as long as it may be an error.
@@ -93,8 +96,9 @@ impl Tail {
     }
 }
 
-/// Whether an answer that begins so is to be read before it is passed: `{"error":…` (OpenAI and its like), but for the
-/// `null` of servers that name the field always, and `{"type":"error",…` (Anthropic).
+/// Whether an answer that begins so is to be read before it is passed: `{"error":…` (OpenAI and its
+/// like), but for the `null` of servers that name the field always, and `{"type":"error",…`
+/// (Anthropic).
 fn may_be_error(start: &[u8]) -> bool {
     match Beginning::of(start) {
         Beginning::Unknown => true,
@@ -107,7 +111,8 @@ fn may_be_error(start: &[u8]) -> bool {
     }
 }
 
-/// The server said that it failed, and nothing else before: an ordinary failure, though its status was 200.
+/// The server said that it failed, and nothing else before: an ordinary failure, though its status
+/// was 200.
 fn failed_at_once(kind: Kind, said: &[u8]) -> GatewayError {
     GatewayError::new(kind, "The model server failed before its first word")
         .internal(format!("an error in an answer with status 200: {}", excerpt(said)))
@@ -120,7 +125,8 @@ pub(super) struct Tap {
     frames: SseFrames,
     hide_usage: bool,
     saw_content: bool,
-    /// Bytes of an event of content around its text, as the first one had them: what is counted without a look.
+    /// Bytes of an event of content around its text, as the first one had them: what is counted
+    /// without a look.
     envelope: usize,
     done: bool,
     stopped: bool,
@@ -129,23 +135,38 @@ pub(super) struct Tap {
 impl Tap {
     pub(super) fn new(dialect: &'static dyn Dialect, hide_usage: bool) -> Self {
         let frames = SseFrames::new(MAX_EVENT);
-        Self { dialect, frames, hide_usage, saw_content: false, envelope: 0, done: false, stopped: false }
+        Self {
+            dialect,
+            frames,
+            hide_usage,
+            saw_content: false,
+            envelope: 0,
+            done: false,
+            stopped: false,
+        }
     }
 
-    /// What of this chunk goes to the client. Whole events only, so that a usage chunk can be taken out
-    /// whatever way its bytes arrive; a client cannot act on part of an event anyway.
+    /// What of this chunk goes to the client. Whole events only, so that a usage chunk can be taken
+    /// out whatever way its bytes arrive; a client cannot act on part of an event anyway.
     pub(super) fn feed(&mut self, chunk: Bytes, facts: &mut Facts, now: Instant) -> Fed {
         let whole_before = self.frames.pending().is_empty();
         self.frames.feed(chunk.clone());
         let mut shown = Gather::default();
         match self.cut(&mut shown, facts, now) {
-            Ok(hidden) if whole_before && !hidden && self.frames.pending().is_empty() => (chunk, Ok(())),
+            Ok(hidden) if whole_before && !hidden && self.frames.pending().is_empty() => {
+                (chunk, Ok(()))
+            }
             result => (shown.into_bytes(), result.map(|_| ())),
         }
     }
 
     /// Looks at each whole event; true when one was hidden.
-    fn cut(&mut self, shown: &mut Gather, facts: &mut Facts, now: Instant) -> Result<bool, GatewayError> {
+    fn cut(
+        &mut self,
+        shown: &mut Gather,
+        facts: &mut Facts,
+        now: Instant,
+    ) -> Result<bool, GatewayError> {
         let mut hidden = false;
         while let Some(event) = self.frames.next_event().map_err(|error| too_long(&error))? {
             if self.look(&event, facts, now)? {
@@ -166,13 +187,22 @@ impl Tap {
         if self.done || self.stopped {
             return Ok(rest);
         }
-        // Without an end marker or a reason a stream was cut, however cleanly the connection closed.
-        Err(GatewayError::new(Kind::UpstreamBroken, "The model server closed the stream before the end")
-            .internal("the stream ended without a reason and without an end marker"))
+        // Without an end marker or a reason a stream was cut, however cleanly the connection
+        // closed.
+        Err(GatewayError::new(
+            Kind::UpstreamBroken,
+            "The model server closed the stream before the end",
+        )
+        .internal("the stream ended without a reason and without an end marker"))
     }
 
     /// Reads an event; true when it is to be hidden.
-    fn look(&mut self, event: &[u8], facts: &mut Facts, now: Instant) -> Result<bool, GatewayError> {
+    fn look(
+        &mut self,
+        event: &[u8],
+        facts: &mut Facts,
+        now: Instant,
+    ) -> Result<bool, GatewayError> {
         let finished = says_finished(event);
         self.stopped |= finished;
         if self.saw_content && !finished && !is_interesting(event) {
@@ -218,24 +248,27 @@ pub(super) fn text_len(body: &Payload) -> usize {
     body.len().saturating_sub(body.pieces().iter().map(pictures).sum())
 }
 
-/// Whether an event may hold more than content. False positives only cost a parse; the words cannot hide
-/// from this search, since JSON escapes neither their letters nor, outside strings, their quotes.
+/// Whether an event may hold more than content. False positives only cost a parse; the words cannot
+/// hide from this search, since JSON escapes neither their letters nor, outside strings, their
+/// quotes.
 fn is_interesting(event: &[u8]) -> bool {
     static WORDS: LazyLock<[Finder<'static>; 4]> = LazyLock::new(|| {
-        ["\"usage\"", "[DONE]", "\"error\"", "\"message_stop\""].map(|word| Finder::new(word.as_bytes()))
+        ["\"usage\"", "[DONE]", "\"error\"", "\"message_stop\""]
+            .map(|word| Finder::new(word.as_bytes()))
     });
     WORDS.iter().any(|word| word.find(event).is_some())
 }
 
-/// Whether an event gives a reason for the end: `"finish_reason":"…"` (OpenAI) or `"stop_reason":"…"` (Anthropic)
-/// rather than `null`.
+/// Whether an event gives a reason for the end: `"finish_reason":"…"` (OpenAI) or
+/// `"stop_reason":"…"` (Anthropic) rather than `null`.
 fn says_finished(event: &[u8]) -> bool {
     static REASON: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"_reason\":"));
     REASON.find_iter(event).any(|at| event[at + 9..].trim_ascii_start().first() == Some(&b'"'))
 }
 
 fn too_long(error: &crate::wire::TooLong) -> GatewayError {
-    GatewayError::new(Kind::UpstreamBroken, "The model server's answer could not be read").internal(error.to_string())
+    GatewayError::new(Kind::UpstreamBroken, "The model server's answer could not be read")
+        .internal(error.to_string())
 }
 
 #[cfg(test)]
@@ -264,11 +297,18 @@ mod tests {
         for (kind, said) in [
             (ProviderKind::OpenAi, r#" { "error" : {"message":"no","code":500}}"#),
             (ProviderKind::OpenAi, r#"{"error":"no"}"#),
-            (ProviderKind::Anthropic, r#"{"type":"error","error":{"type":"api_error","message":"no"}}"#),
+            (
+                ProviderKind::Anthropic,
+                r#"{"type":"error","error":{"type":"api_error","message":"no"}}"#,
+            ),
         ] {
             for size in [1, 5, 1000] {
                 let pieces: Vec<&[u8]> = said.as_bytes().chunks(size).collect();
-                assert_eq!(passed(kind, &pieces).unwrap_err().kind(), Kind::UpstreamBroken, "{said}");
+                assert_eq!(
+                    passed(kind, &pieces).unwrap_err().kind(),
+                    Kind::UpstreamBroken,
+                    "{said}"
+                );
             }
             // for the client to see, as it came
             assert_eq!(passed(ProviderKind::Gitlab, &[said.as_bytes()]).unwrap(), said);

@@ -1,9 +1,9 @@
 //! A stream that may start before there is anything to say, and keeps saying that it is alive.
 //!
-//! GitLab takes a silence of 60 s for the end (A1000, gitlab-client.md §12.2), and a model may think for longer. A
-//! surface whose clients skip some bytes (a blank line between JSON lines) gives its [`Promise`]: from then on the
-//! head may go out at any time, and those bytes break every silence, the one before the model's first word and the
-//! later ones.
+//! GitLab takes a silence of 60 s for the end (A1000, gitlab-client.md §12.2), and a model may
+//! think for longer. A surface whose clients skip some bytes (a blank line between JSON lines)
+//! gives its [`Promise`]: from then on the head may go out at any time, and those bytes break every
+//! silence, the one before the model's first word and the later ones.
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};

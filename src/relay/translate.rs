@@ -1,4 +1,5 @@
-//! frames → `Delta` → frames: the way of answers whose surface speaks another dialect than the model.
+//! frames → `Delta` → frames: the way of answers whose surface speaks another dialect than the
+//! model.
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
@@ -29,8 +30,8 @@ impl Translator {
         Self { decoder, encoder, deltas: Vec::new(), said: 0 }
     }
 
-    /// Encoders may hold what they were given (a line, white space, a call), so the whole is bounded as an answer that
-    /// does not stream is.
+    /// Encoders may hold what they were given (a line, white space, a call), so the whole is
+    /// bounded as an answer that does not stream is.
     pub(super) fn feed(&mut self, chunk: Bytes, facts: &mut Facts, now: Instant) -> Fed {
         let decoded = self.decoder.feed(chunk, &mut self.deltas);
         let written = self.write(facts, now);
@@ -53,7 +54,8 @@ impl Translator {
     fn write(&mut self, facts: &mut Facts, now: Instant) -> Bytes {
         let mut out = BytesMut::new();
         for delta in self.deltas.drain(..) {
-            self.said += delta.text_len() + if matches!(delta, Delta::ToolCall { .. }) { CALL } else { 0 };
+            self.said +=
+                delta.text_len() + if matches!(delta, Delta::ToolCall { .. }) { CALL } else { 0 };
             if delta.is_content() {
                 facts.first_token.get_or_insert(now);
                 facts.uncounted.piece(delta.text_len());

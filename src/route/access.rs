@@ -1,4 +1,5 @@
-//! What a provider needs besides an address and a key: Azure's api-version, AWS's region and credentials.
+//! What a provider needs besides an address and a key: Azure's api-version, AWS's region and
+//! credentials.
 
 use std::fmt;
 use std::sync::Arc;
@@ -23,7 +24,9 @@ impl Access {
     /// The credentials that are fetched, if it has such.
     pub fn renewed(&self) -> Option<Renewed> {
         match self {
-            Self::Azure(AzureAccess { entra: Some(entra), .. }) => Some(Renewed::Entra(Arc::clone(entra))),
+            Self::Azure(AzureAccess { entra: Some(entra), .. }) => {
+                Some(Renewed::Entra(Arc::clone(entra)))
+            }
             Self::Bedrock(access) => access.credentials.renewed(),
             Self::Key | Self::Azure(_) => None,
         }
@@ -47,13 +50,16 @@ pub enum ApiVersion {
     V1,
     /// The v1 paths with `?api-version=preview`.
     Preview,
-    /// A dated version, `2024-10-21` or `2025-02-01-preview`: the deployment's name goes in the path.
+    /// A dated version, `2024-10-21` or `2025-02-01-preview`: the deployment's name goes in the
+    /// path.
     Dated(Box<str>),
 }
 
 /// Why a text is not an api-version.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no api-version: expected v1, preview or a date such as 2024-10-21 or 2025-02-01-preview")]
+#[error(
+    "`{0}` is no api-version: expected v1, preview or a date such as 2024-10-21 or 2025-02-01-preview"
+)]
 pub struct ApiVersionError(String);
 
 impl ApiVersion {
@@ -66,8 +72,15 @@ impl ApiVersion {
         }
         let date = text.strip_suffix("-preview").unwrap_or(text).as_bytes();
         let is_date = date.len() == 10
-            && date.iter().enumerate().all(|(i, b)| if matches!(i, 4 | 7) { *b == b'-' } else { b.is_ascii_digit() });
-        if is_date { Ok(Self::Dated(text.into())) } else { Err(ApiVersionError(text.chars().take(100).collect())) }
+            && date
+                .iter()
+                .enumerate()
+                .all(|(i, b)| if matches!(i, 4 | 7) { *b == b'-' } else { b.is_ascii_digit() });
+        if is_date {
+            Ok(Self::Dated(text.into()))
+        } else {
+            Err(ApiVersionError(text.chars().take(100).collect()))
+        }
     }
 }
 
@@ -85,11 +98,13 @@ impl fmt::Display for ApiVersion {
 /// Where Bedrock is and as whom it is asked.
 #[derive(Clone, Debug)]
 pub struct BedrockAccess {
-    /// The endpoint's region, also for cross-region profiles (providers.md d1.5): it is what is signed.
+    /// The endpoint's region, also for cross-region profiles (providers.md d1.5): it is what is
+    /// signed.
     pub region: Region,
     /// As whom; shared between models.
     pub credentials: Arc<AwsCredentials>,
-    /// The `Host` to send and sign when it is not the endpoint's own: VPC endpoints behind a proxy (d1.1).
+    /// The `Host` to send and sign when it is not the endpoint's own: VPC endpoints behind a proxy
+    /// (d1.1).
     pub signing_host: Option<http::HeaderValue>,
     /// A guardrail for every request.
     pub guardrail: Option<Guardrail>,
@@ -138,7 +153,8 @@ pub struct Guardrail {
     pub trace: Option<Box<str>>,
 }
 
-/// Why something is not a guardrail. What was said stays out of it: the variable holds JSON of any kind.
+/// Why something is not a guardrail. What was said stays out of it: the variable holds JSON of any
+/// kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GuardrailError {
     /// The identifier.
@@ -154,14 +170,21 @@ pub enum GuardrailError {
 
 impl Guardrail {
     /// Parses the three parts, by the patterns of AWS's service model of `bedrock-runtime`.
-    pub fn parse(identifier: &str, version: Option<&str>, trace: Option<&str>) -> Result<Self, GuardrailError> {
-        let is_id = !identifier.is_empty() && identifier.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    pub fn parse(
+        identifier: &str,
+        version: Option<&str>,
+        trace: Option<&str>,
+    ) -> Result<Self, GuardrailError> {
+        let is_id = !identifier.is_empty()
+            && identifier.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
         let is_arn = arn_region(identifier).is_some() && identifier.contains(":guardrail/");
         if identifier.len() > 2048 || !(is_id || is_arn) {
             return Err(GuardrailError::Identifier);
         }
         let is_number = |version: &str| {
-            (1..=8).contains(&version.len()) && version.bytes().all(|b| b.is_ascii_digit()) && !version.starts_with('0')
+            (1..=8).contains(&version.len())
+                && version.bytes().all(|b| b.is_ascii_digit())
+                && !version.starts_with('0')
         };
         if version.is_some_and(|version| version != "DRAFT" && !is_number(version)) {
             return Err(GuardrailError::Version);
@@ -169,7 +192,11 @@ impl Guardrail {
         if trace.is_some_and(|trace| !matches!(trace, "enabled" | "disabled" | "enabled_full")) {
             return Err(GuardrailError::Trace);
         }
-        Ok(Self { identifier: identifier.into(), version: version.map(Into::into), trace: trace.map(Into::into) })
+        Ok(Self {
+            identifier: identifier.into(),
+            version: version.map(Into::into),
+            trace: trace.map(Into::into),
+        })
     }
 }
 
@@ -214,8 +241,8 @@ impl fmt::Display for Region {
 /// What follows `bedrock/` in an identifier: a model id, an inference profile's id, or an ARN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BedrockModel {
-    /// Named in front, `us-west-2/anthropic.claude-…`, or by an ARN: where the model's `region` says nothing,
-    /// this is it, and where it says something else, one of them is a mistake.
+    /// Named in front, `us-west-2/anthropic.claude-…`, or by an ARN: where the model's `region`
+    /// says nothing, this is it, and where it says something else, one of them is a mistake.
     pub region: Option<Region>,
     /// The id or ARN, not percent-encoded.
     pub id: Box<str>,
@@ -233,18 +260,21 @@ pub enum BedrockModelError {
 }
 
 impl BedrockModel {
-    /// Parses the text. `converse/` and `invoke/` in front, which GitLab's gateway knows, choose between
-    /// two of its implementations and are dropped here (ai-gateway-server.md §2.6).
+    /// Parses the text. `converse/` and `invoke/` in front, which GitLab's gateway knows, choose
+    /// between two of its implementations and are dropped here (ai-gateway-server.md §2.6).
     pub fn parse(text: &str) -> Result<Self, BedrockModelError> {
         let shown = || text.chars().take(200).collect::<String>();
-        let rest = text.strip_prefix("converse/").or_else(|| text.strip_prefix("invoke/")).unwrap_or(text);
-        let in_front = rest.split_once('/').and_then(|(first, id)| Some((Region::parse(first).ok()?, id)));
+        let rest =
+            text.strip_prefix("converse/").or_else(|| text.strip_prefix("invoke/")).unwrap_or(text);
+        let in_front =
+            rest.split_once('/').and_then(|(first, id)| Some((Region::parse(first).ok()?, id)));
         let (region, id) = in_front.map_or((None, rest), |(region, id)| (Some(region), id));
         if id.starts_with("arn:") {
             let of_arn = arn_region(id).ok_or_else(|| BedrockModelError::Arn(shown()))?;
             return Ok(Self { region: Some(region.unwrap_or(of_arn)), id: id.into() });
         }
-        let good = id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':'));
+        let good =
+            id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':'));
         if id.is_empty() || id.len() > 2048 || !good || id.bytes().all(|b| b == b'.') {
             return Err(BedrockModelError::Id(shown()));
         }
@@ -265,7 +295,8 @@ fn arn_region(arn: &str) -> Option<Region> {
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'/');
     let is_model = partition.starts_with("aws")
         && matches!(service, "bedrock" | "sagemaker")
-        && (account.is_empty() || (account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit())))
+        && (account.is_empty()
+            || (account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit())))
         && resource.split_once('/').is_some_and(|(kind, id)| !kind.is_empty() && !id.is_empty())
         && arn.len() <= 2048
         && arn.bytes().all(good);
@@ -275,7 +306,8 @@ fn arn_region(arn: &str) -> Option<Region> {
 #[cfg(test)]
 mod tests {
     use super::{
-        ApiVersion, AwsCredentials, AwsKeys, BedrockModel, BedrockModelError, Guardrail, GuardrailError, Region,
+        ApiVersion, AwsCredentials, AwsKeys, BedrockModel, BedrockModelError, Guardrail,
+        GuardrailError, Region,
     };
     use crate::secret::Secret;
 
@@ -296,7 +328,16 @@ mod tests {
         for name in ["us-east-1", "ap-northeast-1", "us-gov-west-1", "cn-north-1"] {
             assert_eq!(Region::parse(name).unwrap().as_str(), name);
         }
-        for wrong in ["", "us-east", "useast1", "us-east-1.evil.example", "us-east-1/", "US-EAST-1", "-east-1", "a-1"] {
+        for wrong in [
+            "",
+            "us-east",
+            "useast1",
+            "us-east-1.evil.example",
+            "us-east-1/",
+            "US-EAST-1",
+            "-east-1",
+            "a-1",
+        ] {
             assert!(Region::parse(wrong).is_err(), "{wrong}");
         }
         let url = |name| Region::parse(name).unwrap().bedrock_endpoint().unwrap().to_string();
@@ -306,11 +347,20 @@ mod tests {
 
     #[test]
     fn bedrock_models_as_admins_write_them() {
-        let parse =
-            |text| BedrockModel::parse(text).map(|m| (m.region.map(|r| r.as_str().to_owned()), m.id.into_string()));
-        let arn = "arn:aws:bedrock:eu-central-1:123456789012:application-inference-profile/a1b2c3d4e5f6";
-        assert_eq!(parse("eu.amazon.nova-micro-v1:0"), Ok((None, "eu.amazon.nova-micro-v1:0".into())));
-        assert_eq!(parse("us-west-2/meta.llama3"), Ok((Some("us-west-2".into()), "meta.llama3".into())));
+        let parse = |text| {
+            BedrockModel::parse(text)
+                .map(|m| (m.region.map(|r| r.as_str().to_owned()), m.id.into_string()))
+        };
+        let arn =
+            "arn:aws:bedrock:eu-central-1:123456789012:application-inference-profile/a1b2c3d4e5f6";
+        assert_eq!(
+            parse("eu.amazon.nova-micro-v1:0"),
+            Ok((None, "eu.amazon.nova-micro-v1:0".into()))
+        );
+        assert_eq!(
+            parse("us-west-2/meta.llama3"),
+            Ok((Some("us-west-2".into()), "meta.llama3".into()))
+        );
         assert_eq!(parse("converse/meta.llama3"), Ok((None, "meta.llama3".into())));
         assert_eq!(parse(arn), Ok((Some("eu-central-1".into()), arn.into())));
         let foundation = "arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-micro-v1:0";
@@ -327,7 +377,10 @@ mod tests {
             "arn:aws:bedrock:us-east-1:123456789012:x",
             "arn:aws:bedrock:us-east-1:123456789012:x/y z",
         ] {
-            assert!(matches!(BedrockModel::parse(wrong), Err(BedrockModelError::Arn(_))), "{wrong}");
+            assert!(
+                matches!(BedrockModel::parse(wrong), Err(BedrockModelError::Arn(_))),
+                "{wrong}"
+            );
         }
         for wrong in ["", "a b", "a/b", "..", "a%3A0", "é"] {
             assert!(matches!(BedrockModel::parse(wrong), Err(BedrockModelError::Id(_))), "{wrong}");
@@ -336,7 +389,9 @@ mod tests {
 
     #[test]
     fn a_region_in_front_wins_over_the_arns() {
-        let region = |text: &str| BedrockModel::parse(text).unwrap().named_region().map(|region| region.to_string());
+        let region = |text: &str| {
+            BedrockModel::parse(text).unwrap().named_region().map(|region| region.to_string())
+        };
         let arn = "arn:aws:bedrock:eu-central-1:123456789012:application-inference-profile/a1";
         assert_eq!(region(arn).as_deref(), Some("eu-central-1"));
         assert_eq!(region(&format!("us-west-2/{arn}")).as_deref(), Some("us-west-2"));
@@ -347,15 +402,29 @@ mod tests {
     fn guardrails_by_awss_patterns() {
         let arn = "arn:aws:bedrock:us-east-1:123456789012:guardrail/abc1";
         for identifier in ["abc123", arn] {
-            assert_eq!(&*Guardrail::parse(identifier, Some("12"), Some("enabled")).unwrap().identifier, identifier);
+            assert_eq!(
+                &*Guardrail::parse(identifier, Some("12"), Some("enabled")).unwrap().identifier,
+                identifier
+            );
         }
-        assert_eq!(Guardrail::parse("a", Some("DRAFT"), None).unwrap().version.as_deref(), Some("DRAFT"));
+        assert_eq!(
+            Guardrail::parse("a", Some("DRAFT"), None).unwrap().version.as_deref(),
+            Some("DRAFT")
+        );
         assert_eq!(Guardrail::parse("a", None, None).unwrap().version, None);
         for wrong in ["", "ABC", "a b", "arn:aws:bedrock:us-east-1:123456789012:model/abc1"] {
-            assert_eq!(Guardrail::parse(wrong, None, None), Err(GuardrailError::Identifier), "{wrong}");
+            assert_eq!(
+                Guardrail::parse(wrong, None, None),
+                Err(GuardrailError::Identifier),
+                "{wrong}"
+            );
         }
         for wrong in ["", "0", "draft", "1.0", "123456789"] {
-            assert_eq!(Guardrail::parse("a", Some(wrong), None), Err(GuardrailError::Version), "{wrong}");
+            assert_eq!(
+                Guardrail::parse("a", Some(wrong), None),
+                Err(GuardrailError::Version),
+                "{wrong}"
+            );
         }
         assert_eq!(Guardrail::parse("a", Some("1"), Some("on")), Err(GuardrailError::Trace));
     }
@@ -367,8 +436,11 @@ mod tests {
             secret_access_key: Secret::new("canary".into()),
             session_token: Some(Secret::new("canary".into())),
         };
-        let text =
-            format!("{:?} {:?}", AwsCredentials::Keys(keys), AwsCredentials::ApiKey(Secret::new("canary".into())));
+        let text = format!(
+            "{:?} {:?}",
+            AwsCredentials::Keys(keys),
+            AwsCredentials::ApiKey(Secret::new("canary".into()))
+        );
         assert!(!text.contains("canary"), "{text}");
     }
 }

@@ -18,7 +18,8 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// `[timeouts]` defaults. 60 s is GitLab's own default and 600 s its maximum (gitlab-client.md §12.1).
+    /// `[timeouts]` defaults. 60 s is GitLab's own default and 600 s its maximum (gitlab-client.md
+    /// §12.1).
     pub const DEFAULT: Self = Self {
         connect: Duration::from_secs(2),
         first_byte: Duration::from_secs(60),

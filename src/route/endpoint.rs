@@ -1,4 +1,5 @@
-//! `EndpointUrl`: a model server's base address, parsed once; and which addresses a request may not name.
+//! `EndpointUrl`: a model server's base address, parsed once; and which addresses a request may not
+//! name.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -44,7 +45,8 @@ pub enum EndpointUrlError {
 }
 
 impl EndpointUrl {
-    /// Parses an operator's or a request's endpoint. Trailing slashes are dropped (gitlab-client.md §4.4).
+    /// Parses an operator's or a request's endpoint. Trailing slashes are dropped (gitlab-client.md
+    /// §4.4).
     pub fn parse(text: &str) -> Result<Self, EndpointUrlError> {
         let text = text.trim();
         let (scheme, rest) = match text.split_once("://") {
@@ -65,25 +67,30 @@ impl EndpointUrl {
         let port = match (port_text, scheme) {
             ("", Scheme::Http) => 80,
             ("", Scheme::Https) => 443,
-            (text, _) => text.trim_start_matches(':').parse().map_err(|_| EndpointUrlError::Malformed)?,
+            (text, _) => {
+                text.trim_start_matches(':').parse().map_err(|_| EndpointUrlError::Malformed)?
+            }
         };
         let base = path.trim_end_matches('/');
         // `PathAndQuery` lets other bytes pass; on the wire they would have to be percent-encoded
-        let path_is_good = base.is_empty() || (base.is_ascii() && base.parse::<PathAndQuery>().is_ok());
+        let path_is_good =
+            base.is_empty() || (base.is_ascii() && base.parse::<PathAndQuery>().is_ok());
         if host.is_empty() || port == 0 || !path_is_good {
             return Err(EndpointUrlError::Malformed);
         }
         Ok(Self { scheme, host: host.into(), port, base: base.into(), authority })
     }
 
-    /// Parses an endpoint of a model of this provider. An Azure endpoint is reduced to the resource's root:
-    /// admins paste the whole URL, with deployment and api-version, which the model's own settings decide
-    /// (ai-gateway-server.md §2.5). An Anthropic one may or may not end in `/v1`.
+    /// Parses an endpoint of a model of this provider. An Azure endpoint is reduced to the
+    /// resource's root: admins paste the whole URL, with deployment and api-version, which the
+    /// model's own settings decide (ai-gateway-server.md §2.5). An Anthropic one may or may not end
+    /// in `/v1`.
     pub fn parse_for(provider: ProviderKind, text: &str) -> Result<Self, EndpointUrlError> {
         match provider {
-            ProviderKind::OpenAi | ProviderKind::Bedrock | ProviderKind::BedrockOpenAi | ProviderKind::Gitlab => {
-                Self::parse(text)
-            }
+            ProviderKind::OpenAi
+            | ProviderKind::Bedrock
+            | ProviderKind::BedrockOpenAi
+            | ProviderKind::Gitlab => Self::parse(text),
             ProviderKind::Azure => {
                 let mut url = Self::parse(text.split('?').next().unwrap_or_default())?;
                 if let Some(cut) = format!("{}/", url.base).rfind("/openai/") {
@@ -142,10 +149,12 @@ impl fmt::Display for EndpointUrl {
     }
 }
 
-/// Whether an address that a *request* named must not be connected to (config.md, precedence rule 2).
+/// Whether an address that a *request* named must not be connected to (config.md, precedence rule
+/// 2).
 ///
-/// Checked after DNS resolution, so every spelling (decimal, hex, mapped IPv6, trailing dot) is the same
-/// address here. Link-local covers the clouds' metadata services; `fd00:ec2::254` is AWS's over IPv6.
+/// Checked after DNS resolution, so every spelling (decimal, hex, mapped IPv6, trailing dot) is the
+/// same address here. Link-local covers the clouds' metadata services; `fd00:ec2::254` is AWS's
+/// over IPv6.
 pub fn is_refused_address(address: IpAddr, allow_loopback: bool) -> bool {
     match canonical(address) {
         IpAddr::V4(v4) => refused_v4(v4, allow_loopback),
@@ -159,7 +168,8 @@ fn canonical(address: IpAddr) -> IpAddr {
         return address;
     };
     let s = v6.segments();
-    let v4 = |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
+    let v4 =
+        |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
     match s {
         [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low),
         [0x2002, high, low, ..] => v4(high, low),
@@ -169,7 +179,11 @@ fn canonical(address: IpAddr) -> IpAddr {
 
 const fn refused_v4(v4: Ipv4Addr, allow_loopback: bool) -> bool {
     let first = v4.octets()[0];
-    (v4.is_loopback() && !allow_loopback) || v4.is_link_local() || v4.is_multicast() || first == 0 || first >= 240
+    (v4.is_loopback() && !allow_loopback)
+        || v4.is_link_local()
+        || v4.is_multicast()
+        || first == 0
+        || first >= 240
 }
 
 fn refused_v6(v6: Ipv6Addr, allow_loopback: bool) -> bool {
@@ -196,7 +210,8 @@ mod tests {
 
     #[test]
     fn azure_endpoints_are_reduced_to_the_resource() {
-        let root = |text: &str| EndpointUrl::parse_for(ProviderKind::Azure, text).unwrap().to_string();
+        let root =
+            |text: &str| EndpointUrl::parse_for(ProviderKind::Azure, text).unwrap().to_string();
         for pasted in [
             "https://acme.openai.azure.com/",
             "https://acme.openai.azure.com/openai",
@@ -212,7 +227,8 @@ mod tests {
 
     #[test]
     fn anthropic_endpoints_end_before_v1() {
-        let root = |text: &str| EndpointUrl::parse_for(ProviderKind::Anthropic, text).unwrap().to_string();
+        let root =
+            |text: &str| EndpointUrl::parse_for(ProviderKind::Anthropic, text).unwrap().to_string();
         for pasted in ["https://h", "https://h/v1/", "https://h/v1/messages"] {
             assert_eq!(root(pasted), "https://h");
         }

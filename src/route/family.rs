@@ -1,5 +1,6 @@
-//! Model families: how a kind of model likes to be asked. Data, not code: `config/families.toml` has GitLab's
-//! families (gitlab-client.md §5.2) and some more, and an operator's `[families.<name>]` goes over it.
+//! Model families: how a kind of model likes to be asked. Data, not code: `config/families.toml`
+//! has GitLab's families (gitlab-client.md §5.2) and some more, and an operator's
+//! `[families.<name>]` goes over it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -134,8 +135,10 @@ impl FimTemplate {
             let (before, after) = text.split_once(mark)?;
             (!after.contains(mark)).then_some(before.len())
         };
-        let (prefix, suffix) =
-            (once(Self::PREFIX).ok_or(FimTemplateError)?, once(Self::SUFFIX).ok_or(FimTemplateError)?);
+        let (prefix, suffix) = (
+            once(Self::PREFIX).ok_or(FimTemplateError)?,
+            once(Self::SUFFIX).ok_or(FimTemplateError)?,
+        );
         let (first, second) = (prefix.min(suffix), prefix.max(suffix));
         // the two marks are of one length
         let mark = Self::PREFIX.len();
@@ -193,7 +196,8 @@ impl Families {
         self.named.get(name)
     }
 
-    /// The family of that name, else `general`: GitLab adds families with its releases (gitlab-client.md §5.2).
+    /// The family of that name, else `general`: GitLab adds families with its releases
+    /// (gitlab-client.md §5.2).
     pub fn get(&self, name: &str) -> Arc<Family> {
         Arc::clone(self.find(name).unwrap_or(&self.general))
     }
@@ -220,9 +224,20 @@ mod tests {
             let template = FimTemplate::parse(text).unwrap();
             assert_eq!(template.render("P", "S"), rendered);
             assert_eq!(template.len(), text.len() - 16);
-            assert_eq!(template.render("{suffix}", "").matches("{suffix}").count(), 1, "code is not a template");
+            assert_eq!(
+                template.render("{suffix}", "").matches("{suffix}").count(),
+                1,
+                "code is not a template"
+            );
         }
-        for text in ["", "{prefix}", "{suffix}", "{prefix}{suffix}{prefix}", "{prefix}{suffix}{suffix}", "{ prefix }"] {
+        for text in [
+            "",
+            "{prefix}",
+            "{suffix}",
+            "{prefix}{suffix}{prefix}",
+            "{prefix}{suffix}{suffix}",
+            "{ prefix }",
+        ] {
             assert_eq!(FimTemplate::parse(text), Err(FimTemplateError), "{text}");
         }
     }
@@ -230,10 +245,15 @@ mod tests {
     #[test]
     fn one_system_message_is_made_of_several() {
         let asked = || vec![(Role::System, "a"), (Role::User, "b"), (Role::System, "c")];
-        let asked = || asked().into_iter().map(|(role, text)| Message::text(role, text)).collect::<Vec<_>>();
+        let asked = || {
+            asked().into_iter().map(|(role, text)| Message::text(role, text)).collect::<Vec<_>>()
+        };
         assert_eq!(Family::default().arranged(asked()), asked());
         let one = Family { single_system: true, ..Family::default() }.arranged(asked());
-        assert_eq!(one.iter().map(|message| message.role).collect::<Vec<_>>(), [Role::System, Role::User]);
+        assert_eq!(
+            one.iter().map(|message| message.role).collect::<Vec<_>>(),
+            [Role::System, Role::User]
+        );
         // dialects keep them apart, as blocks or by an empty line
         assert_eq!(one[0].parts, [Part::Text("a".into()), Part::Text("c".into())]);
     }
@@ -245,6 +265,10 @@ mod tests {
         families.set(Family { name: "novel".into(), completion_tokens: 7, ..Family::default() });
         assert_eq!(families.get("novel").completion_tokens, 7);
         families.set(Family { completion_tokens: 9, ..Family::default() });
-        assert_eq!(families.get("other").completion_tokens, 9, "general is the operator's to change");
+        assert_eq!(
+            families.get("other").completion_tokens,
+            9,
+            "general is the operator's to change"
+        );
     }
 }

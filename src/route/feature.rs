@@ -1,7 +1,7 @@
 //! GitLab's features, by the names of its admin screens. Source: gitlab-client.md §5.1.
 //!
-//! A table in code rather than a data file: the set is closed, other code names its members, and the
-//! compiler then finds a misspelling.
+//! A table in code rather than a data file: the set is closed, other code names its members, and
+//! the compiler then finds a misspelling.
 
 use std::time::Duration;
 
@@ -24,7 +24,8 @@ impl Class {
     /// How many there are.
     pub const COUNT: usize = 3;
 
-    /// Its number at model servers that have a queue by priority, as vLLM has: the lowest goes first.
+    /// Its number at model servers that have a queue by priority, as vLLM has: the lowest goes
+    /// first.
     pub const fn priority(self) -> u8 {
         self as u8
     }
@@ -127,7 +128,8 @@ impl Feature {
         self.row().total
     }
 
-    /// Whether another model's answer will do: vectors of another one do not fit those that GitLab has stored.
+    /// Whether another model's answer will do: vectors of another one do not fit those that GitLab
+    /// has stored.
     pub fn may_fall_back(self) -> bool {
         self != Self::EMBEDDINGS_CODE
     }
@@ -153,7 +155,10 @@ mod tests {
         assert_eq!(Feature::DUO_CHAT.name(), "duo_chat");
         assert_eq!(Feature::DUO_AGENT_PLATFORM.name(), "duo_agent_platform");
         assert_eq!(Feature::EMBEDDINGS_CODE.name(), "embeddings_code");
-        assert_eq!(Feature::parse("duo_chat_fix_code").and_then(Feature::parent), Some(Feature::DUO_CHAT));
+        assert_eq!(
+            Feature::parse("duo_chat_fix_code").and_then(Feature::parent),
+            Some(Feature::DUO_CHAT)
+        );
         assert_eq!(Feature::parse("nothing"), None);
     }
     #[test]

@@ -1,5 +1,6 @@
-//! The model that GitLab names in a request: `model_metadata`, or the flat `model_*` fields of older
-//! calls, as a checked override. Source: gitlab-client.md §4, ai-gateway-server.md §2.1, §2.3.
+//! The model that GitLab names in a request: `model_metadata`, or the flat `model_*` fields of
+//! older calls, as a checked override. Source: gitlab-client.md §4, ai-gateway-server.md §2.1,
+//! §2.3.
 
 use std::borrow::Cow;
 
@@ -48,8 +49,9 @@ pub enum Target {
         /// Its key; never logged, never echoed.
         api_key: Option<Secret<String>>,
     },
-    /// At the operator's Bedrock, as the operator. GitLab's form wants an endpoint for every model, so one
-    /// comes with this too: a dummy, which like the key is not read (ai-gateway-server.md §2.6).
+    /// At the operator's Bedrock, as the operator. GitLab's form wants an endpoint for every model,
+    /// so one comes with this too: a dummy, which like the key is not read (ai-gateway-server.md
+    /// §2.6).
     Bedrock(BedrockModel),
 }
 
@@ -57,8 +59,12 @@ const MAX_ENDPOINT: usize = 255;
 const MAX_API_KEY: usize = 2000;
 
 impl Metadata {
-    /// As [`Self::check`], for the older form: the same fields as `model_endpoint`, `model_api_key` and so on.
-    pub fn check_flat(raw: &RawMetadata<'_>, prefix: &[&'static str]) -> Result<Option<Self>, BodyFault> {
+    /// As [`Self::check`], for the older form: the same fields as `model_endpoint`, `model_api_key`
+    /// and so on.
+    pub fn check_flat(
+        raw: &RawMetadata<'_>,
+        prefix: &[&'static str],
+    ) -> Result<Option<Self>, BodyFault> {
         Self::check(raw, prefix).map_err(|mut fault| {
             if let Some(field) = fault.loc.last_mut() {
                 *field = format!("model_{field}").into();
@@ -67,11 +73,19 @@ impl Metadata {
         })
     }
 
-    /// Checks what was sent. `Ok(None)` when it names no self-hosted model: GitLab's "vendored" form,
-    /// a missing endpoint, nothing at all. `prefix` is where the fields stood, for the fault's `loc`.
-    pub fn check(raw: &RawMetadata<'_>, prefix: &[&'static str]) -> Result<Option<Self>, BodyFault> {
+    /// Checks what was sent. `Ok(None)` when it names no self-hosted model: GitLab's "vendored"
+    /// form, a missing endpoint, nothing at all. `prefix` is where the fields stood, for the
+    /// fault's `loc`.
+    pub fn check(
+        raw: &RawMetadata<'_>,
+        prefix: &[&'static str],
+    ) -> Result<Option<Self>, BodyFault> {
         let fault = |field: &'static str, msg: String| {
-            let loc = std::iter::once("body").chain(prefix.iter().copied()).chain([field]).map(Cow::Borrowed).collect();
+            let loc = std::iter::once("body")
+                .chain(prefix.iter().copied())
+                .chain([field])
+                .map(Cow::Borrowed)
+                .collect();
             BodyFault { loc, msg, kind: "value_error" }
         };
         let name = raw.name.as_deref().unwrap_or_default();
@@ -83,7 +97,9 @@ impl Metadata {
         let endpoint = raw.endpoint.as_deref().filter(|text| !text.trim().is_empty());
         let identifier = match (Identifier::parse(text), endpoint) {
             (Ok(identifier), _) if identifier.provider == ProviderKind::Bedrock => identifier,
-            (Err(error), None) if text.starts_with("bedrock/") => return Err(fault("identifier", error.to_string())),
+            (Err(error), None) if text.starts_with("bedrock/") => {
+                return Err(fault("identifier", error.to_string()));
+            }
             (_, None) => return Ok(None),
             (parsed, Some(_)) => parsed.map_err(|error| fault("identifier", error.to_string()))?,
         };
@@ -100,7 +116,11 @@ impl Metadata {
             }
             let url = EndpointUrl::parse_for(identifier.provider, endpoint)
                 .map_err(|error| fault("endpoint", error.to_string()))?;
-            let api_key = raw.api_key.as_deref().filter(|key| !key.is_empty()).map(|key| Secret::new(key.to_owned()));
+            let api_key = raw
+                .api_key
+                .as_deref()
+                .filter(|key| !key.is_empty())
+                .map(|key| Secret::new(key.to_owned()));
             Target::Endpoint { url, api_key }
         };
         Ok(Some(Self { identifier, family: name.into(), target }))
@@ -114,7 +134,8 @@ mod tests {
 
     fn check(json: &str) -> Result<Option<Metadata>, String> {
         let raw: RawMetadata<'_> = serde_json::from_str(json).unwrap();
-        Metadata::check(&raw, &["model_metadata"]).map_err(|fault| format!("{}: {}", fault.loc.join("."), fault.msg))
+        Metadata::check(&raw, &["model_metadata"])
+            .map_err(|fault| format!("{}: {}", fault.loc.join("."), fault.msg))
     }
 
     #[test]
@@ -123,21 +144,34 @@ mod tests {
             r#"{"provider":"openai","name":"mistral","endpoint":"http://vllm:8000/v1/","api_key":"t","identifier":"custom_openai/M"}"#,
         );
         let m = m.unwrap().unwrap();
-        assert_eq!((m.identifier.provider, &*m.identifier.model, &*m.family), (ProviderKind::OpenAi, "M", "mistral"));
+        assert_eq!(
+            (m.identifier.provider, &*m.identifier.model, &*m.family),
+            (ProviderKind::OpenAi, "M", "mistral")
+        );
         let Target::Endpoint { url, api_key } = m.target else { panic!("no endpoint") };
-        assert_eq!((url.to_string().as_str(), api_key.unwrap().expose().as_str()), ("http://vllm:8000/v1", "t"));
+        assert_eq!(
+            (url.to_string().as_str(), api_key.unwrap().expose().as_str()),
+            ("http://vllm:8000/v1", "t")
+        );
     }
 
     #[test]
     fn bedrock_models_need_no_endpoint_and_read_none() {
-        for dummy in ["", r#""endpoint":"http://bedrockselfhostedmodel.com/v1","api_key":"k","#, r#""endpoint":"-","#] {
-            let m = check(&format!(r#"{{{dummy}"name":"claude_3","identifier":"bedrock/us-west-2/eu.x-v1:0"}}"#));
+        for dummy in [
+            "",
+            r#""endpoint":"http://bedrockselfhostedmodel.com/v1","api_key":"k","#,
+            r#""endpoint":"-","#,
+        ] {
+            let m = check(&format!(
+                r#"{{{dummy}"name":"claude_3","identifier":"bedrock/us-west-2/eu.x-v1:0"}}"#
+            ));
             let m = m.unwrap().unwrap();
             assert_eq!((&*m.identifier.model, &*m.family), ("us-west-2/eu.x-v1:0", "claude_3"));
             assert!(matches!(m.target, Target::Bedrock(model) if &*model.id == "eu.x-v1:0"));
         }
         for wrong in ["bedrock/", "bedrock/a b", "bedrock/arn:aws:s3:::x"] {
-            let text = check(&format!(r#"{{"name":"claude_3","identifier":"{wrong}"}}"#)).unwrap_err();
+            let text =
+                check(&format!(r#"{{"name":"claude_3","identifier":"{wrong}"}}"#)).unwrap_err();
             assert!(text.starts_with("body.model_metadata.identifier: "), "{wrong}: {text}");
         }
     }
@@ -145,26 +179,37 @@ mod tests {
     #[test]
     fn azure_endpoints_are_taken_in_every_form_that_admins_paste() {
         let full = "https://acme.openai.azure.com/openai/deployments/x/chat/completions?api-version=2024-10-21";
-        let m = check(&format!(r#"{{"name":"gpt","endpoint":"{full}","identifier":"azure/gpt"}}"#)).unwrap().unwrap();
+        let m = check(&format!(r#"{{"name":"gpt","endpoint":"{full}","identifier":"azure/gpt"}}"#))
+            .unwrap()
+            .unwrap();
         let Target::Endpoint { url, .. } = m.target else { panic!("no endpoint") };
         assert_eq!(url.to_string(), "https://acme.openai.azure.com");
     }
 
     #[test]
     fn an_empty_identifier_is_the_family() {
-        let m = check(r#"{"name":"codestral","endpoint":"http://h/v1","identifier":""}"#).unwrap().unwrap();
+        let m = check(r#"{"name":"codestral","endpoint":"http://h/v1","identifier":""}"#)
+            .unwrap()
+            .unwrap();
         assert_eq!(&*m.identifier.model, "codestral");
     }
 
     #[test]
     fn vendored_forms_name_no_model() {
-        assert!(check(r#"{"provider":"gitlab","feature_setting":"duo_chat","identifier":null}"#).unwrap().is_none());
+        assert!(
+            check(r#"{"provider":"gitlab","feature_setting":"duo_chat","identifier":null}"#)
+                .unwrap()
+                .is_none()
+        );
         assert!(check("{}").unwrap().is_none());
     }
 
     #[test]
     fn faults_say_where() {
         let text = check(r#"{"name":"gpt","endpoint":"not a url","identifier":"x"}"#).unwrap_err();
-        assert_eq!(text, "body.model_metadata.endpoint: an endpoint starts with http:// or https://");
+        assert_eq!(
+            text,
+            "body.model_metadata.endpoint: an endpoint starts with http:// or https://"
+        );
     }
 }

@@ -6,10 +6,12 @@ use std::time::Duration;
 use super::{Access, BudgetPatch, EndpointUrl, Family};
 use crate::secret::Secret;
 
-/// A model's name in the file (GitLab's "deployment name"), or `request` for one that a request brought.
+/// A model's name in the file (GitLab's "deployment name"), or `request` for one that a request
+/// brought.
 pub type ModelId = Arc<str>;
 
-/// Which kind of server answers. The identifier's prefix decides; `provider` in a request never does.
+/// Which kind of server answers. The identifier's prefix decides; `provider` in a request never
+/// does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProviderKind {
     /// OpenAI's API, as vLLM and most model servers speak it.
@@ -18,7 +20,8 @@ pub enum ProviderKind {
     Azure,
     /// Amazon Bedrock's Converse.
     Bedrock,
-    /// Amazon Bedrock's OpenAI-compatible endpoint: a `bedrock/` model with `bedrock_openai = true`.
+    /// Amazon Bedrock's OpenAI-compatible endpoint: a `bedrock/` model with
+    /// `bedrock_openai = true`.
     BedrockOpenAi,
     /// Anthropic's Messages API.
     Anthropic,
@@ -62,7 +65,8 @@ pub enum IdentifierError {
 }
 
 impl Identifier {
-    /// Parses an identifier. Without a slash the whole text is a model of an OpenAI-compatible server.
+    /// Parses an identifier. Without a slash the whole text is a model of an OpenAI-compatible
+    /// server.
     pub fn parse(text: &str) -> Result<Self, IdentifierError> {
         let text = text.trim();
         let (provider, model) = match text.split_once('/') {
@@ -138,8 +142,8 @@ pub struct Model {
     pub room: Option<Room>,
     /// `priority`: whether its server is told whose request goes first.
     pub priority: bool,
-    /// Whether a request named the endpoints: then each address is checked after resolution. Not so for a
-    /// Bedrock model that a request brought: its endpoint is the operator's.
+    /// Whether a request named the endpoints: then each address is checked after resolution. Not so
+    /// for a Bedrock model that a request brought: its endpoint is the operator's.
     pub from_request: bool,
 }
 

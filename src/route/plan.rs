@@ -15,8 +15,8 @@ pub struct Route {
     pub budget: Budget,
     /// Which rule chose the model.
     pub rule: Rule,
-    /// Who is asked when this model fails and nothing of an answer has begun. Its total is none of its own: the
-    /// request's time goes on.
+    /// Who is asked when this model fails and nothing of an answer has begun. Its total is none of
+    /// its own: the request's time goes on.
     pub fallback: Option<Arc<Self>>,
 }
 
@@ -34,7 +34,8 @@ impl Route {
     /// The same models for a feature that has no line of its own; its cap holds for all of them.
     #[must_use]
     pub fn lent(&self, feature: Option<Feature>, rule: Rule) -> Self {
-        let fallback = self.fallback.as_ref().filter(|_| feature.is_none_or(Feature::may_fall_back));
+        let fallback =
+            self.fallback.as_ref().filter(|_| feature.is_none_or(Feature::may_fall_back));
         Self {
             feature,
             model: Arc::clone(&self.model),
@@ -44,7 +45,8 @@ impl Route {
         }
     }
 
-    /// Who goes first where requests wait for the model; of a model that a client named itself, somebody reads along.
+    /// Who goes first where requests wait for the model; of a model that a client named itself,
+    /// somebody reads along.
     pub fn class(&self) -> Class {
         self.feature.map_or(Class::Chat, Feature::class)
     }

@@ -1,9 +1,11 @@
-//! What the operator gives to models that requests bring: Bedrock's region, address and credentials, Azure's
-//! api-version. A request can name none of them.
+//! What the operator gives to models that requests bring: Bedrock's region, address and
+//! credentials, Azure's api-version. A request can name none of them.
 
 use std::sync::Arc;
 
-use super::{ApiVersion, AwsCredentials, BedrockAccess, BedrockModel, EndpointUrl, Guardrail, Region};
+use super::{
+    ApiVersion, AwsCredentials, BedrockAccess, BedrockModel, EndpointUrl, Guardrail, Region,
+};
 use crate::error::{GatewayError, Kind};
 
 /// Azure's version for models that requests bring when nobody says one (ai-gateway-server.md §2.5).
@@ -33,7 +35,10 @@ impl Default for ProviderDefaults {
 
 impl ProviderDefaults {
     /// Where and as whom a request's Bedrock model is asked. 422 when the operator has not said.
-    pub fn bedrock(&self, model: &BedrockModel) -> Result<(EndpointUrl, BedrockAccess), GatewayError> {
+    pub fn bedrock(
+        &self,
+        model: &BedrockModel,
+    ) -> Result<(EndpointUrl, BedrockAccess), GatewayError> {
         let region = model.named_region().or_else(|| self.region.clone());
         let (Some(region), Some(credentials)) = (&region, &self.credentials) else {
             return Err(lacks(region.is_none(), self.credentials.is_none()));
@@ -59,8 +64,10 @@ impl ProviderDefaults {
 /// An administrator reads this under GitLab's "Test connection".
 fn lacks(region: bool, credentials: bool) -> GatewayError {
     const REGION: (&str, &str) = ("AWS region", "AWS_REGION");
-    const CREDENTIALS: (&str, &str) =
-        ("AWS credentials", "AWS_BEARER_TOKEN_BEDROCK, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY");
+    const CREDENTIALS: (&str, &str) = (
+        "AWS credentials",
+        "AWS_BEARER_TOKEN_BEDROCK, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    );
     let lacking = [region.then_some(REGION), credentials.then_some(CREDENTIALS)];
     let (what, set): (Vec<&str>, Vec<&str>) = lacking.into_iter().flatten().unzip();
     let text = format!(

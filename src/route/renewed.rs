@@ -1,5 +1,6 @@
-//! Credentials that expire: what AWS's credential chain and Entra ID give. `credentials` fetches them beside the
-//! data path; a request uses the last ones until they expire, and waits a moment when there are none.
+//! Credentials that expire: what AWS's credential chain and Entra ID give. `credentials` fetches
+//! them beside the data path; a request uses the last ones until they expire, and waits a moment
+//! when there are none.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -17,8 +18,8 @@ const PACE: Pace = Pace {
     wait: Duration::from_secs(2),
     max_waiting: 4096,
 };
-/// Credentials that were refused are fetched again when they are older than this: a role's session may have been
-/// revoked, a file's key replaced. Most refusals have other reasons.
+/// Credentials that were refused are fetched again when they are older than this: a role's session
+/// may have been revoked, a file's key replaced. Most refusals have other reasons.
 const DOUBTFUL: Duration = Duration::from_secs(60);
 
 /// Credentials with the time they are good for.
@@ -42,8 +43,8 @@ impl<T> Temporary<T> {
     }
 }
 
-/// AWS's credential chain: profile files, a web identity (IRSA), a container's role (ECS, EKS pod identity), an
-/// instance's role (IMDSv2). One per configuration.
+/// AWS's credential chain: profile files, a web identity (IRSA), a container's role (ECS, EKS pod
+/// identity), an instance's role (IMDSv2). One per configuration.
 #[derive(Debug)]
 pub struct AwsChain {
     /// What the chain gave last.
@@ -189,7 +190,9 @@ impl Renewed {
     pub fn take_over(&self, before: &Self) -> bool {
         match (self, before) {
             (Self::Aws(new), Self::Aws(old)) => new.keys.take_over(&old.keys),
-            (Self::Entra(new), Self::Entra(old)) if (&new.identity, &new.scope) == (&old.identity, &old.scope) => {
+            (Self::Entra(new), Self::Entra(old))
+                if (&new.identity, &new.scope) == (&old.identity, &old.scope) =>
+            {
                 new.token.take_over(&old.token);
             }
             (Self::Aws(_) | Self::Entra(_), _) => return false,
@@ -232,7 +235,10 @@ mod tests {
 
     fn managed(client_id: Option<&str>) -> Renewed {
         let by = ManagedBy::Instance(EndpointUrl::parse("http://169.254.169.254").unwrap());
-        Renewed::Entra(Arc::new(Entra::new(EntraIdentity::Managed { by, client_id: client_id.map(Into::into) }, "s")))
+        Renewed::Entra(Arc::new(Entra::new(
+            EntraIdentity::Managed { by, client_id: client_id.map(Into::into) },
+            "s",
+        )))
     }
 
     #[test]
@@ -250,7 +256,10 @@ mod tests {
         Renewed::Aws(Arc::clone(&chain)).ready(SystemTime::now()).await;
         let error = chain.current(SystemTime::now()).unwrap_err();
         assert_eq!((error.kind(), error.kind().row().status.as_u16()), (Kind::NoCredentials, 503));
-        assert!(error.public().contains("AWS credentials") && error.operator().unwrap().contains("being fetched"));
+        assert!(
+            error.public().contains("AWS credentials")
+                && error.operator().unwrap().contains("being fetched")
+        );
     }
 
     #[tokio::test]

@@ -1,11 +1,12 @@
-//! The routing table: `[features]` and `[models]` as one immutable value, and the walk over the rules.
+//! The routing table: `[features]` and `[models]` as one immutable value, and the walk over the
+//! rules.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::{
-    Access, AzureAccess, Budget, BudgetPatch, Families, Feature, Metadata, Model, ModelId, ProviderDefaults,
-    ProviderKind, Renewed, Route, Rule, Target,
+    Access, AzureAccess, Budget, BudgetPatch, Families, Feature, Metadata, Model, ModelId,
+    ProviderDefaults, ProviderKind, Renewed, Route, Rule, Target,
 };
 use crate::error::{GatewayError, Kind};
 
@@ -63,7 +64,10 @@ impl Table {
     pub fn new(models: Vec<Arc<Model>>, request_models: RequestModels, base: Budget) -> Self {
         let named = models.into_iter().map(|model| {
             let budget = base.with(&model.timeouts);
-            (Arc::clone(&model.id), Arc::new(Route { feature: None, model, budget, rule: Rule::Named, fallback: None }))
+            (
+                Arc::clone(&model.id),
+                Arc::new(Route { feature: None, model, budget, rule: Rule::Named, fallback: None }),
+            )
         });
         Self {
             features: vec![None; Feature::COUNT],
@@ -91,9 +95,11 @@ impl Table {
         self.providers = providers;
     }
 
-    /// Every credential that is fetched, for models of the file and of requests; one may come more than once.
+    /// Every credential that is fetched, for models of the file and of requests; one may come more
+    /// than once.
     pub fn renewed(&self) -> impl Iterator<Item = Renewed> {
-        let of_requests = self.providers.credentials.as_ref().and_then(|credentials| credentials.renewed());
+        let of_requests =
+            self.providers.credentials.as_ref().and_then(|credentials| credentials.renewed());
         self.named.values().filter_map(|route| route.model.access.renewed()).chain(of_requests)
     }
 
@@ -144,14 +150,16 @@ impl Table {
         self.resolve_for(ask, None)
     }
 
-    /// Walks the rules of config.md; the first match wins. `bound` is the model of the caller's token: one that is gone
-    /// from the file binds nothing.
+    /// Walks the rules of config.md; the first match wins. `bound` is the model of the caller's
+    /// token: one that is gone from the file binds nothing.
     pub fn resolve_for(&self, ask: Ask, bound: Option<&str>) -> Result<Arc<Route>, GatewayError> {
         let feature = ask.feature;
         if let Some((choice, rule)) = feature.and_then(|f| self.feature_choice(f)) {
             return self.take(choice, feature, rule);
         }
-        if let Some(metadata) = ask.metadata.filter(|_| self.request_models != RequestModels::Ignore) {
+        if let Some(metadata) =
+            ask.metadata.filter(|_| self.request_models != RequestModels::Ignore)
+        {
             return self.named_by_request(metadata, feature);
         }
         if let Some(named) = bound.and_then(|name| self.named.get(name)) {
@@ -168,7 +176,11 @@ impl Table {
         if let Some(feature) = name.strip_prefix("feature/") {
             let feature = Feature::parse(feature).ok_or_else(|| unknown_model(name))?;
             let route = self.resolve(Ask { feature: Some(feature), metadata: None })?;
-            return if route.model.provider == ProviderKind::Gitlab { Err(gitlabs_own(feature)) } else { Ok(route) };
+            return if route.model.provider == ProviderKind::Gitlab {
+                Err(gitlabs_own(feature))
+            } else {
+                Ok(route)
+            };
         }
         self.named.get(name).cloned().ok_or_else(|| unknown_model(name))
     }
@@ -178,16 +190,27 @@ impl Table {
         name.starts_with("feature/") || self.named.contains_key(name)
     }
 
-    fn take(&self, choice: &Choice, feature: Option<Feature>, rule: Rule) -> Result<Arc<Route>, GatewayError> {
+    fn take(
+        &self,
+        choice: &Choice,
+        feature: Option<Feature>,
+        rule: Rule,
+    ) -> Result<Arc<Route>, GatewayError> {
         match choice {
             Choice::Disabled => Err(disabled(feature)),
-            Choice::Model(route) if route.feature == feature && route.rule == rule => Ok(Arc::clone(route)),
+            Choice::Model(route) if route.feature == feature && route.rule == rule => {
+                Ok(Arc::clone(route))
+            }
             // a parent's or the default's line: same model, this feature's own label and cap
             Choice::Model(route) => Ok(Arc::new(route.lent(feature, rule))),
         }
     }
 
-    fn named_by_request(&self, metadata: Metadata, feature: Option<Feature>) -> Result<Arc<Route>, GatewayError> {
+    fn named_by_request(
+        &self,
+        metadata: Metadata,
+        feature: Option<Feature>,
+    ) -> Result<Arc<Route>, GatewayError> {
         let provider = metadata.identifier.provider;
         let from_request = matches!(metadata.target, Target::Endpoint { .. });
         let (endpoint, api_key, access) = match metadata.target {
@@ -223,7 +246,13 @@ impl Table {
             from_request,
         };
         let budget = self.base_budget.capped(feature.and_then(Feature::total_limit));
-        Ok(Arc::new(Route { feature, model: Arc::new(model), budget, rule: Rule::Request, fallback: None }))
+        Ok(Arc::new(Route {
+            feature,
+            model: Arc::new(model),
+            budget,
+            rule: Rule::Request,
+            fallback: None,
+        }))
     }
 
     fn lists(&self, endpoint: &super::EndpointUrl) -> bool {
@@ -231,7 +260,8 @@ impl Table {
     }
 }
 
-/// The `model` label of a model that a request brought: one value, since requests are not a closed set.
+/// The `model` label of a model that a request brought: one value, since requests are not a closed
+/// set.
 fn request_label() -> ModelId {
     static LABEL: std::sync::LazyLock<ModelId> = std::sync::LazyLock::new(|| Arc::from("request"));
     Arc::clone(&LABEL)
@@ -239,7 +269,10 @@ fn request_label() -> ModelId {
 
 fn disabled(feature: Option<Feature>) -> GatewayError {
     let name = feature.map_or("default", Feature::name);
-    GatewayError::new(Kind::Disabled, format!("{name} is disabled by the administrator (features.{name})"))
+    GatewayError::new(
+        Kind::Disabled,
+        format!("{name} is disabled by the administrator (features.{name})"),
+    )
 }
 
 fn no_model(feature: Option<Feature>) -> GatewayError {
@@ -278,8 +311,8 @@ mod tests {
     use super::{Ask, Choice, RequestModels, Table};
     use crate::error::Kind;
     use crate::route::{
-        Access, ApiVersion, AwsCredentials, Budget, BudgetPatch, EndpointUrl, Feature, Metadata, Model,
-        ProviderDefaults, ProviderKind, RawMetadata, Region, Route, Rule,
+        Access, ApiVersion, AwsCredentials, Budget, BudgetPatch, EndpointUrl, Feature, Metadata,
+        Model, ProviderDefaults, ProviderKind, RawMetadata, Region, Route, Rule,
     };
     use crate::secret::Secret;
 
@@ -300,7 +333,9 @@ mod tests {
     fn resolve(table: &Table, identifier: &str) -> Result<Arc<Route>, (Kind, String)> {
         let raw = RawMetadata {
             name: Some("gpt".into()),
-            endpoint: Some("https://acme.openai.azure.com/openai/deployments/x?api-version=1".into()),
+            endpoint: Some(
+                "https://acme.openai.azure.com/openai/deployments/x?api-version=1".into(),
+            ),
             api_key: Some("requests".into()),
             identifier: Some(identifier.into()),
         };
@@ -313,14 +348,22 @@ mod tests {
     fn a_requests_bedrock_model_is_asked_where_and_as_whom_the_operator_says() {
         let table = table(RequestModels::Allow, Some(operator()));
         let arn = "bedrock/arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/a1";
-        for (identifier, region) in
-            [("bedrock/x", "eu-central-1"), ("bedrock/us-west-2/x", "us-west-2"), (arn, "us-east-1")]
-        {
+        for (identifier, region) in [
+            ("bedrock/x", "eu-central-1"),
+            ("bedrock/us-west-2/x", "us-west-2"),
+            (arn, "us-east-1"),
+        ] {
             let route = resolve(&table, identifier).unwrap();
             let Access::Bedrock(access) = &route.model.access else { panic!("{:?}", route.model) };
             assert_eq!(access.region.as_str(), region);
-            assert_eq!(route.model.endpoints[0].host(), format!("bedrock-runtime.{region}.amazonaws.com"));
-            assert!(!route.model.from_request, "the address is the operator's own: it may be on a private network");
+            assert_eq!(
+                route.model.endpoints[0].host(),
+                format!("bedrock-runtime.{region}.amazonaws.com")
+            );
+            assert!(
+                !route.model.from_request,
+                "the address is the operator's own: it may be on a private network"
+            );
             assert!(route.model.api_key.is_none(), "the request's key is a dummy");
         }
     }
@@ -328,14 +371,21 @@ mod tests {
     #[test]
     fn without_region_or_credentials_it_is_a_422_that_names_the_variables() {
         let lacks = |providers| {
-            let (kind, text) = resolve(&table(RequestModels::Allow, Some(providers)), "bedrock/x").unwrap_err();
+            let (kind, text) =
+                resolve(&table(RequestModels::Allow, Some(providers)), "bedrock/x").unwrap_err();
             assert_eq!(kind.row().status, 422);
             text
         };
         let no_region = lacks(ProviderDefaults { region: None, ..operator() });
-        assert!(no_region.ends_with("has no AWS region: set AWS_REGION in its environment"), "{no_region}");
+        assert!(
+            no_region.ends_with("has no AWS region: set AWS_REGION in its environment"),
+            "{no_region}"
+        );
         let no_keys = lacks(ProviderDefaults { credentials: None, ..operator() });
-        assert!(no_keys.contains("AWS_ACCESS_KEY_ID") && !no_keys.contains("AWS_REGION"), "{no_keys}");
+        assert!(
+            no_keys.contains("AWS_ACCESS_KEY_ID") && !no_keys.contains("AWS_REGION"),
+            "{no_keys}"
+        );
         let neither = lacks(ProviderDefaults::default());
         assert!(neither.contains("AWS_REGION; and AWS_BEARER_TOKEN_BEDROCK"), "{neither}");
     }
@@ -344,7 +394,11 @@ mod tests {
     fn a_requests_azure_model_brings_address_and_key_but_no_version() {
         let route = resolve(&table(RequestModels::Allow, None), "azure/gpt").unwrap();
         let version = ApiVersion::Dated("2025-02-01-preview".into());
-        assert!(matches!(&route.model.access, Access::Azure(found) if found.version == version), "{:?}", route.model);
+        assert!(
+            matches!(&route.model.access, Access::Azure(found) if found.version == version),
+            "{:?}",
+            route.model
+        );
         assert_eq!(route.model.endpoints[0].to_string(), "https://acme.openai.azure.com");
         assert_eq!(route.model.api_key.as_ref().unwrap().expose(), "requests");
         assert!(route.model.from_request, "its address is checked after resolution");
@@ -379,20 +433,30 @@ mod tests {
         let mut table = Table::new(models.to_vec(), RequestModels::Allow, Budget::DEFAULT);
         let route = |index: usize, feature, rule| {
             let model = Arc::clone(&models[index]);
-            Choice::Model(Arc::new(Route { feature, model, budget: Budget::DEFAULT, rule, fallback: None }))
+            Choice::Model(Arc::new(Route {
+                feature,
+                model,
+                budget: Budget::DEFAULT,
+                rule,
+                fallback: None,
+            }))
         };
         table.set_default(route(0, None, Rule::Default));
         let code = Some(Feature::CODE_COMPLETIONS);
         let resolve = |table: &Table, bound| {
             let route = table.resolve_for(Ask { feature: code, metadata: None }, bound).unwrap();
-            assert_eq!((route.feature, route.budget.total), (code, Feature::CODE_COMPLETIONS.total_limit().unwrap()));
+            assert_eq!(
+                (route.feature, route.budget.total),
+                (code, Feature::CODE_COMPLETIONS.total_limit().unwrap())
+            );
             (route.model.id.to_string(), route.rule)
         };
         assert_eq!(resolve(&table, Some("bound")), ("bound".into(), Rule::Token));
         assert_eq!(resolve(&table, Some("gone from the file")), ("default".into(), Rule::Default));
         assert_eq!(resolve(&table, None), ("default".into(), Rule::Default));
         table.set(Feature::CODE_COMPLETIONS, route(2, code, Rule::Feature));
-        let named = table.resolve_for(Ask { feature: code, metadata: None }, Some("bound")).unwrap();
+        let named =
+            table.resolve_for(Ask { feature: code, metadata: None }, Some("bound")).unwrap();
         assert_eq!((&*named.model.id, named.rule), ("code", Rule::Feature));
     }
 }

@@ -1,5 +1,5 @@
-//! How many requests are answered at once, over all workers; the rest wait in a bounded queue for a bounded
-//! time, and are then shed with 503 and `Retry-After`. Probes pass.
+//! How many requests are answered at once, over all workers; the rest wait in a bounded queue for a
+//! bounded time, and are then shed with 503 and `Retry-After`. Probes pass.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -36,13 +36,19 @@ impl Admission {
         let ahead = self.waiting.fetch_add(1, Ordering::Relaxed);
         let leave = Leave(&self.waiting);
         if ahead >= self.queue {
-            return Err(GatewayError::new(Kind::Overloaded, "Weir is full (limits.in_flight, limits.queue)"));
+            return Err(GatewayError::new(
+                Kind::Overloaded,
+                "Weir is full (limits.in_flight, limits.queue)",
+            ));
         }
         let place = timeout(self.wait, Arc::clone(&self.places).acquire_owned()).await;
         drop(leave);
         match place {
             Ok(Ok(place)) => Ok(place),
-            _ => Err(GatewayError::new(Kind::Overloaded, "Weir is full: no place within limits.queue_wait")),
+            _ => Err(GatewayError::new(
+                Kind::Overloaded,
+                "Weir is full: no place within limits.queue_wait",
+            )),
         }
     }
 }
@@ -72,7 +78,10 @@ impl<S> Admit<S> {
 
 impl<S> Service<Exchange> for Admit<S>
 where
-    S: Service<Exchange, Response = Response<RelayBody>, Error = Failed, Future: Unpin + Send> + Clone + Send + 'static,
+    S: Service<Exchange, Response = Response<RelayBody>, Error = Failed, Future: Unpin + Send>
+        + Clone
+        + Send
+        + 'static,
 {
     type Response = Response<RelayBody>;
     type Error = Failed;
@@ -90,7 +99,8 @@ where
             exchange.place = Some(place);
             return Admitted::Now(self.inner.call(exchange));
         }
-        let (mut inner, admission, ending) = (self.inner.clone(), Arc::clone(&self.admission), self.ending.clone());
+        let (mut inner, admission, ending) =
+            (self.inner.clone(), Arc::clone(&self.admission), self.ending.clone());
         Admitted::Later(Box::pin(async move {
             exchange.record.facts.queue.begin();
             let place = ending.bounds(admission.wait()).await;

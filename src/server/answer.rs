@@ -1,5 +1,5 @@
-//! The innermost service: the API itself. A panic below is contained here: one request fails, with an
-//! answer and a line in the log, and the worker goes on.
+//! The innermost service: the API itself. A panic below is contained here: one request fails, with
+//! an answer and a line in the log, and the worker goes on.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -42,12 +42,16 @@ impl Service<Exchange> for Answer {
         let (api, ending) = (Arc::clone(&self.api), self.ending.clone());
         Box::pin(async move {
             let Exchange { request, matched, mut record, place } = exchange;
-            let answered = ending.bounds(contained(pin!(api.answer(matched, request, &mut record.facts)))).await;
+            let answered = ending
+                .bounds(contained(pin!(api.answer(matched, request, &mut record.facts))))
+                .await;
             match answered {
                 Err(error) => Err(Failed { error, record }),
                 Ok(mut response) => {
                     record.facts.status = response.status().as_u16();
-                    response.headers_mut().insert(X_REQUEST_ID, record.facts.ids.request_id().clone());
+                    response
+                        .headers_mut()
+                        .insert(X_REQUEST_ID, record.facts.ids.request_id().clone());
                     Ok(response.map(|content| RelayBody::new(content.until(ending), record, place)))
                 }
             }
@@ -55,15 +59,16 @@ impl Service<Exchange> for Answer {
     }
 }
 
-/// Runs a future; a panic becomes an error. The message went to standard error by the panic hook; it is
-/// not repeated to the client.
-async fn contained<T>(mut future: Pin<&mut impl Future<Output = Result<T, GatewayError>>>) -> Result<T, GatewayError> {
+/// Runs a future; a panic becomes an error. The message went to standard error by the panic hook;
+/// it is not repeated to the client.
+async fn contained<T>(
+    mut future: Pin<&mut impl Future<Output = Result<T, GatewayError>>>,
+) -> Result<T, GatewayError> {
     poll_fn(|cx| {
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx)));
         polled.unwrap_or_else(|_| {
-            Poll::Ready(
-                Err(GatewayError::new(Kind::Internal, "Internal error").internal("a panic, see standard error")),
-            )
+            Poll::Ready(Err(GatewayError::new(Kind::Internal, "Internal error")
+                .internal("a panic, see standard error")))
         })
     })
     .await

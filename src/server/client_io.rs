@@ -1,9 +1,10 @@
-//! The client's socket as hyper sees it, and the one thing hyper's own EOF detection costs too much for:
-//! noticing a client that leaves in the middle of an answer.
+//! The client's socket as hyper sees it, and the one thing hyper's own EOF detection costs too much
+//! for: noticing a client that leaves in the middle of an answer.
 //!
-//! hyper detects it by reading, for which it allocates a second 8 KiB buffer per request. So it is told that
-//! half-closed connections are fine, and the check is made here: by peeking when the kernel says that there is
-//! something to read. Under TLS a goodbye looks like any other record until it is decrypted, which is done.
+//! hyper detects it by reading, for which it allocates a second 8 KiB buffer per request. So it is
+//! told that half-closed connections are fine, and the check is made here: by peeking when the
+//! kernel says that there is something to read. Under TLS a goodbye looks like any other record
+//! until it is decrypted, which is done.
 
 use std::io;
 use std::pin::Pin;
@@ -34,17 +35,20 @@ impl ClientIo {
         Self { stream: TokioIo::new(stream), handover, unread: Bytes::new() }
     }
 
-    /// Gives back what hyper had read, to be read again. Nothing, mostly: an empty part of hyper's buffer would hold all
-    /// of it for as long as the stream lasts.
+    /// Gives back what hyper had read, to be read again. Nothing, mostly: an empty part of hyper's
+    /// buffer would hold all of it for as long as the stream lasts.
     pub(super) fn unread(&mut self, bytes: Bytes) {
         self.unread = if bytes.is_empty() { Bytes::new() } else { bytes };
     }
 
-    /// An error once the client has closed its side. Bytes that wait (a pipelined request) are no end.
+    /// An error once the client has closed its side. Bytes that wait (a pipelined request) are no
+    /// end.
     pub(super) fn check_open(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let arrived = match self.stream.inner_mut() {
             Stream::Plain(stream) => match stream.poll_read_ready(cx) {
-                Poll::Ready(ready) => ready.map(|()| stream.poll_peek(cx, &mut ReadBuf::new(&mut [0])))?,
+                Poll::Ready(ready) => {
+                    ready.map(|()| stream.poll_peek(cx, &mut ReadBuf::new(&mut [0])))?
+                }
                 Poll::Pending => return Ok(()),
             },
             Stream::Tls(stream) => peek_decrypted(stream, cx),
@@ -62,7 +66,10 @@ impl ClientIo {
 }
 
 /// How much there is to read, of at most one record; what there is stays to be read.
-fn peek_decrypted(stream: &mut TlsStream<TcpStream>, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+fn peek_decrypted(
+    stream: &mut TlsStream<TcpStream>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
     let had_nothing = stream.get_ref().1.wants_read();
     let peeked = Pin::new(stream).poll_fill_buf(cx).map_ok(<[u8]>::len);
     if had_nothing && matches!(peeked, Poll::Ready(Ok(1..))) {
@@ -73,7 +80,11 @@ fn peek_decrypted(stream: &mut TlsStream<TcpStream>, cx: &mut Context<'_>) -> Po
 }
 
 impl Read for ClientIo {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
         if !self.unread.is_empty() {
             let length = self.unread.len().min(buf.remaining());
             buf.put_slice(&self.unread.split_to(length));
@@ -84,11 +95,16 @@ impl Read for ClientIo {
 }
 
 impl Write for ClientIo {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.inner().poll_write(cx, buf)
     }
 
-    /// hyper flushes at the end of each of its turns, whether or not it has written: the place to look.
+    /// hyper flushes at the end of each of its turns, whether or not it has written: the place to
+    /// look.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().inner().poll_flush(cx))?;
         self.handover.flushed();

@@ -1,9 +1,10 @@
 //! An answer that is still arriving leaves hyper once its head is out.
 //!
-//! hyper keeps two 8 KiB buffers per connection for as long as an answer lasts, which is most of what an open
-//! stream would take; and while a client does not read it asks no body for more, so that no limit could end one. So
-//! it parses the request, writes the head and the first bytes, and then gives the socket back; the rest is framed
-//! here (RFC 9112 §7.1, §6.2), and when it has ended hyper gets the socket again for the next request.
+//! hyper keeps two 8 KiB buffers per connection for as long as an answer lasts, which is most of
+//! what an open stream would take; and while a client does not read it asks no body for more, so
+//! that no limit could end one. So it parses the request, writes the head and the first bytes, and
+//! then gives the socket back; the rest is framed here (RFC 9112 §7.1, §6.2), and when it has ended
+//! hyper gets the socket again for the next request.
 
 use std::future::Future as _;
 use std::io::{self, IoSlice};
@@ -43,8 +44,8 @@ pub(super) struct Parked {
 }
 
 impl Handover {
-    /// Parks the body of an answer that goes on; others go through hyper as they are. `keep_alive` as of
-    /// [`keeps_alive`].
+    /// Parks the body of an answer that goes on; others go through hyper as they are. `keep_alive`
+    /// as of [`keeps_alive`].
     pub(super) fn offer(
         self: &Arc<Self>,
         response: Response<RelayBody>,
@@ -57,9 +58,11 @@ impl Handover {
                 if let Some(length) = length {
                     parts.headers.insert(header::CONTENT_LENGTH, length.into());
                 }
-                let in_chunks = keep_alive.is_some() && !parts.headers.contains_key(header::CONTENT_LENGTH);
+                let in_chunks =
+                    keep_alive.is_some() && !parts.headers.contains_key(header::CONTENT_LENGTH);
                 let parked = Parked { body, keep_alive: keep_alive.unwrap_or(false), in_chunks };
-                *self.parked.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(parked));
+                *self.parked.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some(Box::new(parked));
                 let first = Some(first);
                 Response::from_parts(parts, Outgoing::First { first, place: Arc::clone(self) })
             }
@@ -85,10 +88,13 @@ impl Handover {
     }
 }
 
-/// Whether the client speaks chunks, and keeps the connection (RFC 9112 §9.3). HTTP/1.0 gets neither.
+/// Whether the client speaks chunks, and keeps the connection (RFC 9112 §9.3). HTTP/1.0 gets
+/// neither.
 pub(super) fn keeps_alive<B>(request: &Request<B>) -> Option<bool> {
     let closes = |value: &http::HeaderValue| {
-        value.to_str().is_ok_and(|text| text.split(',').any(|word| word.trim().eq_ignore_ascii_case("close")))
+        value
+            .to_str()
+            .is_ok_and(|text| text.split(',').any(|word| word.trim().eq_ignore_ascii_case("close")))
     };
     let close = request.headers().get_all(header::CONNECTION).iter().any(closes);
     (request.version() == Version::HTTP_11).then_some(!close)
@@ -107,7 +113,10 @@ impl Body for Outgoing {
     type Data = Bytes;
     type Error = Abort;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
         match &mut *self {
             Self::Whole { first, rest } => match first.take() {
                 Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
@@ -160,8 +169,8 @@ impl ChunkWriter {
         Self { in_chunks, size: Vec::new(), data: Bytes::new(), sent: 0, over: false, grace: None }
     }
 
-    /// Ready when the stream has ended and all of it is written; fails when it broke off, when the client has
-    /// left, or when it does not read although the answer has no more time.
+    /// Ready when the stream has ended and all of it is written; fails when it broke off, when the
+    /// client has left, or when it does not read although the answer has no more time.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -178,7 +187,11 @@ impl ChunkWriter {
             }
             if self.over {
                 let flushed = Pin::new(&mut *io).poll_flush(cx)?;
-                return if flushed.is_ready() { Poll::Ready(Ok(())) } else { self.poll_stuck(cx, io, body) };
+                return if flushed.is_ready() {
+                    Poll::Ready(Ok(()))
+                } else {
+                    self.poll_stuck(cx, io, body)
+                };
             }
             match Pin::new(&mut *body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
@@ -194,7 +207,8 @@ impl ChunkWriter {
                 }
                 Poll::Ready(Some(Err(abort))) => return Poll::Ready(Err(io::Error::other(abort))),
                 Poll::Pending => {
-                    // Under TLS what was written may not be out yet. A flush that is done has looked for the client.
+                    // Under TLS what was written may not be out yet. A flush that is done has
+                    // looked for the client.
                     if Pin::new(&mut *io).poll_flush(cx)?.is_pending() {
                         io.check_open(cx)?;
                     }
@@ -205,10 +219,19 @@ impl ChunkWriter {
     }
 
     /// The client takes no more for now: it may have left, and it does not get for ever.
-    fn poll_stuck(&mut self, cx: &mut Context<'_>, io: &mut ClientIo, body: &mut RelayBody) -> Poll<io::Result<()>> {
+    fn poll_stuck(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut ClientIo,
+        body: &mut RelayBody,
+    ) -> Poll<io::Result<()>> {
         io.check_open(cx)?;
         let has_ended = self.over || body.is_whole() || body.is_end_stream();
-        let limit = if has_ended { Some(LINGER) } else { body.poll_overdue(cx).is_ready().then_some(GRACE) };
+        let limit = if has_ended {
+            Some(LINGER)
+        } else {
+            body.poll_overdue(cx).is_ready().then_some(GRACE)
+        };
         if let (Some(limit), None) = (limit, &self.grace) {
             self.grace = Some(Box::pin(sleep(limit)));
         }
@@ -270,7 +293,8 @@ mod tests {
 
     fn offer(handover: &Arc<Handover>, length: usize) -> Response<Outgoing> {
         let content = Content::Whole(Bytes::from(vec![b'x'; length]));
-        handover.offer(Response::new(RelayBody::new(content, Record::for_nobody(), None)), Some(true))
+        handover
+            .offer(Response::new(RelayBody::new(content, Record::for_nobody(), None)), Some(true))
     }
 
     /// What is left of a long answer once its first piece is out.

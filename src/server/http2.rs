@@ -1,11 +1,12 @@
 //! HTTP/2 towards clients (RFC 9113): by ALPN in TLS, by its preface on a plain connection.
 //!
-//! hyper speaks the protocol; the requests go through the same stack as those of HTTP/1.1. All of a connection is
-//! one task, its streams included: when the connection goes, whatever its streams hold goes with it, at once. Streams
-//! share the socket, so none can leave hyper as in `handover`; `outlet` is what stands in for that.
+//! hyper speaks the protocol; the requests go through the same stack as those of HTTP/1.1. All of a
+//! connection is one task, its streams included: when the connection goes, whatever its streams
+//! hold goes with it, at once. Streams share the socket, so none can leave hyper as in `handover`;
+//! `outlet` is what stands in for that.
 //!
-//! A connection is one client's, and everything that it can make us hold is bounded: streams, windows, heads, what
-//! waits to be written, streams that it opens and resets.
+//! A connection is one client's, and everything that it can make us hold is bounded: streams,
+//! windows, heads, what waits to be written, streams that it opens and resets.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -42,23 +43,28 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Its name in ALPN (§3.2).
 pub(super) const ALPN: &[u8] = b"h2";
 
-/// Requests at once on one connection. 100 is the least that is recommended (§6.5.2), and a proxy that has more opens
-/// another connection; it is what a client may make us hold that matters.
+/// Requests at once on one connection. 100 is the least that is recommended (§6.5.2), and a proxy
+/// that has more opens another connection; it is what a client may make us hold that matters.
 const STREAMS: u32 = 128;
 /// Bytes of a request's body that may come unasked.
 const STREAM_WINDOW: u32 = 64 * 1024;
-/// The same of all bodies on a connection: some that wait for their place do not hold up the others.
+/// The same of all bodies on a connection: some that wait for their place do not hold up the
+/// others.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Bytes of an answer that wait to be written, of each stream. hyper's own would be 400 KiB.
 const SEND_BUFFER: usize = 32 * 1024;
-/// Streams that were reset before we saw their request (CVE-2023-44487, rapid reset); one more ends the connection.
+/// Streams that were reset before we saw their request (CVE-2023-44487, rapid reset); one more ends
+/// the connection.
 const UNSEEN_RESETS: usize = 20;
-/// Streams that had to be reset for what their client sent (CVE-2025-8671); one more ends the connection.
+/// Streams that had to be reset for what their client sent (CVE-2025-8671); one more ends the
+/// connection.
 const FAULTY_STREAMS: usize = 64;
-/// A client that is there answers a ping. Without one a dead machine would be noticed by nobody while an answer is made.
+/// A client that is there answers a ping. Without one a dead machine would be noticed by nobody
+/// while an answer is made.
 const PING_EVERY: Duration = Duration::from_secs(20);
 const PONG_WITHIN: Duration = Duration::from_secs(20);
-/// How long a drain waits, once no stream runs, for a client to hear the goodbye and take the last bytes.
+/// How long a drain waits, once no stream runs, for a client to hear the goodbye and take the last
+/// bytes.
 const HEARD: Duration = Duration::from_secs(5);
 
 tokio::task_local! {
@@ -75,9 +81,13 @@ pub(super) struct Bounds {
     pub(super) idle: Duration,
 }
 
-/// Whether a client that has just connected speaks HTTP/2. On a plain connection its first bytes say so, within the
-/// limit; they stay to be read.
-pub(super) async fn is_spoken(stream: &Stream, limit: Duration, stop: watch::Receiver<Stop>) -> io::Result<bool> {
+/// Whether a client that has just connected speaks HTTP/2. On a plain connection its first bytes
+/// say so, within the limit; they stay to be read.
+pub(super) async fn is_spoken(
+    stream: &Stream,
+    limit: Duration,
+    stop: watch::Receiver<Stop>,
+) -> io::Result<bool> {
     let stream = match stream {
         Stream::Tls(stream) => return Ok(stream.get_ref().1.alpn_protocol() == Some(ALPN)),
         Stream::Plain(stream) => stream,
@@ -101,8 +111,8 @@ async fn has_preface(stream: &TcpStream) -> io::Result<bool> {
     }
 }
 
-/// Serves a connection until it ends, has been idle for too long, or Weir stops; then it says goodbye (GOAWAY), and
-/// what has begun may end.
+/// Serves a connection until it ends, has been idle for too long, or Weir stops; then it says
+/// goodbye (GOAWAY), and what has begun may end.
 pub(super) async fn serve<S>(
     stream: Stream,
     stack: S,
@@ -139,8 +149,8 @@ where
     streams.run(serving, patience).await.unwrap_or(Ok(()))
 }
 
-/// Ready when it is time to say goodbye: as soon as Weir stops, since what is on its way is still answered (§6.8).
-/// Whoever comes after that gets to ask.
+/// Ready when it is time to say goodbye: as soon as Weir stops, since what is on its way is still
+/// answered (§6.8). Whoever comes after that gets to ask.
 async fn farewell(mut stop: watch::Receiver<Stop>) {
     if *stop.borrow() >= Stop::Soon {
         sleep(LAST_CALL).await;
@@ -178,7 +188,11 @@ struct Streams {
 
 impl Streams {
     /// Runs the connection and its streams. `None` once there has been no stream for so long.
-    async fn run<C: Future>(&mut self, mut serving: Pin<&mut C>, idle: Duration) -> Option<C::Output> {
+    async fn run<C: Future>(
+        &mut self,
+        mut serving: Pin<&mut C>,
+        idle: Duration,
+    ) -> Option<C::Output> {
         let mut silence = None;
         poll_fn(|cx| {
             loop {

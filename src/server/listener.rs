@@ -9,8 +9,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Connections the kernel holds for one worker that is busy.
 pub(super) const BACKLOG: i32 = 1024;
 
-/// One listener or more for each of `count` workers, on one address: those that another process has handed over,
-/// and new ones where they do not suffice. Port 0 takes a free port, the same for all.
+/// One listener or more for each of `count` workers, on one address: those that another process has
+/// handed over, and new ones where they do not suffice. Port 0 takes a free port, the same for all.
 pub(super) fn bind(
     address: SocketAddr,
     count: usize,
@@ -18,7 +18,8 @@ pub(super) fn bind(
 ) -> io::Result<Vec<Vec<TcpListener>>> {
     let mut all: Vec<Vec<TcpListener>> = (0..count.max(1)).map(|_| Vec::new()).collect();
     let mut address = address;
-    let usable = inherited.into_iter().filter(|socket| socket.local_addr().is_ok_and(|at| at == address));
+    let usable =
+        inherited.into_iter().filter(|socket| socket.local_addr().is_ok_and(|at| at == address));
     for (index, socket) in usable.enumerate() {
         all[index % count.max(1)].push(socket);
     }

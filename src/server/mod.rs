@@ -1,5 +1,5 @@
-//! Accepting connections and serving them: one worker per core, each with its own runtime, listening
-//! socket (`SO_REUSEPORT`) and upstream pool; and beside them the admin listener.
+//! Accepting connections and serving them: one worker per core, each with its own runtime,
+//! listening socket (`SO_REUSEPORT`) and upstream pool; and beside them the admin listener.
 
 mod admin;
 mod admit;
@@ -35,8 +35,8 @@ use per_client::PerClient;
 pub use tls::{Certificates, Identity, IdentityError, PemFiles};
 use worker::Worker;
 
-/// How long a connection that has nothing to do is kept once Weir stops. Its client may be about to ask again: it
-/// is answered, and told not to. At once, some would ask in the moment of the close.
+/// How long a connection that has nothing to do is kept once Weir stops. Its client may be about to
+/// ask again: it is answered, and told not to. At once, some would ask in the moment of the close.
 const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// What a reload cannot change, and what concerns connections rather than requests.
@@ -124,7 +124,8 @@ impl Server {
     /// Starts the workers. They end after `stop` says so and their connections have drained.
     pub fn start(self, stop: &watch::Receiver<Stop>) -> io::Result<Vec<JoinHandle<()>>> {
         let Self { settings, listeners, parts } = self;
-        let admission = Arc::new(Admission::new(settings.in_flight, settings.queue, settings.queue_wait));
+        let admission =
+            Arc::new(Admission::new(settings.in_flight, settings.queue, settings.queue_wait));
         let clients = settings.connections_per_client.map(|most| Arc::new(PerClient::new(most)));
         let start = |(index, listeners): (usize, Vec<TcpListener>)| {
             let worker = Worker {
@@ -133,7 +134,10 @@ impl Server {
                 certificates: parts.certificates.clone(),
                 metrics: Arc::clone(&parts.metrics),
                 registry: Arc::clone(&parts.registry),
-                telemetry: Arc::new(WorkerTelemetry::new(Arc::clone(&parts.metrics), parts.log.clone())),
+                telemetry: Arc::new(WorkerTelemetry::new(
+                    Arc::clone(&parts.metrics),
+                    parts.log.clone(),
+                )),
                 admission: Arc::clone(&admission),
                 clients: clients.clone(),
                 draining: Arc::clone(&parts.draining),

@@ -1,5 +1,5 @@
-//! Opens the record, and turns what failed into an answer. Every response leaves through here, so every one
-//! carries its `X-Request-ID`.
+//! Opens the record, and turns what failed into an answer. Every response leaves through here, so
+//! every one carries its `X-Request-ID`.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -36,7 +36,12 @@ impl<S> Observe<S> {
 
 impl<S> Service<Request<Incoming>> for Observe<S>
 where
-    S: Service<Exchange, Response = Response<RelayBody>, Error = Failed, Future: Unpin + Send + 'static>,
+    S: Service<
+            Exchange,
+            Response = Response<RelayBody>,
+            Error = Failed,
+            Future: Unpin + Send + 'static,
+        >,
 {
     type Response = Response<RelayBody>;
     type Error = Infallible;
@@ -50,10 +55,12 @@ where
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let matched = Matched::of(request.method(), request.uri().path());
         let ids = TraceIds::of(request.headers());
-        let mut record = Record::open(Arc::clone(&self.sink), matched.surface, ids, Some(self.client));
+        let mut record =
+            Record::open(Arc::clone(&self.sink), matched.surface, ids, Some(self.client));
         record.facts.shape = matched.shape();
         if matched.surface == Surface::Unknown {
-            record.facts.path = Some(request.uri().path().chars().take(256).collect::<String>().into());
+            record.facts.path =
+                Some(request.uri().path().chars().take(256).collect::<String>().into());
         }
         let cross_origin = is_cross_origin(request.headers());
         let early = matched.head_start.clone().map(|head_start| Early {
@@ -88,7 +95,8 @@ impl Early {
         let patience = self.patience.get_or_insert_with(|| Box::pin(sleep(promise.every)));
         ready!(patience.as_mut().poll(cx));
         let mut head = Response::new(());
-        head.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(promise.content_type));
+        head.headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(promise.content_type));
         head.headers_mut().insert(X_REQUEST_ID, self.request_id.clone());
         Poll::Ready(head)
     }
@@ -132,10 +140,16 @@ fn rescue(failed: Failed) -> Response<RelayBody> {
     facts.note = error.operator().map(str::to_owned);
     facts.status = parts.status.as_u16();
     if error.kind() == Kind::Internal {
-        tracing::error!(request_id = facts.ids.request_id_str(), note = facts.note, "{}", error.public());
+        tracing::error!(
+            request_id = facts.ids.request_id_str(),
+            note = facts.note,
+            "{}",
+            error.public()
+        );
     }
     let request_id = facts.ids.request_id().clone();
-    let mut response = Response::from_parts(parts, RelayBody::new(Content::Whole(body), record, None));
+    let mut response =
+        Response::from_parts(parts, RelayBody::new(Content::Whole(body), record, None));
     response.headers_mut().insert(X_REQUEST_ID, request_id);
     response
 }

@@ -1,7 +1,9 @@
-//! The body of an answer as an HTTP/2 stream takes it: in pieces, and under limits that run although nobody takes any.
+//! The body of an answer as an HTTP/2 stream takes it: in pieces, and under limits that run
+//! although nobody takes any.
 //!
-//! hyper asks a body for more only while the stream's window has room. So what runs a stream shares its
-//! body with hyper: hyper takes pieces, and when it does not, the body is looked after all the same.
+//! hyper asks a body for more only while the stream's window has room. So what runs a stream shares
+//! its body with hyper: hyper takes pieces, and when it does not, the body is looked after all the
+//! same.
 
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,7 +17,8 @@ use tokio::time::{Sleep, sleep};
 use super::handover::{GRACE, LINGER};
 use crate::relay::{Abort, RelayBody};
 
-/// hyper hands a connection all that it has taken, however little room there is: so it gets no more at a time.
+/// hyper hands a connection all that it has taken, however little room there is: so it gets no more
+/// at a time.
 const PIECE: usize = 16 * 1024;
 
 /// One answer's body, seen from both sides. Empty until there is an answer.
@@ -77,7 +80,8 @@ impl Pieces {
             match ready!(Pin::new(body).poll_frame(cx)) {
                 Some(Ok(frame)) => self.rest = frame.into_data().unwrap_or_default(),
                 Some(Err(abort)) => {
-                    // A reset takes back what is not written yet: first the connection gets its turn.
+                    // A reset takes back what is not written yet: first the connection gets its
+                    // turn.
                     self.broken = Some(abort);
                     return pin!(yield_now()).poll(cx).map(|()| None);
                 }
@@ -94,7 +98,10 @@ impl Body for Outlet {
     type Data = Bytes;
     type Error = Abort;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Abort>>> {
         self.lock().poll_piece(cx).map(|next| next.map(|piece| piece.map(Frame::data)))
     }
 
@@ -125,7 +132,11 @@ mod tests {
 
     fn whole(length: usize) -> Outlet {
         let outlet = Outlet::default();
-        outlet.fill(RelayBody::new(Content::Whole(Bytes::from(vec![b'x'; length])), Record::for_nobody(), None));
+        outlet.fill(RelayBody::new(
+            Content::Whole(Bytes::from(vec![b'x'; length])),
+            Record::for_nobody(),
+            None,
+        ));
         outlet
     }
 

@@ -1,5 +1,5 @@
-//! How many connections one address may have open, over all workers: what is beyond is closed as it is accepted,
-//! before a byte of it is read.
+//! How many connections one address may have open, over all workers: what is beyond is closed as it
+//! is accepted, before a byte of it is read.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

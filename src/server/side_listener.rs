@@ -1,5 +1,5 @@
-//! The accept loop of listeners beside the data path (admin, the demo's model server): an ordinary runtime,
-//! few connections, each bounded in time. The data path has its own loop per worker.
+//! The accept loop of listeners beside the data path (admin, the demo's model server): an ordinary
+//! runtime, few connections, each bounded in time. The data path has its own loop per worker.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -21,8 +21,8 @@ use tokio::time::{sleep, timeout};
 
 use super::LAST_CALL;
 
-/// How long a client may take over a request's head, and so also how long an unused connection is kept:
-/// hyper starts this clock when it begins to wait for a head.
+/// How long a client may take over a request's head, and so also how long an unused connection is
+/// kept: hyper starts this clock when it begins to wait for a head.
 const HEAD: Duration = Duration::from_secs(5);
 /// How long an answer under way may go on once a connection has to end.
 const FINISH: Duration = Duration::from_secs(5);
@@ -40,10 +40,14 @@ pub struct Bounds {
     pub lifetime: Duration,
 }
 
-/// Serves HTTP/1.1 until `stop` is true or its sender is gone, then lets answers under way finish for up to
-/// five seconds. Every task it spawned has ended when it returns.
-pub async fn serve<H, F, B>(listener: TcpListener, bounds: Bounds, mut stop: watch::Receiver<bool>, handler: H)
-where
+/// Serves HTTP/1.1 until `stop` is true or its sender is gone, then lets answers under way finish
+/// for up to five seconds. Every task it spawned has ended when it returns.
+pub async fn serve<H, F, B>(
+    listener: TcpListener,
+    bounds: Bounds,
+    mut stop: watch::Receiver<bool>,
+    handler: H,
+) where
     H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<B>> + Send + 'static,
     B: Body + Send + 'static,
@@ -61,7 +65,12 @@ where
         };
         match accepted {
             Ok((stream, _)) => {
-                connections.spawn(connection(stream, bounds.lifetime, stop.clone(), handler.clone()));
+                connections.spawn(connection(
+                    stream,
+                    bounds.lifetime,
+                    stop.clone(),
+                    handler.clone(),
+                ));
             }
             Err(error) => {
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -74,8 +83,12 @@ where
 }
 
 /// One connection. How it ended is nobody's concern: the client sees it.
-async fn connection<H, F, B>(stream: TcpStream, lifetime: Duration, mut stop: watch::Receiver<bool>, handler: H)
-where
+async fn connection<H, F, B>(
+    stream: TcpStream,
+    lifetime: Duration,
+    mut stop: watch::Receiver<bool>,
+    handler: H,
+) where
     H: Fn(Request<Incoming>) -> F,
     F: Future<Output = Response<B>>,
     B: Body + 'static,
@@ -142,19 +155,22 @@ mod tests {
 
     #[tokio::test]
     async fn further_connections_wait_for_a_place() {
-        let (address, _stop) = start(Bounds { connections: 1, lifetime: Duration::from_secs(60) }).await;
+        let (address, _stop) =
+            start(Bounds { connections: 1, lifetime: Duration::from_secs(60) }).await;
         let mut first = TcpStream::connect(address).await.unwrap();
         assert!(ask(&mut first).await > 0);
         let mut second = TcpStream::connect(address).await.unwrap();
         assert!(timeout(Duration::from_millis(100), ask(&mut second)).await.is_err());
         drop(first);
-        let answered = timeout(Duration::from_secs(2), second.read(&mut [0; 512])).await.unwrap().unwrap();
+        let answered =
+            timeout(Duration::from_secs(2), second.read(&mut [0; 512])).await.unwrap().unwrap();
         assert!(answered > 0);
     }
 
     #[tokio::test]
     async fn who_has_connected_before_the_stop_is_answered_and_told_that_it_was_the_last_time() {
-        let (address, stop) = start(Bounds { connections: 1, lifetime: Duration::from_secs(60) }).await;
+        let (address, stop) =
+            start(Bounds { connections: 1, lifetime: Duration::from_secs(60) }).await;
         let mut stream = TcpStream::connect(address).await.unwrap();
         assert!(ask(&mut stream).await > 0);
         stop.send_replace(true);
@@ -167,9 +183,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_ends_with_its_lifetime() {
-        let (address, _stop) = start(Bounds { connections: 1, lifetime: Duration::from_millis(100) }).await;
+        let (address, _stop) =
+            start(Bounds { connections: 1, lifetime: Duration::from_millis(100) }).await;
         let mut stream = TcpStream::connect(address).await.unwrap();
         assert!(ask(&mut stream).await > 0);
-        assert_eq!(timeout(Duration::from_secs(2), stream.read(&mut [0; 16])).await.unwrap().unwrap(), 0);
+        assert_eq!(
+            timeout(Duration::from_secs(2), stream.read(&mut [0; 16])).await.unwrap().unwrap(),
+            0
+        );
     }
 }

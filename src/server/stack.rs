@@ -1,5 +1,6 @@
-//! The tower stack of one connection, outermost first. Three layers; each says why it sits where it does.
-//! What a layer needs comes as an argument or inside [`Exchange`], never through request extensions.
+//! The tower stack of one connection, outermost first. Three layers; each says why it sits where it
+//! does. What a layer needs comes as an argument or inside [`Exchange`], never through request
+//! extensions.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -43,8 +44,12 @@ pub(super) fn stack(
     admission: Arc<Admission>,
     client: IpAddr,
     ending: Ending,
-) -> impl Service<Request<Incoming>, Response = Response<RelayBody>, Error = std::convert::Infallible, Future: Send> + Clone
-{
+) -> impl Service<
+    Request<Incoming>,
+    Response = Response<RelayBody>,
+    Error = std::convert::Infallible,
+    Future: Send,
+> + Clone {
     let ends = ending.clone();
     ServiceBuilder::new()
         // Outermost, so that whatever happens below is one record and one answer.

@@ -1,11 +1,12 @@
-//! One process takes the place of another on the same machine (`weir serve --replace`). It is handed the
-//! listening sockets themselves, over a Unix socket (`SCM_RIGHTS`), and says when it serves; then the old one
-//! lets go and drains. The kernel's queues of connections never close, so none is lost; two sockets with
-//! `SO_REUSEPORT` would lose those that wait in the one that closes.
+//! One process takes the place of another on the same machine (`weir serve --replace`). It is
+//! handed the listening sockets themselves, over a Unix socket (`SCM_RIGHTS`), and says when it
+//! serves; then the old one lets go and drains. The kernel's queues of connections never close, so
+//! none is lost; two sockets with `SO_REUSEPORT` would lose those that wait in the one that closes.
 //!
-//! The meeting place is an abstract name (unix(7)) made of the admin address: no file, and seen exactly as far as
-//! that address is. Both sides refuse a peer of another user. One byte a message: `p` and `a` come with a public
-//! or the admin socket, `.` ends them; then `s` the one way (it serves) and `g` the other (the name is free).
+//! The meeting place is an abstract name (unix(7)) made of the admin address: no file, and seen
+//! exactly as far as that address is. Both sides refuse a peer of another user. One byte a message:
+//! `p` and `a` come with a public or the admin socket, `.` ends them; then `s` the one way (it
+//! serves) and `g` the other (the name is free).
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -16,8 +17,8 @@ use std::time::Duration;
 
 use rustix::cmsg_space;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use rustix::process::geteuid;
 use tokio::io::Interest;
@@ -66,12 +67,17 @@ pub struct Predecessor {
 }
 
 impl Predecessor {
-    /// Asks the process with this admin address for its sockets, which it keeps as well for now. `None`: there is
-    /// no such process.
+    /// Asks the process with this admin address for its sockets, which it keeps as well for now.
+    /// `None`: there is no such process.
     pub async fn find(admin: SocketAddr) -> Result<Option<(Self, Sockets)>, SuccessionError> {
         let stream = match std::os::unix::net::UnixStream::connect_addr(&name(admin)?) {
             Ok(stream) => stream,
-            Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+                ) =>
+            {
                 return Ok(None);
             }
             Err(error) => return Err(error.into()),
@@ -79,7 +85,9 @@ impl Predecessor {
         stream.set_nonblocking(true)?;
         let stream = UnixStream::from_std(stream)?;
         check_user(&stream)?;
-        let sockets = timeout(STEP, receive_sockets(&stream)).await.map_err(|_| SuccessionError::Silent)??;
+        let sockets = timeout(STEP, receive_sockets(&stream))
+            .await
+            .map_err(|_| SuccessionError::Silent)??;
         Ok(Some((Self { stream }, sockets)))
     }
 
@@ -106,7 +114,8 @@ pub struct Succession {
 impl Succession {
     /// Takes the name. The sockets are copies: they keep the ports open as long as this lives.
     pub fn open(sockets: Sockets) -> Result<Self, SuccessionError> {
-        let listener = std::os::unix::net::UnixListener::bind_addr(&name(sockets.admin.local_addr()?)?)?;
+        let listener =
+            std::os::unix::net::UnixListener::bind_addr(&name(sockets.admin.local_addr()?)?)?;
         listener.set_nonblocking(true)?;
         Ok(Self { listener: UnixListener::from_std(listener)?, sockets })
     }
@@ -164,7 +173,10 @@ fn name(admin: SocketAddr) -> io::Result<Name> {
 
 #[cfg(not(target_os = "linux"))]
 fn name(_admin: SocketAddr) -> io::Result<Name> {
-    Err(io::Error::new(io::ErrorKind::Unsupported, "one process can take another's place on Linux only"))
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "one process can take another's place on Linux only",
+    ))
 }
 
 /// An abstract name has no owner, so both sides look at who the other is.
@@ -173,7 +185,8 @@ fn check_user(stream: &UnixStream) -> Result<(), SuccessionError> {
     if is_ours(peer, geteuid().as_raw()) { Ok(()) } else { Err(SuccessionError::Stranger(peer)) }
 }
 
-/// Whether a peer may have our sockets, or we its: the same user, as `SO_REUSEPORT` has it, or root.
+/// Whether a peer may have our sockets, or we its: the same user, as `SO_REUSEPORT` has it, or
+/// root.
 const fn is_ours(peer: u32, own: u32) -> bool {
     peer == own || peer == 0
 }
@@ -182,7 +195,9 @@ async fn receive_sockets(stream: &UnixStream) -> Result<Sockets, SuccessionError
     let (mut public, mut admin) = (Vec::new(), None);
     loop {
         match (receive(stream).await?, admin.take()) {
-            ((b'p', Some(socket)), None) if public.len() < MOST => public.push(TcpListener::from(socket)),
+            ((b'p', Some(socket)), None) if public.len() < MOST => {
+                public.push(TcpListener::from(socket))
+            }
             ((b'a', Some(socket)), None) => admin = Some(TcpListener::from(socket)),
             ((b'.', None), Some(admin)) => return Ok(Sockets { public, admin }),
             _ => return Err(SuccessionError::Garbled),
@@ -211,7 +226,12 @@ async fn receive(stream: &UnixStream) -> io::Result<(u8, Option<OwnedFd>)> {
             let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let mut word = [0];
-            let received = recvmsg(stream, &mut [IoSliceMut::new(&mut word)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+            let received = recvmsg(
+                stream,
+                &mut [IoSliceMut::new(&mut word)],
+                &mut control,
+                RecvFlags::CMSG_CLOEXEC,
+            )?;
             if received.bytes == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -239,7 +259,8 @@ mod tests {
     #[tokio::test]
     async fn a_successor_gets_every_socket_and_then_the_name() {
         let old = sockets(3);
-        let addresses: Vec<_> = old.public.iter().map(|socket| socket.local_addr().unwrap()).collect();
+        let addresses: Vec<_> =
+            old.public.iter().map(|socket| socket.local_addr().unwrap()).collect();
         let admin = old.admin.local_addr().unwrap();
         let succession = Succession::open(old).unwrap();
         let waiting = tokio::spawn(async move {

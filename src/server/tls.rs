@@ -1,7 +1,9 @@
-//! TLS towards clients: the certificate, its key, whose certificates clients must show, and the handshake.
+//! TLS towards clients: the certificate, its key, whose certificates clients must show, and the
+//! handshake.
 //!
-//! What is in force may be replaced at any time: a connection keeps what it was accepted with. HTTP/2 and HTTP/1.1 are
-//! offered (ALPN), in this order; a client that can speak neither is told so in the handshake.
+//! What is in force may be replaced at any time: a connection keeps what it was accepted with.
+//! HTTP/2 and HTTP/1.1 are offered (ALPN), in this order; a client that can speak neither is told
+//! so in the handshake.
 
 use std::fmt;
 use std::io;
@@ -79,9 +81,11 @@ impl Identity {
         let provider = Arc::new(ring::default_provider());
         let (certified, validity) = certified(files.cert, files.key, &provider)?;
         let certified = Arc::new(certified);
-        let verifier = files.client_ca.map(|pem| verifier(pem, files.client_crl, &provider)).transpose()?;
+        let verifier =
+            files.client_ca.map(|pem| verifier(pem, files.client_crl, &provider)).transpose()?;
         let mutual = verifier.is_some();
-        let config = config(certified, verifier, provider).map_err(|error| IdentityError::Cert(error.to_string()))?;
+        let config = config(certified, verifier, provider)
+            .map_err(|error| IdentityError::Cert(error.to_string()))?;
         Ok(Self { config: Arc::new(config), validity, mutual })
     }
 
@@ -99,12 +103,15 @@ impl Identity {
 /// Keys stay where they are.
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Identity").field("validity", &self.validity).field("mutual", &self.mutual).finish()
+        f.debug_struct("Identity")
+            .field("validity", &self.validity)
+            .field("mutual", &self.mutual)
+            .finish()
     }
 }
 
-/// With lists of revoked certificates each certificate of a client's chain must be known not to be on one: an
-/// authority without a list admits nobody.
+/// With lists of revoked certificates each certificate of a client's chain must be known not to be
+/// on one: an authority without a list admits nobody.
 fn verifier(
     pem: &[u8],
     crl: Option<&[u8]>,
@@ -114,8 +121,11 @@ fn verifier(
     for certificate in certificates(pem).map_err(IdentityError::ClientCa)? {
         roots.add(certificate).map_err(|error| IdentityError::ClientCa(error.to_string()))?;
     }
-    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
-    let Some(crl) = crl else { return builder.build().map_err(|error| IdentityError::ClientCa(error.to_string())) };
+    let builder =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    let Some(crl) = crl else {
+        return builder.build().map_err(|error| IdentityError::ClientCa(error.to_string()));
+    };
     let lists = revoked(crl).map_err(IdentityError::ClientCrl)?;
     builder.with_crls(lists).build().map_err(|error| IdentityError::ClientCrl(error.to_string()))
 }
@@ -123,7 +133,9 @@ fn verifier(
 fn revoked(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
     let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
     match lists {
-        Ok(lists) if lists.is_empty() => Err("holds no list of revoked certificates in PEM".to_owned()),
+        Ok(lists) if lists.is_empty() => {
+            Err("holds no list of revoked certificates in PEM".to_owned())
+        }
         Ok(lists) => Ok(lists),
         Err(_) => Err("is not a PEM file".to_owned()),
     }
@@ -134,7 +146,8 @@ fn config(
     verifier: Option<Arc<dyn ClientCertVerifier>>,
     provider: Arc<CryptoProvider>,
 ) -> Result<ServerConfig, rustls::Error> {
-    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let builder =
+        ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
     let is_mutual = verifier.is_some();
     let builder = match verifier {
         Some(verifier) => builder.with_client_cert_verifier(verifier),
@@ -142,8 +155,8 @@ fn config(
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = vec![super::http2::ALPN.to_vec(), b"http/1.1".to_vec()];
-    // A resumed session costs no signature and, as a ticket, us no memory. Where clients must show who they
-    // are, each time counts.
+    // A resumed session costs no signature and, as a ticket, us no memory. Where clients must show
+    // who they are, each time counts.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     if is_mutual {
         config.send_tls13_tickets = 0;
@@ -176,7 +189,9 @@ impl Certificates {
         self.expiry.reset();
         if let Some(Identity { validity, .. }) = identity.as_deref() {
             let seconds = validity.until.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            self.expiry.with_label_values::<&str>(&[]).set(i64::try_from(seconds).unwrap_or(i64::MAX));
+            self.expiry
+                .with_label_values::<&str>(&[])
+                .set(i64::try_from(seconds).unwrap_or(i64::MAX));
         }
         self.identity.store(identity);
     }
@@ -185,7 +200,9 @@ impl Certificates {
     pub async fn warn_of_expiry(self) {
         loop {
             tokio::time::sleep(EXPIRY_CHECK).await;
-            if let Some(remark) = self.load().and_then(|identity| identity.validity.remark(SystemTime::now())) {
+            if let Some(remark) =
+                self.load().and_then(|identity| identity.validity.remark(SystemTime::now()))
+            {
                 tracing::warn!("server.tls.cert: {remark}");
             }
         }
@@ -211,7 +228,8 @@ pub(super) enum Refused {
 
 impl Refused {
     fn of(error: io::Error) -> Self {
-        let Some(cause) = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) else {
+        let Some(cause) = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>())
+        else {
             return Self::Failed(error);
         };
         match cause {
@@ -237,7 +255,11 @@ impl Refused {
 }
 
 /// The handshake, within this time.
-pub(super) async fn accept(tcp: TcpStream, identity: &Identity, limit: Duration) -> Result<Stream, Refused> {
+pub(super) async fn accept(
+    tcp: TcpStream,
+    identity: &Identity,
+    limit: Duration,
+) -> Result<Stream, Refused> {
     let accepting = TlsAcceptor::from(Arc::clone(&identity.config)).accept(tcp);
     let accepted = timeout(limit, accepting).await.map_err(|_| Refused::TimedOut)?;
     let mut stream = accepted.map_err(Refused::of)?;

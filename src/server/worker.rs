@@ -1,5 +1,5 @@
-//! One worker: a thread with its own runtime, socket, pool and telemetry. Nothing on a request's path leaves
-//! it.
+//! One worker: a thread with its own runtime, socket, pool and telemetry. Nothing on a request's
+//! path leaves it.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -61,7 +61,11 @@ impl Worker {
     /// Accepts and serves until told to stop, then drains.
     pub(super) async fn run(self, listeners: Vec<TcpListener>) {
         let upstreams = Upstreams::new(Arc::clone(&self.registry));
-        let api = Arc::new(Api::new(self.shared.clone(), Relay::new(upstreams), Arc::clone(&self.draining)));
+        let api = Arc::new(Api::new(
+            self.shared.clone(),
+            Relay::new(upstreams),
+            Arc::clone(&self.draining),
+        ));
         let (end, ending) = Ending::set();
         let mut connections = JoinSet::new();
         let mut stop = self.stop.clone();
@@ -118,14 +122,20 @@ impl Worker {
         while connections.try_join_next().is_some() {}
     }
 
-    /// Connections end after their current answer. What is left at the limit is told so, and cut where its client does
-    /// not take that.
+    /// Connections end after their current answer. What is left at the limit is told so, and cut
+    /// where its client does not take that.
     async fn drain(&self, api: &Api, end: &watch::Sender<bool>, connections: &mut JoinSet<()>) {
         if !self.emptied(api, connections, self.settings.drain).await {
-            tracing::warn!(left = connections.len(), "resilience.drain is over: what still runs is given up");
+            tracing::warn!(
+                left = connections.len(),
+                "resilience.drain is over: what still runs is given up"
+            );
             end.send_replace(true);
             if !self.emptied(api, connections, GRACE).await {
-                tracing::warn!(cut = connections.len(), "clients that do not take their answer's end are cut");
+                tracing::warn!(
+                    cut = connections.len(),
+                    "clients that do not take their answer's end are cut"
+                );
                 connections.shutdown().await;
             }
         }
@@ -158,7 +168,8 @@ impl Worker {
         let _ = stream.set_nodelay(true);
         let client: IpAddr = peer.ip().to_canonical();
         let sink = Arc::clone(&self.telemetry);
-        let stack = stack(Arc::clone(api), sink, Arc::clone(&self.admission), client, ending.clone());
+        let stack =
+            stack(Arc::clone(api), sink, Arc::clone(&self.admission), client, ending.clone());
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(self.settings.header_timeout)
@@ -174,7 +185,9 @@ impl Worker {
             let stream = match identity {
                 None => Stream::Plain(stream),
                 // boxed: a handshake's state would stay a part of every connection's
-                Some(identity) => match Box::pin(handshake(stream, &identity, limit, stop.clone())).await {
+                Some(identity) => match Box::pin(handshake(stream, &identity, limit, stop.clone()))
+                    .await
+                {
                     Ok(stream) => stream,
                     Err(refused) => {
                         metrics.tls_handshakes_failed.with_label_values(&[refused.label()]).inc();
@@ -183,11 +196,14 @@ impl Worker {
                     }
                 },
             };
-            // Clients leave, send rubbish or let their headers time out: theirs to know, ours to count.
+            // Clients leave, send rubbish or let their headers time out: theirs to know, ours to
+            // count.
             let ended = match http2::is_spoken(&stream, limit, stop.clone()).await {
                 Ok(false) => connection(stream, stack, http, stop).await,
                 // boxed for the same reason
-                Ok(true) => Box::pin(http2::serve(stream, stack, bounds, stop)).await.map_err(Into::into),
+                Ok(true) => {
+                    Box::pin(http2::serve(stream, stack, bounds, stop)).await.map_err(Into::into)
+                }
                 Err(error) => Err(error.into()),
             };
             if let Err(error) = ended {
@@ -206,8 +222,9 @@ async fn accept_any(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketA
     .await
 }
 
-/// The connections that the kernel has made for us already: it would reset them when the socket closes. One that is
-/// made between the last look and the close is lost, unless a successor holds the socket too.
+/// The connections that the kernel has made for us already: it would reset them when the socket
+/// closes. One that is made between the last look and the close is lost, unless a successor holds
+/// the socket too.
 fn accept_pending(listeners: Vec<TcpListener>) -> Vec<(TcpStream, SocketAddr)> {
     let mut pending = Vec::new();
     // not by the runtime, which may not have heard of them yet
@@ -240,7 +257,8 @@ pub(super) async fn last_call(mut stop: watch::Receiver<Stop>, from: Stop) {
     sleep(LAST_CALL).await;
 }
 
-/// One connection of HTTP/1.1: hyper reads requests and writes heads and short answers; streams are written by us.
+/// One connection of HTTP/1.1: hyper reads requests and writes heads and short answers; streams are
+/// written by us.
 async fn connection<S>(
     stream: Stream,
     stack: S,
@@ -248,7 +266,8 @@ async fn connection<S>(
     stop: watch::Receiver<Stop>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
 where
-    S: Service<Request<Incoming>, Response = Response<RelayBody>, Error = Infallible, Future: Send> + Clone,
+    S: Service<Request<Incoming>, Response = Response<RelayBody>, Error = Infallible, Future: Send>
+        + Clone,
 {
     let handover = Arc::new(Handover::default());
     let mut io = ClientIo::new(stream, Arc::clone(&handover));
@@ -264,8 +283,8 @@ where
     Ok(())
 }
 
-/// hyper's turn: requests with short answers, until one of them has a stream to give, or the connection ends. A
-/// function of its own, so that its state is no part of an open stream's.
+/// hyper's turn: requests with short answers, until one of them has a stream to give, or the
+/// connection ends. A function of its own, so that its state is no part of an open stream's.
 async fn until_stream<S>(
     io: ClientIo,
     stack: &S,
@@ -274,7 +293,8 @@ async fn until_stream<S>(
     stop: &watch::Receiver<Stop>,
 ) -> Result<Option<(Box<Parked>, ClientIo)>, hyper::Error>
 where
-    S: Service<Request<Incoming>, Response = Response<RelayBody>, Error = Infallible, Future: Send> + Clone,
+    S: Service<Request<Incoming>, Response = Response<RelayBody>, Error = Infallible, Future: Send>
+        + Clone,
 {
     let service = service_fn(|request| answer(stack.clone(), request, handover, stop));
     let mut serving = http.serve_connection(io, service);
@@ -293,8 +313,9 @@ where
     Ok(Some((parked, io)))
 }
 
-/// Runs the stack; a streamed answer is parked for the connection's task. Once Weir stops, an answer says that it
-/// is the connection's last: whoever would ask again on it does not run into its close.
+/// Runs the stack; a streamed answer is parked for the connection's task. Once Weir stops, an
+/// answer says that it is the connection's last: whoever would ask again on it does not run into
+/// its close.
 async fn answer<S>(
     mut stack: S,
     request: Request<Incoming>,
@@ -314,13 +335,18 @@ where
 }
 
 /// Runs hyper until its connection ends (`None`) or it has written its part of a streamed answer.
-async fn until_handover<F>(serving: &mut F, handover: &Handover) -> Result<Option<Box<Parked>>, hyper::Error>
+async fn until_handover<F>(
+    serving: &mut F,
+    handover: &Handover,
+) -> Result<Option<Box<Parked>>, hyper::Error>
 where
     F: Future<Output = Result<(), hyper::Error>> + Unpin,
 {
     poll_fn(|cx| match Pin::new(&mut *serving).poll(cx) {
         Poll::Ready(ended) => Poll::Ready(ended.map(|()| None)),
-        Poll::Pending => handover.take().map_or(Poll::Pending, |parked| Poll::Ready(Ok(Some(parked)))),
+        Poll::Pending => {
+            handover.take().map_or(Poll::Pending, |parked| Poll::Ready(Ok(Some(parked))))
+        }
     })
     .await
 }

@@ -1,5 +1,6 @@
-//! `Record` → one JSON line. Written by hand into a buffer that is reused: this runs once per request,
-//! and a line of about 400 bytes through a generic serializer costs more than the routing does.
+//! `Record` → one JSON line. Written by hand into a buffer that is reused: this runs once per
+//! request, and a line of about 400 bytes through a generic serializer costs more than the routing
+//! does.
 
 use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,7 +10,8 @@ use tokio::time::Instant;
 use super::record::Facts;
 use super::redact::redacted;
 
-/// Formats lines; keeps the text of the current second, which hardly ever changes between two requests.
+/// Formats lines; keeps the text of the current second, which hardly ever changes between two
+/// requests.
 #[derive(Debug, Default)]
 pub struct AccessLog {
     second: u64,
@@ -43,7 +45,11 @@ impl AccessLog {
             // a model server's words may quote the key that it refuses
             text(out, "note", &redacted(note));
         }
-        out.extend_from_slice(if facts.stream { b",\"stream\":true" } else { b",\"stream\":false" });
+        out.extend_from_slice(if facts.stream {
+            b",\"stream\":true"
+        } else {
+            b",\"stream\":false"
+        });
         Self::timings(facts, now, out);
         Self::sizes(facts, out);
         if let Some(client) = facts.client {
@@ -66,7 +72,11 @@ impl AccessLog {
             millis(out, "upstream_ms", upstream.as_micros());
         }
         millis(out, "duration_ms", total.as_micros());
-        number(out, "overhead_us", u64::try_from(facts.overhead(now).as_micros()).unwrap_or(u64::MAX));
+        number(
+            out,
+            "overhead_us",
+            u64::try_from(facts.overhead(now).as_micros()).unwrap_or(u64::MAX),
+        );
         if facts.retries > 0 {
             number(out, "retries", facts.retries.into());
         }
@@ -100,7 +110,13 @@ impl AccessLog {
         }
         out.extend_from_slice(self.second_text.as_bytes());
         let millis = since.subsec_millis();
-        out.extend_from_slice(&[b'.', digit(millis / 100), digit(millis / 10 % 10), digit(millis % 10), b'Z']);
+        out.extend_from_slice(&[
+            b'.',
+            digit(millis / 100),
+            digit(millis / 10 % 10),
+            digit(millis % 10),
+            b'Z',
+        ]);
     }
 }
 

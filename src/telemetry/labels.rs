@@ -96,7 +96,8 @@ impl Surface {
 pub enum Outcome {
     /// Answered in full.
     Ok,
-    /// Refused: the request was wrong, unauthorised, too large, for a disabled feature or over its caller's rates.
+    /// Refused: the request was wrong, unauthorised, too large, for a disabled feature or over its
+    /// caller's rates.
     Refused,
     /// The model server failed.
     UpstreamError,
@@ -112,8 +113,15 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every value, in label order.
-    pub const ALL: [Self; 7] =
-        [Self::Ok, Self::Refused, Self::UpstreamError, Self::Timeout, Self::Cancelled, Self::Overload, Self::Internal];
+    pub const ALL: [Self; 7] = [
+        Self::Ok,
+        Self::Refused,
+        Self::UpstreamError,
+        Self::Timeout,
+        Self::Cancelled,
+        Self::Overload,
+        Self::Internal,
+    ];
 
     /// The `outcome` label.
     pub const fn label(self) -> &'static str {

@@ -1,5 +1,5 @@
-//! The thread that writes the access log, so that a slow pipe never stalls a worker. Its queue is bounded;
-//! what does not fit is counted in `weir_access_log_lines_dropped_total`, not waited for.
+//! The thread that writes the access log, so that a slow pipe never stalls a worker. Its queue is
+//! bounded; what does not fit is counted in `weir_access_log_lines_dropped_total`, not waited for.
 
 use std::io::Write;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -10,7 +10,8 @@ use prometheus::IntCounter;
 /// Batches waiting for the writer; a batch is at most about 32 KiB.
 const QUEUE: usize = 256;
 
-/// Handle of the writer thread. Cloning it is cheap; the thread ends when the last clone is dropped.
+/// Handle of the writer thread. Cloning it is cheap; the thread ends when the last clone is
+/// dropped.
 #[derive(Clone)]
 pub struct LogWriter {
     queue: SyncSender<Vec<u8>>,
@@ -19,15 +20,22 @@ pub struct LogWriter {
 
 impl LogWriter {
     /// Starts the thread. It writes batches to `out` until every handle is gone.
-    pub fn start(out: Box<dyn Write + Send>, dropped: IntCounter) -> std::io::Result<(Self, JoinHandle<()>)> {
+    pub fn start(
+        out: Box<dyn Write + Send>,
+        dropped: IntCounter,
+    ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (queue, batches) = sync_channel(QUEUE);
-        let thread = std::thread::Builder::new().name("weir-log".into()).spawn(move || write_all(&batches, out))?;
+        let thread = std::thread::Builder::new()
+            .name("weir-log".into())
+            .spawn(move || write_all(&batches, out))?;
         Ok((Self { queue, dropped }, thread))
     }
 
     /// Hands a batch of whole lines to the thread, or counts them as dropped when it is behind.
     pub fn send(&self, batch: Vec<u8>) {
-        if let Err(TrySendError::Full(lost) | TrySendError::Disconnected(lost)) = self.queue.try_send(batch) {
+        if let Err(TrySendError::Full(lost) | TrySendError::Disconnected(lost)) =
+            self.queue.try_send(batch)
+        {
             self.dropped.inc_by(memchr::memchr_iter(b'\n', &lost).count() as u64);
         }
     }

@@ -1,21 +1,26 @@
-//! Every metric: name, help, labels, buckets. Names are fixed by config.md; nothing else in the tree
-//! registers one. Counters are atomics of the `prometheus` crate, shared by the workers: the handles of a
-//! (surface, feature, model) are looked up once per request in a per-worker map, not by label strings.
+//! Every metric: name, help, labels, buckets. Names are fixed by config.md; nothing else in the
+//! tree registers one. Counters are atomics of the `prometheus` crate, shared by the workers: the
+//! handles of a (surface, feature, model) are looked up once per request in a per-worker map, not
+//! by label strings.
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use super::labels::{Outcome, Phase, Surface};
 use super::record::Facts;
 
 /// Seconds; from a cached completion to GitLab's own ten-minute maximum.
-const SECONDS: &[f64] =
-    &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0];
+const SECONDS: &[f64] = &[
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0,
+    600.0,
+];
 /// Seconds of our own work: 10 µs to 100 ms.
-const OVERHEAD_SECONDS: &[f64] =
-    &[0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1];
+const OVERHEAD_SECONDS: &[f64] = &[
+    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05,
+    0.1,
+];
 
 /// All metrics of the process.
 #[derive(Debug)]
@@ -41,7 +46,8 @@ pub struct Metrics {
     pub config_reload_ok: IntGauge,
     /// Counts up with every snapshot in force.
     pub config_generation: IntGauge,
-    /// Unix time of the end of the first certificate of the chain in force. Without TLS there is no such series.
+    /// Unix time of the end of the first certificate of the chain in force. Without TLS there is no
+    /// such series.
     pub tls_expiry: IntGaugeVec,
     /// Handshakes that came to nothing, by reason.
     pub tls_handshakes_failed: IntCounterVec,
@@ -88,8 +94,7 @@ impl Requests {
         let own = "Weir's own time: total minus the waits for the model server and for a place.";
         let place = "Waiting for a place (limits.in_flight, models.*.max_parallel), of the requests that had to.";
         let ttft = "From the request's head to the first content.";
-        let waited =
-            "From sending to the model server to its last byte, of the attempt that was answered, else of the last.";
+        let waited = "From sending to the model server to its last byte, of the attempt that was answered, else of the last.";
         let failed = "Failed requests, by code (A1000: a limit expired) and phase.";
         let again = "Further attempts: a kept connection had died, or a replica failed before its first content.";
         let instead = "Models that failed before an answer had begun, so that the feature's next one was asked.";
@@ -112,18 +117,24 @@ impl Requests {
 }
 
 impl Metrics {
-    /// Registers everything. Fails only on a name or label clash, which the unit test below rules out.
+    /// Registers everything. Fails only on a name or label clash, which the unit test below rules
+    /// out.
     pub fn new() -> Result<Self, prometheus::Error> {
         let r = Registry::new();
         let inflight = gauges(&r, "inflight", "Requests being answered.", &["surface"])?;
-        let build = gauges(&r, "build_info", "Constant 1; the version is the label.", &["version"])?;
+        let build =
+            gauges(&r, "build_info", "Constant 1; the version is the label.", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let endpoint = &["model", "endpoint"];
-        let (under_way, there) = ("Requests under way at an endpoint.", "0 while an endpoint cannot be reached.");
-        let breaker = "0 closed, 1 half open (one request sees), 2 open: the endpoint is passed over.";
-        let (line, queued) = (&["model"], "Requests that wait for a place at a model (max_parallel).");
+        let (under_way, there) =
+            ("Requests under way at an endpoint.", "0 while an endpoint cannot be reached.");
+        let breaker =
+            "0 closed, 1 half open (one request sees), 2 open: the endpoint is passed over.";
+        let (line, queued) =
+            (&["model"], "Requests that wait for a place at a model (max_parallel).");
         let crowd = "Connections closed as they were accepted (limits.connections_per_client).";
-        let together = "1 while the Redis of limits.shared answers; 0: each gateway counts for itself.";
+        let together =
+            "1 while the Redis of limits.shared answers; 0: each gateway counts for itself.";
         let often = "Requests refused with 429 for their caller's rate: of requests or of tokens.";
         let lost = "Access-log lines given up because standard output was too slow.";
         let expiry = "When the first certificate of the public port's chain ends, in Unix seconds; absent without TLS.";
@@ -137,13 +148,32 @@ impl Metrics {
             shared_limits_up: gauges(&r, "shared_limits_up", together, &[])?,
             rate_limited: counter(&r, "rate_limited_total", often, &["scope"])?,
             model_waiting: gauges(&r, "model_waiting", queued, line)?,
-            config_reloads: counter(&r, "config_reloads_total", "Reloads, by outcome.", &["outcome"])?,
-            config_reload_ok: gauge(&r, "config_reload_ok", "0 while the file on disk does not check.")?,
-            config_generation: gauge(&r, "config_generation", "Counts the configurations put in force.")?,
+            config_reloads: counter(
+                &r,
+                "config_reloads_total",
+                "Reloads, by outcome.",
+                &["outcome"],
+            )?,
+            config_reload_ok: gauge(
+                &r,
+                "config_reload_ok",
+                "0 while the file on disk does not check.",
+            )?,
+            config_generation: gauge(
+                &r,
+                "config_generation",
+                "Counts the configurations put in force.",
+            )?,
             tls_expiry: gauges(&r, "tls_certificate_expiry_timestamp_seconds", expiry, &[])?,
             tls_handshakes_failed: counter(&r, "tls_handshakes_failed_total", no_tls, &["reason"])?,
-            connections_refused: register(&r, IntCounter::with_opts(opts("connections_refused_total", crowd))?)?,
-            log_lines_dropped: register(&r, IntCounter::with_opts(opts("access_log_lines_dropped_total", lost))?)?,
+            connections_refused: register(
+                &r,
+                IntCounter::with_opts(opts("connections_refused_total", crowd))?,
+            )?,
+            log_lines_dropped: register(
+                &r,
+                IntCounter::with_opts(opts("access_log_lines_dropped_total", lost))?,
+            )?,
             registry: r,
         };
         metrics.config_reload_ok.set(1);
@@ -163,8 +193,15 @@ impl Metrics {
     pub(super) fn series(&self, facts: &Facts) -> Series {
         let (surface, feature, model) = (facts.surface.label(), facts.feature, &*facts.model);
         let route = &[surface, feature, model];
-        let outcome =
-            |o: Outcome| self.requests.total.with_label_values(&[surface, feature, model, facts.provider, o.label()]);
+        let outcome = |o: Outcome| {
+            self.requests.total.with_label_values(&[
+                surface,
+                feature,
+                model,
+                facts.provider,
+                o.label(),
+            ])
+        };
         Series {
             outcomes: Outcome::ALL.map(outcome),
             duration: self.requests.duration.with_label_values(route),
@@ -181,7 +218,10 @@ impl Metrics {
     pub(super) fn failed(&self, facts: &Facts) {
         if let Some(code) = facts.error_code() {
             let phase = facts.phase().map_or("-", Phase::label);
-            self.requests.errors.with_label_values(&[code, phase, facts.feature, &*facts.model]).inc();
+            self.requests
+                .errors
+                .with_label_values(&[code, phase, facts.feature, &*facts.model])
+                .inc();
         }
         if facts.outcome() == Outcome::Cancelled {
             self.requests.disconnects.with_label_values(&[facts.surface.label()]).inc();
@@ -195,7 +235,10 @@ impl Metrics {
         let asked_next = facts.earlier.iter().skip(1).map(|next| &next.model).chain([&facts.model]);
         for (earlier, next) in facts.earlier.iter().zip(asked_next) {
             retried(&earlier.model, earlier.retries);
-            self.requests.fallbacks.with_label_values(&[facts.feature, &*earlier.model, &**next]).inc();
+            self.requests
+                .fallbacks
+                .with_label_values(&[facts.feature, &*earlier.model, &**next])
+                .inc();
         }
     }
 
@@ -249,11 +292,21 @@ fn register<C: prometheus::core::Collector + Clone + 'static>(
     Ok(collector)
 }
 
-fn counter(r: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+fn counter(
+    r: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntCounterVec, prometheus::Error> {
     register(r, IntCounterVec::new(opts(name, help), labels)?)
 }
 
-fn gauges(r: &Registry, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+fn gauges(
+    r: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> Result<IntGaugeVec, prometheus::Error> {
     register(r, IntGaugeVec::new(opts(name, help), labels)?)
 }
 

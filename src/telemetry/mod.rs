@@ -1,8 +1,8 @@
 //! What operators see: one [`Record`] per request, read by the metrics and the access log.
 //!
-//! Never recorded at any level: credentials, request bodies, query strings; and prompts and answers, unless the
-//! operator's file and the request's GitLab both allow it (`words`).
-//! Standard output carries the access log, one JSON object a line; standard error the operator's log.
+//! Never recorded at any level: credentials, request bodies, query strings; and prompts and
+//! answers, unless the operator's file and the request's GitLab both allow it (`words`). Standard
+//! output carries the access log, one JSON object a line; standard error the operator's log.
 
 mod access_log;
 pub mod labels;

@@ -1,5 +1,5 @@
-//! The operator's log on standard error: reloads, drains, faults. `tracing` with a level that a reload
-//! may change; text on a terminal, JSON elsewhere, unless the file says.
+//! The operator's log on standard error: reloads, drains, faults. `tracing` with a level that a
+//! reload may change; text on a terminal, JSON elsewhere, unless the file says.
 
 use std::io::IsTerminal as _;
 
@@ -20,7 +20,8 @@ pub enum Level {
     Info,
     /// And why.
     Debug,
-    /// And everything else; still no secret, and no prompt unless `telemetry.log_prompts` and GitLab allow it.
+    /// And everything else; still no secret, and no prompt unless `telemetry.log_prompts` and
+    /// GitLab allow it.
     Trace,
 }
 
@@ -41,7 +42,8 @@ pub enum Format {
 pub struct OperatorLog(reload::Handle<LevelFilter, Registry>);
 
 impl OperatorLog {
-    /// Installs the log for the process. The first call wins; later ones (tests) only return a handle.
+    /// Installs the log for the process. The first call wins; later ones (tests) only return a
+    /// handle.
     pub fn init(level: Level, format: Format) -> Self {
         let (filter, handle) = reload::Layer::new(filter(level));
         let json = match format {
@@ -56,9 +58,11 @@ impl OperatorLog {
             let colour = std::io::stderr().is_terminal();
             fmt::layer().with_target(false).with_ansi(colour).with_writer(std::io::stderr).boxed()
         };
-        // AWS's crates tell at `trace` what they read and sign: of them only what an operator can act on.
-        let layer = layer
-            .with_filter(filter_fn(|line| !line.target().starts_with("aws_") || *line.level() <= tracing::Level::WARN));
+        // AWS's crates tell at `trace` what they read and sign: of them only what an operator can
+        // act on.
+        let layer = layer.with_filter(filter_fn(|line| {
+            !line.target().starts_with("aws_") || *line.level() <= tracing::Level::WARN
+        }));
         // Fails when a test already installed one: that log then serves.
         let _ = registry.with(filter).with(layer).try_init();
         Self(handle)

@@ -1,5 +1,6 @@
-//! `Record`: the facts of one request, filled in as it goes and handed on exactly once, when the body
-//! ends, fails or is dropped. Metrics, the access log and `/status` all read it and nothing else.
+//! `Record`: the facts of one request, filled in as it goes and handed on exactly once, when the
+//! body ends, fails or is dropped. Metrics, the access log and `/status` all read it and nothing
+//! else.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -46,7 +47,8 @@ pub struct Facts {
     pub path: Option<Box<str>>,
     /// GitLab's feature; `direct` for a model named by the client; `-` before routing.
     pub feature: &'static str,
-    /// The model's name in the file, `request` for one that the request brought, `-` before routing.
+    /// The model's name in the file, `request` for one that the request brought, `-` before
+    /// routing.
     pub model: Arc<str>,
     /// The provider kind's label.
     pub provider: &'static str,
@@ -150,7 +152,17 @@ impl Facts {
 
     /// The attempt beside this one's answers: what it learnt is what counts.
     pub fn take_over(&mut self, beside: Self) {
-        let Self { failure, note, complete, sent, upstream_ended, first_token, usage, uncounted, .. } = beside;
+        let Self {
+            failure,
+            note,
+            complete,
+            sent,
+            upstream_ended,
+            first_token,
+            usage,
+            uncounted,
+            ..
+        } = beside;
         self.retries += beside.retries;
         (self.failure, self.first_token) = (failure, first_token);
         (self.sent, self.upstream_ended) = (sent, upstream_ended);
@@ -188,15 +200,17 @@ impl Facts {
         self.failure.and_then(Kind::phase)
     }
 
-    /// Time spent waiting for model servers, from the first sending to the last byte: all attempts, at all models, but
-    /// not the wait for a place at another one between them.
+    /// Time spent waiting for model servers, from the first sending to the last byte: all attempts,
+    /// at all models, but not the wait for a place at another one between them.
     pub fn upstream_time(&self, now: Instant) -> Option<Duration> {
-        let span = self.upstream_ended.unwrap_or(now).saturating_duration_since(self.upstream_started?);
+        let span =
+            self.upstream_ended.unwrap_or(now).saturating_duration_since(self.upstream_started?);
         let queued = self.queue.total(now).unwrap_or_default().saturating_sub(self.queued_before);
         Some(span.saturating_sub(queued))
     }
 
-    /// The same of the attempt that was answered alone, at the model in `model`; of its last one if none was.
+    /// The same of the attempt that was answered alone, at the model in `model`; of its last one if
+    /// none was.
     pub fn attempt_time(&self, now: Instant) -> Option<Duration> {
         Some(self.upstream_ended.unwrap_or(now).saturating_duration_since(self.sent?))
     }
@@ -204,7 +218,8 @@ impl Facts {
     /// Weir's own time: neither waiting for the model server nor for a place.
     pub fn overhead(&self, now: Instant) -> Duration {
         let total = now.saturating_duration_since(self.started);
-        let waited = self.queue.total(now).unwrap_or_default() + self.upstream_time(now).unwrap_or_default();
+        let waited =
+            self.queue.total(now).unwrap_or_default() + self.upstream_time(now).unwrap_or_default();
         total.saturating_sub(waited)
     }
 
@@ -250,7 +265,12 @@ pub struct Record {
 
 impl Record {
     /// Opens the record of a request whose head was just read.
-    pub fn open(sink: Arc<dyn Sink>, surface: Surface, ids: TraceIds, client: Option<IpAddr>) -> Self {
+    pub fn open(
+        sink: Arc<dyn Sink>,
+        surface: Surface,
+        ids: TraceIds,
+        client: Option<IpAddr>,
+    ) -> Self {
         let facts = Facts {
             started: Instant::now(),
             wall: SystemTime::now(),
@@ -313,7 +333,9 @@ impl Drop for Record {
         }
         self.sink.finish(&self.facts);
         // of what no model was asked nobody needs the words
-        if let Some(words) = self.facts.words.take().filter(|_| self.facts.upstream_started.is_some()) {
+        if let Some(words) =
+            self.facts.words.take().filter(|_| self.facts.upstream_started.is_some())
+        {
             words.tell(self.facts.ids.request_id_str(), &self.facts.model);
         }
     }

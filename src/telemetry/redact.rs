@@ -1,5 +1,5 @@
-//! What looks like a key is taken out of a text, whoever wrote it there: a user into a prompt, a model into an
-//! answer, a client into a field of its request.
+//! What looks like a key is taken out of a text, whoever wrote it there: a user into a prompt, a
+//! model into an answer, a client into a field of its request.
 
 /// What stands where a key was.
 const MASK: &str = "•••";
@@ -34,11 +34,19 @@ const BEGINNINGS: [&str; 25] = [
 /// A shorter word is none: `sk-learn` is a library.
 const SHORTEST: usize = 12;
 /// Names of JSON fields and headers whose value is a secret, in lower case.
-const NAMES: [&str; 8] =
-    ["api_key", "api-key", "apikey", "authorization", "password", "passwd", "secret", "access_token"];
+const NAMES: [&str; 8] = [
+    "api_key",
+    "api-key",
+    "apikey",
+    "authorization",
+    "password",
+    "passwd",
+    "secret",
+    "access_token",
+];
 
-/// The text with dots for keys: bearer tokens, JWTs, the keys of known makers, PEM blocks, the values of
-/// fields called so.
+/// The text with dots for keys: bearer tokens, JWTs, the keys of known makers, PEM blocks, the
+/// values of fields called so.
 pub(super) fn redacted(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -71,7 +79,8 @@ pub(super) fn redacted(text: &str) -> String {
             follows = false;
         } else {
             out.push_str(word);
-            follows = (is_scheme && tail.starts_with(' ')) || (names_a_secret(&lower) && announces(tail));
+            follows =
+                (is_scheme && tail.starts_with(' ')) || (names_a_secret(&lower) && announces(tail));
         }
     }
     out
@@ -105,8 +114,8 @@ fn announces(tail: &str) -> bool {
     tail.trim_start_matches(['"', '\'', '\\', ' ']).starts_with([':', '='])
 }
 
-/// The length of a PEM block, or of what is left of the text when its end is not in it. Line breaks may be written
-/// as JSON writes them.
+/// The length of a PEM block, or of what is left of the text when its end is not in it. Line breaks
+/// may be written as JSON writes them.
 fn pem(text: &str) -> Option<usize> {
     let body = text.strip_prefix("-----BEGIN ")?;
     let end = body.find("-----END ").and_then(|at| {
@@ -149,9 +158,21 @@ mod tests {
     fn no_text_breaks_it() {
         for seed in 0..2000 {
             let mut random = fastrand::Rng::with_seed(seed);
-            let parts =
-                ["-----BEGIN ", "-----END ", "-----", "eyJ", "\"api_key\":\"", "é", "\\n", "Bearer ", "=", "•", " "];
-            let text: String = (0..random.usize(..12)).map(|_| parts[random.usize(..parts.len())]).collect();
+            let parts = [
+                "-----BEGIN ",
+                "-----END ",
+                "-----",
+                "eyJ",
+                "\"api_key\":\"",
+                "é",
+                "\\n",
+                "Bearer ",
+                "=",
+                "•",
+                " ",
+            ];
+            let text: String =
+                (0..random.usize(..12)).map(|_| parts[random.usize(..parts.len())]).collect();
             let _ = redacted(&text);
         }
     }

@@ -1,6 +1,7 @@
 //! Who is asking, across systems: `X-Request-ID` and W3C `traceparent`, in and out.
 //!
-//! Sources: gitlab-client.md §2.1 (`X-Request-ID` is GitLab's correlation id), W3C Trace Context §3.2.
+//! Sources: gitlab-client.md §2.1 (`X-Request-ID` is GitLab's correlation id), W3C Trace Context
+//! §3.2.
 
 use std::fmt::Write as _;
 
@@ -25,7 +26,8 @@ impl TraceIds {
     /// Takes the caller's ids where they are well formed, else makes new ones.
     pub fn of(headers: &HeaderMap) -> Self {
         let given = headers.get(X_REQUEST_ID).filter(|value| is_plain(value));
-        // a copy: the value is a part of the 8 KiB that the head was read into, and would hold them all
+        // a copy: the value is a part of the 8 KiB that the head was read into, and would hold them
+        // all
         let request_id = given.and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok());
         let parent = headers.get(TRACEPARENT).and_then(|value| parse_traceparent(value.as_bytes()));
         let (trace_id, sampled) = parent.unwrap_or_else(|| (random_hex(), false));
@@ -51,12 +53,20 @@ impl TraceIds {
     pub fn traceparent(&self) -> HeaderValue {
         let mut text = String::with_capacity(55);
         // Writing to a String cannot fail.
-        let _ = write!(text, "00-{}-{:016x}-{:02x}", self.trace_id_str(), nonzero(), u8::from(self.sampled));
-        HeaderValue::from_maybe_shared(bytes::Bytes::from(text)).unwrap_or_else(|_| HeaderValue::from_static(""))
+        let _ = write!(
+            text,
+            "00-{}-{:016x}-{:02x}",
+            self.trace_id_str(),
+            nonzero(),
+            u8::from(self.sampled)
+        );
+        HeaderValue::from_maybe_shared(bytes::Bytes::from(text))
+            .unwrap_or_else(|_| HeaderValue::from_static(""))
     }
 }
 
-/// An id we are willing to repeat in headers and logs as it is: short, visible ASCII, nothing that JSON escapes.
+/// An id we are willing to repeat in headers and logs as it is: short, visible ASCII, nothing that
+/// JSON escapes.
 fn is_plain(value: &HeaderValue) -> bool {
     let bytes = value.as_bytes();
     !bytes.is_empty()

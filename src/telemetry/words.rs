@@ -1,5 +1,6 @@
-//! What was said: the text of one request and its answer, for the operator's log. Only where the operator's file
-//! (`telemetry.log_prompts`) and the request's GitLab (its setting for detailed logs, a header) both allow it.
+//! What was said: the text of one request and its answer, for the operator's log. Only where the
+//! operator's file (`telemetry.log_prompts`) and the request's GitLab (its setting for detailed
+//! logs, a header) both allow it.
 
 use serde_json::Value;
 
@@ -8,7 +9,8 @@ use super::redact::redacted;
 /// What is kept of each side. Bytes.
 const KEPT: usize = 16 << 10;
 /// The fields of answers that hold text, on whatever surface.
-const TEXTS: [&str; 7] = ["content", "text", "response", "arguments", "partial_json", "reasoning_content", "thought"];
+const TEXTS: [&str; 7] =
+    ["content", "text", "response", "arguments", "partial_json", "reasoning_content", "thought"];
 
 /// The beginning of a request's body and of its answer's.
 #[derive(Debug)]
@@ -43,7 +45,8 @@ impl Words {
     }
 }
 
-/// The text in an answer: of its JSON, in lines or events, what stands in the fields of text; what is no JSON as it is.
+/// The text in an answer: of its JSON, in lines or events, what stands in the fields of text; what
+/// is no JSON as it is.
 fn spoken(answer: &str) -> String {
     let mut out = String::new();
     if let Ok(whole) = serde_json::from_str::<Value>(answer) {
@@ -88,7 +91,10 @@ mod tests {
                 "data: {\"choices\":[{\"delta\":{\"content\":\"Hel\"}}]}\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"lo\"}}]}\n\ndata: [DONE]\n\n",
                 "Hello",
             ),
-            ("event: content_block_delta\ndata: {\"delta\":{\"type\":\"text_delta\",\"text\":\"Hi\"}}\n\n", "Hi"),
+            (
+                "event: content_block_delta\ndata: {\"delta\":{\"type\":\"text_delta\",\"text\":\"Hi\"}}\n\n",
+                "Hi",
+            ),
             (
                 "{\"type\":\"final_answer_delta\",\"data\":{\"text\":\"A\"}}\n{\"type\":\"final_answer_delta\",\"data\":{\"text\":\"B\"}}\n",
                 "AB",

@@ -1,5 +1,5 @@
-//! One worker's end of telemetry: its buffer of log lines and its map of metric handles. Locks here are
-//! never contended, since one thread uses them; they exist so that the type is `Send`.
+//! One worker's end of telemetry: its buffer of log lines and its map of metric handles. Locks here
+//! are never contended, since one thread uses them; they exist so that the type is `Send`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -64,7 +64,11 @@ impl Sink for WorkerTelemetry {
         let now = Instant::now();
         self.metrics.inflight(facts.surface).dec();
         self.series(facts).finish(facts, now);
-        if facts.failure.is_some() || !facts.complete || facts.retries > 0 || !facts.earlier.is_empty() {
+        if facts.failure.is_some()
+            || !facts.complete
+            || facts.retries > 0
+            || !facts.earlier.is_empty()
+        {
             self.metrics.failed(facts);
         }
         self.log(facts, now);

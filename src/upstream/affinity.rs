@@ -1,8 +1,9 @@
-//! Which replica has seen the beginning of a request before: a model server keeps what it computed of a prompt, and
-//! the next one that begins alike is answered sooner there.
+//! Which replica has seen the beginning of a request before: a model server keeps what it computed
+//! of a prompt, and the next one that begins alike is answered sooner there.
 //!
-//! The beginning is that of the body that is sent, hashed at growing lengths. The memory is one table of fixed size in
-//! which the newest entry wins, so nothing has to be forgotten; an entry that was overwritten costs one cold prompt.
+//! The beginning is that of the body that is sent, hashed at growing lengths. The memory is one
+//! table of fixed size in which the newest entry wins, so nothing has to be forgotten; an entry
+//! that was overwritten costs one cold prompt.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::route::EndpointUrl;
 use crate::wire::Payload;
 
-/// Lengths at which a beginning is hashed. Growing: a long one costs few look-ups. Less than the first is not worth it.
+/// Lengths at which a beginning is hashed. Growing: a long one costs few look-ups. Less than the
+/// first is not worth it.
 const MARKS: [usize; 12] = {
     let mut marks = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64];
     let mut at = 0;
@@ -80,8 +82,8 @@ impl Affinity {
 }
 
 impl Kin<'_> {
-    /// The place of the replica that saw the longest part of it, if that is half of it at least: what all requests
-    /// begin with says little.
+    /// The place of the replica that saw the longest part of it, if that is half of it at least:
+    /// what all requests begin with says little.
     pub(super) fn place(&self) -> Option<usize> {
         let whole = MARKS[self.marks.checked_sub(1)?];
         let longest_first = (0..self.marks).rev().take_while(|mark| MARKS[*mark] * 2 >= whole);
@@ -145,8 +147,8 @@ mod tests {
         for n in 0..30_000 {
             affinity.kin(&text(1024 - 6, &format!("{n:06}"))).note(n % 8);
         }
-        let known =
-            (29_000..30_000).filter(|n| affinity.kin(&text(1024 - 6, &format!("{n:06}"))).place() == Some(n % 8));
+        let known = (29_000..30_000)
+            .filter(|n| affinity.kin(&text(1024 - 6, &format!("{n:06}"))).place() == Some(n % 8));
         assert!(known.count() > 900, "the newest are there");
     }
 }

@@ -1,9 +1,10 @@
-//! Whether an endpoint is let be for a while: after failures in a row, after too many among its requests, after it
-//! could not be reached, after its health check failed. It comes back by one request at a time that sees, and then
-//! with a share of its traffic that grows.
+//! Whether an endpoint is let be for a while: after failures in a row, after too many among its
+//! requests, after it could not be reached, after its health check failed. It comes back by one
+//! request at a time that sees, and then with a share of its traffic that grows.
 //!
-//! Sans-I/O: the time is an argument, and what has changed is told to the caller, who logs it. What a choice reads
-//! and what a success writes are atomics; the lock is for failures and for what comes back.
+//! Sans-I/O: the time is an argument, and what has changed is told to the caller, who logs it. What
+//! a choice reads and what a success writes are atomics; the lock is for failures and for what
+//! comes back.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -88,9 +89,15 @@ impl fmt::Display for Cause {
             other => other.phase().map_or(other.row().code, |phase| phase.label()).to_owned(),
         };
         match self {
-            Self::Streak(1, kind) => write!(f, "failed again as soon as it was back ({})", last(kind)),
-            Self::Streak(count, kind) => write!(f, "{count} failures in a row (the last: {})", last(kind)),
-            Self::Rate(failed, of, kind) => write!(f, "{failed} of {of} requests failed (the last: {})", last(kind)),
+            Self::Streak(1, kind) => {
+                write!(f, "failed again as soon as it was back ({})", last(kind))
+            }
+            Self::Streak(count, kind) => {
+                write!(f, "{count} failures in a row (the last: {})", last(kind))
+            }
+            Self::Rate(failed, of, kind) => {
+                write!(f, "{failed} of {of} requests failed (the last: {})", last(kind))
+            }
             Self::Unreachable => f.write_str("cannot be reached"),
             Self::Unhealthy => f.write_str("fails its health check"),
         }
@@ -134,7 +141,8 @@ enum Gate {
 
 impl Gate {
     fn pack(self) -> u64 {
-        let word = |tag: u64, at: Duration, away: bool| (millis(at) << 3) | (u64::from(away) << 2) | tag;
+        let word =
+            |tag: u64, at: Duration, away: bool| (millis(at) << 3) | (u64::from(away) << 2) | tag;
         match self {
             Self::In => 0,
             Self::Rising(at) => word(1, at, false),
@@ -160,7 +168,11 @@ fn millis(at: Duration) -> u64 {
 
 impl Breaker {
     /// How a choice takes it now.
-    pub(super) fn standing(&self, now: Duration, slow_start: impl FnOnce() -> Duration) -> Standing {
+    pub(super) fn standing(
+        &self,
+        now: Duration,
+        slow_start: impl FnOnce() -> Duration,
+    ) -> Standing {
         match self.gate() {
             Gate::In => Standing::In,
             Gate::Rising(since) => match share(since, now, slow_start()) {
@@ -173,7 +185,8 @@ impl Breaker {
         }
     }
 
-    /// Takes the one place of the request that sees; another may when it has told nothing for `open`.
+    /// Takes the one place of the request that sees; another may when it has told nothing for
+    /// `open`.
     pub(super) fn claim(&self, now: Duration, settings: &BreakerSettings) -> bool {
         let claim = |word| match Gate::of(word) {
             Gate::Out(until, away) | Gate::Probed(until, away) if now >= until => {
@@ -202,22 +215,32 @@ impl Breaker {
         match self.settled(&mut outage, now, &settings()) {
             // what the check says counts for as long as it is made
             Gate::Out(until, _) if outage.cause == Some(Cause::Unhealthy) && now < until => None,
-            Gate::Out(..) | Gate::Probed(..) if sent >= outage.at => Some(self.back(&mut outage, now)),
+            Gate::Out(..) | Gate::Probed(..) if sent >= outage.at => {
+                Some(self.back(&mut outage, now))
+            }
             Gate::In | Gate::Rising(_) | Gate::Out(..) | Gate::Probed(..) => None,
         }
     }
 
     /// A request failed, by the endpoint's fault.
-    pub(super) fn failure(&self, kind: Kind, now: Duration, settings: &BreakerSettings) -> Option<Change> {
+    pub(super) fn failure(
+        &self,
+        kind: Kind,
+        now: Duration,
+        settings: &BreakerSettings,
+    ) -> Option<Change> {
         let streak = self.streak.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let (failed, of) = self.window.add(true, now);
         let mut outage = self.outage();
-        let is_many = of >= MIN_REQUESTS && f64::from(failed) >= f64::from(of) * settings.error_rate;
+        let is_many =
+            of >= MIN_REQUESTS && f64::from(failed) >= f64::from(of) * settings.error_rate;
         let cause = match self.settled(&mut outage, now, settings) {
             Gate::Out(until, _) if now < until => return None,
             Gate::In if streak < settings.failures && !is_many => return None,
             Gate::In if streak < settings.failures => Cause::Rate(failed, of, kind),
-            Gate::In | Gate::Rising(_) | Gate::Out(..) | Gate::Probed(..) => Cause::Streak(streak, kind),
+            Gate::In | Gate::Rising(_) | Gate::Out(..) | Gate::Probed(..) => {
+                Cause::Streak(streak, kind)
+            }
         };
         let length = settings.open.saturating_mul(1 << outage.times.min(16)).min(settings.open_max);
         outage.times += 1;
@@ -334,12 +357,16 @@ impl Window {
     fn add(&self, failed: bool, now: Duration) -> (u32, u32) {
         let number = (now.as_millis() / WINDOW.as_millis()) as u32;
         let next = |word: u64| {
-            let (requests, failures) = if (word >> 32) as u32 == number { (word >> 16, word) } else { (0, 0) };
+            let (requests, failures) =
+                if (word >> 32) as u32 == number { (word >> 16, word) } else { (0, 0) };
             let requests = (requests as u16).saturating_add(1);
             let failures = (failures as u16).saturating_add(failed.into());
             Some(u64::from(number) << 32 | u64::from(requests) << 16 | u64::from(failures))
         };
-        let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or_else(|word| word);
+        let before = self
+            .0
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
+            .unwrap_or_else(|word| word);
         let word = next(before).unwrap_or(before);
         (u32::from(word as u16), u32::from((word >> 16) as u16))
     }
@@ -385,15 +412,26 @@ mod tests {
     #[test]
     fn failures_in_a_row_open_it_one_request_sees_and_a_success_brings_it_back_by_and_by() {
         let breaker = Breaker::default();
-        assert_eq!((fail(&breaker, 2, 1), succeed(&breaker, 1), fail(&breaker, 2, 1)), (None, None, None));
+        assert_eq!(
+            (fail(&breaker, 2, 1), succeed(&breaker, 1), fail(&breaker, 2, 1)),
+            (None, None, None)
+        );
         assert_eq!(fail(&breaker, 1, 1), Some(Change::Out(s(5), Cause::Streak(3, FAULT))));
         assert_eq!((standing(&breaker, 5), breaker.state()), (Standing::Failing, 2));
         assert!(!breaker.claim(s(5), &SETTINGS), "not yet");
         assert_eq!(standing(&breaker, 6), Standing::Due);
         assert!(breaker.claim(s(6), &SETTINGS));
-        assert_eq!((standing(&breaker, 6), breaker.state()), (Standing::Failing, 1), "the others wait for its word");
+        assert_eq!(
+            (standing(&breaker, 6), breaker.state()),
+            (Standing::Failing, 1),
+            "the others wait for its word"
+        );
         assert!(!breaker.claim(s(6), &SETTINGS), "one request at a time");
-        assert_eq!(breaker.success(s(0), s(6), || SETTINGS), None, "that one was sent before it failed");
+        assert_eq!(
+            breaker.success(s(0), s(6), || SETTINGS),
+            None,
+            "that one was sent before it failed"
+        );
         assert_eq!(succeed(&breaker, 7), Some(Change::Back));
         assert_eq!((standing(&breaker, 7), breaker.state()), (Standing::Rising(0.1), 0));
         assert_eq!(standing(&breaker, 12), Standing::Rising(0.5));
@@ -409,7 +447,8 @@ mod tests {
     }
 
     #[test]
-    fn every_time_in_a_row_it_stays_open_longer_up_to_the_limit_and_a_good_time_is_a_new_beginning() {
+    fn every_time_in_a_row_it_stays_open_longer_up_to_the_limit_and_a_good_time_is_a_new_beginning()
+    {
         let breaker = Breaker::default();
         assert!(matches!(fail(&breaker, 3, 1), Some(Change::Out(length, _)) if length == s(5)));
         assert!(breaker.claim(s(6), &SETTINGS));
@@ -434,7 +473,10 @@ mod tests {
         assert_eq!(fail(&breaker, 1, 1), Some(Change::Out(s(5), Cause::Rate(5, 10, FAULT))));
         let breaker = Breaker::default();
         for at in 0..100 {
-            assert_eq!((succeed(&breaker, at), succeed(&breaker, at), fail(&breaker, 1, at)), (None, None, None));
+            assert_eq!(
+                (succeed(&breaker, at), succeed(&breaker, at), fail(&breaker, 1, at)),
+                (None, None, None)
+            );
         }
     }
 
@@ -455,7 +497,11 @@ mod tests {
         }
         assert_eq!(breaker.outage().since, s(1));
         assert_eq!(breaker.reached(s(26)), Some(Change::Back));
-        assert_eq!(fail(&breaker, 1, 26).map(|_| breaker.is_away()), Some(false), "it is there and fails");
+        assert_eq!(
+            fail(&breaker, 1, 26).map(|_| breaker.is_away()),
+            Some(false),
+            "it is there and fails"
+        );
         assert_eq!(breaker.reached(s(27)), None, "a head is no content");
     }
 
@@ -468,7 +514,11 @@ mod tests {
         assert_eq!(breaker.healthy(s(21)), Some(Change::Back));
         assert_eq!(breaker.healthy(s(31)), None);
         fail(&breaker, 3, 40);
-        assert_eq!((breaker.healthy(s(41)), standing(&breaker, 41)), (None, Standing::Failing), "it heals no failures");
+        assert_eq!(
+            (breaker.healthy(s(41)), standing(&breaker, 41)),
+            (None, Standing::Failing),
+            "it heals no failures"
+        );
         // checks are no longer made: a request may see
         breaker.unhealthy(s(80), s(50));
         assert_eq!(standing(&breaker, 80), Standing::Due);
@@ -481,12 +531,16 @@ mod tests {
         let threads: Vec<_> = (0..8)
             .map(|_| {
                 let breaker = std::sync::Arc::clone(&breaker);
-                std::thread::spawn(move || (0..1000).filter(|_| fail(&breaker, 1, 1).is_some()).count())
+                std::thread::spawn(move || {
+                    (0..1000).filter(|_| fail(&breaker, 1, 1).is_some()).count()
+                })
             })
             .collect();
         assert_eq!(threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>(), 1);
         let claims: usize = std::thread::scope(|scope| {
-            let claims: Vec<_> = (0..8).map(|_| scope.spawn(|| usize::from(breaker.claim(s(6), &SETTINGS)))).collect();
+            let claims: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| usize::from(breaker.claim(s(6), &SETTINGS))))
+                .collect();
             claims.into_iter().map(|claim| claim.join().unwrap()).sum()
         });
         assert_eq!(claims, 1);

@@ -1,6 +1,7 @@
-//! Certificates and keys out of PEM files, ours towards clients and ours towards model servers; what is wrong is
-//! told without a byte of what stands there. And from when until when they hold: two dates out of the DER (RFC 5280
-//! §4.1), for warnings only. What a certificate is worth is decided by rustls, here and at the other side.
+//! Certificates and keys out of PEM files, ours towards clients and ours towards model servers;
+//! what is wrong is told without a byte of what stands there. And from when until when they hold:
+//! two dates out of the DER (RFC 5280 §4.1), for warnings only. What a certificate is worth is
+//! decided by rustls, here and at the other side.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -42,20 +43,33 @@ pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> 
     }
 }
 
-/// A chain, ours first, with its key (PKCS#8, PKCS#1 or SEC1, without a passphrase), and when all of it holds.
-pub fn certified(cert: &[u8], key: &[u8], provider: &CryptoProvider) -> Result<(CertifiedKey, Validity), PairError> {
+/// A chain, ours first, with its key (PKCS#8, PKCS#1 or SEC1, without a passphrase), and when all
+/// of it holds.
+pub fn certified(
+    cert: &[u8],
+    key: &[u8],
+    provider: &CryptoProvider,
+) -> Result<(CertifiedKey, Validity), PairError> {
     let chain = certificates(cert).map_err(PairError::Cert)?;
-    let validity = chain.iter().map(|der| Validity::of(der)).reduce(|all, one| Some(all?.and(one?))).flatten();
-    let validity = validity.ok_or_else(|| PairError::Cert("holds what is no certificate".to_owned()))?;
-    let private = PrivateKeyDer::from_pem_slice(key).map_err(|_| PairError::Key(no_key(key).to_owned()))?;
+    let validity =
+        chain.iter().map(|der| Validity::of(der)).reduce(|all, one| Some(all?.and(one?))).flatten();
+    let validity =
+        validity.ok_or_else(|| PairError::Cert("holds what is no certificate".to_owned()))?;
+    let private =
+        PrivateKeyDer::from_pem_slice(key).map_err(|_| PairError::Key(no_key(key).to_owned()))?;
     let unknown = || "is of a kind that Weir does not take: RSA (2048 bits or more), ECDSA (P-256, P-384) or Ed25519";
-    let signing = provider.key_provider.load_private_key(private).map_err(|_| PairError::Key(unknown().to_owned()))?;
+    let signing = provider
+        .key_provider
+        .load_private_key(private)
+        .map_err(|_| PairError::Key(unknown().to_owned()))?;
     let certified = CertifiedKey::new(chain, signing);
     match certified.keys_match() {
-        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok((certified, validity)),
-        Err(rustls::Error::InconsistentKeys(_)) => {
-            Err(PairError::Key("does not belong to the (first) certificate that is named beside it".to_owned()))
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => {
+            Ok((certified, validity))
         }
+        Err(rustls::Error::InconsistentKeys(_)) => Err(PairError::Key(
+            "does not belong to the (first) certificate that is named beside it".to_owned(),
+        )),
         Err(error) => Err(PairError::Cert(error.to_string())),
     }
 }
@@ -92,7 +106,8 @@ impl Validity {
             return Some(format!("the certificate is not valid before {}", rfc3339(from)));
         }
         let days = self.days_left(now);
-        (until <= now + SOON).then(|| format!("the certificate expires on {}, in {days} days", rfc3339(until)))
+        (until <= now + SOON)
+            .then(|| format!("the certificate expires on {}, in {days} days", rfc3339(until)))
     }
 
     /// Whole days until the end.
@@ -181,11 +196,16 @@ mod tests {
 
     #[test]
     fn dates_become_seconds() {
-        let seconds = |kind, text: &str| date(kind, text.as_bytes()).map(|at| at.duration_since(UNIX_EPOCH).unwrap());
+        let seconds = |kind, text: &str| {
+            date(kind, text.as_bytes()).map(|at| at.duration_since(UNIX_EPOCH).unwrap())
+        };
         assert_eq!(seconds(UTC_TIME, "700101000000Z"), Some(Duration::ZERO));
         assert_eq!(seconds(UTC_TIME, "000229000000Z"), Some(Duration::from_secs(951_782_400)));
         assert_eq!(seconds(UTC_TIME, "251106132000Z"), Some(Duration::from_secs(1_762_435_200)));
-        assert_eq!(seconds(GENERALIZED_TIME, "20991231235959Z"), Some(Duration::from_secs(4_102_444_799)));
+        assert_eq!(
+            seconds(GENERALIZED_TIME, "20991231235959Z"),
+            Some(Duration::from_secs(4_102_444_799))
+        );
         assert_eq!(seconds(UTC_TIME, "500101000000Z"), Some(Duration::ZERO), "1950 reads as 1970");
         for odd in ["", "Z", "2511061320Z", "251106132000", "25110613200+Z", "2511061320\u{e9}Z"] {
             assert_eq!(seconds(UTC_TIME, odd), None, "{odd}");

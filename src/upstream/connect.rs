@@ -18,7 +18,8 @@ use super::{Proxy, Stream};
 use crate::error::{GatewayError, Kind};
 use crate::route::{EndpointUrl, Scheme, is_refused_address};
 
-/// Silence after which the kernel asks whether the peer is still there: a model may think for minutes.
+/// Silence after which the kernel asks whether the peer is still there: a model may think for
+/// minutes.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How long an address has before the next one is tried beside it (RFC 8305 §5).
 const STAGGER: Duration = Duration::from_millis(250);
@@ -66,16 +67,23 @@ impl ConnectError {
     pub fn error(&self) -> GatewayError {
         let (kind, public) = match self {
             Self::Dns(..) => (Kind::UpstreamConnect, "the model server's name does not resolve"),
-            Self::Refused(_) => (Kind::EndpointRefused, "The request names an address that Weir does not call"),
+            Self::Refused(_) => {
+                (Kind::EndpointRefused, "The request names an address that Weir does not call")
+            }
             Self::Tcp(_, e) if e.kind() == io::ErrorKind::ConnectionRefused => {
                 (Kind::UpstreamConnect, "the model server refused the connection")
             }
             Self::Tcp(..) => (Kind::UpstreamConnect, "the model server could not be reached"),
-            Self::Proxy(_, TunnelError::Io(_)) => {
-                (Kind::UpstreamConnect, "the proxy on the way to the model server could not be reached")
+            Self::Proxy(_, TunnelError::Io(_)) => (
+                Kind::UpstreamConnect,
+                "the proxy on the way to the model server could not be reached",
+            ),
+            Self::Proxy(..) => {
+                (Kind::UpstreamConnect, "the proxy on the way to the model server refused")
             }
-            Self::Proxy(..) => (Kind::UpstreamConnect, "the proxy on the way to the model server refused"),
-            Self::Tls(..) | Self::TlsSetup(_) => (Kind::UpstreamConnect, "TLS with the model server failed"),
+            Self::Tls(..) | Self::TlsSetup(_) => {
+                (Kind::UpstreamConnect, "TLS with the model server failed")
+            }
         };
         GatewayError::new(kind, public).internal(self.to_string())
     }
@@ -83,8 +91,8 @@ impl ConnectError {
 
 /// Connects. The caller bounds the time.
 ///
-/// A server that a request named is resolved and checked here, proxy or not, and the proxy is asked for the address
-/// that was checked: the name might lead elsewhere there.
+/// A server that a request named is resolved and checked here, proxy or not, and the proxy is asked
+/// for the address that was checked: the name might lead elsewhere there.
 pub(super) async fn connect(url: &EndpointUrl, way: &Way) -> Result<(Stream, Steps), ConnectError> {
     let started = Instant::now();
     let checked = match way.checked {
@@ -94,7 +102,9 @@ pub(super) async fn connect(url: &EndpointUrl, way: &Way) -> Result<(Stream, Ste
     let first = checked.as_ref().and_then(|addresses| addresses.first()).copied();
     let by = way.proxy.as_ref().filter(|_| !first.is_some_and(|address| is_near(address.ip())));
     let addresses = match (by, checked) {
-        (Some(proxy), _) => resolve(&proxy.url).await.map_err(|error| not_reached(proxy, &error))?,
+        (Some(proxy), _) => {
+            resolve(&proxy.url).await.map_err(|error| not_reached(proxy, &error))?
+        }
         (None, Some(addresses)) => addresses,
         (None, None) => resolve(url).await?,
     };
@@ -131,7 +141,10 @@ fn authority(url: &EndpointUrl) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
-async fn resolve_checked(url: &EndpointUrl, check: Checked) -> Result<Vec<SocketAddr>, ConnectError> {
+async fn resolve_checked(
+    url: &EndpointUrl,
+    check: Checked,
+) -> Result<Vec<SocketAddr>, ConnectError> {
     let addresses = resolve(url).await?;
     match addresses.iter().find(|address| is_refused_address(address.ip(), check.loopback)) {
         Some(address) => Err(ConnectError::Refused(address.ip())),
@@ -139,7 +152,11 @@ async fn resolve_checked(url: &EndpointUrl, check: Checked) -> Result<Vec<Socket
     }
 }
 
-async fn handshake(url: &EndpointUrl, way: &Way, tcp: TcpStream) -> Result<TlsStream<TcpStream>, ConnectError> {
+async fn handshake(
+    url: &EndpointUrl,
+    way: &Way,
+    tcp: TcpStream,
+) -> Result<TlsStream<TcpStream>, ConnectError> {
     let config = way.tls.config().map_err(|error| ConnectError::TlsSetup(error.to_string()))?;
     let host = url.host().to_owned();
     let name = ServerName::try_from(host.clone())
@@ -151,8 +168,8 @@ async fn handshake(url: &EndpointUrl, way: &Way, tcp: TcpStream) -> Result<TlsSt
     })
 }
 
-/// Literal addresses skip the resolver; names go through the system's, so `/etc/hosts` and search domains
-/// work as operators expect.
+/// Literal addresses skip the resolver; names go through the system's, so `/etc/hosts` and search
+/// domains work as operators expect.
 async fn resolve(url: &EndpointUrl) -> Result<Vec<SocketAddr>, ConnectError> {
     if let Ok(ip) = url.host().parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, url.port())]);
@@ -162,12 +179,13 @@ async fn resolve(url: &EndpointUrl) -> Result<Vec<SocketAddr>, ConnectError> {
     if list.is_empty() { Err(fault(io::Error::other("no addresses"))) } else { Ok(list) }
 }
 
-/// Spreads connections over the addresses of a name, as a headless service of Kubernetes has them. The resolver's
-/// preference of a family is kept, and the other one comes second, for a host that has no way to the first (RFC 8305
-/// §4).
+/// Spreads connections over the addresses of a name, as a headless service of Kubernetes has them.
+/// The resolver's preference of a family is kept, and the other one comes second, for a host that
+/// has no way to the first (RFC 8305 §4).
 fn in_turn(list: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let is_first_v4 = list.first().is_some_and(SocketAddr::is_ipv4);
-    let (mut preferred, others): (Vec<_>, Vec<_>) = list.into_iter().partition(|each| each.is_ipv4() == is_first_v4);
+    let (mut preferred, others): (Vec<_>, Vec<_>) =
+        list.into_iter().partition(|each| each.is_ipv4() == is_first_v4);
     fastrand::shuffle(&mut preferred);
     if let Some(other) = fastrand::choice(others) {
         preferred.insert(1, other);
@@ -176,7 +194,8 @@ fn in_turn(list: Vec<SocketAddr>) -> Vec<SocketAddr> {
     preferred
 }
 
-/// The first that answers: one after the other, and beside the one before when that has not answered soon.
+/// The first that answers: one after the other, and beside the one before when that has not
+/// answered soon.
 async fn dial(addresses: &[SocketAddr]) -> Result<TcpStream, ConnectError> {
     if let [only] = addresses {
         return dial_one(*only).await;
@@ -186,7 +205,9 @@ async fn dial(addresses: &[SocketAddr]) -> Result<TcpStream, ConnectError> {
         match rest.next() {
             Some(address) => dialling.push(Box::pin(dial_one(*address))),
             None if dialling.is_empty() => {
-                return Err(last.unwrap_or_else(|| ConnectError::Dns(String::new(), io::Error::other("no addresses"))));
+                return Err(last.unwrap_or_else(|| {
+                    ConnectError::Dns(String::new(), io::Error::other("no addresses"))
+                }));
             }
             None => {}
         }
@@ -209,7 +230,8 @@ async fn dial(addresses: &[SocketAddr]) -> Result<TcpStream, ConnectError> {
 }
 
 async fn dial_one(address: SocketAddr) -> Result<TcpStream, ConnectError> {
-    let stream = TcpStream::connect(address).await.map_err(|error| ConnectError::Tcp(address, error))?;
+    let stream =
+        TcpStream::connect(address).await.map_err(|error| ConnectError::Tcp(address, error))?;
     // Both are hints to the kernel; a connection without them still works.
     let _ = stream.set_nodelay(true);
     let keepalive = socket2::TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
@@ -238,8 +260,12 @@ mod tests {
         let firsts: HashSet<_> = (0..200).map(|_| in_turn(addresses(&many))[0]).collect();
         assert_eq!(firsts.len(), many.len(), "each is the first now and then");
         assert_eq!(in_turn(addresses(&many)).len(), MAX_ADDRESSES);
-        let both = in_turn(addresses(&["[fd00::1]:80", "10.0.0.1:80", "[fd00::2]:80", "10.0.0.2:80"]));
-        assert!(both[0].is_ipv6() && both[1].is_ipv4() && both[2].is_ipv6(), "the other family comes second: {both:?}");
+        let both =
+            in_turn(addresses(&["[fd00::1]:80", "10.0.0.1:80", "[fd00::2]:80", "10.0.0.2:80"]));
+        assert!(
+            both[0].is_ipv6() && both[1].is_ipv4() && both[2].is_ipv6(),
+            "the other family comes second: {both:?}"
+        );
         assert!(in_turn(Vec::new()).is_empty());
     }
 
@@ -255,12 +281,15 @@ mod tests {
         assert!(dial(&[refusing, refusing]).await.is_err());
 
         // a full queue: what comes is not answered
-        let full = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let full =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         full.listen(0).unwrap();
         let to_full = full.local_addr().unwrap().as_socket().unwrap();
         let mut waiting = Vec::new();
-        while let Ok(connected) = timeout(Duration::from_millis(100), TcpStream::connect(to_full)).await {
+        while let Ok(connected) =
+            timeout(Duration::from_millis(100), TcpStream::connect(to_full)).await
+        {
             waiting.push(connected.unwrap());
         }
         let started = Instant::now();

@@ -1,5 +1,5 @@
-//! One replica of a model, alive: how many requests it has, how long they wait, whether it fails them. The state is
-//! kept across reloads by address, so that a reload forgets nothing.
+//! One replica of a model, alive: how many requests it has, how long they wait, whether it fails
+//! them. The state is kept across reloads by address, so that a reload forgets nothing.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +27,8 @@ use crate::telemetry::Metrics;
 
 /// The longest that an endpoint is passed over because it said so.
 const MAX_BUSY: Duration = Duration::from_secs(60);
-/// What a server told of its load is old after three looks that brought nothing (providers.md d3.2).
+/// What a server told of its load is old after three looks that brought nothing (providers.md
+/// d3.2).
 const STALE: Duration = Duration::from_millis(1500);
 
 /// How far a provider's clock is from ours, once we know.
@@ -38,7 +39,8 @@ type Clock = Arc<Mutex<Option<ClockOffset>>>;
 pub struct Endpoint {
     /// Where it is.
     pub url: EndpointUrl,
-    /// Key of the pools' connections; the same address, reached in the same way, of two models shares them.
+    /// Key of the pools' connections; the same address, reached in the same way, of two models
+    /// shares them.
     pub pool_key: u32,
     /// The `Host` header.
     pub host: HeaderValue,
@@ -53,12 +55,13 @@ pub struct Endpoint {
     epoch: Instant,
     /// Until when it wants to be left alone, in milliseconds after `epoch`.
     busy_until: AtomicU64,
-    /// What a refused signature taught us about the provider's clock (providers.md d1.6): of the address, so
-    /// that an endpoint made for one request only knows it too.
+    /// What a refused signature taught us about the provider's clock (providers.md d1.6): of the
+    /// address, so that an endpoint made for one request only knows it too.
     clock: Clock,
     /// Of the model: shared by its replicas.
     extra: Arc<Extra>,
-    /// None for an endpoint that a request named: its address is not of a closed set, and nobody chooses it.
+    /// None for an endpoint that a request named: its address is not of a closed set, and nobody
+    /// chooses it.
     judged: Option<Judged>,
 }
 
@@ -110,7 +113,11 @@ impl Endpoint {
 
     /// How many requests it has: ours, and what its server told of others.
     pub(super) fn load(&self, now: Duration) -> f32 {
-        let besides = self.besides.get(now).filter(|(_, age)| *age < STALE).map_or(0.0, |(besides, _)| besides);
+        let besides = self
+            .besides
+            .get(now)
+            .filter(|(_, age)| *age < STALE)
+            .map_or(0.0, |(besides, _)| besides);
         self.inflight() as f32 + besides
     }
 
@@ -146,7 +153,8 @@ impl Endpoint {
         self.wait.seconds(now)
     }
 
-    /// The clock of what is remembered of endpoints: since the registry was made, so that all share it.
+    /// The clock of what is remembered of endpoints: since the registry was made, so that all share
+    /// it.
     pub(super) fn now(&self) -> Duration {
         self.epoch.elapsed()
     }
@@ -185,7 +193,9 @@ impl Endpoint {
                 self.extra.hedges.observe(waited);
                 self.breaker.success(now.saturating_sub(waited), now, || **settings())
             }
-            Seen::Failed(kind) if is_endpoints_fault(kind) => self.breaker.failure(kind, now, &settings()),
+            Seen::Failed(kind) if is_endpoints_fault(kind) => {
+                self.breaker.failure(kind, now, &settings())
+            }
             Seen::Failed(_) => None,
             Seen::Busy(time) => {
                 self.left_alone(time.min(MAX_BUSY), now);
@@ -197,10 +207,13 @@ impl Endpoint {
         }
     }
 
-    /// Notes a failed attempt. One that says when to come back is no failure: the endpoint is well, and full.
+    /// Notes a failed attempt. One that says when to come back is no failure: the endpoint is well,
+    /// and full.
     pub fn failed(&self, error: &GatewayError) {
         let busy = error.retry_after_seconds().filter(|_| error.kind().is_busy());
-        self.saw(busy.map_or(Seen::Failed(error.kind()), |seconds| Seen::Busy(Duration::from_secs(seconds))));
+        self.saw(busy.map_or(Seen::Failed(error.kind()), |seconds| {
+            Seen::Busy(Duration::from_secs(seconds))
+        }));
     }
 
     fn left_alone(&self, time: Duration, now: Duration) {
@@ -251,7 +264,9 @@ impl Endpoint {
                 1 => "half_open",
                 _ => "open",
             },
-            failure: outage.cause.map(|cause| (cause.to_string(), now.saturating_sub(outage.since))),
+            failure: outage
+                .cause
+                .map(|cause| (cause.to_string(), now.saturating_sub(outage.since))),
             busy: Duration::from_millis(self.busy_until.load(Ordering::Relaxed))
                 .checked_sub(now)
                 .filter(|left| !left.is_zero()),
@@ -269,7 +284,8 @@ impl Endpoint {
         self.extra.retries.withdraw(now)
     }
 
-    /// A client's request for the model: how long this endpoint has before another is asked beside it.
+    /// A client's request for the model: how long this endpoint has before another is asked beside
+    /// it.
     pub fn hedge_after(&self, now: Instant) -> Option<Duration> {
         self.extra.hedges.begin(now)
     }
@@ -286,8 +302,8 @@ impl Endpoint {
     }
 }
 
-/// Whether a failure is held against the endpoint: where another may succeed, and it is not we who failed. A content
-/// filter's refusal and whatever else the request itself brought about is not.
+/// Whether a failure is held against the endpoint: where another may succeed, and it is not we who
+/// failed. A content filter's refusal and whatever else the request itself brought about is not.
 fn is_endpoints_fault(kind: Kind) -> bool {
     kind.row().elsewhere == Elsewhere::Replica
 }
@@ -345,7 +361,11 @@ impl Endpoints {
 
     /// Who of a model's replicas has seen what, where that counts.
     pub(super) fn affinity(&self, model: &Model) -> Option<&Affinity> {
-        if model.replicas.affinity { self.affinities.get(&model.id).map(|affinity| &**affinity) } else { None }
+        if model.replicas.affinity {
+            self.affinities.get(&model.id).map(|affinity| &**affinity)
+        } else {
+            None
+        }
     }
 
     /// The places of a model of the file.
@@ -388,8 +408,8 @@ struct Peer {
     clock: Clock,
 }
 
-/// What a connection depends on: scheme, host, port; whether its address was checked after resolution; whose way it
-/// was made in, and as whom.
+/// What a connection depends on: scheme, host, port; whether its address was checked after
+/// resolution; whose way it was made in, and as whom.
 type Address = (EndpointUrl, bool, u32, u32);
 
 impl Registry {
@@ -398,8 +418,8 @@ impl Registry {
         Self { metrics, settings: Arc::default(), epoch: Instant::now(), known: Mutex::default() }
     }
 
-    /// The endpoints of these models; those that are gone from the file are forgotten. One that is reached in another
-    /// way than before begins anew.
+    /// The endpoints of these models; those that are gone from the file are forgotten. One that is
+    /// reached in another way than before begins anew.
     pub fn endpoints<'a>(
         &self,
         models: impl Iterator<Item = &'a Arc<Model>>,
@@ -414,19 +434,33 @@ impl Registry {
         let (mut places, mut affinities) = (HashMap::new(), HashMap::new());
         for model in models {
             if model.replicas.affinity {
-                let same = known.affinities.get(&model.id).filter(|known| known.is_of(&model.endpoints)).cloned();
-                let affinity = same.unwrap_or_else(|| Arc::new(Affinity::new(model.endpoints.clone())));
+                let same = known
+                    .affinities
+                    .get(&model.id)
+                    .filter(|known| known.is_of(&model.endpoints))
+                    .cloned();
+                let affinity =
+                    same.unwrap_or_else(|| Arc::new(Affinity::new(model.endpoints.clone())));
                 affinities.insert(Arc::clone(&model.id), affinity);
             }
-            let extra = known.extras.remove(&model.id).unwrap_or_else(|| Arc::new(Extra::new(Instant::now())));
+            let extra = known
+                .extras
+                .remove(&model.id)
+                .unwrap_or_else(|| Arc::new(Extra::new(Instant::now())));
             extra.retries.set_share(resilience.retry_share);
             extra.hedges.set(resilience.hedging);
             places.insert(Arc::clone(&model.id), self.places(&known.places, model));
             for url in &model.endpoints {
                 let key = (Arc::clone(&model.id), url.clone());
                 let way = outward.to_model(model, url);
-                let same = known.endpoints.get(&key).filter(|known| known.way.outward == way.outward).cloned();
-                let endpoint = same.unwrap_or_else(|| self.make(&mut known.addresses, model, url, way, Some(&extra)));
+                let same = known
+                    .endpoints
+                    .get(&key)
+                    .filter(|known| known.way.outward == way.outward)
+                    .cloned();
+                let endpoint = same.unwrap_or_else(|| {
+                    self.make(&mut known.addresses, model, url, way, Some(&extra))
+                });
                 kept.insert(key, Arc::clone(&endpoint));
                 by_model.entry(Arc::clone(&model.id)).or_default().push(endpoint);
             }
@@ -455,14 +489,15 @@ impl Registry {
         Arc::clone(places)
     }
 
-    /// An endpoint of a model that a request brought: no state outlives the request but what its address
-    /// shares, kept connections and clock.
+    /// An endpoint of a model that a request brought: no state outlives the request but what its
+    /// address shares, kept connections and clock.
     pub fn transient(&self, model: &Model, url: &EndpointUrl, outward: &Outward) -> Arc<Endpoint> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         self.make(&mut known.addresses, model, url, outward.to_model(model, url), None)
     }
 
-    /// With the budget of a model of the file, whose addresses are a closed set, so that they may be labels.
+    /// With the budget of a model of the file, whose addresses are a closed set, so that they may
+    /// be labels.
     fn make(
         &self,
         addresses: &mut HashMap<Address, Peer>,
@@ -471,14 +506,16 @@ impl Registry {
         way: Way,
         extra: Option<&Arc<Extra>>,
     ) -> Arc<Endpoint> {
-        // A request may name anything: the table of addresses is cleared before it grows without bound.
-        // Cleared keys are not reused, so a kept connection is never found under another address.
+        // A request may name anything: the table of addresses is cleared before it grows without
+        // bound. Cleared keys are not reused, so a kept connection is never found under another
+        // address.
         const MAX_ADDRESSES: usize = 4096;
         static NEXT_KEY: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         if addresses.len() >= MAX_ADDRESSES {
             addresses.clear();
         }
-        let new = || Peer { pool_key: NEXT_KEY.fetch_add(1, Ordering::Relaxed), clock: Clock::default() };
+        let new =
+            || Peer { pool_key: NEXT_KEY.fetch_add(1, Ordering::Relaxed), clock: Clock::default() };
         // a connection to the operator's own address was not checked: a request's may not find it
         let address = (url.without_base(), way.checked.is_some(), way.outward, way.tls.id);
         let Peer { pool_key, clock } = addresses.entry(address).or_insert_with(new).clone();
@@ -491,7 +528,8 @@ impl Registry {
             breaker: self.metrics.breaker_state.with_label_values(labels),
         });
         let endpoint = Endpoint {
-            host: HeaderValue::from_str(url.authority().as_str()).unwrap_or_else(|_| HeaderValue::from_static("")),
+            host: HeaderValue::from_str(url.authority().as_str())
+                .unwrap_or_else(|_| HeaderValue::from_static("")),
             url: url.clone(),
             way,
             pool_key,
@@ -558,10 +596,17 @@ mod tests {
             registry.transient(&model, &model.endpoints[0], &outward)
         };
         let operators = transient(false);
-        assert_ne!(operators.pool_key, transient(true).pool_key, "unchecked connections are not for requests");
+        assert_ne!(
+            operators.pool_key,
+            transient(true).pool_key,
+            "unchecked connections are not for requests"
+        );
         let now = SystemTime::now();
         operators.set_clock(ClockOffset::between(now, now + Duration::from_hours(1)));
-        assert!(transient(false).provider_time() > now + Duration::from_mins(59), "the next request knows it");
+        assert!(
+            transient(false).provider_time() > now + Duration::from_mins(59),
+            "the next request knows it"
+        );
         assert!(transient(true).provider_time() < now + Duration::from_mins(59));
     }
 
@@ -570,15 +615,22 @@ mod tests {
         for kind in [408, 429, 500, 503].map(Kind::UpstreamStatus) {
             assert!(is_endpoints_fault(kind), "{kind:?}");
         }
-        for kind in [Kind::UpstreamBroken, Kind::Expired(Phase::FirstByte), Kind::Expired(Phase::Idle)] {
+        for kind in
+            [Kind::UpstreamBroken, Kind::Expired(Phase::FirstByte), Kind::Expired(Phase::Idle)]
+        {
             assert!(is_endpoints_fault(kind), "{kind:?}");
         }
         for kind in [400, 401, 403, 404, 413, 422].map(Kind::UpstreamStatus) {
             assert!(!is_endpoints_fault(kind), "{kind:?}");
         }
-        for kind in
-            [Kind::ContentFilter, Kind::NoAnswer, Kind::NoCredentials, Kind::Internal, Kind::Overloaded, Kind::Draining]
-        {
+        for kind in [
+            Kind::ContentFilter,
+            Kind::NoAnswer,
+            Kind::NoCredentials,
+            Kind::Internal,
+            Kind::Overloaded,
+            Kind::Draining,
+        ] {
             assert!(!is_endpoints_fault(kind), "{kind:?}");
         }
     }
@@ -587,11 +639,16 @@ mod tests {
     fn an_endpoint_that_wants_to_be_left_alone_is_not_for_ever() {
         let registry = Registry::new(Arc::new(Metrics::new().unwrap()));
         let model = Arc::new(model(false));
-        let endpoints = registry.endpoints([&model].into_iter(), Arc::default(), &Resilience::default());
+        let endpoints =
+            registry.endpoints([&model].into_iter(), Arc::default(), &Resilience::default());
         let endpoint = &endpoints.of(&model.id).unwrap()[0];
         endpoint.saw_at(Seen::Busy(Duration::from_hours(1)), Duration::from_secs(1));
         endpoint.saw_at(Seen::Busy(Duration::from_secs(1)), Duration::from_secs(1));
-        assert_eq!(endpoint.standing(Duration::from_secs(60)), Standing::Away, "the longest word counts");
+        assert_eq!(
+            endpoint.standing(Duration::from_secs(60)),
+            Standing::Away,
+            "the longest word counts"
+        );
         assert_eq!(endpoint.standing(Duration::from_secs(61)), Standing::In);
     }
 }

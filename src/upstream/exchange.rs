@@ -1,6 +1,6 @@
-//! One request and its answer on one connection. No task drives it: whoever waits for the answer polls the
-//! socket, so a chunk goes from one socket to the other within one poll, and dropping the exchange closes the
-//! connection, which makes a model server stop (providers.md d3.4).
+//! One request and its answer on one connection. No task drives it: whoever waits for the answer
+//! polls the socket, so a chunk goes from one socket to the other within one poll, and dropping the
+//! exchange closes the connection, which makes a model server stop (providers.md d3.4).
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -35,7 +35,8 @@ pub(super) struct Connection {
 /// Why an exchange failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
-    /// The peer closed before a byte of an answer: on a kept connection, the request may go once more.
+    /// The peer closed before a byte of an answer: on a kept connection, the request may go once
+    /// more.
     #[error("the connection closed before an answer")]
     Unanswered,
     /// The socket.
@@ -68,17 +69,26 @@ impl Connection {
     }
 
     /// Sends a request and waits for the head of its answer. The caller bounds the time.
-    pub(super) async fn exchange(&mut self, head: Bytes, body: &Payload) -> Result<Head, ExchangeError> {
+    pub(super) async fn exchange(
+        &mut self,
+        head: Bytes,
+        body: &Payload,
+    ) -> Result<Head, ExchangeError> {
         match self.write(head, body).await {
             Ok(None) => self.head().await,
-            // A server that refuses a request may answer before it has read all of it; the rest is not sent.
+            // A server that refuses a request may answer before it has read all of it; the rest is
+            // not sent.
             Ok(Some(head)) => Ok(Head { keep_alive: false, ..head }),
             // Or close.
-            Err(ExchangeError::Io(error)) => self.head().await.map_err(|read| match (read, error.kind()) {
-                (ExchangeError::Io(said), _) if is_alert(&said) => said.into(),
-                (_, io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => ExchangeError::Unanswered,
-                _ => error.into(),
-            }),
+            Err(ExchangeError::Io(error)) => {
+                self.head().await.map_err(|read| match (read, error.kind()) {
+                    (ExchangeError::Io(said), _) if is_alert(&said) => said.into(),
+                    (_, io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
+                        ExchangeError::Unanswered
+                    }
+                    _ => error.into(),
+                })
+            }
             Err(error) => Err(error),
         }
     }
@@ -91,12 +101,18 @@ impl Connection {
         let mut first = 0;
         while first < pieces.len() {
             let written = poll_fn(|cx| {
-                let slices: Vec<IoSlice<'_>> = pieces[first..].iter().map(|piece| IoSlice::new(piece)).collect();
-                if let Poll::Ready(written) = Pin::new(&mut self.stream).poll_write_vectored(cx, &slices) {
+                let slices: Vec<IoSlice<'_>> =
+                    pieces[first..].iter().map(|piece| IoSlice::new(piece)).collect();
+                if let Poll::Ready(written) =
+                    Pin::new(&mut self.stream).poll_write_vectored(cx, &slices)
+                {
                     return Poll::Ready(written.map(Some));
                 }
-                // The server reads no more for now: does it say why? Its close is the next write's to find.
-                let read = ready!(poll_read(&mut self.stream, cx, |bytes| self.buffer.extend_from_slice(bytes)))?;
+                // The server reads no more for now: does it say why? Its close is the next write's
+                // to find.
+                let read = ready!(poll_read(&mut self.stream, cx, |bytes| self
+                    .buffer
+                    .extend_from_slice(bytes)))?;
                 if read > 0 { Poll::Ready(Ok::<_, io::Error>(None)) } else { Poll::Pending }
             })
             .await?;
@@ -122,7 +138,11 @@ impl Connection {
     }
 
     /// Reads the whole of a body that is a document; `None` when it is longer than `limit` bytes.
-    pub(super) async fn document(&mut self, framing: Framing, limit: usize) -> Result<Option<Bytes>, ExchangeError> {
+    pub(super) async fn document(
+        &mut self,
+        framing: Framing,
+        limit: usize,
+    ) -> Result<Option<Bytes>, ExchangeError> {
         let (mut framing, mut whole) = (framing, BytesMut::new());
         while !framing.is_over() {
             poll_fn(|cx| poll_body(self, &mut framing, cx, &mut whole)).await?;
@@ -138,11 +158,15 @@ impl Connection {
             if let Some(head) = read_head(&mut self.buffer)? {
                 return Ok(head);
             }
-            let read =
-                poll_fn(|cx| poll_read(&mut self.stream, cx, |bytes| self.buffer.extend_from_slice(bytes))).await;
+            let read = poll_fn(|cx| {
+                poll_read(&mut self.stream, cx, |bytes| self.buffer.extend_from_slice(bytes))
+            })
+            .await;
             match read {
                 Ok(0) if self.buffer.is_empty() => return Err(ExchangeError::Unanswered),
-                Err(error) if self.buffer.is_empty() && error.kind() == io::ErrorKind::ConnectionReset => {
+                Err(error)
+                    if self.buffer.is_empty() && error.kind() == io::ErrorKind::ConnectionReset =>
+                {
                     return Err(ExchangeError::Unanswered);
                 }
                 Ok(0) => return Err(ExchangeError::Cut),
@@ -154,7 +178,11 @@ impl Connection {
 }
 
 /// Reads once; hands the bytes to `take` and says how many they were.
-fn poll_read(stream: &mut Stream, cx: &mut Context<'_>, take: impl FnOnce(&[u8])) -> Poll<io::Result<usize>> {
+fn poll_read(
+    stream: &mut Stream,
+    cx: &mut Context<'_>,
+    take: impl FnOnce(&[u8]),
+) -> Poll<io::Result<usize>> {
     let mut space = [MaybeUninit::uninit(); READ];
     let mut read = ReadBuf::uninit(&mut space);
     ready!(Pin::new(stream).poll_read(cx, &mut read))?;
@@ -162,8 +190,8 @@ fn poll_read(stream: &mut Stream, cx: &mut Context<'_>, take: impl FnOnce(&[u8])
     Poll::Ready(Ok(read.filled().len()))
 }
 
-/// The body of an answer. When it was read to its end the connection goes back to the pool; dropped before,
-/// it closes.
+/// The body of an answer. When it was read to its end the connection goes back to the pool; dropped
+/// before, it closes.
 pub struct AnswerBody {
     connection: Option<Connection>,
     framing: Framing,
@@ -201,7 +229,10 @@ impl AnswerBody {
     }
 
     /// The next bytes, or `None` at the end.
-    pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, ExchangeError>>> {
+    pub fn poll_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, ExchangeError>>> {
         let mut out = BytesMut::new();
         let read = match &mut self.connection {
             None => return Poll::Ready(None),
@@ -221,10 +252,12 @@ impl AnswerBody {
         }
     }
 
-    /// The connection may serve again, unless the server said otherwise or sent more than its answer, which
-    /// would be read as the next one.
+    /// The connection may serve again, unless the server said otherwise or sent more than its
+    /// answer, which would be read as the next one.
     fn end(&mut self) {
-        if let Some(connection) = self.connection.take().filter(|c| self.keep_alive && c.buffer.is_empty()) {
+        if let Some(connection) =
+            self.connection.take().filter(|c| self.keep_alive && c.buffer.is_empty())
+        {
             self.pool.put(self.entered.endpoint().pool_key, connection);
         }
     }

@@ -1,5 +1,6 @@
-//! A small document from a server of the operator's choice: an issuer's keys, a cloud's credentials. One
-//! connection per document, bounded in time and size, no redirects. Nothing of a client's request goes out here.
+//! A small document from a server of the operator's choice: an issuer's keys, a cloud's
+//! credentials. One connection per document, bounded in time and size, no redirects. Nothing of a
+//! client's request goes out here.
 
 use std::time::Duration;
 
@@ -98,21 +99,26 @@ impl Fetcher {
 
     /// The document at this address; `path` comes after the URL's own.
     pub async fn get(&self, url: &EndpointUrl, path: &str) -> Result<Fetched, FetchError> {
-        let asked = Asked { method: "GET", url, path, headers: HeaderMap::new(), body: Bytes::new() };
-        let answered = timeout(LIMIT, self.ask(asked, LIMIT)).await.unwrap_or(Err(FetchError::Expired))?;
+        let asked =
+            Asked { method: "GET", url, path, headers: HeaderMap::new(), body: Bytes::new() };
+        let answered =
+            timeout(LIMIT, self.ask(asked, LIMIT)).await.unwrap_or(Err(FetchError::Expired))?;
         let Answered { status, headers, body } = answered;
         match status {
             StatusCode::OK => Ok(Fetched { headers, body }),
             _ if status.is_redirection() => {
                 let location = headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
-                Err(FetchError::Redirect(status, location.unwrap_or("nowhere").chars().take(200).collect()))
+                Err(FetchError::Redirect(
+                    status,
+                    location.unwrap_or("nowhere").chars().take(200).collect(),
+                ))
             }
             _ => Err(FetchError::Status(status)),
         }
     }
 
-    /// Whatever a server answers, its error bodies too. `limit` bounds the connecting; the caller bounds the
-    /// rest.
+    /// Whatever a server answers, its error bodies too. `limit` bounds the connecting; the caller
+    /// bounds the rest.
     pub async fn ask(&self, asked: Asked<'_>, limit: Duration) -> Result<Answered, FetchError> {
         let way = self.outward.load().to_other(asked.url);
         ask(asked, &way, limit).await
@@ -120,19 +126,26 @@ impl Fetcher {
 }
 
 /// The same of a server that is reached in this way.
-pub(super) async fn ask(asked: Asked<'_>, way: &Way, limit: Duration) -> Result<Answered, FetchError> {
+pub(super) async fn ask(
+    asked: Asked<'_>,
+    way: &Way,
+    limit: Duration,
+) -> Result<Answered, FetchError> {
     let connecting = timeout(limit, connect(asked.url, way)).await;
     let (stream, _) = connecting.map_err(|_| FetchError::Unreached(limit))??;
     let mut connection = Connection::new(stream);
     let body = Payload::from(asked.body.clone());
-    let Head { status, headers, framing, .. } = connection.exchange(request_head(asked), &body).await?;
+    let Head { status, headers, framing, .. } =
+        connection.exchange(request_head(asked), &body).await?;
     let body = connection.document(framing, MAX_BODY).await?.ok_or(FetchError::TooLong)?;
     Ok(Answered { status, headers, body })
 }
 
 fn request_head(asked: Asked<'_>) -> Bytes {
-    const USUAL: [(HeaderName, &str); 2] =
-        [(header::ACCEPT, "application/json"), (header::USER_AGENT, concat!("weir/", env!("CARGO_PKG_VERSION")))];
+    const USUAL: [(HeaderName, &str); 2] = [
+        (header::ACCEPT, "application/json"),
+        (header::USER_AGENT, concat!("weir/", env!("CARGO_PKG_VERSION"))),
+    ];
     let Asked { method, url, path, mut headers, body } = asked;
     for (name, value) in USUAL {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
@@ -163,14 +176,16 @@ mod tests {
 
     async fn server() -> (TcpListener, EndpointUrl) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = EndpointUrl::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let url =
+            EndpointUrl::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
         (listener, url)
     }
 
     /// What a server that answers with these bytes and closes is taken for, and what it was asked.
     async fn fetch(answer: Vec<u8>) -> (Result<Fetched, FetchError>, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = EndpointUrl::parse(&format!("http://{}/root", listener.local_addr().unwrap())).unwrap();
+        let url =
+            EndpointUrl::parse(&format!("http://{}/root", listener.local_addr().unwrap())).unwrap();
         let serve = async {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut asked = vec![0; 4096];
@@ -184,13 +199,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_document_arrives_whole() {
-        let (answer, asked) = fetch(b"HTTP/1.1 200 OK\r\ncache-control: max-age=9\r\n\r\n{\"keys\":[]}".to_vec()).await;
+        let (answer, asked) =
+            fetch(b"HTTP/1.1 200 OK\r\ncache-control: max-age=9\r\n\r\n{\"keys\":[]}".to_vec())
+                .await;
         let answer = answer.unwrap();
         assert_eq!(
             (&*answer.body, &answer.headers["cache-control"]),
             (&b"{\"keys\":[]}"[..], &"max-age=9".parse().unwrap())
         );
-        assert!(asked.starts_with("GET /root/keys HTTP/1.1\r\n") && asked.contains("\r\nhost: 127.0.0.1:"), "{asked}");
+        assert!(
+            asked.starts_with("GET /root/keys HTTP/1.1\r\n")
+                && asked.contains("\r\nhost: 127.0.0.1:"),
+            "{asked}"
+        );
     }
 
     #[tokio::test]
@@ -213,7 +234,8 @@ mod tests {
         let answered = answered.unwrap();
         assert_eq!((answered.status.as_u16(), &*answered.body), (400, &b"{}"[..]));
         assert!(
-            asked.starts_with("POST /?a=b HTTP/1.1\r\n") && asked.ends_with("content-length: 3\r\n\r\nx=y"),
+            asked.starts_with("POST /?a=b HTTP/1.1\r\n")
+                && asked.ends_with("content-length: 3\r\n\r\nx=y"),
             "{asked}"
         );
         assert!(asked.contains("host: signed.example\r\n") && !asked.contains("99"), "{asked}");
@@ -222,9 +244,20 @@ mod tests {
     #[tokio::test]
     async fn what_is_no_document_is_told() {
         let of = async |answer: &[u8]| fetch(answer.to_vec()).await.0.unwrap_err().to_string();
-        assert_eq!(of(b"HTTP/1.1 503 Service Unavailable\r\n\r\n").await, "HTTP 503 Service Unavailable");
-        let moved = of(b"HTTP/1.1 301 Moved Permanently\r\nlocation: https://g/\r\ncontent-length: 0\r\n\r\n").await;
-        assert!(moved.starts_with("HTTP 301 Moved Permanently to https://g/: redirects are not followed"), "{moved}");
+        assert_eq!(
+            of(b"HTTP/1.1 503 Service Unavailable\r\n\r\n").await,
+            "HTTP 503 Service Unavailable"
+        );
+        let moved = of(
+            b"HTTP/1.1 301 Moved Permanently\r\nlocation: https://g/\r\ncontent-length: 0\r\n\r\n",
+        )
+        .await;
+        assert!(
+            moved.starts_with(
+                "HTTP 301 Moved Permanently to https://g/: redirects are not followed"
+            ),
+            "{moved}"
+        );
         assert!(!of(b"SSH-2.0-OpenSSH\r\n").await.is_empty());
         let cut = of(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf").await;
         assert!(!cut.contains("1 MiB"), "{cut}");

@@ -1,5 +1,6 @@
-//! When a second replica of a model is asked beside the first, and how often at most: hedged requests (Dean and Barroso,
-//! "The Tail at Scale", 2013). Off unless `resilience.hedging.percentile` is set.
+//! When a second replica of a model is asked beside the first, and how often at most: hedged
+//! requests (Dean and Barroso, "The Tail at Scale", 2013). Off unless
+//! `resilience.hedging.percentile` is set.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -11,7 +12,8 @@ use super::retry::{REST, RetryBudget};
 /// `[resilience.hedging]`
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Hedging {
-    /// `percentile`: the second is asked after the wait for a first content that this share of answers kept below.
+    /// `percentile`: the second is asked after the wait for a first content that this share of
+    /// answers kept below.
     pub percentile: f64,
     /// `budget`: second requests, as a share of requests.
     pub share: f64,
@@ -31,7 +33,8 @@ impl Extra {
     }
 }
 
-/// Second requests in a burst: none are saved for bad times, since a hedge is no cure for a replica that fails.
+/// Second requests in a burst: none are saved for bad times, since a hedge is no cure for a replica
+/// that fails.
 const BURST: f64 = 1.0;
 
 /// The state of one model, for all workers. Kept over reloads.
@@ -46,7 +49,11 @@ pub(super) struct Hedges {
 impl Hedges {
     /// Off, and nothing seen.
     pub(super) fn new(now: Instant) -> Self {
-        Self { permille: AtomicU32::new(0), waits: Waits::default(), budget: RetryBudget::new(0.0, BURST, now) }
+        Self {
+            permille: AtomicU32::new(0),
+            waits: Waits::default(),
+            budget: RetryBudget::new(0.0, BURST, now),
+        }
     }
 
     /// Another configuration's numbers.
@@ -63,7 +70,8 @@ impl Hedges {
         }
     }
 
-    /// A client's request: how long its first replica has before a second is asked. `None`: no second is.
+    /// A client's request: how long its first replica has before a second is asked. `None`: no
+    /// second is.
     pub(super) fn begin(&self, now: Instant) -> Option<Duration> {
         let permille = self.permille.load(Ordering::Relaxed);
         if permille == 0 {
@@ -88,8 +96,8 @@ const MEMORY: u32 = 512;
 /// Fewer say nothing.
 const ENOUGH: u32 = 20;
 
-/// How long answers took to begin, lately: a histogram of four buckets to an octave, without a lock. What two threads
-/// lose between each other is of no weight.
+/// How long answers took to begin, lately: a histogram of four buckets to an octave, without a
+/// lock. What two threads lose between each other is of no weight.
 #[derive(Debug)]
 struct Waits {
     counts: [AtomicU32; BUCKETS],
@@ -155,7 +163,10 @@ mod tests {
     fn a_bucket_is_at_most_a_fifth_too_high() {
         for waited in [1, 2, 7, 50, 333, 5000, 60_000, 3_600_000].map(MS) {
             let told = upper_end(bucket(waited));
-            assert!(told >= waited - MS(1) && told <= waited.mul_f64(1.2) + MS(1), "{waited:?}: {told:?}");
+            assert!(
+                told >= waited - MS(1) && told <= waited.mul_f64(1.2) + MS(1),
+                "{waited:?}: {told:?}"
+            );
         }
         assert!(upper_end(bucket(Duration::MAX)) > Duration::from_hours(10));
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use prometheus::IntGauge;
 
-/// An endpoint that no request has left for so long, and that has none, is one of which nobody knows how it is.
+/// An endpoint that no request has left for so long, and that has none, is one of which nobody
+/// knows how it is.
 const LONG: Duration = Duration::from_secs(10);
 
 /// The requests of all workers.

@@ -1,4 +1,5 @@
-//! What a vLLM server says of its own load, in the text that Prometheus reads at `/metrics` (providers.md d3.2).
+//! What a vLLM server says of its own load, in the text that Prometheus reads at `/metrics`
+//! (providers.md d3.2).
 
 /// One look.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -12,15 +13,17 @@ pub(super) struct Load {
 }
 
 impl Load {
-    /// Reads the lines that count; none when a server has none of them. Both names of the cache's gauge are known:
-    /// it was `gpu_cache_usage_perc` before 0.9.
+    /// Reads the lines that count; none when a server has none of them. Both names of the cache's
+    /// gauge are known: it was `gpu_cache_usage_perc` before 0.9.
     pub(super) fn read(text: &str) -> Option<Self> {
         let (mut load, mut found) = (Self::default(), false);
         for (name, value) in text.lines().filter_map(gauge) {
             match name {
                 "num_requests_running" => load.running += value,
                 "num_requests_waiting" => load.waiting += value,
-                "kv_cache_usage_perc" | "gpu_cache_usage_perc" => load.cache = load.cache.max(value),
+                "kv_cache_usage_perc" | "gpu_cache_usage_perc" => {
+                    load.cache = load.cache.max(value)
+                }
                 _ => continue,
             }
             found = true;
@@ -28,9 +31,9 @@ impl Load {
         found.then_some(load)
     }
 
-    /// How many requests that is, besides the `ours` that this process has there. One that waits counts twice, since
-    /// it is before ours; a cache that is nearly full makes the server take back what it runs, so that all of it counts
-    /// up to twice.
+    /// How many requests that is, besides the `ours` that this process has there. One that waits
+    /// counts twice, since it is before ours; a cache that is nearly full makes the server take
+    /// back what it runs, so that all of it counts up to twice.
     pub(super) fn besides(self, ours: usize) -> f32 {
         let pressure = ((self.cache - 0.8) / 0.2).clamp(0.0, 1.0);
         (self.running * (1.0 + pressure) + 2.0 * self.waiting - ours as f32).max(0.0)
@@ -78,11 +81,17 @@ process_resident_memory_bytes 1.0e+09
 
     #[test]
     fn the_older_name_and_no_labels_are_read_and_rubbish_is_not() {
-        let load = Load::read("vllm:gpu_cache_usage_perc 0.25\nvllm:num_requests_running 1\n").unwrap();
+        let load =
+            Load::read("vllm:gpu_cache_usage_perc 0.25\nvllm:num_requests_running 1\n").unwrap();
         assert_eq!((load.running, load.cache), (1.0, 0.25));
-        for text in
-            ["", "vllm:num_requests_running", "vllm:num_requests_running NaN", "vllm: 3", "# vllm:x 1", "ollama 1"]
-        {
+        for text in [
+            "",
+            "vllm:num_requests_running",
+            "vllm:num_requests_running NaN",
+            "vllm: 3",
+            "# vllm:x 1",
+            "ollama 1",
+        ] {
             assert_eq!(Load::read(text), None, "{text:?}");
         }
     }

@@ -1,5 +1,5 @@
-//! The only module that connects outward: endpoints and their live state, connections, the pool of kept
-//! ones, and the sending of one request within its limits.
+//! The only module that connects outward: endpoints and their live state, connections, the pool of
+//! kept ones, and the sending of one request within its limits.
 //!
 //! | | |
 //! |---|---|

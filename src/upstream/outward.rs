@@ -1,5 +1,6 @@
-//! `Outward`: how servers are reached, as one configuration says it. A reload may change all of it: connections
-//! that are made from then on follow the new one, those that are there live on and are kept for nobody else.
+//! `Outward`: how servers are reached, as one configuration says it. A reload may change all of it:
+//! connections that are made from then on follow the new one, those that are there live on and are
+//! kept for nobody else.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -111,7 +112,8 @@ impl SharedOutward {
         self.0.load_full()
     }
 
-    /// Puts another in force, unless it says the same: then connections are kept. Returns what is in force.
+    /// Puts another in force, unless it says the same: then connections are kept. Returns what is
+    /// in force.
     pub fn put(&self, next: Arc<Outward>) -> Arc<Outward> {
         if self.0.load().says != next.says {
             self.0.store(next);
@@ -145,7 +147,10 @@ mod tests {
             priority: false,
             from_request: false,
         };
-        let outward = Outward::new(OutwardSettings { models: Arc::new(ClientTls::default()), ..Default::default() });
+        let outward = Outward::new(OutwardSettings {
+            models: Arc::new(ClientTls::default()),
+            ..Default::default()
+        });
         let OutwardSettings { anonymous, models, .. } = outward.settings();
         assert!(Arc::ptr_eq(&outward.to_model(&model(ProviderKind::OpenAi), &url).tls, models));
         assert!(Arc::ptr_eq(&outward.to_model(&model(ProviderKind::Gitlab), &url).tls, anonymous));

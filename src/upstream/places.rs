@@ -1,8 +1,9 @@
-//! How many requests are at one model at a time, over all workers: `max_parallel` places, a bounded queue by
-//! class (who waits at a cursor goes first, FIFO within a class), and no wait longer than `max_wait`.
+//! How many requests are at one model at a time, over all workers: `max_parallel` places, a bounded
+//! queue by class (who waits at a cursor goes first, FIFO within a class), and no wait longer than
+//! `max_wait`.
 //!
-//! A place is held until the answer's body ends. The state outlives a reload; new numbers hold at once, for
-//! those that wait already but for how long they do.
+//! A place is held until the answer's body ends. The state outlives a reload; new numbers hold at
+//! once, for those that wait already but for how long they do.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -54,7 +55,11 @@ pub(super) struct Waiting {
 impl Places {
     /// Of this model; `waiting` shows the length of the queue.
     pub(super) fn new(model: ModelId, room: Option<Room>, waiting: IntGauge) -> Self {
-        Self { model, state: Mutex::new(State { room, taken: 0, queue: Queue::default() }), waiting }
+        Self {
+            model,
+            state: Mutex::new(State { room, taken: 0, queue: Queue::default() }),
+            waiting,
+        }
     }
 
     /// Puts other numbers in force.
@@ -72,12 +77,14 @@ impl Places {
         self.hand_on(next);
     }
 
-    /// A place, or one in the queue: behind those of its class, before those of lower ones. When the queue is
-    /// full, the last of the lowest class has to go, if that is lower than the one that comes.
+    /// A place, or one in the queue: behind those of its class, before those of lower ones. When
+    /// the queue is full, the last of the lowest class has to go, if that is lower than the one
+    /// that comes.
     pub(super) fn ask(self: &Arc<Self>, class: Class) -> Result<Asked, GatewayError> {
         let mut state = self.lock();
         let Some(room) = state.full() else { return Ok(Asked::Place(self.take(&mut state))) };
-        let pushed_out = if state.queue.len() < room.queue { None } else { state.queue.push_out(class) };
+        let pushed_out =
+            if state.queue.len() < room.queue { None } else { state.queue.push_out(class) };
         if pushed_out.is_none() && state.queue.len() >= room.queue {
             return Err(self.refusal("max_queue"));
         }
@@ -92,7 +99,11 @@ impl Places {
     /// A place if one is free: who comes so waits for none, and pushes nobody out.
     pub(super) fn free(self: &Arc<Self>) -> Result<Place, GatewayError> {
         let mut state = self.lock();
-        if state.full().is_some() { Err(self.refusal("max_queue")) } else { Ok(self.take(&mut state)) }
+        if state.full().is_some() {
+            Err(self.refusal("max_queue"))
+        } else {
+            Ok(self.take(&mut state))
+        }
     }
 
     fn take(self: &Arc<Self>, state: &mut State) -> Place {
@@ -100,7 +111,8 @@ impl Places {
         Place(Arc::clone(self))
     }
 
-    /// Places for whoever they were freed for. One that left in this moment gives its own back as it is dropped.
+    /// Places for whoever they were freed for. One that left in this moment gives its own back as
+    /// it is dropped.
     fn hand_on(self: &Arc<Self>, next: Vec<oneshot::Sender<Place>>) {
         for sender in next {
             drop(sender.send(Place(Arc::clone(self))));
@@ -109,7 +121,9 @@ impl Places {
 
     fn refusal(&self, key: &str) -> GatewayError {
         let model = &self.model;
-        let why = format!("The model {model} is full (models.{model}.max_parallel, {key}): try again later");
+        let why = format!(
+            "The model {model} is full (models.{model}.max_parallel, {key}): try again later"
+        );
         GatewayError::new(Kind::Overloaded, why)
     }
 
@@ -155,7 +169,8 @@ impl Drop for Place {
 }
 
 impl Waiting {
-    /// The place, when it is this one's turn; an error when that is not in time, or when it was pushed out.
+    /// The place, when it is this one's turn; an error when that is not in time, or when it was
+    /// pushed out.
     pub(super) async fn place(mut self) -> Result<Place, GatewayError> {
         match timeout_at(self.until, &mut self.turn).await {
             Ok(Ok(place)) => Ok(place),
@@ -207,13 +222,20 @@ impl<T> Queue<T> {
 
     /// The last of the lowest class, if that is lower than this one.
     fn push_out(&mut self, class: Class) -> Option<T> {
-        self.lines[class as usize + 1..].iter_mut().rev().find_map(VecDeque::pop_back).map(|(_, value)| value)
+        self.lines[class as usize + 1..]
+            .iter_mut()
+            .rev()
+            .find_map(VecDeque::pop_back)
+            .map(|(_, value)| value)
     }
 
     /// The last of the lowest class, if there are more than `most`.
     fn shorten(&mut self, most: usize) -> Option<T> {
         let too_long = self.len() > most;
-        too_long.then(|| self.lines.iter_mut().rev().find_map(VecDeque::pop_back)).flatten().map(|(_, value)| value)
+        too_long
+            .then(|| self.lines.iter_mut().rev().find_map(VecDeque::pop_back))
+            .flatten()
+            .map(|(_, value)| value)
     }
 
     fn remove(&mut self, class: Class, ticket: u64) -> Option<T> {
@@ -258,8 +280,16 @@ mod tests {
     #[test]
     fn the_highest_class_is_first_and_each_is_in_order() {
         let mut queue = Queue::default();
-        let classes = [Class::Batch, Class::Chat, Class::Completion, Class::Batch, Class::Completion, Class::Chat];
-        let tickets: Vec<u64> = classes.iter().enumerate().map(|(number, class)| queue.push(*class, number)).collect();
+        let classes = [
+            Class::Batch,
+            Class::Chat,
+            Class::Completion,
+            Class::Batch,
+            Class::Completion,
+            Class::Chat,
+        ];
+        let tickets: Vec<u64> =
+            classes.iter().enumerate().map(|(number, class)| queue.push(*class, number)).collect();
         assert_eq!(queue.remove(Class::Chat, tickets[1]), Some(1));
         assert_eq!(queue.remove(Class::Chat, tickets[1]), None);
         let order: Vec<usize> = std::iter::from_fn(|| queue.pop()).collect();

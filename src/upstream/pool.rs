@@ -1,4 +1,5 @@
-//! Kept connections of one worker. Bounded per endpoint, and closed before the server would close them.
+//! Kept connections of one worker. Bounded per endpoint, and closed before the server would close
+//! them.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -1,8 +1,9 @@
-//! An HTTP proxy on the way out: which servers are reached through it, and the tunnel that it is asked for.
+//! An HTTP proxy on the way out: which servers are reached through it, and the tunnel that it is
+//! asked for.
 //!
-//! Every server is asked for with CONNECT, those of plain HTTP too: what goes through the tunnel is what would
-//! go without one, so keys, streams and kept connections need no second form, and the proxy's own credentials are in
-//! nothing but its own request.
+//! Every server is asked for with CONNECT, those of plain HTTP too: what goes through the tunnel is
+//! what would go without one, so keys, streams and kept connections need no second form, and the
+//! proxy's own credentials are in nothing but its own request.
 
 use std::fmt;
 use std::io;
@@ -45,7 +46,8 @@ pub struct Proxies {
 pub enum Except {
     /// `*`
     All,
-    /// `example.com`, `.example.com`, `*.example.com`, with or without a port: the name and all below it.
+    /// `example.com`, `.example.com`, `*.example.com`, with or without a port: the name and all
+    /// below it.
     Name(Box<str>, Option<u16>),
     /// `10.0.0.0/8`, `10.1.2.3`: of servers that are named by an address.
     Network(IpAddr, u8),
@@ -58,10 +60,14 @@ pub enum TunnelError {
     #[error("{0}")]
     Io(#[from] io::Error),
     /// Credentials.
-    #[error("it wants other credentials (HTTP 407): proxy.credentials, or user:password@ in the variable")]
+    #[error(
+        "it wants other credentials (HTTP 407): proxy.credentials, or user:password@ in the variable"
+    )]
     Credentials,
     /// Another status.
-    #[error("it makes no tunnel to {0}: HTTP {1}. Allow CONNECT to this port there, or name the server in {2}")]
+    #[error(
+        "it makes no tunnel to {0}: HTTP {1}. Allow CONNECT to this port there, or name the server in {2}"
+    )]
     Refused(String, StatusCode, &'static str),
     /// What came is no answer to CONNECT.
     #[error("it does not answer as an HTTP proxy: {0}")]
@@ -69,7 +75,8 @@ pub enum TunnelError {
 }
 
 impl Proxy {
-    /// Asks for a tunnel to `host:port` on a fresh connection to the proxy. The caller bounds the time.
+    /// Asks for a tunnel to `host:port` on a fresh connection to the proxy. The caller bounds the
+    /// time.
     pub(super) async fn tunnel(&self, tcp: &mut TcpStream, goal: &str) -> Result<(), TunnelError> {
         tcp.write_all(self.request(goal).expose()).await?;
         let mut buffer = BytesMut::with_capacity(512);
@@ -96,7 +103,8 @@ impl Proxy {
 
     fn request(&self, goal: &str) -> Secret<Vec<u8>> {
         let agent = concat!("user-agent: weir/", env!("CARGO_PKG_VERSION"));
-        let mut head = format!("CONNECT {goal} HTTP/1.1\r\nhost: {goal}\r\n{agent}\r\n").into_bytes();
+        let mut head =
+            format!("CONNECT {goal} HTTP/1.1\r\nhost: {goal}\r\n{agent}\r\n").into_bytes();
         if let Some(value) = &self.authorization {
             // no growing, which would leave a copy behind
             head.reserve_exact(value.expose().len() + 32);
@@ -123,8 +131,8 @@ impl fmt::Debug for Proxy {
 }
 
 impl Proxies {
-    /// The proxy on the way to a server. Never for this machine and for link-local addresses: what a
-    /// cloud's metadata service or an agent beside us gives out is for us alone.
+    /// The proxy on the way to a server. Never for this machine and for link-local addresses: what
+    /// a cloud's metadata service or an agent beside us gives out is for us alone.
     pub fn of(&self, url: &EndpointUrl) -> Option<&Arc<Proxy>> {
         let proxy = match url.scheme() {
             Scheme::Https => &self.https,
@@ -133,8 +141,10 @@ impl Proxies {
         let proxy = proxy.as_ref()?;
         let host = url.host().trim_end_matches('.').to_ascii_lowercase();
         let address = host.parse().ok();
-        let is_near = address.is_some_and(is_near) || host == "localhost" || host.ends_with(".localhost");
-        let is_except = || self.except.iter().any(|except| except.covers(&host, address, url.port()));
+        let is_near =
+            address.is_some_and(is_near) || host == "localhost" || host.ends_with(".localhost");
+        let is_except =
+            || self.except.iter().any(|except| except.covers(&host, address, url.port()));
         (!is_near && !is_except()).then_some(proxy)
     }
 }
@@ -150,9 +160,11 @@ pub(super) fn is_near(address: IpAddr) -> bool {
 impl Except {
     /// One entry of a list; the error is what was expected.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        const EXPECTED: &str = "a name like \"example.com\", an address or a network like \"10.0.0.0/8\"";
+        const EXPECTED: &str =
+            "a name like \"example.com\", an address or a network like \"10.0.0.0/8\"";
         let text = text.trim().to_ascii_lowercase();
-        let bare = |text: &str| text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
+        let bare =
+            |text: &str| text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().ok();
         if text == "*" {
             return Ok(Self::All);
         }
@@ -169,7 +181,8 @@ impl Except {
             None => (&*text, None),
         };
         let name = name.trim_start_matches('*').trim_matches('.');
-        let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+        let is_name = !name.is_empty()
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
         if is_name { Ok(Self::Name(name.into(), port)) } else { Err(EXPECTED) }
     }
 
@@ -177,10 +190,15 @@ impl Except {
         match self {
             Self::All => true,
             Self::Name(name, only) => {
-                let is_below = || host.strip_suffix(&**name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+                let is_below = || {
+                    host.strip_suffix(&**name)
+                        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+                };
                 only.is_none_or(|only| only == port) && is_below()
             }
-            Self::Network(network, bits) => address.is_some_and(|address| is_within(address, *network, *bits)),
+            Self::Network(network, bits) => {
+                address.is_some_and(|address| is_within(address, *network, *bits))
+            }
         }
     }
 }
@@ -211,8 +229,11 @@ mod tests {
     fn proxies(except: &str) -> Proxies {
         let url = EndpointUrl::parse("http://proxy:3128").unwrap();
         let proxy = Arc::new(Proxy { url, authorization: None, named_by: "proxy.url".into() });
-        let except =
-            except.split(',').filter(|each| !each.is_empty()).map(|each| Except::parse(each).unwrap()).collect();
+        let except = except
+            .split(',')
+            .filter(|each| !each.is_empty())
+            .map(|each| Except::parse(each).unwrap())
+            .collect();
         Proxies { https: Some(Arc::clone(&proxy)), http: Some(proxy), except }
     }
 

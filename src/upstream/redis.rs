@@ -1,5 +1,6 @@
-//! A Redis or Valkey that several gateways share: one script, asked within a bounded time, and known to be there or
-//! not. The connection is made beside the requests and never waited for by one; while it is away nobody asks.
+//! A Redis or Valkey that several gateways share: one script, asked within a bounded time, and
+//! known to be there or not. The connection is made beside the requests and never waited for by
+//! one; while it is away nobody asks.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,14 +19,18 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// The longest that connecting may take; beside the requests.
 const CONNECT: Duration = Duration::from_secs(2);
 
-/// `limits.shared`, checked: `redis://`, `rediss://` (TLS), with user, password and database if it has them.
+/// `limits.shared`, checked: `redis://`, `rediss://` (TLS), with user, password and database if it
+/// has them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisUrl(Secret<String>);
 
 impl RedisUrl {
     /// Reads a URL. The reason does not repeat it: it may hold a password.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        if !["redis://", "rediss://", "valkey://", "valkeys://"].iter().any(|scheme| text.starts_with(scheme)) {
+        if !["redis://", "rediss://", "valkey://", "valkeys://"]
+            .iter()
+            .any(|scheme| text.starts_with(scheme))
+        {
             return Err("expected a URL like \"redis://host:6379\"");
         }
         if text.contains('#') {
@@ -72,8 +77,8 @@ impl Redis {
         self.connection.load().is_some()
     }
 
-    /// What a script answers to one key and these arguments. `None` when it is away; it is held to be away, too, when
-    /// it is slow.
+    /// What a script answers to one key and these arguments. `None` when it is away; it is held to
+    /// be away, too, when it is slow.
     pub async fn eval(&self, script: &str, key: &str, arguments: &[u64]) -> Option<(u64, u64)> {
         let mut connection = self.connection.load_full()?.as_ref().clone();
         let mut command = redis::cmd("EVAL");
@@ -101,7 +106,9 @@ impl Redis {
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
-        let limits = AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(None);
+        let limits = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT))
+            .set_response_timeout(None);
         let client = Client::open(self.url.0.expose().as_str())?;
         client.get_multiplexed_async_connection_with_config(&limits).await
     }
@@ -115,8 +122,12 @@ impl Redis {
         }
         self.gauge.set(is_up.into());
         match reached {
-            Ok(()) => tracing::info!("limits.shared: Redis answers, rates count for all gateways together"),
-            Err(why) => tracing::warn!(%why, "limits.shared: Redis is away, each gateway counts for itself"),
+            Ok(()) => tracing::info!(
+                "limits.shared: Redis answers, rates count for all gateways together"
+            ),
+            Err(why) => {
+                tracing::warn!(%why, "limits.shared: Redis is away, each gateway counts for itself")
+            }
         }
     }
 }
@@ -135,12 +146,23 @@ mod tests {
 
     #[test]
     fn urls_are_read_and_never_shown() {
-        for good in ["redis://h", "redis://h:6380/3", "rediss://:canary@h:6379", "valkey://user:canary@[::1]"] {
+        for good in [
+            "redis://h",
+            "redis://h:6380/3",
+            "rediss://:canary@h:6379",
+            "valkey://user:canary@[::1]",
+        ] {
             let url = RedisUrl::parse(good).unwrap();
             assert!(!format!("{url:?}").contains("canary"));
         }
-        for bad in ["h:6379", "http://h", "redis://", "redis://h:port", "unix:///run/redis.sock", "rediss://h#insecure"]
-        {
+        for bad in [
+            "h:6379",
+            "http://h",
+            "redis://",
+            "redis://h:port",
+            "unix:///run/redis.sock",
+            "rediss://h#insecure",
+        ] {
             assert!(RedisUrl::parse(bad).is_err(), "{bad}");
         }
     }

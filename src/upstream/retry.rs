@@ -1,16 +1,19 @@
-//! How many extra requests the model servers of one model may get: a share of what clients ask for, so that retries
-//! cannot turn an overload into a collapse (Finagle's retry budget, Google's SRE book, "Handling Overload").
+//! How many extra requests the model servers of one model may get: a share of what clients ask for,
+//! so that retries cannot turn an overload into a collapse (Finagle's retry budget, Google's SRE
+//! book, "Handling Overload").
 //!
-//! Each request deposits its share; each retry takes one whole token. What was saved is forgotten within about half a
-//! minute, and a few tokens come back by themselves, so that a quiet gateway may retry, too.
+//! Each request deposits its share; each retry takes one whole token. What was saved is forgotten
+//! within about half a minute, and a few tokens come back by themselves, so that a quiet gateway
+//! may retry, too.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long savings last: within it all but a third of them are forgotten. Long enough for what waits for its first
-/// token at a replica that dies: with two replicas and a share of 0.2, all that it was sent in 12 s.
+/// How long savings last: within it all but a third of them are forgotten. Long enough for what
+/// waits for its first token at a replica that dies: with two replicas and a share of 0.2, all that
+/// it was sent in 12 s.
 const MEMORY: Duration = Duration::from_secs(30);
 /// Tokens of a model's retries at rest.
 pub(super) const REST: f64 = 10.0;
@@ -73,7 +76,8 @@ impl Bucket {
     fn age(&mut self, now: Instant) {
         let past = now.saturating_duration_since(self.at);
         if past >= Duration::from_secs(1) {
-            self.tokens = self.rest + (self.tokens - self.rest) * (-past.as_secs_f64() / MEMORY.as_secs_f64()).exp();
+            self.tokens = self.rest
+                + (self.tokens - self.rest) * (-past.as_secs_f64() / MEMORY.as_secs_f64()).exp();
             self.at = now;
         }
     }
@@ -96,7 +100,8 @@ mod tests {
             Self(Bucket { share, tokens: REST, rest: REST, at: now }, now)
         }
 
-        /// So many requests in a second, each of which wants a retry if `failing`; how many got one.
+        /// So many requests in a second, each of which wants a retry if `failing`; how many got
+        /// one.
         fn second(&mut self, requests: u32, failing: bool) -> u32 {
             let Self(bucket, now) = self;
             let retried = (0..requests).filter(|_| {
@@ -122,7 +127,10 @@ mod tests {
         let mut rig = Rig::new(0.2);
         (0..300).for_each(|_| _ = rig.second(100, false));
         let burst = rig.second(1000, true);
-        assert!((700..=850).contains(&burst), "the savings of half a minute and the second's own share: {burst}");
+        assert!(
+            (700..=850).contains(&burst),
+            "the savings of half a minute and the second's own share: {burst}"
+        );
         let mut rig = Rig::new(0.2);
         (0..300).for_each(|_| _ = rig.second(100, false));
         (0..120).for_each(|_| _ = rig.second(0, false));
@@ -134,7 +142,11 @@ mod tests {
     #[test]
     fn a_quiet_gateway_may_retry_again_and_again() {
         let mut rig = Rig::new(0.2);
-        assert_eq!((0..100).filter(|_| rig.0.withdraw(rig.1)).count(), 10, "what is there at rest, and no more");
+        assert_eq!(
+            (0..100).filter(|_| rig.0.withdraw(rig.1)).count(),
+            10,
+            "what is there at rest, and no more"
+        );
         rig.1 += Duration::from_secs(5);
         assert!(rig.0.withdraw(rig.1));
     }

@@ -1,5 +1,5 @@
-//! Sending one request to one replica: take or make a connection, wait for the head, all within limits. Which
-//! replica, and whether another one after it, is the relay's to say.
+//! Sending one request to one replica: take or make a connection, wait for the head, all within
+//! limits. Which replica, and whether another one after it, is the relay's to say.
 
 use std::io;
 use std::pin::pin;
@@ -65,8 +65,8 @@ impl Upstreams {
         self.pool.prune();
     }
 
-    /// The replica to ask next, of those that the model has in `endpoints`, and its place among them; one of its own
-    /// for a model that a request brought.
+    /// The replica to ask next, of those that the model has in `endpoints`, and its place among
+    /// them; one of its own for a model that a request brought.
     pub fn choose(
         &self,
         model: &Model,
@@ -82,8 +82,8 @@ impl Upstreams {
         Ok((0, self.registry.transient(model, url, endpoints.outward())))
     }
 
-    /// A place at the route's model, waited for if it must be; none for a model that a request brought. To be held
-    /// until the answer's body ends.
+    /// A place at the route's model, waited for if it must be; none for a model that a request
+    /// brought. To be held until the answer's body ends.
     pub async fn place(
         &self,
         route: &Route,
@@ -104,14 +104,18 @@ impl Upstreams {
     }
 
     /// A place at the route's model, if one is free.
-    pub fn free_place(&self, route: &Route, endpoints: &Endpoints) -> Result<Option<Place>, GatewayError> {
+    pub fn free_place(
+        &self,
+        route: &Route,
+        endpoints: &Endpoints,
+    ) -> Result<Option<Place>, GatewayError> {
         endpoints.places(&route.model).map(Places::free).transpose()
     }
 
     /// Sends and waits for the head. On return the first-byte limit is running.
     ///
-    /// A kept connection may have died unseen; if it dies before a byte of the answer, the request goes once more
-    /// on a new one (providers.md d3.5).
+    /// A kept connection may have died unseen; if it dies before a byte of the answer, the request
+    /// goes once more on a new one (providers.md d3.5).
     pub async fn send(
         &self,
         mut sending: Sending<'_>,
@@ -135,9 +139,13 @@ impl Upstreams {
                     facts.retries += 1;
                     may_reuse = false;
                 }
-                Err(Failure::Unanswered) => return Err(broken(endpoint, &ExchangeError::Unanswered)),
+                Err(Failure::Unanswered) => {
+                    return Err(broken(endpoint, &ExchangeError::Unanswered));
+                }
                 Err(Failure::Told(error)) => return Err(error),
-                Ok((Head { status, headers, .. }, body)) => return Ok(Inbound { status, headers, body, sent }),
+                Ok((Head { status, headers, .. }, body)) => {
+                    return Ok(Inbound { status, headers, body, sent });
+                }
             }
         }
     }
@@ -157,13 +165,17 @@ impl Upstreams {
         let head = request_head(sending, endpoint, facts);
         let answered = {
             let exchange = pin!(connection.exchange(head, &sending.outbound.body));
-            timers.run(Phase::FirstByte, exchange).await.map_err(|expired| expired.error(&model.id))?
+            timers
+                .run(Phase::FirstByte, exchange)
+                .await
+                .map_err(|expired| expired.error(&model.id))?
         };
         match answered {
             Ok(head) => {
                 endpoint.saw(Seen::Answered);
                 let pool = Arc::clone(&self.pool);
-                let body = AnswerBody::new(connection, head.framing, head.keep_alive, entered, pool);
+                let body =
+                    AnswerBody::new(connection, head.framing, head.keep_alive, entered, pool);
                 Ok((head, body))
             }
             Err(ExchangeError::Unanswered) => Err(Failure::Unanswered),
@@ -189,9 +201,11 @@ impl Upstreams {
         let error = match timers.run(Phase::Connect, connecting).await {
             Ok(Ok((stream, _))) => return Ok(Connection::new(stream)),
             Ok(Err(error)) => error.error(),
-            Err(expired) => {
-                expired.error(&model.id).internal(format!("connecting to {}{}", endpoint.url, endpoint.way.told()))
-            }
+            Err(expired) => expired.error(&model.id).internal(format!(
+                "connecting to {}{}",
+                endpoint.url,
+                endpoint.way.told()
+            )),
         };
         endpoint.saw(Seen::Unreachable);
         Err(error)
@@ -213,7 +227,8 @@ impl From<GatewayError> for Failure {
 }
 
 fn no_endpoint(model: &Model) -> GatewayError {
-    GatewayError::new(Kind::Internal, "the model has no endpoint").internal(format!("model {}", model.id))
+    GatewayError::new(Kind::Internal, "the model has no endpoint")
+        .internal(format!("model {}", model.id))
 }
 
 /// The peer's fault, told without its address.
@@ -222,12 +237,15 @@ fn broken(endpoint: &Endpoint, error: &ExchangeError) -> GatewayError {
         && is_alert(alert)
     {
         let why = format!("TLS with {}: {alert}{}", endpoint.url, endpoint.way.tls.advice(alert));
-        return GatewayError::new(Kind::UpstreamConnect, "TLS with the model server failed").internal(why);
+        return GatewayError::new(Kind::UpstreamConnect, "TLS with the model server failed")
+            .internal(why);
     }
     let public = match error {
         ExchangeError::NotHttp(_) => "the model server did not answer in HTTP",
         ExchangeError::Unanswered | ExchangeError::Cut => "the model server closed the connection",
-        ExchangeError::Io(e) if e.kind() == io::ErrorKind::ConnectionReset => "the model server closed the connection",
+        ExchangeError::Io(e) if e.kind() == io::ErrorKind::ConnectionReset => {
+            "the model server closed the connection"
+        }
         ExchangeError::Io(_) => "the connection to the model server failed",
     };
     GatewayError::new(Kind::UpstreamBroken, public).internal(format!("{}: {error}", endpoint.url))
@@ -235,7 +253,8 @@ fn broken(endpoint: &Endpoint, error: &ExchangeError) -> GatewayError {
 
 /// The head of one attempt. A gateway gets no header of ours: the request goes on as it came.
 fn request_head(sending: &Sending<'_>, endpoint: &Endpoint, facts: &Facts) -> Bytes {
-    const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION")));
+    const USER_AGENT: HeaderValue =
+        HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION")));
     let outbound = &*sending.outbound;
     let mut headers = outbound.headers.clone();
     // a signature may cover another name than the connection's

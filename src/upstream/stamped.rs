@@ -1,4 +1,5 @@
-//! A number and when it was noted, in one atomic word: what endpoints remember of themselves without a lock.
+//! A number and when it was noted, in one atomic word: what endpoints remember of themselves
+//! without a lock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -61,8 +62,14 @@ mod tests {
         stamped.put(1.5, late);
         let second = Duration::from_secs(1);
         assert_eq!(stamped.get(late + second), Some((1.5, second)), "over the wrap");
-        assert_eq!(stamped.get(late - Duration::from_millis(3)), Some((1.5, Duration::ZERO)), "a reader behind");
-        stamped.update(late + second, |before| before.map_or(0.0, |(number, age)| number + age.as_secs_f32()));
+        assert_eq!(
+            stamped.get(late - Duration::from_millis(3)),
+            Some((1.5, Duration::ZERO)),
+            "a reader behind"
+        );
+        stamped.update(late + second, |before| {
+            before.map_or(0.0, |(number, age)| number + age.as_secs_f32())
+        });
         assert_eq!(stamped.get(late + second), Some((2.5, Duration::ZERO)));
         stamped.clear();
         assert_eq!(stamped.get(late), None);

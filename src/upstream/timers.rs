@@ -1,7 +1,8 @@
 //! Runs a `Budget` against one request: four limits, one timer.
 //!
-//! The timer is re-armed lazily: a chunk only moves `phase_at`; the sleep is touched when it fires. So a
-//! stream of a thousand chunks costs one timer registration per idle period, not one per chunk.
+//! The timer is re-armed lazily: a chunk only moves `phase_at`; the sleep is touched when it fires.
+//! So a stream of a thousand chunks costs one timer registration per idle period, not one per
+//! chunk.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -59,9 +60,13 @@ impl Timers {
         self.phase_at = now + self.budget.idle;
     }
 
-    /// Runs a future until it is ready or the phase, which begins now, or the total expires. Pinned by the
-    /// caller: an async function would hold it twice.
-    pub async fn run<F: Future + Unpin>(&mut self, phase: Phase, future: F) -> Result<F::Output, Expired> {
+    /// Runs a future until it is ready or the phase, which begins now, or the total expires. Pinned
+    /// by the caller: an async function would hold it twice.
+    pub async fn run<F: Future + Unpin>(
+        &mut self,
+        phase: Phase,
+        future: F,
+    ) -> Result<F::Output, Expired> {
         self.enter(phase);
         self.go_on(future).await
     }
@@ -91,7 +96,8 @@ impl Timers {
         }
         loop {
             let fired = sleep.as_mut().poll(cx).is_ready();
-            // A task whose source never waits has used up its turn when it comes here, and then no timer fires.
+            // A task whose source never waits has used up its turn when it comes here, and then no
+            // timer fires.
             if Instant::now() >= at {
                 let phase = if self.total_at <= self.phase_at { Phase::Total } else { self.phase };
                 return Poll::Ready(Expired { phase, limit: self.budget.limit(phase) });
@@ -127,7 +133,10 @@ mod tests {
     async fn each_phase_has_its_limit_and_the_total_rules_them_all() {
         let started = Instant::now();
         let mut timers = Timers::start(budget(), started);
-        assert_eq!(timers.run(Phase::Connect, pending::<()>()).await.unwrap_err().phase, Phase::Connect);
+        assert_eq!(
+            timers.run(Phase::Connect, pending::<()>()).await.unwrap_err().phase,
+            Phase::Connect
+        );
         assert_eq!(started.elapsed().as_secs(), 1);
         assert!(timers.run(Phase::FirstByte, pin!(sleep(Duration::from_secs(4)))).await.is_ok());
         for _ in 0..2 {
@@ -136,7 +145,10 @@ mod tests {
         }
         timers.arrived(Instant::now());
         let expired = timers.go_on(pending::<()>()).await.unwrap_err();
-        assert_eq!((expired.phase, expired.limit.as_secs(), started.elapsed().as_secs()), (Phase::Total, 9, 9));
+        assert_eq!(
+            (expired.phase, expired.limit.as_secs(), started.elapsed().as_secs()),
+            (Phase::Total, 9, 9)
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -152,7 +164,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_source_that_never_waits_expires_too() {
-        let mut timers = Timers::start(Budget { total: Duration::from_millis(50), ..budget() }, Instant::now());
+        let mut timers =
+            Timers::start(Budget { total: Duration::from_millis(50), ..budget() }, Instant::now());
         let busy = poll_fn(|cx| -> std::task::Poll<()> {
             loop {
                 ready!(pin!(consume_budget()).poll(cx));

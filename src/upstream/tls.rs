@@ -1,5 +1,5 @@
-//! TLS to servers: the system's authorities and the operator's own, verification always on; and the certificate
-//! that says who we are, for those who ask.
+//! TLS to servers: the system's authorities and the operator's own, verification always on; and the
+//! certificate that says who we are, for those who ask.
 
 use std::fmt;
 use std::io;
@@ -69,9 +69,17 @@ pub struct ClientTls {
 
 impl ClientTls {
     /// With these authorities besides the system's.
-    pub fn new(extra_ca: Vec<CertificateDer<'static>>, identity: Option<Arc<ClientIdentity>>) -> Self {
+    pub fn new(
+        extra_ca: Vec<CertificateDer<'static>>,
+        identity: Option<Arc<ClientIdentity>>,
+    ) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), extra_ca, identity, config: OnceLock::new() }
+        Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            extra_ca,
+            identity,
+            config: OnceLock::new(),
+        }
     }
 
     /// Who we are, if we say so.
@@ -93,7 +101,8 @@ impl ClientTls {
             return Err(TlsError::NoAuthorities);
         }
         let provider = Arc::new(ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+        let builder =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         let builder = builder.with_root_certificates(roots);
         Ok(Arc::new(match &self.identity {
             Some(identity) => {
@@ -114,10 +123,15 @@ impl ClientTls {
             (Some(rustls::Error::AlertReceived(Alert::CertificateRequired)), None) => {
                 " (the server wants a client certificate: set tls.client_cert and tls.client_key, or the model's own)"
             }
-            (Some(rustls::Error::AlertReceived(Alert::HandshakeFailure | Alert::BadCertificate)), None) => {
+            (
+                Some(rustls::Error::AlertReceived(Alert::HandshakeFailure | Alert::BadCertificate)),
+                None,
+            ) => {
                 " (does the server want a client certificate? tls.client_cert and tls.client_key, or the model's own)"
             }
-            (Some(rustls::Error::AlertReceived(alert)), Some(_)) if is_about_certificates(*alert) => {
+            (Some(rustls::Error::AlertReceived(alert)), Some(_))
+                if is_about_certificates(*alert) =>
+            {
                 " (the server does not take our client certificate: is it the right one in tls.client_cert or the \
                  model's own, still valid, and of an authority that the server knows?)"
             }
@@ -147,8 +161,8 @@ impl fmt::Debug for ClientTls {
     }
 }
 
-/// The alert by which the other side ended a connection. With TLS 1.3 a server may refuse our certificate after
-/// we took the handshake to be over: the alert is then read instead of an answer.
+/// The alert by which the other side ended a connection. With TLS 1.3 a server may refuse our
+/// certificate after we took the handshake to be over: the alert is then read instead of an answer.
 pub(super) fn is_alert(error: &io::Error) -> bool {
     matches!(rustls_error(error), Some(rustls::Error::AlertReceived(_)))
 }

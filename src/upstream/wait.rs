@@ -1,8 +1,10 @@
-//! How long an endpoint lets a request wait for its first token: one number, lock-free, that jumps up at once,
-//! comes down slowly and fades when nothing is seen (peak EWMA, as in Finagle and linkerd).
+//! How long an endpoint lets a request wait for its first token: one number, lock-free, that jumps
+//! up at once, comes down slowly and fades when nothing is seen (peak EWMA, as in Finagle and
+//! linkerd).
 //!
-//! Peak, because a server that has become slow is to be left alone before the mean of the last minute shows it;
-//! fading, because a server that is left alone would otherwise never show that it is fast again.
+//! Peak, because a server that has become slow is to be left alone before the mean of the last
+//! minute shows it; fading, because a server that is left alone would otherwise never show that it
+//! is fast again.
 
 use std::time::Duration;
 
@@ -63,7 +65,10 @@ mod tests {
         assert!(close(wait.seconds(at(101)), 4.0), "a peak counts in full");
         assert!(close(wait.seconds(at(111)), 4.0 * 0.3679), "one decay later");
         wait.observe(Duration::from_secs(1), at(111));
-        assert!(close(wait.seconds(at(111)), 1.0 + 3.0 * 0.3679), "a fast answer takes the decayed peak down");
+        assert!(
+            close(wait.seconds(at(111)), 1.0 + 3.0 * 0.3679),
+            "a fast answer takes the decayed peak down"
+        );
         assert_eq!(wait.seconds(at(111) + DECAY * KNOWN_FOR), None, "long unseen is unknown");
         wait.observe(Duration::ZERO, at(200));
         assert!(wait.seconds(at(200)).is_some());

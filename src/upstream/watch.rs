@@ -1,5 +1,6 @@
-//! Looks after the replicas of the configuration in force: asks those that are to be checked whether they are well, and
-//! those that tell it for their load. One task beside the data path; a choice reads what it found last.
+//! Looks after the replicas of the configuration in force: asks those that are to be checked
+//! whether they are well, and those that tell it for their load. One task beside the data path; a
+//! choice reads what it found last.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -133,7 +134,8 @@ impl Replica<'_> {
                 Err(why) => {
                     failures += 1;
                     if failures >= FAILURES {
-                        // longer than until the next word, so that without one requests see for themselves
+                        // longer than until the next word, so that without one requests see for
+                        // themselves
                         self.endpoint.is_unwell(&why, every + timeout);
                     }
                 }
@@ -148,7 +150,9 @@ impl Replica<'_> {
             HealthCheck::Path(path) => self.get(path, true, limit).await,
         };
         match answer {
-            Ok(Answered { status, .. }) if status.is_server_error() => Err(format!("HTTP {}", status.as_u16())),
+            Ok(Answered { status, .. }) if status.is_server_error() => {
+                Err(format!("HTTP {}", status.as_u16()))
+            }
             Ok(_) | Err(FetchError::TooLong) => Ok(()),
             Err(error) if error.is_timeout() => Err(format!("no answer within {limit:?}")),
             Err(error) => Err(error.to_string()),
@@ -160,7 +164,11 @@ impl Replica<'_> {
         loop {
             pause(LOOK_EVERY).await;
             let answer = self.get("/metrics", true, LOOK_EVERY * 2).await;
-            let text = answer.as_ref().ok().filter(|answer| answer.status.is_success()).map(|answer| &*answer.body);
+            let text = answer
+                .as_ref()
+                .ok()
+                .filter(|answer| answer.status.is_success())
+                .map(|answer| &*answer.body);
             let load = text.and_then(|text| Load::read(&String::from_utf8_lossy(text)));
             match load {
                 Some(load) => self.endpoint.tells(load),
@@ -179,12 +187,17 @@ impl Replica<'_> {
         let Endpoint { url, way, .. } = self.endpoint;
         let root = url.without_base();
         let url = if at_root { &root } else { url };
-        let mut outbound =
-            Outbound { method: Method::GET, path: path.into(), headers: HeaderMap::new(), body: Bytes::new().into() };
+        let mut outbound = Outbound {
+            method: Method::GET,
+            path: path.into(),
+            headers: HeaderMap::new(),
+            body: Bytes::new().into(),
+        };
         let attempt = Attempt { endpoint: url, now: SystemTime::now() };
         // a key that cannot be had is told to those who ask the model; here it goes without
         let _ = dialect(self.model.provider).authorize(&mut outbound, self.model, &attempt);
-        let asked = Asked { method: "GET", url, path, headers: outbound.headers, body: Bytes::new() };
+        let asked =
+            Asked { method: "GET", url, path, headers: outbound.headers, body: Bytes::new() };
         // never closed
         let _place = self.places.acquire().await;
         timeout(limit, ask(asked, way, limit)).await.unwrap_or(Err(FetchError::Expired))

@@ -1,10 +1,11 @@
 //! AWS's event stream: cutting a byte stream into frames (providers.md d1.12–15).
 //!
-//! A frame is `total_len u32be | headers_len u32be | prelude_crc | headers | payload | message_crc`. Lengths
-//! and the prelude's CRC are checked here as soon as the twelve bytes are there, so that a corrupt length
-//! is not waited for; AWS's own decoder then reads the whole frame and checks the second CRC. It never
-//! gets less than a frame: its streaming decoder loses the prelude of an incomplete one, which is why
-//! that one was rejected.
+//! A frame is
+//! `total_len u32be | headers_len u32be | prelude_crc | headers | payload | message_crc`. Lengths
+//! and the prelude's CRC are checked here as soon as the twelve bytes are there, so that a corrupt
+//! length is not waited for; AWS's own decoder then reads the whole frame and checks the second
+//! CRC. It never gets less than a frame: its streaming decoder loses the prelude of an incomplete
+//! one, which is why that one was rejected.
 
 use aws_smithy_eventstream::frame::read_message_from;
 use aws_smithy_types::event_stream::Message;
@@ -120,7 +121,8 @@ impl EventStreamFrames {
             return Ok(None);
         }
         let mut bytes = self.pending.split_to(total).freeze();
-        let message = read_message_from(&mut bytes).map_err(|error| FrameError::Corrupt(error.to_string()))?;
+        let message = read_message_from(&mut bytes)
+            .map_err(|error| FrameError::Corrupt(error.to_string()))?;
         let kind = match text(&message, ":message-type") {
             Some("event") => FrameKind::Event,
             Some("exception") => FrameKind::Exception,
@@ -168,12 +170,16 @@ mod tests {
     const FIRST: usize = 0x9e;
 
     fn by_aws() -> Vec<u8> {
-        (0..BY_AWS.len()).step_by(2).map(|i| u8::from_str_radix(&BY_AWS[i..i + 2], 16).unwrap()).collect()
+        (0..BY_AWS.len())
+            .step_by(2)
+            .map(|i| u8::from_str_radix(&BY_AWS[i..i + 2], 16).unwrap())
+            .collect()
     }
 
     fn frame(headers: &[(&'static str, &'static str)], payload: &'static [u8]) -> Vec<u8> {
-        let header =
-            |(name, value): &(&'static str, &'static str)| Header::new(*name, HeaderValue::String((*value).into()));
+        let header = |(name, value): &(&'static str, &'static str)| {
+            Header::new(*name, HeaderValue::String((*value).into()))
+        };
         let message = Message::new_from_parts(headers.iter().map(header).collect(), payload);
         let mut bytes = Vec::new();
         write_message_to(&message, &mut bytes).unwrap();
@@ -197,7 +203,10 @@ mod tests {
         let whole = all(&[&bytes], 1 << 20).unwrap();
         let delta = br#"{"contentBlockIndex":0,"delta":{"text":"Hi"},"p":"abc"}"#.to_vec();
         assert_eq!(whole[0], (FrameKind::Event, "contentBlockDelta".into(), delta));
-        assert_eq!((whole[1].0, whole[1].1.as_str()), (FrameKind::Exception, "throttlingException"));
+        assert_eq!(
+            (whole[1].0, whole[1].1.as_str()),
+            (FrameKind::Exception, "throttlingException")
+        );
         for cut in 0..bytes.len() {
             let (a, b) = bytes.split_at(cut);
             assert_eq!(all(&[a, b], 1 << 20).unwrap(), whole, "cut at {cut}");
@@ -241,9 +250,18 @@ mod tests {
 
     #[test]
     fn impossible_lengths_are_refused() {
-        assert_eq!(all(&[&[0, 0, 0, 15, 0, 0, 0, 0]], 100), Err(FrameError::Lengths { total: 15, headers: 0 }));
-        assert_eq!(all(&[&[0, 0, 0, 20, 0, 0, 0, 5]], 100), Err(FrameError::Lengths { total: 20, headers: 5 }));
-        assert!(matches!(all(&[b"{\"message\":\"no\"}"], 16 << 20), Err(FrameError::TooLong { .. })));
+        assert_eq!(
+            all(&[&[0, 0, 0, 15, 0, 0, 0, 0]], 100),
+            Err(FrameError::Lengths { total: 15, headers: 0 })
+        );
+        assert_eq!(
+            all(&[&[0, 0, 0, 20, 0, 0, 0, 5]], 100),
+            Err(FrameError::Lengths { total: 20, headers: 5 })
+        );
+        assert!(matches!(
+            all(&[b"{\"message\":\"no\"}"], 16 << 20),
+            Err(FrameError::TooLong { .. })
+        ));
     }
 
     #[test]
@@ -251,7 +269,10 @@ mod tests {
         assert_eq!(all(&[&frame(&[], b"{}")], 100).unwrap_err(), FrameError::Kind);
         let unnamed = frame(&[(":message-type", "event")], b"");
         assert_eq!(all(&[&unnamed], 100).unwrap(), [(FrameKind::Event, String::new(), Vec::new())]);
-        let error = frame(&[(":message-type", "error"), (":error-code", "500"), (":error-message", "no")], b"");
+        let error = frame(
+            &[(":message-type", "error"), (":error-code", "500"), (":error-message", "no")],
+            b"",
+        );
         let mut frames = EventStreamFrames::new(1000);
         frames.feed(&error);
         let frame = frames.next_frame().unwrap().unwrap();

@@ -1,4 +1,5 @@
-//! Bytes that arrive in pieces and are wanted as one. A single piece, the usual case, is not copied.
+//! Bytes that arrive in pieces and are wanted as one. A single piece, the usual case, is not
+//! copied.
 
 use bytes::{Bytes, BytesMut};
 

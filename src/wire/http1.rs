@@ -1,8 +1,8 @@
-//! HTTP/1.1 as a client writes and reads it (RFC 9112): one request head out, one response head and one framed
-//! body in. Bytes in, bytes out; the connection is `upstream/exchange.rs`.
+//! HTTP/1.1 as a client writes and reads it (RFC 9112): one request head out, one response head and
+//! one framed body in. Bytes in, bytes out; the connection is `upstream/exchange.rs`.
 //!
-//! Ours and not hyper's client: that one costs a task, two channel hops an event and 26 KiB a connection,
-//! which is most of what an open stream took (`manual/decisions.rs`).
+//! Ours and not hyper's client: that one costs a task, two channel hops an event and 26 KiB a
+//! connection, which is most of what an open stream took (`manual/decisions.rs`).
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -18,9 +18,15 @@ const MAX_LINE: usize = 8 << 10;
 #[error("{0}")]
 pub struct NotHttp(pub &'static str);
 
-/// Appends a request head; `path` is its parts. The caller's headers say everything but the length, which a GET
-/// without a body has none of (RFC 9110 §8.6).
-pub fn write_head(out: &mut BytesMut, method: &str, path: &[&str], headers: &HeaderMap, length: usize) {
+/// Appends a request head; `path` is its parts. The caller's headers say everything but the length,
+/// which a GET without a body has none of (RFC 9110 §8.6).
+pub fn write_head(
+    out: &mut BytesMut,
+    method: &str,
+    path: &[&str],
+    headers: &HeaderMap,
+    length: usize,
+) {
     out.put_slice(method.as_bytes());
     out.put_slice(b" ");
     path.iter().for_each(|part| out.put_slice(part.as_bytes()));
@@ -63,12 +69,18 @@ pub fn read_head(buffer: &mut BytesMut) -> Result<Option<Head>, NotHttp> {
                 return Err(NotHttp("the response head is too long"));
             }
             Ok(httparse::Status::Partial) => return Ok(None),
-            Err(httparse::Error::TooManyHeaders) => return Err(NotHttp("the response has too many headers")),
+            Err(httparse::Error::TooManyHeaders) => {
+                return Err(NotHttp("the response has too many headers"));
+            }
             Err(_) => return Err(NotHttp("the response is not HTTP/1.1")),
         };
-        let status = response.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or(NotHttp("no status"))?;
+        let status = response
+            .code
+            .and_then(|code| StatusCode::from_u16(code).ok())
+            .ok_or(NotHttp("no status"))?;
         let old = response.version == Some(0);
-        let places: Vec<(usize, usize, usize, usize)> = response.headers.iter().map(|h| place(buffer, h)).collect();
+        let places: Vec<(usize, usize, usize, usize)> =
+            response.headers.iter().map(|h| place(buffer, h)).collect();
         let head = buffer.split_to(length).freeze();
         if status.is_informational() {
             if status == StatusCode::SWITCHING_PROTOCOLS {
@@ -79,12 +91,14 @@ pub fn read_head(buffer: &mut BytesMut) -> Result<Option<Head>, NotHttp> {
         let headers = collect(&head, &places)?;
         let framing = Framing::of(status, &headers)?;
         let says = |word: &str| has_token(&headers, &header::CONNECTION, word);
-        let keep_alive = framing != Framing::UntilClose && !says("close") && (!old || says("keep-alive"));
+        let keep_alive =
+            framing != Framing::UntilClose && !says("close") && (!old || says("keep-alive"));
         return Ok(Some(Head { status, headers, framing, keep_alive }));
     }
 }
 
-/// Where a header's name and value stand, as offsets: the parser's borrow ends before the bytes are frozen.
+/// Where a header's name and value stand, as offsets: the parser's borrow ends before the bytes are
+/// frozen.
 fn place(buffer: &[u8], header: &httparse::Header<'_>) -> (usize, usize, usize, usize) {
     let base = buffer.as_ptr().addr();
     let name = header.name.as_ptr().addr() - base;
@@ -98,9 +112,10 @@ fn place(buffer: &[u8], header: &httparse::Header<'_>) -> (usize, usize, usize, 
 fn collect(head: &Bytes, places: &[(usize, usize, usize, usize)]) -> Result<HeaderMap, NotHttp> {
     let mut headers = HeaderMap::with_capacity(places.len() + 2);
     for &(name, name_end, value, value_end) in places {
-        let name = HeaderName::from_bytes(&head[name..name_end]).map_err(|_| NotHttp("a header's name"))?;
-        let value =
-            HeaderValue::from_maybe_shared(head.slice(value..value_end)).map_err(|_| NotHttp("a header's value"))?;
+        let name = HeaderName::from_bytes(&head[name..name_end])
+            .map_err(|_| NotHttp("a header's name"))?;
+        let value = HeaderValue::from_maybe_shared(head.slice(value..value_end))
+            .map_err(|_| NotHttp("a header's value"))?;
         headers.append(name, value);
     }
     Ok(headers)
@@ -138,8 +153,11 @@ impl Framing {
         for value in lengths {
             let text = value.to_str().unwrap_or_default().trim();
             let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-            let parsed =
-                text.parse::<u64>().ok().filter(|_| digits).ok_or(NotHttp("the response's length is no number"))?;
+            let parsed = text
+                .parse::<u64>()
+                .ok()
+                .filter(|_| digits)
+                .ok_or(NotHttp("the response's length is no number"))?;
             if length.is_some_and(|length| length != parsed) {
                 return Err(NotHttp("the response has two lengths"));
             }
@@ -157,8 +175,8 @@ impl Framing {
         }
     }
 
-    /// Takes what was read; appends the body's bytes to `out`. Bytes behind the body's end are an error: we
-    /// never have two requests under way.
+    /// Takes what was read; appends the body's bytes to `out`. Bytes behind the body's end are an
+    /// error: we never have two requests under way.
     pub fn decode(&mut self, read: &[u8], out: &mut BytesMut) -> Result<(), NotHttp> {
         match self {
             Self::UntilClose => out.extend_from_slice(read),
@@ -302,7 +320,10 @@ mod tests {
         }
         let mut buffer = BytesMut::from(text);
         let head = read_head(&mut buffer).unwrap().unwrap();
-        assert_eq!((head.status.as_u16(), head.framing, head.keep_alive), (200, Framing::Length(3), true));
+        assert_eq!(
+            (head.status.as_u16(), head.framing, head.keep_alive),
+            (200, Framing::Length(3), true)
+        );
         assert_eq!(
             (&head.headers["a"], &head.headers["empty"]),
             (&HeaderValue::from_static("b"), &HeaderValue::from_static(""))
@@ -321,7 +342,8 @@ mod tests {
 
     #[test]
     fn refuses_ambiguous_framing() {
-        let refused = |headers: &str| head(&format!("HTTP/1.1 200 OK\r\n{headers}\r\n\r\n")).is_err();
+        let refused =
+            |headers: &str| head(&format!("HTTP/1.1 200 OK\r\n{headers}\r\n\r\n")).is_err();
         assert!(refused("content-length: 1\r\ntransfer-encoding: chunked"));
         assert!(refused("content-length: 1\r\ncontent-length: 2"));
         assert!(refused("content-length: +1"));
@@ -332,7 +354,8 @@ mod tests {
 
     #[test]
     fn chunks_come_out_the_same_however_they_are_split() {
-        let text = b"4\r\nWiki\r\n6;ext=1\r\npedia \r\nE\r\nin \r\n\r\nchunks.\r\n0\r\nT: x\r\n\r\n";
+        let text =
+            b"4\r\nWiki\r\n6;ext=1\r\npedia \r\nE\r\nin \r\n\r\nchunks.\r\n0\r\nT: x\r\n\r\n";
         let whole = "Wikipedia in \r\n\r\nchunks.";
         let mut framing = chunked();
         assert_eq!(body(&mut framing, &[text]).unwrap(), whole);
@@ -349,7 +372,15 @@ mod tests {
 
     #[test]
     fn broken_chunks_are_errors() {
-        for bad in [&b"x"[..], b"\r\n", b"1\n", b"1\r\nab", b"1\r\na\n", b"FFFFFFFFFFFFFFFFF\r\n", b"0\r\n\r\nmore"] {
+        for bad in [
+            &b"x"[..],
+            b"\r\n",
+            b"1\n",
+            b"1\r\nab",
+            b"1\r\na\n",
+            b"FFFFFFFFFFFFFFFFF\r\n",
+            b"0\r\n\r\nmore",
+        ] {
             assert!(body(&mut chunked(), &[bad]).is_err(), "{bad:?}");
         }
         let long = vec![b'0'; 10_000];

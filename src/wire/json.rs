@@ -1,6 +1,6 @@
-//! Editing a JSON text in place: values are found by `serde_json`'s raw values and replaced as bytes, so
-//! that unknown fields, key order, number spelling and white space survive. And a look at how a text begins that is
-//! still arriving.
+//! Editing a JSON text in place: values are found by `serde_json`'s raw values and replaced as
+//! bytes, so that unknown fields, key order, number spelling and white space survive. And a look at
+//! how a text begins that is still arriving.
 
 use std::ops::Range;
 
@@ -12,15 +12,17 @@ use super::Payload;
 
 /// Where a raw value that was borrowed from `body` stands in it.
 ///
-/// Returns `None` if it was not borrowed from there. Addresses are compared, nothing is dereferenced.
+/// Returns `None` if it was not borrowed from there. Addresses are compared, nothing is
+/// dereferenced.
 pub fn place_of(body: &[u8], raw: &RawValue) -> Option<Range<usize>> {
     let start = raw.get().as_ptr().addr().checked_sub(body.as_ptr().addr())?;
     let end = start.checked_add(raw.get().len())?;
     (end <= body.len()).then_some(start..end)
 }
 
-/// The value of the last member with this name, however deep; `text` may be only the end of a JSON text, as large
-/// answers are kept. `quoted` is the name with its quotes, which inside a string would be escaped.
+/// The value of the last member with this name, however deep; `text` may be only the end of a JSON
+/// text, as large answers are kept. `quoted` is the name with its quotes, which inside a string
+/// would be escaped.
 pub fn last_member<T: DeserializeOwned>(text: &[u8], quoted: &str) -> Option<T> {
     let name = memchr::memmem::rfind(text, quoted.as_bytes())?;
     let value = text[name + quoted.len()..].trim_ascii_start().strip_prefix(b":")?;
@@ -39,9 +41,12 @@ impl Edits {
 
     /// Adds a member right behind the opening brace of a non-empty object.
     ///
-    /// `member` is `"key":value`; the comma is ours. Returns false when `body` does not start an object.
+    /// `member` is `"key":value`; the comma is ours. Returns false when `body` does not start an
+    /// object.
     pub fn add_member(&mut self, body: &[u8], member: &str) -> bool {
-        let Some(brace) = body.iter().position(|b| !b.is_ascii_whitespace()).filter(|i| body[*i] == b'{') else {
+        let Some(brace) =
+            body.iter().position(|b| !b.is_ascii_whitespace()).filter(|i| body[*i] == b'{')
+        else {
             return false;
         };
         self.replace(brace + 1..brace + 1, format!("{member},"));
@@ -83,7 +88,8 @@ pub enum Beginning<'a> {
     Unknown,
     /// No object, an empty one, or none that is worth a look.
     Other,
-    /// An object's first member: its key as it is written, and what is there of its value and beyond, a byte at least.
+    /// An object's first member: its key as it is written, and what is there of its value and
+    /// beyond, a byte at least.
     Member(&'a [u8], &'a [u8]),
 }
 
@@ -151,7 +157,14 @@ mod tests {
         }
         assert_eq!(begins(14), Beginning::Member(b"error", b"n"));
         assert_eq!(begins(text.len()), Beginning::Member(b"error", &text[13..]));
-        for other in [&b"[{\"error\":1}]"[..], b"{}", b"\"error\"", b"{\"a\\\"b\":1}", b"data: {", b"{error:1}"] {
+        for other in [
+            &b"[{\"error\":1}]"[..],
+            b"{}",
+            b"\"error\"",
+            b"{\"a\\\"b\":1}",
+            b"data: {",
+            b"{error:1}",
+        ] {
             assert_eq!(Beginning::of(other), Beginning::Other, "{other:?}");
         }
     }

@@ -1,5 +1,6 @@
-//! Bytes on the wire, without I/O and without a clock: framing, and edits that leave the rest untouched.
-//! Everything here takes hostile input: sizes are constructor arguments, and the fuzz targets start here.
+//! Bytes on the wire, without I/O and without a clock: framing, and edits that leave the rest
+//! untouched. Everything here takes hostile input: sizes are constructor arguments, and the fuzz
+//! targets start here.
 
 mod event_stream;
 mod gather;

@@ -1,5 +1,5 @@
-//! JSON lines, the way GitLab's chat reads them (gitlab-client.md §7.2): one object a line, every line ended by `\n`
-//! alone, nothing but ASCII, so that no character is split between two reads.
+//! JSON lines, the way GitLab's chat reads them (gitlab-client.md §7.2): one object a line, every
+//! line ended by `\n` alone, nothing but ASCII, so that no character is split between two reads.
 
 use std::io;
 
@@ -8,7 +8,8 @@ use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::Formatter;
 
-/// Appends `value` as one line. `value` is an object with strings for keys; what is not one adds nothing.
+/// Appends `value` as one line. `value` is an object with strings for keys; what is not one adds
+/// nothing.
 pub fn write_line(value: &(impl Serialize + ?Sized), out: &mut BytesMut) {
     let before = out.len();
     if value.serialize(&mut Serializer::with_formatter(out.writer(), Ascii)).is_err() {
@@ -22,12 +23,17 @@ pub fn write_line(value: &(impl Serialize + ?Sized), out: &mut BytesMut) {
 struct Ascii;
 
 impl Formatter for Ascii {
-    fn write_string_fragment<W: io::Write + ?Sized>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+    fn write_string_fragment<W: io::Write + ?Sized>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
         let mut rest = fragment;
         while let Some(at) = rest.find(|c: char| !c.is_ascii()) {
             writer.write_all(&rest.as_bytes()[..at])?;
             let mut chars = rest[at..].chars();
-            for unit in chars.next().into_iter().flat_map(|c| c.encode_utf16(&mut [0; 2]).to_vec()) {
+            for unit in chars.next().into_iter().flat_map(|c| c.encode_utf16(&mut [0; 2]).to_vec())
+            {
                 write!(writer, "\\u{unit:04x}")?;
             }
             rest = chars.as_str();
@@ -49,7 +55,10 @@ mod tests {
         let mut out = BytesMut::from("{}\n");
         write_line(&value, &mut out);
         let text = std::str::from_utf8(&out).unwrap();
-        assert!(text.is_ascii() && text.ends_with("\"}}\n") && text.matches('\n').count() == 2, "{text}");
+        assert!(
+            text.is_ascii() && text.ends_with("\"}}\n") && text.matches('\n').count() == 2,
+            "{text}"
+        );
         assert!(text.contains("Gr\\u00fc\\u00dfe \\ud83d\\ude00\\r\\n\\u2028"), "{text}");
         assert_eq!(serde_json::from_str::<Value>(text.lines().nth(1).unwrap()).unwrap(), value);
     }

@@ -1,5 +1,5 @@
-//! A request body as the pieces it was cut into: large pieces are shared, not copied, so a retry costs
-//! reference counts and a 20 MB chat history is held once.
+//! A request body as the pieces it was cut into: large pieces are shared, not copied, so a retry
+//! costs reference counts and a 20 MB chat history is held once.
 
 use std::ops::Range;
 

@@ -1,8 +1,8 @@
-//! Server-sent events: cutting a byte stream into events (WHATWG HTML §9.2.5). Events stay bytes; a chunk
-//! that holds whole events is handed on without a copy.
+//! Server-sent events: cutting a byte stream into events (WHATWG HTML §9.2.5). Events stay bytes; a
+//! chunk that holds whole events is handed on without a copy.
 //!
-//! Line ends are `\n` and `\r\n`; a lone `\r`, which the standard allows and no model server sends, is
-//! an ordinary byte here.
+//! Line ends are `\n` and `\r\n`; a lone `\r`, which the standard allows and no model server sends,
+//! is an ordinary byte here.
 
 use std::borrow::Cow;
 
@@ -21,7 +21,8 @@ pub struct SseFrames {
     chunk: Bytes,
     /// The start of an event across chunks, and what came behind it; `chunk` is empty then.
     joined: BytesMut,
-    /// So many bytes of it hold no event's end: a long event is not looked through anew with every chunk.
+    /// So many bytes of it hold no event's end: a long event is not looked through anew with every
+    /// chunk.
     searched: usize,
     max: usize,
 }
@@ -91,8 +92,8 @@ fn event_end(bytes: &[u8], mut from: usize) -> Option<usize> {
     None
 }
 
-/// The `data` of an event: its lines joined by `\n`, without one leading space each. `None` when the
-/// event has no data (a comment, a bare `event:`).
+/// The `data` of an event: its lines joined by `\n`, without one leading space each. `None` when
+/// the event has no data (a comment, a bare `event:`).
 pub fn data_of(event: &[u8]) -> Option<Cow<'_, [u8]>> {
     let mut data: Option<Cow<'_, [u8]>> = None;
     for line in event.split(|b| *b == b'\n') {
@@ -140,7 +141,10 @@ mod tests {
     fn cuts_at_blank_lines_however_the_bytes_arrive() {
         let text = "data: a\n\n: ping\n\ndata: b\r\n\r\nevent: x\ndata: c\n\nrest";
         let whole = all(&[text], 100).unwrap();
-        assert_eq!(whole, ["data: a\n\n", ": ping\n\n", "data: b\r\n\r\n", "event: x\ndata: c\n\n"]);
+        assert_eq!(
+            whole,
+            ["data: a\n\n", ": ping\n\n", "data: b\r\n\r\n", "event: x\ndata: c\n\n"]
+        );
         let bytes: Vec<&str> = text.split("").filter(|s| !s.is_empty()).collect();
         assert_eq!(all(&bytes, 100).unwrap(), whole);
     }
@@ -156,7 +160,8 @@ mod tests {
     /// Copied or searched anew with every piece, this would take hours.
     #[test]
     fn a_long_event_in_small_pieces_is_handled_once() {
-        let (mut frames, piece) = (SseFrames::new(4 << 20), Bytes::from_static(b"data: 0123456789"));
+        let (mut frames, piece) =
+            (SseFrames::new(4 << 20), Bytes::from_static(b"data: 0123456789"));
         for _ in 0..(4 << 20) / piece.len() {
             frames.feed(piece.clone());
             assert_eq!(frames.next_event(), Ok(None));
@@ -173,7 +178,9 @@ mod tests {
 
     #[test]
     fn data_lines_join() {
-        let data = |event: &str| data_of(event.as_bytes()).map(|d| String::from_utf8(d.into_owned()).unwrap());
+        let data = |event: &str| {
+            data_of(event.as_bytes()).map(|d| String::from_utf8(d.into_owned()).unwrap())
+        };
         assert_eq!(data("data: {\"a\":1}\n\n").as_deref(), Some("{\"a\":1}"));
         assert_eq!(data("data:x\r\ndata:  y\r\n\r\n").as_deref(), Some("x\n y"));
         assert_eq!(data("data\n\n").as_deref(), Some(""));

@@ -1,5 +1,6 @@
-//! `differences.toml`: where Weir deliberately answers otherwise than the official gateway, and why that is
-//! better for the user. A case listed there must differ, and in the way that is written down.
+//! `differences.toml`: where Weir deliberately answers otherwise than the official gateway, and why
+//! that is better for the user. A case listed there must differ, and in the way that is written
+//! down.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -43,7 +44,9 @@ impl Difference {
 fn without_gone(patch: &Value) -> Value {
     match patch {
         Value::String(text) if text == "$gone" => Value::Null,
-        Value::Object(fields) => fields.iter().map(|(key, value)| (key.clone(), without_gone(value))).collect(),
+        Value::Object(fields) => {
+            fields.iter().map(|(key, value)| (key.clone(), without_gone(value))).collect()
+        }
         other => other.clone(),
     }
 }

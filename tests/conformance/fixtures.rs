@@ -1,6 +1,7 @@
-//! The exchanges in `fixtures/`, one file a surface, one line a case. A line names another that it is `like`
-//! and says what differs: objects are merged, `null` takes a key away, a list is patched by index
-//! (`{"0": …}`) or replaced. Lines with `base` instead of `name` are only for others to be like.
+//! The exchanges in `fixtures/`, one file a surface, one line a case. A line names another that it
+//! is `like` and says what differs: objects are merged, `null` takes a key away, a list is patched
+//! by index (`{"0": …}`) or replaced. Lines with `base` instead of `name` are only for others to be
+//! like.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -44,8 +45,8 @@ pub(crate) struct Expected {
     pub(crate) content_type: Option<String>,
     #[serde(default)]
     pub(crate) headers: BTreeMap<String, String>,
-    /// The body as text, as JSON, as JSON lines or as server-sent events; neighbouring pieces of one text
-    /// count as one.
+    /// The body as text, as JSON, as JSON lines or as server-sent events; neighbouring pieces of
+    /// one text count as one.
     pub(crate) text: Option<Value>,
     pub(crate) json: Option<Value>,
     pub(crate) lines: Option<Value>,
@@ -94,15 +95,18 @@ pub(crate) fn folder() -> PathBuf {
 
 /// All cases, by file and line: name and fields.
 pub(crate) fn all() -> Vec<(String, Value)> {
-    let mut files: Vec<PathBuf> =
-        fs::read_dir(folder().join("fixtures")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<PathBuf> = fs::read_dir(folder().join("fixtures"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     files.sort();
     files.iter().flat_map(|file| read(&fs::read_to_string(file).unwrap())).collect()
 }
 
 impl Case {
     pub(crate) fn of(name: &str, fields: Value) -> Self {
-        let case: Self = serde_json::from_value(fields).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let case: Self =
+            serde_json::from_value(fields).unwrap_or_else(|error| panic!("{name}: {error}"));
         Self { name: name.to_owned(), ..case }
     }
 }
@@ -111,11 +115,16 @@ fn read(text: &str) -> Vec<(String, Value)> {
     let mut known: BTreeMap<String, Value> = BTreeMap::new();
     let mut cases = Vec::new();
     for line in text.lines() {
-        let mut fields: Map<String, Value> = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
-        let mut take = |key: &str| fields.remove(key).and_then(|value| value.as_str().map(str::to_owned));
+        let mut fields: Map<String, Value> =
+            serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        let mut take =
+            |key: &str| fields.remove(key).and_then(|value| value.as_str().map(str::to_owned));
         let (name, base, like) = (take("name"), take("base"), take("like"));
-        let like = like.map(|like| known.get(&like).unwrap_or_else(|| panic!("no base {like}: {line}")).clone());
-        let whole = patched(like.unwrap_or_else(|| Value::Object(Map::new())), Value::Object(fields));
+        let like = like.map(|like| {
+            known.get(&like).unwrap_or_else(|| panic!("no base {like}: {line}")).clone()
+        });
+        let whole =
+            patched(like.unwrap_or_else(|| Value::Object(Map::new())), Value::Object(fields));
         if let Some(name) = name {
             cases.push((name, whole));
         } else {
@@ -137,7 +146,9 @@ pub(crate) fn patched(under: Value, patch: Value) -> Value {
             }
             Value::Object(fields)
         }
-        (Value::Array(mut items), Value::Object(patches)) if patches.keys().all(|key| key.parse::<usize>().is_ok()) => {
+        (Value::Array(mut items), Value::Object(patches))
+            if patches.keys().all(|key| key.parse::<usize>().is_ok()) =>
+        {
             for (key, patch) in patches {
                 let item = &mut items[key.parse::<usize>().unwrap()];
                 *item = patched(item.take(), patch);

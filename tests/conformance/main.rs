@@ -1,7 +1,13 @@
-//! Does GitLab notice that Weir is not the official gateway? Two answers: the exchanges that the official
-//! gateway was seen to have, replayed here (`replay`, `fixtures/`, `differences.toml`), and a client that
-//! follows the rules of GitLab's own (`gitlab`), used as GitLab's features use it.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+//! Does GitLab notice that Weir is not the official gateway? Two answers: the exchanges that the
+//! official gateway was seen to have, replayed here (`replay`, `fixtures/`, `differences.toml`),
+//! and a client that follows the rules of GitLab's own (`gitlab`), used as GitLab's features use
+//! it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod differences; // where Weir deliberately answers otherwise, and why
 mod features; // GitLab's features from their user's chair

@@ -18,22 +18,33 @@ pub(crate) fn reply(name: &str, request: &Received) -> Reply {
         "fence" => says(request, &format!("```python\n{CODE}```")),
         "empty" => says(request, ""),
         "react-final" => says(request, FINAL),
-        "react-think" => says(request, &format!("<think>Is it known? Final Answer: no.</think>{FINAL}")),
+        "react-think" => {
+            says(request, &format!("<think>Is it known? Final Answer: no.</think>{FINAL}"))
+        }
         "stalled" => Reply::stalled(),
         "drop-now" => Reply::closed(),
         "drop-midstream" => Reply::sse().text("Hello ").text("from").then_close(),
         "err-midstream" => Reply::sse().text("Hello").event(fault("midstream")).end(),
         "react-final-drop-midstream" => Reply::sse().text("Thought: I know this.").then_close(),
         "react-final-trunc-midstream" => Reply::sse().text("Thought: I know this.").end(),
-        "react-final-err-midstream" => Reply::sse().text("Thought: I know this.").event(fault("midstream")).end(),
+        "react-final-err-midstream" => {
+            Reply::sse().text("Thought: I know this.").event(fault("midstream")).end()
+        }
         "badjson" if request.json()["stream"] == true => Reply::sse().event("{not json").end(),
         "badjson" => Reply::whole(200, &[("content-type", "application/json")], "{not json"),
-        "html-502" => Reply::whole(502, &[("content-type", "text/html")], "<html><h1>Bad gateway</h1></html>"),
+        "html-502" => {
+            Reply::whole(502, &[("content-type", "text/html")], "<html><h1>Bad gateway</h1></html>")
+        }
         other => {
             let status = other.strip_prefix("err-").and_then(|status| status.parse().ok());
             let status = status.unwrap_or_else(|| panic!("no such behaviour: {other}"));
-            let headers: &[(&str, &str)] = &[("content-type", "application/json"), ("retry-after", "1")];
-            Reply::whole(status, &headers[..if status == 429 { 2 } else { 1 }], fault(&status.to_string()))
+            let headers: &[(&str, &str)] =
+                &[("content-type", "application/json"), ("retry-after", "1")];
+            Reply::whole(
+                status,
+                &headers[..if status == 429 { 2 } else { 1 }],
+                fault(&status.to_string()),
+            )
         }
     }
 }

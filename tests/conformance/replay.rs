@@ -1,4 +1,5 @@
-//! Each recorded exchange against a gateway of ours and a model server that does what the recorded one did.
+//! Each recorded exchange against a gateway of ours and a model server that does what the recorded
+//! one did.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -25,7 +26,10 @@ async fn the_official_gateways_exchanges() {
     let cases = fixtures::all();
     let total = cases.len();
     for case in listed.keys() {
-        assert!(cases.iter().any(|(known, _)| known == case), "differences.toml names {case}, which is no case");
+        assert!(
+            cases.iter().any(|(known, _)| known == case),
+            "differences.toml names {case}, which is no case"
+        );
     }
     let mut gateways: BTreeMap<String, Arc<Gateway>> = BTreeMap::new();
     let mut running: JoinSet<Result<(), String>> = JoinSet::new();
@@ -54,9 +58,11 @@ async fn the_official_gateways_exchanges() {
 /// Not `print!`: the result is said whether the test passes or not.
 fn report(table: &[Difference], listed: usize, passed: usize, total: usize) {
     let mut out = std::io::stderr();
-    writeln!(out, "passed {passed} of {total}, {listed} of them in a deliberately different way:").unwrap();
+    writeln!(out, "passed {passed} of {total}, {listed} of them in a deliberately different way:")
+        .unwrap();
     for difference in table {
-        writeln!(out, "  {:3}  {}. {}", difference.cases.len(), difference.what, difference.why).unwrap();
+        writeln!(out, "  {:3}  {}. {}", difference.cases.len(), difference.what, difference.why)
+            .unwrap();
     }
 }
 
@@ -84,14 +90,19 @@ impl Exchange {
         let server = format!("http://{}", upstream.address);
         let body = match (&case.body, &case.raw) {
             (Some(body), _) => filled(body, &server).to_string(),
-            (None, raw) => raw.as_ref().map_or_else(String::new, |raw| raw.replace("$server", &server)),
+            (None, raw) => {
+                raw.as_ref().map_or_else(String::new, |raw| raw.replace("$server", &server))
+            }
         };
         let mut client = Client::connect(gateway.public).await;
         client.write(request(case, &body)).await;
         let head = client.head().await;
         let answer = client.body(head, case.method == "HEAD").await;
         let own = case.headers["x-request-id"].as_str();
-        let usual = gitlab::headers().into_iter().find(|(name, _)| *name == "x-request-id").map(|(_, id)| id);
+        let usual = gitlab::headers()
+            .into_iter()
+            .find(|(name, _)| *name == "x-request-id")
+            .map(|(_, id)| id);
         let asked_as = own.or(usual.filter(|_| case.headers != "$none")).map(str::to_owned);
         Self { answer, received: upstream.requests(), asked_as }
     }
@@ -131,7 +142,9 @@ impl Exchange {
             (&expected.lines, gitlab::wire::lines),
             (&expected.events, gitlab::wire::events),
         ];
-        for (shape, read) in forms.into_iter().filter_map(|(shape, read)| Some((shape.as_ref()?, read))) {
+        for (shape, read) in
+            forms.into_iter().filter_map(|(shape, read)| Some((shape.as_ref()?, read)))
+        {
             match read(answer.text()) {
                 Some(seen) => faults.extend(mismatches(shape, &seen)),
                 None => faults.push("the body is not of that form".to_owned()),
@@ -144,7 +157,10 @@ impl Exchange {
         let count = self.received.len();
         let mut faults = Vec::new();
         if !expected.calls.admits(count) {
-            faults.push(format!("the model server was called {count} times instead of {:?}", expected.calls));
+            faults.push(format!(
+                "the model server was called {count} times instead of {:?}",
+                expected.calls
+            ));
         }
         let Some(received) = self.received.first() else {
             return faults;
@@ -152,14 +168,27 @@ impl Exchange {
         if let Some(path) = expected.path.as_ref().filter(|path| **path != received.path) {
             faults.push(format!("the model server's path: {} instead of {path}", received.path));
         }
-        for (name, value) in [("authorization", &expected.authorization), ("api-key", &expected.api_key)] {
+        for (name, value) in
+            [("authorization", &expected.authorization), ("api-key", &expected.api_key)]
+        {
             if value.is_some() && received.header(name) != value.as_deref() {
-                faults.push(format!("the model server's {name}: {:?} instead of {value:?}", received.header(name)));
+                faults.push(format!(
+                    "the model server's {name}: {:?} instead of {value:?}",
+                    received.header(name)
+                ));
             }
         }
         let body = received.json();
-        faults.extend(expected.body.iter().flat_map(|shape| lacks(shape, &body)).map(|fault| format!("sent {fault}")));
-        faults.extend(unread(&expected.carries, &body).map(|text| format!("the model did not read {text:?}")));
+        faults.extend(
+            expected
+                .body
+                .iter()
+                .flat_map(|shape| lacks(shape, &body))
+                .map(|fault| format!("sent {fault}")),
+        );
+        faults.extend(
+            unread(&expected.carries, &body).map(|text| format!("the model did not read {text:?}")),
+        );
         faults
     }
 
@@ -209,7 +238,9 @@ fn filled(body: &Value, server: &str) -> Value {
                 let times = usize::try_from(repeat[1].as_u64().unwrap()).unwrap();
                 json!(repeat[0].as_str().unwrap().repeat(times))
             }
-            None => Value::Object(fields.iter().map(|(key, value)| (key.clone(), filled(value, server))).collect()),
+            None => Value::Object(
+                fields.iter().map(|(key, value)| (key.clone(), filled(value, server))).collect(),
+            ),
         },
         Value::Null | Value::Bool(_) | Value::Number(_) => body.clone(),
     }
@@ -224,7 +255,9 @@ fn request(case: &Case, body: &str) -> String {
     }
     let own = case.headers.as_object();
     if case.headers != "$none" {
-        let usual = gitlab::headers().into_iter().filter(|(name, _)| own.is_none_or(|own| !own.contains_key(*name)));
+        let usual = gitlab::headers()
+            .into_iter()
+            .filter(|(name, _)| own.is_none_or(|own| !own.contains_key(*name)));
         usual.for_each(|(name, value)| put(name, value));
     }
     own.into_iter().flatten().for_each(|(name, value)| put(name, value.as_str().unwrap()));

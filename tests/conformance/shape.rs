@@ -1,7 +1,8 @@
 //! What JSON must look like: itself, except that some texts stand for a kind of value.
 //!
-//! `$int` a whole number, `$text` a text with something in it, `$any` anything but must be there, `$null` null
-//! (a plain `null` in a fixture takes a key away). `["$each", shape]` is a list of any length but none.
+//! `$int` a whole number, `$text` a text with something in it, `$any` anything but must be there,
+//! `$null` null (a plain `null` in a fixture takes a key away). `["$each", shape]` is a list of any
+//! length but none.
 
 use serde_json::Value;
 
@@ -39,7 +40,8 @@ fn compare(shape: &Value, seen: &Value, place: &str, strict: Strict, found: &mut
                     None => found.push(format!("{place}.{key}: missing")),
                 }
             }
-            let extra = fields.keys().filter(|key| strict == Strict::Yes && !shapes.contains_key(*key));
+            let extra =
+                fields.keys().filter(|key| strict == Strict::Yes && !shapes.contains_key(*key));
             found.extend(extra.map(|key| format!("{place}.{key}: unexpected {}", fields[key])));
         }
         (Value::Array(shapes), Value::Array(items)) => match shapes.as_slice() {
@@ -48,16 +50,20 @@ fn compare(shape: &Value, seen: &Value, place: &str, strict: Strict, found: &mut
                     found.push(format!("{place}: an empty list"));
                 }
                 let items = items.iter().enumerate();
-                items.for_each(|(at, item)| compare(shape, item, &format!("{place}[{at}]"), strict, found));
+                items.for_each(|(at, item)| {
+                    compare(shape, item, &format!("{place}[{at}]"), strict, found)
+                });
             }
             _ if shapes.len() != items.len() => {
-                found.push(format!("{place}: {} items instead of {}: {seen}", items.len(), shapes.len()));
+                found.push(format!(
+                    "{place}: {} items instead of {}: {seen}",
+                    items.len(),
+                    shapes.len()
+                ));
             }
-            _ => shapes
-                .iter()
-                .zip(items)
-                .enumerate()
-                .for_each(|(at, (shape, item))| compare(shape, item, &format!("{place}[{at}]"), strict, found)),
+            _ => shapes.iter().zip(items).enumerate().for_each(|(at, (shape, item))| {
+                compare(shape, item, &format!("{place}[{at}]"), strict, found)
+            }),
         },
         _ if shape == seen => {}
         _ => found.push(format!("{place}: {seen} instead of {shape}")),

@@ -1,5 +1,6 @@
-//! What each fuzz target feeds, and what must hold whatever the bytes. The targets and the smoke test of
-//! `tests/gateway/fuzz_smoke.rs` share these functions, so that a bare toolchain fuzzes a little too.
+//! What each fuzz target feeds, and what must hold whatever the bytes. The targets and the smoke
+//! test of `tests/gateway/fuzz_smoke.rs` share these functions, so that a bare toolchain fuzzes a
+//! little too.
 
 use std::sync::LazyLock;
 use std::time::{Duration, UNIX_EPOCH};
@@ -64,7 +65,9 @@ pub fn ndjson(data: &[u8]) {
     let (value, mut out) = (serde_json::json!({ said.as_ref(): [said.as_ref()] }), BytesMut::new());
     write_line(&value, &mut out);
     let line = out.strip_suffix(b"\n").expect("a line");
-    assert!(line.is_ascii() && !line.contains(&b'\n') && line.starts_with(b"{") && line.ends_with(b"}"));
+    assert!(
+        line.is_ascii() && !line.contains(&b'\n') && line.starts_with(b"{") && line.ends_with(b"}")
+    );
     assert_eq!(serde_json::from_slice::<serde_json::Value>(line).expect("JSON"), value);
 }
 
@@ -98,8 +101,8 @@ pub fn anthropic_answer(data: &[u8]) {
     answer_of(ProviderKind::Anthropic, data);
 }
 
-/// A request in Anthropic's words: what is read can be asked of every server or is refused by name; and what is asked
-/// of one of Anthropic's own is understood when it comes back.
+/// A request in Anthropic's words: what is read can be asked of every server or is refused by name;
+/// and what is asked of one of Anthropic's own is understood when it comes back.
 pub fn anthropic_request(data: &[u8]) {
     let asked = match read_messages_request(data) {
         Ok(asked) => asked,
@@ -119,16 +122,26 @@ pub fn anthropic_request(data: &[u8]) {
         priority: false,
         from_request: false,
     };
-    drop(dialect(ProviderKind::OpenAi).encode(&asked, &model(ProviderKind::OpenAi)).expect("OpenAI has words for all"));
-    if let Ok(outbound) = dialect(ProviderKind::Anthropic).encode(&asked, &model(ProviderKind::Anthropic)) {
+    drop(
+        dialect(ProviderKind::OpenAi)
+            .encode(&asked, &model(ProviderKind::OpenAi))
+            .expect("OpenAI has words for all"),
+    );
+    if let Ok(outbound) =
+        dialect(ProviderKind::Anthropic).encode(&asked, &model(ProviderKind::Anthropic))
+    {
         let again = read_messages_request(&outbound.body.to_bytes());
         // blank texts stay behind, and nothing may be left
-        assert!(again.is_ok_and(|again| again.sampling.stop == asked.sampling.stop) || asked_nothing(&outbound));
+        assert!(
+            again.is_ok_and(|again| again.sampling.stop == asked.sampling.stop)
+                || asked_nothing(&outbound)
+        );
     }
 }
 
 fn asked_nothing(outbound: &Outbound) -> bool {
-    let body: serde_json::Value = serde_json::from_slice(&outbound.body.to_bytes()).expect("our own JSON");
+    let body: serde_json::Value =
+        serde_json::from_slice(&outbound.body.to_bytes()).expect("our own JSON");
     body["messages"].as_array().is_some_and(Vec::is_empty)
 }
 
@@ -151,29 +164,34 @@ pub fn event_stream(data: &[u8]) {
     assert_eq!(frames(pieces(data)), frames(vec![Bytes::copy_from_slice(data)]));
 }
 
-/// A response of a hostile server: the same head, body and verdict however the bytes arrive. Bytes before a
-/// fault may or may not have been handed on.
+/// A response of a hostile server: the same head, body and verdict however the bytes arrive. Bytes
+/// before a fault may or may not have been handed on.
 pub fn http1(data: &[u8]) {
     let read = |chunks: Vec<Bytes>| {
         let (mut buffer, mut body, mut framing) = (BytesMut::new(), BytesMut::new(), None);
         for chunk in chunks {
             buffer.extend_from_slice(&chunk);
             if framing.is_none() {
-                framing = read_head(&mut buffer).map_err(|error| error.0)?.map(|head| (head.framing, head));
+                framing = read_head(&mut buffer)
+                    .map_err(|error| error.0)?
+                    .map(|head| (head.framing, head));
             }
             if let Some((framing, _)) = &mut framing {
                 framing.decode(&buffer.split(), &mut body).map_err(|error| error.0)?;
             }
         }
-        let read = framing.map(|(framing, head)| (framing.is_over(), head.status, head.headers, head.keep_alive));
+        let read = framing
+            .map(|(framing, head)| (framing.is_over(), head.status, head.headers, head.keep_alive));
         Ok::<_, &str>((read, body))
     };
     assert_eq!(read(pieces(data)), read(vec![Bytes::copy_from_slice(data)]));
 }
 
-/// Replacing a member of an object leaves an object with that member replaced and all else as it was.
+/// Replacing a member of an object leaves an object with that member replaced and all else as it
+/// was.
 pub fn json_edit(data: &[u8]) {
-    let Ok(fields) = serde_json::from_slice::<std::collections::BTreeMap<String, &RawValue>>(data) else {
+    let Ok(fields) = serde_json::from_slice::<std::collections::BTreeMap<String, &RawValue>>(data)
+    else {
         return assert_eq!(place_of(data, RawValue::NULL), None);
     };
     for (name, raw) in &fields {
@@ -201,21 +219,26 @@ pub fn config(data: &[u8]) {
 
 /// What parses prints as itself, and has a host and a port.
 pub fn endpoint_url(data: &[u8]) {
-    let Some(url) = std::str::from_utf8(data).ok().and_then(|text| EndpointUrl::parse(text).ok()) else { return };
+    let Some(url) = std::str::from_utf8(data).ok().and_then(|text| EndpointUrl::parse(text).ok())
+    else {
+        return;
+    };
     assert!(!url.host().is_empty() && url.port() > 0 && !url.base().ends_with('/'));
     assert_eq!(EndpointUrl::parse(&url.to_string()).expect("its own text parses"), url);
 }
 
-/// A bearer token, a key set, a discovery document: none panics, and the only token that is believed is the one
-/// that was signed.
+/// A bearer token, a key set, a discovery document: none panics, and the only token that is
+/// believed is the one that was signed.
 pub fn token(data: &[u8]) {
     const GOLDEN: &[u8] = include_bytes!("../golden/jwt/token.txt");
-    static KEYS: LazyLock<KeySet> =
-        LazyLock::new(|| KeySet::parse(include_bytes!("../golden/jwt/jwks.json")).expect("our own keys"));
+    static KEYS: LazyLock<KeySet> = LazyLock::new(|| {
+        KeySet::parse(include_bytes!("../golden/jwt/jwks.json")).expect("our own keys")
+    });
     if let Ok(token) = Token::read(data)
         && let Some(key) = KEYS.get(token.kid())
     {
-        let expected = Expected { issuer: "https://gitlab.example.com", audience: "gitlab-ai-gateway" };
+        let expected =
+            Expected { issuer: "https://gitlab.example.com", audience: "gitlab-ai-gateway" };
         let now = UNIX_EPOCH + Duration::from_secs(1_762_430_400);
         assert!(token.verify(key, expected, now).is_err() || data == GOLDEN.trim_ascii_end());
     }

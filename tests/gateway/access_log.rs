@@ -34,7 +34,10 @@ async fn a_line_has_every_field_of_the_issue() {
     }
     let number = |key: &str| line[key].as_f64().unwrap_or_else(|| panic!("{key} in {line}"));
     assert!(number("ttft_ms") > 0.0 && number("ttft_ms") <= number("duration_ms"), "{line}");
-    assert!(number("upstream_ms") > 0.0 && number("upstream_ms") <= number("duration_ms"), "{line}");
+    assert!(
+        number("upstream_ms") > 0.0 && number("upstream_ms") <= number("duration_ms"),
+        "{line}"
+    );
     // both are rounded to the microsecond
     let overhead = number("duration_ms") * 1000.0 - number("upstream_ms") * 1000.0;
     assert!((number("overhead_us") - overhead).abs() <= 2.0, "{line}");
@@ -68,7 +71,12 @@ async fn every_request_is_one_line_and_one_count() {
     let metrics = gateway.metrics().await;
     assert_eq!(metrics.sum("weir_requests_total", &[]), 7.0, "{}", metrics.text);
     assert_eq!(metrics.sum("weir_requests_total", &[("outcome", "ok")]), 4.0, "{}", metrics.text);
-    assert_eq!(metrics.sum("weir_requests_total", &[("outcome", "refused")]), 3.0, "{}", metrics.text);
+    assert_eq!(
+        metrics.sum("weir_requests_total", &[("outcome", "refused")]),
+        3.0,
+        "{}",
+        metrics.text
+    );
     assert_eq!(metrics.sum("weir_request_duration_seconds_count", &[]), 7.0);
     assert_eq!(metrics.sum("weir_upstream_duration_seconds_count", &[("model", "m")]), 2.0);
     assert_eq!(metrics.sum("weir_time_to_first_token_seconds_count", &[("model", "m")]), 2.0);
@@ -84,7 +92,11 @@ async fn the_path_of_an_unknown_request_is_no_label() {
     }
     let metrics = gateway.metrics().await;
     assert_eq!(metrics.sum("weir_requests_total", &[("surface", "unknown")]), 20.0);
-    assert!(!metrics.text.contains("model-1") && !metrics.text.contains("/unknown"), "{}", metrics.text);
+    assert!(
+        !metrics.text.contains("model-1") && !metrics.text.contains("/unknown"),
+        "{}",
+        metrics.text
+    );
     let mut models = metrics.values("weir_requests_total", "model");
     models.sort_unstable();
     models.dedup();
@@ -104,7 +116,12 @@ async fn trace_context_and_request_id_go_through() {
     let sent = upstream.only_request();
     assert_eq!(sent.header("x-request-id"), Some("corr-7"));
     let onward = sent.header("traceparent").unwrap();
-    assert!(onward.starts_with(&format!("00-{TRACE}-")) && onward.ends_with("-01") && onward.len() == 55, "{onward}");
+    assert!(
+        onward.starts_with(&format!("00-{TRACE}-"))
+            && onward.ends_with("-01")
+            && onward.len() == 55,
+        "{onward}"
+    );
     assert_ne!(onward, parent, "the span is our own");
     assert_eq!(gateway.log.line("corr-7").await["trace_id"], TRACE);
 }
@@ -116,19 +133,34 @@ async fn ids_that_are_absent_or_bad_are_made() {
     let long = "x".repeat(300);
     let bad: [&[(&str, &str)]; 4] = [
         &[],
-        &[("x-request-id", "has space"), ("traceparent", "00-00000000000000000000000000000000-00f067aa0ba902b7-01")],
+        &[
+            ("x-request-id", "has space"),
+            ("traceparent", "00-00000000000000000000000000000000-00f067aa0ba902b7-01"),
+        ],
         &[("x-request-id", &long), ("traceparent", "garbage")],
-        &[("x-request-id", ""), ("traceparent", "ff-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01")],
+        &[
+            ("x-request-id", ""),
+            ("traceparent", "ff-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01"),
+        ],
     ];
     for headers in bad {
-        let answer =
-            gateway.call("POST", "/v1/chat/completions", headers, chat_body("m", false).to_string().as_bytes()).await;
+        let answer = gateway
+            .call(
+                "POST",
+                "/v1/chat/completions",
+                headers,
+                chat_body("m", false).to_string().as_bytes(),
+            )
+            .await;
         let id = answer.header("x-request-id").unwrap().to_owned();
         assert!(id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit()), "{id}");
         let sent = upstream.requests().pop().unwrap();
         assert_eq!(sent.header("x-request-id"), Some(id.as_str()));
         let trace = gateway.log.line(&id).await["trace_id"].as_str().unwrap().to_owned();
-        assert!(sent.header("traceparent").unwrap().starts_with(&format!("00-{trace}-")), "{trace}");
+        assert!(
+            sent.header("traceparent").unwrap().starts_with(&format!("00-{trace}-")),
+            "{trace}"
+        );
     }
 }
 
@@ -136,7 +168,8 @@ async fn ids_that_are_absent_or_bad_are_made() {
 async fn hostile_ids_and_paths_stay_one_line() {
     let upstream = Upstream::says("Hi").await;
     let gateway = Gateway::with_model(&upstream, "").await;
-    let answer = gateway.call("GET", "/%22%0A%7B%22x", &[("x-request-id", "\"},{\"a\":\"")], b"").await;
+    let answer =
+        gateway.call("GET", "/%22%0A%7B%22x", &[("x-request-id", "\"},{\"a\":\"")], b"").await;
     assert_eq!(answer.status(), 404);
     let line = gateway.line(&answer).await;
     assert_eq!(line["path"], "/%22%0A%7B%22x");
@@ -144,10 +177,16 @@ async fn hostile_ids_and_paths_stay_one_line() {
     assert_eq!(line["request_id"].as_str().unwrap().len(), 32, "{line}");
     assert_eq!(gateway.log.lines().len(), 1);
     let mut client = Client::connect(gateway.public).await;
-    client.write("GET /\",\"status\":200,\"x\":\" HTTP/1.1\r\nhost: h\r\nx-request-id: known\r\n\r\n").await;
+    client
+        .write("GET /\",\"status\":200,\"x\":\" HTTP/1.1\r\nhost: h\r\nx-request-id: known\r\n\r\n")
+        .await;
     assert_eq!(client.head().await.status, 404);
     let line = gateway.log.line("known").await;
-    assert_eq!((&line["path"], &line["status"]), (&json!("/\",\"status\":200,\"x\":\""), &json!(404)), "{line}");
+    assert_eq!(
+        (&line["path"], &line["status"]),
+        (&json!("/\",\"status\":200,\"x\":\""), &json!(404)),
+        "{line}"
+    );
 }
 
 /// A canary in every slot that takes a secret, every surface called, every kind of failure met.
@@ -185,7 +224,11 @@ async fn no_secret_is_anywhere() {
         ("/v1/prompts/model_configuration/check", metadata("nope/x")),
         ("/v1/nothing", json!({})),
     ];
-    for auth in [("authorization", bearer.as_str()), ("x-api-key", CANARY), ("authorization", "Basic c2stY2FuYXJ5")] {
+    for auth in [
+        ("authorization", bearer.as_str()),
+        ("x-api-key", CANARY),
+        ("authorization", "Basic c2stY2FuYXJ5"),
+    ] {
         for (path, body) in &bodies {
             let answer = gateway.call("POST", path, &[auth], body.to_string().as_bytes()).await;
             seen.push_str(&answer.everything());
@@ -194,7 +237,11 @@ async fn no_secret_is_anywhere() {
     }
     // one worker writes its lines in order: with the last one all are there
     gateway.line(&last.unwrap()).await;
-    assert_eq!(upstream.requests()[0].header("authorization"), Some(bearer.as_str()), "the canary was in use");
+    assert_eq!(
+        upstream.requests()[0].header("authorization"),
+        Some(bearer.as_str()),
+        "the canary was in use"
+    );
     for path in ["/metrics", "/status", "/live", "/ready", "/nothing"] {
         seen.push_str(&gateway.admin(path).await.everything());
     }
@@ -225,11 +272,17 @@ async fn callers_without_a_key_are_401_and_send_nothing() {
     ))
     .await;
     let chat = chat_body("m", false).to_string();
-    for headers in
-        [&[][..], &[("authorization", "Bearer wrong")], &[("authorization", "Bearer ")], &[("x-api-key", "sk-know")]]
-    {
+    for headers in [
+        &[][..],
+        &[("authorization", "Bearer wrong")],
+        &[("authorization", "Bearer ")],
+        &[("x-api-key", "sk-know")],
+    ] {
         let answer = gateway.call("POST", "/v1/chat/completions", headers, chat.as_bytes()).await;
-        assert_eq!((answer.status(), &answer.json()["error"]["code"]), (401, &json!("unauthorized")));
+        assert_eq!(
+            (answer.status(), &answer.json()["error"]["code"]),
+            (401, &json!("unauthorized"))
+        );
         let answer = gateway.call("POST", "/v1/chat/agent", headers, b"{}").await;
         assert!(answer.status() == 401 && answer.json()["error"].is_string(), "{}", answer.text());
     }

@@ -1,5 +1,5 @@
-//! Anthropic's Messages API towards clients: passed where the model's server speaks it, translated elsewhere; and
-//! GitLab's proxy, which ends at the same place.
+//! Anthropic's Messages API towards clients: passed where the model's server speaks it, translated
+//! elsewhere; and GitLab's proxy, which ends at the same place.
 
 use std::fs;
 
@@ -21,7 +21,8 @@ fn models(upstream: &Upstream) -> String {
     )
 }
 
-/// What servers of each kind say to the golden request: words, a call with arguments in pieces, one without.
+/// What servers of each kind say to the golden request: words, a call with arguments in pieces, one
+/// without.
 fn answers(path: &str, stream: bool) -> Reply {
     let recorded = |name: &str| fs::read(folder("streams").join(name)).unwrap();
     let events = |name: &str| Reply::sse().bytes(recorded(name)).end();
@@ -92,7 +93,10 @@ async fn house() -> (Upstream, Gateway) {
 /// An answer with what is new every time made the same.
 fn steady(answer: &Answer) -> String {
     let text = answer.text();
-    let Some(at) = text.find("\"msg_").filter(|at| text[at + 5..].starts_with(|c: char| c.is_ascii_hexdigit())) else {
+    let Some(at) = text
+        .find("\"msg_")
+        .filter(|at| text[at + 5..].starts_with(|c: char| c.is_ascii_hexdigit()))
+    else {
         return text.to_owned();
     };
     let end = at + 1 + text[at + 1..].find('"').unwrap();
@@ -114,10 +118,16 @@ async fn every_kind_of_model_whole_and_streamed() {
     for kind in KINDS {
         for (stream, name) in [(false, "whole"), (true, "stream")] {
             let answer = gateway.post("/v1/messages", &asked(kind, stream)).await;
-            assert_eq!((answer.status(), answer.end), (200, End::Proper), "{kind} {name}: {}", answer.text());
+            assert_eq!(
+                (answer.status(), answer.end),
+                (200, End::Proper),
+                "{kind} {name}: {}",
+                answer.text()
+            );
             let received = upstream.requests().pop().unwrap();
             let body = serde_json::to_string_pretty(&received.json()).unwrap();
-            let text = format!("{} {}\n{body}\n\n{}\n", received.method, received.path, steady(&answer));
+            let text =
+                format!("{} {}\n{body}\n\n{}\n", received.method, received.path, steady(&answer));
             golden(&folder("messages").join(format!("{name}.{kind}.snap")), &text);
             let line = gateway.line(&answer).await;
             assert_eq!(
@@ -125,14 +135,18 @@ async fn every_kind_of_model_whole_and_streamed() {
                 (&json!("anthropic_messages"), &json!(kind), &json!("ok"), &json!(stream)),
                 "{line}"
             );
-            assert!(line["tokens_in"].as_u64() > Some(0) && line["tokens_out"].as_u64() > Some(0), "{line}");
+            assert!(
+                line["tokens_in"].as_u64() > Some(0) && line["tokens_out"].as_u64() > Some(0),
+                "{line}"
+            );
         }
     }
 }
 
 #[tokio::test]
 async fn a_body_passes_byte_for_byte_but_for_the_model_to_a_server_that_speaks_the_same() {
-    const ODD: &str = "{ \"x\": [1.50, 1E3],\"model\" :\"anthropic\", \"max_tokens\":5,\n\"messages\":[] }";
+    const ODD: &str =
+        "{ \"x\": [1.50, 1E3],\"model\" :\"anthropic\", \"max_tokens\":5,\n\"messages\":[] }";
     let (upstream, gateway) = house().await;
     let headers = [
         ("anthropic-version", "2023-06-01"),
@@ -148,15 +162,21 @@ async fn a_body_passes_byte_for_byte_but_for_the_model_to_a_server_that_speaks_t
         ("/v1/messages?beta=true", &*ODD.replace("\"anthropic\"", "\"up\""))
     );
     assert_eq!(received.header("anthropic-beta"), Some("context-1m-2025-08-07"));
-    assert_eq!((received.header("x-api-key"), received.header("cookie")), (Some("anthropic-canary"), None));
-    assert_eq!(gateway.line(&answer).await["note"], "anthropic-beta left out: files-api-2025-04-14");
+    assert_eq!(
+        (received.header("x-api-key"), received.header("cookie")),
+        (Some("anthropic-canary"), None)
+    );
+    assert_eq!(
+        gateway.line(&answer).await["note"],
+        "anthropic-beta left out: files-api-2025-04-14"
+    );
 }
 
 #[tokio::test]
 async fn a_passed_stream_is_complete_only_with_its_end() {
-    let start =
-        r#"{"type":"message_start","message":{"usage":{"input_tokens":9,"output_tokens":1},"stop_reason":null}}"#;
-    let text = r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Hi"}}"#;
+    let start = r#"{"type":"message_start","message":{"usage":{"input_tokens":9,"output_tokens":1},"stop_reason":null}}"#;
+    let text =
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"Hi"}}"#;
     let last = r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":4}}"#;
     let (whole, cut) = (
         Reply::sse().event(start).event(text).event(last).event(r#"{"type":"message_stop"}"#).end(),
@@ -164,11 +184,13 @@ async fn a_passed_stream_is_complete_only_with_its_end() {
     );
     let upstream = Upstream::script([whole, cut]).await;
     let gateway = Gateway::start(&models(&upstream)).await;
-    let body =
-        json!({"model": "anthropic", "max_tokens": 5, "stream": true, "messages": [{"role": "user", "content": "hi"}]});
+    let body = json!({"model": "anthropic", "max_tokens": 5, "stream": true, "messages": [{"role": "user", "content": "hi"}]});
     let answer = gateway.post("/v1/messages", &body).await;
     let line = gateway.line(&answer).await;
-    assert_eq!((&line["outcome"], &line["tokens_in"], &line["tokens_out"]), (&json!("ok"), &json!(9), &json!(4)));
+    assert_eq!(
+        (&line["outcome"], &line["tokens_in"], &line["tokens_out"]),
+        (&json!("ok"), &json!(9), &json!(4))
+    );
     let answer = gateway.post("/v1/messages", &body).await;
     let end = answer.text().rsplit_once("event: error\ndata: ").expect("an error event").1;
     assert_eq!(said(end.trim_end()).0, "api_error");
@@ -183,21 +205,25 @@ async fn calls_whose_pieces_are_mixed_come_one_after_the_other_or_not_at_all() {
             id => json!({"name": id, "arguments": arguments}),
         };
         let call = json!({"index": index, "id": Some(id).filter(|id| !id.is_empty()), "function": function});
-        json!({"choices": [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": null}]}).to_string()
+        json!({"choices": [{"index": 0, "delta": {"tool_calls": [call]}, "finish_reason": null}]})
+            .to_string()
     };
     let begun = || Reply::sse().event(piece(0, "a", "{")).event(piece(1, "b", "{"));
     let mixed = begun().event(piece(0, "", "}")).event(piece(1, "", "}")).done(false);
-    let too_much = (0..2).fold(begun(), |reply, _| reply.event(piece(1, "", &"x".repeat(600 << 10)))).stall();
+    let too_much =
+        (0..2).fold(begun(), |reply, _| reply.event(piece(1, "", &"x".repeat(600 << 10)))).stall();
     let upstream = Upstream::script([mixed, too_much]).await;
     let gateway = Gateway::start(&models(&upstream)).await;
-    let body =
-        json!({"model": "openai", "max_tokens": 5, "stream": true, "messages": [{"role": "user", "content": "hi"}]});
+    let body = json!({"model": "openai", "max_tokens": 5, "stream": true, "messages": [{"role": "user", "content": "hi"}]});
     let answer = gateway.post("/v1/messages", &body).await;
     let of_blocks = answer.text().lines().filter_map(|line| line.strip_prefix("data: "));
     let of_blocks = of_blocks.map(|data| serde_json::from_str::<Value>(data).unwrap());
     let of_blocks = of_blocks.filter(|event| event["index"].is_u64());
-    let order: Vec<_> = of_blocks.map(|e| format!("{} {}", e["index"], &e["type"].as_str().unwrap()[14..])).collect();
-    let block = |index: u32| ["start", "delta", "delta", "stop"].map(|kind| format!("{index} {kind}"));
+    let order: Vec<_> = of_blocks
+        .map(|e| format!("{} {}", e["index"], &e["type"].as_str().unwrap()[14..]))
+        .collect();
+    let block =
+        |index: u32| ["start", "delta", "delta", "stop"].map(|kind| format!("{index} {kind}"));
     assert_eq!(order, [&block(0)[..], &block(1)[..]].concat(), "{}", answer.text());
     let answer = gateway.post("/v1/messages", &body).await;
     let end = answer.text().rsplit_once("event: error\ndata: ").expect("an error event").1;
@@ -210,21 +236,30 @@ async fn refusals_name_the_field_in_anthropics_words_and_send_nothing() {
     let (upstream, gateway) = house().await;
     let body = |model: &str, extra: Value| {
         let tools = json!([{"name": "f", "input_schema": {}}]);
-        let mut body =
-            json!({"model": model, "max_tokens": 5, "tools": tools, "messages": [{"role": "user", "content": "hi"}]});
+        let mut body = json!({"model": model, "max_tokens": 5, "tools": tools, "messages": [{"role": "user", "content": "hi"}]});
         extra.as_object().unwrap().iter().for_each(|(name, value)| body[name] = value.clone());
         body
     };
     let one = json!({"tool_choice": {"type": "auto", "disable_parallel_tool_use": true}});
     for (body, status, kind, message) in [
-        (body("openai", json!({"top_k": 5})), 400, "invalid_request_error", "top_k: `top_k` cannot be translated"),
+        (
+            body("openai", json!({"top_k": 5})),
+            400,
+            "invalid_request_error",
+            "top_k: `top_k` cannot be translated",
+        ),
         (
             body("bedrock", one),
             400,
             "invalid_request_error",
             "tool_choice.disable_parallel_tool_use: Amazon Bedrock cannot",
         ),
-        (body("openai", json!({"stream": 1})), 400, "invalid_request_error", "stream: expected true or false"),
+        (
+            body("openai", json!({"stream": 1})),
+            400,
+            "invalid_request_error",
+            "stream: expected true or false",
+        ),
         (
             body("openai", json!({"messages": [{"role": "user"}]})),
             400,
@@ -265,9 +300,11 @@ async fn a_failed_server_is_a_status_before_the_head_and_an_event_after_it() {
     .await;
     let gateway = Gateway::start(&models(&upstream)).await;
     let ask = |model: &str, stream: bool| json!({"model": model, "max_tokens": 5, "stream": stream, "messages": [{"role": "user", "content": "hi"}]});
-    for (model, status, kind) in
-        [("openai", 429, "rate_limit_error"), ("bedrock", 502, "api_error"), ("anthropic", 502, "overloaded_error")]
-    {
+    for (model, status, kind) in [
+        ("openai", 429, "rate_limit_error"),
+        ("bedrock", 502, "api_error"),
+        ("anthropic", 502, "overloaded_error"),
+    ] {
         let answer = gateway.post("/v1/messages", &ask(model, false)).await;
         let (got, text) = said(answer.text());
         assert_eq!((answer.status(), got.as_str()), (status, kind), "{model}: {text}");
@@ -276,8 +313,12 @@ async fn a_failed_server_is_a_status_before_the_head_and_an_event_after_it() {
     }
     let answer = gateway.post("/v1/messages", &ask("openai", true)).await;
     assert_eq!((answer.status(), answer.end), (200, End::Proper));
-    let (said_before, error) = answer.text().rsplit_once("event: error\ndata: ").expect("an error event");
-    assert!(said_before.contains("text_delta") && !said_before.contains("message_stop"), "{said_before}");
+    let (said_before, error) =
+        answer.text().rsplit_once("event: error\ndata: ").expect("an error event");
+    assert!(
+        said_before.contains("text_delta") && !said_before.contains("message_stop"),
+        "{said_before}"
+    );
     assert_eq!(said(error.trim_end()).0, "api_error");
     assert_eq!(gateway.line(&answer).await["outcome"], "upstream_error");
     // a message that was begun and says nothing is still no answer
@@ -291,12 +332,14 @@ async fn an_expiry_is_a1000_before_the_head_and_after_it() {
     let upstream = Upstream::script([Reply::stalled(), Reply::sse().text("Hi").stall()]).await;
     let file = models(&upstream) + "[timeouts]\nfirst_byte = \"200ms\"\nidle = \"200ms\"\n";
     let gateway = Gateway::start(&file).await;
-    let body =
-        json!({"model": "openai", "max_tokens": 5, "stream": true, "messages": [{"role": "user", "content": "hi"}]});
+    let body = json!({"model": "openai", "max_tokens": 5, "stream": true, "messages": [{"role": "user", "content": "hi"}]});
     let answer = gateway.post("/v1/messages", &body).await;
     assert_eq!((answer.status(), answer.header("x-weir-error")), (504, Some("A1000")));
     let (kind, text) = said(answer.text());
-    assert!(kind == "timeout_error" && text.starts_with("A1000: openai did not answer within 0.2 s"), "{text}");
+    assert!(
+        kind == "timeout_error" && text.starts_with("A1000: openai did not answer within 0.2 s"),
+        "{text}"
+    );
     let answer = gateway.post("/v1/messages", &body).await;
     let error = answer.text().rsplit_once("event: error\ndata: ").expect("an error event").1;
     assert!(said(error.trim_end()).1.ends_with("(idle)"), "{error}");
@@ -312,10 +355,16 @@ async fn tokens_are_counted_where_the_server_can() {
     })
     .await;
     let gateway = Gateway::start(&models(&upstream)).await;
-    let ask = |model: &str| json!({"model": model, "messages": [{"role": "user", "content": "hi"}]});
+    let ask =
+        |model: &str| json!({"model": model, "messages": [{"role": "user", "content": "hi"}]});
     for (model, count) in [("anthropic", 5), ("bedrock", 12)] {
         let answer = gateway.post("/v1/messages/count_tokens", &ask(model)).await;
-        assert_eq!((answer.status(), answer.json()), (200, json!({"input_tokens": count})), "{}", answer.text());
+        assert_eq!(
+            (answer.status(), answer.json()),
+            (200, json!({"input_tokens": count})),
+            "{}",
+            answer.text()
+        );
         assert_eq!(gateway.line(&answer).await["surface"], "anthropic_count_tokens");
     }
     assert_eq!(
@@ -333,18 +382,26 @@ async fn tokens_are_counted_where_the_server_can() {
 #[tokio::test]
 async fn models_are_listed_in_the_clients_words() {
     let deaf = Deaf::start();
-    let file = format!("[models.m]\nidentifier = \"custom_openai/up\"\nendpoint = \"http://{}/v1\"\n", deaf.address);
+    let file = format!(
+        "[models.m]\nidentifier = \"custom_openai/up\"\nendpoint = \"http://{}/v1\"\n",
+        deaf.address
+    );
     let gateway = Gateway::start(&file).await;
-    let answer = gateway.call("GET", "/v1/models", &[("anthropic-version", "2023-06-01")], b"").await;
+    let answer =
+        gateway.call("GET", "/v1/models", &[("anthropic-version", "2023-06-01")], b"").await;
     let entry = json!({"type": "model", "id": "m", "display_name": "m", "created_at": "1970-01-01T00:00:00Z", "lifecycle": "active"});
-    assert_eq!(answer.json(), json!({"data": [entry], "has_more": false, "first_id": "m", "last_id": "m"}));
+    assert_eq!(
+        answer.json(),
+        json!({"data": [entry], "has_more": false, "first_id": "m", "last_id": "m"})
+    );
     assert_eq!(gateway.get("/v1/models").await.json()["object"], "list");
 }
 
 #[tokio::test]
 async fn keys_are_taken_from_x_api_key_too() {
     let upstream = Upstream::says("Hi").await;
-    let file = format!("{}[auth]\nmode = \"keys\"\nstatic_keys = [\"client-key\"]\n", models(&upstream));
+    let file =
+        format!("{}[auth]\nmode = \"keys\"\nstatic_keys = [\"client-key\"]\n", models(&upstream));
     let house = "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n[resilience]\ndrain = \"100ms\"\n";
     let gateway = Gateway::start_whole(&format!("{house}{file}")).await;
     let body = json!({"model": "openai", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}).to_string();
@@ -354,7 +411,8 @@ async fn keys_are_taken_from_x_api_key_too() {
         ("x-api-key", "other", 401),
         ("x-other", "client-key", 401),
     ] {
-        let answer = gateway.call("POST", "/v1/messages", &[(header, value)], body.as_bytes()).await;
+        let answer =
+            gateway.call("POST", "/v1/messages", &[(header, value)], body.as_bytes()).await;
         assert_eq!(answer.status(), status, "{header}: {}", answer.text());
         if status == 401 {
             assert_eq!(said(answer.text()).0, "authentication_error");
@@ -368,14 +426,24 @@ async fn keys_are_taken_from_x_api_key_too() {
 async fn gitlabs_proxy_asks_the_model_of_the_feature() {
     let (one, two) = (Upstream::says("one").await, Upstream::says("two").await);
     let model = |name: &str, upstream: &Upstream| {
-        format!("[models.{name}]\nidentifier = \"custom_openai/{name}\"\nendpoint = \"{}\"\n", upstream.url())
+        format!(
+            "[models.{name}]\nidentifier = \"custom_openai/{name}\"\nendpoint = \"{}\"\n",
+            upstream.url()
+        )
     };
-    let features =
-        "[features]\ndefault = \"one\"\nreview_merge_request = \"two\"\ngenerate_commit_message = \"disabled\"\n";
-    let gateway = Gateway::start(&format!("{}{}{features}", model("one", &one), model("two", &two))).await;
+    let features = "[features]\ndefault = \"one\"\nreview_merge_request = \"two\"\ngenerate_commit_message = \"disabled\"\n";
+    let gateway =
+        Gateway::start(&format!("{}{}{features}", model("one", &one), model("two", &two))).await;
     let ask = async |path: &str, primitive: &str, model: &str| {
         let body = json!({"messages": [{"role": "user", "content": "hi"}], "model": model, "max_tokens": 2048, "temperature": 0, "system": "brief"});
-        gateway.call("POST", path, &[("X-Gitlab-Unit-Primitive", primitive)], body.to_string().as_bytes()).await
+        gateway
+            .call(
+                "POST",
+                path,
+                &[("X-Gitlab-Unit-Primitive", primitive)],
+                body.to_string().as_bytes(),
+            )
+            .await
     };
     const MESSAGES: &str = "/v1/proxy/anthropic/v1/messages";
     for (primitive, model, answers) in [
@@ -398,7 +466,11 @@ async fn gitlabs_proxy_asks_the_model_of_the_feature() {
     assert_eq!(answer.json()["choices"][0]["message"]["content"], "one", "{}", answer.text());
     assert_eq!(one.requests().pop().unwrap().json()["model"], "one");
     assert_eq!(gateway.get("/v1/proxy/openai/v1/models").await.json()["object"], "list");
-    for path in ["/v1/proxy/openai/v1/responses", "/v1/proxy/vertex-ai/v1/x:predict", "/v1/proxy/anthropic/v1/files"] {
+    for path in [
+        "/v1/proxy/openai/v1/responses",
+        "/v1/proxy/vertex-ai/v1/x:predict",
+        "/v1/proxy/anthropic/v1/files",
+    ] {
         let answer = gateway.post(path, &chat).await;
         assert_eq!((answer.status(), answer.text()), (404, r#"{"detail":"Not found"}"#), "{path}");
     }

@@ -1,5 +1,5 @@
-//! Hostile and broken requests: a 4xx that says what is wrong, nothing sent upstream, no panic, and nothing
-//! of ours in the answer.
+//! Hostile and broken requests: a 4xx that says what is wrong, nothing sent upstream, no panic, and
+//! nothing of ours in the answer.
 
 use std::time::Duration;
 
@@ -32,7 +32,12 @@ impl House {
     async fn unharmed(&self) {
         assert!(self.upstream.requests().is_empty(), "{:?}", self.upstream.requests());
         let metrics = self.gateway.metrics().await;
-        assert_eq!(metrics.sum("weir_requests_total", &[("outcome", "internal")]), 0.0, "{}", metrics.text);
+        assert_eq!(
+            metrics.sum("weir_requests_total", &[("outcome", "internal")]),
+            0.0,
+            "{}",
+            metrics.text
+        );
         assert_eq!(self.gateway.chat("m", false).await.status(), 200);
     }
 }
@@ -89,7 +94,11 @@ async fn an_absent_body_is_422() {
     let house = House::with("").await;
     for path in POSTS {
         let answer = house.gateway.call("POST", path, &[("content-length", "0")], b"").await;
-        assert_eq!((answer.status(), &answer.json()["detail"][0]["type"]), (422, &json!("missing")), "{path}");
+        assert_eq!(
+            (answer.status(), &answer.json()["detail"][0]["type"]),
+            (422, &json!("missing")),
+            "{path}"
+        );
     }
     house.unharmed().await;
 }
@@ -110,17 +119,34 @@ async fn fields_of_the_wrong_type_are_named() {
             json!(["body", "stream_options"]),
             "stream_options",
         ),
-        (json!({"model": {"a": 1}, "messages": []}), "type_error", json!(["body", "model"]), "model"),
+        (
+            json!({"model": {"a": 1}, "messages": []}),
+            "type_error",
+            json!(["body", "model"]),
+            "model",
+        ),
     ];
     for (body, kind, loc, param) in cases {
         let answer = house.post("/v1/chat/completions", body.to_string().as_bytes()).await;
         let said = answer.json();
-        assert_eq!((answer.status(), &said["detail"][0]["type"]), (422, &json!(kind)), "{body}: {said}");
-        assert_eq!((&said["detail"][0]["loc"], &said["error"]["param"]), (&loc, &json!(param)), "{body}");
+        assert_eq!(
+            (answer.status(), &said["detail"][0]["type"]),
+            (422, &json!(kind)),
+            "{body}: {said}"
+        );
+        assert_eq!(
+            (&said["detail"][0]["loc"], &said["error"]["param"]),
+            (&loc, &json!(param)),
+            "{body}"
+        );
         assert_eq!(said["error"]["type"], "invalid_request_error");
     }
     for body in ["[]", "7", "\"text\"", "null", "true"] {
-        assert_eq!(house.post("/v1/chat/completions", body.as_bytes()).await.status(), 422, "{body}");
+        assert_eq!(
+            house.post("/v1/chat/completions", body.as_bytes()).await.status(),
+            422,
+            "{body}"
+        );
     }
     house.unharmed().await;
 }
@@ -128,8 +154,10 @@ async fn fields_of_the_wrong_type_are_named() {
 #[tokio::test]
 async fn deep_nesting_harms_nobody() {
     let house = House::with("").await;
-    let deep = |open: &str, close: &str| format!("{}{}", open.repeat(100_000), close.repeat(100_000));
-    let (lists, objects) = (deep("[", "]"), format!("{}1{}", "{\"a\":".repeat(100_000), "}".repeat(100_000)));
+    let deep =
+        |open: &str, close: &str| format!("{}{}", open.repeat(100_000), close.repeat(100_000));
+    let (lists, objects) =
+        (deep("[", "]"), format!("{}1{}", "{\"a\":".repeat(100_000), "}".repeat(100_000)));
     for path in POSTS {
         for body in [&lists, &"[".repeat(100_000)] {
             assert_eq!(house.post(path, body.as_bytes()).await.status(), 422, "{path}");
@@ -138,10 +166,16 @@ async fn deep_nesting_harms_nobody() {
     // unknown fields are skipped, however deep: what is missing is said
     for path in &POSTS[..4] {
         let answer = house.post(path, objects.as_bytes()).await;
-        assert_eq!((answer.status(), &answer.json()["detail"][0]["type"]), (422, &json!("missing")), "{path}");
+        assert_eq!(
+            (answer.status(), &answer.json()["detail"][0]["type"]),
+            (422, &json!("missing")),
+            "{path}"
+        );
     }
-    let inside =
-        [format!("{{\"model\":\"m\",\"stream\":true,\"stream_options\":{objects}}}"), format!("{{\"model\":{lists}}}")];
+    let inside = [
+        format!("{{\"model\":\"m\",\"stream\":true,\"stream_options\":{objects}}}"),
+        format!("{{\"model\":{lists}}}"),
+    ];
     for body in inside {
         assert_eq!(house.post("/v1/chat/completions", body.as_bytes()).await.status(), 422);
     }
@@ -164,13 +198,17 @@ async fn a_body_over_the_limit_is_413_before_it_is_read() {
     let house = House::with("[limits]\nmax_body = \"1KiB\"\n").await;
     // announced: refused although not one byte of it was sent
     let mut client = Client::connect(house.gateway.public).await;
-    client.write("POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\ncontent-length: 1025\r\n\r\n").await;
+    client
+        .write("POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\ncontent-length: 1025\r\n\r\n")
+        .await;
     let head = client.head().await;
     let answer = client.body(head, false).await;
     assert_eq!((answer.status(), &answer.json()["error"]["code"]), (413, &json!("body_too_large")));
     // chunked: refused when the bytes have come
     let mut client = Client::connect(house.gateway.public).await;
-    client.write("POST /v1/chat/agent HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n").await;
+    client
+        .write("POST /v1/chat/agent HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n")
+        .await;
     for _ in 0..3 {
         client.write(format!("200\r\n{}\r\n", "x".repeat(512))).await;
     }
@@ -186,7 +224,11 @@ async fn a_body_over_the_limit_is_413_before_it_is_read() {
 async fn chunked_bodies_are_read_like_others() {
     let house = House::with("").await;
     let mut client = Client::connect(house.gateway.public).await;
-    client.write("POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n").await;
+    client
+        .write(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n",
+        )
+        .await;
     for piece in chat_body("m", false).to_string().as_bytes().chunks(7) {
         client.write([format!("{:x}\r\n", piece.len()).as_bytes(), piece, b"\r\n"].concat()).await;
     }
@@ -202,12 +244,17 @@ async fn headers_over_the_limit_are_431() {
     let house = House::with("[limits]\nmax_headers = \"8KiB\"\n").await;
     let mut client = Client::connect(house.gateway.public).await;
     client
-        .write(format!("GET /monitoring/healthz HTTP/1.1\r\nhost: h\r\nx-big: {}\r\n\r\n", "x".repeat(64 * 1024)))
+        .write(format!(
+            "GET /monitoring/healthz HTTP/1.1\r\nhost: h\r\nx-big: {}\r\n\r\n",
+            "x".repeat(64 * 1024)
+        ))
         .await;
     assert_eq!(client.head().await.status, 431);
     let many: String = (0..2000).map(|n| format!("x-{n}: 1\r\n")).collect();
     let mut client = Client::connect(house.gateway.public).await;
-    client.write(format!("GET /monitoring/healthz HTTP/1.1\r\nhost: h\r\n{}\r\n", &many[..6000])).await;
+    client
+        .write(format!("GET /monitoring/healthz HTTP/1.1\r\nhost: h\r\n{}\r\n", &many[..6000]))
+        .await;
     assert_eq!(client.head().await.status, 431);
     house.unharmed().await;
 }
@@ -227,18 +274,25 @@ async fn what_is_not_http_is_400_or_closed() {
         let mut client = Client::connect(house.gateway.public).await;
         client.write(bytes).await;
         let status = client.try_head().await.map(|head| head.status);
-        assert!(matches!(status, None | Some(400)), "{status:?} for {}", String::from_utf8_lossy(bytes));
+        assert!(
+            matches!(status, None | Some(400)),
+            "{status:?} for {}",
+            String::from_utf8_lossy(bytes)
+        );
     }
     house.unharmed().await;
 }
 
 #[tokio::test]
 async fn clients_that_do_not_finish_are_let_go() {
-    let house = House::with("[limits]\nheader_timeout = \"100ms\"\nbody_timeout = \"100ms\"\n").await;
+    let house =
+        House::with("[limits]\nheader_timeout = \"100ms\"\nbody_timeout = \"100ms\"\n").await;
     let mut slow_head = Client::connect(house.gateway.public).await;
     slow_head.write("GET /monitoring/healthz HTTP/1.1\r\nhost: h\r\nx-unfinished: ").await;
     let mut slow_body = Client::connect(house.gateway.public).await;
-    slow_body.write("POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\ncontent-length: 100\r\n\r\n{").await;
+    slow_body
+        .write("POST /v1/chat/completions HTTP/1.1\r\nhost: h\r\ncontent-length: 100\r\n\r\n{")
+        .await;
     assert!(slow_head.is_closed().await);
     let head = slow_body.head().await;
     assert_eq!(head.status, 408);
@@ -261,7 +315,9 @@ async fn a_client_that_breaks_off_its_body_harms_nobody() {
 #[tokio::test]
 async fn beyond_the_places_and_the_queue_it_is_503_with_retry_after() {
     let upstream = Upstream::always(crate::support::Reply::stalled()).await;
-    let gateway = Gateway::with_model(&upstream, "[limits]\nin_flight = 1\nqueue = 0\nqueue_wait = \"9s\"\n").await;
+    let gateway =
+        Gateway::with_model(&upstream, "[limits]\nin_flight = 1\nqueue = 0\nqueue_wait = \"9s\"\n")
+            .await;
     let _first = gateway.open_chat("m", true).await;
     upstream.received(1).await;
     let answer = gateway.chat("m", false).await;

@@ -1,4 +1,5 @@
-//! GitLab's Web IDE calls from a page (gitlab-client.md §6.4): preflight without credentials, readable answers.
+//! GitLab's Web IDE calls from a page (gitlab-client.md §6.4): preflight without credentials,
+//! readable answers.
 
 use serde_json::json;
 
@@ -91,14 +92,22 @@ async fn the_models_of_the_file_are_listed_in_gitlabs_shape() {
                 [features]\nduo_chat = \"b\"\nduo_chat_fix_code = \"disabled\"\ncode_completions = \"a\"\n";
     let gateway = Gateway::start(file).await;
     let answer = gateway.get("/v1/models%2Fdefinitions").await;
-    assert!(!answer.text().contains("canary") && !answer.text().contains("internal"), "{}", answer.text());
+    assert!(
+        !answer.text().contains("canary") && !answer.text().contains("internal"),
+        "{}",
+        answer.text()
+    );
     let list = answer.json();
-    let models: Vec<_> = list["models"].as_array().unwrap().iter().map(|m| (&m["name"], &m["provider"])).collect();
+    let models: Vec<_> =
+        list["models"].as_array().unwrap().iter().map(|m| (&m["name"], &m["provider"])).collect();
     assert_eq!(models, [(&json!("a"), &json!("openai")), (&json!("b"), &json!("azure"))]);
     let features = list["unit_primitives"].as_array().unwrap();
     let named = |name: &str| features.iter().find(|feature| feature["feature_setting"] == name);
     let completions = named("code_completions").unwrap();
-    assert_eq!((&completions["default_model"], &completions["selectable_models"]), (&json!("a"), &json!(["a"])));
+    assert_eq!(
+        (&completions["default_model"], &completions["selectable_models"]),
+        (&json!("a"), &json!(["a"]))
+    );
     assert_eq!(completions["unit_primitives"], json!(["complete_code"]));
     assert_eq!(named("duo_chat_explain_code").unwrap()["default_model"], "b", "the parent's");
     assert!(named("duo_chat_fix_code").is_none() && named("review_merge_request").is_none());

@@ -1,5 +1,6 @@
-//! A canary in every slot that takes a secret, the most talkative log, every endpoint called, every kind of failure
-//! met: the canaries appear nowhere. And prompts stay out of the log unless file and request both allow them in.
+//! A canary in every slot that takes a secret, the most talkative log, every endpoint called, every
+//! kind of failure met: the canaries appear nowhere. And prompts stay out of the log unless file
+//! and request both allow them in.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,9 +10,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::support::{Client, ConnectProxy, Folder, Process, Reply, Upstream, chat_body, eventually};
+use crate::support::{
+    Client, ConnectProxy, Folder, Process, Reply, Upstream, chat_body, eventually,
+};
 
-/// Every slot of the file that takes a secret, as the reference writes it, and the variable that it is in here.
+/// Every slot of the file that takes a secret, as the reference writes it, and the variable that it
+/// is in here.
 const SLOTS: [(&str, &str); 11] = [
     ("auth.static_keys", "CLIENT_KEY"),
     ("auth.user_tokens.signing_key", "SIGNING_KEY"),
@@ -70,7 +74,8 @@ fn slots_of_the_schema() -> BTreeSet<String> {
 
 #[test]
 fn no_slot_is_forgotten() {
-    let known = SLOTS.iter().map(|(slot, _)| (*slot).to_owned()).filter(|slot| slot != "-").collect();
+    let known =
+        SLOTS.iter().map(|(slot, _)| (*slot).to_owned()).filter(|slot| slot != "-").collect();
     assert_eq!(slots_of_the_schema(), known, "a new slot for a secret gets its canary here");
 }
 
@@ -137,9 +142,12 @@ request_loopback = true
 /// Every call there is, with bodies that get as far as they can.
 fn calls() -> Vec<(&'static str, String, Value)> {
     let named = |identifier: &str| json!({"inputs": {}, "model_metadata": {"name": "gpt", "endpoint": "http://127.0.0.1:9/v1", "api_key": "canary-of-the-request", "identifier": identifier}});
-    let chats = ["up", "down", "far", "claude", "azure", "keys", "bearer", "nothing"].iter().flat_map(|model| {
-        [true, false].map(|stream| ("POST", "/v1/chat/completions".to_owned(), chat_body(model, stream)))
-    });
+    let chats = ["up", "down", "far", "claude", "azure", "keys", "bearer", "nothing"]
+        .iter()
+        .flat_map(|model| {
+            [true, false]
+                .map(|stream| ("POST", "/v1/chat/completions".to_owned(), chat_body(model, stream)))
+        });
     let code = json!({"prompt_version": 1, "current_file": {"file_name": "a.py", "content_above_cursor": "x", "content_below_cursor": ""}});
     let chat = json!({"prompt_components": [{"payload": {"content": "Hello"}}]});
     let others = [
@@ -154,7 +162,11 @@ fn calls() -> Vec<(&'static str, String, Value)> {
         ("GET", "/v1/models", json!(null)),
         ("POST", "/v1/chat/agent", chat.clone()),
         ("POST", "/v1/chat/explain_code", chat),
-        ("POST", "/v2/chat/agent", json!({"messages": [{"role": "user", "content": "x"}], "options": {}})),
+        (
+            "POST",
+            "/v2/chat/agent",
+            json!({"messages": [{"role": "user", "content": "x"}], "options": {}}),
+        ),
         ("POST", "/v1/prompts/model_configuration/check", named("custom_openai/x")),
         ("POST", "/v1/prompts/model_configuration/check", named("nope/x")),
         ("POST", "/v1/prompts/chat/explain_code", json!({"inputs": {}})),
@@ -178,9 +190,10 @@ fn calls() -> Vec<(&'static str, String, Value)> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_is_anywhere_at_the_most_talkative_level() {
     let upstream = Upstream::start(|request| match request.connection % 5 {
-        _ if request.path.ends_with("/token") => {
-            Reply::json(200, &json!({"access_token": "canary-of-entra", "token_type": "Bearer", "expires_in": 3600}))
-        }
+        _ if request.path.ends_with("/token") => Reply::json(
+            200,
+            &json!({"access_token": "canary-of-entra", "token_type": "Bearer", "expires_in": 3600}),
+        ),
         0 => Reply::json(401, &json!({"error": {"message": "Unauthorized"}})),
         1 => Reply::json(500, &json!({"error": {"message": "boom"}})),
         2 => Reply::raw("garbage"),
@@ -191,45 +204,66 @@ async fn no_secret_is_anywhere_at_the_most_talkative_level() {
     let proxy = ConnectProxy::answers("HTTP/1.1 407 No\r\ncontent-length: 0\r\n\r\n").await;
     let folder = Folder::new("slots");
     let path = folder.write("weir.toml", &file(&upstream, &proxy));
-    let variables: Vec<(&str, String)> = SLOTS.iter().map(|(_, variable)| (*variable, canary(variable))).collect();
-    let environment: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let variables: Vec<(&str, String)> =
+        SLOTS.iter().map(|(_, variable)| (*variable, canary(variable))).collect();
+    let environment: Vec<(&str, &str)> =
+        variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let mut weir = Process::serve_with(&path, &environment).await;
     let mut seen = String::new();
     let key = canary("CLIENT_KEY");
-    let (bearer, strange) = (format!("Bearer {key}"), format!("Basic {}", STANDARD.encode("x:canary")));
-    for auth in
-        [("authorization", &*bearer), ("x-api-key", &*key), ("authorization", &*strange), ("x-api-key", "canary")]
-    {
+    let (bearer, strange) =
+        (format!("Bearer {key}"), format!("Basic {}", STANDARD.encode("x:canary")));
+    for auth in [
+        ("authorization", &*bearer),
+        ("x-api-key", &*key),
+        ("authorization", &*strange),
+        ("x-api-key", "canary"),
+    ] {
         for (method, path, body) in calls() {
-            let headers = [auth, ("x-request-id", "known"), ("cookie", "canary"), ("x-canary", "canary")];
-            let answer =
-                Client::connect(weir.public).await.call(method, &path, &headers, body.to_string().as_bytes()).await;
+            let headers =
+                [auth, ("x-request-id", "known"), ("cookie", "canary"), ("x-canary", "canary")];
+            let answer = Client::connect(weir.public)
+                .await
+                .call(method, &path, &headers, body.to_string().as_bytes())
+                .await;
             seen.push_str(&answer.everything());
         }
     }
     for path in ["/metrics", "/status", "/live", "/ready", "/nothing?canary"] {
         seen.push_str(&weir.admin(path).await.everything());
-        let page = Client::connect(weir.admin).await.call("GET", path, &[("accept", "text/html")], b"").await;
+        let page = Client::connect(weir.admin)
+            .await
+            .call("GET", path, &[("accept", "text/html")], b"")
+            .await;
         seen.push_str(&page.everything());
     }
     weir.signal("HUP");
     folder.write(
         "weir.toml",
-        &file(&upstream, &proxy).replace("[features]", "[featurs]\ndefault = { api_key = \"canary\" }\n[features]"),
+        &file(&upstream, &proxy)
+            .replace("[features]", "[featurs]\ndefault = { api_key = \"canary\" }\n[features]"),
     );
-    eventually("the failed reload", async || weir.metrics().await.sum("weir_config_reload_ok", &[]) == 0.0).await;
+    eventually("the failed reload", async || {
+        weir.metrics().await.sum("weir_config_reload_ok", &[]) == 0.0
+    })
+    .await;
     seen.push_str(&weir.admin("/status").await.everything());
     folder.write("weir.toml", &file(&upstream, &proxy));
     weir.signal("TERM");
     assert!(weir.ended().await.success());
-    for command in [&["check"][..], &["explain", "duo_chat"], &["explain", "code_completions"], &["probe"]] {
+    for command in
+        [&["check"][..], &["explain", "duo_chat"], &["explain", "code_completions"], &["probe"]]
+    {
         seen.push_str(&told(command, &path, &environment));
     }
     seen.push_str(&debugged(&path, &environment));
 
     // the canaries were in use
-    let sent: String = upstream.requests().iter().map(|request| request.head_text() + request.text()).collect();
-    for variable in ["MODEL_KEY", "AWS_ID", "AWS_TOKEN", "ENTRA_SECRET", "AWS_BEARER_TOKEN_BEDROCK", "OF_ENTRA"] {
+    let sent: String =
+        upstream.requests().iter().map(|request| request.head_text() + request.text()).collect();
+    for variable in
+        ["MODEL_KEY", "AWS_ID", "AWS_TOKEN", "ENTRA_SECRET", "AWS_BEARER_TOKEN_BEDROCK", "OF_ENTRA"]
+    {
         assert!(sent.contains(&canary(variable)), "{variable}");
     }
     assert!(proxy.heads().concat().contains(&STANDARD.encode(canary("PROXY_USER"))));
@@ -240,7 +274,9 @@ async fn no_secret_is_anywhere_at_the_most_talkative_level() {
             if let Some(at) = text.to_ascii_lowercase().find(&song.to_ascii_lowercase()) {
                 panic!(
                     "{song} in {place}: …{}…",
-                    String::from_utf8_lossy(&text.as_bytes()[at.saturating_sub(300)..(at + 100).min(text.len())])
+                    String::from_utf8_lossy(
+                        &text.as_bytes()[at.saturating_sub(300)..(at + 100).min(text.len())]
+                    )
                 );
             }
         }
@@ -250,8 +286,14 @@ async fn no_secret_is_anywhere_at_the_most_talkative_level() {
 /// Both outputs of a command.
 fn told(command: &[&str], file: &Path, environment: &[(&str, &str)]) -> String {
     let mut run = Command::new(env!("CARGO_BIN_EXE_weir"));
-    let output =
-        run.args(command).arg("--config").arg(file).env_clear().envs(environment.iter().copied()).output().unwrap();
+    let output = run
+        .args(command)
+        .arg("--config")
+        .arg(file)
+        .env_clear()
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap();
     String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
 }
 
@@ -275,7 +317,8 @@ async fn prompts_are_logged_only_where_file_and_request_allow_it_and_without_key
     .await;
     let question = |stream| {
         let content = "wordy question with sk-0123456789abcdef in it";
-        json!({"model": "m", "stream": stream, "messages": [{"role": "user", "content": content}]}).to_string()
+        json!({"model": "m", "stream": stream, "messages": [{"role": "user", "content": content}]})
+            .to_string()
     };
     for (switch, header, is_told) in [
         ("", Some(ALLOWED), false),
@@ -294,7 +337,9 @@ async fn prompts_are_logged_only_where_file_and_request_allow_it_and_without_key
         for stream in [true, false] {
             let headers: Vec<_> = header.into_iter().collect();
             let mut client = Client::connect(weir.public).await;
-            let answer = client.call("POST", "/v1/chat/completions", &headers, question(stream).as_bytes()).await;
+            let answer = client
+                .call("POST", "/v1/chat/completions", &headers, question(stream).as_bytes())
+                .await;
             assert_eq!(answer.status(), 200);
         }
         weir.signal("TERM");
@@ -312,7 +357,10 @@ async fn prompts_are_logged_only_where_file_and_request_allow_it_and_without_key
         }
         assert_eq!(lines.len(), 2, "{output}");
         for line in lines {
-            assert!(line["asked"].as_str().unwrap().contains("wordy question with ••• in it"), "{line}");
+            assert!(
+                line["asked"].as_str().unwrap().contains("wordy question with ••• in it"),
+                "{line}"
+            );
             assert_eq!(line["answered"], "wordy answer •••", "{line}");
             assert_eq!(line["model"], "m");
         }

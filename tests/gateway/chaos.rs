@@ -1,6 +1,7 @@
-//! Every way a model server can fail, on every call that asks one: what the client is told, that the server is let
-//! go, one line in the log, one count in the metrics. One table of faults here, one of calls in `support/surfaces.rs`.
-//! One replica throughout: what several do about it is told elsewhere.
+//! Every way a model server can fail, on every call that asks one: what the client is told, that
+//! the server is let go, one line in the log, one count in the metrics. One table of faults here,
+//! one of calls in `support/surfaces.rs`. One replica throughout: what several do about it is told
+//! elsewhere.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +12,9 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use crate::support::upstream::{Received, begun, says};
-use crate::support::{Answer, Client, End, Gateway, Reply, Surface, Upstream, eventually, one_model, surfaces};
+use crate::support::{
+    Answer, Client, End, Gateway, Reply, Surface, Upstream, eventually, one_model, surfaces,
+};
 
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,8 +33,8 @@ struct Fault {
     /// Of the model's `timeouts`.
     limits: &'static str,
     server: fn(&Received) -> Reply,
-    /// To a client whose whole answer is passed on as it arrives, to one whose is read to its end first, to one of a
-    /// stream.
+    /// To a client whose whole answer is passed on as it arrives, to one whose is read to its end
+    /// first, to one of a stream.
     told: [Told; 3],
     /// Whether the server's connection is of no more use.
     closes: bool,
@@ -56,7 +59,9 @@ fn huge(request: &Received) -> Reply {
         return says(request, &"x".repeat(100 << 10));
     }
     let text = "x".repeat(10 << 20);
-    later(request).bytes(format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n")).stall()
+    later(request)
+        .bytes(format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n"))
+        .stall()
 }
 
 /// As fast as it is taken: whoever only waits for a pause waits for ever.
@@ -79,8 +84,10 @@ fn faults() -> Vec<Fault> {
     let fault = |name, limits, server, told, closes| Fault { name, limits, server, told, closes };
     let before = |code| [Before(code); 3];
     let later_than_the_head = |code| [After(code), Before(code), After(code)];
-    let (status, expired, broken) = (before("upstream_status"), before("A1000"), before("upstream_broken"));
-    let (expired_later, broken_later) = (later_than_the_head("A1000"), later_than_the_head("upstream_broken"));
+    let (status, expired, broken) =
+        (before("upstream_status"), before("A1000"), before("upstream_broken"));
+    let (expired_later, broken_later) =
+        (later_than_the_head("A1000"), later_than_the_head("upstream_broken"));
     let too_long = [Nothing, Nothing, After("upstream_broken")];
     vec![
         fault("silence", SHORT, |_| Reply::stalled(), expired, true),
@@ -88,7 +95,13 @@ fn faults() -> Vec<Fault> {
         fault("a close before the head", SHORT, |_| Reply::closed(), broken, true),
         fault("a reset before the head", SHORT, |_| Reply::closed().reset(), broken, true),
         fault("429", SHORT, |_| Reply::whole(429, &[("retry-after", "7")], "{}"), status, false),
-        fault("500", SHORT, |_| Reply::json(500, &json!({"error": {"message": "boom"}})), status, false),
+        fault(
+            "500",
+            SHORT,
+            |_| Reply::json(500, &json!({"error": {"message": "boom"}})),
+            status,
+            false,
+        ),
         fault("an error with 200", SHORT, error_with_200, broken, false),
         fault("garbage", SHORT, |_| Reply::raw("SSH-2.0-OpenSSH_9.6\r\n"), broken, true),
         fault("garbage midway", SHORT, |r| later(r).unframed("no size\r\n"), broken_later, true),
@@ -104,12 +117,13 @@ fn faults() -> Vec<Fault> {
 /// One fault on all calls at once; what did not hold.
 async fn suffer(fault: Fault) -> Vec<String> {
     let upstream = Arc::new(Upstream::start(fault.server).await);
-    let file =
-        one_model(&upstream.url()).replace("[features]", &format!("timeouts = {{ {} }}\n[features]", fault.limits));
+    let file = one_model(&upstream.url())
+        .replace("[features]", &format!("timeouts = {{ {} }}\n[features]", fault.limits));
     let gateway = Arc::new(Gateway::start(&format!("{file}[chat]\ntools = \"react\"\n")).await);
     let (fault, mut running) = (Arc::new(fault), JoinSet::new());
     for (index, surface) in surfaces().into_iter().enumerate() {
-        let (gateway, upstream, fault) = (Arc::clone(&gateway), Arc::clone(&upstream), Arc::clone(&fault));
+        let (gateway, upstream, fault) =
+            (Arc::clone(&gateway), Arc::clone(&upstream), Arc::clone(&fault));
         running.spawn(async move {
             let id = format!("chaos-{index}");
             let answer = ask(gateway.public, &surface, &id).await;
@@ -123,7 +137,12 @@ async fn suffer(fault: Fault) -> Vec<String> {
             }
             let of_line = check_line(&gateway.log.line(&id).await, &surface, told);
             let wrong = of_answer.into_iter().chain(of_line);
-            (told, wrong.map(|what| format!("{}: {}: {what}", fault.name, surface.name)).collect::<Vec<_>>())
+            (
+                told,
+                wrong
+                    .map(|what| format!("{}: {}: {what}", fault.name, surface.name))
+                    .collect::<Vec<_>>(),
+            )
         });
     }
     let (mut wrong, mut failed, mut all) = (Vec::new(), 0_u32, 0_u32);
@@ -141,7 +160,10 @@ async fn suffer(fault: Fault) -> Vec<String> {
     let metrics = gateway.metrics().await;
     let counted = (metrics.sum("weir_requests_total", &[]), metrics.sum("weir_errors_total", &[]));
     if counted != (f64::from(all), f64::from(failed)) {
-        wrong.push(format!("{}: {all} requests, {failed} failures, counted {counted:?}", fault.name));
+        wrong.push(format!(
+            "{}: {all} requests, {failed} failures, counted {counted:?}",
+            fault.name
+        ));
     }
     if gateway.log.lines().len() != all as usize {
         wrong.push(format!("{}: {all} requests, {} lines", fault.name, gateway.log.lines().len()));
@@ -187,7 +209,9 @@ fn check_line(line: &Value, surface: &Surface, told: Told) -> Option<String> {
         Before(code) | After(code) => (json!(code), "upstream_error"),
         Nothing => (Value::Null, "ok"),
     };
-    let holds = line["error_code"] == code && line["outcome"] == outcome && line["surface"] == surface.label;
+    let holds = line["error_code"] == code
+        && line["outcome"] == outcome
+        && line["surface"] == surface.label;
     (!holds).then(|| format!("expected {told:?}, logged {line}"))
 }
 
@@ -230,7 +254,9 @@ async fn a_server_that_comes_and_goes_gives_a_good_answer_or_an_honest_error() {
     let (mut good, mut bad) = (0, 0);
     for round in 0..4 {
         for surface in surfaces() {
-            let answer = ask(gateway.public, &surface, &format!("{round}-{}", surface.name.len())).await.unwrap();
+            let answer = ask(gateway.public, &surface, &format!("{round}-{}", surface.name.len()))
+                .await
+                .unwrap();
             match surface.is_good(&answer, "words") {
                 true => good += 1,
                 false if surface.tells_before(&answer) => bad += 1,

@@ -1,5 +1,5 @@
-//! `POST /v2/chat/agent`: a simulated GitLab asks, runs the tools that the model names, and reads the answer, whether
-//! the model calls functions or writes ReAct text.
+//! `POST /v2/chat/agent`: a simulated GitLab asks, runs the tools that the model names, and reads
+//! the answer, whether the model calls functions or writes ReAct text.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use crate::support::{Answer, Client, DuoChat, End, Gateway, Reply, Shown, Upstream, events, one_model};
+use crate::support::{
+    Answer, Client, DuoChat, End, Gateway, Reply, Shown, Upstream, events, one_model,
+};
 
 const PATH: &str = "/v2/chat/agent";
 const REACT: &str = "[chat]\ntools = \"react\"\n";
@@ -16,7 +18,9 @@ const NATIVE: &str = "[chat]\ntools = \"native\"\n";
 /// A whole turn of text, in pieces.
 fn says(text: &str) -> Reply {
     let pieces: Vec<char> = text.chars().collect();
-    let reply = pieces.chunks(7).fold(Reply::sse(), |reply, piece| reply.text(&piece.iter().collect::<String>()));
+    let reply = pieces
+        .chunks(7)
+        .fold(Reply::sse(), |reply, piece| reply.text(&piece.iter().collect::<String>()));
     reply.done(true)
 }
 
@@ -24,13 +28,18 @@ fn says(text: &str) -> Reply {
 fn calls(words: &str, name: &str, input: &str) -> Reply {
     let arguments = json!({ "input": input }).to_string();
     let (first, second) = arguments.split_at(5);
-    let piece = |delta: Value| json!({"choices": [{"index": 0, "delta": delta, "finish_reason": null}]}).to_string();
+    let piece = |delta: Value| {
+        json!({"choices": [{"index": 0, "delta": delta, "finish_reason": null}]}).to_string()
+    };
     let call = |call: Value| piece(json!({ "tool_calls": [call] }));
     let begin = json!({"index": 0, "id": "c1", "type": "function", "function": {"name": name, "arguments": first}});
     let go_on = json!({"index": 0, "function": {"arguments": second}});
     let reply = Reply::sse().text(words).event(call(begin)).event(call(go_on));
     reply
-        .event(json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}).to_string())
+        .event(
+            json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]})
+                .to_string(),
+        )
         .event("[DONE]")
         .end()
 }
@@ -48,8 +57,11 @@ fn found(name: &str, input: &str) -> String {
 async fn loop_of_three(gateway: &Gateway, upstream: &Upstream) -> Vec<Value> {
     let mut chat = DuoChat::asks(gateway, "Wie geht es #1?");
     assert_eq!(chat.run(found).await, Shown::Answer("Gut – es ist\n\nfertig.".into()));
-    assert!(types(&chat.events()).iter().all(|kind| matches!(*kind, "final_answer_delta" | "usage")));
-    let actions: Vec<Value> = chat.answers[..3].iter().map(|answer| events(answer)[0]["data"].clone()).collect();
+    assert!(
+        types(&chat.events()).iter().all(|kind| matches!(*kind, "final_answer_delta" | "usage"))
+    );
+    let actions: Vec<Value> =
+        chat.answers[..3].iter().map(|answer| events(answer)[0]["data"].clone()).collect();
     assert_eq!(
         actions,
         [
@@ -69,7 +81,10 @@ fn check_framing(answer: &Answer) {
     assert_eq!(answer.header("content-type"), Some("application/x-ndjson; charset=utf-8"));
     assert!(answer.header("x-request-id").is_some() && answer.header("content-encoding").is_none());
     for line in answer.text().split_inclusive('\n') {
-        assert!(line == "\n" || (line.starts_with("{\"type\":") && line.ends_with("}\n")), "{line:?}");
+        assert!(
+            line == "\n" || (line.starts_with("{\"type\":") && line.ends_with("}\n")),
+            "{line:?}"
+        );
     }
 }
 
@@ -87,14 +102,22 @@ async fn a_model_that_writes_react_goes_through_three_tools() {
     let system = asked[0]["messages"][0]["content"].as_str().unwrap();
     assert!(system.contains("Final Answer:") && system.contains("- issue_reader:"), "{system}");
     assert!(system.contains("No tool can read Pipelines, Vulnerabilities."), "{system}");
-    assert_eq!((&asked[0]["stop"], &asked[0]["stream"]), (&json!(["\nObservation:"]), &json!(true)));
+    assert_eq!(
+        (&asked[0]["stop"], &asked[0]["stream"]),
+        (&json!(["\nObservation:"]), &json!(true))
+    );
     assert_eq!(asked[0]["messages"][1], json!({"role": "user", "content": "Wie geht es #1?"}));
     assert!(asked[0].get("tools").is_none(), "{}", asked[0]);
-    let told: Vec<&str> =
-        asked[3]["messages"].as_array().unwrap()[1..].iter().map(|m| m["content"].as_str().unwrap()).collect();
+    let told: Vec<&str> = asked[3]["messages"].as_array().unwrap()[1..]
+        .iter()
+        .map(|m| m["content"].as_str().unwrap())
+        .collect();
     assert_eq!(
         told[1..3],
-        ["Thought: I look.\nAction: issue_reader\nAction Input: #1", "Observation: issue_reader found #1"]
+        [
+            "Thought: I look.\nAction: issue_reader\nAction Input: #1",
+            "Observation: issue_reader found #1"
+        ]
     );
     assert_eq!(told.len(), 7);
     // what stood before still stands: the model server's cache holds it
@@ -113,8 +136,12 @@ async fn a_model_that_calls_functions_goes_through_the_same_three() {
     .await;
     let gateway = Gateway::with_model(&upstream, NATIVE).await;
     let asked = loop_of_three(&gateway, &upstream).await;
-    let names: Vec<&str> =
-        asked[0]["tools"].as_array().unwrap().iter().map(|t| t["function"]["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> = asked[0]["tools"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|t| t["function"]["name"].as_str().unwrap())
+        .collect();
     assert_eq!(names.len(), 7);
     assert_eq!(asked[0]["tools"][0]["function"]["parameters"]["required"], json!(["input"]));
     assert!(
@@ -122,8 +149,12 @@ async fn a_model_that_calls_functions_goes_through_the_same_three() {
             && !asked[0]["messages"][0]["content"].as_str().unwrap().contains("Final Answer")
     );
     let messages = asked[3]["messages"].as_array().unwrap();
-    let roles: Vec<&str> = messages.iter().map(|message| message["role"].as_str().unwrap()).collect();
-    assert_eq!(roles, ["system", "user", "assistant", "tool", "assistant", "tool", "assistant", "tool"]);
+    let roles: Vec<&str> =
+        messages.iter().map(|message| message["role"].as_str().unwrap()).collect();
+    assert_eq!(
+        roles,
+        ["system", "user", "assistant", "tool", "assistant", "tool", "assistant", "tool"]
+    );
     assert_eq!(messages[2]["tool_calls"][0]["id"], messages[3]["tool_call_id"]);
     assert_eq!(messages[3]["content"], "issue_reader found #1");
 }
@@ -131,7 +162,8 @@ async fn a_model_that_calls_functions_goes_through_the_same_three() {
 #[tokio::test]
 async fn an_answer_is_streamed_as_it_is_made() {
     let gate = Arc::new(Notify::new());
-    let reply = Reply::sse().text("Thought: easy\nFinal Answer: One").gate(&gate).text(", two.").done(true);
+    let reply =
+        Reply::sse().text("Thought: easy\nFinal Answer: One").gate(&gate).text(", two.").done(true);
     let upstream = Upstream::always(reply).await;
     let gateway = Gateway::with_model(&upstream, REACT).await;
     let mut client = Client::connect(gateway.public).await;
@@ -139,7 +171,10 @@ async fn an_answer_is_streamed_as_it_is_made() {
     client.send("POST", PATH, &[], body.as_bytes()).await;
     let head = client.head().await;
     let first = client.read_until("\n").await;
-    assert_eq!(first, "{\"type\":\"final_answer_delta\",\"data\":{\"text\":\"One\",\"finish_reason\":null}}\n");
+    assert_eq!(
+        first,
+        "{\"type\":\"final_answer_delta\",\"data\":{\"text\":\"One\",\"finish_reason\":null}}\n"
+    );
     gate.notify_one();
     let answer = client.body(head, false).await;
     check_framing(&answer);
@@ -165,9 +200,11 @@ async fn an_answer_is_streamed_as_it_is_made() {
 #[tokio::test]
 async fn a_silence_is_broken_by_blank_lines_before_the_first_word_and_after_it() {
     let pause = Duration::from_millis(150);
-    let reply = Reply::sse().wait(pause).text("Final Answer: One").wait(pause).text(" two").done(false);
+    let reply =
+        Reply::sse().wait(pause).text("Final Answer: One").wait(pause).text(" two").done(false);
     let upstream = Upstream::always(reply).await;
-    let gateway = Gateway::with_model(&upstream, "[chat]\ntools = \"react\"\nheartbeat = \"20ms\"\n").await;
+    let gateway =
+        Gateway::with_model(&upstream, "[chat]\ntools = \"react\"\nheartbeat = \"20ms\"\n").await;
     let mut chat = DuoChat::asks(&gateway, "Count");
     assert_eq!(chat.shown().await, Shown::Answer("One two".into()));
     let answer = &chat.answers[0];
@@ -176,7 +213,11 @@ async fn a_silence_is_broken_by_blank_lines_before_the_first_word_and_after_it()
     let (before, after) = text.split_once("One").unwrap();
     assert!(before.starts_with("\n\n") && after.contains("\n\n\n"), "{text:?}");
     let line = gateway.line(answer).await;
-    assert_eq!((&line["status"], &line["bytes_out"]), (&json!(200), &json!(answer.body.len())), "{line}");
+    assert_eq!(
+        (&line["status"], &line["bytes_out"]),
+        (&json!(200), &json!(answer.body.len())),
+        "{line}"
+    );
 }
 
 #[tokio::test]
@@ -238,7 +279,9 @@ async fn everything_the_user_added_reaches_the_model() {
     ];
     let items: Vec<Value> = categories
         .iter()
-        .map(|c| json!({"category": c, "id": c, "content": format!("of {c}"), "metadata": {"k": c}}))
+        .map(
+            |c| json!({"category": c, "id": c, "content": format!("of {c}"), "metadata": {"k": c}}),
+        )
         .collect();
     let body = json!({"messages": [
         {"role": "user", "content": "Q1"},
@@ -252,7 +295,10 @@ async fn everything_the_user_added_reaches_the_model() {
     let question = told[3]["content"].as_str().unwrap();
     let added = categories.iter().all(|category| question.contains(&format!("of {category}")));
     assert!(
-        added && question.contains("\"Broken\"") && question.contains("print(1)") && question.ends_with("Q2"),
+        added
+            && question.contains("\"Broken\"")
+            && question.contains("print(1)")
+            && question.ends_with("Q2"),
         "{question}"
     );
 }
@@ -261,20 +307,25 @@ async fn everything_the_user_added_reaches_the_model() {
 async fn a_connection_serves_on_after_a_head_that_went_first() {
     let reply = Reply::sse().wait(Duration::from_millis(100)).text("Final Answer: ok").done(true);
     let upstream = Upstream::always(reply).await;
-    let gateway = Gateway::with_model(&upstream, "[chat]\ntools = \"react\"\nheartbeat = \"20ms\"\n").await;
+    let gateway =
+        Gateway::with_model(&upstream, "[chat]\ntools = \"react\"\nheartbeat = \"20ms\"\n").await;
     let mut client = Client::connect(gateway.public).await;
     let body = json!({"messages": [{"role": "user", "content": "Hi"}]}).to_string();
     for _ in 0..2 {
         let answer = client.call("POST", PATH, &[], body.as_bytes()).await;
         check_framing(&answer);
-        assert!(answer.text().starts_with('\n') && types(&events(&answer)).ends_with(&["usage"]), "{answer:?}");
+        assert!(
+            answer.text().starts_with('\n') && types(&events(&answer)).ends_with(&["usage"]),
+            "{answer:?}"
+        );
     }
     assert_eq!(client.call("GET", "/monitoring/healthz", &[], b"").await.status(), 200);
 }
 
 #[tokio::test]
 async fn a_model_that_was_given_functions_and_writes_react_shows_no_markers() {
-    let upstream = Upstream::always(says("Thought: I know this.\nFinal Answer: It is a fake answer.")).await;
+    let upstream =
+        Upstream::always(says("Thought: I know this.\nFinal Answer: It is a fake answer.")).await;
     let gateway = Gateway::with_model(&upstream, NATIVE).await;
     let mut chat = DuoChat::asks(&gateway, "Hi");
     assert_eq!(chat.shown().await, Shown::Answer("It is a fake answer.".into()));

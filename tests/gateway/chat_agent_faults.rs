@@ -1,9 +1,11 @@
-//! Duo Chat when something fails: what the user of a simulated GitLab sees, what the operator sees, and that no
-//! failure is a hang, a cut stream or an empty one (gitlab-client.md §11.1).
+//! Duo Chat when something fails: what the user of a simulated GitLab sees, what the operator sees,
+//! and that no failure is a hang, a cut stream or an empty one (gitlab-client.md §11.1).
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Deaf, DuoChat, End, Gateway, Reply, Shown, Upstream, eventually, one_model};
+use crate::support::{
+    Client, Deaf, DuoChat, End, Gateway, Reply, Shown, Upstream, eventually, one_model,
+};
 
 const PATH: &str = "/v2/chat/agent";
 
@@ -57,7 +59,8 @@ async fn only_overload_is_tried_again() {
 
 #[tokio::test]
 async fn a_full_context_tells_the_user_to_start_anew() {
-    let said = "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens";
+    let said =
+        "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens";
     check(fault(400, said), 1, "A1005", Some("upstream_status")).await;
 }
 
@@ -76,13 +79,21 @@ async fn a_cut_stream_does_not_look_complete() {
 
 #[tokio::test]
 async fn an_empty_answer_is_not_an_empty_stream() {
-    for reply in
-        [Reply::sse().done(true), Reply::sse().text(" \n").done(true), Reply::sse().text("Final Answer:").done(true)]
-    {
-        assert_eq!(check(reply, 1, "A1004", Some("no_answer")).await, "The model's answer was empty");
+    for reply in [
+        Reply::sse().done(true),
+        Reply::sse().text(" \n").done(true),
+        Reply::sse().text("Final Answer:").done(true),
+    ] {
+        assert_eq!(
+            check(reply, 1, "A1004", Some("no_answer")).await,
+            "The model's answer was empty"
+        );
     }
     let unfinished = Reply::sse().text("<think>for ever").done(true);
-    assert_eq!(check(unfinished, 1, "A1004", Some("no_answer")).await, "The model's answer was empty");
+    assert_eq!(
+        check(unfinished, 1, "A1004", Some("no_answer")).await,
+        "The model's answer was empty"
+    );
 }
 
 #[tokio::test]
@@ -114,7 +125,11 @@ async fn silence_is_heartbeats_and_then_a1000() {
         let said = format!("A1000: m did not answer within 0.15 s ({phase})");
         assert_eq!(data, json!({"message": said, "retryable": false}));
         let line = gateway.line(answer).await;
-        assert_eq!((&line["error_code"], &line["phase"]), (&json!("A1000"), &json!(phase)), "{line}");
+        assert_eq!(
+            (&line["error_code"], &line["phase"]),
+            (&json!("A1000"), &json!(phase)),
+            "{line}"
+        );
         let labels = [("code", "A1000"), ("phase", phase), ("feature", "duo_chat"), ("model", "m")];
         assert_eq!(gateway.metrics().await.sum("weir_errors_total", &labels), 1.0);
         upstream.closed(0).await;
@@ -130,13 +145,19 @@ async fn a_connection_that_is_not_made_is_a1000_too() {
     let mut chat = DuoChat::asks(&gateway, "Hi");
     assert_eq!(chat.shown().await, Shown::Code("A1004"));
     let said = chat.events()[0]["data"]["message"].clone();
-    assert!(said.as_str().unwrap().starts_with("A1000: m did not answer within 0.1 s (connect)"), "{said}");
+    assert!(
+        said.as_str().unwrap().starts_with("A1000: m did not answer within 0.1 s (connect)"),
+        "{said}"
+    );
 }
 
 #[tokio::test]
 async fn an_expiry_may_be_told_as_an_answer() {
-    let upstream = Upstream::script([Reply::stalled(), Reply::sse().text("Final Answer: One").stall()]).await;
-    let gateway = gateway(&upstream, "first_byte = \"100ms\"\nidle = \"100ms\"\nchat_surface = \"answer\"").await;
+    let upstream =
+        Upstream::script([Reply::stalled(), Reply::sse().text("Final Answer: One").stall()]).await;
+    let gateway =
+        gateway(&upstream, "first_byte = \"100ms\"\nidle = \"100ms\"\nchat_surface = \"answer\"")
+            .await;
     let sentence = "\n\nI'm sorry, I couldn't respond in time. Please try again. (A1000)";
     for before in ["", "One"] {
         let mut chat = DuoChat::asks(&gateway, "Hi");
@@ -179,18 +200,33 @@ async fn a_client_that_leaves_cancels_the_model_in_every_phase() {
 async fn what_is_wrong_with_a_request_is_a_status() {
     let upstream = Upstream::says("Final Answer: ok").await;
     let gateway = gateway(&upstream, "").await;
-    let answer =
-        gateway.post(PATH, &json!({"messages": [{"role": "user", "content": "Q", "agent_scratchpad": []}]})).await;
+    let answer = gateway
+        .post(
+            PATH,
+            &json!({"messages": [{"role": "user", "content": "Q", "agent_scratchpad": []}]}),
+        )
+        .await;
     assert_eq!(answer.status(), 400);
-    assert_eq!(answer.json(), json!({"detail": "agent_scratchpad can only be present when role is ASSISTANT"}));
+    assert_eq!(
+        answer.json(),
+        json!({"detail": "agent_scratchpad can only be present when role is ASSISTANT"})
+    );
     for (body, place) in [
         (json!({}), json!(["body", "messages"])),
         (json!({"messages": []}), json!(["body", "messages"])),
-        (json!({"messages": [{"role": "oracle", "content": "Q"}]}), json!(["body", "messages", 0, "role"])),
+        (
+            json!({"messages": [{"role": "oracle", "content": "Q"}]}),
+            json!(["body", "messages", 0, "role"]),
+        ),
         (json!({"messages": [{"content": "Q"}]}), json!(["body", "messages", 0, "role"])),
     ] {
         let answer = gateway.post(PATH, &body).await;
-        assert_eq!((answer.status(), &answer.json()["detail"][0]["loc"]), (422, &place), "{}", answer.text());
+        assert_eq!(
+            (answer.status(), &answer.json()["detail"][0]["loc"]),
+            (422, &place),
+            "{}",
+            answer.text()
+        );
     }
     assert_eq!(gateway.call("POST", PATH, &[], b"{").await.status(), 422);
     assert_eq!(gateway.get(PATH).await.status(), 405);

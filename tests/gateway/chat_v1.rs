@@ -26,7 +26,10 @@ async fn the_curl_of_the_troubleshooting_page_works() {
     assert_eq!(answer.status(), 200, "{}", answer.text());
     let said = answer.json();
     assert_eq!(said["response"], "Hi there");
-    assert!(said["metadata"]["provider"].is_string() && said["metadata"]["model"] == "up", "{said}");
+    assert!(
+        said["metadata"]["provider"].is_string() && said["metadata"]["model"] == "up",
+        "{said}"
+    );
     assert!(said["metadata"]["timestamp"].as_u64().is_some_and(|at| at > 1_700_000_000), "{said}");
     let sent = upstream.only_request();
     assert_eq!(sent.path, "/v1/chat/completions");
@@ -48,14 +51,18 @@ async fn a_stream_is_raw_text() {
 async fn parameters_and_message_lists_are_passed_on() {
     let upstream = Upstream::says("Hi").await;
     let gateway = Gateway::with_model(&upstream, "").await;
-    let messages = json!([{"role": "system", "content": "Be brief"}, {"role": "user", "content": "Hello"}]);
+    let messages =
+        json!([{"role": "system", "content": "Be brief"}, {"role": "user", "content": "Hello"}]);
     let mut body = curl(&messages, false);
     body["prompt_components"][0]["payload"]["params"] =
         json!({"stop_sequences": ["END"], "temperature": 0.5, "max_tokens_to_sample": 64});
     assert_eq!(gateway.post(PATH, &body).await.status(), 200);
     let sent = upstream.only_request().json();
     assert_eq!(sent["messages"], messages);
-    assert_eq!((&sent["temperature"], &sent["max_tokens"], &sent["stop"]), (&json!(0.5), &json!(64), &json!(["END"])));
+    assert_eq!(
+        (&sent["temperature"], &sent["max_tokens"], &sent["stop"]),
+        (&json!(0.5), &json!(64), &json!(["END"]))
+    );
 }
 
 #[tokio::test]
@@ -99,7 +106,11 @@ async fn wrong_bodies_say_where_they_are_wrong() {
     let component = |payload: Value| json!({"prompt_components": [{"payload": payload}]});
     let place = ["body", "prompt_components", "payload"];
     let at = loc(component(json!({}))).await;
-    assert!(place.iter().all(|part| at.to_string().contains(part)) && at.to_string().contains("content"), "{at}");
+    assert!(
+        place.iter().all(|part| at.to_string().contains(part))
+            && at.to_string().contains("content"),
+        "{at}"
+    );
     let at = loc(component(json!({"content": [{"role": "oracle", "content": "x"}]}))).await;
     assert_eq!(at, json!(["body", "prompt_components", 0, "payload", "content", 0, "role"]));
     assert!(upstream.requests().is_empty());
@@ -116,7 +127,11 @@ async fn a_failed_model_is_clean_before_the_head_and_cut_after_it() {
     let gateway = Gateway::with_model(&upstream, "").await;
     let answer = gateway.post(PATH, &curl(&json!("Hello"), false)).await;
     assert_eq!((answer.status(), answer.end), (502, End::Proper));
-    assert!(answer.json()["detail"][0]["msg"].as_str().unwrap().contains("500"), "{}", answer.text());
+    assert!(
+        answer.json()["detail"][0]["msg"].as_str().unwrap().contains("500"),
+        "{}",
+        answer.text()
+    );
     let answer = gateway.post(PATH, &curl(&json!("Hello"), true)).await;
     assert_eq!(answer.status(), 502);
     assert!(answer.header("content-type").unwrap().starts_with("text/plain"), "{answer:?}");

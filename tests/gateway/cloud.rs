@@ -1,5 +1,5 @@
-//! `"gitlab"` in `[features]`: requests go to GitLab's cloud gateway byte for byte with the caller's own token, and
-//! its answers come back so. Nothing of this gateway goes with them.
+//! `"gitlab"` in `[features]`: requests go to GitLab's cloud gateway byte for byte with the
+//! caller's own token, and its answers come back so. Nothing of this gateway goes with them.
 
 use std::sync::Arc;
 
@@ -33,8 +33,7 @@ const STRANGERS: [(&str, &str); 9] = [
 ];
 const CHAT: &str = "/v1/chat/agent";
 /// Whitespace, an escape and an unknown field that no parser would write back so.
-const ODD: &str =
-    "{ \"stream\" :false,\r\n\t\"prompt_components\": [ {\"payload\":{\"content\" : \"H\\u0069\"}} ] , \"x\":1.50 }\n ";
+const ODD: &str = "{ \"stream\" :false,\r\n\t\"prompt_components\": [ {\"payload\":{\"content\" : \"H\\u0069\"}} ] , \"x\":1.50 }\n ";
 
 fn to_cloud(cloud: &Upstream, features: &str) -> String {
     format!("[gitlab]\ncloud_url = \"http://{}/ai\"\n[features]\n{features}\n", cloud.address)
@@ -57,18 +56,27 @@ async fn a_request_goes_on_byte_for_byte_and_with_what_is_gitlabs_alone() {
     let cloud = Upstream::always(Reply::json(200, &json!({"response": "hi"}))).await;
     let gateway = gateway(&cloud).await;
     let target = "//v1%2Fchat/agent?a=%2F&b=c%20d";
-    let answer = gateway.call("POST", target, &[&STRANGERS[..], &GITLABS[..]].concat(), ODD.as_bytes()).await;
+    let answer = gateway
+        .call("POST", target, &[&STRANGERS[..], &GITLABS[..]].concat(), ODD.as_bytes())
+        .await;
     assert_eq!(answer.status(), 200, "{}", answer.text());
     let request = cloud.only_request();
-    assert_eq!((request.method.as_str(), request.path.as_str()), ("POST", &*format!("/ai{target}")));
+    assert_eq!(
+        (request.method.as_str(), request.path.as_str()),
+        ("POST", &*format!("/ai{target}"))
+    );
     assert_eq!(request.text(), ODD);
     for (name, value) in GITLABS {
         assert_eq!(request.header(&name.to_ascii_lowercase()), Some(value), "{name}");
     }
-    let mut names: Vec<String> =
-        request.head_text().lines().filter_map(|line| Some(line.split_once(':')?.0.to_owned())).collect();
+    let mut names: Vec<String> = request
+        .head_text()
+        .lines()
+        .filter_map(|line| Some(line.split_once(':')?.0.to_owned()))
+        .collect();
     names.sort();
-    let mut expected: Vec<String> = GITLABS.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+    let mut expected: Vec<String> =
+        GITLABS.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
     expected.extend(["host", "content-type", "content-length"].map(str::to_owned));
     expected.sort();
     assert_eq!(names, expected, "nothing of ours, nothing twice");
@@ -113,12 +121,20 @@ async fn an_answer_comes_back_byte_for_byte() {
 async fn a_stream_comes_as_it_is_made_and_is_not_looked_into() {
     let gate = Arc::new(Notify::new());
     let first = "event: stream_start\ndata: {\"a\":1}\n\nevent: content_ch";
-    let reply = Reply::head(200, &[("content-type", "text/event-stream"), ("x-streaming-format", "sse")]);
-    let cloud = Upstream::always(reply.bytes(first).gate(&gate).bytes("unk\r\n\r\ndata:[DONE]").end()).await;
+    let reply =
+        Reply::head(200, &[("content-type", "text/event-stream"), ("x-streaming-format", "sse")]);
+    let cloud =
+        Upstream::always(reply.bytes(first).gate(&gate).bytes("unk\r\n\r\ndata:[DONE]").end())
+            .await;
     let gateway = gateway(&cloud).await;
     let mut client = Client::connect(gateway.public).await;
     client
-        .send("POST", CHAT, &GITLABS, b"{\"stream\":true,\"prompt_components\":[{\"payload\":{\"content\":\"x\"}}]}")
+        .send(
+            "POST",
+            CHAT,
+            &GITLABS,
+            b"{\"stream\":true,\"prompt_components\":[{\"payload\":{\"content\":\"x\"}}]}",
+        )
         .await;
     let head = client.head().await;
     assert_eq!(head.header("x-streaming-format"), Some("sse"));
@@ -134,16 +150,25 @@ async fn a_stream_comes_as_it_is_made_and_is_not_looked_into() {
 #[tokio::test]
 async fn what_the_cloud_refuses_keeps_its_meaning() {
     let said = r#"{"error":"insufficient_credits"}"#;
-    let cases =
-        [(401, "unauthorized", "refused"), (403, "forbidden", "refused"), (429, "upstream_status", "upstream_error")];
+    let cases = [
+        (401, "unauthorized", "refused"),
+        (403, "forbidden", "refused"),
+        (429, "upstream_status", "upstream_error"),
+    ];
     for (status, code, outcome) in cases {
-        let cloud = Upstream::always(Reply::whole(status, &[("content-type", "application/json")], said)).await;
+        let cloud =
+            Upstream::always(Reply::whole(status, &[("content-type", "application/json")], said))
+                .await;
         let gateway = gateway(&cloud).await;
         let answer = ask(&gateway, &GITLABS).await;
         assert_eq!((answer.status(), answer.text()), (status, said));
         assert_eq!(answer.header("x-weir-error"), None, "these are the cloud's words");
         let line = gateway.line(&answer).await;
-        assert_eq!((&line["status"], &line["error_code"]), (&json!(status), &json!(code)), "{line}");
+        assert_eq!(
+            (&line["status"], &line["error_code"]),
+            (&json!(status), &json!(code)),
+            "{line}"
+        );
         assert_eq!(line["outcome"], outcome, "{line}");
         assert_eq!(cloud.requests().len(), 1, "not sent again");
     }
@@ -152,12 +177,18 @@ async fn what_the_cloud_refuses_keeps_its_meaning() {
 #[tokio::test]
 async fn a_cloud_that_is_silent_is_a1000_and_one_that_is_gone_is_502() {
     let cloud = Upstream::always(Reply::stalled()).await;
-    let gateway =
-        Gateway::start(&to_cloud(&cloud, "duo_chat = { model = \"gitlab\", timeouts = { first_byte = \"80ms\" } }"))
-            .await;
+    let gateway = Gateway::start(&to_cloud(
+        &cloud,
+        "duo_chat = { model = \"gitlab\", timeouts = { first_byte = \"80ms\" } }",
+    ))
+    .await;
     let answer = ask(&gateway, &[]).await;
     assert_eq!((answer.status(), answer.header("x-weir-error")), (504, Some("A1000")));
-    assert!(answer.text().contains("A1000: gitlab did not answer within 0.08 s (first_byte)"), "{}", answer.text());
+    assert!(
+        answer.text().contains("A1000: gitlab did not answer within 0.08 s (first_byte)"),
+        "{}",
+        answer.text()
+    );
     cloud.closed(0).await;
 
     let cut = Upstream::always(Reply::head(200, &[]).bytes("{\"type\":").then_close()).await;
@@ -166,7 +197,9 @@ async fn a_cloud_that_is_silent_is_a1000_and_one_that_is_gone_is_502() {
     assert_eq!((answer.status(), answer.end), (200, End::Cut), "a clean end would be a lie");
     assert_eq!(gateway.line(&answer).await["error_code"], "upstream_broken");
 
-    gateway.reload("[gitlab]\ncloud_url = \"http://127.0.0.1:1\"\n[features]\nduo_chat = \"gitlab\"\n");
+    gateway.reload(
+        "[gitlab]\ncloud_url = \"http://127.0.0.1:1\"\n[features]\nduo_chat = \"gitlab\"\n",
+    );
     let answer = ask(&gateway, &[]).await;
     assert_eq!((answer.status(), answer.header("x-weir-error")), (502, Some("upstream_connect")));
     assert!(!answer.everything().contains("127.0.0.1"));
@@ -177,10 +210,14 @@ async fn each_feature_goes_its_own_way_and_a_reload_turns_it() {
     let cloud = Upstream::always(Reply::json(200, &json!({"response": "from the cloud"}))).await;
     let model = Upstream::says("mine").await;
     let file = |features: &str| {
-        format!("{}{features}\n", to_cloud(&cloud, "").replace("[features]", "")) + &one_model(&model.url())
+        format!("{}{features}\n", to_cloud(&cloud, "").replace("[features]", ""))
+            + &one_model(&model.url())
     };
-    let gateway = Gateway::start(&(file("") + "duo_chat = \"gitlab\"\nduo_chat_fix_code = \"disabled\"\n")).await;
-    let text = async |path: &str| gateway.call("POST", path, &GITLABS, &chat()).await.text().to_owned();
+    let gateway =
+        Gateway::start(&(file("") + "duo_chat = \"gitlab\"\nduo_chat_fix_code = \"disabled\"\n"))
+            .await;
+    let text =
+        async |path: &str| gateway.call("POST", path, &GITLABS, &chat()).await.text().to_owned();
     assert!(text(CHAT).await.contains("from the cloud"));
     assert!(text("/v1/chat/explain_code").await.contains("from the cloud"), "as its parent");
     assert_eq!(gateway.chat("m", false).await.json()["choices"][0]["message"]["content"], "mine");
@@ -196,14 +233,24 @@ async fn each_feature_goes_its_own_way_and_a_reload_turns_it() {
 async fn a_static_key_never_leaves() {
     let cloud = Upstream::always(Reply::json(200, &json!({}))).await;
     let auth = "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n[auth]\nstatic_keys = [\"sk-canary\"]\n";
-    let gateway = Gateway::start_whole(&format!("{auth}{}", to_cloud(&cloud, "default = \"gitlab\""))).await;
+    let gateway =
+        Gateway::start_whole(&format!("{auth}{}", to_cloud(&cloud, "default = \"gitlab\""))).await;
     let key = [("authorization", "Bearer sk-canary")];
     let answer = ask(&gateway, &key).await;
     assert_eq!(answer.status(), 403);
-    assert!(answer.text().contains("a static key of this gateway does not open it"), "{}", answer.text());
+    assert!(
+        answer.text().contains("a static key of this gateway does not open it"),
+        "{}",
+        answer.text()
+    );
     let answer = gateway.call("POST", "/v1/amazon_q/events", &key, b"{}").await;
-    assert!(answer.status() == 404 && answer.text().contains("Not Found: Amazon Q"), "{}", answer.text());
-    let answer = gateway.call("POST", "/v1/search/gitlab-docs", &key, br#"{"payload":{"query":"x"}}"#).await;
+    assert!(
+        answer.status() == 404 && answer.text().contains("Not Found: Amazon Q"),
+        "{}",
+        answer.text()
+    );
+    let answer =
+        gateway.call("POST", "/v1/search/gitlab-docs", &key, br#"{"payload":{"query":"x"}}"#).await;
     assert_eq!((answer.status(), &answer.json()["response"]["results"]), (200, &json!([])));
     assert_eq!(ask(&gateway, &[]).await.status(), 401);
     assert!(cloud.requests().is_empty());
@@ -213,15 +260,21 @@ async fn a_static_key_never_leaves() {
 async fn a_self_hosted_models_address_and_key_never_leave() {
     let cloud = Upstream::always(Reply::json(200, &json!({}))).await;
     let gateway = Gateway::start(&to_cloud(&cloud, "duo_chat = \"gitlab\"")).await;
-    let payload =
-        json!({"content": "x", "model": "mistral", "model_endpoint": "http://gpu:8000/v1", "model_api_key": "canary"});
+    let payload = json!({"content": "x", "model": "mistral", "model_endpoint": "http://gpu:8000/v1", "model_api_key": "canary"});
     let answer = gateway.post(CHAT, &json!({"prompt_components": [{"payload": payload}]})).await;
     assert_eq!((answer.status(), answer.header("x-weir-error")), (422, Some("endpoint_refused")));
-    assert!(answer.text().contains("choose the GitLab AI vendor model in GitLab too"), "{}", answer.text());
+    assert!(
+        answer.text().contains("choose the GitLab AI vendor model in GitLab too"),
+        "{}",
+        answer.text()
+    );
     assert!(cloud.requests().is_empty());
     // GitLab's own models carry neither (gitlab-client.md §4.1)
     let payload = json!({"content": "x", "model": "claude", "model_identifier": "claude_sonnet"});
-    assert_eq!(gateway.post(CHAT, &json!({"prompt_components": [{"payload": payload}]})).await.status(), 200);
+    assert_eq!(
+        gateway.post(CHAT, &json!({"prompt_components": [{"payload": payload}]})).await.status(),
+        200
+    );
 }
 
 #[tokio::test]
@@ -231,7 +284,10 @@ async fn a_call_only_gitlab_knows_goes_where_the_default_goes() {
     let answer = gateway.call("GET", "/v1/future%2Fcall?x=1", &GITLABS, b"").await;
     assert_eq!((answer.status(), answer.json()), (200, json!({"models": []})));
     let request = cloud.only_request();
-    assert_eq!((request.method.as_str(), request.path.as_str()), ("GET", "/ai/v1/future%2Fcall?x=1"));
+    assert_eq!(
+        (request.method.as_str(), request.path.as_str()),
+        ("GET", "/ai/v1/future%2Fcall?x=1")
+    );
     assert_eq!(request.header("content-length"), None, "a GET has no body");
     let line = gateway.line(&answer).await;
     assert_eq!((&line["surface"], &line["model"]), (&json!("unknown"), &json!("gitlab")), "{line}");
@@ -248,7 +304,10 @@ async fn openais_surface_says_that_the_cloud_is_not_for_it() {
     let gateway = gateway(&cloud).await;
     for model in ["feature/duo_chat", "feature/code_completions"] {
         let answer = gateway.chat(model, true).await;
-        assert_eq!((answer.status(), &answer.json()["error"]["code"]), (404, &json!("model_not_found")));
+        assert_eq!(
+            (answer.status(), &answer.json()["error"]["code"]),
+            (404, &json!("model_not_found"))
+        );
         assert!(answer.text().contains("GitLab's AI vendor model here"), "{}", answer.text());
     }
     assert_eq!(gateway.chat("gitlab", false).await.status(), 404, "no name of the file");
@@ -265,14 +324,17 @@ async fn openais_surface_says_that_the_cloud_is_not_for_it() {
 #[tokio::test]
 async fn what_the_cloud_answers_it_also_gives_tokens_for_and_searches_for() {
     let cloud = Upstream::always(Reply::json(200, &json!({"from": "the cloud"}))).await;
-    let gateway = Gateway::start(&to_cloud(&cloud, "duo_chat = \"gitlab\"\ncode_completions = \"gitlab\"")).await;
+    let gateway =
+        Gateway::start(&to_cloud(&cloud, "duo_chat = \"gitlab\"\ncode_completions = \"gitlab\""))
+            .await;
     for path in ["/v1/code/user_access_token", "/v1/search/gitlab-docs"] {
         let answer = gateway.call("POST", path, &GITLABS, b"{}").await;
         assert_eq!((answer.status(), answer.text()), (200, r#"{"from":"the cloud"}"#), "{path}");
     }
     let paths: Vec<String> = cloud.requests().into_iter().map(|request| request.path).collect();
     assert!(
-        paths[0].ends_with("/v1/code/user_access_token") && paths[1].ends_with("/v1/search/gitlab-docs"),
+        paths[0].ends_with("/v1/code/user_access_token")
+            && paths[1].ends_with("/v1/search/gitlab-docs"),
         "{paths:?}"
     );
 }

@@ -1,4 +1,5 @@
-//! Code suggestions as GitLab and its editors ask for them and read the answers (gitlab-client.md §6).
+//! Code suggestions as GitLab and its editors ask for them and read the answers (gitlab-client.md
+//! §6).
 
 use std::time::Duration;
 
@@ -69,7 +70,12 @@ async fn v2_completion_is_gitlabs_json() {
     let headers = [("x-gitlab-enabled-feature-flags", "flag_a, flag_b")];
     let body = v2("def add(a, b):\n    return ", "\n").to_string();
     let answer = gateway.call("POST", V2, &headers, body.as_bytes()).await;
-    assert_eq!((answer.status(), answer.header("content-type")), (200, Some("application/json")), "{}", answer.text());
+    assert_eq!(
+        (answer.status(), answer.header("content-type")),
+        (200, Some("application/json")),
+        "{}",
+        answer.text()
+    );
     let mut said = answer.json();
     let created = said["created"].take();
     assert!(created.as_u64().is_some_and(|at| at > 1_700_000_000), "{created}");
@@ -84,14 +90,21 @@ async fn v2_completion_is_gitlabs_json() {
     });
     assert_eq!(said, expected);
     let line = gateway.line(&answer).await;
-    assert_eq!((&line["surface"], &line["feature"]), (&json!("gitlab_code"), &json!("code_completions")), "{line}");
+    assert_eq!(
+        (&line["surface"], &line["feature"]),
+        (&json!("gitlab_code"), &json!("code_completions")),
+        "{line}"
+    );
 }
 
 #[tokio::test]
 async fn the_older_path_and_every_prompt_version_are_the_same_call() {
     let upstream = Upstream::says("x").await;
     let gateway = gateway(&upstream, "codestral", "").await;
-    assert_eq!(gateway.post("/v2/completions", &v2("a", "")).await.json()["choices"][0]["text"], "x");
+    assert_eq!(
+        gateway.post("/v2/completions", &v2("a", "")).await.json()["choices"][0]["text"],
+        "x"
+    );
     for version in [json!(1), json!(2), json!(3), Value::Null] {
         let mut body = v2("a", "");
         body["prompt_version"] = version.clone();
@@ -100,7 +113,10 @@ async fn the_older_path_and_every_prompt_version_are_the_same_call() {
         assert_eq!(answer.status(), 200, "{version}: {}", answer.text());
     }
     let sent = upstream.requests();
-    assert!(sent.iter().all(|request| request.body == sent[0].body), "the caller's prompt is not used");
+    assert!(
+        sent.iter().all(|request| request.body == sent[0].body),
+        "the caller's prompt is not used"
+    );
 }
 
 #[tokio::test]
@@ -109,11 +125,17 @@ async fn a_stream_of_v2_and_v3_is_raw_text() {
     let gateway = gateway(&upstream, "codestral", "").await;
     let mut body = v2("", "");
     body["stream"] = json!(true);
-    for (path, body) in
-        [(V2, body), (V3, components("code_editor_completion", true)), (V3, components("code_editor_generation", true))]
-    {
+    for (path, body) in [
+        (V2, body),
+        (V3, components("code_editor_completion", true)),
+        (V3, components("code_editor_generation", true)),
+    ] {
         let answer = gateway.post(path, &body).await;
-        assert_eq!((answer.status(), answer.text(), answer.end), (200, "def hello(): pass", End::Proper), "{path}");
+        assert_eq!(
+            (answer.status(), answer.text(), answer.end),
+            (200, "def hello(): pass", End::Proper),
+            "{path}"
+        );
         assert_eq!(answer.header("content-type"), Some("text/event-stream; charset=utf-8"));
         assert_eq!(answer.header("x-streaming-format"), None);
     }
@@ -148,7 +170,11 @@ async fn a_stream_of_v4_is_events() {
     assert_eq!(events, expected.map(|(name, data)| (name.to_owned(), data)));
     assert!(answer.text().ends_with("event: stream_end\r\ndata: null\r\n\r\n"));
     let answer = gateway.post(V4, &components("code_editor_generation", true)).await;
-    assert!(answer.text().contains(r#""engine":"agent","name":"Code Generations Agent""#), "{}", answer.text());
+    assert!(
+        answer.text().contains(r#""engine":"agent","name":"Code Generations Agent""#),
+        "{}",
+        answer.text()
+    );
 }
 
 #[tokio::test]
@@ -185,9 +211,14 @@ async fn a_generation_is_asked_for_with_our_prompt() {
     assert_eq!(sent.path, "/v1/chat/completions");
     let body = sent.json();
     let user = body["messages"][1]["content"].as_str().unwrap();
-    for part in
-        ["# say hello\n<cursor/>", "X = 1", "requests", "Write the best code.", "app.py (Python)", "e{{cursor}}"]
-    {
+    for part in [
+        "# say hello\n<cursor/>",
+        "X = 1",
+        "requests",
+        "Write the best code.",
+        "app.py (Python)",
+        "e{{cursor}}",
+    ] {
         assert!(user.contains(part), "{part} in {user}");
     }
     assert_eq!(user.matches("import os").count(), 1, "{user}");
@@ -204,7 +235,10 @@ async fn generations_of_v2_take_an_instruction_or_a_conversation() {
     body["prompt"] = json!("Make it so");
     let answer = gateway.post(GENERATIONS, &body).await;
     let said = answer.json();
-    assert_eq!((&said["choices"][0]["text"], &said["model"]["engine"]), (&json!("\nx = 1"), &json!("agent")));
+    assert_eq!(
+        (&said["choices"][0]["text"], &said["model"]["engine"]),
+        (&json!("\nx = 1"), &json!("agent"))
+    );
     body["prompt_version"] = json!(3);
     body["prompt"] = json!([{"role": "system", "content": "S"}, {"role": "user", "content": "U"}]);
     let answer = gateway.post(GENERATIONS, &body).await;
@@ -224,7 +258,12 @@ async fn what_models_wrap_around_code_is_taken_off_in_streams_too() {
             .text("\n    pass\n</new")
             .text("_code>")
             .done(false),
-        Reply::sse().text("Here it is:\n``").text("`python\nx =").text(" 1\n``").text("`\nThat is all.").done(false),
+        Reply::sse()
+            .text("Here it is:\n``")
+            .text("`python\nx =")
+            .text(" 1\n``")
+            .text("`\nThat is all.")
+            .done(false),
         Reply::sse().text("  \n ").text("\n").done(false),
     ])
     .await;
@@ -239,7 +278,10 @@ async fn what_models_wrap_around_code_is_taken_off_in_streams_too() {
 async fn white_space_is_no_choice_and_the_next_line_is_not_said_twice() {
     let said = |text: &str| {
         let choice = json!({"index": 0, "text": text, "finish_reason": "length"});
-        Reply::json(200, &json!({"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": 3}}))
+        Reply::json(
+            200,
+            &json!({"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": 3}}),
+        )
     };
     let upstream = Upstream::script([said("\n  \n"), said(""), said("  x()\n}")]).await;
     let gateway = gateway(&upstream, "codestral", "").await;
@@ -294,7 +336,8 @@ async fn a_file_of_no_language_gets_nothing_and_no_model_is_asked() {
 #[tokio::test]
 async fn a_request_without_a_model_goes_where_the_file_says_or_is_a_clear_422() {
     let upstream = Upstream::says("x").await;
-    let by_feature = model(&upstream.url(), "codestral", "").replace("default = \"m\"", "code_completions = \"m\"");
+    let by_feature = model(&upstream.url(), "codestral", "")
+        .replace("default = \"m\"", "code_completions = \"m\"");
     let gateway = Gateway::start(&by_feature).await;
     assert_eq!(gateway.post(V2, &v2("a", "")).await.status(), 200);
     let answer = gateway.post(V4, &components("code_editor_generation", false)).await;
@@ -325,11 +368,17 @@ async fn the_model_that_gitlab_names_is_asked_flat_or_as_metadata() {
     assert_eq!(answer.json()["model"]["name"], "general", "{}", answer.text());
     let sent = upstream.requests();
     assert_eq!(sent[0].json()["prompt"], "<|fim_prefix|>P<|fim_suffix|>S<|fim_middle|>");
-    assert_eq!((&sent[0].json()["model"], sent[0].header("authorization")), (&json!("theirs"), Some("Bearer canary")));
+    assert_eq!(
+        (&sent[0].json()["model"], sent[0].header("authorization")),
+        (&json!("theirs"), Some("Bearer canary"))
+    );
     assert_eq!(sent[1].json()["model"], "novel");
     flat["model_endpoint"] = json!("nowhere");
     let answer = gateway.post(V2, &flat).await;
-    assert_eq!((answer.status(), &answer.json()["detail"][0]["loc"]), (422, &json!(["body", "model_endpoint"])));
+    assert_eq!(
+        (answer.status(), &answer.json()["detail"][0]["loc"]),
+        (422, &json!(["body", "model_endpoint"]))
+    );
     assert!(!answer.everything().contains("canary"));
 }
 
@@ -357,7 +406,11 @@ async fn every_family_of_gitlabs_form_completes() {
         body["model_name"] = json!(family);
         body["model_endpoint"] = json!(upstream.url());
         let answer = gateway.post(V2, &body).await;
-        assert_eq!((answer.status(), &answer.json()["choices"][0]["text"]), (200, &json!("x")), "{family}");
+        assert_eq!(
+            (answer.status(), &answer.json()["choices"][0]["text"]),
+            (200, &json!("x")),
+            "{family}"
+        );
         assert_eq!(answer.json()["model"]["name"], family);
     }
 }
@@ -372,8 +425,12 @@ async fn wrong_bodies_say_where_they_are_wrong() {
             let answer = gateway.post(path, &body).await;
             assert_eq!(answer.status(), 422, "{}", answer.text());
             let detail = answer.json()["detail"][0].clone();
-            let place: Vec<String> =
-                detail["loc"].as_array().unwrap().iter().map(|part| part.to_string().replace('"', "")).collect();
+            let place: Vec<String> = detail["loc"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|part| part.to_string().replace('"', ""))
+                .collect();
             (place.join("."), detail["type"].as_str().unwrap().to_owned())
         }
     };
@@ -391,20 +448,37 @@ async fn wrong_bodies_say_where_they_are_wrong() {
     for (place, value, at, kind) in [
         ("/prompt_version", json!(4), "prompt_version", "value_error"),
         ("/current_file/file_name", long(256), "current_file.file_name", "string_too_long"),
-        ("/current_file/content_above_cursor", long(100_001), "current_file.content_above_cursor", "string_too_long"),
+        (
+            "/current_file/content_above_cursor",
+            long(100_001),
+            "current_file.content_above_cursor",
+            "string_too_long",
+        ),
         ("/project_path", long(256), "project_path", "string_too_long"),
         ("/telemetry", json!(vec![0; 11]), "telemetry", "too_long"),
         ("/stream", json!("yes"), "stream", "type_error"),
     ] {
         assert_eq!(wrong(V2, with(place, value)).await, is(&format!("body.{at}"), kind));
     }
-    assert_eq!(gateway.post(V2, &with("/current_file/content_above_cursor", long(100_000))).await.status(), 200);
+    assert_eq!(
+        gateway.post(V2, &with("/current_file/content_above_cursor", long(100_000))).await.status(),
+        200
+    );
     let of = |kind: &str| components(kind, false);
-    assert_eq!(wrong(V4, of("code_context")).await, is("body.prompt_components.0.type", "value_error"));
-    assert_eq!(wrong(V4, json!({"prompt_components": []})).await, is("body.prompt_components", "too_short"));
+    assert_eq!(
+        wrong(V4, of("code_context")).await,
+        is("body.prompt_components.0.type", "value_error")
+    );
+    assert_eq!(
+        wrong(V4, json!({"prompt_components": []})).await,
+        is("body.prompt_components", "too_short")
+    );
     let mut body = of("code_editor_completion");
     body["prompt_components"][0]["payload"].as_object_mut().unwrap().remove("content_below_cursor");
-    assert_eq!(wrong(V4, body).await, is("body.prompt_components.0.payload.content_below_cursor", "missing"));
+    assert_eq!(
+        wrong(V4, body).await,
+        is("body.prompt_components.0.payload.content_below_cursor", "missing")
+    );
     let mut body = of("code_editor_completion");
     body["prompt_components"]
         .as_array_mut()
@@ -428,13 +502,20 @@ async fn a_failed_model_is_421_and_a_busy_one_429() {
     ] {
         let upstream = Upstream::always(fails(status)).await;
         let gateway = gateway(&upstream, "codestral", "").await;
-        for body in [components("code_editor_completion", false), components("code_editor_completion", true)] {
+        for body in [
+            components("code_editor_completion", false),
+            components("code_editor_completion", true),
+        ] {
             let answer = gateway.post(V4, &body).await;
             assert_eq!((answer.status(), answer.json()["detail"].as_str()), (shown, Some(detail)));
-            assert_eq!((answer.header("content-type"), answer.end), (Some("application/json"), End::Proper));
+            assert_eq!(
+                (answer.header("content-type"), answer.end),
+                (Some("application/json"), End::Proper)
+            );
         }
     }
-    let busy = Reply::whole(429, &[("content-type", "application/json"), ("retry-after", "7")], "{}");
+    let busy =
+        Reply::whole(429, &[("content-type", "application/json"), ("retry-after", "7")], "{}");
     let upstream = Upstream::always(busy).await;
     let gateway = gateway(&upstream, "codestral", "").await;
     assert_eq!(gateway.post(V2, &v2("a", "")).await.header("retry-after"), Some("7"));
@@ -446,9 +527,16 @@ async fn a_slow_model_is_a1000_with_its_limit() {
     let gateway = gateway(&upstream, "codestral", "timeouts = { total = \"200ms\" }").await;
     let mut stream = v2("a", "");
     stream["stream"] = json!(true);
-    for (path, body) in [(V2, v2("a", "")), (V2, stream), (V4, components("code_editor_generation", true))] {
+    for (path, body) in
+        [(V2, v2("a", "")), (V2, stream), (V4, components("code_editor_generation", true))]
+    {
         let answer = gateway.post(path, &body).await;
-        assert_eq!((answer.status(), answer.header("x-weir-error")), (504, Some("A1000")), "{}", answer.text());
+        assert_eq!(
+            (answer.status(), answer.header("x-weir-error")),
+            (504, Some("A1000")),
+            "{}",
+            answer.text()
+        );
         assert_eq!(
             (&answer.json()["error"]["code"], &answer.json()["error"]["limit_ms"]),
             (&json!("A1000"), &json!(200))
@@ -483,7 +571,12 @@ async fn a_line_without_end_is_not_held_for_ever() {
     let upstream = Upstream::always(endless.stall()).await;
     let gateway = gateway(&upstream, "codestral", "").await;
     let answer = gateway.post(V4, &components("code_editor_generation", true)).await;
-    assert_eq!((answer.status(), answer.header("x-weir-error")), (421, Some("upstream_broken")), "{}", answer.text());
+    assert_eq!(
+        (answer.status(), answer.header("x-weir-error")),
+        (421, Some("upstream_broken")),
+        "{}",
+        answer.text()
+    );
 }
 
 #[tokio::test]
@@ -492,14 +585,19 @@ async fn a_million_faults_are_told_by_a_hundred() {
     let mut body = v2("a", "");
     (body["prompt_version"], body["prompt"]) = (json!(3), json!(vec![0; 1000]));
     let answer = gateway.post(GENERATIONS, &body).await;
-    assert_eq!((answer.status(), answer.json()["detail"].as_array().map(Vec::len)), (422, Some(100)));
+    assert_eq!(
+        (answer.status(), answer.json()["detail"].as_array().map(Vec::len)),
+        (422, Some(100))
+    );
 }
 
 #[tokio::test]
 async fn an_editor_that_leaves_stops_the_model() {
     let upstream = Upstream::always(Reply::sse().text("one\n").stall()).await;
     let gateway = gateway(&upstream, "codestral", "").await;
-    for (path, body, until) in [(V4, components("code_editor_completion", true), "one"), (V2, v2("a", ""), "")] {
+    for (path, body, until) in
+        [(V4, components("code_editor_completion", true), "one"), (V2, v2("a", ""), "")]
+    {
         let before = upstream.requests().len();
         let mut client = Client::connect(gateway.public).await;
         client.send("POST", path, &[], body.to_string().as_bytes()).await;

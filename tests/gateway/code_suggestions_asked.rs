@@ -1,4 +1,5 @@
-//! What a model is asked for a completion: each family's marks byte for byte, which call, how much of the file.
+//! What a model is asked for a completion: each family's marks byte for byte, which call, how much
+//! of the file.
 
 use serde_json::{Value, json};
 
@@ -21,21 +22,47 @@ async fn asked(family: &str, more: &str, body: &Value) -> (String, Value) {
 
 #[tokio::test]
 async fn each_familys_marks_are_a_raw_text() {
-    let codegemma = ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|file_separator|>"].as_slice();
+    let codegemma =
+        ["<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|file_separator|>"].as_slice();
     let codestral = ["[INST]", "[/INST]", "[PREFIX]", "[MIDDLE]"].as_slice();
     let qwen = ["<|endoftext|>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>"].as_slice();
     let starcoder = ["<fim_prefix>", "<fim_middle>", "<file_sep>", "<|endoftext|>"].as_slice();
     for (family, prompt, stop) in [
-        ("codegemma", "<|fim_prefix|>def f(x):\n    <|fim_suffix|>\n\nprint(f(1))<|fim_middle|>", codegemma),
-        ("codellama", "<PRE> def f(x):\n     <SUF> \n\nprint(f(1)) <MID>", &["<PRE>", "<SUF>", "<MID>", "<EOT>"]),
-        ("deepseekcoder", "<｜fim▁begin｜>def f(x):\n    <｜fim▁hole｜>\n\nprint(f(1))<｜fim▁end｜>", &[]),
+        (
+            "codegemma",
+            "<|fim_prefix|>def f(x):\n    <|fim_suffix|>\n\nprint(f(1))<|fim_middle|>",
+            codegemma,
+        ),
+        (
+            "codellama",
+            "<PRE> def f(x):\n     <SUF> \n\nprint(f(1)) <MID>",
+            &["<PRE>", "<SUF>", "<MID>", "<EOT>"],
+        ),
+        (
+            "deepseekcoder",
+            "<｜fim▁begin｜>def f(x):\n    <｜fim▁hole｜>\n\nprint(f(1))<｜fim▁end｜>",
+            &[],
+        ),
         ("codestral", "[SUFFIX]\n\nprint(f(1))[PREFIX]def f(x):\n    ", codestral),
-        ("qwen2.5-coder", "<|fim_prefix|>def f(x):\n    <|fim_suffix|>\n\nprint(f(1))<|fim_middle|>", qwen),
-        ("starcoder", "<fim_prefix>def f(x):\n    <fim_suffix>\n\nprint(f(1))<fim_middle>", starcoder),
-        ("granite", "<fim_prefix>def f(x):\n    <fim_suffix>\n\nprint(f(1))<fim_middle>", starcoder),
+        (
+            "qwen2.5-coder",
+            "<|fim_prefix|>def f(x):\n    <|fim_suffix|>\n\nprint(f(1))<|fim_middle|>",
+            qwen,
+        ),
+        (
+            "starcoder",
+            "<fim_prefix>def f(x):\n    <fim_suffix>\n\nprint(f(1))<fim_middle>",
+            starcoder,
+        ),
+        (
+            "granite",
+            "<fim_prefix>def f(x):\n    <fim_suffix>\n\nprint(f(1))<fim_middle>",
+            starcoder,
+        ),
     ] {
         let (path, body) = asked(family, "", &v2(ABOVE, BELOW)).await;
-        let mut expected = json!({"model": "up", "prompt": prompt, "max_tokens": 128, "temperature": 0.0});
+        let mut expected =
+            json!({"model": "up", "prompt": prompt, "max_tokens": 128, "temperature": 0.0});
         if !stop.is_empty() {
             expected["stop"] = json!(stop);
         }
@@ -49,7 +76,10 @@ async fn an_empty_suffix_is_empty_and_a_stream_asks_for_counts() {
     body["stream"] = json!(true);
     let (_, sent) = asked("codestral", "", &body).await;
     assert_eq!(sent["prompt"], "[SUFFIX][PREFIX]def f(x):\n    ");
-    assert_eq!((&sent["stream"], &sent["stream_options"]), (&json!(true), &json!({"include_usage": true})));
+    assert_eq!(
+        (&sent["stream"], &sent["stream_options"]),
+        (&json!(true), &json!({"include_usage": true}))
+    );
 }
 
 #[tokio::test]
@@ -65,7 +95,11 @@ async fn families_without_marks_are_asked_in_words() {
     ] {
         let (path, body) = asked(family, "", &v2(ABOVE, BELOW)).await;
         assert_eq!(path, "/v1/chat/completions", "{family}");
-        assert_eq!((&body["temperature"], &body["max_tokens"]), (&temperature, &json!(max_tokens)), "{family}");
+        assert_eq!(
+            (&body["temperature"], &body["max_tokens"]),
+            (&temperature, &json!(max_tokens)),
+            "{family}"
+        );
         let messages = body["messages"].as_array().unwrap();
         assert_eq!(messages.iter().filter(|message| message["role"] == "system").count(), systems);
         let user = messages.last().unwrap()["content"].as_str().unwrap();
@@ -83,8 +117,7 @@ async fn one_key_puts_the_marks_into_a_message() {
     let more = "[families.codestral]\ncompletion = \"chat\"";
     let (path, body) = asked("codestral", more, &v2("P", "S")).await;
     assert!(path == "/v1/chat/completions" && body.to_string().contains("P<cursor/>S"), "{body}");
-    let more =
-        "[families.mine]\ncompletion = \"fim\"\nfim.template = \"<a>{prefix}<b>{suffix}<c>\"\ncompletion_tokens = 9";
+    let more = "[families.mine]\ncompletion = \"fim\"\nfim.template = \"<a>{prefix}<b>{suffix}<c>\"\ncompletion_tokens = 9";
     let (path, body) = asked("mine", more, &v2("P", "S")).await;
     assert_eq!(
         (path.as_str(), &body["prompt"], &body["max_tokens"]),
@@ -97,17 +130,22 @@ async fn a_server_without_completions_is_asked_once_more_in_words() {
     for status in [404, 405] {
         let upstream = Upstream::start(move |request| match request.path.as_str() {
             "/v1/completions" => Reply::json(status, &json!({"detail": "Not Found"})),
-            _ => Reply::json(200, &json!({"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]})),
+            _ => Reply::json(
+                200,
+                &json!({"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]}),
+            ),
         })
         .await;
         let gateway = gateway(&upstream, "codestral", "").await;
         let answer = gateway.post(V2, &v2("P", "S")).await;
         assert_eq!(answer.json()["choices"][0]["text"], "x", "{}", answer.text());
-        let paths: Vec<String> = upstream.requests().into_iter().map(|request| request.path).collect();
+        let paths: Vec<String> =
+            upstream.requests().into_iter().map(|request| request.path).collect();
         assert_eq!(paths, ["/v1/completions", "/v1/chat/completions"]);
         assert_eq!(gateway.line(&answer).await["retries"], 1);
     }
-    let upstream = Upstream::always(Reply::json(404, &json!({"error": {"message": "no such model"}}))).await;
+    let upstream =
+        Upstream::always(Reply::json(404, &json!({"error": {"message": "no such model"}}))).await;
     let gateway = gateway(&upstream, "codestral", "").await;
     let answer = gateway.post(V2, &v2("P", "S")).await;
     assert_eq!((answer.status(), answer.json()["detail"].as_str()), (421, Some("404: Not Found")));
@@ -116,7 +154,8 @@ async fn a_server_without_completions_is_asked_once_more_in_words() {
 
 /// Lines of text, so many bytes or a little less.
 fn lines(name: &str, bytes: usize) -> String {
-    let mut text: String = (0..).map(|n| format!("{name} {n}\n")).take_while(|_| true).take(bytes / 8).collect();
+    let mut text: String =
+        (0..).map(|n| format!("{name} {n}\n")).take_while(|_| true).take(bytes / 8).collect();
     text.truncate(bytes);
     text
 }
@@ -126,7 +165,8 @@ async fn a_long_file_is_cut_to_the_window_around_the_cursor() {
     let (above, below) = (lines("above", 90_000), lines("below", 90_000));
     let (_, body) = asked("codegemma", "", &v2(&above, &below)).await;
     let prompt = body["prompt"].as_str().unwrap();
-    let (before, after) = prompt.strip_prefix("<|fim_prefix|>").unwrap().split_once("<|fim_suffix|>").unwrap();
+    let (before, after) =
+        prompt.strip_prefix("<|fim_prefix|>").unwrap().split_once("<|fim_suffix|>").unwrap();
     let after = after.strip_suffix("<|fim_middle|>").unwrap();
     // 8000 tokens of window, 128 of answer, 64 to spare, 2.5 bytes each
     let room = (8000 - 128 - 64) * 5 / 2;
@@ -151,7 +191,10 @@ async fn context_fills_what_the_file_leaves_files_first() {
     let answer = gateway.post(V2, &body).await.json();
     assert_eq!(upstream.only_request().json()["prompt"], "[SUFFIX]S[PREFIX]CTX1\nCTX2\nP");
     let tokens = &answer["model"]["tokens_consumption_metadata"];
-    assert_eq!((&tokens["context_tokens_sent"], &tokens["context_tokens_used"]), (&json!(4), &json!(4)));
+    assert_eq!(
+        (&tokens["context_tokens_sent"], &tokens["context_tokens_used"]),
+        (&json!(4), &json!(4))
+    );
     body["context"] = json!([item("file", &lines("context", 400_000))]);
     body["current_file"]["content_above_cursor"] = json!(lines("above", 70_000));
     let answer = gateway.post(V2, &body).await.json();
@@ -160,13 +203,17 @@ async fn context_fills_what_the_file_leaves_files_first() {
         prompt.contains("PREFIX]context 0\n") && prompt.contains(&lines("above", 70_000)),
         "code is not cut for context"
     );
-    let used = answer["model"]["tokens_consumption_metadata"]["context_tokens_used"].as_u64().unwrap();
+    let used =
+        answer["model"]["tokens_consumption_metadata"]["context_tokens_used"].as_u64().unwrap();
     assert!(used > 1000 && prompt.len() <= 32_768 * 5 / 2 + 60, "{used} {}", prompt.len());
     let mut body = components("code_editor_completion", false);
     let component = json!({"type": "code_context", "payload": {"type": "file", "name": "n", "content": "CTX1"}});
     body["prompt_components"].as_array_mut().unwrap().push(component);
     assert_eq!(gateway.post("/v4/code/suggestions", &body).await.status(), 200);
-    assert_eq!(upstream.requests()[2].json()["prompt"], "[SUFFIX][PREFIX]CTX1\nimport os\n\n# say hello\n");
+    assert_eq!(
+        upstream.requests()[2].json()["prompt"],
+        "[SUFFIX][PREFIX]CTX1\nimport os\n\n# say hello\n"
+    );
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! Broken files through the public door: every fault at once, each with its place, what was said, what was
-//! expected and the nearest key; secrets masked.
+//! Broken files through the public door: every fault at once, each with its place, what was said,
+//! what was expected and the nearest key; secrets masked.
 
 use crate::support::parse;
 
@@ -42,20 +42,35 @@ fn unknown_keys_name_their_place_and_the_nearest() {
         &["weir.toml:2:1", "endpont", "did you mean endpoint"],
     );
     fault("[timeout]\nidle = \"60s\"\n", &["weir.toml:1:", "timeout", "did you mean timeouts?"]);
-    fault(&format!("{MODEL}[features]\ncode_completion = \"m\"\n"), &["weir.toml:4:1", "code_completions"]);
+    fault(
+        &format!("{MODEL}[features]\ncode_completion = \"m\"\n"),
+        &["weir.toml:4:1", "code_completions"],
+    );
 }
 
 #[test]
 fn wrong_values_say_what_was_said_and_what_is_expected() {
-    fault("[timeouts]\nidle = \"fast\"\n", &["weir.toml:2:8", "timeouts.idle", "\"fast\"", "expected"]);
+    fault(
+        "[timeouts]\nidle = \"fast\"\n",
+        &["weir.toml:2:8", "timeouts.idle", "\"fast\"", "expected"],
+    );
     fault("[timeouts]\nidle = 60\n", &["weir.toml:2:8", "timeouts.idle", "60", "\"60s\""]);
     fault("[timeouts]\nidle = \"0s\"\n", &["weir.toml:2:8", "timeouts.idle", "0s"]);
     fault("[limits]\nmax_body = \"big\"\n", &["weir.toml:2:12", "limits.max_body", "big"]);
     fault("[server]\nlisten = \"localhost\"\n", &["weir.toml:2:10", "server.listen", "localhost"]);
     fault("[server]\nworkers = 0\n", &["weir.toml:2:11", "server.workers", "0"]);
-    fault("[models.m]\nendpoint = \"gpu:8000\"\n", &["weir.toml:2:12", "models.m.endpoint", "gpu:8000", "http://"]);
-    fault("[models.m]\nendpoint = \"http://h\"\nfamily = \"mistrall\"\n", &["weir.toml:3:10", "mistral"]);
-    fault("[models.m]\nendpoint = \"http://h\"\nidentifier = \"nope/x\"\n", &["weir.toml:3:14", "nope"]);
+    fault(
+        "[models.m]\nendpoint = \"gpu:8000\"\n",
+        &["weir.toml:2:12", "models.m.endpoint", "gpu:8000", "http://"],
+    );
+    fault(
+        "[models.m]\nendpoint = \"http://h\"\nfamily = \"mistrall\"\n",
+        &["weir.toml:3:10", "mistral"],
+    );
+    fault(
+        "[models.m]\nendpoint = \"http://h\"\nidentifier = \"nope/x\"\n",
+        &["weir.toml:3:14", "nope"],
+    );
     fault(
         &format!("{MODEL}[features]\nrequest_models = \"maybe\"\n"),
         &["weir.toml:4:18", "allow", "listed", "ignore"],

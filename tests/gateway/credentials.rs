@@ -1,12 +1,15 @@
-//! Credentials that expire, through a running gateway: who is asked for them, what goes out with them, what a
-//! client is told without them, and that a reload forgets none.
+//! Credentials that expire, through a running gateway: who is asked for them, what goes out with
+//! them, what a client is told without them, and that a reload forgets none.
 
 use serde_json::{Value, json};
 
 use crate::support::{Folder, Gateway, Process, Reply, Upstream, chat_body, eventually};
 
 fn granted() -> Reply {
-    Reply::json(200, &json!({"token_type": "Bearer", "expires_in": 3599, "access_token": "entra-canary"}))
+    Reply::json(
+        200,
+        &json!({"token_type": "Bearer", "expires_in": 3599, "access_token": "entra-canary"}),
+    )
 }
 
 fn azure(model: &Upstream, authority: &Upstream, secret: &str) -> String {
@@ -18,7 +21,9 @@ fn azure(model: &Upstream, authority: &Upstream, secret: &str) -> String {
 }
 
 async fn ask(gateway: &Gateway) -> (u16, Value) {
-    let answer = gateway.call("POST", "/v1/chat/completions", &[], chat_body("m", false).to_string().as_bytes()).await;
+    let answer = gateway
+        .call("POST", "/v1/chat/completions", &[], chat_body("m", false).to_string().as_bytes())
+        .await;
     (answer.status(), serde_json::from_str(answer.text()).unwrap())
 }
 
@@ -61,7 +66,10 @@ async fn a_reload_forgets_no_token_and_another_secret_needs_its_own() {
     assert_eq!(model.requests().len(), 2, "nothing goes out without credentials");
     let line = gateway.log.line(body["error"]["request_id"].as_str().unwrap()).await;
     let note = line["note"].as_str().unwrap();
-    assert!(note.contains("invalid_client: AADSTS7000222: expired.") && !note.contains("Trace"), "{note}");
+    assert!(
+        note.contains("invalid_client: AADSTS7000222: expired.") && !note.contains("Trace"),
+        "{note}"
+    );
 }
 
 #[tokio::test]
@@ -95,7 +103,11 @@ async fn the_containers_role_signs_and_its_absence_is_told() {
     let weir = Process::serve_with(&file, &[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &uri)]).await;
     assert_eq!(weir.chat("m").await.status(), 200);
     let sent = model.only_request();
-    assert!(sent.header("authorization").unwrap().contains("Credential=ASIATEST/"), "{}", sent.head_text());
+    assert!(
+        sent.header("authorization").unwrap().contains("Credential=ASIATEST/"),
+        "{}",
+        sent.head_text()
+    );
     assert_eq!(sent.header("x-amz-security-token"), Some("token-canary"));
     assert!(!weir.output().contains("canary"), "{}", weir.output());
 
@@ -103,8 +115,10 @@ async fn the_containers_role_signs_and_its_absence_is_told() {
     let answer = nobody.chat("m").await;
     assert_eq!((answer.status(), answer.header("retry-after")), (503, Some("1")));
     assert!(answer.text().contains("no valid AWS credentials"), "{}", answer.text());
-    eventually("the reason in the log", async || nobody.output().contains("AWS credentials could not be fetched"))
-        .await;
+    eventually("the reason in the log", async || {
+        nobody.output().contains("AWS credentials could not be fetched")
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -112,11 +126,16 @@ async fn a_corrected_clock_is_used_where_it_was_found_out() {
     for _ in 0..3 {
         let refused = Reply::whole(
             403,
-            &[("date", "Wed, 01 Jan 2031 00:00:00 GMT"), ("x-amzn-errortype", "InvalidSignatureException")],
+            &[
+                ("date", "Wed, 01 Jan 2031 00:00:00 GMT"),
+                ("x-amzn-errortype", "InvalidSignatureException"),
+            ],
             r#"{"message":"Signature expired: 20260101T000000Z is now earlier than 20310101T000000Z (5 min.)"}"#,
         );
-        let good =
-            Reply::json(200, &json!({"choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}}]}));
+        let good = Reply::json(
+            200,
+            &json!({"choices": [{"index": 0, "message": {"role": "assistant", "content": "hi"}}]}),
+        );
         let replies = [refused, good];
         let replicas = [Upstream::script(replies.clone()).await, Upstream::script(replies).await];
         let gateway = Gateway::start(&format!(
@@ -134,6 +153,8 @@ async fn a_corrected_clock_is_used_where_it_was_found_out() {
         assert_eq!(asked.path, "/openai/v1/chat/completions");
         assert_eq!(asked.header("x-amzn-bedrock-guardrailversion"), Some("2"));
         assert_eq!(asked.header("x-amzn-bedrock-trace"), Some("ENABLED"));
-        assert!(asked.header("authorization").unwrap().contains("x-amzn-bedrock-guardrailidentifier"));
+        assert!(
+            asked.header("authorization").unwrap().contains("x-amzn-bedrock-guardrailidentifier")
+        );
     }
 }

@@ -1,5 +1,6 @@
-//! A client that leaves, with a goodbye or without: the model server is told at once, on every call, streamed or not,
-//! before the head and after it, waiting for a place and while sending. Nothing is left behind.
+//! A client that leaves, with a goodbye or without: the model server is told at once, on every
+//! call, streamed or not, before the head and after it, waiting for a place and while sending.
+//! Nothing is left behind.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +9,8 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 
 use crate::support::{
-    Client, Folder, Gateway, Process, Reply, Surface, Upstream, chat_body, eventually, one_model, surfaces,
+    Client, Folder, Gateway, Process, Reply, Surface, Upstream, chat_body, eventually, one_model,
+    surfaces,
 };
 
 const CHAT: &str = "/v1/chat/completions";
@@ -23,11 +25,21 @@ struct Parting {
 }
 
 async fn connect(gateway: &Gateway, parting: Parting) -> Client {
-    if parting.reset { Client::that_resets(gateway.public).await } else { Client::connect(gateway.public).await }
+    if parting.reset {
+        Client::that_resets(gateway.public).await
+    } else {
+        Client::connect(gateway.public).await
+    }
 }
 
 /// Leaves, and says how soon the model server's connection closed.
-async fn leave(gateway: &Gateway, upstream: &Upstream, surface: &Surface, parting: Parting, id: &str) -> Duration {
+async fn leave(
+    gateway: &Gateway,
+    upstream: &Upstream,
+    surface: &Surface,
+    parting: Parting,
+    id: &str,
+) -> Duration {
     let mut client = connect(gateway, parting).await;
     client.send("POST", surface.path, &[("x-request-id", id)], &surface.bytes()).await;
     let connection = upstream.connection_of(id).await;
@@ -50,7 +62,9 @@ fn begun(streamed: bool, path: &str) -> Reply {
         (true, true) => Reply::sse().text("one = 1\n").text("two = 2\n").stall(),
         (true, false) => Reply::sse().completion_text("one").stall(),
         // longer than what is held back before an answer begins
-        (false, _) => Reply::head(200, &[("content-type", "application/json")]).bytes(vec![b' '; 100 << 10]).stall(),
+        (false, _) => Reply::head(200, &[("content-type", "application/json")])
+            .bytes(vec![b' '; 100 << 10])
+            .stall(),
     }
 }
 
@@ -68,14 +82,25 @@ async fn the_model_server_is_told_at_once_on_every_call() {
             let parting = Parting { midway, reset: round % 2 == 0 };
             for (index, surface) in surfaces().iter().enumerate() {
                 let id = format!("{round}-{index}");
-                took.push((leave(&gateway, &upstream, surface, parting, &id).await, surface.name.clone(), parting));
+                took.push((
+                    leave(&gateway, &upstream, surface, parting, &id).await,
+                    surface.name.clone(),
+                    parting,
+                ));
             }
         }
         gateway.in_flight(0.0).await;
         gateway.all_cancelled(took.len() / if midway { 2 } else { 1 }).await;
-        assert_eq!(upstream.requests().len(), gateway.log.lines().len(), "a cancelled request is not sent again");
+        assert_eq!(
+            upstream.requests().len(),
+            gateway.log.lines().len(),
+            "a cancelled request is not sent again"
+        );
         let metrics = gateway.metrics().await;
-        assert_eq!(metrics.sum("weir_client_disconnects_total", &[]), upstream.requests().len() as f64);
+        assert_eq!(
+            metrics.sum("weir_client_disconnects_total", &[]),
+            upstream.requests().len() as f64
+        );
     }
     took.sort_by_key(|(time, _, _)| *time);
     let p99 = &took[took.len() * 99 / 100];
@@ -112,9 +137,13 @@ async fn a_request_that_is_not_sent_to_its_end_is_forgotten_on_every_call() {
     let all = surfaces();
     for (index, surface) in all.iter().enumerate() {
         let mut client = connect(&gateway, Parting { midway: false, reset: index % 2 == 0 }).await;
-        let head = format!("POST {} HTTP/1.1\r\nhost: weir.test\r\ncontent-length: 100\r\n\r\n{{", surface.path);
+        let head = format!(
+            "POST {} HTTP/1.1\r\nhost: weir.test\r\ncontent-length: 100\r\n\r\n{{",
+            surface.path
+        );
         client.write(head).await;
-        eventually("it is read", async || gateway.metrics().await.sum("weir_inflight", &[]) == 1.0).await;
+        eventually("it is read", async || gateway.metrics().await.sum("weir_inflight", &[]) == 1.0)
+            .await;
         drop(client);
         gateway.in_flight(0.0).await;
     }
@@ -124,8 +153,10 @@ async fn a_request_that_is_not_sent_to_its_end_is_forgotten_on_every_call() {
 
 #[tokio::test]
 async fn a_stream_that_is_read_faster_than_it_is_left_still_ends_everything() {
-    let upstream =
-        Upstream::always(Reply::sse().forever(b"data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n")).await;
+    let upstream = Upstream::always(
+        Reply::sse().forever(b"data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n"),
+    )
+    .await;
     let gateway = Gateway::with_model(&upstream, "").await;
     let surfaces = surfaces();
     for id in ["a", "b", "c"] {
@@ -142,7 +173,12 @@ async fn come_and_go(public: std::net::SocketAddr, index: usize) {
     };
     let body = chat_body("m", !index.is_multiple_of(4)).to_string();
     if index.is_multiple_of(5) {
-        client.write(format!("POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len() + 1)).await;
+        client
+            .write(format!(
+                "POST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+                body.len() + 1
+            ))
+            .await;
         client.write(&body).await;
         return;
     }
@@ -188,7 +224,8 @@ async fn two_thousand_partings_leave_nothing_behind() {
     eventually("a line for each", async || {
         let output = weir.output();
         let lines = output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.filter(|line| line["kind"] == "request" && line["outcome"] == "cancelled").count() == 2000
+        lines.filter(|line| line["kind"] == "request" && line["outcome"] == "cancelled").count()
+            == 2000
     })
     .await;
 }

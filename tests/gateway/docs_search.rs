@@ -1,4 +1,5 @@
-//! GitLab's documentation tool: from a folder of Markdown to an answer in GitLab's shape (gitlab-client.md §9.1).
+//! GitLab's documentation tool: from a folder of Markdown to an answer in GitLab's shape
+//! (gitlab-client.md §9.1).
 
 use serde_json::{Value, json};
 
@@ -55,7 +56,13 @@ async fn sections_are_found_in_gitlabs_shape_and_the_index_follows_a_reload() {
         "filename": "https://docs.gitlab.com/user/branches/", "source": "user/branches.md",
     });
     assert_eq!(first["metadata"], metadata);
-    assert!(first["id"].as_str().unwrap().bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()));
+    assert!(
+        first["id"]
+            .as_str()
+            .unwrap()
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    );
     let mut one = asked("branches");
     one["payload"]["page_size"] = json!(1);
     assert_eq!((results(&gateway.post(PATH, &one).await).len(), found.len()), (1, 2));
@@ -82,7 +89,8 @@ async fn what_is_asked_wrongly_is_told() {
         (json!({"payload": {}}), "payload.query: Field required"),
         (long, "payload.query: expected at most 400000 characters"),
     ];
-    for (body, detail) in sizes.iter_mut().map(|(body, detail)| (body.take(), *detail)).chain(rest) {
+    for (body, detail) in sizes.iter_mut().map(|(body, detail)| (body.take(), *detail)).chain(rest)
+    {
         let answer = gateway.post(PATH, &body).await;
         assert_eq!((answer.status(), answer.json()), (422, json!({ "detail": detail })));
     }

@@ -1,4 +1,5 @@
-//! GitLab's semantic code search: its body, its words of refusal, its answer (gitlab-client.md §9.4).
+//! GitLab's semantic code search: its body, its words of refusal, its answer (gitlab-client.md
+//! §9.4).
 
 use serde_json::{Value, json};
 
@@ -31,7 +32,8 @@ async fn all_three_paths_ask_the_model_of_the_form_in_openais_words() {
     let upstream = server().await;
     let gateway = Gateway::start(LAB).await;
     for path in ["", "/index", "/search"] {
-        let body = json!({"model_metadata": metadata(&upstream), "contents": ["def a(): pass", "x"]});
+        let body =
+            json!({"model_metadata": metadata(&upstream), "contents": ["def a(): pass", "x"]});
         let answer = gateway.post(&format!("{PATH}{path}"), &body).await;
         let expected = r#"{"model":{"engine":"litellm_embedding","name":"embedding","identifier":"openai/bge-m3"},"predictions":[{"embedding":[0.25,0.5,-0.125],"index":0},{"embedding":[0.25,0.5,-0.125],"index":1}]}"#;
         assert_eq!((answer.status(), answer.text()), (200, expected));
@@ -47,7 +49,8 @@ async fn all_three_paths_ask_the_model_of_the_form_in_openais_words() {
             (request.path.as_str(), request.header("authorization")),
             ("/v1/embeddings", Some("Bearer sk-form"))
         );
-        let body = json!({"input": ["def a(): pass", "x"], "model": "bge-m3", "encoding_format": "float"});
+        let body =
+            json!({"input": ["def a(): pass", "x"], "model": "bge-m3", "encoding_format": "float"});
         assert_eq!(request.json(), body);
     }
 }
@@ -60,10 +63,18 @@ async fn the_file_decides_before_the_request() {
         ours.url()
     );
     let gateway = Gateway::start(&file).await;
-    let said = [json!({"provider": "gitlab", "identifier": "text_embedding_005"}), metadata(&theirs), Value::Null];
+    let said = [
+        json!({"provider": "gitlab", "identifier": "text_embedding_005"}),
+        metadata(&theirs),
+        Value::Null,
+    ];
     for model_metadata in said {
-        let answer =
-            gateway.post(PATH, &json!({"model_metadata": model_metadata, "contents": ["x"], "dimensions": 3})).await;
+        let answer = gateway
+            .post(
+                PATH,
+                &json!({"model_metadata": model_metadata, "contents": ["x"], "dimensions": 3}),
+            )
+            .await;
         assert_eq!((answer.status(), &answer.json()["model"]["identifier"]), (200, &json!("up")));
     }
     assert_eq!((ours.requests().len(), theirs.requests().len()), (3, 0));
@@ -102,21 +113,31 @@ async fn refusals_are_gitlabs_word_for_word_and_nothing_is_sent() {
         (with("provider", "openai"), "Allowed providers are: gitlab|litellm."),
         (without("provider"), "Allowed providers are: gitlab|litellm."),
         (without("name"), "Model `name` must be set when using `litellm` provider."),
-        (with("name", "mistral"), "Model `name` must be 'embedding' when using `litellm` provider."),
+        (
+            with("name", "mistral"),
+            "Model `name` must be 'embedding' when using `litellm` provider.",
+        ),
         (without("endpoint"), "Model `endpoint` must be set when using `litellm` provider."),
-        (with("endpoint", "gpu"), "model_metadata.endpoint: an endpoint starts with http:// or https://"),
+        (
+            with("endpoint", "gpu"),
+            "model_metadata.endpoint: an endpoint starts with http:// or https://",
+        ),
         (
             json!({"provider": "gitlab", "identifier": "x"}),
             "No model is configured for embeddings_code: set features.embeddings_code or features.default",
         ),
     ] {
-        let answer = gateway.post(PATH, &json!({"model_metadata": model_metadata, "contents": ["x"]})).await;
+        let answer =
+            gateway.post(PATH, &json!({"model_metadata": model_metadata, "contents": ["x"]})).await;
         assert_eq!((answer.status(), answer.json()), (422, json!({ "detail": detail })));
     }
     let many: Vec<&str> = vec!["x"; 2049];
     for (more, detail) in [
         (json!({"contents": []}), "contents: expected at least one text"),
-        (json!({"contents": many}), "contents: expected at most 2048 texts, there are 2049: send several requests"),
+        (
+            json!({"contents": many}),
+            "contents: expected at most 2048 texts, there are 2049: send several requests",
+        ),
         (json!({"contents": ["x", 7]}), "contents.1: expected a string"),
         (json!({}), "contents: Field required"),
         (json!({"contents": ["x"], "dimensions": 0}), "dimensions: expected a number above 0"),
@@ -129,7 +150,8 @@ async fn refusals_are_gitlabs_word_for_word_and_nothing_is_sent() {
     let file = "[models.e]\nidentifier = \"anthropic/claude\"\nendpoint = \"http://127.0.0.1:1\"\n[features]\nembeddings_code = \"e\"\n";
     let answer = Gateway::start(file).await.post(PATH, &json!({"contents": ["x"]})).await;
     assert!(
-        answer.status() == 422 && answer.text().contains("`e` of kind anthropic gives no embeddings"),
+        answer.status() == 422
+            && answer.text().contains("`e` of kind anthropic gives no embeddings"),
         "{}",
         answer.text()
     );
@@ -144,7 +166,8 @@ async fn dimensions_are_dropped_only_where_that_is_allowed() {
     })
     .await;
     let gateway = Gateway::start(LAB).await;
-    let mut body = json!({"model_metadata": metadata(&upstream), "contents": ["x"], "dimensions": 768});
+    let mut body =
+        json!({"model_metadata": metadata(&upstream), "contents": ["x"], "dimensions": 768});
     let refused = gateway.post(PATH, &body).await;
     assert_eq!((refused.status(), refused.json()), (400, json!({"detail": "no such dimensions"})));
     body["litellm_drop_params"] = json!(true);
@@ -163,7 +186,9 @@ async fn a_model_server_that_fails_is_told_in_one_sentence() {
         let failing = Reply::json(upstream_status, &json!({"error": {"message": "fake"}}));
         let upstream = Upstream::always(failing).await;
         let gateway = Gateway::start(LAB).await;
-        let answer = gateway.post(PATH, &json!({"model_metadata": metadata(&upstream), "contents": ["x"]})).await;
+        let answer = gateway
+            .post(PATH, &json!({"model_metadata": metadata(&upstream), "contents": ["x"]}))
+            .await;
         assert_eq!((answer.status(), answer.json()), (status, json!({ "detail": detail })));
         assert_eq!(upstream.requests().len(), 1, "no hidden retries");
     }

@@ -1,5 +1,5 @@
-//! What fails before the first content goes to the next replica, within the retry budget; the client sees one clean
-//! answer, and nothing of the attempt that failed.
+//! What fails before the first content goes to the next replica, within the retry budget; the
+//! client sees one clean answer, and nothing of the attempt that failed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,7 +38,10 @@ impl Pair {
     }
 
     /// Whichever is asked first fails; then both answer.
-    async fn first_fails(fault: impl Fn(&Received) -> Reply + Send + Sync + 'static, more: &str) -> Self {
+    async fn first_fails(
+        fault: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+        more: &str,
+    ) -> Self {
         let failing = AtomicBool::new(true);
         let script = move |request: &Received| match failing.swap(false, Ordering::Relaxed) {
             true => fault(request),
@@ -56,13 +59,18 @@ const ROLE: &str = r#"{"id":"c-0","object":"chat.completion.chunk","created":1,"
 const ERROR: &str = r#"{"error":{"message":"out of memory","type":"server_error","code":500}}"#;
 
 fn error(status: u16) -> Reply {
-    Reply::whole(status, &[("content-type", "application/json"), ("retry-after", "3"), ("x-bad", "1")], ERROR)
+    Reply::whole(
+        status,
+        &[("content-type", "application/json"), ("retry-after", "3"), ("x-bad", "1")],
+        ERROR,
+    )
 }
 
 /// A head and the beginning of a body without content, of a stream or of a whole answer.
 fn begun(request: &Received) -> Reply {
     if request.wants_stream() {
-        return Reply::head(200, &[("content-type", "text/event-stream"), ("x-bad", "1")]).event(ROLE);
+        return Reply::head(200, &[("content-type", "text/event-stream"), ("x-bad", "1")])
+            .event(ROLE);
     }
     Reply::head(200, &[("content-type", "application/json"), ("x-bad", "1")])
         .bytes(r#"{"choices":[{"message":{"content":"bad"#)
@@ -80,7 +88,9 @@ const FAULTS: [(&str, Fault); 15] = [
     ("503", |_| error(503)),
     ("529", |_| error(529)),
     ("silent", |_| Reply::stalled()),
-    ("head only", |request| if request.wants_stream() { Reply::sse().stall() } else { Reply::head(200, &[]).stall() }),
+    ("head only", |request| {
+        if request.wants_stream() { Reply::sse().stall() } else { Reply::head(200, &[]).stall() }
+    }),
     ("begun and silent", |request| begun(request).stall()),
     ("begun and closed", |request| begun(request).then_close()),
     ("begun and reset", |request| begun(request).wait(Duration::from_millis(5)).reset()),
@@ -127,7 +137,13 @@ pub(crate) fn steady(answer: &Answer) -> String {
     let words = text.split_inclusive(|char: char| !char.is_ascii_alphanumeric());
     let is_id = |word: &str| word.len() > 9 && word.chars().all(|char| char.is_ascii_hexdigit());
     words
-        .map(|word| if is_id(word.trim_end_matches(|char: char| !char.is_ascii_alphanumeric())) { "id" } else { word })
+        .map(|word| {
+            if is_id(word.trim_end_matches(|char: char| !char.is_ascii_alphanumeric())) {
+                "id"
+            } else {
+                word
+            }
+        })
         .collect()
 }
 
@@ -136,8 +152,10 @@ async fn whatever_fails_before_the_first_content_is_answered_by_the_other_replic
     let mut running = JoinSet::new();
     for (surface, path, body) in calls() {
         running.spawn(async move {
-            let more = "retry_budget = 1.0\n[timeouts]\nfirst_byte = \"1500ms\"\nidle = \"1500ms\"\n";
-            let (fault, fails) = (Arc::new(std::sync::Mutex::new(FAULTS[0].1)), Arc::new(AtomicBool::new(false)));
+            let more =
+                "retry_budget = 1.0\n[timeouts]\nfirst_byte = \"1500ms\"\nidle = \"1500ms\"\n";
+            let (fault, fails) =
+                (Arc::new(std::sync::Mutex::new(FAULTS[0].1)), Arc::new(AtomicBool::new(false)));
             let (at, failing) = (Arc::clone(&fault), Arc::clone(&fails));
             let script = move |request: &Received| match failing.swap(false, Ordering::Relaxed) {
                 true => at.lock().unwrap()(request),
@@ -163,11 +181,19 @@ async fn whatever_fails_before_the_first_content_is_answered_by_the_other_replic
                 assert_eq!(line["tokens_in"], tokens, "{surface}, {name}: {line}");
                 assert_eq!(pair.received().len(), before + 2, "{surface}, {name}");
             }
-            let bodies: Vec<_> = pair.received().into_iter().map(|request| (request.path, request.body)).collect();
-            assert!(bodies.iter().all(|body| *body == bodies[0]), "{surface}: every attempt sends the same");
+            let bodies: Vec<_> =
+                pair.received().into_iter().map(|request| (request.path, request.body)).collect();
+            assert!(
+                bodies.iter().all(|body| *body == bodies[0]),
+                "{surface}: every attempt sends the same"
+            );
             let metrics = pair.gateway.metrics().await;
             assert_eq!(metrics.sum("weir_errors_total", &[]), 0.0, "{surface}");
-            assert_eq!(metrics.sum("weir_retries_total", &[("model", "m")]), FAULTS.len() as f64, "{surface}");
+            assert_eq!(
+                metrics.sum("weir_retries_total", &[("model", "m")]),
+                FAULTS.len() as f64,
+                "{surface}"
+            );
         });
     }
     while let Some(ended) = running.join_next().await {
@@ -180,16 +206,26 @@ async fn after_the_first_content_nothing_is_asked_again() {
     let pair = Pair::first_fails(|_| Reply::sse().text("one").then_close(), "").await;
     let answer = pair.gateway.chat("m", true).await;
     assert_eq!((answer.status(), answer.end), (200, End::Proper));
-    assert!(answer.text().contains("one") && answer.text().contains("upstream_broken"), "{}", answer.text());
+    assert!(
+        answer.text().contains("one") && answer.text().contains("upstream_broken"),
+        "{}",
+        answer.text()
+    );
     assert_eq!(pair.received().len(), 1);
 }
 
 #[tokio::test]
 async fn what_the_client_did_wrong_is_told_at_once() {
     let filter = r#"{"error":{"code":"content_filter","message":"no"}}"#;
-    for (status, body) in
-        [(400, ERROR), (400, filter), (413, ERROR), (422, ERROR), (404, ERROR), (401, ERROR), (501, ERROR)]
-    {
+    for (status, body) in [
+        (400, ERROR),
+        (400, filter),
+        (413, ERROR),
+        (422, ERROR),
+        (404, ERROR),
+        (401, ERROR),
+        (501, ERROR),
+    ] {
         let pair = Pair::first_fails(move |_| Reply::whole(status, &[], body), "").await;
         let answer = pair.gateway.chat("m", true).await;
         assert_ne!(answer.status(), 200, "{status}");
@@ -218,12 +254,18 @@ fn begun_stream() -> Reply {
 
 #[tokio::test]
 async fn when_all_are_busy_the_client_comes_back_when_the_first_says_so() {
-    let busy = |seconds: &'static str| move |_: &Received| Reply::whole(429, &[("retry-after", seconds)], ERROR);
+    let busy = |seconds: &'static str| {
+        move |_: &Received| Reply::whole(429, &[("retry-after", seconds)], ERROR)
+    };
     let pair = Pair::of_two(busy("9"), busy("4"), "").await;
     for _ in 0..4 {
         let answer = pair.gateway.chat("m", true).await;
         assert_eq!((answer.status(), answer.header("retry-after")), (429, Some("4")));
-        assert_eq!(answer.json(), serde_json::from_str::<Value>(ERROR).unwrap(), "in the server's own words");
+        assert_eq!(
+            answer.json(),
+            serde_json::from_str::<Value>(ERROR).unwrap(),
+            "in the server's own words"
+        );
     }
 }
 
@@ -236,7 +278,11 @@ async fn without_a_budget_errors_pass_and_replicas_that_are_down_are_passed_over
     assert!(note.ends_with("the retry budget is used up"), "{note}");
     pair.replicas[0].kill();
     for _ in 0..20 {
-        assert_eq!(pair.gateway.chat("m", false).await.status(), 200, "nothing was sent: that costs no budget");
+        assert_eq!(
+            pair.gateway.chat("m", false).await.status(),
+            200,
+            "nothing was sent: that costs no budget"
+        );
     }
 }
 
@@ -266,7 +312,11 @@ async fn a_stream_that_only_clears_its_throat_is_let_through() {
         client.read_until("assistant").await;
         gate.notify_one();
         let answer = client.body(head, false).await;
-        assert!(answer.text().contains("one") && answer.text().contains("[DONE]"), "{}", answer.text());
+        assert!(
+            answer.text().contains("one") && answer.text().contains("[DONE]"),
+            "{}",
+            answer.text()
+        );
     }
 }
 
@@ -275,10 +325,20 @@ async fn asks(gateway: Arc<Gateway>, stream: bool, until: Instant) -> usize {
     let mut client = Client::connect(gateway.public).await;
     let mut count = 0;
     while Instant::now() < until {
-        let answer =
-            client.call("POST", "/v1/chat/completions", &[], chat_body("m", stream).to_string().as_bytes()).await;
+        let answer = client
+            .call(
+                "POST",
+                "/v1/chat/completions",
+                &[],
+                chat_body("m", stream).to_string().as_bytes(),
+            )
+            .await;
         assert_eq!((answer.status(), answer.end), (200, End::Proper), "{}", answer.text());
-        assert!(answer.text().contains("Hi") && !answer.text().contains("error"), "{}", answer.text());
+        assert!(
+            answer.text().contains("Hi") && !answer.text().contains("error"),
+            "{}",
+            answer.text()
+        );
         count += 1;
     }
     count
@@ -289,11 +349,17 @@ async fn a_replica_killed_under_load_is_noticed_by_nobody() {
     // the words come in one piece: what was begun cannot be saved
     let script = |request: &Received| {
         let (kind, body) = if request.wants_stream() {
-            ("text/event-stream", "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\ndata: [DONE]\n\n")
+            (
+                "text/event-stream",
+                "data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\ndata: [DONE]\n\n",
+            )
         } else {
             ("application/json", r#"{"choices":[{"message":{"content":"Hi"}}]}"#)
         };
-        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
         Reply::kept("").wait(Duration::from_millis(20)).bytes(format!("{head}{body}"))
     };
     let pair = Pair::of(script, "").await;
@@ -301,7 +367,11 @@ async fn a_replica_killed_under_load_is_noticed_by_nobody() {
     let (gateway, start) = (Arc::new(gateway), Instant::now());
     let mut running = JoinSet::new();
     for number in 0..24 {
-        running.spawn(asks(Arc::clone(&gateway), number % 2 == 0, start + Duration::from_millis(1500)));
+        running.spawn(asks(
+            Arc::clone(&gateway),
+            number % 2 == 0,
+            start + Duration::from_millis(1500),
+        ));
     }
     tokio::time::sleep(Duration::from_millis(600)).await;
     replicas[0].kill();

@@ -1,5 +1,5 @@
-//! `fallback` of a feature: another model answers, whatever dialect it speaks, when the first one fails before its
-//! first word. The client sees what it would see of that model alone.
+//! `fallback` of a feature: another model answers, whatever dialect it speaks, when the first one
+//! fails before its first word. The client sees what it would see of that model alone.
 
 use std::sync::Arc;
 
@@ -52,13 +52,19 @@ impl House {
     async fn with(one: (&str, Script), two: (&str, Script), features: &str) -> Self {
         let upstreams = [Upstream::start(one.1).await, Upstream::start(two.1).await];
         let model = |name: &str, kind: &str, upstream: &Upstream| {
-            let base = if kind == "anthropic" { upstream.url().replace("/v1", "") } else { upstream.url() };
+            let base = if kind == "anthropic" {
+                upstream.url().replace("/v1", "")
+            } else {
+                upstream.url()
+            };
             format!(
                 "[models.{name}]\nidentifier = \"{kind}/up\"\nfamily = \"general\"\nendpoint = \"{base}\"\napi_key = \"k\"\n"
             )
         };
-        let models = [model("one", one.0, &upstreams[0]), model("two", two.0, &upstreams[1])].concat();
-        let house = "[timeouts]\nfirst_byte = \"300ms\"\nidle = \"300ms\"\n[chat]\nheartbeat = \"1s\"\n";
+        let models =
+            [model("one", one.0, &upstreams[0]), model("two", two.0, &upstreams[1])].concat();
+        let house =
+            "[timeouts]\nfirst_byte = \"300ms\"\nidle = \"300ms\"\n[chat]\nheartbeat = \"1s\"\n";
         let gateway = Gateway::start(&format!("{house}{models}[features]\n{features}\n")).await;
         let [one, two] = upstreams;
         Self { one, two, gateway }
@@ -70,7 +76,8 @@ impl House {
 
     /// A chat of GitLab's.
     async fn chat(&self, name: &str, stream: bool) -> Answer {
-        let body = json!({"prompt_components": [{"payload": {"content": "Hello"}}], "stream": stream});
+        let body =
+            json!({"prompt_components": [{"payload": {"content": "Hello"}}], "stream": stream});
         self.gateway.post(&format!("/v1/chat/{name}"), &body).await
     }
 
@@ -89,12 +96,15 @@ const FAULTS: [(&str, Script); 6] = [
     ("does not know the model", |_| Reply::whole(404, &[], ERROR)),
     ("silent", |_| Reply::stalled()),
     ("fails before its first word", |request| match request.wants_stream() {
-        true => Reply::sse().event(r#"{"choices":[{"delta":{"role":"assistant"}}]}"#).event(ERROR).end(),
+        true => {
+            Reply::sse().event(r#"{"choices":[{"delta":{"role":"assistant"}}]}"#).event(ERROR).end()
+        }
         false => Reply::whole(500, &[], ERROR),
     }),
 ];
 
-/// Fails one kind of server in every way, and compares what every surface says with what the other one says alone.
+/// Fails one kind of server in every way, and compares what every surface says with what the other
+/// one says alone.
 async fn compare(one: &'static str, two: (&'static str, Script)) {
     let alone = House::with((one, |_| Reply::closed()), two, "default = \"two\"").await;
     for (name, fault) in FAULTS {
@@ -104,10 +114,16 @@ async fn compare(one: &'static str, two: (&'static str, Script)) {
                 body["model"] = json!("feature/duo_chat");
             }
             let expected = alone.gateway.post(path, &body).await;
-            assert_eq!((expected.status(), expected.end), (200, End::Proper), "{surface}: {}", expected.text());
+            assert_eq!(
+                (expected.status(), expected.end),
+                (200, End::Proper),
+                "{surface}: {}",
+                expected.text()
+            );
             let answer = house.gateway.post(path, &body).await;
             assert_eq!(steady(&answer), steady(&expected), "{surface}, {name}");
-            let (line, plain) = (house.gateway.line(&answer).await, alone.gateway.line(&expected).await);
+            let (line, plain) =
+                (house.gateway.line(&answer).await, alone.gateway.line(&expected).await);
             for key in ["outcome", "model", "provider", "feature", "tokens_in", "tokens_out"] {
                 assert_eq!(line[key], plain[key], "{surface}, {name}: {line}");
             }
@@ -155,24 +171,45 @@ async fn after_the_first_word_nobody_else_is_asked() {
 #[tokio::test]
 async fn a_sub_feature_falls_back_as_its_parent_and_a_named_model_does_not() {
     let features = "duo_chat = { model = \"one\", fallback = [\"two\"] }";
-    let house = House::with(("custom_openai", |_| Reply::closed()), ("custom_openai", openai), features).await;
+    let house =
+        House::with(("custom_openai", |_| Reply::closed()), ("custom_openai", openai), features)
+            .await;
     let answer = house.chat("explain_code", false).await;
     let line = house.gateway.line(&answer).await;
-    assert_eq!((answer.status(), &line["feature"]), (200, &json!("duo_chat_explain_code")), "{line}");
-    assert_eq!((&line["model"], &line["fallback_code"]), (&json!("two"), &json!("upstream_broken")), "{line}");
-    assert_eq!(house.gateway.chat("one", false).await.status(), 502, "who names a model gets this one");
+    assert_eq!(
+        (answer.status(), &line["feature"]),
+        (200, &json!("duo_chat_explain_code")),
+        "{line}"
+    );
+    assert_eq!(
+        (&line["model"], &line["fallback_code"]),
+        (&json!("two"), &json!("upstream_broken")),
+        "{line}"
+    );
+    assert_eq!(
+        house.gateway.chat("one", false).await.status(),
+        502,
+        "who names a model gets this one"
+    );
     assert_eq!(house.asked(), (2, 1));
 }
 
 #[tokio::test]
 async fn when_all_fail_the_last_is_told_and_a_refusal_of_a_fallback_is_not() {
     let busy = |_: &Received| Reply::whole(429, &[("retry-after", "9")], ERROR);
-    let house = House::with(("custom_openai", |_| Reply::closed()), ("custom_openai", busy), FALLS_BACK).await;
+    let house =
+        House::with(("custom_openai", |_| Reply::closed()), ("custom_openai", busy), FALLS_BACK)
+            .await;
     let answer = house.chat("agent", false).await;
     assert_eq!((answer.status(), answer.header("retry-after")), (429, Some("9")));
     let line = house.gateway.line(&answer).await;
-    assert_eq!((&line["model"], &line["error_code"]), (&json!("two"), &json!("upstream_status")), "{line}");
-    // the first is busy, the other one's window is too small: that the request is wrong nobody has said
+    assert_eq!(
+        (&line["model"], &line["error_code"]),
+        (&json!("two"), &json!("upstream_status")),
+        "{line}"
+    );
+    // the first is busy, the other one's window is too small: that the request is wrong nobody has
+    // said
     let small = |_: &Received| Reply::whole(400, &[], ERROR);
     let house = House::with(("custom_openai", busy), ("custom_openai", small), FALLS_BACK).await;
     let answer = house.chat("agent", false).await;
@@ -192,7 +229,11 @@ async fn beats_before_the_first_word_do_not_keep_it_from_falling_back() {
     let gateway = Gateway::start(&file).await;
     let body = json!({"messages": [{"role": "user", "content": "Hello"}], "model_metadata": null});
     let answer = gateway.post("/v2/chat/agent", &body).await;
-    assert!(answer.text().starts_with('\n') && answer.text().contains("Hello"), "{}", answer.text());
+    assert!(
+        answer.text().starts_with('\n') && answer.text().contains("Hello"),
+        "{}",
+        answer.text()
+    );
     assert!(!answer.text().contains("error"), "{}", answer.text());
 }
 
@@ -202,23 +243,30 @@ async fn the_time_at_a_model_server_is_the_answering_attempts_own() {
     let answer = house.chat("agent", false).await;
     assert_eq!(answer.status(), 200);
     let (line, metrics) = (house.gateway.line(&answer).await, house.gateway.metrics().await);
-    let of =
-        |name: &str, model: &str| metrics.sum(&format!("weir_upstream_duration_seconds_{name}"), &[("model", model)]);
+    let of = |name: &str, model: &str| {
+        metrics.sum(&format!("weir_upstream_duration_seconds_{name}"), &[("model", model)])
+    };
     assert_eq!((of("count", "one"), of("count", "two")), (0.0, 1.0));
     // `one` was silent for 300 ms
     assert!(of("sum", "two") < 0.3, "{}", of("sum", "two"));
-    let [upstream, overhead] = ["upstream_ms", "overhead_us"].map(|key| line[key].as_f64().unwrap());
+    let [upstream, overhead] =
+        ["upstream_ms", "overhead_us"].map(|key| line[key].as_f64().unwrap());
     assert!(upstream >= 300.0 && overhead < 100_000.0, "the line has all of it: {line}");
 }
 
 #[tokio::test]
 async fn one_total_holds_for_all_models_and_a_silent_one_leaves_half_of_it() {
-    let features =
-        "duo_chat = { model = \"one\", fallback = [\"two\"], timeouts = { first_byte = \"60s\", total = \"1s\" } }";
-    let house = House::with(("custom_openai", |_| Reply::stalled()), ("custom_openai", openai), features).await;
-    assert_eq!(house.chat("agent", false).await.status(), 200);
+    let features = "duo_chat = { model = \"one\", fallback = [\"two\"], timeouts = { first_byte = \"60s\", total = \"1s\" } }";
     let house =
-        House::with(("custom_openai", |_| Reply::stalled()), ("custom_openai", |_| Reply::stalled()), features).await;
+        House::with(("custom_openai", |_| Reply::stalled()), ("custom_openai", openai), features)
+            .await;
+    assert_eq!(house.chat("agent", false).await.status(), 200);
+    let house = House::with(
+        ("custom_openai", |_| Reply::stalled()),
+        ("custom_openai", |_| Reply::stalled()),
+        features,
+    )
+    .await;
     let answer = house.chat("agent", false).await;
     let line = house.gateway.line(&answer).await;
     assert_eq!((answer.status(), &line["phase"]), (504, &json!("total")), "{line}");
@@ -234,17 +282,22 @@ async fn vectors_and_test_connection_stay_with_their_model() {
     let embed = json!({"model": "feature/embeddings_code", "input": "a"});
     assert_eq!(house.gateway.post("/v1/embeddings", &embed).await.status(), 502);
     let check = json!({"inputs": {}});
-    assert_eq!(house.gateway.post("/v1/prompts/model_configuration/check", &check).await.status(), 421);
+    assert_eq!(
+        house.gateway.post("/v1/prompts/model_configuration/check", &check).await.status(),
+        421
+    );
     assert_eq!(house.asked(), (3, 0));
 }
 
 #[tokio::test]
 async fn tokens_are_counted_by_whoever_can() {
     let house = House::falling_back(|_| Reply::closed()).await;
-    let body = json!({"model": "feature/duo_chat", "messages": [{"role": "user", "content": "hi"}]});
+    let body =
+        json!({"model": "feature/duo_chat", "messages": [{"role": "user", "content": "hi"}]});
     // an OpenAI server cannot count at all: no failure of its own
     assert_eq!(house.gateway.post("/v1/messages/count_tokens", &body).await.status(), 404);
-    let house = House::with(("anthropic", |_| Reply::closed()), ("anthropic", claude), FALLS_BACK).await;
+    let house =
+        House::with(("anthropic", |_| Reply::closed()), ("anthropic", claude), FALLS_BACK).await;
     let answer = house.gateway.post("/v1/messages/count_tokens", &body).await;
     assert_eq!((answer.status(), answer.json()), (200, json!({"input_tokens": 3})));
 }
@@ -261,11 +314,15 @@ async fn a_chain_is_asked_in_its_order() {
         };
         upstreams.push((name, Upstream::start(fails).await));
     }
-    let models: String =
-        upstreams.iter().map(|(name, up)| format!("[models.{name}]\nendpoint = \"{}\"\n", up.url())).collect();
+    let models: String = upstreams
+        .iter()
+        .map(|(name, up)| format!("[models.{name}]\nendpoint = \"{}\"\n", up.url()))
+        .collect();
     let features = "[features]\ndefault = { model = \"a\", fallback = [\"b\", \"c\"] }\n";
     let gateway = Gateway::start(&format!("{models}{features}")).await;
-    let answer = gateway.post("/v1/chat/completions", &crate::support::chat_body("feature/duo_chat", false)).await;
+    let answer = gateway
+        .post("/v1/chat/completions", &crate::support::chat_body("feature/duo_chat", false))
+        .await;
     assert_eq!((answer.status(), turn.lock().unwrap().clone()), (200, vec!["a", "b", "c"]));
     let metrics = gateway.metrics().await;
     for (from, to) in [("a", "b"), ("b", "c")] {
@@ -293,7 +350,9 @@ async fn a_key_falls_back_only_to_models_that_it_is_for() {
     let gateway = Gateway::start_exactly(&env, &file).await;
     let body = crate::support::chat_body("feature/duo_chat", false).to_string();
     for (key, status) in [("Bearer key-one", 502), ("Bearer key-both", 200)] {
-        let answer = gateway.call("POST", "/v1/chat/completions", &[("authorization", key)], body.as_bytes()).await;
+        let answer = gateway
+            .call("POST", "/v1/chat/completions", &[("authorization", key)], body.as_bytes())
+            .await;
         assert_eq!(answer.status(), status, "{key}: {}", answer.text());
     }
     assert_eq!(two.requests().len(), 1);

@@ -1,5 +1,5 @@
-//! How answers are framed (RFC 9112), by model servers and by us: every legal way is read, keeps or ends the connection as
-//! it says, and what is ambiguous is refused.
+//! How answers are framed (RFC 9112), by model servers and by us: every legal way is read, keeps or
+//! ends the connection as it says, and what is ambiguous is refused.
 
 use std::sync::Arc;
 
@@ -8,10 +8,11 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::Notify;
 
-use crate::support::{Answer, Client, End, Gateway, Reply, Upstream, chat_body, eventually, one_model, says, soon};
+use crate::support::{
+    Answer, Client, End, Gateway, Reply, Upstream, chat_body, eventually, one_model, says, soon,
+};
 
-const BODY: &str =
-    "{\"choices\":[{\"message\":{\"content\":\"Hi\"}}],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":2}}";
+const BODY: &str = "{\"choices\":[{\"message\":{\"content\":\"Hi\"}}],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":2}}";
 
 /// Two chats in a row; the answers, and how many connections they took.
 async fn two_chats(answer: &str, keep: bool) -> ([Answer; 2], usize) {
@@ -40,8 +41,12 @@ async fn every_legal_framing_is_read_and_kept() {
     for head_and_body in [
         format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{BODY}"),
         format!("HTTP/1.1 200\r\ncontent-length:{length}\r\n\r\n{BODY}"),
-        format!("HTTP/1.0 200 OK\r\nconnection: Keep-Alive\r\ncontent-length: {length}\r\n\r\n{BODY}"),
-        format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\ncontent-length: {length}\r\n\r\n{BODY}"),
+        format!(
+            "HTTP/1.0 200 OK\r\nconnection: Keep-Alive\r\ncontent-length: {length}\r\n\r\n{BODY}"
+        ),
+        format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {length}\r\ncontent-length: {length}\r\n\r\n{BODY}"
+        ),
         format!(
             "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{BODY}"
         ),
@@ -61,7 +66,11 @@ async fn every_legal_framing_is_read_and_kept() {
 
 #[tokio::test]
 async fn a_body_that_ends_with_the_connection_is_whole() {
-    for head in ["HTTP/1.1 200 OK\r\n\r\n", "HTTP/1.0 200 OK\r\n\r\n", "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n"] {
+    for head in [
+        "HTTP/1.1 200 OK\r\n\r\n",
+        "HTTP/1.0 200 OK\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n",
+    ] {
         let (answers, connections) = two_chats(&format!("{head}{BODY}"), false).await;
         all_said(&answers);
         assert_eq!(connections, 2, "{head}");
@@ -71,7 +80,11 @@ async fn a_body_that_ends_with_the_connection_is_whole() {
 #[tokio::test]
 async fn a_connection_that_is_to_close_is_not_used_again() {
     // the server says so and then does not do it
-    for head in ["HTTP/1.1 200 OK\r\nconnection: close", "HTTP/1.0 200 OK", "HTTP/1.1 200 OK\r\nConnection: x, CLOSE"] {
+    for head in [
+        "HTTP/1.1 200 OK\r\nconnection: close",
+        "HTTP/1.0 200 OK",
+        "HTTP/1.1 200 OK\r\nConnection: x, CLOSE",
+    ] {
         let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{BODY}", BODY.len());
         let (answers, connections) = two_chats(&answer, true).await;
         all_said(&answers);
@@ -87,7 +100,11 @@ async fn empty_answers_are_answers() {
     ] {
         let (answers, connections) = two_chats(head, true).await;
         for answer in answers {
-            assert_eq!((answer.status(), answer.text(), answer.end), (200, "", End::Proper), "{head}");
+            assert_eq!(
+                (answer.status(), answer.text(), answer.end),
+                (200, "", End::Proper),
+                "{head}"
+            );
         }
         assert_eq!(connections, 1, "{head}");
     }
@@ -131,11 +148,17 @@ async fn ambiguous_framing_is_refused() {
         "content-length: -1",
         "content-length: 99999999999999999999",
     ] {
-        let upstream =
-            Upstream::always(Reply::raw(format!("HTTP/1.1 200 OK\r\n{headers}\r\n\r\n1\r\nx\r\n0\r\n\r\n"))).await;
+        let upstream = Upstream::always(Reply::raw(format!(
+            "HTTP/1.1 200 OK\r\n{headers}\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+        )))
+        .await;
         let gateway = Gateway::with_model(&upstream, "").await;
         let answer = gateway.chat("m", false).await;
-        assert_eq!((answer.status(), &answer.json()["error"]["code"]), (502, &json!("upstream_broken")), "{headers}");
+        assert_eq!(
+            (answer.status(), &answer.json()["error"]["code"]),
+            (502, &json!("upstream_broken")),
+            "{headers}"
+        );
     }
 }
 
@@ -159,7 +182,8 @@ async fn an_endless_answer_is_refused_and_not_held() {
     let json = [("content-type", "application/json")];
     let upstream = Upstream::always(Reply::head(200, &json).forever(&[b' '; 64 << 10])).await;
     let gateway = Gateway::with_model(&upstream, "").await;
-    let asked = json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]});
+    let asked =
+        json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]});
     let answer = gateway.post("/v1/messages", &asked).await;
     assert_eq!(answer.status(), 502, "{}", answer.text());
     upstream.closed(0).await;
@@ -199,7 +223,8 @@ async fn send_large(gateway: &Gateway) -> Answer {
 #[tokio::test]
 async fn a_server_that_refuses_before_it_has_read_the_body_is_heard() {
     let refusal = "{\"error\":{\"message\":\"too long for me\"}}";
-    let answer = format!("HTTP/1.1 413 Too Large\r\ncontent-length: {}\r\n\r\n{refusal}", refusal.len());
+    let answer =
+        format!("HTTP/1.1 413 Too Large\r\ncontent-length: {}\r\n\r\n{refusal}", refusal.len());
     let gateway = early(answer, async |stream| {
         // reads no more, and keeps the connection
         std::future::pending::<()>().await;
@@ -232,7 +257,8 @@ async fn a_client_of_http_1_0_gets_bytes_and_a_close() {
     for stream in [true, false] {
         let body = chat_body("m", stream).to_string();
         let mut tcp = TcpStream::connect(gateway.public).await.unwrap();
-        let head = format!("POST /v1/chat/completions HTTP/1.0\r\ncontent-length: {}\r\n\r\n", body.len());
+        let head =
+            format!("POST /v1/chat/completions HTTP/1.0\r\ncontent-length: {}\r\n\r\n", body.len());
         tcp.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
         let mut answer = String::new();
         soon("the close", tcp.read_to_string(&mut answer)).await.unwrap();
@@ -250,9 +276,13 @@ async fn a_long_answer_of_known_length_keeps_its_length_and_the_connection() {
     let gateway = Gateway::start(&one_model(&upstream.url())).await;
     let mut client = Client::connect(gateway.public).await;
     for _ in 0..3 {
-        let answer =
-            client.call("POST", "/v1/chat/completions", &[], chat_body("m", false).to_string().as_bytes()).await;
-        assert_eq!((answer.status(), answer.end, answer.header("transfer-encoding")), (200, End::Proper, None));
+        let answer = client
+            .call("POST", "/v1/chat/completions", &[], chat_body("m", false).to_string().as_bytes())
+            .await;
+        assert_eq!(
+            (answer.status(), answer.end, answer.header("transfer-encoding")),
+            (200, End::Proper, None)
+        );
         let length = answer.header("content-length").unwrap().parse::<usize>().unwrap();
         assert_eq!(
             (length, answer.json()["choices"][0]["message"]["content"].as_str().unwrap().len()),

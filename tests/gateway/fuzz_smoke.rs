@@ -1,5 +1,5 @@
-//! What the fuzz targets do, a little, on any toolchain: the committed seeds and two thousand mutations of
-//! each target's, the same ones every time.
+//! What the fuzz targets do, a little, on any toolchain: the committed seeds and two thousand
+//! mutations of each target's, the same ones every time.
 
 #[expect(unreachable_pub, reason = "it is a library of its own in the fuzz workspace")]
 #[path = "../fuzz/entry.rs"]
@@ -63,7 +63,8 @@ impl Random {
 
 fn smoke(target: &str, feed: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/seeds").join(target);
-    let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     let seeds: Vec<Vec<u8>> = paths.iter().map(|path| fs::read(path).unwrap()).collect();
     assert!(!seeds.is_empty(), "{target} has no seeds");

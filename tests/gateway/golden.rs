@@ -1,6 +1,6 @@
-//! Translations as files (`tests/golden/`): what each dialect makes of a request, and what its answers read
-//! as. A change shows as a diff. `WEIR_BLESS=1 cargo test --test gateway golden` writes them anew; read the
-//! diff before committing it.
+//! Translations as files (`tests/golden/`): what each dialect makes of a request, and what its
+//! answers read as. A change shows as a diff. `WEIR_BLESS=1 cargo test --test gateway golden`
+//! writes them anew; read the diff before committing it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use weir::generation::{Delta, Format, Generation, Image, Message, Part, Role, Sampling, Tool, ToolCall, ToolChoice};
+use weir::generation::{
+    Delta, Format, Generation, Image, Message, Part, Role, Sampling, Tool, ToolCall, ToolChoice,
+};
 use weir::provider::{Decode, dialect};
 use weir::route::{
-    Access, AwsCredentials, AwsKeys, AzureAccess, BedrockAccess, BudgetPatch, EndpointUrl, Model, ProviderKind, Region,
+    Access, AwsCredentials, AwsKeys, AzureAccess, BedrockAccess, BudgetPatch, EndpointUrl, Model,
+    ProviderKind, Region,
 };
 use weir::secret::Secret;
 
@@ -27,12 +30,19 @@ pub(crate) fn golden(path: &Path, actual: &str) {
         return;
     }
     let expected = fs::read_to_string(path).unwrap_or_default();
-    assert!(expected == actual, "{} is not what it was:\n{actual}\nWEIR_BLESS=1 writes it anew", path.display());
+    assert!(
+        expected == actual,
+        "{} is not what it was:\n{actual}\nWEIR_BLESS=1 writes it anew",
+        path.display()
+    );
 }
 
 fn model(provider: ProviderKind) -> Model {
-    let keys =
-        AwsKeys { access_key_id: "AKID".into(), secret_access_key: Secret::new("s".to_owned()), session_token: None };
+    let keys = AwsKeys {
+        access_key_id: "AKID".into(),
+        secret_access_key: Secret::new("s".to_owned()),
+        session_token: None,
+    };
     let bedrock = BedrockAccess {
         region: Region::parse("eu-central-1").unwrap(),
         credentials: Arc::new(AwsCredentials::Keys(keys)),
@@ -65,8 +75,16 @@ const SPOKEN: [ProviderKind; 4] =
 
 fn chat() -> Generation {
     Generation {
-        messages: vec![Message::text(Role::System, "Be brief."), Message::text(Role::User, "Say \"hé\" 😀\n")],
-        sampling: Sampling { max_tokens: Some(64), temperature: Some(0.2), top_p: Some(0.9), ..Sampling::default() },
+        messages: vec![
+            Message::text(Role::System, "Be brief."),
+            Message::text(Role::User, "Say \"hé\" 😀\n"),
+        ],
+        sampling: Sampling {
+            max_tokens: Some(64),
+            temperature: Some(0.2),
+            top_p: Some(0.9),
+            ..Sampling::default()
+        },
         stream: true,
         ..Generation::default()
     }
@@ -75,19 +93,30 @@ fn chat() -> Generation {
 /// Every kind of message and setting that all dialects have words for.
 fn tools() -> Generation {
     let call = |id: &str, arguments: &str| {
-        Part::ToolCall(ToolCall { id: id.into(), name: "get_issue".into(), arguments: arguments.into() })
+        Part::ToolCall(ToolCall {
+            id: id.into(),
+            name: "get_issue".into(),
+            arguments: arguments.into(),
+        })
     };
     let result = |id: &str, content: &str| Message {
         role: Role::Tool,
         parts: vec![Part::ToolResult { id: id.into(), content: content.into(), is_error: false }],
     };
-    let picture = Part::Image(Image::Inline { media_type: "image/png".into(), base64: "iVBORw0KGgo=".into() });
+    let picture = Part::Image(Image::Inline {
+        media_type: "image/png".into(),
+        base64: "iVBORw0KGgo=".into(),
+    });
     Generation {
         messages: vec![
             Message::text(Role::User, "Compare #1 and #2"),
             Message {
                 role: Role::Assistant,
-                parts: vec![Part::Text("Looking.".into()), call("call_1", "{\"id\":1}"), call("call_2", "")],
+                parts: vec![
+                    Part::Text("Looking.".into()),
+                    call("call_1", "{\"id\":1}"),
+                    call("call_2", ""),
+                ],
             },
             result("call_1", "open"),
             result("call_2", ""),
@@ -100,7 +129,11 @@ fn tools() -> Generation {
             parameters: json!({"type": "object", "properties": {"id": {"type": "integer"}}, "required": ["id"]}),
         }],
         tool_choice: ToolChoice::Required,
-        sampling: Sampling { max_tokens: Some(64), stop: vec!["END".into()], ..Sampling::default() },
+        sampling: Sampling {
+            max_tokens: Some(64),
+            stop: vec!["END".into()],
+            ..Sampling::default()
+        },
         ..Generation::default()
     }
 }
@@ -110,7 +143,12 @@ fn extras() -> Generation {
     let schema = json!({"type": "object", "properties": {"a": {"type": "string"}}});
     Generation {
         messages: vec![Message::text(Role::User, "Answer as JSON")],
-        format: Format::JsonSchema { name: "answer".into(), description: None, schema, strict: Some(true) },
+        format: Format::JsonSchema {
+            name: "answer".into(),
+            description: None,
+            schema,
+            strict: Some(true),
+        },
         sampling: Sampling { max_tokens: Some(64), seed: Some(7), ..Sampling::default() },
         ..Generation::default()
     }

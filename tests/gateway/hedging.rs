@@ -1,5 +1,5 @@
-//! A second replica beside the first when that takes longer than most: the tail is cut, within a budget, and whoever
-//! loses is let go.
+//! A second replica beside the first when that takes longer than most: the tail is cut, within a
+//! budget, and whoever loses is let go.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,8 @@ use crate::support::{Answer, Client, Gateway, Received, Reply, Upstream, eventua
 
 const SLOW: Duration = Duration::from_secs(20);
 
-/// Two replicas that answer soon, but for a question with "slow" in it: who hears that first is slow.
+/// Two replicas that answer soon, but for a question with "slow" in it: who hears that first is
+/// slow.
 async fn replicas() -> [Upstream; 2] {
     let heard = Arc::new(Mutex::new(HashSet::new()));
     let script = move |request: &Received| {
@@ -24,7 +25,10 @@ async fn replicas() -> [Upstream; 2] {
     };
     let script = Arc::new(script);
     let other = Arc::clone(&script);
-    [Upstream::start(move |request| script(request)).await, Upstream::start(move |request| other(request)).await]
+    [
+        Upstream::start(move |request| script(request)).await,
+        Upstream::start(move |request| other(request)).await,
+    ]
 }
 
 async fn gateway([one, two]: &[Upstream; 2], more: &str) -> Gateway {
@@ -33,9 +37,11 @@ async fn gateway([one, two]: &[Upstream; 2], more: &str) -> Gateway {
 }
 
 async fn ask(gateway: &Gateway, words: &str, stream: bool) -> (Answer, Duration) {
-    let body = json!({"model": "m", "stream": stream, "messages": [{"role": "user", "content": words}]});
+    let body =
+        json!({"model": "m", "stream": stream, "messages": [{"role": "user", "content": words}]});
     let (mut client, started) = (Client::connect(gateway.public).await, Instant::now());
-    let answer = client.call("POST", "/v1/chat/completions", &[], body.to_string().as_bytes()).await;
+    let answer =
+        client.call("POST", "/v1/chat/completions", &[], body.to_string().as_bytes()).await;
     (answer, started.elapsed())
 }
 
@@ -52,14 +58,19 @@ async fn the_tail_is_cut_within_the_budget_and_the_loser_is_let_go() {
     let mut asked = 0;
     for round in 0..2 {
         for number in 0..40 {
-            let (answer, _) = ask(&gateway, &format!("quick {round} {number}"), number % 2 == 0).await;
+            let (answer, _) =
+                ask(&gateway, &format!("quick {round} {number}"), number % 2 == 0).await;
             assert_eq!(answer.status(), 200);
         }
         let stream = round == 0;
         let (answer, took) = ask(&gateway, &format!("slow {round}"), stream).await;
         assert!(answer.text().contains("Hello") && took < SLOW / 2, "{took:?}: {}", answer.text());
         if stream {
-            assert!(answer.text().ends_with("data: [DONE]\n\n"), "one clean stream: {}", answer.text());
+            assert!(
+                answer.text().ends_with("data: [DONE]\n\n"),
+                "one clean stream: {}",
+                answer.text()
+            );
         }
         assert_eq!(gateway.line(&answer).await["retries"], 1, "the second counts");
         asked += 41;
@@ -79,7 +90,8 @@ async fn without_a_budget_or_where_it_is_off_it_is_the_limit_that_ends_the_wait(
     const LIMIT: Duration = Duration::from_millis(700);
     for more in ["", "[resilience.hedging]\npercentile = 0.9\nbudget = 0.0\n"] {
         let replicas = replicas().await;
-        let gateway = gateway(&replicas, &format!("[timeouts]\nfirst_byte = \"{LIMIT:?}\"\n{more}")).await;
+        let gateway =
+            gateway(&replicas, &format!("[timeouts]\nfirst_byte = \"{LIMIT:?}\"\n{more}")).await;
         for number in 0..30 {
             assert_eq!(ask(&gateway, &format!("quick {number}"), true).await.0.status(), 200);
         }
@@ -101,15 +113,20 @@ async fn gated(gate: &Arc<Notify>) -> [Upstream; 2] {
     };
     let script = Arc::new(script);
     let other = Arc::clone(&script);
-    [Upstream::start(move |request| script(request)).await, Upstream::start(move |request| other(request)).await]
+    [
+        Upstream::start(move |request| script(request)).await,
+        Upstream::start(move |request| other(request)).await,
+    ]
 }
 
-/// A model with places and `priority`, that has answered often enough for a second request to be worth it.
+/// A model with places and `priority`, that has answered often enough for a second request to be
+/// worth it.
 async fn crowded(replicas: &[Upstream; 2], places: &str) -> Gateway {
     let on = "[resilience.hedging]\npercentile = 0.9\nbudget = 1.0\n";
     let [one, two] = replicas.each_ref().map(Upstream::url);
-    let model =
-        format!("[models.m]\nendpoints = [\"{one}\", \"{two}\"]\npriority = true\nhealth_check = \"off\"\n{places}");
+    let model = format!(
+        "[models.m]\nendpoints = [\"{one}\", \"{two}\"]\npriority = true\nhealth_check = \"off\"\n{places}"
+    );
     let gateway = Gateway::start(&format!("{on}{model}\n[features]\ndefault = \"m\"\n")).await;
     for number in 0..30 {
         assert_eq!(ask(&gateway, &format!("quick {number}"), true).await.0.status(), 200);
@@ -123,12 +140,15 @@ async fn a_second_request_waits_for_no_place_and_pushes_nobody_out() {
     let replicas = gated(&gate).await;
     let gateway = crowded(&replicas, "max_parallel = 1\nmax_queue = 1\nmax_wait = \"9s\"").await;
     let before = received(&replicas);
-    let body = json!({"model": "m", "stream": true, "messages": [{"role": "user", "content": "slow"}]}).to_string();
+    let body =
+        json!({"model": "m", "stream": true, "messages": [{"role": "user", "content": "slow"}]})
+            .to_string();
     let mut slow = Client::connect(gateway.public).await;
     slow.send("POST", "/v1/chat/completions", &[], body.as_bytes()).await;
     eventually("the slow one is there", async || received(&replicas) == before + 1).await;
     let mut job = gateway.open_chat("feature/review_merge_request", true).await;
-    let waiting = async || gateway.metrics().await.sum("weir_model_waiting", &[("model", "m")]) == 1.0;
+    let waiting =
+        async || gateway.metrics().await.sum("weir_model_waiting", &[("model", "m")]) == 1.0;
     eventually("the job waits", waiting).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(waiting().await && received(&replicas) == before + 1, "the job waits still, and alone");
@@ -149,8 +169,11 @@ async fn with_room_the_second_goes_with_the_same_priority_and_both_places_come_b
         let (answer, _) = ask(&gateway, &format!("slow {number}"), true).await;
         assert!(answer.status() == 200 && answer.text().contains("Hello"), "{}", answer.text());
         let of = format!("slow {number}");
-        let both: Vec<Received> =
-            replicas.iter().flat_map(Upstream::requests).filter(|r| r.text().contains(&of)).collect();
+        let both: Vec<Received> = replicas
+            .iter()
+            .flat_map(Upstream::requests)
+            .filter(|r| r.text().contains(&of))
+            .collect();
         assert_eq!(both.len(), 2, "{of}");
         assert!(both.iter().all(|request| request.json()["priority"] == 1), "{of}");
     }

@@ -1,5 +1,6 @@
-//! HTTP/2 on the public port: many answers on one connection, each with its own limits, failures and end; who leaves a
-//! stream or the connection cancels what it asked for, at once; a drain says goodbye.
+//! HTTP/2 on the public port: many answers on one connection, each with its own limits, failures
+//! and end; who leaves a stream or the connection cancels what it asked for, at once; a drain says
+//! goodbye.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,12 +10,13 @@ use tokio::sync::Notify;
 
 use crate::support::upstream::{begun, says};
 use crate::support::{
-    Answer, Authority, Client, End, Exchange, Folder, Gateway, Hello, Http2, Process, Reply, Surface, Upstream,
-    chat_body, eventually, one_model, resilient_file, secure, surfaces,
+    Answer, Authority, Client, End, Exchange, Folder, Gateway, Hello, Http2, Process, Reply,
+    Surface, Upstream, chat_body, eventually, one_model, resilient_file, secure, surfaces,
 };
 
 const CHAT: &str = "/v1/chat/completions";
-/// A hundred times the goal, for a machine with much else to do. Without cancellation it would be 60 s.
+/// A hundred times the goal, for a machine with much else to do. Without cancellation it would be
+/// 60 s.
 const AT_ONCE: Duration = Duration::from_millis(500);
 const WINDOW: u32 = 65_535;
 
@@ -57,15 +59,24 @@ async fn one_connection_carries_many_answers_at_once() {
     for (mut exchange, head) in streams {
         gate.notify_one();
         let answer = exchange.rest(head).await;
-        assert!(answer.text().ends_with("data: [DONE]\n\n") && answer.end == End::Proper, "{}", answer.text());
+        assert!(
+            answer.text().ends_with("data: [DONE]\n\n") && answer.end == End::Proper,
+            "{}",
+            answer.text()
+        );
         assert!(has_no_header_of_http_1(&answer), "{answer:?}");
     }
-    for (method, path, status) in [("GET", "/monitoring/healthz", 200), ("HEAD", "/", 200), ("GET", "/nowhere", 404)] {
+    for (method, path, status) in
+        [("GET", "/monitoring/healthz", 200), ("HEAD", "/", 200), ("GET", "/nowhere", 404)]
+    {
         let answer = client.call(method, path, &[], b"").await;
         assert_eq!((answer.status(), answer.end), (status, End::Proper), "{method} {path}");
         assert_eq!(answer.body.is_empty(), method == "HEAD");
     }
-    assert_eq!(gateway.metrics().await.sum("weir_requests_total", &[("outcome", "ok"), ("model", "m")]), 23.0);
+    assert_eq!(
+        gateway.metrics().await.sum("weir_requests_total", &[("outcome", "ok"), ("model", "m")]),
+        23.0
+    );
 }
 
 #[tokio::test]
@@ -89,7 +100,8 @@ async fn tls_offers_both_and_serves_both() {
     let folder = Folder::new("http2-tls");
     let pair = authority.issue("weir.test");
     let (cert, key) = (folder.write("tls.crt", &pair.cert), folder.write("tls.key", &pair.key));
-    let file = format!("{}[server.tls]\ncert = {cert:?}\nkey = {key:?}\n", one_model(&upstream.url()));
+    let file =
+        format!("{}[server.tls]\ncert = {cert:?}\nkey = {key:?}\n", one_model(&upstream.url()));
     let gateway = Gateway::start(&file).await;
     let hello = |alpn| Hello { alpn, ..Hello::trusting(&authority) };
     for alpn in [&["h2", "http/1.1"][..], &["http/1.1", "h2"], &["h2"]] {
@@ -137,7 +149,10 @@ async fn an_expiry_is_a1000_before_the_head_and_after_it() {
     let gateway = Gateway::with_model(&upstream, limits).await;
     let client = Http2::connect(gateway.public).await;
     let answer = client.call("POST", CHAT, &[], &body(true)).await;
-    assert_eq!((answer.status(), answer.header("x-weir-error"), answer.end), (504, Some("A1000"), End::Proper));
+    assert_eq!(
+        (answer.status(), answer.header("x-weir-error"), answer.end),
+        (504, Some("A1000"), End::Proper)
+    );
     let begins = chat_body("m", true).to_string().replace("Hello", "begin");
     let answer = client.call("POST", CHAT, &[], begins.as_bytes()).await;
     assert_eq!((answer.status(), answer.end), (200, End::Proper));
@@ -184,8 +199,15 @@ struct Parting {
 }
 
 /// Leaves, and says how soon the model server's connection closed.
-async fn leave(client: Http2, upstream: &Upstream, surface: &Surface, parting: Parting, id: &str) -> Duration {
-    let mut exchange = client.send("POST", surface.path, &[("x-request-id", id)], &surface.bytes()).await;
+async fn leave(
+    client: Http2,
+    upstream: &Upstream,
+    surface: &Surface,
+    parting: Parting,
+    id: &str,
+) -> Duration {
+    let mut exchange =
+        client.send("POST", surface.path, &[("x-request-id", id)], &surface.bytes()).await;
     let connection = upstream.connection_of(id).await;
     match (parting.midway, surface.is_gathered()) {
         (false, _) => {}
@@ -219,7 +241,11 @@ async fn a_reset_stream_and_a_closed_connection_cancel_the_model_server_at_once(
                 let id = format!("{connection}-{index}");
                 let client = Http2::connect(gateway.public).await;
                 let parting = Parting { midway, connection };
-                took.push((leave(client, &upstream, surface, parting, &id).await, surface.name.clone(), parting));
+                took.push((
+                    leave(client, &upstream, surface, parting, &id).await,
+                    surface.name.clone(),
+                    parting,
+                ));
                 count += 1;
             }
         }
@@ -293,10 +319,12 @@ async fn a_place_in_the_queue_and_half_a_request_are_given_up_at_once() {
 #[tokio::test]
 async fn a_drain_says_goodbye_and_what_runs_may_end() {
     let gate = Arc::new(Notify::new());
-    let upstream = Upstream::always(Reply::sse().text("one").gate(&gate).text("two").done(true)).await;
+    let upstream =
+        Upstream::always(Reply::sse().text("one").gate(&gate).text("two").done(true)).await;
     let folder = Folder::new("http2-drain");
     let mut weir = Process::serve(&resilient_file(&folder, &upstream, "drain = \"30s\"")).await;
-    let (mut unused, mut client) = (Http2::connect(weir.public).await, Http2::connect(weir.public).await);
+    let (mut unused, mut client) =
+        (Http2::connect(weir.public).await, Http2::connect(weir.public).await);
     let mut running = client.send("POST", CHAT, &[], &body(true)).await;
     let head = running.head().await.unwrap();
     running.read_until("one").await;
@@ -315,7 +343,8 @@ async fn what_runs_beyond_the_drain_is_told_so_and_who_takes_nothing_is_cut() {
     let upstream = Upstream::start(|request| begun(request).stall()).await;
     let folder = Folder::new("http2-drain-limit");
     let mut weir = Process::serve(&resilient_file(&folder, &upstream, "drain = \"300ms\"")).await;
-    let (client, stuck) = (Http2::connect(weir.public).await, Http2::with_window(weir.public, 0).await);
+    let (client, stuck) =
+        (Http2::connect(weir.public).await, Http2::with_window(weir.public, 0).await);
     let mut running = Vec::new();
     for surface in surfaces() {
         let mut exchange = client.send("POST", surface.path, &[], &surface.bytes()).await;
@@ -342,16 +371,28 @@ async fn what_runs_beyond_the_drain_is_told_so_and_who_takes_nothing_is_cut() {
         upstream.closed(connection).await;
     }
     let output = weir.output();
-    let mut lines = output.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let line = lines.find(|line| line["request_id"] == "deaf" && !line["outcome"].is_null()).expect("a line");
-    assert_eq!((&line["outcome"], &line["error_code"]), (&"overload".into(), &"draining".into()), "{line}");
+    let mut lines =
+        output.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let line = lines
+        .find(|line| line["request_id"] == "deaf" && !line["outcome"].is_null())
+        .expect("a line");
+    assert_eq!(
+        (&line["outcome"], &line["error_code"]),
+        (&"overload".into(), &"draining".into()),
+        "{line}"
+    );
 }
 
 #[tokio::test]
 async fn during_the_delay_whoever_comes_may_ask() {
     let upstream = Upstream::says("Hi").await;
     let folder = Folder::new("http2-delay");
-    let mut weir = Process::serve(&resilient_file(&folder, &upstream, "drain = \"10s\"\ndrain_delay = \"2s\"")).await;
+    let mut weir = Process::serve(&resilient_file(
+        &folder,
+        &upstream,
+        "drain = \"10s\"\ndrain_delay = \"2s\"",
+    ))
+    .await;
     weir.signal("TERM");
     eventually("not ready at once", async || weir.admin("/ready").await.status() == 503).await;
     let mut client = Http2::connect(weir.public).await;

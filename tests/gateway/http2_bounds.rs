@@ -1,5 +1,5 @@
-//! What one connection of HTTP/2 can make a gateway hold, and for how long: streams that take nothing, beginnings that
-//! are none, heads without end, requests that are opened to be reset.
+//! What one connection of HTTP/2 can make a gateway hold, and for how long: streams that take
+//! nothing, beginnings that are none, heads without end, requests that are opened to be reset.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -9,7 +9,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::support::{
-    Client, End, Folder, Gateway, Http2, Process, Reply, Upstream, chat_body, one_model, says, soon, surfaces,
+    Client, End, Folder, Gateway, Http2, Process, Reply, Upstream, chat_body, one_model, says,
+    soon, surfaces,
 };
 
 const CHAT: &str = "/v1/chat/completions";
@@ -121,7 +122,8 @@ async fn an_answer_that_is_still_made_meets_its_limits_although_nobody_takes_its
     let client = Http2::with_window(gateway.public, 0).await;
     let surfaces = surfaces();
     let chat = surfaces.iter().find(|surface| surface.name.starts_with("Duo Chat")).unwrap();
-    let mut stuck = client.send("POST", chat.path, &[("x-request-id", "stuck")], &chat.bytes()).await;
+    let mut stuck =
+        client.send("POST", chat.path, &[("x-request-id", "stuck")], &chat.bytes()).await;
     assert_eq!(stuck.head().await.unwrap().status, 200);
     upstream.closed(upstream.connection_of("stuck").await).await;
     drop(stuck);
@@ -143,7 +145,8 @@ async fn process(folder: &Folder, upstream: &Upstream, drain: &str) -> Process {
 /// A gateway with a model that streams without end, in large events.
 async fn endless(name: &str) -> (Folder, Upstream, Process) {
     let text = "x".repeat(64 << 10);
-    let event = format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n");
+    let event =
+        format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}}}}]}}\n\n");
     let upstream = Upstream::start(move |request| match request.wants_stream() {
         true => Reply::sse().forever(event.as_bytes()),
         false => says(request, "whole"),
@@ -194,9 +197,13 @@ async fn large_windows_of_a_client_that_does_not_read_hold_little() {
     let mut raw = Raw::connect(weir.public).await;
     // SETTINGS_INITIAL_WINDOW_SIZE, and as much for the connection
     let settings = frame(SETTINGS, 0, 0, &[0, 4, 0x40, 0, 0, 0]);
-    raw.write([PREFACE.as_bytes(), &settings, &frame(WINDOW_UPDATE, 0, 0, &[0x40, 0, 0, 0])].concat()).await;
+    raw.write(
+        [PREFACE.as_bytes(), &settings, &frame(WINDOW_UPDATE, 0, 0, &[0x40, 0, 0, 0])].concat(),
+    )
+    .await;
     for stream in (1..).step_by(2).take(STUCK) {
-        raw.write([head(stream, CHAT), frame(DATA, END_STREAM, stream, &body(true))].concat()).await;
+        raw.write([head(stream, CHAT), frame(DATA, END_STREAM, stream, &body(true))].concat())
+            .await;
     }
     hold_little(&upstream, &weir, before).await;
     assert_eq!(weir.chat("m").await.status(), 200);
@@ -233,9 +240,13 @@ async fn a_head_over_the_limit_is_431_and_one_without_end_ends_the_connection() 
     let upstream = Upstream::says("Hi").await;
     let gateway = Gateway::with_model(&upstream, "[limits]\nmax_headers = \"8KiB\"\n").await;
     let client = Http2::connect(gateway.public).await;
-    let answer = client.call("GET", "/monitoring/healthz", &[("x-long", &"y".repeat(12 << 10))], b"").await;
+    let answer =
+        client.call("GET", "/monitoring/healthz", &[("x-long", &"y".repeat(12 << 10))], b"").await;
     assert_eq!(answer.status(), 431);
-    assert_eq!(client.call("GET", "/monitoring/healthz", &[("x-long", "y")], b"").await.status(), 200);
+    assert_eq!(
+        client.call("GET", "/monitoring/healthz", &[("x-long", "y")], b"").await.status(),
+        200
+    );
     let mut raw = Raw::begin(gateway.public).await;
     raw.write(frame(HEADERS, 0, 1, &[0x83, 0x86])).await;
     for _ in 0..100 {
@@ -253,7 +264,9 @@ async fn requests_that_are_opened_to_be_reset_end_their_connection() {
     let gateway = Gateway::with_model(&upstream, "").await;
     let reset = |stream| [head(stream, CHAT), frame(RST_STREAM, 0, stream, &[0, 0, 0, 8])].concat();
     // RFC 9113 §8.2.2: this makes us reset it
-    let faulty = |stream| frame(HEADERS, END_HEADERS, stream, b"\x83\x86\x84\x41\x01x\x00\x0aconnection\x05close");
+    let faulty = |stream| {
+        frame(HEADERS, END_HEADERS, stream, b"\x83\x86\x84\x41\x01x\x00\x0aconnection\x05close")
+    };
     let kinds: [&dyn Fn(u32) -> Vec<u8>; 2] = [&reset, &faulty];
     for kind in kinds {
         let mut raw = Raw::begin(gateway.public).await;
@@ -313,7 +326,12 @@ async fn a_beginning_in_pieces_is_one() {
     client.write("P").await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     let body = String::from_utf8(body(false)).unwrap();
-    client.write(format!("OST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len())).await;
+    client
+        .write(format!(
+            "OST {CHAT} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+        .await;
     assert_eq!(client.head().await.status, 200);
 }
 

@@ -1,4 +1,5 @@
-//! What of a client's request goes to a model server, and that one request is one request, whatever it looks like.
+//! What of a client's request goes to a model server, and that one request is one request, whatever
+//! it looks like.
 
 use serde_json::json;
 
@@ -19,7 +20,8 @@ const STRANGERS: [(&str, &str); 12] = [
     ("user-agent", "canary"),
     ("openai-organization", "canary"),
 ];
-/// What a model server sees of any request: ours, but for the type and what a dialect's own clients may choose.
+/// What a model server sees of any request: ours, but for the type and what a dialect's own clients
+/// may choose.
 const KNOWN: [&str; 8] = [
     "host",
     "content-type",
@@ -33,14 +35,20 @@ const KNOWN: [&str; 8] = [
 
 #[tokio::test]
 async fn of_a_clients_headers_an_allow_list_goes_upstream() {
-    let reply = Reply::json(200, &json!({"choices": [{"message": {"content": "Hi"}}], "content": [], "data": []}));
+    let reply = Reply::json(
+        200,
+        &json!({"choices": [{"message": {"content": "Hi"}}], "content": [], "data": []}),
+    );
     let upstream = Upstream::always(reply).await;
     let gateway = Gateway::with_model(&upstream, "").await;
     let code = json!({"prompt_version": 1, "current_file": {"file_name": "a.py", "content_above_cursor": "x", "content_below_cursor": ""}});
     for (path, body) in [
         ("/v1/chat/completions", chat_body("m", false)),
         ("/v1/embeddings", json!({"model": "m", "input": "x"})),
-        ("/v1/messages", json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]})),
+        (
+            "/v1/messages",
+            json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]}),
+        ),
         ("/v1/chat/agent", json!({"prompt_components": [{"payload": {"content": "Hello"}}]})),
         ("/v2/code/completions", code),
     ] {
@@ -51,9 +59,17 @@ async fn of_a_clients_headers_an_allow_list_goes_upstream() {
         for request in sent {
             let head = request.head_text();
             assert!(!head.contains("canary"), "{path}: {head}");
-            assert_eq!(request.header("accept-encoding"), Some("identity"), "{path}: streams are read as they are");
-            let names = head.lines().filter_map(|line| line.split_once(':')).map(|(name, _)| name.to_ascii_lowercase());
-            let strange: Vec<String> = names.filter(|name| !KNOWN.contains(&name.as_str())).collect();
+            assert_eq!(
+                request.header("accept-encoding"),
+                Some("identity"),
+                "{path}: streams are read as they are"
+            );
+            let names = head
+                .lines()
+                .filter_map(|line| line.split_once(':'))
+                .map(|(name, _)| name.to_ascii_lowercase());
+            let strange: Vec<String> =
+                names.filter(|name| !KNOWN.contains(&name.as_str())).collect();
             assert_eq!(strange, [] as [&str; 0], "{path}: {head}");
         }
     }
@@ -68,7 +84,8 @@ async fn a_smuggled_request_is_never_answered() {
     let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n";
     let smuggled = "GET /monitoring/healthz HTTP/1.1\r\nhost: smuggled\r\n\r\n";
     let all = chunked.len() + smuggled.len();
-    // two lengths for two readers: the one that both can agree on ends the connection, the others are refused
+    // two lengths for two readers: the one that both can agree on ends the connection, the others
+    // are refused
     for (framing, content) in [
         (format!("content-length: {all}\r\ntransfer-encoding: chunked\r\n"), &chunked),
         (format!("transfer-encoding: chunked\r\ncontent-length: {all}\r\n"), &chunked),
@@ -87,7 +104,11 @@ async fn a_smuggled_request_is_never_answered() {
         if let Some(head) = client.try_head().await {
             let answer = client.body(head, false).await;
             assert!(matches!(answer.status(), 200 | 400), "{framing}: {}", answer.text());
-            assert_eq!(upstream.requests().len() - before, usize::from(answer.status() == 200), "{framing}");
+            assert_eq!(
+                upstream.requests().len() - before,
+                usize::from(answer.status() == 200),
+                "{framing}"
+            );
         }
         assert!(client.try_head().await.is_none(), "{framing}: the second request was answered");
     }
@@ -106,6 +127,9 @@ async fn a_model_servers_header_cannot_become_two() {
         let gateway = Gateway::with_model(&upstream, "").await;
         let answer = gateway.chat("m", false).await;
         assert_eq!(answer.status(), 502, "{head:?}: {answer:?}");
-        assert!(answer.header("set-cookie").is_none() && !answer.everything().contains("canary"), "{answer:?}");
+        assert!(
+            answer.header("set-cookie").is_none() && !answer.everything().contains("canary"),
+            "{answer:?}"
+        );
     }
 }

@@ -1,6 +1,11 @@
-//! The integration tests: a real gateway, real sockets, a model server that follows a script. One binary,
-//! so that it links once; one module per topic.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+//! The integration tests: a real gateway, real sockets, a model server that follows a script. One
+//! binary, so that it links once; one module per topic.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod access_log; // one line per request, ids in and out, secrets nowhere
 mod anthropic; // Anthropic's Messages API on every kind of model, and GitLab's way to it

@@ -1,4 +1,5 @@
-//! GitLab's "Test connection" button (gitlab-client.md §10.1): 200, or 421 with the model server's status.
+//! GitLab's "Test connection" button (gitlab-client.md §10.1): 200, or 421 with the model server's
+//! status.
 
 use serde_json::{Value, json};
 
@@ -30,7 +31,11 @@ async fn it_asks_the_model_of_the_form() {
         assert_eq!(answer.status(), 200, "{path}: {}", answer.text());
         answer.json();
         let line = gateway.line(&answer).await;
-        assert_eq!((&line["surface"], &line["model"]), (&json!("gitlab_model_check"), &json!("request")), "{line}");
+        assert_eq!(
+            (&line["surface"], &line["model"]),
+            (&json!("gitlab_model_check"), &json!("request")),
+            "{line}"
+        );
     }
     let requests = upstream.requests();
     assert_eq!(requests.len(), PATHS.len());
@@ -45,13 +50,20 @@ async fn it_asks_the_model_of_the_form() {
 async fn without_a_model_in_the_form_the_default_is_asked() {
     let upstream = Upstream::says("OK").await;
     let gateway = Gateway::with_model(&upstream, "").await;
-    for body in [json!({"inputs": {}}), json!({"inputs": {}, "model_metadata": null}), json!({"model_metadata": {}})] {
+    for body in [
+        json!({"inputs": {}}),
+        json!({"inputs": {}, "model_metadata": null}),
+        json!({"model_metadata": {}}),
+    ] {
         assert_eq!(gateway.post(PATHS[1], &body).await.status(), 200, "{body}");
     }
     let none = Gateway::start("").await;
     let answer = none.post(PATHS[0], &json!({"inputs": {}})).await;
     assert_eq!(answer.status(), 422);
-    assert!(answer.json()["detail"][0]["msg"].as_str().unwrap().starts_with("No model is configured"), "{answer:?}");
+    assert!(
+        answer.json()["detail"][0]["msg"].as_str().unwrap().starts_with("No model is configured"),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test]
@@ -64,11 +76,16 @@ async fn the_model_servers_status_is_421_with_its_phrase() {
         (503, "503: Service Unavailable"),
     ];
     for (status, detail) in statuses {
-        let upstream = Upstream::always(Reply::json(status, &json!({"error": "Unauthorized"}))).await;
+        let upstream =
+            Upstream::always(Reply::json(status, &json!({"error": "Unauthorized"}))).await;
         let gateway = Gateway::start(LAB).await;
         for path in PATHS {
             let answer = gateway.post(path, &form(&upstream)).await;
-            assert_eq!((answer.status(), answer.json()), (421, json!({"detail": detail})), "{path}");
+            assert_eq!(
+                (answer.status(), answer.json()),
+                (421, json!({"detail": detail})),
+                "{path}"
+            );
         }
     }
 }
@@ -80,8 +97,16 @@ async fn a_server_that_is_not_there_or_talks_rubbish_is_421() {
     body["model_metadata"]["endpoint"] = json!("http://127.0.0.1:9/v1");
     let answer = gateway.post(PATHS[1], &body).await;
     assert_eq!(answer.status(), 421, "{}", answer.text());
-    assert!(answer.json()["detail"].as_str().unwrap().starts_with("502: Bad Gateway"), "{}", answer.text());
-    for rubbish in [Reply::raw("SSH-2.0-OpenSSH_9.6\r\n"), Reply::json(200, &json!({"hello": 1})), Reply::closed()] {
+    assert!(
+        answer.json()["detail"].as_str().unwrap().starts_with("502: Bad Gateway"),
+        "{}",
+        answer.text()
+    );
+    for rubbish in [
+        Reply::raw("SSH-2.0-OpenSSH_9.6\r\n"),
+        Reply::json(200, &json!({"hello": 1})),
+        Reply::closed(),
+    ] {
         let upstream = Upstream::always(rubbish).await;
         let answer = gateway.post(PATHS[1], &form(&upstream)).await;
         assert_eq!(answer.status(), 421, "{}", answer.text());
@@ -92,13 +117,17 @@ async fn a_server_that_is_not_there_or_talks_rubbish_is_421() {
 async fn a_wrong_form_says_which_field() {
     let gateway = Gateway::start(LAB).await;
     let metadata = |field: &str, value: &str| {
-        let mut metadata = json!({"name": "mistral", "endpoint": "http://h/v1", "identifier": "custom_openai/x"});
+        let mut metadata =
+            json!({"name": "mistral", "endpoint": "http://h/v1", "identifier": "custom_openai/x"});
         metadata[field] = json!(value);
         json!({"inputs": {}, "model_metadata": metadata})
     };
-    for (field, value) in
-        [("endpoint", "gpu:8000"), ("endpoint", "http://u:p@h/v1"), ("identifier", "nope/x"), ("identifier", "openai/")]
-    {
+    for (field, value) in [
+        ("endpoint", "gpu:8000"),
+        ("endpoint", "http://u:p@h/v1"),
+        ("identifier", "nope/x"),
+        ("identifier", "openai/"),
+    ] {
         let answer = gateway.post(PATHS[1], &metadata(field, value)).await;
         assert_eq!(answer.status(), 422, "{field} {value}: {}", answer.text());
         let detail = answer.json()["detail"][0].clone();

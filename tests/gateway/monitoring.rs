@@ -12,7 +12,12 @@ async fn gateway() -> (Gateway, Upstream) {
 #[tokio::test]
 async fn probes_answer_in_every_spelling() {
     let (gateway, _upstream) = gateway().await;
-    for path in ["/monitoring/healthz", "/monitoring/ready", "//monitoring//healthz", "/monitoring/healthz/"] {
+    for path in [
+        "/monitoring/healthz",
+        "/monitoring/ready",
+        "//monitoring//healthz",
+        "/monitoring/healthz/",
+    ] {
         let answer = gateway.get(path).await;
         assert_eq!((answer.status(), answer.text()), (200, "{}"), "{path}");
         assert_eq!(answer.header("content-type"), Some("application/json"));
@@ -44,7 +49,16 @@ async fn doubled_slashes_reach_the_same_endpoints() {
 async fn unknown_paths_are_404_and_wrong_methods_405() {
     let (gateway, upstream) = gateway().await;
     let mut answers = Vec::new();
-    for path in ["/", "/v1", "/v1/nothing", "/metrics", "/status", "/v1/chat/nothing", "/v1/../etc/passwd", "/%00"] {
+    for path in [
+        "/",
+        "/v1",
+        "/v1/nothing",
+        "/metrics",
+        "/status",
+        "/v1/chat/nothing",
+        "/v1/../etc/passwd",
+        "/%00",
+    ] {
         let answer = gateway.get(path).await;
         assert_eq!((answer.status(), answer.text()), (404, r#"{"detail":"Not Found"}"#), "{path}");
         answers.push((answer, path));
@@ -62,7 +76,11 @@ async fn unknown_paths_are_404_and_wrong_methods_405() {
     ];
     for (method, path, allowed) in cases {
         let answer = gateway.call(method, path, &[], b"").await;
-        assert_eq!((answer.status(), answer.header("allow")), (405, Some(allowed)), "{method} {path}");
+        assert_eq!(
+            (answer.status(), answer.header("allow")),
+            (405, Some(allowed)),
+            "{method} {path}"
+        );
         assert!(answer.text().contains("Method Not Allowed"), "{}", answer.text());
     }
     assert!(upstream.requests().is_empty());

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::sync::Notify;
 
-use crate::support::{Client, Gateway, Received, Reply, Upstream, chat_body, eventually, one_model, says};
+use crate::support::{
+    Client, Gateway, Received, Reply, Upstream, chat_body, eventually, one_model, says,
+};
 
 /// One model `m` for everything, with these limits of its own.
 fn limited(upstream: &Upstream, limits: &str) -> String {
@@ -17,10 +19,11 @@ fn limited(upstream: &Upstream, limits: &str) -> String {
 async fn gated() -> (Upstream, Arc<Notify>) {
     let gate = Arc::new(Notify::new());
     let opened = Arc::clone(&gate);
-    let answer =
-        json!({"id": "c", "object": "chat.completion", "choices": [{"index": 0, "message": {"content": "Hi"}}]});
-    let upstream =
-        Upstream::start(move |_| Reply::default().gate(&opened).bytes(whole(&answer.to_string())).then_close()).await;
+    let answer = json!({"id": "c", "object": "chat.completion", "choices": [{"index": 0, "message": {"content": "Hi"}}]});
+    let upstream = Upstream::start(move |_| {
+        Reply::default().gate(&opened).bytes(whole(&answer.to_string())).then_close()
+    })
+    .await;
     (upstream, gate)
 }
 
@@ -33,8 +36,10 @@ fn whole(body: &str) -> String {
 
 /// Waits until this many wait at `m`.
 async fn waiting(gateway: &Gateway, count: f64) {
-    eventually("the queue", async || gateway.metrics().await.sum("weir_model_waiting", &[("model", "m")]) == count)
-        .await;
+    eventually("the queue", async || {
+        gateway.metrics().await.sum("weir_model_waiting", &[("model", "m")]) == count
+    })
+    .await;
 }
 
 async fn status(mut client: Client) -> u16 {
@@ -46,7 +51,8 @@ async fn no_more_than_max_parallel_and_completions_before_chat_before_jobs() {
     let (upstream, gate) = gated().await;
     let limits = "max_parallel = 1\nmax_queue = 3\nmax_wait = \"9s\"";
     let whole = limited(&upstream, limits);
-    let house = "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 2\n[admin]\nlisten = \"127.0.0.1:0\"\n";
+    let house =
+        "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 2\n[admin]\nlisten = \"127.0.0.1:0\"\n";
     let gateway = Gateway::start_whole(&format!("{house}{whole}")).await;
     let mut clients = vec![gateway.open_chat("m", false).await];
     upstream.received(1).await;
@@ -67,26 +73,37 @@ async fn no_more_than_max_parallel_and_completions_before_chat_before_jobs() {
     for client in clients {
         assert_eq!(status(client).await, 200);
     }
-    let order: Vec<String> =
-        upstream.requests()[1..].iter().map(|request| request.json()["user"].as_str().unwrap().to_owned()).collect();
+    let order: Vec<String> = upstream.requests()[1..]
+        .iter()
+        .map(|request| request.json()["user"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(order, [others[2], others[1], others[0]]);
 }
 
 #[tokio::test]
 async fn beyond_the_models_queue_it_is_503_at_once_and_a_completion_takes_a_jobs_place() {
     let (upstream, gate) = gated().await;
-    let gateway = Gateway::start(&limited(&upstream, "max_parallel = 1\nmax_queue = 1\nmax_wait = \"9s\"")).await;
+    let gateway =
+        Gateway::start(&limited(&upstream, "max_parallel = 1\nmax_queue = 1\nmax_wait = \"9s\""))
+            .await;
     let first = gateway.open_chat("m", false).await;
     upstream.received(1).await;
     let mut job = gateway.open_chat("feature/review_merge_request", false).await;
     waiting(&gateway, 1.0).await;
     let shed = gateway.chat("feature/summarize_review", false).await;
     assert_eq!((shed.status(), shed.header("retry-after")), (503, Some("1")));
-    assert!(shed.json()["error"]["message"].as_str().unwrap().contains("models.m.max_parallel"), "{}", shed.text());
+    assert!(
+        shed.json()["error"]["message"].as_str().unwrap().contains("models.m.max_parallel"),
+        "{}",
+        shed.text()
+    );
     let completion = gateway.open_chat("feature/code_completions", false).await;
     let head = job.head().await;
     let pushed_out = job.body(head, false).await;
-    assert_eq!((pushed_out.status(), pushed_out.json()["error"]["code"].as_str()), (503, Some("overloaded")));
+    assert_eq!(
+        (pushed_out.status(), pushed_out.json()["error"]["code"].as_str()),
+        (503, Some("overloaded"))
+    );
     let line = gateway.line(&pushed_out).await;
     assert!(line["queue_ms"].as_f64().unwrap() > 0.0 && line["outcome"] == "overload", "{line}");
     gate.notify_one();
@@ -98,7 +115,8 @@ async fn beyond_the_models_queue_it_is_503_at_once_and_a_completion_takes_a_jobs
 #[tokio::test]
 async fn a_wait_is_bounded_and_seen_in_the_log_the_metrics_and_the_status() {
     let (upstream, gate) = gated().await;
-    let gateway = Gateway::start(&limited(&upstream, "max_parallel = 1\nmax_wait = \"60ms\"")).await;
+    let gateway =
+        Gateway::start(&limited(&upstream, "max_parallel = 1\nmax_wait = \"60ms\"")).await;
     let first = gateway.open_chat("m", false).await;
     upstream.received(1).await;
     let waits = gateway.open_chat("m", false).await;
@@ -110,7 +128,10 @@ async fn a_wait_is_bounded_and_seen_in_the_log_the_metrics_and_the_status() {
     let line = gateway.line(&late).await;
     let [queued, total] = ["queue_ms", "duration_ms"].map(|key| line[key].as_f64().unwrap());
     assert!(queued >= 60.0 && total >= queued, "{line}");
-    assert!(line["overhead_us"].as_f64().unwrap() < 1000.0 * (total - queued) + 1000.0, "not Weir's own time: {line}");
+    assert!(
+        line["overhead_us"].as_f64().unwrap() < 1000.0 * (total - queued) + 1000.0,
+        "not Weir's own time: {line}"
+    );
     let metrics = gateway.metrics().await;
     assert_eq!(metrics.sum("weir_queue_seconds_count", &[("model", "m")]), 2.0);
     assert_eq!(metrics.sum("weir_model_waiting", &[("model", "m")]), 0.0);
@@ -123,7 +144,8 @@ async fn a_wait_is_bounded_and_seen_in_the_log_the_metrics_and_the_status() {
 async fn a_stream_keeps_its_place_until_it_ends_or_its_client_leaves() {
     let gate = Arc::new(Notify::new());
     let opened = Arc::clone(&gate);
-    let upstream = Upstream::start(move |_| Reply::sse().text("Hi").gate(&opened).done(false)).await;
+    let upstream =
+        Upstream::start(move |_| Reply::sse().text("Hi").gate(&opened).done(false)).await;
     let gateway = Gateway::start(&limited(&upstream, "max_parallel = 1\nmax_wait = \"9s\"")).await;
     let mut first = gateway.open_chat("m", true).await;
     first.head().await;
@@ -162,7 +184,9 @@ async fn a_reload_lets_those_in_who_wait() {
 
 #[tokio::test]
 async fn an_attempt_that_fails_keeps_its_place_for_the_next() {
-    for (path, stream) in [("/v1/chat/completions", true), ("/v1/messages", true), ("/v1/messages", false)] {
+    for (path, stream) in
+        [("/v1/chat/completions", true), ("/v1/messages", true), ("/v1/messages", false)]
+    {
         let gate = Arc::new(Notify::new());
         let (opened, turns) = (Arc::clone(&gate), Arc::new(Mutex::new(Vec::new())));
         let seen = Arc::clone(&turns);
@@ -170,7 +194,10 @@ async fn an_attempt_that_fails_keeps_its_place_for_the_next() {
             let mut turns = seen.lock().unwrap();
             turns.push(if request.text().contains("first") { "first" } else { "second" });
             match (turns.len(), stream) {
-                (1, true) => Reply::sse().gate(&opened).event(r#"{"error":{"message":"out of memory"}}"#).end(),
+                (1, true) => Reply::sse()
+                    .gate(&opened)
+                    .event(r#"{"error":{"message":"out of memory"}}"#)
+                    .end(),
                 (1, false) => Reply::head(200, &[]).bytes("{").gate(&opened).then_close(),
                 _ => says(request, "Hi"),
             }
@@ -180,8 +207,11 @@ async fn an_attempt_that_fails_keeps_its_place_for_the_next() {
             let script = Arc::clone(&script);
             upstreams.push(Upstream::start(move |request| script(request)).await);
         }
-        let endpoints = format!("endpoints = [\"{}\", \"{}\"]", upstreams[0].url(), upstreams[1].url());
-        let file = format!("[models.m]\n{endpoints}\nmax_parallel = 1\nmax_queue = 1\nmax_wait = \"9s\"\n");
+        let endpoints =
+            format!("endpoints = [\"{}\", \"{}\"]", upstreams[0].url(), upstreams[1].url());
+        let file = format!(
+            "[models.m]\n{endpoints}\nmax_parallel = 1\nmax_queue = 1\nmax_wait = \"9s\"\n"
+        );
         let gateway = Gateway::start(&file).await;
         let mut clients = Vec::new();
         for who in ["first", "second"] {
@@ -197,9 +227,17 @@ async fn an_attempt_that_fails_keeps_its_place_for_the_next() {
         for client in &mut clients {
             let head = client.head().await;
             let answer = client.body(head, false).await;
-            assert!(answer.status() == 200 && answer.text().contains("Hi"), "{path} {stream}: {}", answer.text());
+            assert!(
+                answer.status() == 200 && answer.text().contains("Hi"),
+                "{path} {stream}: {}",
+                answer.text()
+            );
         }
-        assert_eq!(*turns.lock().unwrap(), ["first", "first", "second"], "{path} {stream}: nobody is let in between");
+        assert_eq!(
+            *turns.lock().unwrap(),
+            ["first", "first", "second"],
+            "{path} {stream}: nobody is let in between"
+        );
     }
 }
 
@@ -225,38 +263,56 @@ async fn a_wait_at_a_fallback_is_no_time_at_a_model_server() {
     let head = second.head().await;
     let answer = second.body(head, false).await;
     let line = gateway.line(&answer).await;
-    let [queued, upstream, total] = ["queue_ms", "upstream_ms", "duration_ms"].map(|key| line[key].as_f64().unwrap());
+    let [queued, upstream, total] =
+        ["queue_ms", "upstream_ms", "duration_ms"].map(|key| line[key].as_f64().unwrap());
     assert!(line["model"] == "m" && queued >= 100.0 && queued + upstream <= total + 0.1, "{line}");
 }
 
-/// Open loop: requests come at twice the rate at which the model can answer, whatever becomes of them.
+/// Open loop: requests come at twice the rate at which the model can answer, whatever becomes of
+/// them.
 #[tokio::test]
 async fn at_twice_what_a_model_bears_it_is_kept_busy_and_the_rest_is_told_at_once() {
     const PARALLEL: usize = 16;
     const SERVICE: Duration = Duration::from_millis(400);
     const ROUNDS: usize = 5;
     let reply = whole(r#"{"id": "c", "object": "chat.completion", "choices": []}"#);
-    let upstream = Upstream::start(move |_| Reply::default().wait(SERVICE).bytes(reply.clone())).await;
+    let upstream =
+        Upstream::start(move |_| Reply::default().wait(SERVICE).bytes(reply.clone())).await;
     let limits = format!("max_parallel = {PARALLEL}\nmax_queue = {PARALLEL}\nmax_wait = \"9s\"");
     let gateway = Gateway::start(&limited(&upstream, &limits)).await;
     let (body, public, began) = (chat_body("m", false).to_string(), gateway.public, Instant::now());
     let mut calls = tokio::task::JoinSet::new();
     for number in 0..2 * PARALLEL * ROUNDS {
-        let (body, at) = (body.clone(), began + SERVICE.mul_f64(number as f64 / (2 * PARALLEL) as f64));
+        let (body, at) =
+            (body.clone(), began + SERVICE.mul_f64(number as f64 / (2 * PARALLEL) as f64));
         calls.spawn(async move {
             tokio::time::sleep_until(at.into()).await;
-            let answer = Client::connect(public).await.call("POST", "/v1/chat/completions", &[], body.as_bytes()).await;
+            let answer = Client::connect(public)
+                .await
+                .call("POST", "/v1/chat/completions", &[], body.as_bytes())
+                .await;
             (answer, began.elapsed())
         });
     }
     let answers = calls.join_all().await;
-    let (done, shed): (Vec<_>, Vec<_>) = answers.into_iter().partition(|(answer, _)| answer.status() == 200);
+    let (done, shed): (Vec<_>, Vec<_>) =
+        answers.into_iter().partition(|(answer, _)| answer.status() == 200);
     // the first answer comes after one round
     let in_time = done.iter().filter(|(_, at)| *at <= SERVICE * (ROUNDS as u32 + 1)).count();
-    assert!(10 * in_time >= 9 * PARALLEL * ROUNDS, "{in_time} of {} that the model can answer", PARALLEL * ROUNDS);
+    assert!(
+        10 * in_time >= 9 * PARALLEL * ROUNDS,
+        "{in_time} of {} that the model can answer",
+        PARALLEL * ROUNDS
+    );
     assert!(shed.len() > PARALLEL, "{} shed", shed.len());
-    assert!(shed.iter().all(|(answer, _)| answer.status() == 503 && answer.header("retry-after").is_some()));
-    eventually("every line of the log", async || gateway.log.text().lines().count() >= done.len() + shed.len()).await;
+    assert!(
+        shed.iter()
+            .all(|(answer, _)| answer.status() == 503 && answer.header("retry-after").is_some())
+    );
+    eventually("every line of the log", async || {
+        gateway.log.text().lines().count() >= done.len() + shed.len()
+    })
+    .await;
     let lines = gateway.log.lines();
     let lines = lines.iter().filter(|line| line["outcome"] == "overload");
     let mut own: Vec<f64> = lines.map(|line| line["duration_ms"].as_f64().unwrap()).collect();

@@ -1,10 +1,13 @@
-//! `priority` of a model: its server is told whose request goes first, on every call, whatever the client says.
+//! `priority` of a model: its server is told whose request goes first, on every call, whatever the
+//! client says.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::support::{Gateway, Received, Reply, Surface, Upstream, chat_body, one_model, says, surfaces};
+use crate::support::{
+    Gateway, Received, Reply, Surface, Upstream, chat_body, one_model, says, surfaces,
+};
 
 const WORDS: &str = "Hello there, you";
 
@@ -48,13 +51,21 @@ async fn every_call_carries_its_classs_number_and_without_the_key_none_does() {
 async fn a_clients_own_number_overtakes_nobody() {
     let upstream = Upstream::says(WORDS).await;
     let gateway = Gateway::start(&prioritized(&upstream)).await;
-    let twice = r#"{"priority": -9, "model": "m", "messages": [], "prior\u0069ty": -99, "stream": true}"#;
-    let call = async |body: &str| gateway.call("POST", "/v1/chat/completions", &[], body.as_bytes()).await.status();
+    let twice =
+        r#"{"priority": -9, "model": "m", "messages": [], "prior\u0069ty": -99, "stream": true}"#;
+    let call = async |body: &str| {
+        gateway.call("POST", "/v1/chat/completions", &[], body.as_bytes()).await.status()
+    };
     assert_eq!(call(twice).await, 200);
     gateway.reload(&one_model(&upstream.url()));
     assert_eq!(call(twice).await, 200);
-    let sent: Vec<String> = upstream.requests().iter().map(|request| request.text().to_owned()).collect();
-    let passed = twice.replace("\"m\"", "\"up\"").replacen('{', r#"{"stream_options":{"include_usage":true},"#, 1);
+    let sent: Vec<String> =
+        upstream.requests().iter().map(|request| request.text().to_owned()).collect();
+    let passed = twice.replace("\"m\"", "\"up\"").replacen(
+        '{',
+        r#"{"stream_options":{"include_usage":true},"#,
+        1,
+    );
     assert_eq!(sent[0], passed.replace("-99", "1").replace("-9", "1"));
     assert_eq!(sent[1], passed, "without the key it is the client's own matter");
 }
@@ -62,17 +73,25 @@ async fn a_clients_own_number_overtakes_nobody() {
 #[tokio::test]
 async fn it_goes_with_every_attempt_and_a_fallback_has_a_key_of_its_own() {
     let failing = AtomicBool::new(true);
-    let script = std::sync::Arc::new(move |request: &Received| match failing.swap(false, Ordering::Relaxed) {
-        true => Reply::json(500, &json!({"error": {"message": "out of memory"}})),
-        false => says(request, WORDS),
+    let script = std::sync::Arc::new(move |request: &Received| {
+        match failing.swap(false, Ordering::Relaxed) {
+            true => Reply::json(500, &json!({"error": {"message": "out of memory"}})),
+            false => says(request, WORDS),
+        }
     });
     let other = std::sync::Arc::clone(&script);
-    let replicas =
-        [Upstream::start(move |request| script(request)).await, Upstream::start(move |request| other(request)).await];
+    let replicas = [
+        Upstream::start(move |request| script(request)).await,
+        Upstream::start(move |request| other(request)).await,
+    ];
     let [one, two] = replicas.each_ref().map(Upstream::url);
-    let gateway = Gateway::start(&format!("[models.m]\nendpoints = [\"{one}\", \"{two}\"]\npriority = true\n")).await;
+    let gateway = Gateway::start(&format!(
+        "[models.m]\nendpoints = [\"{one}\", \"{two}\"]\npriority = true\n"
+    ))
+    .await;
     assert_eq!(gateway.chat("m", true).await.status(), 200);
-    let sent: Vec<Value> = replicas.iter().flat_map(Upstream::requests).map(|request| request.json()).collect();
+    let sent: Vec<Value> =
+        replicas.iter().flat_map(Upstream::requests).map(|request| request.json()).collect();
     assert_eq!((sent.len(), &sent[0]["priority"], &sent[1]["priority"]), (2, &json!(1), &json!(1)));
 
     let (down, up) = (Upstream::always(Reply::closed()).await, Upstream::says(WORDS).await);
@@ -100,5 +119,8 @@ async fn a_server_that_refuses_it_is_told_with_what_to_do() {
     let answer = gateway.chat("m", false).await;
     assert_eq!(answer.status(), 400);
     let note = gateway.line(&answer).await["note"].to_string();
-    assert!(note.contains("--scheduling-policy priority") && note.contains("priority = true"), "{note}");
+    assert!(
+        note.contains("--scheduling-policy priority") && note.contains("priority = true"),
+        "{note}"
+    );
 }

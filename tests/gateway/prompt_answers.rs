@@ -1,5 +1,6 @@
-//! Every prompt id that GitLab asks for over REST, with the inputs it sends (gitlab-client.md §8.2, §8.3), and what its
-//! side reads out of the answers: the parsers here are written from the contract's grammars.
+//! Every prompt id that GitLab asks for over REST, with the inputs it sends (gitlab-client.md §8.2,
+//! §8.3), and what its side reads out of the answers: the parsers here are written from the
+//! contract's grammars.
 
 use serde_json::{Map, Value, json};
 
@@ -93,7 +94,11 @@ fn others() -> Vec<Asked> {
 fn told(upstream: &Upstream) -> String {
     let sent = upstream.requests().pop().unwrap().json();
     let messages = sent["messages"].as_array().unwrap();
-    messages.iter().map(|message| message["content"].as_str().unwrap()).collect::<Vec<_>>().join("\n")
+    messages
+        .iter()
+        .map(|message| message["content"].as_str().unwrap())
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 #[tokio::test]
@@ -104,12 +109,16 @@ async fn every_prompt_takes_what_gitlab_sends() {
         for version in [version, "^1.0.0"] {
             let stream = id.starts_with("chat/");
             let body = json!({"inputs": inputs, "stream": stream, "prompt_version": version});
-            let answer = gateway.post(&format!("/v1/prompts/{}", id.replace('/', "%2F")), &body).await;
+            let answer =
+                gateway.post(&format!("/v1/prompts/{}", id.replace('/', "%2F")), &body).await;
             assert_eq!(answer.status(), 200, "{id} {version}: {}", answer.text());
-            let expected = if stream { "An answer".to_owned() } else { json!("An answer").to_string() };
+            let expected =
+                if stream { "An answer".to_owned() } else { json!("An answer").to_string() };
             assert_eq!(answer.text(), expected, "{id}");
             let told = told(&upstream);
-            seen.iter().for_each(|text| assert!(told.contains(text), "{id} does not tell {text}:\n{told}"));
+            seen.iter().for_each(|text| {
+                assert!(told.contains(text), "{id} does not tell {text}:\n{told}")
+            });
             assert_eq!(gateway.line(&answer).await["feature"], feature, "{id}");
         }
     }
@@ -121,10 +130,14 @@ fn the_contracts_list_is_the_registrys() {
     let has_a_surface_of_its_own =
         |id: &str| ["chat/agent", "chat/react", "code_suggestions/completions"].contains(&id);
     let registry = weir::prompt::Registry::embedded().unwrap();
-    let mut there: Vec<&str> =
-        registry.iter().filter(|prompt| prompt.family.is_none()).map(|prompt| &*prompt.id).collect();
+    let mut there: Vec<&str> = registry
+        .iter()
+        .filter(|prompt| prompt.family.is_none())
+        .map(|prompt| &*prompt.id)
+        .collect();
     there.retain(|id| !has_a_surface_of_its_own(id));
-    let mut expected: Vec<&str> = chat_tools().iter().chain(&others()).map(|asked| asked.id).collect();
+    let mut expected: Vec<&str> =
+        chat_tools().iter().chain(&others()).map(|asked| asked.id).collect();
     expected.sort_unstable();
     assert_eq!(there, expected);
     for prompt in registry.iter().filter(|prompt| expected.contains(&&*prompt.id)) {
@@ -138,7 +151,9 @@ fn shown(id: &str) -> String {
     let registry = weir::prompt::Registry::embedded().unwrap();
     let prompt = registry.base(id).unwrap();
     let rendered = prompt.render(&prompt.example).unwrap();
-    let weir::generation::Part::Text(system) = &rendered.messages[0].parts[0] else { panic!("{rendered:?}") };
+    let weir::generation::Part::Text(system) = &rendered.messages[0].parts[0] else {
+        panic!("{rendered:?}")
+    };
     system.clone()
 }
 
@@ -157,8 +172,8 @@ async fn through_the_gateway(id: &str, inputs: Value, said: &str) -> String {
     answer.json().as_str().unwrap().to_owned()
 }
 
-/// What follows ```` ```json ````, up to the next fence; a text without the key gets the opening put in front; what
-/// follows `Question:` is cut (§8.2).
+/// What follows ````
+/// ```json ````, up to the next fence; a text without the key gets the opening put in front; what follows `Question:` is cut (§8.2).
 fn resource(text: &str) -> Option<(String, Value)> {
     let opened = if text.contains("ResourceIdentifierType") {
         text.to_owned()
@@ -166,9 +181,12 @@ fn resource(text: &str) -> Option<(String, Value)> {
         format!("```json\n{{\"ResourceIdentifierType\": \"{text}")
     };
     let cut = opened.split("Question:").next()?;
-    let json: Map<String, Value> = serde_json::from_str(cut.split("```json").nth(1)?.split("```").next()?).ok()?;
+    let json: Map<String, Value> =
+        serde_json::from_str(cut.split("```json").nth(1)?.split("```").next()?).ok()?;
     let kind = json["ResourceIdentifierType"].as_str()?.to_owned();
-    ["current", "iid", "url", "reference"].contains(&kind.as_str()).then(|| (kind, json["ResourceIdentifier"].clone()))
+    ["current", "iid", "url", "reference"]
+        .contains(&kind.as_str())
+        .then(|| (kind, json["ResourceIdentifier"].clone()))
 }
 
 #[tokio::test]
@@ -182,14 +200,20 @@ async fn readers_name_a_resource() {
         ("chat/work_item_reader", json!(12)),
     ] {
         let system = shown(id);
-        let examples: Vec<_> =
-            system.match_indices("```json").map(|(at, _)| resource(&system[at..]).unwrap()).collect();
+        let examples: Vec<_> = system
+            .match_indices("```json")
+            .map(|(at, _)| resource(&system[at..]).unwrap())
+            .collect();
         let kinds: Vec<&str> = examples.iter().map(|(kind, _)| kind.as_str()).collect();
         assert_eq!((kinds, &examples[0].1), (vec!["iid", "reference", "current"], &iid), "{id}");
     }
-    let answer =
-        "<think>a number</think>\n```json\n{\"ResourceIdentifierType\": \"iid\", \"ResourceIdentifier\": 34}\n```";
-    let got = through_the_gateway("chat/issue_reader", json!({"input": "#34?", "suggestions": ""}), answer).await;
+    let answer = "<think>a number</think>\n```json\n{\"ResourceIdentifierType\": \"iid\", \"ResourceIdentifier\": 34}\n```";
+    let got = through_the_gateway(
+        "chat/issue_reader",
+        json!({"input": "#34?", "suggestions": ""}),
+        answer,
+    )
+    .await;
     assert_eq!(resource(&got), Some(("iid".to_owned(), json!(34))));
     assert_eq!(
         resource("iid\", \"ResourceIdentifier\": 34}"),
@@ -202,7 +226,10 @@ async fn readers_name_a_resource() {
 fn sources(text: &str) -> (String, Vec<String>) {
     let (answer, attributes) = text.split_once("ATTRS:").unwrap_or((text, ""));
     let is_id = |c: char| c.is_ascii_digit() || c.is_ascii_lowercase();
-    let ids = attributes.split("CNT-IDX-").skip(1).map(|id| id.chars().take_while(|c| is_id(*c)).collect());
+    let ids = attributes
+        .split("CNT-IDX-")
+        .skip(1)
+        .map(|id| id.chars().take_while(|c| is_id(*c)).collect());
     let doubts = text.to_lowercase();
     let unknown = doubts.find("i do").is_some_and(|at| doubts[at..].contains("know"));
     (answer.trim().to_owned(), if unknown { Vec::new() } else { ids.collect() })
@@ -217,7 +244,12 @@ async fn documentation_answers_name_their_sources() {
     let unknown = system.lines().find_map(|line| line.split_once("write only: ")).unwrap().1;
     assert_eq!(sources(&format!("{unknown}\nATTRS:\nCNT-IDX-1")).1, Vec::<String>::new());
     let inputs = json!({"question": "q", "content_id": "ATTRS", "documents": [{"id": "d11", "content": "c"}]});
-    let got = through_the_gateway("chat/documentation_search", inputs, "Do this.\n\nATTRS:\nCNT-IDX-d11\n").await;
+    let got = through_the_gateway(
+        "chat/documentation_search",
+        inputs,
+        "Do this.\n\nATTRS:\nCNT-IDX-d11\n",
+    )
+    .await;
     assert_eq!(sources(&got), ("Do this.".to_owned(), vec!["d11".to_owned()]));
 }
 
@@ -232,7 +264,9 @@ struct Comment {
 }
 
 fn attribute<'t>(tag: &'t str, name: &str) -> &'t str {
-    tag.split_once(&format!("{name}=\"")).and_then(|(_, rest)| rest.split('"').next()).unwrap_or_default()
+    tag.split_once(&format!("{name}=\""))
+        .and_then(|(_, rest)| rest.split('"').next())
+        .unwrap_or_default()
 }
 
 /// The last `<review>` block; comments begin a line and end one (§8.3).
@@ -248,7 +282,9 @@ fn review(text: &str) -> Option<Vec<Comment>> {
         let body = &rest[..end];
         let inside = |tag: &str| -> Vec<String> {
             let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
-            let text = |part: &str| part.split(close.as_str()).next().unwrap().trim_matches('\n').to_owned();
+            let text = |part: &str| {
+                part.split(close.as_str()).next().unwrap().trim_matches('\n').to_owned()
+            };
             body.split(open.as_str()).skip(1).map(text).collect()
         };
         let comment = Comment {
@@ -273,7 +309,10 @@ async fn reviews_are_comments_on_lines() {
     let comments = review(example).unwrap();
     assert_eq!(comments.len(), 2, "{comments:?}");
     assert_eq!((comments[0].new_line, comments[1].old_line), (Some(12), Some(40)));
-    assert_eq!(comments[0].suggestions, [("    name.upcase".to_owned(), "    name.to_s.upcase".to_owned())]);
+    assert_eq!(
+        comments[0].suggestions,
+        [("    name.upcase".to_owned(), "    name.to_s.upcase".to_owned())]
+    );
     assert_eq!(review("<review></review>"), Some(Vec::new()));
     let inputs = json!({"mr_title": "t", "mr_description": "d", "diff_lines": "l", "full_file_intro": "",
         "full_content_section": "", "custom_instructions_section": ""});
@@ -303,7 +342,11 @@ async fn fixes_are_blocks() {
         "indentation and lines are kept"
     );
     assert_eq!(block(example, "is_false_positive").map(str::trim), Some("false"));
-    assert!(["analysis", "summary"].iter().all(|tag| block(example, tag).is_some_and(|text| !text.trim().is_empty())));
+    assert!(
+        ["analysis", "summary"]
+            .iter()
+            .all(|tag| block(example, tag).is_some_and(|text| !text.trim().is_empty()))
+    );
     let inputs = json!({"name": "n", "filename": "f", "identifiers": "i", "vulnerable_code": "v", "source_code": "s",
         "vulnerability_description": "d"});
     let answer = "<analysis>\na\n</analysis>\n<fixed_code>\n  ok()\n</fixed_code>\n<summary>\ns\n</summary>\n<is_false_positive>\nfalse</is_false_positive>";
@@ -320,7 +363,10 @@ fn json_answers_are_shown_as_json() {
         serde_json::from_str(line).unwrap()
     };
     let category = line("categorize_question");
-    assert!(category["category"].is_string() && category["detailed_category"].is_string(), "{category}");
+    assert!(
+        category["category"].is_string() && category["detailed_category"].is_string(),
+        "{category}"
+    );
     assert!(category["language"].is_string() && category["labels"].is_array(), "{category}");
     assert!(line("measure_comment_temperature")["rating"].is_u64());
     assert!(line("feature_discovery_search")["feature_ids"].is_array());

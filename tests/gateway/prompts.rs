@@ -1,9 +1,11 @@
-//! `/v1|v2/prompts/{id}` (gitlab-client.md §8, ai-gateway-server.md §1.2, §8.2): the four forms of an answer, and
-//! each way to fail. `prompt_answers.rs` has the prompts themselves.
+//! `/v1|v2/prompts/{id}` (gitlab-client.md §8, ai-gateway-server.md §1.2, §8.2): the four forms of
+//! an answer, and each way to fail. `prompt_answers.rs` has the prompts themselves.
 
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Client, End, Folder, Gateway, Process, Reply, Upstream, eventually, one_model};
+use crate::support::{
+    Answer, Client, End, Folder, Gateway, Process, Reply, Upstream, eventually, one_model,
+};
 
 const COMMIT: &str = "/v1/prompts/generate_commit_message";
 const EXPLAIN: &str = "/v1/prompts/chat/explain_code";
@@ -47,12 +49,19 @@ async fn an_answer_has_four_forms() {
     assert_eq!(whole.json(), json!({"content": "Fix the \"b\"\n", "usage": usage}));
 
     let raw = gateway.post(COMMIT, &commit(true)).await;
-    assert_eq!((raw.status(), raw.header("content-type")), (200, Some("text/event-stream; charset=utf-8")));
+    assert_eq!(
+        (raw.status(), raw.header("content-type")),
+        (200, Some("text/event-stream; charset=utf-8"))
+    );
     assert_eq!((raw.text(), raw.end), ("Fix the \"b\"\n", End::Proper));
     let lines = gateway.post("/v2/prompts/generate_commit_message", &commit(true)).await;
     assert_eq!(
         json_lines(&lines),
-        [json!({"content": "Fix"}), json!({"content": " the \"b\"\n"}), json!({"content": "", "usage": usage})]
+        [
+            json!({"content": "Fix"}),
+            json!({"content": " the \"b\"\n"}),
+            json!({"content": "", "usage": usage})
+        ]
     );
     let line = gateway.line(&lines).await;
     for (key, value) in [
@@ -80,13 +89,22 @@ async fn thinking_is_no_part_of_an_answer() {
         let whole = gateway.post(&path, &commit(false)).await;
         assert!(whole.text().contains("\"Fix it\""), "{}", whole.text());
         let streamed = gateway.post(&path, &commit(true)).await;
-        assert!(streamed.text().contains("Fix") && !streamed.text().contains("wants"), "{}", streamed.text());
+        assert!(
+            streamed.text().contains("Fix") && !streamed.text().contains("wants"),
+            "{}",
+            streamed.text()
+        );
     }
     assert_eq!(gateway.post(COMMIT, &commit(true)).await.text(), "Fix it");
-    let kept = Gateway::with_model(&upstream, "[families.general]\nstrip_reasoning = false\n").await;
+    let kept =
+        Gateway::with_model(&upstream, "[families.general]\nstrip_reasoning = false\n").await;
     for stream in [false, true] {
         let answer = kept.post(COMMIT, &commit(stream)).await;
-        assert!(answer.text().contains("the user wants"), "unless the family keeps it: {}", answer.text());
+        assert!(
+            answer.text().contains("the user wants"),
+            "unless the family keeps it: {}",
+            answer.text()
+        );
     }
 }
 
@@ -94,12 +112,16 @@ async fn thinking_is_no_part_of_an_answer() {
 async fn paths_versions_and_inputs_may_be_written_as_gitlab_writes_them() {
     let upstream = model(&["ok"]).await;
     let gateway = Gateway::with_model(&upstream, "").await;
-    for path in
-        ["/v1/prompts/chat%2Fexplain_code", "//v1//prompts/chat/explain_code/", "/v2/prompts/chat%2fexplain_code"]
-    {
+    for path in [
+        "/v1/prompts/chat%2Fexplain_code",
+        "//v1//prompts/chat/explain_code/",
+        "/v2/prompts/chat%2fexplain_code",
+    ] {
         assert_eq!(gateway.post(path, &explain()).await.status(), 200, "{path}");
     }
-    for version in [json!("^1.0.0"), json!("1.1.0-dev"), json!("amazon_q/1.0.0"), json!(""), Value::Null] {
+    for version in
+        [json!("^1.0.0"), json!("1.1.0-dev"), json!("amazon_q/1.0.0"), json!(""), Value::Null]
+    {
         let mut body = explain();
         body["prompt_version"] = version.clone();
         assert_eq!(gateway.post(EXPLAIN, &body).await.status(), 200, "{version}");
@@ -113,7 +135,10 @@ async fn paths_versions_and_inputs_may_be_written_as_gitlab_writes_them() {
     body["inputs"]["diff"] = json!("{{ 7*7 }} {% raw %}");
     gateway.post(COMMIT, &body).await;
     let sent = upstream.requests().pop().unwrap().json();
-    assert!(sent["messages"][1]["content"].as_str().unwrap().contains("{{ 7*7 }} {% raw %}"), "{sent}");
+    assert!(
+        sent["messages"][1]["content"].as_str().unwrap().contains("{{ 7*7 }} {% raw %}"),
+        "{sent}"
+    );
     assert_eq!((&sent["max_tokens"], &sent["temperature"]), (&json!(1024), &json!(0.0)));
 }
 
@@ -137,17 +162,34 @@ async fn what_is_wrong_with_a_request_is_told_in_the_contracts_words() {
     let with = |version: &str| json!({"inputs": {"diff": "d"}, "prompt_version": version});
     for (path, body, status, detail) in [
         ("/v1/prompts/nothing/here", commit(false), 404, "Prompt 'nothing/here' not found"),
-        ("/v1/prompts/chat/explain_code/base", explain(), 404, "Prompt 'chat/explain_code/base' not found"),
-        (COMMIT, with("^9.0.0"), 400, "No version matching '^9.0.0' (available: ['1.0.0', '1.1.0', '1.2.0'])"),
+        (
+            "/v1/prompts/chat/explain_code/base",
+            explain(),
+            404,
+            "Prompt 'chat/explain_code/base' not found",
+        ),
+        (
+            COMMIT,
+            with("^9.0.0"),
+            400,
+            "No version matching '^9.0.0' (available: ['1.0.0', '1.1.0', '1.2.0'])",
+        ),
         (COMMIT, with("not a version"), 422, "Invalid version constraint"),
         (COMMIT, json!({"inputs": {}}), 422, "'diff'"),
         (COMMIT, json!({"inputs": {}, "stream": true}), 422, "'diff'"),
     ] {
         let answer = gateway.post(path, &body).await;
-        assert_eq!((answer.status(), answer.json()), (status, json!({ "detail": detail })), "{path}");
+        assert_eq!(
+            (answer.status(), answer.json()),
+            (status, json!({ "detail": detail })),
+            "{path}"
+        );
     }
     let answer = gateway.post(COMMIT, &json!({"prompt_version": "^1.0.0"})).await;
-    assert_eq!((answer.status(), &answer.json()["detail"][0]["loc"]), (422, &json!(["body", "inputs"])));
+    assert_eq!(
+        (answer.status(), &answer.json()["detail"][0]["loc"]),
+        (422, &json!(["body", "inputs"]))
+    );
     assert_eq!(gateway.get(COMMIT).await.status(), 405);
     assert_eq!(gateway.post("/v1/prompts/", &commit(false)).await.status(), 404);
     assert!(upstream.requests().is_empty());
@@ -162,34 +204,61 @@ async fn a_failed_model_is_421_on_every_form() {
         (500, "500: Internal Server Error"),
         (503, "503: Service Unavailable"),
     ] {
-        let upstream = Upstream::always(Reply::json(status, &json!({"error": {"message": "boom"}}))).await;
+        let upstream =
+            Upstream::always(Reply::json(status, &json!({"error": {"message": "boom"}}))).await;
         let gateway = Gateway::with_model(&upstream, "").await;
-        for (path, stream) in [(COMMIT, false), (COMMIT, true), ("/v2/prompts/generate_commit_message", true)] {
+        for (path, stream) in
+            [(COMMIT, false), (COMMIT, true), ("/v2/prompts/generate_commit_message", true)]
+        {
             let answer = gateway.post(path, &commit(stream)).await;
-            assert_eq!((answer.status(), answer.json()), (421, json!({ "detail": detail })), "{path}");
+            assert_eq!(
+                (answer.status(), answer.json()),
+                (421, json!({ "detail": detail })),
+                "{path}"
+            );
         }
         // people read what a chat tool streams, errors too
         let answer = gateway.post(EXPLAIN, &explain()).await;
-        assert_eq!((answer.status(), answer.header("content-type")), (421, Some("text/plain; charset=utf-8")));
-        assert!(!answer.text().contains(['{', '/']) && answer.text().len() < 200, "{}", answer.text());
+        assert_eq!(
+            (answer.status(), answer.header("content-type")),
+            (421, Some("text/plain; charset=utf-8"))
+        );
+        assert!(
+            !answer.text().contains(['{', '/']) && answer.text().len() < 200,
+            "{}",
+            answer.text()
+        );
         assert_eq!(upstream.requests().len(), 4, "no hidden retries");
     }
     let gateway = Gateway::start(&one_model("http://127.0.0.1:9/v1")).await;
     let answer = gateway.post(COMMIT, &commit(false)).await;
     assert_eq!(answer.status(), 421);
-    assert!(answer.json()["detail"].as_str().unwrap().starts_with("502: Bad Gateway"), "{}", answer.text());
+    assert!(
+        answer.json()["detail"].as_str().unwrap().starts_with("502: Bad Gateway"),
+        "{}",
+        answer.text()
+    );
 }
 
 #[tokio::test]
 async fn our_own_limit_is_504_with_a1000() {
     let upstream = Upstream::always(Reply::stalled()).await;
     let gateway = Gateway::with_model(&upstream, "[timeouts]\nfirst_byte = \"150ms\"\n").await;
-    for (path, stream) in [(COMMIT, false), (COMMIT, true), ("/v2/prompts/generate_commit_message", true)] {
+    for (path, stream) in
+        [(COMMIT, false), (COMMIT, true), ("/v2/prompts/generate_commit_message", true)]
+    {
         let answer = gateway.post(path, &commit(stream)).await;
-        assert_eq!((answer.status(), answer.header("x-weir-error")), (504, Some("A1000")), "{path}");
+        assert_eq!(
+            (answer.status(), answer.header("x-weir-error")),
+            (504, Some("A1000")),
+            "{path}"
+        );
         let body = answer.json();
         assert_eq!(body["detail"], "A1000: m did not answer within 0.15 s (first_byte)");
-        assert_eq!((&body["error"]["code"], &body["error"]["limit_ms"]), (&json!("A1000"), &json!(150)));
+        assert_eq!(
+            (&body["error"]["code"], &body["error"]["limit_ms"]),
+            (&json!("A1000"), &json!(150))
+        );
     }
     let answer = gateway.post(EXPLAIN, &explain()).await;
     assert_eq!((answer.status(), answer.text()), (504, SENTENCE));
@@ -229,7 +298,9 @@ async fn the_feature_routes_and_may_be_disabled() {
     assert_eq!(gateway.post("/v1/prompts/chat/write_tests", &body).await.json(), json!("tests"));
     assert_eq!(gateway.post(EXPLAIN, &body).await.json(), json!("chat"));
     assert_eq!(gateway.post("/v1/prompts/chat/issue_reader", &body).await.json(), json!("chat"));
-    let refused = gateway.post("/v1/prompts/summarize_review", &json!({"inputs": {"draft_notes_content": "n"}})).await;
+    let refused = gateway
+        .post("/v1/prompts/summarize_review", &json!({"inputs": {"draft_notes_content": "n"}}))
+        .await;
     assert_eq!(refused.status(), 403, "{}", refused.text());
 }
 
@@ -238,10 +309,12 @@ async fn a_family_may_have_a_prompt_of_its_own() {
     let upstream = model(&["ok"]).await;
     let file = one_model(&upstream.url()).replace("family = \"general\"", "family = \"codegemma\"");
     let gateway = Gateway::start(&file).await;
-    let body = json!({"inputs": {"prefix": "# add\n", "suffix": "", "user_instruction": "write it"}});
+    let body =
+        json!({"inputs": {"prefix": "# add\n", "suffix": "", "user_instruction": "write it"}});
     assert_eq!(gateway.post("/v1/prompts/code_suggestions/generations", &body).await.status(), 200);
     let sent = upstream.only_request().json();
-    let roles: Vec<&Value> = sent["messages"].as_array().unwrap().iter().map(|message| &message["role"]).collect();
+    let roles: Vec<&Value> =
+        sent["messages"].as_array().unwrap().iter().map(|message| &message["role"]).collect();
     assert_eq!((roles, &sent["max_tokens"]), (vec![&json!("user")], &json!(512)), "{sent}");
 }
 
@@ -269,12 +342,18 @@ async fn an_operators_directory_is_laid_over_the_programs_and_watched() {
         let body = commit(false).to_string();
         let mut client = Client::connect(weir.public).await;
         assert_eq!(client.call("POST", COMMIT, &[], body.as_bytes()).await.status(), 200);
-        upstream.requests().pop().unwrap().json()["messages"][0]["content"].as_str().unwrap().to_owned()
+        upstream.requests().pop().unwrap().json()["messages"][0]["content"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     };
     assert_eq!(said().await, "Mine: -a\n+b");
     folder.write(own, &OWN.replace("Mine", "Yours"));
     eventually("the changed prompt", async || said().await.starts_with("Yours: ")).await;
     folder.write(own, &OWN.replace("diff }}", "dif }}"));
-    eventually("the fault", async || weir.output().contains("base.toml:8:18: error: dif is neither")).await;
+    eventually("the fault", async || {
+        weir.output().contains("base.toml:8:18: error: dif is neither")
+    })
+    .await;
     assert_eq!(said().await, "Yours: -a\n+b", "the old prompts stay in force");
 }

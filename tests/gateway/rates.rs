@@ -20,7 +20,9 @@ async fn ask(gateway: &Gateway, key: &str, path: &str, model: &str) -> Answer {
     let authorization = format!("Bearer {key}");
     let mut body = chat_body(model, false);
     body["max_tokens"] = json!(16);
-    gateway.call("POST", path, &[("authorization", &authorization)], body.to_string().as_bytes()).await
+    gateway
+        .call("POST", path, &[("authorization", &authorization)], body.to_string().as_bytes())
+        .await
 }
 
 const CHAT: &str = "/v1/chat/completions";
@@ -37,20 +39,40 @@ async fn over_its_requests_a_minute_a_caller_is_429_and_nothing_is_sent() {
     let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
     assert!(refused.status() == 429 && (25..=30).contains(&seconds), "{:?}", refused.head);
     let error = &refused.json()["error"];
-    assert_eq!((&error["code"], &error["type"]), (&json!("rate_limit_exceeded"), &json!("rate_limit_error")));
+    assert_eq!(
+        (&error["code"], &error["type"]),
+        (&json!("rate_limit_exceeded"), &json!("rate_limit_error"))
+    );
     let anthropic = ask(&gateway, "ci-key", "/v1/messages", "m").await;
-    assert_eq!((anthropic.status(), &anthropic.json()["error"]["type"]), (429, &json!("rate_limit_error")));
+    assert_eq!(
+        (anthropic.status(), &anthropic.json()["error"]["type"]),
+        (429, &json!("rate_limit_error"))
+    );
     assert!(anthropic.header("retry-after").is_some());
     let gitlabs = ask(&gateway, "ci-key", "/v2/code/completions", "m").await;
-    assert_eq!((gitlabs.status(), &gitlabs.json()["detail"][0]["type"]), (429, &json!("rate_limit_exceeded")));
+    assert_eq!(
+        (gitlabs.status(), &gitlabs.json()["detail"][0]["type"]),
+        (429, &json!("rate_limit_exceeded"))
+    );
     assert_eq!(upstream.requests().len(), 2);
     for _ in 0..3 {
-        assert_eq!(ask(&gateway, "everything", CHAT, "m").await.status(), 200, "another caller, the file's own rate");
+        assert_eq!(
+            ask(&gateway, "everything", CHAT, "m").await.status(),
+            200,
+            "another caller, the file's own rate"
+        );
     }
     assert_eq!(ask(&gateway, "everything", CHAT, "m").await.status(), 429);
-    assert_eq!(gateway.metrics().await.sum("weir_rate_limited_total", &[("scope", "requests")]), 4.0);
+    assert_eq!(
+        gateway.metrics().await.sum("weir_rate_limited_total", &[("scope", "requests")]),
+        4.0
+    );
     let line = gateway.line(&refused).await;
-    assert_eq!((&line["error_code"], &line["outcome"]), (&json!("rate_limit_exceeded"), &json!("refused")), "{line}");
+    assert_eq!(
+        (&line["error_code"], &line["outcome"]),
+        (&json!("rate_limit_exceeded"), &json!("refused")),
+        "{line}"
+    );
 }
 
 #[tokio::test]
@@ -59,7 +81,8 @@ async fn tokens_are_charged_when_the_answer_ends_and_the_next_request_waits_for_
     let upstream = Upstream::says("Hi").await;
     let gateway = gateway(&upstream, "{ env = \"CI\", tokens_per_minute = 6 }", "").await;
     assert_eq!(ask(&gateway, "ci-key", CHAT, "m").await.status(), 200);
-    eventually("the charge", async || ask(&gateway, "ci-key", CHAT, "m").await.status() == 429).await;
+    eventually("the charge", async || ask(&gateway, "ci-key", CHAT, "m").await.status() == 429)
+        .await;
     let refused = ask(&gateway, "ci-key", CHAT, "m").await;
     let seconds: u64 = refused.header("retry-after").unwrap().parse().unwrap();
     assert!((1..=100).contains(&seconds), "{seconds}");
@@ -84,12 +107,15 @@ async fn an_address_has_its_rate_where_nobody_is_asked_who_they_are_and_lists_co
 async fn a_reload_changes_rates_at_once_and_forgets_no_use() {
     let upstream = Upstream::says("Hi").await;
     let gateway = Gateway::with_model(&upstream, "[limits]\nrequests_per_minute = 100\n").await;
-    let file = |most: u32| format!("{}[limits]\nrequests_per_minute = {most}\n", one_model(&upstream.url()));
+    let file = |most: u32| {
+        format!("{}[limits]\nrequests_per_minute = {most}\n", one_model(&upstream.url()))
+    };
     for _ in 0..2 {
         assert_eq!(gateway.chat("m", false).await.status(), 200);
     }
     gateway.reload(&file(1));
-    let statuses = [gateway.chat("m", false).await.status(), gateway.chat("m", false).await.status()];
+    let statuses =
+        [gateway.chat("m", false).await.status(), gateway.chat("m", false).await.status()];
     assert_eq!(statuses, [200, 429]);
     gateway.reload(&one_model(&upstream.url()));
     assert_eq!(gateway.chat("m", false).await.status(), 200);
@@ -121,19 +147,30 @@ async fn a_key_opens_its_own_models_only_and_sees_no_other() {
     assert_eq!(ask(&gateway, "ci-key", CHAT, "other").await.status(), 200);
     assert_eq!(ask(&gateway, "ci-key", CHAT, "feature/duo_chat").await.status(), 200);
     assert_eq!(ask(&gateway, "everything", CHAT, "m").await.status(), 200);
-    let listed = gateway.call("GET", "/v1/models", &[("authorization", "Bearer ci-key")], b"").await.json();
-    let names: Vec<&str> =
-        listed["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
-    assert!(names[0] == "other" && names[1..].iter().all(|name| name.starts_with("feature/duo_chat")), "{names:?}");
+    let listed =
+        gateway.call("GET", "/v1/models", &[("authorization", "Bearer ci-key")], b"").await.json();
+    let names: Vec<&str> = listed["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|model| model["id"].as_str().unwrap())
+        .collect();
+    assert!(
+        names[0] == "other" && names[1..].iter().all(|name| name.starts_with("feature/duo_chat")),
+        "{names:?}"
+    );
 }
 
 #[test]
 fn faults_of_keys_name_the_place_and_the_nearest_model() {
-    let file = |item: &str| format!("[auth]\nstatic_keys = [{item}]\n[models.codestral]\nendpoint = \"http://h/v1\"\n");
+    let file = |item: &str| {
+        format!("[auth]\nstatic_keys = [{item}]\n[models.codestral]\nendpoint = \"http://h/v1\"\n")
+    };
     let of = |item: &str| parse(&file(item)).unwrap_err().to_string();
     let unknown = of("{ file = \"Cargo.lock\", models = [\"codestrl\"] }");
     assert!(
-        unknown.contains("auth.static_keys[0].models") && unknown.contains("did you mean \"codestral\"?"),
+        unknown.contains("auth.static_keys[0].models")
+            && unknown.contains("did you mean \"codestral\"?"),
         "{unknown}"
     );
     for (item, words) in [

@@ -1,5 +1,5 @@
-//! Another file in force without a lost request: edits, renames, Kubernetes' symlink swap, SIGHUP; a broken
-//! file changes nothing and says so; SIGTERM drains.
+//! Another file in force without a lost request: edits, renames, Kubernetes' symlink swap, SIGHUP;
+//! a broken file changes nothing and says so; SIGTERM drains.
 
 use std::os::unix::fs::symlink;
 use std::sync::Arc;
@@ -9,7 +9,9 @@ use serde_json::json;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use crate::support::{Client, End, Folder, Gateway, Process, Reply, Upstream, chat_body, eventually, one_model};
+use crate::support::{
+    Client, End, Folder, Gateway, Process, Reply, Upstream, chat_body, eventually, one_model,
+};
 
 fn file(upstream: &Upstream) -> String {
     format!(
@@ -62,13 +64,24 @@ async fn a_broken_file_changes_nothing_and_says_why() {
     let folder = Folder::new("broken");
     let weir = Process::serve(&folder.write("weir.toml", &file(&one))).await;
     folder.write("weir.toml", &file(&two).replace("endpoints", "endpints"));
-    eventually("the failed reload", async || weir.metrics().await.sum("weir_config_reload_ok", &[]) == 0.0).await;
+    eventually("the failed reload", async || {
+        weir.metrics().await.sum("weir_config_reload_ok", &[]) == 0.0
+    })
+    .await;
     weir.says("one").await;
     let status = weir.admin("/status").await.json();
     assert_eq!((&status["last_reload"]["ok"], &status["generation"]), (&json!(false), &json!(1)));
     let faults = status["last_reload"]["faults"].to_string();
-    assert!(faults.contains("weir.toml:") && faults.contains("endpints") && faults.contains("endpoints"), "{faults}");
-    assert_eq!(weir.metrics().await.sum("weir_config_reloads_total", &[("outcome", "failed")]), 1.0);
+    assert!(
+        faults.contains("weir.toml:")
+            && faults.contains("endpints")
+            && faults.contains("endpoints"),
+        "{faults}"
+    );
+    assert_eq!(
+        weir.metrics().await.sum("weir_config_reloads_total", &[("outcome", "failed")]),
+        1.0
+    );
     // a file that is gone is no reason to stop either
     std::fs::remove_file(folder.path("weir.toml")).unwrap();
     weir.says("one").await;
@@ -84,12 +97,17 @@ async fn sighup_reads_what_no_file_watch_sees() {
     let folder = Folder::new("sighup");
     let secret = folder.path("key");
     std::fs::write(&secret, "sk-canary-first\n").unwrap();
-    let text =
-        file(&one).replace("[features]", &format!("api_key = {{ file = \"{}\" }}\n[features]", secret.display()));
+    let text = file(&one).replace(
+        "[features]",
+        &format!("api_key = {{ file = \"{}\" }}\n[features]", secret.display()),
+    );
     let text = text.replace("[telemetry]", "[telemetry]\nlevel = \"trace\"");
     let mut weir = Process::serve(&folder.write("weir.toml", &text)).await;
     weir.says("one").await;
-    assert_eq!(one.requests().last().unwrap().header("authorization"), Some("Bearer sk-canary-first"));
+    assert_eq!(
+        one.requests().last().unwrap().header("authorization"),
+        Some("Bearer sk-canary-first")
+    );
     std::fs::write(&secret, "sk-canary-second\n").unwrap();
     weir.signal("HUP");
     eventually("the new key", async || {
@@ -100,22 +118,33 @@ async fn sighup_reads_what_no_file_watch_sees() {
     weir.signal("TERM");
     assert!(weir.ended().await.success());
     // at the most talkative level, on both outputs
-    assert!(weir.output().contains("\"kind\":\"request\"") && !weir.output().contains("canary"), "{}", weir.output());
+    assert!(
+        weir.output().contains("\"kind\":\"request\"") && !weir.output().contains("canary"),
+        "{}",
+        weir.output()
+    );
 }
 
 #[tokio::test]
 async fn sigterm_lets_a_stream_finish_and_exits_0() {
     let gate = Arc::new(Notify::new());
-    let upstream = Upstream::always(Reply::sse().text("one").gate(&gate).text("two").done(true)).await;
+    let upstream =
+        Upstream::always(Reply::sse().text("one").gate(&gate).text("two").done(true)).await;
     let folder = Folder::new("sigterm");
     let mut weir = Process::serve(&folder.write("weir.toml", &file(&upstream))).await;
     let mut client = Client::connect(weir.public).await;
-    client.send("POST", "/v1/chat/completions", &[], chat_body("m", true).to_string().as_bytes()).await;
+    client
+        .send("POST", "/v1/chat/completions", &[], chat_body("m", true).to_string().as_bytes())
+        .await;
     let head = client.head().await;
     client.read_until("one").await;
     weir.signal("TERM");
-    eventually("not ready while draining", async || weir.admin("/ready").await.status() == 503).await;
-    eventually("nothing new is accepted", async || tokio::net::TcpStream::connect(weir.public).await.is_err()).await;
+    eventually("not ready while draining", async || weir.admin("/ready").await.status() == 503)
+        .await;
+    eventually("nothing new is accepted", async || {
+        tokio::net::TcpStream::connect(weir.public).await.is_err()
+    })
+    .await;
     gate.notify_one();
     let answer = client.body(head, false).await;
     assert!(answer.text().contains("two") && answer.text().contains("[DONE]"), "{}", answer.text());
@@ -127,17 +156,23 @@ async fn sigterm_lets_a_stream_finish_and_exits_0() {
 #[tokio::test]
 async fn a_file_with_faults_does_not_start_and_exits_78() {
     let folder = Folder::new("faults");
-    let path = folder.write("weir.toml", "[server]\nlistn = \"127.0.0.1:0\"\n[timeouts]\nidle = 60\n");
+    let path =
+        folder.write("weir.toml", "[server]\nlistn = \"127.0.0.1:0\"\n[timeouts]\nidle = 60\n");
     for command in ["serve", "check"] {
         let mut run = std::process::Command::new(env!("CARGO_BIN_EXE_weir"));
         let output = run.args([command, "--config"]).arg(&path).env_clear().output().unwrap();
         assert_eq!(output.status.code(), Some(78), "{command}");
         let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
         assert!(
-            said.contains("weir.toml:2:1") && said.contains("listn") && said.contains("did you mean listen?"),
+            said.contains("weir.toml:2:1")
+                && said.contains("listn")
+                && said.contains("did you mean listen?"),
             "{said}"
         );
-        assert!(said.contains("weir.toml:4:8") && said.contains("timeouts.idle"), "every fault at once: {said}");
+        assert!(
+            said.contains("weir.toml:4:8") && said.contains("timeouts.idle"),
+            "every fault at once: {said}"
+        );
     }
 }
 
@@ -154,7 +189,11 @@ async fn a_stream_under_way_finishes_on_the_model_it_began_with() {
     assert!(gateway.chat("m", false).await.text().contains("new"));
     gate.notify_one();
     let answer = client.body(head, false).await;
-    assert!(answer.text().contains("older") && answer.text().contains("[DONE]"), "{}", answer.text());
+    assert!(
+        answer.text().contains("older") && answer.text().contains("[DONE]"),
+        "{}",
+        answer.text()
+    );
 }
 
 #[tokio::test]
@@ -180,7 +219,8 @@ async fn two_hundred_reloads_under_traffic_lose_no_request() {
             let body = chat_body("m", index % 2 == 0).to_string();
             let mut seen = [0_u32; 2];
             while !over.load(Ordering::Relaxed) {
-                let answer = client.call("POST", "/v1/chat/completions", &[], body.as_bytes()).await;
+                let answer =
+                    client.call("POST", "/v1/chat/completions", &[], body.as_bytes()).await;
                 assert_eq!((answer.status(), answer.end), (200, End::Proper), "{}", answer.text());
                 seen[usize::from(answer.text().contains("two"))] += 1;
             }
@@ -204,7 +244,10 @@ async fn two_hundred_reloads_under_traffic_lose_no_request() {
     assert!(seen[0] > 0, "traffic flowed: {seen:?}");
     let metrics = gateway.metrics().await;
     let all = metrics.sum("weir_requests_total", &[("surface", "openai_chat")]);
-    assert_eq!((all, metrics.sum("weir_requests_total", &[("outcome", "ok")])), (f64::from(seen[0] + seen[1]), all));
+    assert_eq!(
+        (all, metrics.sum("weir_requests_total", &[("outcome", "ok")])),
+        (f64::from(seen[0] + seen[1]), all)
+    );
     assert_eq!(metrics.sum("weir_config_reloads_total", &[("outcome", "failed")]), 1.0);
     assert_eq!(metrics.sum("weir_config_generation", &[]), 200.0);
 }

@@ -10,10 +10,12 @@ use crate::support::upstream::says;
 use crate::support::{Client, Gateway, Reply, Upstream, chat_body, eventually};
 
 /// Short times, so that a test sees all of them.
-const BREAKER: &str = "[resilience.breaker]\nopen = \"300ms\"\nopen_max = \"1s\"\nslow_start = \"500ms\"\n";
+const BREAKER: &str =
+    "[resilience.breaker]\nopen = \"300ms\"\nopen_max = \"1s\"\nslow_start = \"500ms\"\n";
 
 fn file(replicas: &[&Upstream], more: &str) -> String {
-    let urls: Vec<String> = replicas.iter().map(|upstream| format!("{:?}", upstream.url())).collect();
+    let urls: Vec<String> =
+        replicas.iter().map(|upstream| format!("{:?}", upstream.url())).collect();
     format!("[models.m]\nendpoints = [{}]\n{more}", urls.join(", "))
 }
 
@@ -57,11 +59,25 @@ async fn a_replica_that_fails_now_and_then_is_left_alone_and_a_sound_one_is_not(
     assert!(got * 50 <= asked, "{got} of {asked} requests");
     let state = |upstream: &Upstream| format!("{}", upstream.address);
     let metrics = gateway.metrics().await;
-    assert_eq!(metrics.sum("weir_breaker_state", &[("model", "m"), ("endpoint", &state(&one))]), 0.0);
-    assert_eq!(metrics.sum("weir_breaker_state", &[("model", "m"), ("endpoint", &state(&flip_flop))]), 2.0);
-    assert_eq!(metrics.sum("weir_upstream_healthy", &[("model", "m")]), 3.0, "all of them are there");
+    assert_eq!(
+        metrics.sum("weir_breaker_state", &[("model", "m"), ("endpoint", &state(&one))]),
+        0.0
+    );
+    assert_eq!(
+        metrics.sum("weir_breaker_state", &[("model", "m"), ("endpoint", &state(&flip_flop))]),
+        2.0
+    );
+    assert_eq!(
+        metrics.sum("weir_upstream_healthy", &[("model", "m")]),
+        3.0,
+        "all of them are there"
+    );
     let status = endpoint(&gateway, &flip_flop).await;
-    assert_eq!((&status["breaker"], &status["healthy"]), (&json!("open"), &json!(true)), "{status}");
+    assert_eq!(
+        (&status["breaker"], &status["healthy"]),
+        (&json!("open"), &json!(true)),
+        "{status}"
+    );
     let failure = status["failure"].as_str().unwrap();
     assert!(failure.contains("failed") && failure.contains("HTTP 500"), "{failure}");
 }
@@ -70,9 +86,10 @@ async fn a_replica_that_fails_now_and_then_is_left_alone_and_a_sound_one_is_not(
 async fn a_replica_that_is_well_again_is_asked_again_within_two_seconds() {
     let sick = Arc::new(AtomicBool::new(true));
     let is_sick = Arc::clone(&sick);
-    let patient =
-        Upstream::start(move |request| if is_sick.load(Ordering::Relaxed) { fault() } else { says(request, "Hi") })
-            .await;
+    let patient = Upstream::start(move |request| {
+        if is_sick.load(Ordering::Relaxed) { fault() } else { says(request, "Hi") }
+    })
+    .await;
     let sound = Upstream::says("Hi").await;
     let gateway = Gateway::start(&file(&[&patient, &sound], BREAKER)).await;
     ask_for(&gateway, Duration::from_secs(1)).await;
@@ -80,7 +97,8 @@ async fn a_replica_that_is_well_again_is_asked_again_within_two_seconds() {
     sick.store(false, Ordering::Relaxed);
     let before = patient.requests().len();
     ask_for(&gateway, Duration::from_secs(2)).await;
-    // how much it gets is a matter of its waits, which a busy machine makes long: the balance's own tests see to that
+    // how much it gets is a matter of its waits, which a busy machine makes long: the balance's own
+    // tests see to that
     assert!(patient.requests().len() > before);
     assert_eq!(endpoint(&gateway, &patient).await["breaker"], "closed");
     let (good, asked) = ask_for(&gateway, Duration::from_millis(300)).await;
@@ -91,8 +109,10 @@ async fn a_replica_that_is_well_again_is_asked_again_within_two_seconds() {
 async fn one_request_at_a_time_sees_whether_a_replica_is_back() {
     let hangs = Arc::new(AtomicBool::new(false));
     let is_hanging = Arc::clone(&hangs);
-    let patient =
-        Upstream::start(move |_| if is_hanging.load(Ordering::Relaxed) { Reply::stalled() } else { fault() }).await;
+    let patient = Upstream::start(move |_| {
+        if is_hanging.load(Ordering::Relaxed) { Reply::stalled() } else { fault() }
+    })
+    .await;
     let sound = Upstream::says("Hi").await;
     let breaker = "[resilience.breaker]\nfailures = 1\nopen = \"1s\"\n";
     let gateway = Gateway::start(&file(&[&patient, &sound], breaker)).await;
@@ -141,7 +161,11 @@ async fn a_replica_that_says_when_to_come_back_is_passed_over_until_then_and_has
 
 #[tokio::test]
 async fn replicas_that_all_fail_are_all_asked() {
-    let replicas = [Upstream::always(fault()).await, Upstream::always(fault()).await, Upstream::always(fault()).await];
+    let replicas = [
+        Upstream::always(fault()).await,
+        Upstream::always(fault()).await,
+        Upstream::always(fault()).await,
+    ];
     let gateway = Gateway::start(&file(&[&replicas[0], &replicas[1], &replicas[2]], "")).await;
     let (good, asked) = ask_for(&gateway, Duration::from_secs(1)).await;
     assert_eq!(good, 0);
@@ -156,29 +180,44 @@ const CHECKS: &str = "[resilience.health_check]\nevery = \"200ms\"\ntimeout = \"
 async fn a_replica_that_hangs_is_found_by_its_health_check_and_comes_back_by_it() {
     let sick = Arc::new(AtomicBool::new(true));
     let is_sick = Arc::clone(&sick);
-    let patient = Upstream::start(move |request| match (&*request.path, is_sick.load(Ordering::Relaxed)) {
-        (_, true) => Reply::stalled(),
-        ("/v1/models", false) => Reply::json(404, &json!({})),
-        _ => says(request, "Hi"),
-    })
-    .await;
+    let patient =
+        Upstream::start(move |request| match (&*request.path, is_sick.load(Ordering::Relaxed)) {
+            (_, true) => Reply::stalled(),
+            ("/v1/models", false) => Reply::json(404, &json!({})),
+            _ => says(request, "Hi"),
+        })
+        .await;
     let sound = Upstream::start(|request| match &*request.path {
         "/v1/models" => Reply::json(200, &json!({"object": "list", "data": []})),
         _ => says(request, "Hi"),
     })
     .await;
-    let more = format!("api_key = \"sk-m\"\n{CHECKS}[resilience.breaker]\nslow_start = \"100ms\"\n");
+    let more =
+        format!("api_key = \"sk-m\"\n{CHECKS}[resilience.breaker]\nslow_start = \"100ms\"\n");
     let gateway = Gateway::start(&file(&[&patient, &sound], &more)).await;
-    eventually("it is passed over", async || endpoint(&gateway, &patient).await["healthy"] == false).await;
+    eventually("it is passed over", async || {
+        endpoint(&gateway, &patient).await["healthy"] == false
+    })
+    .await;
     let status = endpoint(&gateway, &patient).await;
-    assert_eq!((&status["breaker"], &status["failure"]), (&json!("open"), &json!("fails its health check")));
-    assert!(patient.requests().iter().all(|request| request.path == "/v1/models" && request.method == "GET"));
+    assert_eq!(
+        (&status["breaker"], &status["failure"]),
+        (&json!("open"), &json!("fails its health check"))
+    );
+    assert!(
+        patient
+            .requests()
+            .iter()
+            .all(|request| request.path == "/v1/models" && request.method == "GET")
+    );
     assert_eq!(patient.requests()[0].header("authorization"), Some("Bearer sk-m"));
     let (good, asked) = ask_for(&gateway, Duration::from_millis(300)).await;
     assert_eq!(good, asked, "no request finds out for itself");
     sick.store(false, Ordering::Relaxed);
-    eventually("it is back, and 404 is an answer", async || endpoint(&gateway, &patient).await["healthy"] == true)
-        .await;
+    eventually("it is back, and 404 is an answer", async || {
+        endpoint(&gateway, &patient).await["healthy"] == true
+    })
+    .await;
     eventually("it gets requests", async || {
         ask_for(&gateway, Duration::from_millis(20)).await;
         patient.requests().iter().any(|request| request.method == "POST")
@@ -193,8 +232,10 @@ async fn a_named_path_is_checked_below_the_root_and_off_is_off() {
         _ => says(request, "Hi"),
     })
     .await;
-    let gateway = Gateway::start(&file(&[&upstream], &format!("health_check = \"/health\"\n{CHECKS}"))).await;
-    eventually("it is out", async || endpoint(&gateway, &upstream).await["breaker"] == "open").await;
+    let gateway =
+        Gateway::start(&file(&[&upstream], &format!("health_check = \"/health\"\n{CHECKS}"))).await;
+    eventually("it is out", async || endpoint(&gateway, &upstream).await["breaker"] == "open")
+        .await;
     assert_eq!(gateway.chat("m", false).await.status(), 200, "the only one is asked all the same");
     let (one, two) = (Upstream::says("Hi").await, Upstream::says("Hi").await);
     gateway.reload(&file(&[&one, &two], &format!("health_check = \"off\"\n{CHECKS}")));
@@ -206,7 +247,11 @@ async fn a_named_path_is_checked_below_the_root_and_off_is_off() {
 async fn a_server_that_tells_that_others_fill_it_gets_less() {
     let tells = |running: u32| {
         Upstream::start(move |request| match &*request.path {
-            "/metrics" => Reply::whole(200, &[], format!("vllm:num_requests_running{{engine=\"0\"}} {running}\n")),
+            "/metrics" => Reply::whole(
+                200,
+                &[],
+                format!("vllm:num_requests_running{{engine=\"0\"}} {running}\n"),
+            ),
             _ => says(request, "Hi"),
         })
     };
@@ -217,13 +262,16 @@ async fn a_server_that_tells_that_others_fill_it_gets_less() {
     free.received(1).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     ask_for(&gateway, Duration::from_millis(300)).await;
-    let asked = |upstream: &Upstream| upstream.requests().iter().filter(|request| request.method == "POST").count();
+    let asked = |upstream: &Upstream| {
+        upstream.requests().iter().filter(|request| request.method == "POST").count()
+    };
     assert!(asked(&free) > 5 * asked(&full), "{} and {}", asked(&free), asked(&full));
 }
 
 #[tokio::test]
 async fn requests_that_begin_alike_go_to_one_replica_until_it_has_much_more_to_do() {
-    let replicas = [Upstream::says("Hi").await, Upstream::says("Hi").await, Upstream::says("Hi").await];
+    let replicas =
+        [Upstream::says("Hi").await, Upstream::says("Hi").await, Upstream::says("Hi").await];
     let list: Vec<&Upstream> = replicas.iter().collect();
     let gateway = Gateway::start(&file(&list, "affinity = true\n")).await;
     let ask = async |who: &str, turn: usize| {
@@ -238,7 +286,9 @@ async fn requests_that_begin_alike_go_to_one_replica_until_it_has_much_more_to_d
     }
     let mut asked = 0;
     for who in ["Ann", "Bob", "Cem", "Dee", "Eva", "Flo"] {
-        let of = |upstream: &Upstream| upstream.requests().iter().filter(|r| r.text().contains(who)).count();
+        let of = |upstream: &Upstream| {
+            upstream.requests().iter().filter(|r| r.text().contains(who)).count()
+        };
         let counts = replicas.each_ref().map(of);
         assert_eq!(counts.iter().max(), Some(&10), "{who}: {counts:?}");
         asked += counts.iter().sum::<usize>();
@@ -248,9 +298,12 @@ async fn requests_that_begin_alike_go_to_one_replica_until_it_has_much_more_to_d
 
 #[tokio::test]
 async fn many_requests_that_begin_alike_spill_over() {
-    let (one, two) = (Upstream::always(Reply::stalled()).await, Upstream::always(Reply::stalled()).await);
+    let (one, two) =
+        (Upstream::always(Reply::stalled()).await, Upstream::always(Reply::stalled()).await);
     let gateway = Gateway::start(&file(&[&one, &two], "affinity = true\n")).await;
-    let body = json!({"model": "m", "messages": [{"role": "user", "content": "alike ".repeat(500)}]}).to_string();
+    let body =
+        json!({"model": "m", "messages": [{"role": "user", "content": "alike ".repeat(500)}]})
+            .to_string();
     let mut clients = Vec::new();
     for count in 1..=12 {
         let mut client = Client::connect(gateway.public).await;
@@ -258,6 +311,9 @@ async fn many_requests_that_begin_alike_spill_over() {
         clients.push(client);
         eventually("one more", async || one.requests().len() + two.requests().len() == count).await;
     }
-    let (more, less) = (one.requests().len().max(two.requests().len()), one.requests().len().min(two.requests().len()));
+    let (more, less) = (
+        one.requests().len().max(two.requests().len()),
+        one.requests().len().min(two.requests().len()),
+    );
     assert!(less >= 3 && more >= 5, "{more} and {less}");
 }

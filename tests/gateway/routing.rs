@@ -1,4 +1,5 @@
-//! The rules of precedence (config.md), each with the request that it decides; and what must never be called.
+//! The rules of precedence (config.md), each with the request that it decides; and what must never
+//! be called.
 
 use serde_json::{Value, json};
 
@@ -14,8 +15,9 @@ struct House {
 impl House {
     async fn with(features: &str) -> Self {
         let (one, two) = (Upstream::says("one").await, Upstream::says("two").await);
-        let model =
-            |name: &str, url: String| format!("[models.{name}]\nendpoint = \"{url}\"\napi_key = \"sk-{name}\"\n");
+        let model = |name: &str, url: String| {
+            format!("[models.{name}]\nendpoint = \"{url}\"\napi_key = \"sk-{name}\"\n")
+        };
         let models = [model("one", one.url()), model("two", two.url())].concat();
         let gateway = Gateway::start(&format!("{models}[features]\n{features}\n")).await;
         Self { one, two, gateway }
@@ -48,7 +50,11 @@ impl House {
     }
 
     fn nothing_sent(&self) {
-        assert_eq!((self.one.connections(), self.two.connections()), (0, 0), "nothing may be sent anywhere");
+        assert_eq!(
+            (self.one.connections(), self.two.connections()),
+            (0, 0),
+            "nothing may be sent anywhere"
+        );
     }
 }
 
@@ -71,13 +77,18 @@ async fn the_requests_model_wins_over_the_default() {
     let house = House::with("default = \"one\"\nrequest_loopback = true").await;
     assert_eq!(house.answered("agent", Some(&house.two.url())).await, "two by request");
     let sent = house.two.only_request();
-    assert_eq!((&sent.json()["model"], sent.header("authorization")), (&json!("theirs"), Some("Bearer sk-request")));
+    assert_eq!(
+        (&sent.json()["model"], sent.header("authorization")),
+        (&json!("theirs"), Some("Bearer sk-request"))
+    );
     assert_eq!(house.answered("agent", None).await, "one by one");
 }
 
 #[tokio::test]
 async fn listed_takes_only_endpoints_of_the_file() {
-    let house = House::with("default = \"one\"\nrequest_models = \"listed\"\nrequest_loopback = true").await;
+    let house =
+        House::with("default = \"one\"\nrequest_models = \"listed\"\nrequest_loopback = true")
+            .await;
     assert_eq!(house.answered("agent", Some(&house.two.url())).await, "two by request");
     let stranger = Upstream::says("stranger").await;
     let (status, body, line) = house.ask("agent", Some(&stranger.url())).await;
@@ -95,25 +106,40 @@ async fn ignored_models_of_requests_are_as_if_not_there() {
 async fn without_a_rule_it_is_422_and_never_a_guess() {
     let house = House::with("code_completions = \"one\"").await;
     let (status, body, line) = house.ask("agent", None).await;
-    assert_eq!((status, &line["error_code"], &line["outcome"]), (422, &json!("no_model"), &json!("refused")));
+    assert_eq!(
+        (status, &line["error_code"], &line["outcome"]),
+        (422, &json!("no_model"), &json!("refused"))
+    );
     let said = body["detail"][0]["msg"].as_str().unwrap();
-    assert_eq!(said, "No model is configured for duo_chat: set features.duo_chat or features.default");
+    assert_eq!(
+        said,
+        "No model is configured for duo_chat: set features.duo_chat or features.default"
+    );
     house.nothing_sent();
 }
 
 #[tokio::test]
 async fn disabled_is_403_and_sends_nothing() {
-    let house = House::with("default = \"one\"\nduo_chat_write_tests = \"disabled\"\nrequest_loopback = true").await;
+    let house = House::with(
+        "default = \"one\"\nduo_chat_write_tests = \"disabled\"\nrequest_loopback = true",
+    )
+    .await;
     for named in [None, Some(house.two.url())] {
         let (status, body, line) = house.ask("write_tests", named.as_deref()).await;
         assert_eq!(
             (status, &line["error_code"], &line["outcome"]),
             (403, &json!("feature_disabled"), &json!("refused"))
         );
-        assert!(body["detail"][0]["msg"].as_str().unwrap().contains("duo_chat_write_tests"), "{body}");
+        assert!(
+            body["detail"][0]["msg"].as_str().unwrap().contains("duo_chat_write_tests"),
+            "{body}"
+        );
     }
     let answer = house.gateway.chat("feature/duo_chat_write_tests", true).await;
-    assert_eq!((answer.status(), &answer.json()["error"]["code"]), (403, &json!("feature_disabled")));
+    assert_eq!(
+        (answer.status(), &answer.json()["error"]["code"]),
+        (403, &json!("feature_disabled"))
+    );
     house.nothing_sent();
     // its siblings are not
     assert_eq!(house.answered("explain_code", None).await, "one by one");
@@ -121,7 +147,9 @@ async fn disabled_is_403_and_sends_nothing() {
 
 #[tokio::test]
 async fn a_disabled_parent_disables_what_has_no_line_of_its_own() {
-    let house = House::with("default = \"one\"\nduo_chat = \"disabled\"\nduo_chat_write_tests = \"two\"").await;
+    let house =
+        House::with("default = \"one\"\nduo_chat = \"disabled\"\nduo_chat_write_tests = \"two\"")
+            .await;
     assert_eq!(house.ask("explain_code", None).await.0, 403);
     house.nothing_sent();
     assert_eq!(house.answered("write_tests", None).await, "two by two");
@@ -151,7 +179,11 @@ async fn the_prefix_decides_and_provider_nothing() {
     ] {
         let answer = house.gateway.post("/v1/chat/agent", &ask(provider, identifier)).await;
         assert_eq!(answer.status(), 200, "{provider} {identifier}: {}", answer.text());
-        assert_eq!(house.two.requests().last().unwrap().json()["model"], upstream_name, "{identifier}");
+        assert_eq!(
+            house.two.requests().last().unwrap().json()["model"],
+            upstream_name,
+            "{identifier}"
+        );
     }
 }
 
@@ -221,14 +253,17 @@ async fn redirects_are_not_followed() {
 
 #[tokio::test]
 async fn replicas_share_the_requests_under_way() {
-    let (one, two) = (Upstream::always(Reply::stalled()).await, Upstream::always(Reply::stalled()).await);
+    let (one, two) =
+        (Upstream::always(Reply::stalled()).await, Upstream::always(Reply::stalled()).await);
     let file = format!("[models.m]\nendpoints = [\"{}\", \"{}\"]\n", one.url(), two.url());
     let gateway = Gateway::start(&file).await;
     let mut clients = Vec::new();
     for count in 1..=6 {
         clients.push(gateway.open_chat("m", true).await);
-        crate::support::eventually("one more request", async || one.requests().len() + two.requests().len() == count)
-            .await;
+        crate::support::eventually("one more request", async || {
+            one.requests().len() + two.requests().len() == count
+        })
+        .await;
     }
     assert_eq!((one.requests().len(), two.requests().len()), (3, 3));
 }

@@ -7,7 +7,8 @@ use crate::support::{Eval, Gateway, Redis, Upstream, eventually, one_model, pars
 
 /// A gateway with these limits, whose counts are there.
 async fn gateway(upstream: &Upstream, limits: &str, redis: std::net::SocketAddr) -> Gateway {
-    Gateway::with_model(upstream, &format!("[limits]\n{limits}\nshared = \"redis://{redis}\"\n")).await
+    Gateway::with_model(upstream, &format!("[limits]\n{limits}\nshared = \"redis://{redis}\"\n"))
+        .await
 }
 
 async fn is_up(gateway: &Gateway) -> bool {
@@ -50,9 +51,16 @@ async fn two_gateways_share_one_rate_and_its_refusals() {
     // nine tokens an answer, told with the next request or by themselves
     let told = || redis.evals().iter().map(|eval| eval.arguments[3]).sum::<u64>();
     eventually("the tokens' charge", async || told() >= 9).await;
-    assert!(told().is_multiple_of(9) && told() <= 9 * upstream.requests().len() as u64, "{}", told());
+    assert!(
+        told().is_multiple_of(9) && told() <= 9 * upstream.requests().len() as u64,
+        "{}",
+        told()
+    );
     let first = &redis.evals()[0];
-    assert_eq!((first.key.as_str(), &first.arguments[..2]), ("weir:rates:address 127.0.0.1", &[100, 1000][..]));
+    assert_eq!(
+        (first.key.as_str(), &first.arguments[..2]),
+        ("weir:rates:address 127.0.0.1", &[100, 1000][..])
+    );
 }
 
 #[tokio::test]
@@ -60,11 +68,15 @@ async fn while_redis_is_away_each_counts_for_itself_and_it_comes_back() {
     let upstream = Upstream::says("Hi").await;
     let address = Redis::start(|_| None).await.address;
     let gateway = gateway(&upstream, "requests_per_minute = 1", address).await;
-    assert_eq!([gateway.chat("m", false).await.status(), gateway.chat("m", false).await.status()], [200, 429]);
+    assert_eq!(
+        [gateway.chat("m", false).await.status(), gateway.chat("m", false).await.status()],
+        [200, 429]
+    );
     assert!(!is_up(&gateway).await);
     let redis = Redis::on(address, |_| Some([0, 0])).await;
     connected(&gateway).await;
-    eventually("that Redis decides again", async || gateway.chat("m", false).await.status() == 200).await;
+    eventually("that Redis decides again", async || gateway.chat("m", false).await.status() == 200)
+        .await;
     drop(redis);
     eventually("that it is away", async || {
         let _ = gateway.chat("m", false).await;
@@ -96,7 +108,8 @@ async fn a_redis_that_does_not_answer_holds_a_request_for_a_moment_and_fails_non
 fn a_url_that_is_none_is_a_fault_and_a_password_is_not_shown() {
     let faults = parse("[limits]\nshared = \"http://h\"\n").unwrap_err().to_string();
     assert!(faults.contains("limits.shared") && faults.contains("redis://host:6379"), "{faults}");
-    let faults = parse("[limits]\nshared = \"redis://:sk-canary@h:port\"\n").unwrap_err().to_string();
+    let faults =
+        parse("[limits]\nshared = \"redis://:sk-canary@h:port\"\n").unwrap_err().to_string();
     assert!(faults.contains("limits.shared") && !faults.contains("canary"), "{faults}");
     assert_eq!(parse("[limits]\nshared = \"redis://h\"\n").unwrap().warnings, []);
     let plain = parse("[limits]\nshared = \"redis://:sk-canary@h\"\n").unwrap();

@@ -1,21 +1,26 @@
-//! Clients that do not read: each stalls its own model server, keeps little memory, holds up nobody else and does not
-//! stay for ever (`timeouts.rs` has the limit).
+//! Clients that do not read: each stalls its own model server, keeps little memory, holds up nobody
+//! else and does not stay for ever (`timeouts.rs` has the limit).
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Client, Folder, Process, Reply, Upstream, chat_body, one_model, upstream::says};
+use crate::support::{
+    Client, Folder, Process, Reply, Upstream, chat_body, one_model, upstream::says,
+};
 
 const CHAT: &str = "/v1/chat/completions";
 /// More than all socket buffers on the way hold of one stream that has no end.
 const IN_THE_AIR: usize = 50 << 20;
-/// Of the gateway's own memory, for each such client: its share of what is in the air, not of what is offered.
+/// Of the gateway's own memory, for each such client: its share of what is in the air, not of what
+/// is offered.
 const HELD: usize = 1 << 20;
 const READERS: usize = 4;
 
 /// One event of 64 KiB.
 fn event() -> String {
     let text = "x".repeat(64 << 10);
-    format!("data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}},\"finish_reason\":null}}]}}\n\n")
+    format!(
+        "data: {{\"choices\":[{{\"index\":0,\"delta\":{{\"content\":\"{text}\"}},\"finish_reason\":null}}]}}\n\n"
+    )
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,5 @@
-//! Model servers that close, cut, send rubbish or too much: one free replay of a kept connection that died,
-//! otherwise a clean error; a broken stream never looks complete.
+//! Model servers that close, cut, send rubbish or too much: one free replay of a kept connection
+//! that died, otherwise a clean error; a broken stream never looks complete.
 
 use serde_json::{Value, json};
 
@@ -21,7 +21,10 @@ async fn a_kept_connection_that_died_is_replaced_once_unseen() {
     let gateway = Gateway::with_model(&upstream, "").await;
     assert_eq!(gateway.chat("m", false).await.status(), 200);
     let answer = gateway.chat("m", false).await;
-    assert_eq!((answer.status(), &answer.json()["choices"][0]["message"]["content"]), (200, &json!("Hi")));
+    assert_eq!(
+        (answer.status(), &answer.json()["choices"][0]["message"]["content"]),
+        (200, &json!("Hi"))
+    );
     assert_eq!(gateway.line(&answer).await["retries"], 1);
     let requests = upstream.requests();
     assert_eq!(requests.len(), 3);
@@ -78,12 +81,29 @@ async fn an_answer_that_has_begun_is_never_asked_for_again() {
 /// A 502 in OpenAI's shape, counted as the model server's failure, with nothing of it in the body.
 async fn clean_502(gateway: &Gateway, answer: &Answer, code: &str) {
     assert_eq!((answer.status(), answer.end), (502, End::Proper), "{}", answer.text());
-    assert_eq!((&answer.json()["error"]["code"], answer.header("x-weir-error")), (&json!(code), Some(code)));
+    assert_eq!(
+        (&answer.json()["error"]["code"], answer.header("x-weir-error")),
+        (&json!(code), Some(code))
+    );
     let line = gateway.line(answer).await;
-    assert_eq!((&line["outcome"], &line["error_code"]), (&json!("upstream_error"), &json!(code)), "{line}");
-    assert!(line["note"].as_str().is_some_and(|note| !note.is_empty()), "the operator is told more: {line}");
-    assert!(!answer.text().contains("127.0.0.1"), "the address stays in the log: {}", answer.text());
-    assert_eq!(gateway.metrics().await.sum("weir_errors_total", &[("code", code), ("model", "m")]), 1.0);
+    assert_eq!(
+        (&line["outcome"], &line["error_code"]),
+        (&json!("upstream_error"), &json!(code)),
+        "{line}"
+    );
+    assert!(
+        line["note"].as_str().is_some_and(|note| !note.is_empty()),
+        "the operator is told more: {line}"
+    );
+    assert!(
+        !answer.text().contains("127.0.0.1"),
+        "the address stays in the log: {}",
+        answer.text()
+    );
+    assert_eq!(
+        gateway.metrics().await.sum("weir_errors_total", &[("code", code), ("model", "m")]),
+        1.0
+    );
 }
 
 const GARBAGE: [&[u8]; 8] = [
@@ -109,14 +129,22 @@ async fn garbage_is_a_clean_502() {
     for index in 0..GARBAGE.len() {
         for stream in [false, true] {
             let answer = gateway.chat(&format!("g{index}"), stream).await;
-            assert_eq!((answer.status(), answer.end), (502, End::Proper), "{index}: {}", answer.text());
+            assert_eq!(
+                (answer.status(), answer.end),
+                (502, End::Proper),
+                "{index}: {}",
+                answer.text()
+            );
             assert_eq!(answer.json()["error"]["code"], "upstream_broken", "{index}");
             answers.push(answer);
         }
     }
     for answer in answers {
         let line = gateway.line(&answer).await;
-        assert_eq!((&line["outcome"], &line["error_code"]), (&json!("upstream_error"), &json!("upstream_broken")));
+        assert_eq!(
+            (&line["outcome"], &line["error_code"]),
+            (&json!("upstream_error"), &json!("upstream_broken"))
+        );
     }
 }
 
@@ -133,12 +161,20 @@ async fn broken_stream(reply: Reply) -> (String, Value) {
     let (gateway, upstream) = behind(reply).await;
     let answer = gateway.chat("m", true).await;
     assert_eq!((answer.status(), answer.end), (200, End::Proper), "{}", answer.text());
-    assert!(!answer.text().contains("[DONE]"), "a broken stream must not look complete: {}", answer.text());
+    assert!(
+        !answer.text().contains("[DONE]"),
+        "a broken stream must not look complete: {}",
+        answer.text()
+    );
     let mut events = answer.events();
     let last: Value = serde_json::from_str(&events.pop().unwrap()).unwrap();
     assert_eq!(last["error"]["code"], "upstream_broken", "{last}");
     let line = gateway.line(&answer).await;
-    assert_eq!((&line["outcome"], &line["status"]), (&json!("upstream_error"), &json!(200)), "{line}");
+    assert_eq!(
+        (&line["outcome"], &line["status"]),
+        (&json!("upstream_error"), &json!(200)),
+        "{line}"
+    );
     upstream.closed(0).await;
     (events.concat(), last)
 }
@@ -149,7 +185,10 @@ async fn a_cut_stream_ends_with_an_error_event() {
     let (said, _) = broken_stream(cut.clone().then_close()).await;
     assert!(said.contains("one"), "{said}");
     let (said, _) = broken_stream(cut.bytes("data: {\"half").then_close()).await;
-    assert!(said.contains("one") && !said.contains("half"), "half an event is not passed on: {said}");
+    assert!(
+        said.contains("one") && !said.contains("half"),
+        "half an event is not passed on: {said}"
+    );
 }
 
 #[tokio::test]
@@ -162,7 +201,11 @@ async fn a_reset_stream_ends_with_an_error_event() {
     client.read_until("one").await;
     gate.notify_one();
     let answer = client.body(head, false).await;
-    assert!(answer.end == End::Proper && answer.text().contains("upstream_broken"), "{}", answer.text());
+    assert!(
+        answer.end == End::Proper && answer.text().contains("upstream_broken"),
+        "{}",
+        answer.text()
+    );
 }
 
 #[tokio::test]
@@ -173,7 +216,8 @@ async fn a_stream_that_ends_cleanly_without_an_end_marker_is_broken_too() {
     assert!(events[0].contains("one") && events[1].contains("upstream_broken"), "{events:?}");
     // with a length the same: what came before the end reaches the client
     let text = "data: {\"choices\":[{\"delta\":{\"content\":\"one\"}}]}\n\n";
-    let (gateway, _upstream) = behind(Reply::whole(200, &[("content-type", "text/event-stream")], text)).await;
+    let (gateway, _upstream) =
+        behind(Reply::whole(200, &[("content-type", "text/event-stream")], text)).await;
     let answer = gateway.chat("m", true).await;
     let events = answer.events();
     assert!(events[0].contains("one") && events[1].contains("upstream_broken"), "{events:?}");
@@ -181,7 +225,10 @@ async fn a_stream_that_ends_cleanly_without_an_end_marker_is_broken_too() {
 
 #[tokio::test]
 async fn an_event_of_ten_megabytes_is_an_error_and_not_held() {
-    let huge = format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n", "x".repeat(10 << 20));
+    let huge = format!(
+        "data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n",
+        "x".repeat(10 << 20)
+    );
     let (said, _) = broken_stream(Reply::sse().text("one").bytes(huge.as_str()).stall()).await;
     assert!(said.contains("one") && said.len() < 1000, "{} bytes", said.len());
     // and where it is translated, in either direction
@@ -193,7 +240,11 @@ async fn an_event_of_ten_megabytes_is_an_error_and_not_held() {
         asked["max_tokens"] = json!(9);
         let answer = gateway.post(path, &asked).await;
         let text = answer.text();
-        assert!(text.contains("one") && text.contains("error") && text.len() < 3000, "{path}: {} bytes", text.len());
+        assert!(
+            text.contains("one") && text.contains("error") && text.len() < 3000,
+            "{path}: {} bytes",
+            text.len()
+        );
         upstream.closed(0).await;
     };
     translated(Reply::sse().text("one").bytes(huge), "custom_openai/up", "/v1/messages").await;
@@ -275,7 +326,9 @@ async fn hop_by_hop_headers_and_the_servers_name_stay_behind() {
     ];
     let (gateway, _upstream) = behind(Reply::whole(200, &headers, "{}")).await;
     let answer = gateway.chat("m", false).await;
-    for (gone, _) in headers.iter().filter(|(name, _)| !["content-type", "connection", "x-kept"].contains(name)) {
+    for (gone, _) in
+        headers.iter().filter(|(name, _)| !["content-type", "connection", "x-kept"].contains(name))
+    {
         assert!(answer.header(gone).is_none(), "{gone}: {answer:?}");
     }
     assert_eq!(answer.header("x-kept"), Some("2"));
@@ -287,13 +340,17 @@ async fn a_replica_that_cannot_be_reached_is_passed_over() {
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = gone.local_addr().unwrap();
     drop(gone);
-    let file = format!("[models.m]\nendpoints = [\"http://{address}/v1\", \"{}\"]\n", upstream.url());
+    let file =
+        format!("[models.m]\nendpoints = [\"http://{address}/v1\", \"{}\"]\n", upstream.url());
     let gateway = Gateway::start(&file).await;
     for _ in 0..20 {
         assert_eq!(gateway.chat("m", false).await.status(), 200);
     }
     let metrics = gateway.metrics().await;
     assert!(metrics.sum("weir_upstream_healthy", &[("model", "m")]) >= 1.0);
-    assert!(metrics.sum("weir_retries_total", &[("model", "m")]) <= 1.0, "tried once, then left alone");
+    assert!(
+        metrics.sum("weir_retries_total", &[("model", "m")]) <= 1.0,
+        "tried once, then left alone"
+    );
     assert_eq!(metrics.sum("weir_errors_total", &[]), 0.0);
 }

@@ -1,4 +1,5 @@
-//! SIGTERM: not ready at once, connections end with an answer that says so, what runs beyond the limit is told so, exit 0.
+//! SIGTERM: not ready at once, connections end with an answer that says so, what runs beyond the
+//! limit is told so, exit 0.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,7 +9,9 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::support::upstream::begun;
-use crate::support::{Client, End, Folder, Process, Reply, Upstream, chat_body, eventually, resilient_file, surfaces};
+use crate::support::{
+    Client, End, Folder, Process, Reply, Upstream, chat_body, eventually, resilient_file, surfaces,
+};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -56,9 +59,15 @@ async fn idle_connections_do_not_hold_the_end_up() {
 #[tokio::test]
 async fn during_the_delay_new_connections_are_served_and_told_to_go_elsewhere() {
     let gate = Arc::new(Notify::new());
-    let upstream = Upstream::always(Reply::sse().text("one").gate(&gate).text("two").done(true)).await;
+    let upstream =
+        Upstream::always(Reply::sse().text("one").gate(&gate).text("two").done(true)).await;
     let folder = Folder::new("stopping-delay");
-    let mut weir = Process::serve(&resilient_file(&folder, &upstream, "drain = \"10s\"\ndrain_delay = \"2s\"")).await;
+    let mut weir = Process::serve(&resilient_file(
+        &folder,
+        &upstream,
+        "drain = \"10s\"\ndrain_delay = \"2s\"",
+    ))
+    .await;
     let told = Instant::now();
     weir.signal("TERM");
     eventually("not ready at once", async || weir.admin("/ready").await.status() == 503).await;
@@ -66,7 +75,8 @@ async fn during_the_delay_new_connections_are_served_and_told_to_go_elsewhere() 
     client.send("POST", CHAT, &[], body(true).as_bytes()).await;
     let head = client.head().await;
     assert_eq!((head.status, head.header("connection")), (200, Some("close")));
-    eventually("nothing new is accepted", async || TcpStream::connect(weir.public).await.is_err()).await;
+    eventually("nothing new is accepted", async || TcpStream::connect(weir.public).await.is_err())
+        .await;
     assert!(told.elapsed() >= Duration::from_secs(2), "{:?}", told.elapsed());
     gate.notify_one();
     let answer = client.body(head, false).await;
@@ -130,8 +140,15 @@ async fn what_runs_beyond_the_limit_is_told_so_on_every_call() {
     assert!((500..2_500).contains(&told.elapsed().as_millis()), "{:?}", told.elapsed());
     for (id, surface, ..) in &running {
         let line = line(&weir, id);
-        assert_eq!((&line["outcome"], &line["error_code"]), (&"overload".into(), &"draining".into()), "{line}");
-        assert_eq!((&line["note"], &line["surface"]), (&"resilience.drain is over".into(), &surface.label.into()));
+        assert_eq!(
+            (&line["outcome"], &line["error_code"]),
+            (&"overload".into(), &"draining".into()),
+            "{line}"
+        );
+        assert_eq!(
+            (&line["note"], &line["surface"]),
+            (&"resilience.drain is over".into(), &surface.label.into())
+        );
         upstream.closed(upstream.connection_of(id).await).await;
     }
 }
@@ -160,10 +177,14 @@ async fn who_waits_for_a_place_at_the_end_is_told_so() {
 
 #[tokio::test]
 async fn clients_that_do_not_read_are_cut_and_have_not_left() {
-    let event = format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n", "x".repeat(64 << 10));
+    let event = format!(
+        "data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n",
+        "x".repeat(64 << 10)
+    );
     let upstream = Upstream::start(move |request| match request.wants_stream() {
         true => Reply::sse().forever(event.as_bytes()),
-        false => Reply::raw("HTTP/1.1 200 OK\r\ncontent-length: 999999999\r\n\r\n").forever(&[b' '; 64 << 10]),
+        false => Reply::raw("HTTP/1.1 200 OK\r\ncontent-length: 999999999\r\n\r\n")
+            .forever(&[b' '; 64 << 10]),
     })
     .await;
     let folder = Folder::new("stopping-deaf");
@@ -182,7 +203,11 @@ async fn clients_that_do_not_read_are_cut_and_have_not_left() {
     assert!((2_300..6_000).contains(&told.elapsed().as_millis()), "{:?}", told.elapsed());
     for id in ["events", "value"] {
         let line = line(&weir, id);
-        assert_eq!((&line["outcome"], &line["error_code"]), (&"overload".into(), &"draining".into()), "{line}");
+        assert_eq!(
+            (&line["outcome"], &line["error_code"]),
+            (&"overload".into(), &"draining".into()),
+            "{line}"
+        );
         assert_eq!(line["note"], "resilience.drain is over; the client did not read");
     }
 }

@@ -1,5 +1,5 @@
-//! The four limits and A1000: what the client, the metrics, the log and the model server see of an expiry,
-//! for every limit, streamed or not, on every surface.
+//! The four limits and A1000: what the client, the metrics, the log and the model server see of an
+//! expiry, for every limit, streamed or not, on every surface.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,18 +50,52 @@ fn cases() -> Vec<Case> {
         streamed,
     };
     vec![
-        case("silent", "first_byte", "first_byte = \"150ms\"", 150, Reply::stalled(), Status, Status),
+        case(
+            "silent",
+            "first_byte",
+            "first_byte = \"150ms\"",
+            150,
+            Reply::stalled(),
+            Status,
+            Status,
+        ),
         // model servers send their head before the first token: it says nothing yet
-        case("head_only", "first_byte", "first_byte = \"150ms\"", 150, Reply::sse().stall(), Status, Status),
-        case("pauses", "idle", "idle = \"150ms\"", 150, Reply::sse().text("one").stall(), Status, Event),
-        case("half_json", "idle", "idle = \"150ms\"", 150, json().bytes("{\"choices\":[").stall(), Status, Cut),
+        case(
+            "head_only",
+            "first_byte",
+            "first_byte = \"150ms\"",
+            150,
+            Reply::sse().stall(),
+            Status,
+            Status,
+        ),
+        case(
+            "pauses",
+            "idle",
+            "idle = \"150ms\"",
+            150,
+            Reply::sse().text("one").stall(),
+            Status,
+            Event,
+        ),
+        case(
+            "half_json",
+            "idle",
+            "idle = \"150ms\"",
+            150,
+            json().bytes("{\"choices\":[").stall(),
+            Status,
+            Cut,
+        ),
         case("endless", "total", "total = \"250ms\"", 250, drip(Reply::sse()), Status, Event),
         case("late", "total", "total = \"150ms\"", 150, Reply::stalled(), Status, Status),
     ]
 }
 
 fn model_lines(name: &str, url: &str, limits: &str) -> String {
-    format!("[models.{name}]\nidentifier = \"custom_openai/up\"\nendpoints = [\"{url}\"]\ntimeouts = {{ {limits} }}\n")
+    format!(
+        "[models.{name}]\nidentifier = \"custom_openai/up\"\nendpoints = [\"{url}\"]\ntimeouts = {{ {limits} }}\n"
+    )
 }
 
 /// Every case at once, streamed or not: the waits overlap.
@@ -94,25 +128,48 @@ fn check_told(case: &Case, told: Told, answer: &Answer) {
     let name = case.model;
     match told {
         Told::Status => {
-            assert_eq!((answer.status(), answer.end), (504, End::Proper), "{name}: {}", answer.text());
+            assert_eq!(
+                (answer.status(), answer.end),
+                (504, End::Proper),
+                "{name}: {}",
+                answer.text()
+            );
             assert_eq!(answer.header("x-weir-error"), Some("A1000"), "{name}");
             assert_eq!(answer.header("content-type"), Some("application/json"), "{name}");
             check_error(case, &answer.json(), answer);
         }
         Told::Event => {
-            assert_eq!((answer.status(), answer.end), (200, End::Proper), "{name}: {}", answer.text());
+            assert_eq!(
+                (answer.status(), answer.end),
+                (200, End::Proper),
+                "{name}: {}",
+                answer.text()
+            );
             let events = answer.events();
-            assert!(!answer.text().contains("[DONE]"), "{name}: an expired stream must not look complete");
+            assert!(
+                !answer.text().contains("[DONE]"),
+                "{name}: an expired stream must not look complete"
+            );
             check_error(case, &serde_json::from_str(events.last().unwrap()).unwrap(), answer);
         }
-        Told::Cut => assert_eq!((answer.status(), answer.end), (200, End::Cut), "{name}: {}", answer.text()),
+        Told::Cut => {
+            assert_eq!((answer.status(), answer.end), (200, End::Cut), "{name}: {}", answer.text())
+        }
     }
 }
 
 fn check_error(case: &Case, body: &Value, answer: &Answer) {
     let error = &body["error"];
-    assert_eq!((&error["code"], &error["type"]), (&json!("A1000"), &json!("timeout_error")), "{error}");
-    assert_eq!((&error["phase"], &error["limit_ms"]), (&json!(case.phase), &json!(case.limit_ms)), "{error}");
+    assert_eq!(
+        (&error["code"], &error["type"]),
+        (&json!("A1000"), &json!("timeout_error")),
+        "{error}"
+    );
+    assert_eq!(
+        (&error["phase"], &error["limit_ms"]),
+        (&json!(case.phase), &json!(case.limit_ms)),
+        "{error}"
+    );
     assert_eq!(error["request_id"].as_str(), answer.header("x-request-id"), "{error}");
     let said = error["message"].as_str().unwrap();
     assert!(said.starts_with(&format!("A1000: {} did not answer within ", case.model)), "{said}");
@@ -121,14 +178,19 @@ fn check_error(case: &Case, body: &Value, answer: &Answer) {
 
 async fn check_noted(case: &Case, gateway: &Gateway, answer: &Answer) {
     let line = gateway.line(answer).await;
-    for (key, value) in [("error_code", "A1000"), ("phase", case.phase), ("outcome", "timeout"), ("model", case.model)]
-    {
+    for (key, value) in [
+        ("error_code", "A1000"),
+        ("phase", case.phase),
+        ("outcome", "timeout"),
+        ("model", case.model),
+    ] {
         assert_eq!(line[key], value, "{line}");
     }
     let waited = line["duration_ms"].as_f64().unwrap();
     assert!(waited >= case.limit_ms as f64, "{line}");
     let metrics = gateway.metrics().await;
-    let labels = [("code", "A1000"), ("phase", case.phase), ("model", case.model), ("feature", "direct")];
+    let labels =
+        [("code", "A1000"), ("phase", case.phase), ("model", case.model), ("feature", "direct")];
     assert_eq!(metrics.sum("weir_errors_total", &labels), 1.0, "{}", metrics.text);
     let ended = [("outcome", "timeout"), ("model", case.model)];
     assert_eq!(metrics.sum("weir_requests_total", &ended), 1.0, "{}", metrics.text);
@@ -169,9 +231,12 @@ async fn a_connection_that_is_not_made_is_a1000() {
 
 #[tokio::test]
 async fn progress_restarts_idle_and_a_finished_answer_expires_nothing() {
-    let steady = (0..10).fold(Reply::sse(), |reply, _| reply.text("x").wait(Duration::from_millis(60)));
+    let steady =
+        (0..10).fold(Reply::sse(), |reply, _| reply.text("x").wait(Duration::from_millis(60)));
     let upstream = Upstream::always(steady.done(true)).await;
-    let gateway = Gateway::start(&model_lines("m", &upstream.url(), "idle = \"400ms\", first_byte = \"5s\"")).await;
+    let gateway =
+        Gateway::start(&model_lines("m", &upstream.url(), "idle = \"400ms\", first_byte = \"5s\""))
+            .await;
     let answer = gateway.chat("m", true).await;
     assert_eq!(answer.events().last().map(String::as_str), Some("[DONE]"));
     assert_eq!(gateway.line(&answer).await["outcome"], "ok");
@@ -207,10 +272,16 @@ const SENTENCE: &str = "I'm sorry, I couldn't respond in time. Please try again.
 async fn gitlabs_json_surfaces_say_a1000_in_their_own_shape() {
     let (gateway, upstream) = slow_gateway(Reply::stalled()).await;
     let check = json!({"inputs": {}, "stream": false});
-    let paths = [("/v1/chat/agent", chat_v1(false)), ("/v1/prompts/model_configuration/check", check)];
+    let paths =
+        [("/v1/chat/agent", chat_v1(false)), ("/v1/prompts/model_configuration/check", check)];
     for (index, (path, body)) in paths.iter().enumerate() {
         let answer = gateway.post(path, body).await;
-        assert_eq!((answer.status(), answer.header("x-weir-error")), (504, Some("A1000")), "{}", answer.text());
+        assert_eq!(
+            (answer.status(), answer.header("x-weir-error")),
+            (504, Some("A1000")),
+            "{}",
+            answer.text()
+        );
         let body = answer.json();
         assert_eq!(body["detail"], "A1000: m did not answer within 0.15 s (first_byte)");
         let request_id = answer.header("x-request-id").unwrap();
@@ -240,8 +311,10 @@ async fn gitlabs_raw_text_says_the_sentence_before_the_head_and_cuts_after_it() 
 
 #[tokio::test]
 async fn a_body_that_never_ends_meets_the_total() {
-    let upstream =
-        Upstream::always(Reply::sse().forever(b"data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n")).await;
+    let upstream = Upstream::always(
+        Reply::sse().forever(b"data: {\"choices\":[{\"delta\":{\"content\":\"x\"}}]}\n\n"),
+    )
+    .await;
     let gateway = Gateway::start(&model_lines("m", &upstream.url(), "total = \"200ms\"")).await;
     let answer = gateway.chat("m", true).await;
     let error: Value = serde_json::from_str(answer.events().last().unwrap()).unwrap();
@@ -252,12 +325,16 @@ async fn a_body_that_never_ends_meets_the_total() {
 #[tokio::test]
 async fn a_reader_that_stopped_reading_does_not_outlive_the_total() {
     let known_length = || Reply::raw("HTTP/1.1 200 OK\r\ncontent-length: 999999999\r\n\r\n");
-    for (head, version) in [(Reply::sse(), "1.1"), (known_length(), "1.1"), (known_length(), "1.0")] {
+    for (head, version) in [(Reply::sse(), "1.1"), (known_length(), "1.1"), (known_length(), "1.0")]
+    {
         let upstream = Upstream::always(head.forever(&[b'x'; 64 * 1024])).await;
         let gateway = Gateway::start(&model_lines("m", &upstream.url(), "total = \"2s\"")).await;
         let mut client = crate::support::Client::connect(gateway.public).await;
         let body = chat_body("m", false).to_string();
-        let head = format!("POST /v1/chat/completions HTTP/{version}\r\nhost: a\r\ncontent-length: {}", body.len());
+        let head = format!(
+            "POST /v1/chat/completions HTTP/{version}\r\nhost: a\r\ncontent-length: {}",
+            body.len()
+        );
         client.write(format!("{head}\r\ncontent-type: application/json\r\n\r\n{body}")).await;
         // nothing is read: the buffers fill, and only the limit can end it
         upstream.closed(0).await;

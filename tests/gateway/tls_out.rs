@@ -1,4 +1,5 @@
-//! TLS towards model servers: whom Weir believes, who it says it is, and that another certificate needs no restart.
+//! TLS towards model servers: whom Weir believes, who it says it is, and that another certificate
+//! needs no restart.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -10,8 +11,8 @@ use weir::config::Environment;
 
 use crate::signing;
 use crate::support::{
-    Authority, Client, End, Folder, Gateway, Pair, Process, Reply, Upstream, chat_body, eventually, front, front_for,
-    one_model, parse,
+    Authority, Client, End, Folder, Gateway, Pair, Process, Reply, Upstream, chat_body, eventually,
+    front, front_for, one_model, parse,
 };
 
 /// The two lines of an identity, in files of this name.
@@ -29,7 +30,8 @@ fn url(address: SocketAddr) -> String {
     format!("https://{address}/v1")
 }
 
-/// A model server that shows a certificate of `servers` and wants one of `clients`, and the files of both sides.
+/// A model server that shows a certificate of `servers` and wants one of `clients`, and the files
+/// of both sides.
 struct Rig {
     folder: Folder,
     servers: Authority,
@@ -47,7 +49,13 @@ impl Rig {
     }
 
     async fn server(&self, version: &'static rustls::SupportedProtocolVersion) -> String {
-        url(front_for(&self.clients, self.upstream.address, &self.servers.issue("127.0.0.1"), version).await)
+        url(front_for(
+            &self.clients,
+            self.upstream.address,
+            &self.servers.issue("127.0.0.1"),
+            version,
+        )
+        .await)
     }
 
     /// `[tls]` with the servers' authority.
@@ -61,12 +69,14 @@ async fn a_model_server_with_a_private_authority_is_believed_only_when_it_is_nam
     let (authority, stranger) = (Authority::new(), Authority::new());
     let upstream = Upstream::says("Hi").await;
     let folder = Folder::new("tls-out");
-    let (ca, other) = (folder.write("ca.crt", &authority.pem()), folder.write("other.crt", &stranger.pem()));
+    let (ca, other) =
+        (folder.write("ca.crt", &authority.pem()), folder.write("other.crt", &stranger.pem()));
     let (named, misnamed) = (authority.issue("127.0.0.1"), authority.issue("another.test"));
     let good = one_model(&url(front(upstream.address, &named).await));
     let bad = one_model(&url(front(upstream.address, &misnamed).await));
     let extra = |path: &Path| format!("[tls]\nextra_ca = [{path:?}]\n");
-    let variable = |name: &str| Environment::from_iter([(name.to_owned(), ca.to_str().unwrap().to_owned())]);
+    let variable =
+        |name: &str| Environment::from_iter([(name.to_owned(), ca.to_str().unwrap().to_owned())]);
     let nothing = Environment::default();
     for (env, file) in [
         (&nothing, format!("{good}{}", extra(&ca))),
@@ -80,7 +90,9 @@ async fn a_model_server_with_a_private_authority_is_believed_only_when_it_is_nam
     }
     let sent = upstream.requests().len();
     let unknown = "UnknownIssuer (name its authority in tls.extra_ca)";
-    for (file, why) in [(format!("{good}{}", extra(&other)), unknown), (format!("{bad}{}", extra(&ca)), "name")] {
+    for (file, why) in
+        [(format!("{good}{}", extra(&other)), unknown), (format!("{bad}{}", extra(&ca)), "name")]
+    {
         let gateway = Gateway::start_with(&nothing, &file).await;
         let answer = gateway.chat("m", false).await;
         assert_eq!(answer.status(), 502, "{}", answer.text());
@@ -107,9 +119,12 @@ async fn a_model_server_that_asks_is_shown_the_operators_certificate() {
     for version in rustls::ALL_VERSIONS {
         let model = one_model(&rig.server(version).await);
         let over = format!("{}[models.m.tls]\n{}", shared("stranger"), lines(&rig.folder, "known"));
-        for (env, more) in
-            [(&nothing, own("known")), (&nothing, shared("known")), (&nothing, over), (&official, String::new())]
-        {
+        for (env, more) in [
+            (&nothing, own("known")),
+            (&nothing, shared("known")),
+            (&nothing, over),
+            (&official, String::new()),
+        ] {
             let gateway = Gateway::start_with(env, &format!("{model}{more}")).await;
             for stream in [true, false] {
                 let answer = gateway.chat("m", stream).await;
@@ -118,15 +133,20 @@ async fn a_model_server_that_asks_is_shown_the_operators_certificate() {
         }
         let sent = rig.upstream.requests().len();
         let does_not_take = "does not take our client certificate";
-        for (more, why) in
-            [(rig.tls(), "client certificate"), (own("stranger"), does_not_take), (shared("stranger"), does_not_take)]
-        {
+        for (more, why) in [
+            (rig.tls(), "client certificate"),
+            (own("stranger"), does_not_take),
+            (shared("stranger"), does_not_take),
+        ] {
             let gateway = Gateway::start(&format!("{model}{more}")).await;
             let answer = gateway.chat("m", false).await;
             assert_eq!(answer.status(), 502, "{}", answer.text());
             let line = gateway.line(&answer).await;
             let note = line["note"].as_str().unwrap();
-            assert!(note.contains(why) && note.contains("tls.client_cert"), "{version:?} {more}: {line}");
+            assert!(
+                note.contains(why) && note.contains("tls.client_cert"),
+                "{version:?} {more}: {line}"
+            );
             assert_eq!(line["error_code"], "upstream_connect", "{line}");
         }
         assert_eq!(rig.upstream.requests().len(), sent, "not a byte of a request went there");
@@ -142,16 +162,24 @@ async fn a_connection_made_with_one_identity_is_never_anothers() {
     };
     let known = lines(&rig.folder, "known");
     let file = [rig.tls(), model("a", &known), model("b", &known), model("nobody", "")].concat();
-    let file = format!("{file}{}[features]\ndefault = \"a\"\n", model("stranger", &lines(&rig.folder, "stranger")));
+    let file = format!(
+        "{file}{}[features]\ndefault = \"a\"\n",
+        model("stranger", &lines(&rig.folder, "stranger"))
+    );
     let gateway = Gateway::start(&file).await;
     for _ in 0..2 {
         assert_eq!(gateway.chat("a", false).await.status(), 200);
         for other in ["nobody", "stranger"] {
-            assert_eq!(gateway.chat(other, false).await.status(), 502, "{other}, while a's connection lies there");
+            assert_eq!(
+                gateway.chat(other, false).await.status(),
+                502,
+                "{other}, while a's connection lies there"
+            );
         }
     }
     assert_eq!(gateway.chat("b", false).await.status(), 200);
-    let connections: Vec<_> = rig.upstream.requests().iter().map(|request| request.connection).collect();
+    let connections: Vec<_> =
+        rig.upstream.requests().iter().map(|request| request.connection).collect();
     let [first, again, b] = connections[..] else { panic!("{connections:?}") };
     assert_eq!(first, again, "a's own was kept for a");
     assert_ne!(first, b);
@@ -180,18 +208,28 @@ async fn new_certificates_and_authorities_are_taken_without_a_restart_and_broken
     .await;
     let at = rig.server(&rustls::version::TLS13).await;
     save(&rig.folder, "mine", &rig.clients.issue("weir.test"));
-    let file = process_file(&one_model(&at), &format!("{}{}", rig.tls(), lines(&rig.folder, "mine")));
+    let file =
+        process_file(&one_model(&at), &format!("{}{}", rig.tls(), lines(&rig.folder, "mine")));
     let weir = Process::serve(&rig.folder.write("weir.toml", &file)).await;
     let mut streaming = Client::connect(weir.public).await;
-    streaming.send("POST", "/v1/chat/completions", &[], chat_body("m", true).to_string().as_bytes()).await;
+    streaming
+        .send("POST", "/v1/chat/completions", &[], chat_body("m", true).to_string().as_bytes())
+        .await;
     let head = streaming.head().await;
     streaming.read_until("one").await;
 
     let generation = async || weir.metrics().await.sum("weir_config_generation", &[]);
-    rig.folder.replace("mine.key", "-----BEGIN PRIVATE KEY-----\nsk-canary\n-----END PRIVATE KEY-----\n");
-    eventually("the refusal", async || weir.metrics().await.sum("weir_config_reload_ok", &[]) == 0.0).await;
+    rig.folder
+        .replace("mine.key", "-----BEGIN PRIVATE KEY-----\nsk-canary\n-----END PRIVATE KEY-----\n");
+    eventually("the refusal", async || {
+        weir.metrics().await.sum("weir_config_reload_ok", &[]) == 0.0
+    })
+    .await;
     let faults = weir.admin("/status").await.json()["last_reload"]["faults"].to_string();
-    assert!(faults.contains("tls.client_key") && faults.contains("mine.key holds no private key"), "{faults}");
+    assert!(
+        faults.contains("tls.client_key") && faults.contains("mine.key holds no private key"),
+        "{faults}"
+    );
     assert!(!weir.output().contains("canary"));
     assert_eq!(weir.chat("m").await.status(), 200, "the old one stays");
 
@@ -201,7 +239,10 @@ async fn new_certificates_and_authorities_are_taken_without_a_restart_and_broken
     assert_eq!(weir.chat("m").await.status(), 502, "kept connections are not for the new identity");
     let before = generation().await;
     save(&rig.folder, "mine", &rig.clients.issue("weir.test"));
-    eventually("the new one", async || generation().await > before && weir.chat("m").await.status() == 200).await;
+    eventually("the new one", async || {
+        generation().await > before && weir.chat("m").await.status() == 200
+    })
+    .await;
 
     let before = generation().await;
     rig.folder.replace("ca.crt", &Authority::new().pem());
@@ -267,10 +308,15 @@ async fn gitlabs_keys_come_over_https_from_whom_its_authority_vouches_for() {
         let headers = [("authorization", &*forged), headers[1], headers[2], headers[3]];
         let answer = gateway.call("POST", "/v1/chat/agent", &headers, body.as_bytes()).await;
         assert_eq!(answer.status(), if status == 200 { 401 } else { 503 }, "{}", answer.text());
-        let error = gateway.admin("/status").await.json()["auth"]["issuers"][0]["error"].to_string();
+        let error =
+            gateway.admin("/status").await.json()["auth"]["issuers"][0]["error"].to_string();
         assert!(error.contains(why), "{why}: {error}");
     }
-    assert_eq!(documents.requests().len(), 2, "nothing was asked of the stranger, nor who we are told to the other");
+    assert_eq!(
+        documents.requests().len(),
+        2,
+        "nothing was asked of the stranger, nor who we are told to the other"
+    );
     assert_eq!(upstream.requests().len(), 1);
 }
 
@@ -285,15 +331,27 @@ fn identities_that_cannot_work_are_faults_of_the_file() {
     let half = said("[tls]\nclient_cert = \"a.crt\"\n");
     assert!(half.contains("tls.client_cert: expected client_key as well"), "{half}");
     let missing = said("[tls]\nclient_cert = \"a.crt\"\nclient_key = \"a.key\"\n");
-    assert!(missing.contains("a.crt: no such file") && missing.contains("a.key: no such file"), "{missing}");
+    assert!(
+        missing.contains("a.crt: no such file") && missing.contains("a.key: no such file"),
+        "{missing}"
+    );
     let mixed = lines(&folder, "one").replace("one.key", "other.key");
-    let mixed = said(&format!("[models.\"gpt-4.1\"]\nendpoint = \"https://h/v1\"\n[models.\"gpt-4.1\".tls]\n{mixed}"));
-    assert!(mixed.contains("weir.toml:5:14: error: models.\"gpt-4.1\".tls.client_key: "), "{mixed}");
+    let mixed = said(&format!(
+        "[models.\"gpt-4.1\"]\nendpoint = \"https://h/v1\"\n[models.\"gpt-4.1\".tls]\n{mixed}"
+    ));
+    assert!(
+        mixed.contains("weir.toml:5:14: error: models.\"gpt-4.1\".tls.client_key: "),
+        "{mixed}"
+    );
     assert!(mixed.contains("does not belong to the (first) certificate"), "{mixed}");
     let late = parse(&format!("[tls]\n{}", lines(&folder, "late"))).unwrap();
     assert_eq!(late.warnings[0].message, "the certificate expired on 2002-01-01T00:00:00Z");
     let official = |more: &[(&str, &str)]| {
-        let fixed = [("AIGW_MTLS__ENABLED", "true"), ("AIGW_MTLS__CERT_FILE", "a"), ("AIGW_MTLS__KEY_FILE", "b")];
+        let fixed = [
+            ("AIGW_MTLS__ENABLED", "true"),
+            ("AIGW_MTLS__CERT_FILE", "a"),
+            ("AIGW_MTLS__KEY_FILE", "b"),
+        ];
         let env = Environment::from_iter(fixed.into_iter().chain(more.iter().copied()));
         weir::config::from_str("", "weir.toml", &env).unwrap_err().to_string()
     };
@@ -301,7 +359,11 @@ fn identities_that_cannot_work_are_faults_of_the_file() {
     assert!(unverified.contains("AIGW_MTLS__VERIFY: servers are always verified"), "{unverified}");
     let locked = official(&[("AIGW_MTLS__KEY_PASSWORD", "sk-canary")]);
     assert!(locked.contains("AIGW_MTLS__KEY_PASSWORD") && !locked.contains("canary"), "{locked}");
-    assert!(official(&[("AIGW_MTLS__KEY_FILE", "")]).contains("AIGW_MTLS__ENABLED: expected AIGW_MTLS__CERT_FILE and"));
-    let off = Environment::from_iter([("AIGW_MTLS__ENABLED", "false"), ("AIGW_MTLS__VERIFY", "false")]);
+    assert!(
+        official(&[("AIGW_MTLS__KEY_FILE", "")])
+            .contains("AIGW_MTLS__ENABLED: expected AIGW_MTLS__CERT_FILE and")
+    );
+    let off =
+        Environment::from_iter([("AIGW_MTLS__ENABLED", "false"), ("AIGW_MTLS__VERIFY", "false")]);
     assert!(weir::config::from_str("", "weir.toml", &off).is_ok());
 }

@@ -1,4 +1,5 @@
-//! `weir serve --replace`: one process after the other takes the same ports under traffic, and no request is lost.
+//! `weir serve --replace`: one process after the other takes the same ports under traffic, and no
+//! request is lost.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,13 +12,15 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::support::{
-    Client, End, Folder, Http2, Process, Reply, Upstream, chat_body, eventually, one_model, upstream::says,
+    Client, End, Folder, Http2, Process, Reply, Upstream, chat_body, eventually, one_model,
+    upstream::says,
 };
 
 const UPGRADES: usize = 4;
 const PIECES: usize = 10;
 
-/// A model server whose streams take a while, and which counts in them; one for `gated` waits in the middle.
+/// A model server whose streams take a while, and which counts in them; one for `gated` waits in
+/// the middle.
 async fn model(gate: &Arc<Notify>) -> Upstream {
     let gate = Arc::clone(gate);
     Upstream::start(move |request| {
@@ -28,7 +31,8 @@ async fn model(gate: &Arc<Notify>) -> Upstream {
         if !text.contains("\"stream\":true") {
             return says(request, "whole");
         }
-        let slow = |reply: Reply, piece| reply.wait(Duration::from_millis(20)).text(&format!("{piece} "));
+        let slow =
+            |reply: Reply, piece| reply.wait(Duration::from_millis(20)).text(&format!("{piece} "));
         (0..PIECES).fold(Reply::sse(), slow).done(true)
     })
     .await
@@ -49,14 +53,18 @@ fn file(folder: &Folder, upstream: &Upstream, ports: (&str, &str), workers: usiz
 fn said(text: &str) -> String {
     let events = text.split_terminator("\n\n").filter_map(|event| event.strip_prefix("data: "));
     let events = events.filter_map(|data| serde_json::from_str::<Value>(data).ok());
-    events.filter_map(|event| Some(event["choices"][0]["delta"]["content"].as_str()?.to_owned())).collect()
+    events
+        .filter_map(|event| Some(event["choices"][0]["delta"]["content"].as_str()?.to_owned()))
+        .collect()
 }
 
 /// Clients of every kind, until told to stop. Each counts its answers; whatever is lost is a panic.
 fn traffic(weir: &Process, over: &Arc<AtomicBool>) -> JoinSet<u32> {
     let mut clients = JoinSet::new();
     let (public, admin) = (weir.public, weir.admin);
-    for kind in ["fresh", "fresh", "kept", "kept", "kept", "stream", "stream", "kept stream", "admin"] {
+    for kind in
+        ["fresh", "fresh", "kept", "kept", "kept", "stream", "stream", "kept stream", "admin"]
+    {
         let over = Arc::clone(over);
         clients.spawn(async move {
             let body = chat_body("m", kind.contains("stream")).to_string();
@@ -70,13 +78,25 @@ fn traffic(weir: &Process, over: &Arc<AtomicBool>) -> JoinSet<u32> {
                 if kind == "admin" {
                     assert_eq!(client.call("GET", "/ready", &[], b"").await.text(), "ready\n");
                 } else {
-                    let answer = client.call("POST", "/v1/chat/completions", &[], body.as_bytes()).await;
-                    assert_eq!((answer.status(), answer.end), (200, End::Proper), "{kind}: {}", answer.text());
+                    let answer =
+                        client.call("POST", "/v1/chat/completions", &[], body.as_bytes()).await;
+                    assert_eq!(
+                        (answer.status(), answer.end),
+                        (200, End::Proper),
+                        "{kind}: {}",
+                        answer.text()
+                    );
                     let is_whole = kind.contains("stream") && said(answer.text()) == whole;
-                    assert!(is_whole || answer.text().contains("whole"), "{kind}: {}", answer.text());
-                    // who is told that the connection ends does not run into its end; nobody else may
-                    kept =
-                        Some(client).filter(|_| kind.contains("kept") && answer.header("connection") != Some("close"));
+                    assert!(
+                        is_whole || answer.text().contains("whole"),
+                        "{kind}: {}",
+                        answer.text()
+                    );
+                    // who is told that the connection ends does not run into its end; nobody else
+                    // may
+                    kept = Some(client).filter(|_| {
+                        kind.contains("kept") && answer.header("connection") != Some("close")
+                    });
                 }
                 answered += 1;
             }
@@ -112,7 +132,8 @@ async fn streams(public: SocketAddr, over: Arc<AtomicBool>) -> u32 {
 async fn upgrades_under_traffic_lose_no_request_and_no_stream() {
     let gate = Arc::new(Notify::new());
     let (folder, upstream) = (Folder::new("upgrade"), model(&gate).await);
-    let mut first = Process::serve(&file(&folder, &upstream, ("127.0.0.1:0", "127.0.0.1:0"), 2)).await;
+    let mut first =
+        Process::serve(&file(&folder, &upstream, ("127.0.0.1:0", "127.0.0.1:0"), 2)).await;
     let ports = (first.public.to_string(), first.admin.to_string());
     let mut long = Client::connect(first.public).await;
     let gated = chat_body("m", true).to_string().replace("Hello", "gated");
@@ -130,7 +151,8 @@ async fn upgrades_under_traffic_lose_no_request_and_no_stream() {
         if let Some(mut old) = processes.pop() {
             assert!(old.ended().await.success());
         }
-        let answered = async || new.metrics().await.sum("weir_requests_total", &[("outcome", "ok")]) > 0.0;
+        let answered =
+            async || new.metrics().await.sum("weir_requests_total", &[("outcome", "ok")]) > 0.0;
         eventually("the new process answers", answered).await;
         processes.push(new);
     }
@@ -154,7 +176,8 @@ async fn a_process_that_does_not_start_takes_nothing_over() {
     let other = taken.local_addr().unwrap().to_string();
     let file = file(&folder, &upstream, (&other, &weir.admin.to_string()), 2);
     let mut run = std::process::Command::new(env!("CARGO_BIN_EXE_weir"));
-    let output = run.args(["serve", "--replace", "--config"]).arg(file).env_clear().output().unwrap();
+    let output =
+        run.args(["serve", "--replace", "--config"]).arg(file).env_clear().output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(String::from_utf8(output.stderr).unwrap().contains(&other));
     weir.says("whole").await;
@@ -171,5 +194,8 @@ async fn where_nobody_serves_replace_just_serves_and_without_it_a_second_one_doe
     let mut run = std::process::Command::new(env!("CARGO_BIN_EXE_weir"));
     let output = run.args(["serve", "--config"]).arg(file).env_clear().output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    assert!(String::from_utf8(output.stderr).unwrap().contains("admin.listen"), "the second says why");
+    assert!(
+        String::from_utf8(output.stderr).unwrap().contains("admin.listen"),
+        "the second says why"
+    );
 }

@@ -1,7 +1,12 @@
-//! GitLab's tokens through the whole gateway: the process as it runs, a GitLab that publishes keys, a model
-//! server that counts. What is refused is refused in GitLab's words, and nothing of it goes further.
+//! GitLab's tokens through the whole gateway: the process as it runs, a GitLab that publishes keys,
+//! a model server that counts. What is refused is refused in GitLab's words, and nothing of it goes
+//! further.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test's own functions fail the test they are called from")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test's own functions fail the test they are called from"
+)]
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -39,7 +44,9 @@ fn serve(answer: impl Fn(&str) -> String + Send + 'static) -> (SocketAddr, Arc<A
             let length = stream.read(&mut request).unwrap_or_default();
             let body = answer(&String::from_utf8_lossy(&request[..length]));
             let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n";
-            let _ = stream.write_all(format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes());
+            let _ = stream.write_all(
+                format!("{head}content-length: {}\r\n\r\n{body}", body.len()).as_bytes(),
+            );
         }
     });
     (address, asked)
@@ -79,13 +86,15 @@ impl Gateway {
         let gitlab = gitlab();
         let (model, sent) = serve(|_| {
             let message = json!({ "role": "assistant", "content": "hello" });
-            json!({ "choices": [{ "index": 0, "message": message, "finish_reason": "stop" }] }).to_string()
+            json!({ "choices": [{ "index": 0, "message": message, "finish_reason": "stop" }] })
+                .to_string()
         });
         let text = file(gitlab, model);
         let (built, started) = mpsc::channel();
         let (stop, stopped) = oneshot::channel::<()>();
         let running = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let config = checked(&text);
                 let app = App::build(config, Box::new(std::io::sink())).unwrap();
@@ -94,7 +103,16 @@ impl Gateway {
             });
         });
         let (public, admin, reloader) = started.recv_timeout(TIMEOUT).unwrap();
-        Self { public, admin, gitlab, model, sent, reloader, stop: Some(stop), running: Some(running) }
+        Self {
+            public,
+            admin,
+            gitlab,
+            model,
+            sent,
+            reloader,
+            stop: Some(stop),
+            running: Some(running),
+        }
     }
 
     fn sent(&self) -> usize {
@@ -125,15 +143,20 @@ impl Gateway {
     }
 
     fn status(&self) -> Value {
-        let (_, body) = exchange(self.admin, "GET /status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let (_, body) =
+            exchange(self.admin, "GET /status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         serde_json::from_str::<Value>(&body).unwrap()["auth"].take()
     }
 }
 
 /// Weir's own words to a configuration that does not check fail the test.
 fn checked(text: &str) -> config::Config {
-    config::from_str(text, "weir.toml", &Environment::from_iter([("KEY", "static-key"), ("SIGNING", OTHER)]))
-        .unwrap_or_else(|f| panic!("{f}"))
+    config::from_str(
+        text,
+        "weir.toml",
+        &Environment::from_iter([("KEY", "static-key"), ("SIGNING", OTHER)]),
+    )
+    .unwrap_or_else(|f| panic!("{f}"))
 }
 
 fn file(gitlab: SocketAddr, model: SocketAddr) -> String {
@@ -187,15 +210,22 @@ fn gitlab_is_answered_by_its_token_and_what_its_scopes_allow() {
     assert_eq!(weir.post(AGENT, &code, &chat()), refused);
     let explain = (403, "{\"detail\":\"Unauthorized to access duo_chat_explain_code\"}".to_owned());
     assert_eq!(weir.post("/v1/chat/explain_code", &weir.token(&["duo_chat"]), &chat()), explain);
-    let check = (403, "{\"detail\":\"Unauthorized to access 'model_configuration/check'\"}".to_owned());
+    let check =
+        (403, "{\"detail\":\"Unauthorized to access 'model_configuration/check'\"}".to_owned());
     assert_eq!(weir.post(CHECK, &weir.token(&["duo_chat"]), &json!({})), check);
     let (status, body) = weir.post(OPENAI, &weir.token(&[]), &openai());
     assert!(status == 403 && body.contains("\"type\":\"permission_error\""), "{body}");
     assert_eq!(weir.sent(), 3, "nothing was sent on for a caller without the scope");
     let status = weir.status();
     let issuer = &status["issuers"][0];
-    assert_eq!((&status["mode"], &status["static_keys"], &issuer["keys"]), (&json!("gitlab"), &json!(1), &json!(2)));
-    assert_eq!((&issuer["issuer"], &issuer["error"]), (&json!(format!("http://{}", weir.gitlab)), &Value::Null));
+    assert_eq!(
+        (&status["mode"], &status["static_keys"], &issuer["keys"]),
+        (&json!("gitlab"), &json!(1), &json!(2))
+    );
+    assert_eq!(
+        (&issuer["issuer"], &issuer["error"]),
+        (&json!(format!("http://{}", weir.gitlab)), &Value::Null)
+    );
     assert!(issuer["age_s"].as_u64().unwrap() < 60);
 }
 
@@ -207,8 +237,12 @@ fn a_prompt_is_opened_by_its_own_primitive() {
     };
     let commit = json!({ "diff": "d" });
     assert_eq!(ask("generate_commit_message", &["generate_commit_message"], commit.clone()).0, 200);
-    let refused = (403, "{\"detail\":\"Unauthorized to access 'generate_commit_message'\"}".to_owned());
-    assert_eq!(ask("generate_commit_message", &["duo_chat", "explain_code"], commit.clone()), refused);
+    let refused =
+        (403, "{\"detail\":\"Unauthorized to access 'generate_commit_message'\"}".to_owned());
+    assert_eq!(
+        ask("generate_commit_message", &["duo_chat", "explain_code"], commit.clone()),
+        refused
+    );
     assert_eq!(ask("generate_commit_message", &[], commit).0, 403);
     let input = json!({ "input": "q" });
     assert_eq!(ask("chat%2Fissue_reader", &["duo_chat"], input.clone()).0, 403);
@@ -264,9 +298,13 @@ fn what_is_refused_goes_no_further() {
         (status, body.as_str()),
         (401, "{\"error\":\"Invalid authentication token type - only OIDC is supported\"}")
     );
-    let stolen = format!("{bare}x-gitlab-authentication-type: oidc\r\nx-gitlab-realm: self-managed\r\n");
+    let stolen =
+        format!("{bare}x-gitlab-authentication-type: oidc\r\nx-gitlab-realm: self-managed\r\n");
     let (status, body) = weir.post_with(AGENT, &stolen, &chat());
-    assert_eq!((status, body.as_str()), (401, "{\"error\":\"Header mismatch 'X-Gitlab-Instance-Id'\"}"));
+    assert_eq!(
+        (status, body.as_str()),
+        (401, "{\"error\":\"Header mismatch 'X-Gitlab-Instance-Id'\"}")
+    );
     assert_eq!(weir.sent(), 0, "the model server heard of none of them");
     assert_eq!(weir.post(AGENT, &good, &chat()).0, 200);
 }
@@ -294,16 +332,27 @@ fn a_reload_changes_whose_tokens_are_good() {
 fn gitlabs_cloud_is_asked_with_gitlabs_token_only() {
     let weir = Gateway::start();
     let (cloud, heard) = serve(|request| {
-        let token = request.lines().find_map(|line| line.strip_prefix("authorization: Bearer ")).unwrap_or_default();
+        let token = request
+            .lines()
+            .find_map(|line| line.strip_prefix("authorization: Bearer "))
+            .unwrap_or_default();
         json!({ "heard": token }).to_string()
     });
-    let to_cloud = format!("gitlab.cloud_url = \"http://{cloud}/ai\"\nfeatures.duo_chat = \"gitlab\"\n");
+    let to_cloud =
+        format!("gitlab.cloud_url = \"http://{cloud}/ai\"\nfeatures.duo_chat = \"gitlab\"\n");
     weir.reloader.apply(checked(&format!("{}{to_cloud}", file(weir.gitlab, weir.model))));
     let token = weir.token(&["duo_chat"]);
     assert_eq!(weir.post(AGENT, &token, &chat()), (200, json!({ "heard": token }).to_string()));
     let (status, body) = weir.post_with(AGENT, "authorization: Bearer static-key\r\n", &chat());
-    assert!(status == 403 && body.contains("a static key of this gateway does not open it"), "{body}");
-    assert_eq!(weir.post(AGENT, &weir.token(&["complete_code"]), &chat()).0, 403, "our own rules come first");
+    assert!(
+        status == 403 && body.contains("a static key of this gateway does not open it"),
+        "{body}"
+    );
+    assert_eq!(
+        weir.post(AGENT, &weir.token(&["complete_code"]), &chat()).0,
+        403,
+        "our own rules come first"
+    );
     assert_eq!((heard.load(Ordering::SeqCst), weir.sent()), (1, 0));
 }
 

@@ -1,4 +1,5 @@
-//! Tokens as GitLab signs them, and as one who is not GitLab would: `tests/golden/jwt/make.sh` made the keys.
+//! Tokens as GitLab signs them, and as one who is not GitLab would: `tests/golden/jwt/make.sh` made
+//! the keys.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -25,9 +26,16 @@ pub(crate) fn sign_as(kid: &Value, pem: &str, claims: &Value) -> String {
     let header = json!({ "typ": "JWT", "alg": "RS256", "kid": kid });
     let der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).unwrap();
     let pair = RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()).unwrap();
-    let [header, claims] = [header, claims.clone()].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
+    let [header, claims] =
+        [header, claims.clone()].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
     let message = format!("{header}.{claims}");
     let mut signature = vec![0; pair.public().modulus_len()];
-    pair.sign(&RSA_PKCS1_SHA256, &ring::rand::SystemRandom::new(), message.as_bytes(), &mut signature).unwrap();
+    pair.sign(
+        &RSA_PKCS1_SHA256,
+        &ring::rand::SystemRandom::new(),
+        message.as_bytes(),
+        &mut signature,
+    )
+    .unwrap();
     format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
 }

@@ -1,5 +1,6 @@
-//! Users' tokens through the whole gateway: GitLab asks for one with its own, an IDE calls with it. It opens code
-//! completion by the model it is bound to, and nothing else (gitlab-client.md §3.4, §6.4; ai-gateway-server.md §5.4).
+//! Users' tokens through the whole gateway: GitLab asks for one with its own, an IDE calls with it.
+//! It opens code completion by the model it is bound to, and nothing else (gitlab-client.md §3.4,
+//! §6.4; ai-gateway-server.md §5.4).
 
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,7 +9,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use super::{AGENT, CHECK, FIRST, Gateway, OPENAI, OTHER, chat, checked, exchange, file, oidc, openai, serve, sign_as};
+use super::{
+    AGENT, CHECK, FIRST, Gateway, OPENAI, OTHER, chat, checked, exchange, file, oidc, openai,
+    serve, sign_as,
+};
 
 const USER_TOKEN: &str = "/v1/code/user_access_token";
 
@@ -16,8 +20,10 @@ impl Gateway {
     /// GitLab's own request for one of its users' tokens.
     fn user_token(&self, token: &str, user: &str) -> (u16, Value) {
         let headers = format!("{}x-gitlab-global-user-id: {user}\r\n", oidc(token));
-        let head = format!("POST {USER_TOKEN} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}");
-        let (status, body) = exchange(self.public, &format!("{head}content-type: application/json\r\n\r\n"));
+        let head =
+            format!("POST {USER_TOKEN} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}");
+        let (status, body) =
+            exchange(self.public, &format!("{head}content-type: application/json\r\n\r\n"));
         (status, serde_json::from_str(&body).unwrap())
     }
 
@@ -38,7 +44,8 @@ impl Gateway {
 
 /// The claims of a token, or its header.
 fn part(token: &str, index: usize) -> Value {
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(index).unwrap()).unwrap()).unwrap()
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(index).unwrap()).unwrap())
+        .unwrap()
 }
 
 /// A body of the v2 calls. An IDE names no model.
@@ -72,12 +79,18 @@ fn gitlab_gets_a_token_for_a_user_that_opens_nothing_but_code_completion() {
     assert_eq!((&claims["sub"], &claims["scopes"]), (&json!("user-1"), &json!(["complete_code"])));
     assert_eq!(claims["model"], "m", "bound to what completes code now");
     let user = "x-gitlab-global-user-id: user-1\r\n";
-    let call = |path: &str, more: &str, body: &Value| weir.post_with(path, &format!("{}{more}", oidc(token)), body);
+    let call = |path: &str, more: &str, body: &Value| {
+        weir.post_with(path, &format!("{}{more}", oidc(token)), body)
+    };
     let refused = |what: &str| (403, format!("{{\"detail\":\"Unauthorized to {what}\"}}"));
     assert_eq!(call(CHECK, user, &json!({})), refused("access 'model_configuration/check'"));
     assert_eq!(call(AGENT, user, &chat()), refused("access duo chat"));
     assert_eq!(call(OPENAI, user, &openai()).0, 403);
-    assert_eq!(call(USER_TOKEN, user, &json!({})), refused("create user access token"), "no token begets another");
+    assert_eq!(
+        call(USER_TOKEN, user, &json!({})),
+        refused("create user access token"),
+        "no token begets another"
+    );
     let mismatch = (401, "{\"error\":\"Header mismatch 'X-Gitlab-Global-User-Id'\"}".to_owned());
     assert_eq!(call(AGENT, "x-gitlab-global-user-id: user-2\r\n", &chat()), mismatch);
     assert_eq!(call(AGENT, "", &chat()), mismatch);
@@ -92,16 +105,27 @@ fn a_user_token_that_cannot_be_given_is_refused_with_the_reason() {
     let no_scope = detail("Unauthorized to create user access token");
     assert_eq!(weir.user_token(&weir.token(&["duo_chat", "generate_code"]), "u"), (403, no_scope));
     let (status, body) = weir.post(USER_TOKEN, &code, &json!({}));
-    assert_eq!((status, body.as_str()), (400, "{\"detail\":\"Missing X-Gitlab-Global-User-Id header\"}"));
+    assert_eq!(
+        (status, body.as_str()),
+        (400, "{\"detail\":\"Missing X-Gitlab-Global-User-Id header\"}")
+    );
     assert_eq!(weir.post_with(USER_TOKEN, "", &json!({})).0, 401);
-    weir.reloader
-        .apply(checked(&format!("{}features.code_completions = \"disabled\"\n", file(weir.gitlab, weir.model))));
-    let disabled = detail("code_completions is disabled by the administrator (features.code_completions)");
+    weir.reloader.apply(checked(&format!(
+        "{}features.code_completions = \"disabled\"\n",
+        file(weir.gitlab, weir.model)
+    )));
+    let disabled =
+        detail("code_completions is disabled by the administrator (features.code_completions)");
     assert_eq!(weir.user_token(&code, "u"), (403, disabled));
-    weir.reloader.apply(checked(&file(weir.gitlab, weir.model).replace("features.default = \"m\"\n", "")));
+    weir.reloader
+        .apply(checked(&file(weir.gitlab, weir.model).replace("features.default = \"m\"\n", "")));
     let (status, body) = weir.user_token(&code, "u");
     assert!(
-        status == 422 && body["detail"].as_str().unwrap().starts_with("No model is configured for code_completions")
+        status == 422
+            && body["detail"]
+                .as_str()
+                .unwrap()
+                .starts_with("No model is configured for code_completions")
     );
 }
 
@@ -131,12 +155,14 @@ fn an_ide_completes_by_the_model_its_token_is_bound_to() {
     // another model completes for everybody else now
     let (other, heard) = serve(|_| {
         let message = json!({ "role": "assistant", "content": "other" });
-        json!({ "choices": [{ "index": 0, "message": message, "finish_reason": "stop" }] }).to_string()
+        json!({ "choices": [{ "index": 0, "message": message, "finish_reason": "stop" }] })
+            .to_string()
     });
     let reload = |said: &str| {
         let text = file(weir.gitlab, weir.model).replace("features.default = \"m\"\n", said);
         let signing = "auth.user_tokens.signing_key = { env = \"SIGNING\" }\n";
-        weir.reloader.apply(checked(&format!("{text}models.n.endpoint = \"http://{other}/v1\"\n{signing}")));
+        weir.reloader
+            .apply(checked(&format!("{text}models.n.endpoint = \"http://{other}/v1\"\n{signing}")));
     };
     reload("features.default = \"n\"\n");
     let gitlabs = weir.token(&["complete_code"]);
@@ -158,7 +184,8 @@ fn a_users_token_opens_no_other_call_and_nothing_is_sent() {
     let weir = Gateway::start();
     let token = weir.issued();
     let inputs = json!({ "inputs": { "diff": "d" } });
-    let message = json!({ "model": "m", "max_tokens": 5, "messages": [{ "role": "user", "content": "Hi" }] });
+    let message =
+        json!({ "model": "m", "max_tokens": 5, "messages": [{ "role": "user", "content": "Hi" }] });
     let generate = |stream| component(GENERATION, stream);
     let calls = [
         ("/v2/code/generations", flat(), "access code generations"),
@@ -167,7 +194,11 @@ fn a_users_token_opens_no_other_call_and_nothing_is_sent() {
         ("/v4/code/suggestions", generate(false), "access code suggestions"),
         ("//v4/code%2Fsuggestions/", generate(true), "access code suggestions"),
         ("/v1/chat/agent", chat(), "access duo chat"),
-        ("/v2/chat/agent", json!({ "messages": [{ "role": "user", "content": "Hi" }] }), "access duo chat"),
+        (
+            "/v2/chat/agent",
+            json!({ "messages": [{ "role": "user", "content": "Hi" }] }),
+            "access duo chat",
+        ),
         ("/v1/chat/explain_code", chat(), "access duo_chat_explain_code"),
         (CHECK, json!({}), "access 'model_configuration/check'"),
         ("/v1/prompts/generate_commit_message", inputs.clone(), "access prompts"),
@@ -188,7 +219,10 @@ fn a_users_token_opens_no_other_call_and_nothing_is_sent() {
     ];
     for (path, body, what) in calls {
         let (status, answer) = weir.by_ide(path, &token, &body);
-        assert!(status == 403 && answer.contains(&format!("Unauthorized to {what}\"")), "{path}: {status} {answer}");
+        assert!(
+            status == 403 && answer.contains(&format!("Unauthorized to {what}\"")),
+            "{path}: {status} {answer}"
+        );
     }
     assert_eq!(weir.sent(), 0);
 }
@@ -198,12 +232,19 @@ fn a_users_token_does_not_go_to_gitlabs_cloud() {
     let weir = Gateway::start();
     let token = weir.issued();
     let (cloud, heard) = serve(|_| json!({}).to_string());
-    let to_cloud = format!("gitlab.cloud_url = \"http://{cloud}/ai\"\nfeatures.code_completions = \"gitlab\"\n");
+    let to_cloud = format!(
+        "gitlab.cloud_url = \"http://{cloud}/ai\"\nfeatures.code_completions = \"gitlab\"\n"
+    );
     let signing = "auth.user_tokens.signing_key = { env = \"SIGNING\" }\n";
     weir.reloader.apply(checked(&format!("{}{to_cloud}{signing}", file(weir.gitlab, weir.model))));
-    for (path, body) in [("/v2/code/completions", flat()), ("/v4/code/suggestions", component(COMPLETION, false))] {
+    for (path, body) in
+        [("/v2/code/completions", flat()), ("/v4/code/suggestions", component(COMPLETION, false))]
+    {
         let (status, answer) = weir.by_ide(path, &token, &body);
-        assert!(status == 403 && answer.contains("knows no token of this gateway"), "{path}: {status} {answer}");
+        assert!(
+            status == 403 && answer.contains("knows no token of this gateway"),
+            "{path}: {status} {answer}"
+        );
     }
     assert_eq!((weir.sent(), heard.load(Ordering::SeqCst)), (0, 0));
 }
@@ -216,13 +257,19 @@ fn a_user_names_no_model_and_no_address() {
     let endpoint = format!("http://{inside}/v1");
     let mut by_name = flat();
     by_name["model_name"] = json!("mistral");
-    assert_eq!(weir.by_ide("/v2/code/completions", &token, &by_name).0, 200, "a name alone is no model");
+    assert_eq!(
+        weir.by_ide("/v2/code/completions", &token, &by_name).0,
+        200,
+        "a name alone is no model"
+    );
     let mut by_fields = by_name;
     by_fields["model_endpoint"] = json!(endpoint);
     let mut by_metadata = component(COMPLETION, false);
-    by_metadata["model_metadata"] = json!({ "name": "mistral", "endpoint": endpoint, "identifier": "openai/m" });
+    by_metadata["model_metadata"] =
+        json!({ "name": "mistral", "endpoint": endpoint, "identifier": "openai/m" });
     let mut by_bedrock = component(COMPLETION, false);
-    by_bedrock["model_metadata"] = json!({ "name": "mistral", "identifier": "bedrock/mistral.m-v1:0" });
+    by_bedrock["model_metadata"] =
+        json!({ "name": "mistral", "identifier": "bedrock/mistral.m-v1:0" });
     let calls = [
         ("/v2/code/completions", by_fields),
         ("/v3/code/completions", by_metadata.clone()),
@@ -231,7 +278,10 @@ fn a_user_names_no_model_and_no_address() {
     ];
     for (path, body) in calls {
         let (status, answer) = weir.by_ide(path, &token, &body);
-        assert!(status == 403 && answer.contains("A user's token is bound to"), "{path}: {status} {answer}");
+        assert!(
+            status == 403 && answer.contains("A user's token is bound to"),
+            "{path}: {status} {answer}"
+        );
     }
     assert_eq!((weir.sent(), heard.load(Ordering::SeqCst)), (1, 0));
 }
@@ -246,7 +296,11 @@ fn a_users_token_that_is_not_ours_or_no_longer_is_refused() {
         claims[name] = value;
         claims
     };
-    assert_eq!(weir.by_ide("/v2/completions", &sign_as(&kid, OTHER, &claims), &flat()).0, 200, "forged well enough");
+    assert_eq!(
+        weir.by_ide("/v2/completions", &sign_as(&kid, OTHER, &claims), &flat()).0,
+        200,
+        "forged well enough"
+    );
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
     let tampered = |claims: &Value, header: &str| {
         let signature = token.rsplit_once('.').unwrap().1;
@@ -259,13 +313,22 @@ fn a_users_token_that_is_not_ours_or_no_longer_is_refused() {
     let forbidden = [
         ("expired", sign_as(&kid, OTHER, &changed("exp", json!(now - 600)))),
         ("not yet", sign_as(&kid, OTHER, &changed("nbf", json!(now + 600)))),
-        ("of another issuer", sign_as(&kid, OTHER, &changed("iss", json!(format!("http://{}", weir.gitlab))))),
-        ("for another service", sign_as(&kid, OTHER, &changed("aud", json!("gitlab-duo-workflow-service")))),
+        (
+            "of another issuer",
+            sign_as(&kid, OTHER, &changed("iss", json!(format!("http://{}", weir.gitlab)))),
+        ),
+        (
+            "for another service",
+            sign_as(&kid, OTHER, &changed("aud", json!("gitlab-duo-workflow-service"))),
+        ),
         ("for nobody", sign_as(&kid, OTHER, &changed("sub", json!("")))),
         ("of GitLab's key under our name", sign_as(&kid, FIRST, &claims)),
         ("of our key under a name of no key", sign_as(&json!("nobody"), OTHER, &claims)),
         ("for another model", tampered(&changed("model", json!("n")), header)),
-        ("for more", tampered(&changed("scopes", json!(["complete_code", "generate_code"])), header)),
+        (
+            "for more",
+            tampered(&changed("scopes", json!(["complete_code", "generate_code"])), header),
+        ),
         ("without algorithm", tampered(&claims, &no_algorithm)),
         ("without signature", token[..=token.rfind('.').unwrap()].to_owned()),
         ("of another gateway", strangers["token"].as_str().unwrap().to_owned()),
@@ -274,7 +337,11 @@ fn a_users_token_that_is_not_ours_or_no_longer_is_refused() {
     let refused = (401, "{\"error\":\"Forbidden by auth provider\"}".to_owned());
     for (which, token) in &forbidden {
         assert_eq!(weir.by_ide("/v2/code/completions", token, &flat()), refused, "{which}");
-        assert_eq!(weir.by_ide("/v4/code/suggestions", token, &component(COMPLETION, true)), refused, "{which}");
+        assert_eq!(
+            weir.by_ide("/v4/code/suggestions", token, &component(COMPLETION, true)),
+            refused,
+            "{which}"
+        );
     }
     assert_eq!(weir.sent(), sent, "nothing of it went further");
 }

@@ -43,13 +43,21 @@ impl Client {
         self.is_kept
     }
 
-    /// Sends a request and reads its answer. `on_body` gets the decoded bytes that one read brought.
-    /// Returns the status; after an error the connection is of no more use.
-    pub async fn exchange(&mut self, request: &[u8], on_body: impl FnMut(&[u8])) -> io::Result<u16> {
+    /// Sends a request and reads its answer. `on_body` gets the decoded bytes that one read
+    /// brought. Returns the status; after an error the connection is of no more use.
+    pub async fn exchange(
+        &mut self,
+        request: &[u8],
+        on_body: impl FnMut(&[u8]),
+    ) -> io::Result<u16> {
         timeout(LIMIT, self.exchange_unbounded(request, on_body)).await?
     }
 
-    async fn exchange_unbounded(&mut self, request: &[u8], mut on_body: impl FnMut(&[u8])) -> io::Result<u16> {
+    async fn exchange_unbounded(
+        &mut self,
+        request: &[u8],
+        mut on_body: impl FnMut(&[u8]),
+    ) -> io::Result<u16> {
         self.send(request).await?;
         let status = self.head().await?;
         while self.more(&mut on_body).await? {}
@@ -70,10 +78,12 @@ impl Client {
             self.read().await?;
         };
         let head = &self.received[..end];
-        let status = head.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+        let status =
+            head.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
         let status = status.ok_or_else(|| malformed("status line"))?;
         self.framing = Framing::of(head)?;
-        self.is_kept = header(head, "connection").is_none_or(|value| !value.eq_ignore_ascii_case("close"));
+        self.is_kept =
+            header(head, "connection").is_none_or(|value| !value.eq_ignore_ascii_case("close"));
         self.received.drain(..end);
         Ok(status)
     }

@@ -1,5 +1,5 @@
-//! Reading HTTP/1.1 from a buffer: heads, lengths, chunks. Trusts its peer more than a server may: the
-//! peers are ourselves and the gateway under test.
+//! Reading HTTP/1.1 from a buffer: heads, lengths, chunks. Trusts its peer more than a server may:
+//! the peers are ourselves and the gateway under test.
 
 use std::io;
 
@@ -20,7 +20,8 @@ pub fn header<'a>(head: &'a [u8], name: &str) -> Option<&'a str> {
     head.split(|byte| *byte == b'\n').find_map(|line| {
         let (key, value) = line.split_at_checked(name.len())?;
         let value = value.strip_prefix(b":")?;
-        key.eq_ignore_ascii_case(name.as_bytes()).then(|| std::str::from_utf8(value.trim_ascii()).ok())?
+        key.eq_ignore_ascii_case(name.as_bytes())
+            .then(|| std::str::from_utf8(value.trim_ascii()).ok())?
     })
 }
 
@@ -34,16 +35,20 @@ pub enum Framing {
 }
 
 impl Framing {
-    /// From a head. A body that ends with its connection is not supported: nobody in this rig sends one.
+    /// From a head. A body that ends with its connection is not supported: nobody in this rig sends
+    /// one.
     pub fn of(head: &[u8]) -> io::Result<Self> {
-        if header(head, "transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
+        if header(head, "transfer-encoding")
+            .is_some_and(|value| value.eq_ignore_ascii_case("chunked"))
+        {
             return Ok(Self::Chunked(Chunks::default()));
         }
         let length = header(head, "content-length").unwrap_or("0");
         length.parse().map(Self::Length).map_err(|_| malformed("content-length"))
     }
 
-    /// Moves body bytes from the front of `received` to `body`; true when that was the end of the body.
+    /// Moves body bytes from the front of `received` to `body`; true when that was the end of the
+    /// body.
     pub fn decode(&mut self, received: &mut Vec<u8>, body: &mut Vec<u8>) -> io::Result<bool> {
         match self {
             Self::Length(left) => {
@@ -123,7 +128,10 @@ mod tests {
                     ends += 1;
                 }
             }
-            assert_eq!((body.as_slice(), ends, received.as_slice()), (&b"abc0123456789"[..], 1, &b"HTTP"[..]));
+            assert_eq!(
+                (body.as_slice(), ends, received.as_slice()),
+                (&b"abc0123456789"[..], 1, &b"HTTP"[..])
+            );
         }
     }
 }

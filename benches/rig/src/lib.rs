@@ -1,9 +1,9 @@
-//! What `mock`, `load` and `soak` share: one clock, command-line flags, percentiles, a pace, and as much HTTP/1.1
-//! as programs of ours need to speak to each other through a gateway.
+//! What `mock`, `load` and `soak` share: one clock, command-line flags, percentiles, a pace, and as
+//! much HTTP/1.1 as programs of ours need to speak to each other through a gateway.
 //!
-//! They are written on bare sockets: they share one core, and whatever they spend there is not left to
-//! drive the gateway on the other. A mock on hyper costs 8.5 µs a request, which is half of what nginx
-//! needs to pass one on.
+//! They are written on bare sockets: they share one core, and whatever they spend there is not left
+//! to drive the gateway on the other. A mock on hyper costs 8.5 µs a request, which is half of what
+//! nginx needs to pass one on.
 
 pub mod client;
 pub mod http;
@@ -21,11 +21,12 @@ use rustix::time::{ClockId, clock_gettime};
 /// Whatever went wrong, for the user to read.
 pub type Failure = Box<dyn Error>;
 
-/// Nanoseconds of `CLOCK_MONOTONIC`: the same clock in every process of one machine, so that the mock's
-/// stamps mean something to the load generator.
+/// Nanoseconds of `CLOCK_MONOTONIC`: the same clock in every process of one machine, so that the
+/// mock's stamps mean something to the load generator.
 pub fn now() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
-    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
+    u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000_000
+        + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
 /// Command-line flags: `--name value`.
@@ -37,7 +38,8 @@ impl Flags {
     pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, Failure> {
         let mut flags = HashMap::new();
         while let Some(word) = words.next() {
-            let name = word.strip_prefix("--").ok_or_else(|| format!("{word}: flags start with --"))?;
+            let name =
+                word.strip_prefix("--").ok_or_else(|| format!("{word}: flags start with --"))?;
             let value = words.next().ok_or_else(|| format!("--{name} needs a value"))?;
             flags.insert(name.to_owned(), value);
         }
@@ -53,14 +55,21 @@ impl Flags {
 
     /// Fails when a flag was given that nobody took.
     pub fn finish(self) -> Result<(), Failure> {
-        self.0.into_keys().next().map_or(Ok(()), |name| Err(format!("--{name} is no flag of this command").into()))
+        self.0
+            .into_keys()
+            .next()
+            .map_or(Ok(()), |name| Err(format!("--{name} is no flag of this command").into()))
     }
 }
 
 /// Refuses addresses of other machines: this rig is no tool to load those.
 pub fn loopback(text: &str) -> Result<SocketAddr, Failure> {
     let address: SocketAddr = text.parse().map_err(|_| format!("{text}: expected IP:PORT"))?;
-    if address.ip().is_loopback() { Ok(address) } else { Err(format!("{text}: loopback addresses only").into()) }
+    if address.ip().is_loopback() {
+        Ok(address)
+    } else {
+        Err(format!("{text}: loopback addresses only").into())
+    }
 }
 
 /// Measured times in nanoseconds.
@@ -89,13 +98,16 @@ impl Samples {
         self.0.len().checked_sub(1).map_or(0, |last| self.0[last * share / 1000])
     }
 
-    /// Appends `,"<name>_p50":…` and so on, in microseconds, to a JSON object; nothing without samples.
+    /// Appends `,"<name>_p50":…` and so on, in microseconds, to a JSON object; nothing without
+    /// samples.
     pub fn summarize(&mut self, name: &str, json: &mut String) {
         let Some(last) = self.0.len().checked_sub(1) else {
             return;
         };
         self.0.sort_unstable();
-        for (label, share) in [("p50", 500), ("p90", 900), ("p99", 990), ("p999", 999), ("max", 1000)] {
+        for (label, share) in
+            [("p50", 500), ("p90", 900), ("p99", 990), ("p999", 999), ("max", 1000)]
+        {
             let micros = self.0[last * share / 1000] as f64 / 1000.0;
             let _ = write!(json, ",\"{name}_{label}\":{micros:.1}");
         }

@@ -1,7 +1,8 @@
-//! Anthropic's Messages API towards clients. A model whose server speaks it gets the body as it came, but for the
-//! model's name; every other model gets it translated.
+//! Anthropic's Messages API towards clients. A model whose server speaks it gets the body as it
+//! came, but for the model's name; every other model gets it translated.
 //!
-//! Source: Anthropic's Python SDK 2.14 for the shapes, gitlab-client.md §9.2, providers.md d1.19–20.
+//! Source: Anthropic's Python SDK 2.14 for the shapes, gitlab-client.md §9.2, providers.md
+//! d1.19–20.
 
 mod encode;
 pub(super) mod models;
@@ -26,8 +27,8 @@ use translate_request::MessagesRequest;
 const VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 
-/// Betas that shape a request or its answer, by their names without the date. Others stay behind: they may reach
-/// services that the operator has not chosen (files, code execution, remote tools).
+/// Betas that shape a request or its answer, by their names without the date. Others stay behind:
+/// they may reach services that the operator has not chosen (files, code execution, remote tools).
 const BETAS: [&str; 15] = [
     "claude-code",
     "computer-use",
@@ -72,7 +73,8 @@ impl AnthropicCall {
     }
 }
 
-/// What a body of `POST /v1/messages` asks, of whichever model. Fails with the first fault and its place.
+/// What a body of `POST /v1/messages` asks, of whichever model. Fails with the first fault and its
+/// place.
 pub fn read_messages_request(body: &[u8]) -> Result<Generation, GatewayError> {
     MessagesRequest::parse(body).map(|request| request.generation)
 }
@@ -82,8 +84,8 @@ pub(super) fn speaks(headers: &HeaderMap) -> bool {
     headers.contains_key(VERSION)
 }
 
-/// Forwards a call to the model that its `model` names, or to what `otherwise` asks for when no model of the file
-/// has that name.
+/// Forwards a call to the model that its `model` names, or to what `otherwise` asks for when no
+/// model of the file has that name.
 pub(super) async fn forward(
     mut context: Context<'_>,
     call: AnthropicCall,
@@ -106,7 +108,13 @@ pub(super) async fn forward(
 }
 
 /// Asks one model: in the client's own words, or translated.
-async fn ask(context: &mut Context<'_>, call: AnthropicCall, route: &Route, peek: &Peek<'_>, body: &Bytes) -> Answer {
+async fn ask(
+    context: &mut Context<'_>,
+    call: AnthropicCall,
+    route: &Route,
+    peek: &Peek<'_>,
+    body: &Bytes,
+) -> Answer {
     let path = match (dialect(route.model.provider).native(call.native(), &route.model), call) {
         (Some(path), _) => path,
         (None, AnthropicCall::Messages) => return translated(context, route, body).await,
@@ -116,7 +124,11 @@ async fn ask(context: &mut Context<'_>, call: AnthropicCall, route: &Route, peek
     peek.rename(body, &route.model, &mut edits)?;
     let (headers, left_out) = forwarded(&context.parts.headers);
     context.facts.note = left_out;
-    let path = if context.parts.uri.query() == Some("beta=true") { format!("{path}?beta=true").into() } else { path };
+    let path = if context.parts.uri.query() == Some("beta=true") {
+        format!("{path}?beta=true").into()
+    } else {
+        path
+    };
     let outbound = Outbound { method: Method::POST, path, headers, body: edits.apply(body) };
     let passed = Passed { outbound, stream: context.facts.stream, hide_usage: false };
     context.relay.pass(context.call(route), passed, context.facts).await
@@ -130,10 +142,14 @@ async fn translated(context: &mut Context<'_>, route: &Route, body: &Bytes) -> A
         let naming = naming.clone();
         if generation.stream { Box::new(Events::new(naming)) } else { Box::new(Whole::new(naming)) }
     };
-    context.written(route, &generation, &encoder).await.map_err(|error| error.with_fields_named(&FIELDS))
+    context
+        .written(route, &generation, &encoder)
+        .await
+        .map_err(|error| error.with_fields_named(&FIELDS))
 }
 
-/// The headers that go to a server of Anthropic's, and what the operator is told was left out of them.
+/// The headers that go to a server of Anthropic's, and what the operator is told was left out of
+/// them.
 fn forwarded(theirs: &HeaderMap) -> (HeaderMap, Option<String>) {
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -164,7 +180,9 @@ fn is_known(beta: &str) -> bool {
 async fn counted(context: &mut Context<'_>, route: &Route, body: &Bytes) -> Answer {
     let generation = read_messages_request(body)?;
     let count = context.relay.count(context.call(route), &generation, context.facts).await;
-    let tokens = count.map_err(|error| error.with_fields_named(&FIELDS))?.ok_or_else(|| cannot_count(route))?;
+    let tokens = count
+        .map_err(|error| error.with_fields_named(&FIELDS))?
+        .ok_or_else(|| cannot_count(route))?;
     Ok(json(serde_json::json!({ "input_tokens": tokens }).to_string()))
 }
 
@@ -194,7 +212,10 @@ mod tests {
         assert_eq!(headers["anthropic-beta"], "context-1m-2025-08-07,effort-2025-11-24");
         assert_eq!(headers["anthropic-version"], "2023-06-01");
         assert_eq!(headers.len(), 3, "nothing else: {headers:?}");
-        assert_eq!(note.as_deref(), Some("anthropic-beta left out: files-api-2025-04-14,effortless-1"));
+        assert_eq!(
+            note.as_deref(),
+            Some("anthropic-beta left out: files-api-2025-04-14,effortless-1")
+        );
         assert_eq!(forwarded(&HeaderMap::new()).1, None);
     }
 }

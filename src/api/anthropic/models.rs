@@ -15,5 +15,6 @@ pub(crate) fn list(table: &Table, caller: &Caller) -> String {
     };
     let names = model_names(table, caller);
     let data: Vec<Value> = names.iter().map(entry).collect();
-    json!({"data": data, "has_more": false, "first_id": names.first(), "last_id": names.last()}).to_string()
+    json!({"data": data, "has_more": false, "first_id": names.first(), "last_id": names.last()})
+        .to_string()
 }

@@ -6,8 +6,8 @@ use crate::api::fields::{Fields, Place, fault, is_base64, placed, refused};
 use crate::error::BodyFault;
 use crate::generation::{CacheFor, Image, Message, Part, Role, ToolCall};
 
-/// What a picture among a call's results leaves in its place: it follows as the person's own, which every
-/// provider has words for.
+/// What a picture among a call's results leaves in its place: it follows as the person's own, which
+/// every provider has words for.
 const PICTURE: &str = "(see the picture that follows)";
 
 /// The instructions, if there are any.
@@ -21,14 +21,16 @@ pub(super) fn system(body: &mut Fields) -> Result<Option<Message>, BodyFault> {
     Ok((!parts.is_empty()).then_some(Message { role: Role::System, parts }))
 }
 
-/// All messages, in order. One of Anthropic's may be several here: each result of a call is a message of its own.
+/// All messages, in order. One of Anthropic's may be several here: each result of a call is a
+/// message of its own.
 pub(super) fn messages(list: Vec<(Value, Place)>) -> Result<Vec<Message>, BodyFault> {
     let mut messages = Vec::with_capacity(list.len());
     for (value, place) in list {
         let mut message = Fields::of(value, place)?;
         let role = message.required("role")?;
         let place = message.at("content");
-        let value = message.take("content").ok_or_else(|| fault(&place, "missing", "Field required"))?;
+        let value =
+            message.take("content").ok_or_else(|| fault(&place, "missing", "Field required"))?;
         let content = blocks(value, &place)?;
         match role.as_str() {
             "user" => user(content, &mut messages)?,
@@ -56,7 +58,9 @@ fn blocks(value: Value, place: &Place) -> Result<Vec<Fields>, BodyFault> {
             let block = serde_json::json!({"type": "text", "text": text});
             Ok(vec![Fields::of(block, place.clone())?])
         }
-        Value::Array(items) => placed(items, place).into_iter().map(|(item, place)| Fields::of(item, place)).collect(),
+        Value::Array(items) => {
+            placed(items, place).into_iter().map(|(item, place)| Fields::of(item, place)).collect()
+        }
         _ => Err(fault(place, "type_error", "expected a string or a list of blocks")),
     }
 }
@@ -109,7 +113,8 @@ fn result(mut block: Fields, pictures: &mut Vec<Part>) -> Result<Vec<Part>, Body
     let id = block.required("tool_use_id")?;
     let is_error = block.get("is_error", "true or false")?.unwrap_or(false);
     let place = block.at("content");
-    let content = block.take("content").map_or_else(|| Ok(Vec::new()), |value| blocks(value, &place))?;
+    let content =
+        block.take("content").map_or_else(|| Ok(Vec::new()), |value| blocks(value, &place))?;
     let (mut said, mut kept) = (Vec::new(), None);
     for mut inner in content {
         let kind = inner.required("type")?;
@@ -143,7 +148,10 @@ fn said(mut block: Fields, parts: &mut Vec<Part>) -> Result<(), BodyFault> {
         "text" => return text(block, parts),
         "thinking" => {
             let signature = block.text("signature")?.filter(|signature| !signature.is_empty());
-            parts.push(Part::Reasoning { text: block.text("thinking")?.unwrap_or_default(), signature });
+            parts.push(Part::Reasoning {
+                text: block.text("thinking")?.unwrap_or_default(),
+                signature,
+            });
         }
         // encrypted for the server that made it, which is another one
         "redacted_thinking" => block.ignore(&["data"]),

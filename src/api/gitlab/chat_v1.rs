@@ -1,4 +1,5 @@
-//! `POST /v1/chat/{name}`: GitLab's older chat call, which its troubleshooting page still shows as a `curl`.
+//! `POST /v1/chat/{name}`: GitLab's older chat call, which its troubleshooting page still shows as
+//! a `curl`.
 //!
 //! Source: ai-gateway-server.md §1.6. The official gateway answers 500 to every valid request here.
 
@@ -74,11 +75,16 @@ struct Params {
 }
 
 /// Answers with `{"response", "metadata"}`, or with raw text when `stream` is true.
-pub(in crate::api) async fn answer(mut context: Context<'_>, feature: Feature, incoming: Incoming) -> Answer {
+pub(in crate::api) async fn answer(
+    mut context: Context<'_>,
+    feature: Feature,
+    incoming: Incoming,
+) -> Answer {
     let bytes = context.body(incoming).await?;
     let request: Request<'_> = body::parse(&bytes)?;
     let [Component { payload }] = request.prompt_components.as_slice() else {
-        let fault = BodyFault::at("prompt_components", "value_error", "exactly one component is expected");
+        let fault =
+            BodyFault::at("prompt_components", "value_error", "exactly one component is expected");
         return Err(GatewayError::invalid(vec![fault]));
     };
     let stream = request.stream.unwrap_or(false);
@@ -144,7 +150,9 @@ fn messages(content: &Content<'_>) -> Result<Vec<Message>, GatewayError> {
         Content::Messages(turns) => turns,
     };
     let message = |(index, turn): (usize, &Turn<'_>)| match Role::parse(&turn.role) {
-        Some(role @ (Role::System | Role::User | Role::Assistant)) => Ok(Message::text(role, turn.content.as_ref())),
+        Some(role @ (Role::System | Role::User | Role::Assistant)) => {
+            Ok(Message::text(role, turn.content.as_ref()))
+        }
         Some(Role::Tool) | None => {
             let path = ["body", "prompt_components", "0", "payload", "content"];
             let mut loc: Vec<Cow<'static, str>> = path.into_iter().map(Cow::Borrowed).collect();

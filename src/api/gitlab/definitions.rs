@@ -1,8 +1,9 @@
 //! `GET /v1/models/definitions`: the operator's models, in the shape of GitLab's list of its own.
 //!
-//! Source: gitlab-client.md §9.5, ai-gateway-server.md §1.10. It is served to anybody, as the official one is: names
-//! and kinds of models, never an address. What a feature answers with is its default and its only choice, since the
-//! operator's file decides; features that nothing answers are left out.
+//! Source: gitlab-client.md §9.5, ai-gateway-server.md §1.10. It is served to anybody, as the
+//! official one is: names and kinds of models, never an address. What a feature answers with is its
+//! default and its only choice, since the operator's file decides; features that nothing answers
+//! are left out.
 
 use serde_json::{Value, json};
 
@@ -12,11 +13,15 @@ use crate::route::{Choice, Feature, Model, Table};
 
 /// The list as JSON.
 pub(in crate::api) fn list(table: &Table) -> String {
-    let mut models: Vec<&Model> =
-        table.models().map(|route| &*route.model).filter(|model| !dialect(model.provider).is_gateway()).collect();
+    let mut models: Vec<&Model> = table
+        .models()
+        .map(|route| &*route.model)
+        .filter(|model| !dialect(model.provider).is_gateway())
+        .collect();
     models.sort_unstable_by(|a, b| a.id.cmp(&b.id));
     let models: Vec<Value> = models.into_iter().map(model).collect();
-    let features: Vec<Value> = Feature::all().filter_map(|feature| primitive(table, feature)).collect();
+    let features: Vec<Value> =
+        Feature::all().filter_map(|feature| primitive(table, feature)).collect();
     json!({ "models": models, "unit_primitives": features }).to_string()
 }
 
@@ -28,7 +33,10 @@ fn model(model: &Model) -> Value {
 }
 
 fn primitive(table: &Table, feature: Feature) -> Option<Value> {
-    let choice = table.feature_choice(feature).map(|(choice, _)| choice).or_else(|| table.default_choice())?;
+    let choice = table
+        .feature_choice(feature)
+        .map(|(choice, _)| choice)
+        .or_else(|| table.default_choice())?;
     let Choice::Model(route) = choice else { return None };
     if dialect(route.model.provider).is_gateway() {
         return None;

@@ -1,7 +1,8 @@
-//! `POST /v1/embeddings/code_embeddings`, `/index`, `/search`: vectors for GitLab's semantic code search.
+//! `POST /v1/embeddings/code_embeddings`, `/index`, `/search`: vectors for GitLab's semantic code
+//! search.
 //!
-//! Source: gitlab-client.md §9.4, ai-gateway-server.md §1.7. All three do the same. The model is asked in OpenAI's
-//! dialect, of which only the addressing differs between kinds of servers.
+//! Source: gitlab-client.md §9.4, ai-gateway-server.md §1.7. All three do the same. The model is
+//! asked in OpenAI's dialect, of which only the addressing differs between kinds of servers.
 
 use std::borrow::Cow;
 
@@ -67,7 +68,8 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, incoming: Incoming)
         // the file decided otherwise than the request
         _ => Cow::Borrowed(&*route.model.upstream_name),
     };
-    let model = json!({ "engine": "litellm_embedding", "name": "embedding", "identifier": identifier });
+    let model =
+        json!({ "engine": "litellm_embedding", "name": "embedding", "identifier": identifier });
     Ok(json(serde_json::to_vec(&Predictions { model, predictions }).unwrap_or_default()))
 }
 
@@ -87,7 +89,8 @@ fn metadata(named: &Named<'_>) -> Result<Option<Metadata>, GatewayError> {
     if named.model.endpoint.as_deref().unwrap_or_default().trim().is_empty() {
         return wrong("Model `endpoint` must be set when using `litellm` provider.");
     }
-    Metadata::check(&named.model, &["model_metadata"]).map_err(|fault| GatewayError::invalid(vec![fault]))
+    Metadata::check(&named.model, &["model_metadata"])
+        .map_err(|fault| GatewayError::invalid(vec![fault]))
 }
 
 impl Request<'_> {
@@ -95,7 +98,9 @@ impl Request<'_> {
         let fault = match (self.contents.len(), self.dimensions) {
             (0, _) => BodyFault::at("contents", "value_error", "expected at least one text"),
             (count, _) if count > MAX_CONTENTS => {
-                let text = format!("expected at most {MAX_CONTENTS} texts, there are {count}: send several requests");
+                let text = format!(
+                    "expected at most {MAX_CONTENTS} texts, there are {count}: send several requests"
+                );
                 BodyFault::at("contents", "value_error", text)
             }
             (_, Some(0)) => BodyFault::at("dimensions", "value_error", "expected a number above 0"),
@@ -105,7 +110,8 @@ impl Request<'_> {
     }
 }
 
-/// Asks the model; once more without `dimensions` if they may be dropped and it is them that it refuses.
+/// Asks the model; once more without `dimensions` if they may be dropped and it is them that it
+/// refuses.
 async fn vectors(
     context: &mut Context<'_>,
     route: &Route,
@@ -141,10 +147,20 @@ async fn ask(
     dimensions: Option<u32>,
 ) -> Result<Vectors, GatewayError> {
     let model = &route.model;
-    let path = dialect(model.provider).native(Native::OpenAiEmbeddings, model).ok_or_else(|| no_embeddings(model))?;
-    let asked = Asked { input: &request.contents, model: &model.upstream_name, encoding_format: "float", dimensions };
+    let path = dialect(model.provider)
+        .native(Native::OpenAiEmbeddings, model)
+        .ok_or_else(|| no_embeddings(model))?;
+    let asked = Asked {
+        input: &request.contents,
+        model: &model.upstream_name,
+        encoding_format: "float",
+        dimensions,
+    };
     let body = serde_json::to_vec(&asked).unwrap_or_default();
-    let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+    let headers = HeaderMap::from_iter([(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    )]);
     let outbound = Outbound { method: Method::POST, path, headers, body: Bytes::from(body).into() };
     let read = |body: &[u8]| read(body, request.contents.len());
     context.relay.fetch(context.call(route), outbound, MAX_ANSWER, read, context.facts).await
@@ -191,10 +207,11 @@ struct Counted {
 /// Reads a server's answer: one vector for each text, in their order.
 fn read(body: &[u8], expected: usize) -> Result<Vectors, GatewayError> {
     let broken = |why: String| {
-        GatewayError::new(Kind::UpstreamBroken, "The model server's answer could not be read").internal(why)
+        GatewayError::new(Kind::UpstreamBroken, "The model server's answer could not be read")
+            .internal(why)
     };
-    let Answered { mut data, usage } =
-        serde_json::from_slice(body).map_err(|error| broken(format!("not a list of embeddings: {error}")))?;
+    let Answered { mut data, usage } = serde_json::from_slice(body)
+        .map_err(|error| broken(format!("not a list of embeddings: {error}")))?;
     data.sort_unstable_by_key(|prediction| prediction.index);
     let in_order = data.iter().enumerate().all(|(at, prediction)| prediction.index == at);
     if data.len() != expected || !in_order {
@@ -214,17 +231,26 @@ mod tests {
     fn vectors_come_in_order_with_their_own_digits() {
         let body = br#"{"data":[{"index":1,"embedding":[0.10, 1e-9]},{"embedding":[2],"index":0}],"usage":{"prompt_tokens":5}}"#;
         let (vectors, usage) = read(body, 2).unwrap();
-        let shown: Vec<_> = vectors.iter().map(|vector| (vector.index, vector.embedding.get())).collect();
+        let shown: Vec<_> =
+            vectors.iter().map(|vector| (vector.index, vector.embedding.get())).collect();
         assert_eq!(shown, [(0, "[2]"), (1, "[0.10, 1e-9]")]);
         assert_eq!(usage.unwrap().input, 5);
     }
 
     #[test]
     fn anything_else_than_one_vector_a_text_is_broken() {
-        let of = |body: &str, expected| read(body.as_bytes(), expected).err().unwrap().operator().unwrap().to_owned();
+        let of = |body: &str, expected| {
+            read(body.as_bytes(), expected).err().unwrap().operator().unwrap().to_owned()
+        };
         assert_eq!(of(r#"{"data":[{"index":0,"embedding":[1]}]}"#, 2), "1 embeddings for 2 texts");
-        assert!(of(r#"{"data":[{"index":0,"embedding":[1]},{"index":0,"embedding":[1]}]}"#, 2).starts_with("2 "));
-        assert_eq!(of(r#"{"data":[{"index":0,"embedding":"AAAA"}]}"#, 1), "an embedding is not an array of numbers");
+        assert!(
+            of(r#"{"data":[{"index":0,"embedding":[1]},{"index":0,"embedding":[1]}]}"#, 2)
+                .starts_with("2 ")
+        );
+        assert_eq!(
+            of(r#"{"data":[{"index":0,"embedding":"AAAA"}]}"#, 1),
+            "an embedding is not an array of numbers"
+        );
         assert!(of("<html>", 1).starts_with("not a list of embeddings"));
     }
 }

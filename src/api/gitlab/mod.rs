@@ -44,7 +44,10 @@ fn words(deltas: &[Delta]) -> String {
 
 /// What was counted last, if anything was.
 fn usage_of(deltas: &[Delta]) -> Option<Usage> {
-    deltas.iter().rev().find_map(|delta| if let Delta::Usage(usage) = delta { Some(*usage) } else { None })
+    deltas
+        .iter()
+        .rev()
+        .find_map(|delta| if let Delta::Usage(usage) = delta { Some(*usage) } else { None })
 }
 
 /// This encoder, behind the filter that takes a reasoning model's thinking off.

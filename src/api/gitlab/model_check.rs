@@ -1,7 +1,8 @@
-//! `POST /v1|v2/prompts/model_configuration/check`: the "Test connection" button of GitLab's model form.
+//! `POST /v1|v2/prompts/model_configuration/check`: the "Test connection" button of GitLab's model
+//! form.
 //!
-//! Source: gitlab-client.md §10.1. It asks the very model that the form names: `[features]` decides only when
-//! the form names none.
+//! Source: gitlab-client.md §10.1. It asks the very model that the form names: `[features]` decides
+//! only when the form names none.
 
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ use crate::error::GatewayError;
 use crate::generation::{Generation, Message, Role, Sampling};
 use crate::route::{Ask, Metadata, RawMetadata, Route};
 
-/// GitLab before 19.0 waits 3 s for this answer, later versions 15 s (§10.1); the button then shows our
-/// words instead of its own timeout.
+/// GitLab before 19.0 waits 3 s for this answer, later versions 15 s (§10.1); the button then shows
+/// our words instead of its own timeout.
 const LIMIT_BEFORE_19: Duration = Duration::from_millis(2800);
 const LIMIT: Duration = Duration::from_millis(14_500);
 
@@ -26,11 +27,16 @@ struct Request<'a> {
 }
 
 /// Asks the model for a word. 200 says it answered; the text is shown to nobody.
-pub(in crate::api) async fn answer(mut context: Context<'_>, version: u8, incoming: Incoming) -> Answer {
+pub(in crate::api) async fn answer(
+    mut context: Context<'_>,
+    version: u8,
+    incoming: Incoming,
+) -> Answer {
     let bytes = context.body(incoming).await?;
     let request: Request<'_> = body::parse(&bytes)?;
     let raw = request.model_metadata.unwrap_or_default();
-    let metadata = Metadata::check(&raw, &["model_metadata"]).map_err(|fault| GatewayError::invalid(vec![fault]))?;
+    let metadata = Metadata::check(&raw, &["model_metadata"])
+        .map_err(|fault| GatewayError::invalid(vec![fault]))?;
     let route = match context.route(Ask { feature: None, metadata }, &bytes).await? {
         Routed::Model(route) => route,
         Routed::Answered(response) => return Ok(response),

@@ -1,7 +1,9 @@
-//! `POST /v1|v2/prompts/{id}`: one of our prompts with GitLab's inputs, answered whole or as it comes.
+//! `POST /v1|v2/prompts/{id}`: one of our prompts with GitLab's inputs, answered whole or as it
+//! comes.
 //!
-//! Sources: gitlab-client.md §8, ai-gateway-server.md §1.2, §8.2. Whole: v1 is a JSON string, v2 an object. Streamed:
-//! v1 is raw text, v2 an object a line. Neither is SSE, whatever the content type says.
+//! Sources: gitlab-client.md §8, ai-gateway-server.md §1.2, §8.2. Whole: v1 is a JSON string, v2 an
+//! object. Streamed: v1 is raw text, v2 an object a line. Neither is SSE, whatever the content type
+//! says.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -37,7 +39,11 @@ struct Request<'a> {
 }
 
 /// Answers with what the model makes of the prompt.
-pub(in crate::api) async fn answer(mut context: Context<'_>, version: u8, incoming: Incoming) -> Answer {
+pub(in crate::api) async fn answer(
+    mut context: Context<'_>,
+    version: u8,
+    incoming: Incoming,
+) -> Answer {
     let id = endpoint::prompt_id(context.parts.uri.path());
     let prompts = &context.snapshot.prompts;
     let base = match prompts.base(&id) {
@@ -45,7 +51,9 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, version: u8, incomi
         Err(unknown) => {
             // GitLab's cloud may know it
             let answer = forward::elsewhere(context, incoming).await;
-            return answer.map_err(|error| if error.kind() == Kind::NotFound { missing(&unknown) } else { error });
+            return answer.map_err(|error| {
+                if error.kind() == Kind::NotFound { missing(&unknown) } else { error }
+            });
         }
     };
     context.caller.may(&permission(base))?;
@@ -56,11 +64,13 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, version: u8, incomi
     context.facts.shape = shape(version, stream, base);
     context.asked_for(Some(base.feature));
     let raw = head.model_metadata.unwrap_or_default();
-    let metadata = Metadata::check(&raw, &["model_metadata"]).map_err(|fault| GatewayError::invalid(vec![fault]))?;
-    let mut route = match context.route(Ask { feature: Some(base.feature), metadata }, &bytes).await? {
-        Routed::Model(route) => route,
-        Routed::Answered(response) => return Ok(response),
-    };
+    let metadata = Metadata::check(&raw, &["model_metadata"])
+        .map_err(|fault| GatewayError::invalid(vec![fault]))?;
+    let mut route =
+        match context.route(Ask { feature: Some(base.feature), metadata }, &bytes).await? {
+            Routed::Model(route) => route,
+            Routed::Answered(response) => return Ok(response),
+        };
     let mut request: Request<'_> = body::parse(&bytes)?;
     request.inputs.entry("current_date").or_insert_with(|| current_date(context.facts.wall).into());
     loop {
@@ -72,7 +82,13 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, version: u8, incomi
 }
 
 /// Asks one model, with the prompt for its family.
-async fn ask(context: &mut Context<'_>, route: &Route, version: u8, id: &str, request: &Request<'_>) -> Answer {
+async fn ask(
+    context: &mut Context<'_>,
+    route: &Route,
+    version: u8,
+    id: &str,
+    request: &Request<'_>,
+) -> Answer {
     let (family, stream) = (&route.model.family, context.facts.stream);
     let prompt = context.snapshot.prompts.get(id, family, request.prompt_version.as_deref());
     let prompt = prompt.map_err(|error| missing(&error))?;
@@ -104,7 +120,8 @@ pub(super) fn whole(version: u8, deltas: &[Delta], model: &Model) -> String {
 fn line(text: &str, usage: Option<&Usage>, model: &str) -> String {
     let mut line = json!({ "content": text });
     if let Some(usage) = usage {
-        line["usage"] = json!({model: {"input_tokens": usage.input, "output_tokens": usage.output}});
+        line["usage"] =
+            json!({model: {"input_tokens": usage.input, "output_tokens": usage.output}});
     }
     line.to_string()
 }
@@ -131,7 +148,10 @@ impl Encode for Lines {
         match delta {
             Delta::Text(text) => self.write(text, None, out),
             Delta::Usage(usage) => self.usage = Some(*usage),
-            Delta::Reasoning(_) | Delta::ReasoningSignature(_) | Delta::ToolCall { .. } | Delta::Stop(_) => {}
+            Delta::Reasoning(_)
+            | Delta::ReasoningSignature(_)
+            | Delta::ToolCall { .. }
+            | Delta::Stop(_) => {}
         }
     }
 
@@ -140,7 +160,8 @@ impl Encode for Lines {
     }
 }
 
-/// GitLab shows the error body of a streamed chat tool to the user as text (gitlab-client.md §11.3).
+/// GitLab shows the error body of a streamed chat tool to the user as text (gitlab-client.md
+/// §11.3).
 const fn shape(version: u8, stream: bool, base: &Prompt) -> Shape {
     match (stream, version) {
         (true, 1) if base.streams => Shape::GitlabPromptsText,
@@ -168,10 +189,11 @@ pub(super) fn missing(missing: &Missing) -> GatewayError {
 pub(super) fn unrendered(id: &str, error: &RenderError) -> GatewayError {
     match error {
         RenderError::Missing(_) => GatewayError::new(Kind::MissingInput, error.to_string()),
-        RenderError::Failed(failure) => {
-            GatewayError::new(Kind::Internal, format!("The prompt '{id}' cannot be written with these inputs"))
-                .internal(failure.to_string())
-        }
+        RenderError::Failed(failure) => GatewayError::new(
+            Kind::Internal,
+            format!("The prompt '{id}' cannot be written with these inputs"),
+        )
+        .internal(failure.to_string()),
     }
 }
 

@@ -1,9 +1,10 @@
 //! `/v1/proxy/{vendor}/…`: GitLab's way to vendors' APIs, answered by the operator's models.
 //!
-//! Source: gitlab-client.md §9.2, ai-gateway-server.md §1.11. GitLab names the vendor's model of its own choice,
-//! which nobody here runs: the call goes to the feature that `X-Gitlab-Unit-Primitive` belongs to, else to
-//! `features.default` (so does `description_composer`, which is no feature of GitLab's screens). A model that does
-//! have this name in the file is taken at its word.
+//! Source: gitlab-client.md §9.2, ai-gateway-server.md §1.11. GitLab names the vendor's model of
+//! its own choice, which nobody here runs: the call goes to the feature that
+//! `X-Gitlab-Unit-Primitive` belongs to, else to `features.default` (so does
+//! `description_composer`, which is no feature of GitLab's screens). A model that does have this
+//! name in the file is taken at its word.
 
 use hyper::body::Incoming;
 
@@ -30,7 +31,9 @@ impl Proxied {
         let (vendor, path) = path.split_once('/')?;
         match (vendor, path.strip_prefix("v1/").unwrap_or(path)) {
             ("anthropic", "messages") => Some(Self::Anthropic(AnthropicCall::Messages)),
-            ("anthropic", "messages/count_tokens") => Some(Self::Anthropic(AnthropicCall::CountTokens)),
+            ("anthropic", "messages/count_tokens") => {
+                Some(Self::Anthropic(AnthropicCall::CountTokens))
+            }
             ("openai", "chat/completions") => Some(Self::OpenAi(OpenAiCall::Chat)),
             ("openai", "completions") => Some(Self::OpenAi(OpenAiCall::Completions)),
             ("openai", "embeddings") => Some(Self::OpenAi(OpenAiCall::Embeddings)),
@@ -41,13 +44,20 @@ impl Proxied {
 }
 
 /// Answers the call as the vendor's own surface does.
-pub(in crate::api) async fn forward(context: Context<'_>, proxied: Proxied, incoming: Incoming) -> Answer {
-    let feature = text_header(&context.parts.headers, "x-gitlab-unit-primitive").and_then(feature_of);
+pub(in crate::api) async fn forward(
+    context: Context<'_>,
+    proxied: Proxied,
+    incoming: Incoming,
+) -> Answer {
+    let feature =
+        text_header(&context.parts.headers, "x-gitlab-unit-primitive").and_then(feature_of);
     let otherwise = Some(Ask { feature, metadata: None });
     match proxied {
         Proxied::Anthropic(call) => anthropic::forward(context, call, otherwise, incoming).await,
         Proxied::OpenAi(call) => openai::forward(context, call, otherwise, incoming).await,
-        Proxied::OpenAiModels => Ok(json(openai::models::list(&context.snapshot.table, &context.caller))),
+        Proxied::OpenAiModels => {
+            Ok(json(openai::models::list(&context.snapshot.table, &context.caller)))
+        }
     }
 }
 
@@ -64,10 +74,22 @@ mod tests {
 
     #[test]
     fn the_vendors_paths_that_have_an_answer() {
-        assert_eq!(Proxied::parse("anthropic/v1/messages"), Some(Proxied::Anthropic(AnthropicCall::Messages)));
-        assert_eq!(Proxied::parse("openai/chat/completions"), Some(Proxied::OpenAi(OpenAiCall::Chat)));
+        assert_eq!(
+            Proxied::parse("anthropic/v1/messages"),
+            Some(Proxied::Anthropic(AnthropicCall::Messages))
+        );
+        assert_eq!(
+            Proxied::parse("openai/chat/completions"),
+            Some(Proxied::OpenAi(OpenAiCall::Chat))
+        );
         assert_eq!(Proxied::parse("openai/v1/models"), Some(Proxied::OpenAiModels));
-        for path in ["anthropic", "openai/v1/responses", "anthropic/v1/complete", "nobody/v1/messages", "anthropic//"] {
+        for path in [
+            "anthropic",
+            "openai/v1/responses",
+            "anthropic/v1/complete",
+            "nobody/v1/messages",
+            "anthropic//",
+        ] {
             assert_eq!(Proxied::parse(path), None, "{path}");
         }
     }

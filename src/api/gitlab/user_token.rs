@@ -1,8 +1,10 @@
-//! `POST /v1/code/user_access_token`: a token with which a user's IDE calls code completion directly.
+//! `POST /v1/code/user_access_token`: a token with which a user's IDE calls code completion
+//! directly.
 //!
-//! Source: gitlab-client.md §3.4, §6.4; ai-gateway-server.md §1.9, §5.4. The IDE's own requests name no model, so
-//! the token is bound to the one that completes code now. Where that is none, the token would open nothing: GitLab
-//! is told why, and the IDE goes on by way of GitLab, whose requests name a model.
+//! Source: gitlab-client.md §3.4, §6.4; ai-gateway-server.md §1.9, §5.4. The IDE's own requests
+//! name no model, so the token is bound to the one that completes code now. Where that is none, the
+//! token would open nothing: GitLab is told why, and the IDE goes on by way of GitLab, whose
+//! requests name a model.
 
 use std::time::SystemTime;
 
@@ -31,7 +33,8 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, incoming: Incoming)
         instance_id: header("x-gitlab-instance-id"),
         model: &route.model.id,
     };
-    // realm and instance were held against GitLab's token; without a user anybody could use this one
+    // realm and instance were held against GitLab's token; without a user anybody could use this
+    // one
     if user.id.is_empty() && context.caller != Caller::Anyone {
         return Err(GatewayError::new(Kind::BadRequest, "Missing X-Gitlab-Global-User-Id header"));
     }

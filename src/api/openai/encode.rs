@@ -1,7 +1,8 @@
 //! Deltas → OpenAI's chat answers, streamed (`chat.completion.chunk`) or whole (`chat.completion`).
 //!
-//! Field order and what is null follow OpenAI's own answers. Thinking goes in `reasoning_content`, as vLLM has
-//! it; signed thinking also in `thinking_blocks`, as LiteLLM has it, so that a client can send it back.
+//! Field order and what is null follow OpenAI's own answers. Thinking goes in `reasoning_content`,
+//! as vLLM has it; signed thinking also in `thinking_blocks`, as LiteLLM has it, so that a client
+//! can send it back.
 
 use bytes::{BufMut as _, BytesMut};
 use serde::Serialize;
@@ -63,11 +64,24 @@ impl Chunks {
         head.put_slice(b",\"model\":");
         put(&mut head, &naming.model);
         let (calls, thinking) = (Calls::default(), String::new());
-        Self { head: head.to_vec(), include_usage, begun: false, stopped: false, calls, thinking, usage: None }
+        Self {
+            head: head.to_vec(),
+            include_usage,
+            begun: false,
+            stopped: false,
+            calls,
+            thinking,
+            usage: None,
+        }
     }
 
     /// A chunk with this delta.
-    fn chunk(&mut self, delta: &(impl Serialize + ?Sized), finish: Option<&str>, out: &mut BytesMut) {
+    fn chunk(
+        &mut self,
+        delta: &(impl Serialize + ?Sized),
+        finish: Option<&str>,
+        out: &mut BytesMut,
+    ) {
         if !self.begun {
             self.begun = true;
             self.chunk(&json!({"role": "assistant", "content": ""}), None, out);
@@ -80,7 +94,14 @@ impl Chunks {
         out.put_slice(if self.include_usage { b"}],\"usage\":null}\n\n" } else { b"}]}\n\n" });
     }
 
-    fn call(&mut self, index: u32, id: Option<&str>, name: Option<&str>, arguments: &str, out: &mut BytesMut) {
+    fn call(
+        &mut self,
+        index: u32,
+        id: Option<&str>,
+        name: Option<&str>,
+        arguments: &str,
+        out: &mut BytesMut,
+    ) {
         let (at, is_new) = self.calls.place(index, id, name);
         self.calls.0[at].has_arguments |= !arguments.is_empty();
         if is_new {
@@ -89,7 +110,8 @@ impl Chunks {
             let delta = json!({"tool_calls": [{"index": at, "id": call.id, "type": "function", "function": function}]});
             self.chunk(&delta, None, out);
         } else if !arguments.is_empty() {
-            let delta = json!({"tool_calls": [{"index": at, "function": {"arguments": arguments}}]});
+            let delta =
+                json!({"tool_calls": [{"index": at, "function": {"arguments": arguments}}]});
             self.chunk(&delta, None, out);
         }
     }
@@ -102,7 +124,11 @@ impl Chunks {
         let without = self.calls.0.iter_mut().enumerate().filter(|(_, call)| !call.has_arguments);
         let without: Vec<usize> = without.map(|(at, _)| at).collect();
         for at in without {
-            self.chunk(&json!({"tool_calls": [{"index": at, "function": {"arguments": "{}"}}]}), None, out);
+            self.chunk(
+                &json!({"tool_calls": [{"index": at, "function": {"arguments": "{}"}}]}),
+                None,
+                out,
+            );
         }
         self.chunk(&json!({}), Some(finish_reason(reason)), out);
     }
@@ -128,7 +154,11 @@ impl Encode for Chunks {
             }
             Delta::ReasoningSignature(signature) => {
                 let thinking = std::mem::take(&mut self.thinking);
-                self.chunk(&json!({ "thinking_blocks": [thinking_block(&thinking, signature)] }), None, out);
+                self.chunk(
+                    &json!({ "thinking_blocks": [thinking_block(&thinking, signature)] }),
+                    None,
+                    out,
+                );
             }
             Delta::ToolCall { index, id, name, arguments } => {
                 self.call(*index, id.as_deref(), name.as_deref(), arguments, out);
@@ -251,7 +281,12 @@ mod tests {
     }
 
     fn call(index: u32, id: Option<&str>, name: Option<&str>, arguments: &str) -> Delta {
-        Delta::ToolCall { index, id: id.map(Into::into), name: name.map(Into::into), arguments: arguments.into() }
+        Delta::ToolCall {
+            index,
+            id: id.map(Into::into),
+            name: name.map(Into::into),
+            arguments: arguments.into(),
+        }
     }
 
     fn usage() -> Delta {
@@ -269,7 +304,8 @@ mod tests {
     fn chunks(include_usage: bool, deltas: &[Delta]) -> Vec<Value> {
         let stream = written(&mut Chunks::new(&naming(), include_usage), deltas);
         let stream = stream.strip_suffix("data: [DONE]\n\n").expect("ends with [DONE]");
-        let event = |event: &str| serde_json::from_str(event.strip_prefix("data: ").unwrap()).unwrap();
+        let event =
+            |event: &str| serde_json::from_str(event.strip_prefix("data: ").unwrap()).unwrap();
         stream.split_terminator("\n\n").map(event).collect()
     }
 
@@ -307,7 +343,8 @@ mod tests {
 
     #[test]
     fn counts_come_last_and_only_when_asked_for() {
-        let deltas = [Delta::Usage(Usage::default()), text("a"), Delta::Stop(StopReason::End), usage()];
+        let deltas =
+            [Delta::Usage(Usage::default()), text("a"), Delta::Stop(StopReason::End), usage()];
         assert!(chunks(false, &deltas).iter().all(|chunk| chunk.get("usage").is_none()));
         let all = chunks(true, &deltas);
         let (last, rest) = all.split_last().unwrap();
@@ -373,9 +410,13 @@ mod tests {
                 json!({}),
             ]
         );
-        let whole: Value = serde_json::from_str(&written(&mut Whole::new(naming()), &deltas)).unwrap();
+        let whole: Value =
+            serde_json::from_str(&written(&mut Whole::new(naming()), &deltas)).unwrap();
         let message = &whole["choices"][0]["message"];
-        assert_eq!((&message["reasoning_content"], &message["thinking_blocks"][0]), (&json!("hm"), &block));
+        assert_eq!(
+            (&message["reasoning_content"], &message["thinking_blocks"][0]),
+            (&json!("hm"), &block)
+        );
     }
 
     #[test]
@@ -397,8 +438,12 @@ mod tests {
                 {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}, {"id": "b", "type": "function", "function": {"name": "g", "arguments": "{\"x\":1}"}},
             ]}})
         );
-        assert_eq!((&whole["object"], &whole["usage"]["total_tokens"]), (&json!("chat.completion"), &json!(14)));
-        let empty: Value = serde_json::from_str(&self::written(&mut Whole::new(naming()), &[])).unwrap();
+        assert_eq!(
+            (&whole["object"], &whole["usage"]["total_tokens"]),
+            (&json!("chat.completion"), &json!(14))
+        );
+        let empty: Value =
+            serde_json::from_str(&self::written(&mut Whole::new(naming()), &[])).unwrap();
         assert_eq!(empty["choices"][0]["message"]["content"], "");
     }
 

@@ -1,6 +1,6 @@
-//! OpenAI's API towards clients: bodies pass through byte for byte. Only the top level is looked at, and only
-//! what must change is changed: the model's name, and `include_usage` where we need the token counts. Chat
-//! with a model whose server speaks otherwise is translated.
+//! OpenAI's API towards clients: bodies pass through byte for byte. Only the top level is looked
+//! at, and only what must change is changed: the model's name, and `include_usage` where we need
+//! the token counts. Chat with a model whose server speaks otherwise is translated.
 
 mod chat;
 mod encode;
@@ -51,8 +51,8 @@ impl OpenAiCall {
     }
 }
 
-/// Forwards a call to the model that its `model` names, or to what `otherwise` asks for when no model of the file
-/// has that name.
+/// Forwards a call to the model that its `model` names, or to what `otherwise` asks for when no
+/// model of the file has that name.
 pub(super) async fn forward(
     mut context: Context<'_>,
     call: OpenAiCall,
@@ -69,19 +69,29 @@ pub(super) async fn forward(
     loop {
         match ask(&mut context, call, &route, &peek, &bytes).await {
             // vectors of another model would not fit those that are stored
-            Err(error) if call != OpenAiCall::Embeddings => route = context.instead(&route, error)?,
+            Err(error) if call != OpenAiCall::Embeddings => {
+                route = context.instead(&route, error)?
+            }
             answer => return answer,
         }
     }
 }
 
 /// Asks one model: in the client's own words, or translated.
-async fn ask(context: &mut Context<'_>, call: OpenAiCall, route: &Route, peek: &Peek<'_>, body: &Bytes) -> Answer {
+async fn ask(
+    context: &mut Context<'_>,
+    call: OpenAiCall,
+    route: &Route,
+    peek: &Peek<'_>,
+    body: &Bytes,
+) -> Answer {
     let native = dialect(route.model.provider).native(call.native(), &route.model);
     let path = match (native, call) {
         (Some(path), _) => path,
         (None, OpenAiCall::Chat) => return chat::translated(context, route, body).await,
-        (None, OpenAiCall::Completions | OpenAiCall::Embeddings) => return Err(not_translated(&route.model)),
+        (None, OpenAiCall::Completions | OpenAiCall::Embeddings) => {
+            return Err(not_translated(&route.model));
+        }
     };
     let stream = context.facts.stream;
     let mut edits = Edits::default();
@@ -90,11 +100,18 @@ async fn ask(context: &mut Context<'_>, call: OpenAiCall, route: &Route, peek: &
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let outbound = Outbound { method: Method::POST, path, headers, body: edits.apply(body) };
-    context.relay.pass(context.call(route), Passed { outbound, stream, hide_usage }, context.facts).await
+    context
+        .relay
+        .pass(context.call(route), Passed { outbound, stream, hide_usage }, context.facts)
+        .await
 }
 
 /// Makes the stream report its token counts; true when the client had not asked for them itself.
-fn ask_for_usage(body: &Bytes, options: Option<&RawValue>, edits: &mut Edits) -> Result<bool, GatewayError> {
+fn ask_for_usage(
+    body: &Bytes,
+    options: Option<&RawValue>,
+    edits: &mut Edits,
+) -> Result<bool, GatewayError> {
     const MEMBER: &str = r#""stream_options":{"include_usage":true}"#;
     let Some(raw) = options else {
         edits.add_member(body, MEMBER);
@@ -112,7 +129,8 @@ fn ask_for_usage(body: &Bytes, options: Option<&RawValue>, edits: &mut Edits) ->
 
 fn not_translated(model: &Model) -> GatewayError {
     let kind = model.provider.label();
-    let text = format!("The model `{}` is a {kind} model: it answers /v1/chat/completions only", model.id);
+    let text =
+        format!("The model `{}` is a {kind} model: it answers /v1/chat/completions only", model.id);
     GatewayError::invalid(vec![BodyFault::at("model", "value_error", text)])
 }
 
@@ -136,7 +154,10 @@ mod tests {
     fn usage_is_asked_for_once() {
         let same = r#"{"stream_options":{"include_usage":true},"x":1}"#;
         assert_eq!(asked(same), (false, same.into()));
-        assert_eq!(asked(r#"{"x":1}"#), (true, r#"{"stream_options":{"include_usage":true},"x":1}"#.into()));
+        assert_eq!(
+            asked(r#"{"x":1}"#),
+            (true, r#"{"stream_options":{"include_usage":true},"x":1}"#.into())
+        );
         assert_eq!(
             asked(r#"{"stream_options":{"a":1}}"#),
             (true, r#"{"stream_options":{"a":1,"include_usage":true}}"#.into())

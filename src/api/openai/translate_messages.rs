@@ -23,8 +23,8 @@ fn message(mut message: Fields) -> Result<Message, BodyFault> {
     Ok(Message { role, parts })
 }
 
-/// What a person or the program says. No other provider knows speakers' names: one of several speakers is told
-/// apart by the words themselves, as in a play.
+/// What a person or the program says. No other provider knows speakers' names: one of several
+/// speakers is told apart by the words themselves, as in a play.
 fn named(message: &mut Fields, role: Role) -> Result<Vec<Part>, BodyFault> {
     let name = message.text("name")?;
     let mut parts = content(message, role)?;
@@ -58,19 +58,22 @@ fn assistant(message: &mut Fields) -> Result<Vec<Part>, BodyFault> {
         call.end()?;
         parts.push(Part::ToolCall(ToolCall { id, name, arguments }));
     }
-    // which of several agents spoke, the model is told by the role; the rest are parts of an answer that clients
-    // send back whole
+    // which of several agents spoke, the model is told by the role; the rest are parts of an answer
+    // that clients send back whole
     message.ignore(&["name"]);
     message.only("annotations", |value| value.as_array().is_some_and(Vec::is_empty))?;
     Ok(parts)
 }
 
-/// Earlier thinking: `thinking_blocks` with the provider's signature, as our own answers and LiteLLM's
-/// have them, or else `reasoning_content` without one.
+/// Earlier thinking: `thinking_blocks` with the provider's signature, as our own answers and
+/// LiteLLM's have them, or else `reasoning_content` without one.
 fn reasoning(message: &mut Fields) -> Result<Vec<Part>, BodyFault> {
     let plain = message.text("reasoning_content")?.or(message.text("reasoning")?);
     let Some(blocks) = message.list("thinking_blocks")? else {
-        return Ok(plain.map(|text| Part::Reasoning { text, signature: None }).into_iter().collect());
+        return Ok(plain
+            .map(|text| Part::Reasoning { text, signature: None })
+            .into_iter()
+            .collect());
     };
     let mut parts = Vec::with_capacity(blocks.len());
     for (value, place) in blocks {
@@ -79,7 +82,8 @@ fn reasoning(message: &mut Fields) -> Result<Vec<Part>, BodyFault> {
         if kind != "thinking" {
             return Err(refused(&block.at("type"), &kind));
         }
-        let (text, signature) = (block.text("thinking")?.unwrap_or_default(), block.text("signature")?);
+        let (text, signature) =
+            (block.text("thinking")?.unwrap_or_default(), block.text("signature")?);
         block.end()?;
         parts.push(Part::Reasoning { text, signature });
     }
@@ -96,7 +100,10 @@ fn result(message: &mut Fields) -> Result<Vec<Part>, BodyFault> {
         match part {
             Part::Text(piece) => text.push_str(&piece),
             Part::CachePoint { .. } => kept = Some(part),
-            Part::Image(_) | Part::Reasoning { .. } | Part::ToolCall(_) | Part::ToolResult { .. } => {}
+            Part::Image(_)
+            | Part::Reasoning { .. }
+            | Part::ToolCall(_)
+            | Part::ToolResult { .. } => {}
         }
     }
     Ok([Part::ToolResult { id, content: text, is_error: false }].into_iter().chain(kept).collect())
@@ -191,15 +198,25 @@ mod tests {
             },
             Message {
                 role: Role::Assistant,
-                parts: vec![Part::Reasoning { text: "hm".into(), signature: Some("sig".into()) }, Part::ToolCall(call)],
+                parts: vec![
+                    Part::Reasoning { text: "hm".into(), signature: Some("sig".into()) },
+                    Part::ToolCall(call),
+                ],
             },
             Message {
                 role: Role::Tool,
-                parts: vec![Part::ToolResult { id: "c1".into(), content: "ab".into(), is_error: false }],
+                parts: vec![Part::ToolResult {
+                    id: "c1".into(),
+                    content: "ab".into(),
+                    is_error: false,
+                }],
             },
             Message {
                 role: Role::Assistant,
-                parts: vec![Part::Reasoning { text: "ok".into(), signature: None }, Part::Text("done".into())],
+                parts: vec![
+                    Part::Reasoning { text: "ok".into(), signature: None },
+                    Part::Text("done".into()),
+                ],
             },
         ];
         assert_eq!(read.unwrap(), expected);
@@ -208,8 +225,9 @@ mod tests {
     #[test]
     fn what_is_worth_keeping_is_marked() {
         let cache = json!({"type": "ephemeral", "ttl": "1h"});
-        let read =
-            read(json!([{"role": "system", "content": [{"type": "text", "text": "brief", "cache_control": cache}]}]));
+        let read = read(
+            json!([{"role": "system", "content": [{"type": "text", "text": "brief", "cache_control": cache}]}]),
+        );
         let parts = vec![Part::Text("brief".into()), Part::CachePoint { ttl: Some("1h".into()) }];
         assert_eq!(read.unwrap(), [Message { role: Role::System, parts }]);
         let text = json!([{"type": "text", "text": "x", "cache_control": {"type": "ephemeral"}}]);
@@ -224,7 +242,10 @@ mod tests {
         let read = read(json!([
             {"role": "user", "name": "eve", "content": "hi"}, {"role": "assistant", "name": "helper", "content": "hello"},
         ]));
-        assert_eq!(read.unwrap(), [Message::text(Role::User, "eve: hi"), Message::text(Role::Assistant, "hello")]);
+        assert_eq!(
+            read.unwrap(),
+            [Message::text(Role::User, "eve: hi"), Message::text(Role::Assistant, "hello")]
+        );
     }
 
     #[test]
@@ -234,8 +255,14 @@ mod tests {
             (json!({"content": "hi"}), "messages.0.role: Field required"),
             (json!({"role": "function", "content": ""}), "messages.0.role: `function` cannot be"),
             (json!({"role": "user"}), "messages.0.content: Field required"),
-            (json!({"role": "user", "content": 1}), "messages.0.content: expected a string or a list"),
-            (json!({"role": "user", "content": "x", "name": 7}), "messages.0.name: expected a string"),
+            (
+                json!({"role": "user", "content": 1}),
+                "messages.0.content: expected a string or a list",
+            ),
+            (
+                json!({"role": "user", "content": "x", "name": 7}),
+                "messages.0.name: expected a string",
+            ),
             (
                 json!({"role": "user", "content": [{"type": "input_audio"}]}),
                 "messages.0.content.0.type: `input_audio` cannot",
@@ -257,7 +284,10 @@ mod tests {
                 "messages.0.content.0.cache_control.type: `type` cannot",
             ),
             (json!({"role": "tool", "content": "x"}), "messages.0.tool_call_id: Field required"),
-            (json!({"role": "assistant", "function_call": {}}), "messages.0.function_call: `function_call` cannot"),
+            (
+                json!({"role": "assistant", "function_call": {}}),
+                "messages.0.function_call: `function_call` cannot",
+            ),
             (
                 json!({"role": "assistant", "tool_calls": [{"id": "1", "type": "custom"}]}),
                 "messages.0.tool_calls.0.type: `custom` cannot",

@@ -1,7 +1,8 @@
-//! A chat request in OpenAI's words → [`Generation`], for models whose server does not speak OpenAI's API.
+//! A chat request in OpenAI's words → [`Generation`], for models whose server does not speak
+//! OpenAI's API.
 //!
-//! Each field is translated, or says nothing about the answer and is left out (the list is below), or is
-//! refused by name with a 422. What a field's provider cannot do is the dialect's to refuse.
+//! Each field is translated, or says nothing about the answer and is left out (the list is below),
+//! or is refused by name with a 422. What a field's provider cannot do is the dialect's to refuse.
 
 use serde_json::{Map, Value};
 
@@ -11,8 +12,14 @@ use crate::error::{BodyFault, GatewayError};
 use crate::generation::{CacheFor, Format, Generation, Sampling, Tool, ToolChoice};
 
 /// Who asks and how the answer is kept: nothing about the answer itself.
-const NOT_ABOUT_THE_ANSWER: [&str; 6] =
-    ["user", "metadata", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "stream_options"];
+const NOT_ABOUT_THE_ANSWER: [&str; 6] = [
+    "user",
+    "metadata",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "stream_options",
+];
 
 /// A chat request.
 #[derive(Debug)]
@@ -35,12 +42,15 @@ impl ChatRequest {
 fn read(body: &[u8]) -> Result<ChatRequest, BodyFault> {
     let mut body = of_body(body)?;
     let model = body.required("model")?;
-    let list = body.list("messages")?.ok_or_else(|| fault(&body.at("messages"), "missing", "Field required"))?;
+    let list = body
+        .list("messages")?
+        .ok_or_else(|| fault(&body.at("messages"), "missing", "Field required"))?;
     if list.is_empty() {
         return Err(fault(&body.at("messages"), "value_error", "expected at least one message"));
     }
     let options: Option<Map<String, Value>> = body.get("stream_options", "an object")?;
-    let include_usage = options.is_some_and(|options| options.get("include_usage") == Some(&Value::Bool(true)));
+    let include_usage =
+        options.is_some_and(|options| options.get("include_usage") == Some(&Value::Bool(true)));
     let (tools, tools_cached) = tools(&mut body)?;
     let generation = Generation {
         raw: None,
@@ -70,8 +80,9 @@ fn sampling(body: &mut Fields) -> Result<Sampling, BodyFault> {
     let stop = match body.take("stop") {
         None => Vec::new(),
         Some(Value::String(text)) => vec![text],
-        Some(list) => serde_json::from_value(list)
-            .map_err(|_| fault(&body.at("stop"), "type_error", "expected a string or a list of strings"))?,
+        Some(list) => serde_json::from_value(list).map_err(|_| {
+            fault(&body.at("stop"), "type_error", "expected a string or a list of strings")
+        })?,
     };
     Ok(Sampling {
         max_tokens,
@@ -95,7 +106,9 @@ fn neutral(body: &mut Fields) -> Result<(), BodyFault> {
     body.only("store", no)?;
     body.only("service_tier", |value| value == "auto" || value == "default")?;
     body.only("verbosity", |value| value == "medium")?;
-    body.only("modalities", |value| value.as_array().is_some_and(|list| list.iter().all(|kind| kind == "text")))
+    body.only("modalities", |value| {
+        value.as_array().is_some_and(|list| list.iter().all(|kind| kind == "text"))
+    })
 }
 
 fn tools(body: &mut Fields) -> Result<(Vec<Tool>, Option<CacheFor>), BodyFault> {
@@ -129,7 +142,13 @@ fn tool_choice(body: &mut Fields, tools: &[Tool]) -> Result<ToolChoice, BodyFaul
             "auto" => return Ok(ToolChoice::Auto),
             "none" => return Ok(ToolChoice::None),
             "required" => ToolChoice::Required,
-            _ => return Err(fault(&place, "value_error", "expected none, auto, required or a function")),
+            _ => {
+                return Err(fault(
+                    &place,
+                    "value_error",
+                    "expected none, auto, required or a function",
+                ));
+            }
         },
         Some(value) => {
             let mut choice = Fields::of(value, place.clone())?;
@@ -140,13 +159,21 @@ fn tool_choice(body: &mut Fields, tools: &[Tool]) -> Result<ToolChoice, BodyFaul
             let missing = fault(&choice.at("function"), "missing", "Field required");
             let name = choice.object("function")?.ok_or(missing)?.required("name")?;
             if !tools.iter().any(|tool| tool.name == name) {
-                return Err(fault(&place, "value_error", "names a function that `tools` does not offer"));
+                return Err(fault(
+                    &place,
+                    "value_error",
+                    "names a function that `tools` does not offer",
+                ));
             }
             ToolChoice::Named(name)
         }
     };
     if tools.is_empty() {
-        return Err(fault(&place, "value_error", "asks for a call, but `tools` offers no function"));
+        return Err(fault(
+            &place,
+            "value_error",
+            "asks for a call, but `tools` offers no function",
+        ));
     }
     Ok(choice)
 }
@@ -162,7 +189,8 @@ fn format(body: &mut Fields) -> Result<Format, BodyFault> {
             let mut inner = format.object("json_schema")?.ok_or(missing)?;
             let name = inner.required("name")?;
             let schema = inner.take("schema").unwrap_or_else(|| Value::Object(Map::new()));
-            let (description, strict) = (inner.text("description")?, inner.get("strict", "true or false")?);
+            let (description, strict) =
+                (inner.text("description")?, inner.get("strict", "true or false")?);
             inner.end()?;
             Format::JsonSchema { name, description, schema, strict }
         }
@@ -199,14 +227,19 @@ mod tests {
         let response = render(&error, Shape::OpenAi, "r");
         assert_eq!(response.status(), 422);
         let body: Value = serde_json::from_slice(response.body()).unwrap();
-        format!("{}: {}", body["error"]["param"].as_str().unwrap_or("body"), body["error"]["message"].as_str().unwrap())
+        format!(
+            "{}: {}",
+            body["error"]["param"].as_str().unwrap_or("body"),
+            body["error"]["message"].as_str().unwrap()
+        )
     }
 
     #[test]
     fn the_plain_request() {
         let request = parse(&with(&json!({}))).unwrap();
         assert_eq!((request.model.as_str(), request.include_usage), ("m", false));
-        let expected = Generation { messages: vec![Message::text(Role::User, "hi")], ..Generation::default() };
+        let expected =
+            Generation { messages: vec![Message::text(Role::User, "hi")], ..Generation::default() };
         assert_eq!(request.generation, expected);
     }
 
@@ -233,7 +266,10 @@ mod tests {
                 seed: Some(-3)
             }
         );
-        assert_eq!((asked.tools[0].strict, asked.tools[1].parameters.clone()), (Some(true), Value::Null));
+        assert_eq!(
+            (asked.tools[0].strict, asked.tools[1].parameters.clone()),
+            (Some(true), Value::Null)
+        );
         assert_eq!(asked.tool_choice, ToolChoice::Named("f".into()));
         assert_eq!((asked.parallel_tools, asked.effort.as_deref()), (Some(false), Some("low")));
         let Format::JsonSchema { schema, .. } = asked.format else { panic!("no schema") };
@@ -271,7 +307,9 @@ mod tests {
             let body = with(&json!({ name: value }));
             assert_eq!(
                 wrong(&body),
-                format!("{name}: `{name}` cannot be translated for this model's provider: leave it out")
+                format!(
+                    "{name}: `{name}` cannot be translated for this model's provider: leave it out"
+                )
             );
         }
     }
@@ -288,17 +326,34 @@ mod tests {
             (json!({"stop": [1]}), "stop: expected a string or a list of strings"),
             (json!({"stream": 1}), "stream: expected true or false"),
             (json!({"tools": [{"type": "custom"}]}), "tools.0.type: `custom` cannot be"),
-            (json!({"tools": [{"type": "function", "function": {}}]}), "tools.0.function.name: Field required"),
+            (
+                json!({"tools": [{"type": "function", "function": {}}]}),
+                "tools.0.function.name: Field required",
+            ),
             (json!({"tool_choice": "any"}), "tool_choice: expected none, auto"),
             (json!({"tool_choice": "required"}), "tool_choice: asks for a call"),
-            (json!({"tool_choice": {"type": "function", "function": {"name": "f"}}}), "tool_choice: names a function"),
-            (json!({"response_format": {"type": "grammar"}}), "response_format.type: `grammar` cannot be"),
-            (json!({"response_format": {"type": "json_schema"}}), "response_format.json_schema: Field required"),
+            (
+                json!({"tool_choice": {"type": "function", "function": {"name": "f"}}}),
+                "tool_choice: names a function",
+            ),
+            (
+                json!({"response_format": {"type": "grammar"}}),
+                "response_format.type: `grammar` cannot be",
+            ),
+            (
+                json!({"response_format": {"type": "json_schema"}}),
+                "response_format.json_schema: Field required",
+            ),
         ] {
             let text = wrong(&with(&extra));
             assert!(text.starts_with(said), "{text} for {extra}");
         }
-        assert!(ChatRequest::parse(b"{\"model\":").unwrap_err().public().starts_with("JSON decode error at line 1"));
+        assert!(
+            ChatRequest::parse(b"{\"model\":")
+                .unwrap_err()
+                .public()
+                .starts_with("JSON decode error at line 1")
+        );
         assert!(ChatRequest::parse(b"[]").unwrap_err().public().contains("expected an object"));
     }
 

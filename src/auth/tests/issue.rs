@@ -8,15 +8,16 @@ use serde_json::{Value, json};
 
 use super::{FIRST, INSTANCE, OTHER, SECOND, base64, seconds_now, sign};
 use crate::auth::{
-    Caller, Issuers, KeyError, Permission, Policy, Scopes, Settings, SigningKey, TokenSettings, User, UserTokens,
-    VerifyingKey,
+    Caller, Issuers, KeyError, Permission, Policy, Scopes, Settings, SigningKey, TokenSettings,
+    User, UserTokens, VerifyingKey,
 };
 use crate::error::Kind;
 
 const FIRST_PKCS1: &str = include_str!("../../../tests/golden/jwt/first.pkcs1.pem");
 /// The public half of the second key.
 const SECOND_PUBLIC: &str = include_str!("../../../tests/golden/jwt/second.pub.pem");
-const USER: User<'_> = User { id: "user-1", realm: "self-managed", instance_id: INSTANCE, model: "codestral" };
+const USER: User<'_> =
+    User { id: "user-1", realm: "self-managed", instance_id: INSTANCE, model: "codestral" };
 
 fn tokens(signing: Option<&str>, validation: Option<&str>) -> Arc<UserTokens> {
     let signing = signing.map(|pem| Arc::new(SigningKey::parse(pem).unwrap()));
@@ -41,7 +42,9 @@ fn headers(token: &str) -> HeaderMap {
         ("x-gitlab-realm", "self-managed".to_owned()),
         ("x-gitlab-global-user-id", "user-1".to_owned()),
     ];
-    let pair = |(name, value): (_, String)| (HeaderName::from_static(name), HeaderValue::from_str(&value).unwrap());
+    let pair = |(name, value): (_, String)| {
+        (HeaderName::from_static(name), HeaderValue::from_str(&value).unwrap())
+    };
     pairs.map(pair).into_iter().collect()
 }
 
@@ -63,11 +66,23 @@ async fn a_token_says_who_for_how_long_and_for_what() {
         let tokens = tokens(signing, None);
         let before = seconds_now();
         let issued = tokens.issue(USER, SystemTime::now()).unwrap();
-        assert_eq!(part(&issued.token, 0)["alg"], if signing.is_some() { "RS256" } else { "EdDSA" });
+        assert_eq!(
+            part(&issued.token, 0)["alg"],
+            if signing.is_some() { "RS256" } else { "EdDSA" }
+        );
         let claims = part(&issued.token, 1);
-        assert_eq!((&claims["iss"], &claims["aud"]), (&json!("gitlab-ai-gateway"), &json!("gitlab-ai-gateway")));
-        assert_eq!((&claims["sub"], &claims["gitlab_instance_id"]), (&json!("user-1"), &json!(INSTANCE)));
-        assert_eq!((&claims["scopes"], &claims["exp"]), (&json!(["complete_code"]), &json!(issued.expires_at)));
+        assert_eq!(
+            (&claims["iss"], &claims["aud"]),
+            (&json!("gitlab-ai-gateway"), &json!("gitlab-ai-gateway"))
+        );
+        assert_eq!(
+            (&claims["sub"], &claims["gitlab_instance_id"]),
+            (&json!("user-1"), &json!(INSTANCE))
+        );
+        assert_eq!(
+            (&claims["scopes"], &claims["exp"]),
+            (&json!(["complete_code"]), &json!(issued.expires_at))
+        );
         assert!((before + 3600..=seconds_now() + 3600).contains(&issued.expires_at));
         let caller = admit(&tokens, &headers(&issued.token)).await.unwrap();
         assert_eq!(caller.bound_model(), Some("codestral"));
@@ -116,7 +131,8 @@ async fn keys_are_rotated_with_overlap() {
         assert!(admit(&new, &headers(token)).await.is_ok());
     }
     assert!(admit(&old, &headers(&of_new)).await.is_err());
-    // a replica that still signs with the old key learns the new one first, its public half is enough
+    // a replica that still signs with the old key learns the new one first, its public half is
+    // enough
     let ahead = tokens(Some(FIRST), Some(SECOND_PUBLIC));
     for token in [&of_old, &of_new] {
         assert!(admit(&ahead, &headers(token)).await.is_ok());
@@ -149,7 +165,8 @@ async fn forgeries_are_refused() {
         sign(FIRST, &header, &claims)
     };
     let message = token.rsplit_once('.').unwrap().0;
-    let as_made = |alg: &str| base64(json!({ "alg": alg, "kid": part(&of_made, 0)["kid"] }).to_string());
+    let as_made =
+        |alg: &str| base64(json!({ "alg": alg, "kid": part(&of_made, 0)["kid"] }).to_string());
     for (tokens, forged) in [
         (&tokens, sign(OTHER, &header, &claims)),
         (&tokens, with("exp", json!(seconds_now() - 31))),
@@ -160,10 +177,22 @@ async fn forgeries_are_refused() {
         (&tokens, format!("{message}.")),
         (&tokens, of_made.clone()),
         // the algorithm is the key's, whatever the token says
-        (&made, format!("{}.{}.{}", as_made("RS256"), base64(claims.to_string()), token.rsplit_once('.').unwrap().1)),
+        (
+            &made,
+            format!(
+                "{}.{}.{}",
+                as_made("RS256"),
+                base64(claims.to_string()),
+                token.rsplit_once('.').unwrap().1
+            ),
+        ),
         (&made, format!("{}.{}.", as_made("none"), base64(claims.to_string()))),
     ] {
-        assert_eq!(admit(tokens, &headers(&forged)).await.unwrap_err().0, Kind::Unauthorized, "{forged}");
+        assert_eq!(
+            admit(tokens, &headers(&forged)).await.unwrap_err().0,
+            Kind::Unauthorized,
+            "{forged}"
+        );
     }
     assert!(admit(&tokens, &headers(&with("exp", json!(seconds_now() + 10)))).await.is_ok());
 }
@@ -172,10 +201,15 @@ async fn forgeries_are_refused() {
 fn what_is_no_rsa_key_is_told_and_not_shown() {
     assert_eq!(SigningKey::parse("sk-canary").unwrap_err(), KeyError::NoPem);
     assert_eq!(SigningKey::parse(SECOND_PUBLIC).unwrap_err(), KeyError::NoPem);
-    let block = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA==\n-----END PRIVATE KEY-----\n";
+    let block =
+        "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA==\n-----END PRIVATE KEY-----\n";
     assert_eq!(SigningKey::parse(block).unwrap_err(), KeyError::NoRsa);
     let public = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAAAAA\n-----END PUBLIC KEY-----\n";
     assert_eq!(VerifyingKey::parse(public).unwrap_err(), KeyError::NoRsa);
-    let shown = format!("{:?} {:?}", SigningKey::parse(FIRST).unwrap(), VerifyingKey::parse(FIRST).unwrap());
+    let shown = format!(
+        "{:?} {:?}",
+        SigningKey::parse(FIRST).unwrap(),
+        VerifyingKey::parse(FIRST).unwrap()
+    );
     assert!(!shown.contains("MII") && shown.starts_with("SigningKey(RS256, "), "{shown}");
 }

@@ -39,7 +39,11 @@ pub(super) fn at(seconds: u64) -> SystemTime {
 /// The published key of this place, as JSON.
 pub(super) fn jwk(index: usize) -> Value {
     let keys: Value = serde_json::from_str(JWKS).unwrap();
-    let mut strong = keys["keys"].as_array().unwrap().iter().filter(|key| key["kid"].as_str().unwrap().len() == 43);
+    let mut strong = keys["keys"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|key| key["kid"].as_str().unwrap().len() == 43);
     strong.nth(index).cloned().unwrap()
 }
 
@@ -122,8 +126,11 @@ impl FakeGitlab {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let mut request = vec![0; 4096];
                 let length = stream.read(&mut request).await.unwrap();
-                let is_discovery = request[..length].starts_with(b"GET /.well-known/openid-configuration HTTP/1.1\r\n");
-                assert!(is_discovery || request.starts_with(b"GET /oauth/discovery/keys HTTP/1.1\r\n"));
+                let is_discovery = request[..length]
+                    .starts_with(b"GET /.well-known/openid-configuration HTTP/1.1\r\n");
+                assert!(
+                    is_discovery || request.starts_with(b"GET /oauth/discovery/keys HTTP/1.1\r\n")
+                );
                 counted.fetch_add(usize::from(is_discovery), Ordering::SeqCst);
                 let says = said.lock().unwrap().clone();
                 let body = match says {
@@ -132,7 +139,9 @@ impl FakeGitlab {
                     }
                     Says::Keys(keys) => json!({ "keys": keys }),
                     Says::Down => {
-                        let _ = stream.write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n").await;
+                        let _ = stream
+                            .write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n")
+                            .await;
                         continue;
                     }
                     Says::Silence => {

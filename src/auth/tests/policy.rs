@@ -9,9 +9,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{advance, pause, resume};
 
 use super::{
-    FIRST, FakeGitlab, INSTANCE, ISSUER, OTHER, SECOND, Says, claims, fresh, header, jwk, kid, seconds_now, sign,
+    FIRST, FakeGitlab, INSTANCE, ISSUER, OTHER, SECOND, Says, claims, fresh, header, jwk, kid,
+    seconds_now, sign,
 };
-use crate::auth::{Caller, Claims, GitlabSettings, Issuers, Permission, Policy, Scopes, Settings, StaticKey};
+use crate::auth::{
+    Caller, Claims, GitlabSettings, Issuers, Permission, Policy, Scopes, Settings, StaticKey,
+};
 use crate::error::{Kind, Shape, render};
 use crate::route::EndpointUrl;
 use crate::upstream::{Fetcher, SharedOutward};
@@ -41,7 +44,10 @@ impl Rig {
         let url = |of: &FakeGitlab| EndpointUrl::parse(&format!("http://{}", of.address)).unwrap();
         let audience = "gitlab-ai-gateway".into();
         let gitlab = GitlabSettings { url: url(gitlab), cloud_issuer: cloud.map(url), audience };
-        Arc::new(self.issuers.policy(Settings::Gitlab { keys: vec![key("static")], gitlab }, Arc::default()))
+        Arc::new(
+            self.issuers
+                .policy(Settings::Gitlab { keys: vec![key("static")], gitlab }, Arc::default()),
+        )
     }
 }
 
@@ -61,7 +67,8 @@ fn headers(authorization: &str) -> HeaderMap {
         ("x-gitlab-instance-id", INSTANCE),
         ("x-gitlab-realm", "self-managed"),
     ];
-    let pair = |(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
+    let pair =
+        |(name, value)| (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap());
     pairs.map(pair).into_iter().collect()
 }
 
@@ -75,7 +82,8 @@ async fn admit_with(policy: &Policy, headers: &HeaderMap) -> Result<Caller, (Kin
     admitted.map_err(|error| (error.kind(), error.operator().unwrap_or(error.public()).to_owned()))
 }
 
-/// Time passes for the schedule of fetches, and only for it: sockets and tokens go by the real clock.
+/// Time passes for the schedule of fetches, and only for it: sockets and tokens go by the real
+/// clock.
 async fn later(seconds: u64) {
     pause();
     advance(Duration::from_secs(seconds)).await;
@@ -97,14 +105,22 @@ async fn until(mut done: impl FnMut() -> bool) {
 async fn a_gitlab_is_admitted_by_its_token_and_others_by_a_static_key() {
     let (rig, gitlab) = (Rig::start(), rotating().await);
     let policy = rig.policy(&gitlab, None);
-    let Ok(Caller::Gitlab(claims)) = admit(&policy, &fresh(0)).await else { panic!("the very first request waits") };
+    let Ok(Caller::Gitlab(claims)) = admit(&policy, &fresh(0)).await else {
+        panic!("the very first request waits")
+    };
     assert_eq!((claims.subject.as_str(), claims.realm.as_str()), (INSTANCE, "self-managed"));
     assert!(matches!(admit(&policy, &fresh(1)).await, Ok(Caller::Gitlab(_))));
     let bare = |name: &'static str, value| {
         HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))])
     };
-    assert_eq!(admit_with(&policy, &bare("authorization", "bearer static")).await, Ok(Caller::Key(key("static"))));
-    assert_eq!(admit_with(&policy, &bare("x-api-key", "static")).await, Ok(Caller::Key(key("static"))));
+    assert_eq!(
+        admit_with(&policy, &bare("authorization", "bearer static")).await,
+        Ok(Caller::Key(key("static")))
+    );
+    assert_eq!(
+        admit_with(&policy, &bare("x-api-key", "static")).await,
+        Ok(Caller::Key(key("static")))
+    );
     assert_eq!(gitlab.asked(), 1);
 }
 
@@ -112,10 +128,19 @@ async fn a_gitlab_is_admitted_by_its_token_and_others_by_a_static_key() {
 fn a_gitlab_and_its_users_have_one_account() {
     let claims = |subject: &str, instance_id: &str| {
         let (subject, instance_id) = (subject.to_owned(), instance_id.to_owned());
-        Claims { subject, realm: String::new(), instance_id, scopes: Scopes::default(), model: String::new() }
+        Claims {
+            subject,
+            realm: String::new(),
+            instance_id,
+            scopes: Scopes::default(),
+            model: String::new(),
+        }
     };
     let account = |caller: Caller| caller.account(Some([10, 0, 0, 1].into()));
-    assert_eq!(account(Caller::Gitlab(claims(INSTANCE, ""))), account(Caller::User(claims("user", INSTANCE))));
+    assert_eq!(
+        account(Caller::Gitlab(claims(INSTANCE, ""))),
+        account(Caller::User(claims("user", INSTANCE)))
+    );
     assert_eq!(account(Caller::Key(key("ci"))), "key ci");
     assert_eq!(account(Caller::Anyone), "address 10.0.0.1");
 }
@@ -144,11 +169,16 @@ async fn every_refusal_is_the_contracts_word_for_word() {
     for wrong in ["Bearer", "Bearer ", "Bearer   ", "Basic dXNlcjpwdw==", &token[7..]] {
         assert_eq!(refusal(&set("authorization", wrong)).await, invalid, "{wrong}");
     }
-    let twice = |headers: &mut HeaderMap| _ = headers.append("authorization", HeaderValue::from_static("Bearer x"));
+    let twice = |headers: &mut HeaderMap| {
+        _ = headers.append("authorization", HeaderValue::from_static("Bearer x"))
+    };
     assert_eq!(refusal(&twice).await, invalid);
     let no_oidc = body("Invalid authentication token type - only OIDC is supported");
     assert_eq!(refusal(&set("x-gitlab-authentication-type", "saml")).await, no_oidc);
-    assert_eq!(refusal(&|headers| _ = headers.remove("x-gitlab-authentication-type")).await, no_oidc);
+    assert_eq!(
+        refusal(&|headers| _ = headers.remove("x-gitlab-authentication-type")).await,
+        no_oidc
+    );
     let expired = sign(FIRST, &header(&kid(0)), &claims(seconds_now() - 7200));
     let forged = sign(OTHER, &header(&kid(0)), &claims(seconds_now()));
     let mut elsewhere = claims(seconds_now());
@@ -156,12 +186,18 @@ async fn every_refusal_is_the_contracts_word_for_word() {
     let elsewhere = sign(FIRST, &header(&kid(0)), &elsewhere);
     for wrong in [expired.as_str(), &forged, &elsewhere, "static-not", "a.b.c"] {
         let wrong = format!("Bearer {wrong}");
-        assert_eq!(refusal(&set("authorization", &wrong)).await, body("Forbidden by auth provider"), "{wrong}");
+        assert_eq!(
+            refusal(&set("authorization", &wrong)).await,
+            body("Forbidden by auth provider"),
+            "{wrong}"
+        );
     }
     let instance = body("Header mismatch 'X-Gitlab-Instance-Id'");
     assert_eq!(refusal(&set("x-gitlab-instance-id", "another")).await, instance);
     assert_eq!(refusal(&|headers| _ = headers.remove("x-gitlab-instance-id")).await, instance);
-    let second = |headers: &mut HeaderMap| _ = headers.append("x-gitlab-instance-id", HeaderValue::from_static("b"));
+    let second = |headers: &mut HeaderMap| {
+        _ = headers.append("x-gitlab-instance-id", HeaderValue::from_static("b"))
+    };
     assert_eq!(refusal(&second).await, instance);
     let realm = body("Header mismatch 'X-Gitlab-Realm'");
     assert_eq!(refusal(&set("x-gitlab-realm", "saas")).await, realm);
@@ -177,10 +213,15 @@ async fn empty_claims_are_not_compared_and_the_instance_id_of_customersdot_is() 
         change.iter().for_each(|(name, value)| claims[*name] = value.clone());
         sign(FIRST, &header(&kid(0)), &claims)
     };
-    assert!(admit(&policy, &with(&[("sub", json!("")), ("gitlab_realm", json!(""))])).await.is_ok());
+    assert!(
+        admit(&policy, &with(&[("sub", json!("")), ("gitlab_realm", json!(""))])).await.is_ok()
+    );
     assert!(admit(&policy, &with(&[("gitlab_instance_id", json!(INSTANCE))])).await.is_ok());
     let other = admit(&policy, &with(&[("gitlab_instance_id", json!("another"))])).await;
-    assert_eq!(other, Err((Kind::Unauthorized, "Header mismatch 'X-Gitlab-Instance-Id'".to_owned())));
+    assert_eq!(
+        other,
+        Err((Kind::Unauthorized, "Header mismatch 'X-Gitlab-Instance-Id'".to_owned()))
+    );
 }
 
 #[test]
@@ -226,7 +267,11 @@ async fn a_rotated_key_is_fetched_once_however_many_ask_for_it() {
     }
     assert_eq!(gitlab.asked(), 2);
     for _ in 0..50 {
-        assert!(admit(&policy, &sign(SECOND, &header("made up"), &claims(seconds_now()))).await.is_err());
+        assert!(
+            admit(&policy, &sign(SECOND, &header("made up"), &claims(seconds_now())))
+                .await
+                .is_err()
+        );
     }
     assert_eq!(gitlab.asked(), 2, "fifty made-up keys within the interval ask for nothing");
 }
@@ -242,13 +287,22 @@ async fn old_keys_serve_while_gitlab_is_down_and_are_replaced_when_it_is_back() 
     let status = &policy.issuers()[0];
     assert_eq!((status.keys, status.issuer.as_deref()), (2, Some(ISSUER)));
     assert!(status.age.unwrap() > Duration::from_secs(24 * 3600));
-    assert!(status.fault.as_ref().unwrap().ends_with("/.well-known/openid-configuration: HTTP 502 Bad Gateway"));
+    assert!(
+        status
+            .fault
+            .as_ref()
+            .unwrap()
+            .ends_with("/.well-known/openid-configuration: HTTP 502 Bad Gateway")
+    );
     assert!(admit(&policy, &fresh(0)).await.is_ok());
     gitlab.says(Says::Keys(vec![jwk(1)]));
     later(60).await;
     until(|| policy.issuers()[0].fault.is_none()).await;
     assert!(admit(&policy, &fresh(1)).await.is_ok());
-    assert!(admit(&policy, &fresh(0)).await.is_err(), "a withdrawn key is gone with the next fetch");
+    assert!(
+        admit(&policy, &fresh(0)).await.is_err(),
+        "a withdrawn key is gone with the next fetch"
+    );
 }
 
 #[tokio::test]
@@ -257,7 +311,10 @@ async fn without_any_key_the_fault_is_ours_and_is_told_as_such() {
     let policy = rig.policy(&gitlab, None);
     let (kind, why) = admit(&policy, &fresh(0)).await.unwrap_err();
     assert_eq!(kind, Kind::NoSigningKeys);
-    assert!(why.starts_with("no keys of http://127.0.0.1:") && why.ends_with("HTTP 502 Bad Gateway"), "{why}");
+    assert!(
+        why.starts_with("no keys of http://127.0.0.1:") && why.ends_with("HTTP 502 Bad Gateway"),
+        "{why}"
+    );
     assert_eq!(admit(&policy, "static").await, Ok(Caller::Key(key("static"))));
 }
 
@@ -319,13 +376,17 @@ async fn each_issuer_speaks_for_itself_only() {
 
 #[tokio::test]
 async fn a_reload_keeps_the_keys_of_issuers_that_stay() {
-    let (rig, gitlab, cloud) = (Rig::start(), rotating().await, FakeGitlab::start(CLOUD, Says::Silence).await);
+    let (rig, gitlab, cloud) =
+        (Rig::start(), rotating().await, FakeGitlab::start(CLOUD, Says::Silence).await);
     let before = rig.policy(&gitlab, None);
     assert!(admit(&before, &fresh(0)).await.is_ok());
     gitlab.says(Says::Down);
     let after = rig.policy(&gitlab, Some(&cloud));
     assert_eq!(after.issuers()[0].keys, 2);
-    assert!(admit(&after, &fresh(0)).await.is_ok(), "a second issuer that does not answer is nobody's delay");
+    assert!(
+        admit(&after, &fresh(0)).await.is_ok(),
+        "a second issuer that does not answer is nobody's delay"
+    );
     // requests under way finish on the old rule; another GitLab's tokens are accepted at once
     let moved = FakeGitlab::start("https://moved.example.com", Says::Keys(vec![jwk(1)])).await;
     let moved_to = rig.policy(&moved, None);
@@ -353,7 +414,10 @@ async fn without_gitlab_only_static_keys_are_admitted() {
     let rig = Rig::start();
     let policy = rig.issuers.policy(Settings::Keys(vec![key("one"), key("two")]), Arc::default());
     assert_eq!(admit(&policy, "two").await, Ok(Caller::Key(key("two"))));
-    assert_eq!(admit(&policy, &fresh(0)).await, Err((Kind::Unauthorized, "not one of auth.static_keys".to_owned())));
+    assert_eq!(
+        admit(&policy, &fresh(0)).await,
+        Err((Kind::Unauthorized, "not one of auth.static_keys".to_owned()))
+    );
     let open = rig.issuers.policy(Settings::Off, Arc::default());
     assert_eq!(admit_with(&open, &HeaderMap::new()).await, Ok(Caller::Anyone));
     assert_eq!((policy.mode(), open.mode()), ("keys", "off"));

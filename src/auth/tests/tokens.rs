@@ -5,7 +5,10 @@ use std::time::SystemTime;
 use ring::hmac;
 use serde_json::{Value, json};
 
-use super::{FIRST, GOLDEN, GOLDEN_TIME, INSTANCE, ISSUER, JWKS, OTHER, at, base64, claims, header, jwk, kid, sign};
+use super::{
+    FIRST, GOLDEN, GOLDEN_TIME, INSTANCE, ISSUER, JWKS, OTHER, at, base64, claims, header, jwk,
+    kid, sign,
+};
 use crate::auth::{Claims, Expected, KeySet, Refused, Scopes, Token};
 
 const HERE: Expected<'_> = Expected { issuer: ISSUER, audience: "gitlab-ai-gateway" };
@@ -13,7 +16,8 @@ const HERE: Expected<'_> = Expected { issuer: ISSUER, audience: "gitlab-ai-gatew
 fn verify_at(token: &str, now: SystemTime) -> Result<Claims, Refused> {
     let keys = KeySet::parse(JWKS.as_bytes()).unwrap();
     let token = Token::read(token.as_bytes())?;
-    let unknown = || Refused::UnknownKey { kid: token.kid().to_owned(), issuer: token.issuer().to_owned() };
+    let unknown =
+        || Refused::UnknownKey { kid: token.kid().to_owned(), issuer: token.issuer().to_owned() };
     let key = keys.get(token.kid()).ok_or_else(unknown)?;
     token.verify(key, HERE, now)
 }
@@ -37,7 +41,10 @@ fn a_token_that_openssl_signed_is_believed() {
     let claims = verify(GOLDEN.trim_end()).unwrap();
     assert_eq!((claims.subject.as_str(), claims.realm.as_str()), (INSTANCE, "self-managed"));
     assert_eq!(claims.instance_id, "");
-    assert_eq!(claims.scopes, Scopes::of(["complete_code", "generate_code", "duo_chat", "explain_code"]));
+    assert_eq!(
+        claims.scopes,
+        Scopes::of(["complete_code", "generate_code", "duo_chat", "explain_code"])
+    );
 }
 
 #[test]
@@ -55,7 +62,10 @@ fn clocks_may_differ_by_thirty_seconds_and_no_more() {
 fn claims_that_are_not_ours_are_refused() {
     let no_claims = Refused::Malformed("its claims are not those of GitLab");
     let refusal = |name: &str, value: Option<Value>| verify(&with(name, value)).unwrap_err();
-    assert_eq!(refusal("iss", Some(json!("https://evil"))), Refused::UnknownIssuer("https://evil".to_owned()));
+    assert_eq!(
+        refusal("iss", Some(json!("https://evil"))),
+        Refused::UnknownIssuer("https://evil".to_owned())
+    );
     assert_eq!(refusal("iss", Some(json!([ISSUER]))), no_claims);
     assert_eq!(refusal("iss", None), no_claims);
     let other = Refused::Audience("gitlab-ai-gateway".to_owned());
@@ -87,14 +97,18 @@ fn only_rs256_with_the_named_key_is_believed() {
     // alg=none, with and without a signature
     for alg in ["none", "None", "NONE", ""] {
         let head = json!({ "typ": "JWT", "alg": alg, "kid": kid(0) });
-        assert!(matches!(verify(&sign(FIRST, &head, &claims)), Err(Refused::Malformed(_))), "{alg}");
+        assert!(
+            matches!(verify(&sign(FIRST, &head, &claims)), Err(Refused::Malformed(_))),
+            "{alg}"
+        );
         assert!(verify(&format!("{}.{body}.", base64(head.to_string()))).is_err(), "{alg}");
     }
     // the published key as the secret of an HMAC
     for secret in [JWKS.to_owned(), jwk(0).to_string(), jwk(0)["n"].as_str().unwrap().to_owned()] {
         let head = base64(json!({ "alg": "HS256", "kid": kid(0) }).to_string());
         let message = format!("{head}.{body}");
-        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), message.as_bytes());
+        let tag =
+            hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), message.as_bytes());
         let token = format!("{message}.{}", base64(tag));
         assert_eq!(verify(&token), Err(Refused::Algorithm("HS256".to_owned())));
     }
@@ -105,10 +119,25 @@ fn only_rs256_with_the_named_key_is_believed() {
     assert_eq!(verify(&sign(OTHER, &header(&kid(0)), &claims)), Err(Refused::Signature));
     assert_eq!(verify(&sign(FIRST, &header(&kid(1)), &claims)), Err(Refused::Signature));
     assert_eq!(verify(&format!("{head}.{body}.")), Err(Refused::Signature));
-    for kid in ["weak", "ec", "shared", "for-encryption", "no-such-key", "", "../../etc/passwd", "' OR 1=1"] {
-        assert!(matches!(verify(&sign(FIRST, &header(kid), &claims)), Err(Refused::UnknownKey { .. })), "{kid}");
+    for kid in [
+        "weak",
+        "ec",
+        "shared",
+        "for-encryption",
+        "no-such-key",
+        "",
+        "../../etc/passwd",
+        "' OR 1=1",
+    ] {
+        assert!(
+            matches!(verify(&sign(FIRST, &header(kid), &claims)), Err(Refused::UnknownKey { .. })),
+            "{kid}"
+        );
     }
-    assert!(matches!(verify(&sign(FIRST, &json!({ "alg": "RS256" }), &claims)), Err(Refused::Malformed(_))));
+    assert!(matches!(
+        verify(&sign(FIRST, &json!({ "alg": "RS256" }), &claims)),
+        Err(Refused::Malformed(_))
+    ));
 }
 
 #[test]
@@ -120,15 +149,30 @@ fn a_key_that_the_token_brings_itself_is_not_used() {
     assert_eq!(verify(&sign(super::SECOND, &head, &claims(GOLDEN_TIME))), Err(Refused::Signature));
     let mut critical = header(&kid(0));
     critical["crit"] = json!(["exp"]);
-    assert!(matches!(verify(&sign(FIRST, &critical, &claims(GOLDEN_TIME))), Err(Refused::Malformed(_))));
+    assert!(matches!(
+        verify(&sign(FIRST, &critical, &claims(GOLDEN_TIME))),
+        Err(Refused::Malformed(_))
+    ));
 }
 
 #[test]
 fn what_is_no_token_is_refused_whatever_it_is() {
     let golden = GOLDEN.trim_end();
-    for garbage in ["", ".", "..", "...", "a.b.c", "e30.e30.e30", "e30.e30", "\u{0}.\u{0}.\u{0}", "глаз.глаз.глаз"]
-    {
-        assert!(matches!(Token::read(garbage.as_bytes()), Err(Refused::Malformed(_))), "{garbage:?}");
+    for garbage in [
+        "",
+        ".",
+        "..",
+        "...",
+        "a.b.c",
+        "e30.e30.e30",
+        "e30.e30",
+        "\u{0}.\u{0}.\u{0}",
+        "глаз.глаз.глаз",
+    ] {
+        assert!(
+            matches!(Token::read(garbage.as_bytes()), Err(Refused::Malformed(_))),
+            "{garbage:?}"
+        );
     }
     assert!(Token::read(&[0xff; 100]).is_err());
     assert_eq!(Token::read(&[b'a'; (16 << 10) + 1]).unwrap_err(), Refused::TooLong);

@@ -69,7 +69,9 @@ fn the_region_is_the_identifiers_then_the_models_then_the_environments() {
     );
     let (said, _) = one_with(&bedrock("arn:aws:s3:::x", ""), &[REGION, ID, SECRET]);
     assert!(
-        said.contains("models.m.identifier: said \"bedrock/arn:aws:s3:::x\", `arn:aws:s3:::x` is no ARN"),
+        said.contains(
+            "models.m.identifier: said \"bedrock/arn:aws:s3:::x\", `arn:aws:s3:::x` is no ARN"
+        ),
         "{said}"
     );
 }
@@ -83,20 +85,33 @@ fn the_endpoint_is_the_models_then_the_environments_then_the_public_one() {
     let lines = "endpoint = \"https://vpce-1.vpce.amazonaws.com\"\nsigning_host = \"bedrock-runtime.eu-central-1.amazonaws.com\"";
     let config = good_with(&bedrock("x", lines), &[REGION, ID, SECRET, env]);
     assert_eq!(endpoint(&config), "https://vpce-1.vpce.amazonaws.com");
-    assert_eq!(access(&config).signing_host.as_ref().unwrap(), "bedrock-runtime.eu-central-1.amazonaws.com");
+    assert_eq!(
+        access(&config).signing_host.as_ref().unwrap(),
+        "bedrock-runtime.eu-central-1.amazonaws.com"
+    );
     for host in ["https://h", "a b", "u:p@h", ""] {
-        let (said, _) = one_with(&bedrock("x", &format!("signing_host = \"{host}\"")), &[REGION, ID, SECRET]);
+        let (said, _) =
+            one_with(&bedrock("x", &format!("signing_host = \"{host}\"")), &[REGION, ID, SECRET]);
         assert!(said.starts_with("3:16: error: models.m.signing_host: said "), "{said}");
     }
 }
 
 #[test]
 fn credentials_are_the_models_then_a_bearer_token_then_keys() {
-    let env =
-        [REGION, ID, SECRET, TOKEN, BEARER, ("MY_ID", "AKIDMINE"), ("MY_SECRET", "my-canary"), ("MY_KEY", "k-canary")];
+    let env = [
+        REGION,
+        ID,
+        SECRET,
+        TOKEN,
+        BEARER,
+        ("MY_ID", "AKIDMINE"),
+        ("MY_SECRET", "my-canary"),
+        ("MY_KEY", "k-canary"),
+    ];
     let chosen = |lines: &str, env: &[(&str, &str)]| {
         let config = good_with(&bedrock("x", lines), env);
-        let (_, setting) = config.provenance.access_of("m").find(|(key, _)| *key == "credentials").unwrap();
+        let (_, setting) =
+            config.provenance.access_of("m").find(|(key, _)| *key == "credentials").unwrap();
         let value = match &*access(&config).credentials {
             AwsCredentials::ApiKey(key) => key.expose().clone(),
             AwsCredentials::Keys(keys) => {
@@ -110,12 +125,21 @@ fn credentials_are_the_models_then_a_bearer_token_then_keys() {
     let is = |value: &str, kind: &str, by: &str| (value.to_owned(), kind.to_owned(), by.to_owned());
     let own = "access_key_id = { env = \"MY_ID\" }\nsecret_access_key = { env = \"MY_SECRET\" }";
     assert_eq!(chosen(own, &env), is("AKIDMINE my-canary ", "an access key", "weir.toml:3"));
-    assert_eq!(chosen("api_key = { env = \"MY_KEY\" }", &env), is("k-canary", "a Bedrock API key", "weir.toml:3"));
-    assert_eq!(chosen("", &env), is("bearer-canary", "a Bedrock API key", "AWS_BEARER_TOKEN_BEDROCK"));
+    assert_eq!(
+        chosen("api_key = { env = \"MY_KEY\" }", &env),
+        is("k-canary", "a Bedrock API key", "weir.toml:3")
+    );
+    assert_eq!(
+        chosen("", &env),
+        is("bearer-canary", "a Bedrock API key", "AWS_BEARER_TOKEN_BEDROCK")
+    );
     let by = "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY";
     assert_eq!(chosen("", &env[..3]), is("AKIDEXAMPLE secret-canary ", "an access key", by));
-    let temporary =
-        is("AKIDEXAMPLE secret-canary token-canary", "a temporary access key", &format!("{by}, AWS_SESSION_TOKEN"));
+    let temporary = is(
+        "AKIDEXAMPLE secret-canary token-canary",
+        "a temporary access key",
+        &format!("{by}, AWS_SESSION_TOKEN"),
+    );
     assert_eq!(chosen("", &env[..4]), temporary);
     let chain = "AWS's credential chain";
     assert_eq!(
@@ -123,14 +147,20 @@ fn credentials_are_the_models_then_a_bearer_token_then_keys() {
         is("eu-central-1", &format!("{chain}: ~/.aws, else this instance's role"), "default")
     );
     let led = [REGION, ("AWS_PROFILE", "work"), ("AWS_WEB_IDENTITY_TOKEN_FILE", "/t")];
-    assert_eq!(chosen("", &led), is("eu-central-1", chain, "AWS_PROFILE, AWS_WEB_IDENTITY_TOKEN_FILE"));
+    assert_eq!(
+        chosen("", &led),
+        is("eu-central-1", chain, "AWS_PROFILE, AWS_WEB_IDENTITY_TOKEN_FILE")
+    );
 }
 
 #[test]
 fn credentials_that_lack_something_are_told() {
     let env = [REGION, ("A", "a"), ("B", "b c")];
     let error = |lines: &str| one_with(&bedrock("x", lines), &env).0;
-    assert_eq!(error("access_key_id = { env = \"A\" }"), "3:1: error: models.m: expected secret_access_key beside it");
+    assert_eq!(
+        error("access_key_id = { env = \"A\" }"),
+        "3:1: error: models.m: expected secret_access_key beside it"
+    );
     let both = "expected access_key_id and secret_access_key beside it";
     assert_eq!(error("session_token = { env = \"A\" }"), format!("3:1: error: models.m: {both}"));
     assert_eq!(
@@ -138,9 +168,12 @@ fn credentials_that_lack_something_are_told() {
         "4:1: error: models.m: api_key and an access key: expected only one of them"
     );
     assert!(
-        error("access_key_id = { env = \"A\" }\nsecret_access_key = { env = \"NOPE\" }").contains("NOPE is not set")
+        error("access_key_id = { env = \"A\" }\nsecret_access_key = { env = \"NOPE\" }")
+            .contains("NOPE is not set")
     );
-    assert!(error("api_key = { env = \"B\" }").ends_with("not visible ASCII (a space, a line break?)"));
+    assert!(
+        error("api_key = { env = \"B\" }").ends_with("not visible ASCII (a space, a line break?)")
+    );
 }
 
 #[test]
@@ -160,17 +193,30 @@ fn the_openai_compatible_endpoint_is_asked_when_the_model_says_so() {
     let env = [REGION, ID, SECRET, ("K", "key")];
     let config = good_with(&open("us-west-2/openai.gpt-oss-20b-1:0", ""), &env);
     let model = &config.models[0];
-    assert_eq!((model.provider, &*model.upstream_name), (ProviderKind::BedrockOpenAi, "openai.gpt-oss-20b-1:0"));
+    assert_eq!(
+        (model.provider, &*model.upstream_name),
+        (ProviderKind::BedrockOpenAi, "openai.gpt-oss-20b-1:0")
+    );
     assert_eq!(endpoint(&config), "https://bedrock-runtime.us-west-2.amazonaws.com");
-    assert_eq!(good_with(&bedrock("x", "bedrock_openai = false"), &env).models[0].provider, ProviderKind::Bedrock);
+    assert_eq!(
+        good_with(&bedrock("x", "bedrock_openai = false"), &env).models[0].provider,
+        ProviderKind::Bedrock
+    );
     let mantle = "endpoint = \"https://bedrock-mantle.us-east-1.api.aws/v1\"";
     good_with(&open("x", &format!("{mantle}\napi_key = {{ env = \"K\" }}")), &env);
     let (said, _) = one_with(&open("x", mantle), &env);
-    assert!(said.contains("models.m.bedrock_openai: bedrock-mantle wants a Bedrock API key"), "{said}");
+    assert!(
+        said.contains("models.m.bedrock_openai: bedrock-mantle wants a Bedrock API key"),
+        "{said}"
+    );
     let (said, _) = one_with(&open("x", "guardrail = { identifier = \"g\" }"), &env);
     assert!(said.contains("expected the guardrail's version"), "{said}");
-    let (said, hint) = one_with("[models.m]\nidentifier = \"bedrock_mantle/x\"\nendpoint = \"http://h\"", &[]);
-    assert!(said.contains("unknown prefix") && hint.contains("bedrock_openai = true"), "{said} {hint}");
+    let (said, hint) =
+        one_with("[models.m]\nidentifier = \"bedrock_mantle/x\"\nendpoint = \"http://h\"", &[]);
+    assert!(
+        said.contains("unknown prefix") && hint.contains("bedrock_openai = true"),
+        "{said} {hint}"
+    );
     wrong(
         "[models.m]\nendpoint = \"http://h/v1\"\nbedrock_openai = true",
         &[],
@@ -182,16 +228,27 @@ fn the_openai_compatible_endpoint_is_asked_when_the_model_says_so() {
 #[test]
 fn wrong_variables_are_errors_for_who_needs_them_and_warnings_for_others() {
     let bad_region = ("AWS_REGION", "nowhere");
-    let said = "environment: error: AWS_REGION: said \"nowhere\", expected a region like \"eu-central-1\"";
+    let said =
+        "environment: error: AWS_REGION: said \"nowhere\", expected a region like \"eu-central-1\"";
     wrong(&bedrock("x", ""), &[bad_region, ID, SECRET], said, "");
     let half = "environment: error: AWS_ACCESS_KEY_ID: expected AWS_SECRET_ACCESS_KEY beside it";
     wrong(&bedrock("x", ""), &[REGION, ID], half, "");
     let half = "environment: error: AWS_SECRET_ACCESS_KEY: expected AWS_ACCESS_KEY_ID beside it";
     wrong(&bedrock("x", ""), &[REGION, SECRET], half, "");
     let url = "environment: error: AWS_BEDROCK_RUNTIME_ENDPOINT: said \"•••\", expected a URL like \"https://bedrock-runtime.eu-central-1.amazonaws.com\"";
-    wrong(&bedrock("x", ""), &[REGION, ID, SECRET, ("AWS_BEDROCK_RUNTIME_ENDPOINT", "http://u:canary@h")], url, "");
+    wrong(
+        &bedrock("x", ""),
+        &[REGION, ID, SECRET, ("AWS_BEDROCK_RUNTIME_ENDPOINT", "http://u:canary@h")],
+        url,
+        "",
+    );
     let version = "environment: error: AZURE_API_VERSION: said \"v9\", expected v1, preview or a date like \"2025-02-01-preview\"";
-    wrong(&format!("{AZURE}endpoint = \"https://h\""), &[AZURE_KEY, ("AZURE_API_VERSION", "v9")], version, "");
+    wrong(
+        &format!("{AZURE}endpoint = \"https://h\""),
+        &[AZURE_KEY, ("AZURE_API_VERSION", "v9")],
+        version,
+        "",
+    );
     let config = good_with("", &[bad_region, ID, ("AZURE_API_VERSION", "v9")]);
     let keys: Vec<&str> = config.warnings.iter().map(|fault| fault.key.as_str()).collect();
     assert_eq!(keys, ["AWS_REGION", "AWS_ACCESS_KEY_ID", "AZURE_API_VERSION"]);
@@ -199,8 +256,10 @@ fn wrong_variables_are_errors_for_who_needs_them_and_warnings_for_others() {
 
 #[test]
 fn guardrails_come_from_the_model_or_as_json_from_the_environment() {
-    let json =
-        ("AIGW_BEDROCK_GUARDRAIL_CONFIG", r#"{"guardrailIdentifier":"abc","guardrailVersion":2,"trace":"enabled"}"#);
+    let json = (
+        "AIGW_BEDROCK_GUARDRAIL_CONFIG",
+        r#"{"guardrailIdentifier":"abc","guardrailVersion":2,"trace":"enabled"}"#,
+    );
     let env = [REGION, ID, SECRET, json];
     let config = good_with(&bedrock("x", ""), &env);
     let guardrail = access(&config).guardrail.as_ref().unwrap();
@@ -209,12 +268,20 @@ fn guardrails_come_from_the_model_or_as_json_from_the_environment() {
         ("abc", Some("2"), Some("enabled"))
     );
     assert_eq!(config.provenance.source("models.m.guardrail"), json.0);
-    let config = good_with(&bedrock("x", "guardrail = { identifier = \"own\", version = \"DRAFT\" }"), &env);
+    let config =
+        good_with(&bedrock("x", "guardrail = { identifier = \"own\", version = \"DRAFT\" }"), &env);
     assert_eq!(&*access(&config).guardrail.as_ref().unwrap().identifier, "own");
     let config = good_with(&bedrock("x", "guardrail = { identifier = \"own\" }"), &env);
-    assert_eq!(access(&config).guardrail.as_ref().unwrap().version, None, "AWS's service model lets it out");
+    assert_eq!(
+        access(&config).guardrail.as_ref().unwrap().version,
+        None,
+        "AWS's service model lets it out"
+    );
     for (line, said) in [
-        ("{ version = \"1\" }", "3:1: error: models.m.guardrail: expected identifier in this table"),
+        (
+            "{ version = \"1\" }",
+            "3:1: error: models.m.guardrail: expected identifier in this table",
+        ),
         (
             "{ identifier = \"O\", version = \"1\" }",
             "3:1: error: models.m.guardrail: a guardrail's identifier is its id (letters and digits) or its ARN",
@@ -231,14 +298,20 @@ fn guardrails_come_from_the_model_or_as_json_from_the_environment() {
             "{ identifier = \"o\", version = \"1\", trace = \"on\" }",
             "3:56: error: models.m.guardrail.trace: said \"on\", expected \"enabled\", \"disabled\" or \"enabled_full\"",
         ),
-        ("\"o\"", "3:1: error: models.m.guardrail: said a value of type string, expected a table of keys"),
+        (
+            "\"o\"",
+            "3:1: error: models.m.guardrail: said a value of type string, expected a table of keys",
+        ),
     ] {
         assert_eq!(one_with(&bedrock("x", &format!("guardrail = {line}")), &env).0, said);
     }
     // a guardrail is a promise: even without a model of the file a wrong one is no mere warning
-    for json in
-        ["{", "[]", "{\"guardrailVersion\":\"1\"}", "{\"guardrailIdentifier\":\"A B\",\"guardrailVersion\":\"1\"}"]
-    {
+    for json in [
+        "{",
+        "[]",
+        "{\"guardrailVersion\":\"1\"}",
+        "{\"guardrailIdentifier\":\"A B\",\"guardrailVersion\":\"1\"}",
+    ] {
         let (said, _) = one_with("", &[("AIGW_BEDROCK_GUARDRAIL_CONFIG", json)]);
         assert!(said.starts_with("environment: error: AIGW_BEDROCK_GUARDRAIL_CONFIG: "), "{said}");
     }
@@ -253,8 +326,13 @@ fn guardrails_come_from_the_model_or_as_json_from_the_environment() {
 #[test]
 fn azures_version_is_the_models_then_the_environments_then_v1() {
     let version = |line: &str, env: &[(&str, &str)]| {
-        let config = good_with(&format!("{AZURE}endpoint = \"https://h\"\n{line}"), &[env, &[AZURE_KEY]].concat());
-        let Access::Azure(access) = config.models[0].access.clone() else { panic!("{:?}", config.models) };
+        let config = good_with(
+            &format!("{AZURE}endpoint = \"https://h\"\n{line}"),
+            &[env, &[AZURE_KEY]].concat(),
+        );
+        let Access::Azure(access) = config.models[0].access.clone() else {
+            panic!("{:?}", config.models)
+        };
         (access.version, config.provenance.source("models.m.api_version"))
     };
     let env = [("AZURE_API_VERSION", "preview")];
@@ -278,10 +356,16 @@ fn azure_needs_a_key_and_the_resources_root() {
     assert!(hint.contains("api_key = { env") && hint.contains("identity = \"managed\""), "{hint}");
 
     let root = "https://acme.openai.azure.com";
-    let with = |path: &str, version: &str| format!("{AZURE}endpoint = \"{root}{path}\"\napi_version = \"{version}\"");
-    for (path, version) in
-        [("", "2024-10-21"), ("/", "v1"), ("/openai/", "2024-10-21"), ("/openai/v1/", "v1"), ("/openai/v1", "preview")]
-    {
+    let with = |path: &str, version: &str| {
+        format!("{AZURE}endpoint = \"{root}{path}\"\napi_version = \"{version}\"")
+    };
+    for (path, version) in [
+        ("", "2024-10-21"),
+        ("/", "v1"),
+        ("/openai/", "2024-10-21"),
+        ("/openai/v1/", "v1"),
+        ("/openai/v1", "preview"),
+    ] {
         assert_eq!(endpoint(&good_with(&with(path, version), &[AZURE_KEY])), root, "{path}");
     }
     wrong(
@@ -298,7 +382,10 @@ fn azure_needs_a_key_and_the_resources_root() {
         "write \"https://acme.openai.azure.com\"; the deployment is named in identifier = \"azure/…\"",
     );
     wrong(
-        &with("/openai/deployments/gpt/chat/completions?api-version=2025-01-01-preview", "2024-10-21"),
+        &with(
+            "/openai/deployments/gpt/chat/completions?api-version=2025-01-01-preview",
+            "2024-10-21",
+        ),
         &[AZURE_KEY],
         alone,
         "write \"https://acme.openai.azure.com\" and api_version = \"2025-01-01-preview\"; the deployment is named in identifier = \"azure/…\"",
@@ -335,8 +422,11 @@ fn no_secret_of_a_cloud_is_shown() {
         assert!(!format!("{faults} {faults:?}").contains("canary"), "{faults}");
     }
     for env in [&env[..], &env[..4]] {
-        let text =
-            format!("{}{}", bedrock("x", ""), AZURE.replace("models.m", "models.a") + "endpoint = \"https://h\"\n");
+        let text = format!(
+            "{}{}",
+            bedrock("x", ""),
+            AZURE.replace("models.m", "models.a") + "endpoint = \"https://h\"\n"
+        );
         let config = good_with(&text, &[env, &[AZURE_KEY]].concat());
         assert!(!format!("{config:?}").contains("canary"), "{config:?}");
         assert!(config.warnings.iter().all(|fault| fault.severity == Severity::Warning));
@@ -349,5 +439,8 @@ fn anthropics_own_address_is_the_default() {
     let config = good_with(&claude(""), &[]);
     assert_eq!(endpoint(&config), "https://api.anthropic.com");
     assert_eq!(config.provenance.source("models.m.endpoint"), "default");
-    assert_eq!(endpoint(&good_with(&claude("endpoint = \"https://proxy.example/v1\""), &[])), "https://proxy.example");
+    assert_eq!(
+        endpoint(&good_with(&claude("endpoint = \"https://proxy.example/v1\""), &[])),
+        "https://proxy.example"
+    );
 }

@@ -11,8 +11,10 @@ const CLIENT: (&str, &str) = ("AZURE_CLIENT_ID", "c-1");
 const SECRET: (&str, &str) = ("AZURE_CLIENT_SECRET", "secret-canary");
 const FILE: (&str, &str) = ("AZURE_FEDERATED_TOKEN_FILE", "/var/run/token");
 const AUTHORITY: (&str, &str) = ("AZURE_AUTHORITY_HOST", "http://127.0.0.1:9/");
-const APP_SERVICE: [(&str, &str); 2] =
-    [("IDENTITY_ENDPOINT", "http://localhost:42356/msi/token"), ("IDENTITY_HEADER", "header-canary")];
+const APP_SERVICE: [(&str, &str); 2] = [
+    ("IDENTITY_ENDPOINT", "http://localhost:42356/msi/token"),
+    ("IDENTITY_HEADER", "header-canary"),
+];
 const OWN: &str = "entra = { tenant = \"own.example\", client_id = \"mine\", client_secret = { env = \"MINE\" } }";
 
 fn azure(lines: &str) -> String {
@@ -35,8 +37,11 @@ fn shown(config: &Config) -> String {
 
 #[test]
 fn an_application_is_the_files_or_the_environments() {
-    let (identity, scope, shown) = read(OWN, &[("MINE", "mine-canary"), TENANT, CLIENT, SECRET, FILE]);
-    let EntraIdentity::Application { tenant, client_id, client_secret } = identity else { panic!("{identity:?}") };
+    let (identity, scope, shown) =
+        read(OWN, &[("MINE", "mine-canary"), TENANT, CLIENT, SECRET, FILE]);
+    let EntraIdentity::Application { tenant, client_id, client_secret } = identity else {
+        panic!("{identity:?}")
+    };
     assert_eq!(tenant.to_string(), "https://login.microsoftonline.com/own.example");
     assert_eq!((&*client_id, client_secret.expose().as_str()), ("mine", "mine-canary"));
     assert_eq!(
@@ -63,14 +68,22 @@ fn workload_and_managed_identity() {
         EntraIdentity::Managed { by, client_id } => (by, client_id),
         identity => panic!("{identity:?}"),
     };
-    let (by, client_id) = managed("entra = { identity = \"managed\", client_id = \"c-2\" }", &[CLIENT]);
+    let (by, client_id) =
+        managed("entra = { identity = \"managed\", client_id = \"c-2\" }", &[CLIENT]);
     let ManagedBy::Instance(url) = by else { panic!("{by:?}") };
-    assert_eq!((url.to_string().as_str(), client_id.as_deref()), ("http://169.254.169.254", Some("c-2")));
+    assert_eq!(
+        (url.to_string().as_str(), client_id.as_deref()),
+        ("http://169.254.169.254", Some("c-2"))
+    );
     let (by, client_id) = managed("", &APP_SERVICE);
     assert!(matches!(&by, ManagedBy::AppService(url, _) if url.base() == "/msi/token"), "{by:?}");
     assert!(client_id.is_none() && !format!("{by:?}").contains("canary"));
-    let key = good_with(&azure("api_key = { env = \"K\" }"), &[&APP_SERVICE[..], &[("K", "k")]].concat());
-    assert!(matches!(&key.models[0].access, Access::Azure(access) if access.entra.is_none()), "a key wins");
+    let key =
+        good_with(&azure("api_key = { env = \"K\" }"), &[&APP_SERVICE[..], &[("K", "k")]].concat());
+    assert!(
+        matches!(&key.models[0].access, Access::Azure(access) if access.entra.is_none()),
+        "a key wins"
+    );
 }
 
 #[test]
@@ -133,7 +146,8 @@ fn two_at_once_and_too_little_are_told() {
             "4:1: error: models.m.entra: IDENTITY_ENDPOINT is set, but IDENTITY_HEADER is not",
         ),
         (
-            "entra = { client_secret = { env = \"K\" }, tenant = \"a/b\", client_id = \"c\" }".to_owned(),
+            "entra = { client_secret = { env = \"K\" }, tenant = \"a/b\", client_id = \"c\" }"
+                .to_owned(),
             &env,
             "4:51: error: models.m.entra.tenant: expected letters, digits, - and . only",
         ),

@@ -3,8 +3,7 @@
 use super::{good, wrong};
 use crate::route::{Completion, CompletionEndpoint, Families, Family, ToolStyle};
 
-const FIM: &str =
-    "[families.mine]\ncompletion = \"fim\"\nfim.template = \"<P>{prefix}<S>{suffix}<M>\"\nfim.stop = [\"<P>\"]\n";
+const FIM: &str = "[families.mine]\ncompletion = \"fim\"\nfim.template = \"<P>{prefix}<S>{suffix}<M>\"\nfim.stop = [\"<P>\"]\n";
 
 /// The family of the model `m`, whose own lines are `model`.
 fn of_model(families: &str, model: &str) -> Family {
@@ -15,10 +14,13 @@ fn of_model(families: &str, model: &str) -> Family {
 #[test]
 fn a_built_in_family_is_changed_line_by_line() {
     let before = of_model("", "family = \"codestral\"\n");
-    let after =
-        of_model("[families.codestral]\ncontext_tokens = 8192\ntools = \"react\"\n", "family = \"codestral\"\n");
+    let after = of_model(
+        "[families.codestral]\ncontext_tokens = 8192\ntools = \"react\"\n",
+        "family = \"codestral\"\n",
+    );
     assert_eq!(after, Family { context_tokens: 8192, tools: ToolStyle::React, ..before.clone() });
-    let prose = of_model("[families.codestral]\ncompletion = \"chat\"\n", "family = \"codestral\"\n");
+    let prose =
+        of_model("[families.codestral]\ncompletion = \"chat\"\n", "family = \"codestral\"\n");
     assert_eq!(prose, Family { completion: Completion::Chat, ..before });
 }
 
@@ -26,19 +28,35 @@ fn a_built_in_family_is_changed_line_by_line() {
 fn a_family_of_ones_own_is_like_another() {
     let own = of_model(FIM, "family = \"mine\"\n");
     let Completion::Fim(fim) = &own.completion else { panic!("{own:?}") };
-    assert_eq!((fim.template.render("a", "b").as_str(), fim.stop.as_slice()), ("<P>a<S>b<M>", &["<P>".to_owned()][..]));
+    assert_eq!(
+        (fim.template.render("a", "b").as_str(), fim.stop.as_slice()),
+        ("<P>a<S>b<M>", &["<P>".to_owned()][..])
+    );
     let general = Families::default().get("general");
-    assert_eq!(own, Family { name: "mine".into(), completion: own.completion.clone(), ..(*general).clone() });
-    let like = of_model("[families.mine]\nlike = \"mixtral\"\ntemperature = 0.5\n", "family = \"mine\"\n");
-    assert!(like.unescape_underscores && like.temperature == Some(0.5) && like.context_tokens == 32_000, "{like:?}");
+    assert_eq!(
+        own,
+        Family { name: "mine".into(), completion: own.completion.clone(), ..(*general).clone() }
+    );
+    let like =
+        of_model("[families.mine]\nlike = \"mixtral\"\ntemperature = 0.5\n", "family = \"mine\"\n");
+    assert!(
+        like.unescape_underscores && like.temperature == Some(0.5) && like.context_tokens == 32_000,
+        "{like:?}"
+    );
     let whole = of_model("[families.mine]\ntemperature = 1\n", "family = \"mine\"\n");
     assert_eq!(whole.temperature, Some(1.0));
 }
 
 #[test]
 fn a_models_own_lines_win() {
-    let own = of_model("", "family = \"codestral\"\ncontext_tokens = 4096\ncompletion_endpoint = \"chat\"\n");
-    assert_eq!((own.context_tokens, own.completion_endpoint), (4096, Some(CompletionEndpoint::Chat)));
+    let own = of_model(
+        "",
+        "family = \"codestral\"\ncontext_tokens = 4096\ncompletion_endpoint = \"chat\"\n",
+    );
+    assert_eq!(
+        (own.context_tokens, own.completion_endpoint),
+        (4096, Some(CompletionEndpoint::Chat))
+    );
     assert_eq!(&*own.name, "codestral");
 }
 
@@ -60,14 +78,16 @@ fn faults_say_what_is_missing() {
         "",
     );
     let (said, hint) = super::one("[families.mine]\nlike = \"codestal\"\n");
-    assert!(said.starts_with("2:8: error: families.mine.like: said \"codestal\", expected one of"), "{said}");
+    assert!(
+        said.starts_with("2:8: error: families.mine.like: said \"codestal\", expected one of"),
+        "{said}"
+    );
     assert_eq!(hint, "did you mean \"codestral\"?");
 }
 
 #[test]
 fn a_faulty_family_is_told_once() {
-    let text =
-        "[models.m]\nendpoint = \"http://gpu:8000/v1\"\nfamily = \"mine\"\n[families.mine]\ncompletion = \"fim\"\n";
+    let text = "[models.m]\nendpoint = \"http://gpu:8000/v1\"\nfamily = \"mine\"\n[families.mine]\ncompletion = \"fim\"\n";
     let (said, _) = super::one(text);
     assert!(said.contains("families.mine.completion"), "{said}");
 }

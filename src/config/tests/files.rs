@@ -19,13 +19,26 @@ fn secrets_come_from_variables_and_files() {
         }
     };
     assert_eq!(read("{ env = \"KEY\" }"), "from-env");
-    assert_eq!(read("{ file = \"key\" }"), "from-file", "relative to the file, without its last line break");
+    assert_eq!(
+        read("{ file = \"key\" }"),
+        "from-file",
+        "relative to the file, without its last line break"
+    );
     assert_eq!(read("{ env = \"UNSET\" }"), "the environment variable UNSET is not set");
     assert_eq!(read("{ env = \"EMPTY\" }"), "the environment variable EMPTY is empty");
-    assert_eq!(read("{ env = \"${KEY}\" }"), "no environment variable is named ${KEY}: write \"KEY\"");
+    assert_eq!(
+        read("{ env = \"${KEY}\" }"),
+        "no environment variable is named ${KEY}: write \"KEY\""
+    );
     assert_eq!(read("{ file = \"blank\" }"), "an empty secret in blank");
-    assert_eq!(read("{ file = \"nope\" }"), format!("cannot read {}: no such file", dir.join("nope").display()));
-    assert!(read("{ env = \"SPACE\" }").starts_with("the secret in SPACE has a character that is not visible ASCII"));
+    assert_eq!(
+        read("{ file = \"nope\" }"),
+        format!("cannot read {}: no such file", dir.join("nope").display())
+    );
+    assert!(
+        read("{ env = \"SPACE\" }")
+            .starts_with("the secret in SPACE has a character that is not visible ASCII")
+    );
     for form in ["5", "{ env = \"A\", file = \"b\" }", "{ enb = \"A\" }", "{}"] {
         assert_eq!(read(form), "expected { env = \"NAME\" } or { file = \"/run/secrets/name\" }");
     }
@@ -68,9 +81,13 @@ fn no_secret_is_ever_shown() {
         assert!(!faults.to_string().contains(CANARY), "{text}\n---\n{faults}");
         assert!(!format!("{faults:?}").contains(CANARY), "{text}");
     }
-    let config = good(&format!("{MODEL}api_key = \"sk-canary\"\n[auth]\nstatic_keys = [\"sk-canary\"]\n"));
+    let config =
+        good(&format!("{MODEL}api_key = \"sk-canary\"\n[auth]\nstatic_keys = [\"sk-canary\"]\n"));
     assert!(!format!("{config:?}").contains(CANARY));
-    assert_eq!(config.warnings.iter().filter(|fault| fault.message == "a secret in plain text").count(), 2);
+    assert_eq!(
+        config.warnings.iter().filter(|fault| fault.message == "a secret in plain text").count(),
+        2
+    );
     assert!(!format!("{:?}", env(&[("KEY", CANARY)])).contains(CANARY));
 }
 
@@ -96,7 +113,9 @@ fn the_admin_address_is_found_in_a_file_that_is_being_edited() {
 
 #[test]
 fn files_that_cannot_be_read_are_told_without_a_line() {
-    let failure = |path: &str| load(std::path::Path::new(path), &Environment::default()).unwrap_err().to_string();
+    let failure = |path: &str| {
+        load(std::path::Path::new(path), &Environment::default()).unwrap_err().to_string()
+    };
     assert_eq!(failure("/nope/weir.toml"), "/nope/weir.toml: error: no such file\n");
     assert_eq!(failure("/tmp"), "/tmp: error: it is a directory\n");
     let file = std::env::temp_dir().join(format!("weir-latin1-{}.toml", std::process::id()));
@@ -104,6 +123,9 @@ fn files_that_cannot_be_read_are_told_without_a_line() {
     let said = failure(file.to_str().unwrap());
     assert!(said.ends_with("error: line 2 is not UTF-8: save the file as UTF-8\n"), "{said}");
     std::fs::write(&file, b"\xef\xbb\xbf[server]\r\nworkers = 1\r\n").unwrap();
-    assert!(load(&file, &Environment::default()).is_ok(), "a byte order mark and CRLF are no fault");
+    assert!(
+        load(&file, &Environment::default()).is_ok(),
+        "a byte order mark and CRLF are no fault"
+    );
     std::fs::remove_file(file).unwrap();
 }

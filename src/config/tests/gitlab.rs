@@ -3,18 +3,22 @@
 use super::{good, good_with, one, one_with, wrong};
 use crate::auth::{GitlabSettings, Settings};
 
-/// The settings of a text that accepts a GitLab's tokens: address, second issuer, audience, number of keys.
+/// The settings of a text that accepts a GitLab's tokens: address, second issuer, audience, number
+/// of keys.
 #[track_caller]
 fn accepts(text: &str, env: &[(&str, &str)]) -> (String, Option<String>, String, usize) {
     let config = good_with(text, env);
-    let Settings::Gitlab { keys, gitlab: GitlabSettings { url, cloud_issuer, audience } } = config.auth else {
+    let Settings::Gitlab { keys, gitlab: GitlabSettings { url, cloud_issuer, audience } } =
+        config.auth
+    else {
         panic!("{:?}", config.auth)
     };
     (url.to_string(), cloud_issuer.map(|url| url.to_string()), audience.into(), keys.len())
 }
 
 const GITLAB: &str = "https://gitlab.example.com";
-const ON_PUBLIC: &str = "server.listen = \"0.0.0.0:5052\"\ngitlab.url = \"https://gitlab.example.com/\"\n";
+const ON_PUBLIC: &str =
+    "server.listen = \"0.0.0.0:5052\"\ngitlab.url = \"https://gitlab.example.com/\"\n";
 
 #[test]
 fn a_gitlab_is_enough_to_serve_on_a_public_address() {
@@ -44,7 +48,9 @@ fn the_official_variables_are_enough_too() {
 #[test]
 fn what_the_file_says_of_the_mode_holds() {
     let keys = format!("{ON_PUBLIC}auth.static_keys = [{{ env = \"K\" }}]\nauth.mode = \"keys\"\n");
-    assert!(matches!(good_with(&keys, &[("K", "sk-0123456789abc")]).auth, Settings::Keys(keys) if keys.len() == 1));
+    assert!(
+        matches!(good_with(&keys, &[("K", "sk-0123456789abc")]).auth, Settings::Keys(keys) if keys.len() == 1)
+    );
     let (said, _) = one(&format!("{ON_PUBLIC}auth.mode = \"off\""));
     assert!(said.contains("but nobody is asked for a key there"), "{said}");
 }
@@ -54,7 +60,10 @@ fn the_bypass_variable_opens_only_where_the_file_names_no_gitlab() {
     let bypass = ("AIGW_AUTH__BYPASS_EXTERNAL", "true");
     assert_eq!(accepts(ON_PUBLIC, &[bypass]).0, GITLAB);
     assert!(good_with(ON_PUBLIC, &[bypass]).warnings[0].message.contains("has no effect"));
-    let config = good_with("", &[("AIGW_FASTAPI__API_HOST", "0.0.0.0"), ("AIGW_GITLAB_URL", GITLAB), bypass]);
+    let config = good_with(
+        "",
+        &[("AIGW_FASTAPI__API_HOST", "0.0.0.0"), ("AIGW_GITLAB_URL", GITLAB), bypass],
+    );
     assert_eq!(config.auth, Settings::Off);
 }
 
@@ -69,19 +78,31 @@ fn addresses_that_are_none_are_told_with_what_was_meant() {
         "did you mean \"https://gitlab.example.com\"?",
     );
     let (said, _) = one("[gitlab]\nurl = \"https://g\"\ncloud_issuer = \"ftp://c\"");
-    assert!(said.starts_with("3:16: error: gitlab.cloud_issuer: said \"ftp://c\", expected a URL"), "{said}");
+    assert!(
+        said.starts_with("3:16: error: gitlab.cloud_issuer: said \"ftp://c\", expected a URL"),
+        "{said}"
+    );
     let (said, _) = one_with("", &[("AIGW_GITLAB_URL", "gitlab")]);
-    assert!(said.starts_with("environment: error: AIGW_GITLAB_URL: said \"gitlab\", expected a URL"), "{said}");
+    assert!(
+        said.starts_with("environment: error: AIGW_GITLAB_URL: said \"gitlab\", expected a URL"),
+        "{said}"
+    );
     let (said, _) = one("gitlab.url = \"https://root:sk-canary@g\"");
     assert!(!said.contains("sk-canary") && said.contains("no user or password"), "{said}");
     let (said, _) = one("[gitlab]\nurl = \"https://g\"\naudience = \"\"");
-    assert_eq!(said, "3:12: error: gitlab.audience: said \"\", expected a name like \"gitlab-ai-gateway\"");
+    assert_eq!(
+        said,
+        "3:12: error: gitlab.audience: said \"\", expected a name like \"gitlab-ai-gateway\""
+    );
 }
 
 #[test]
 fn keys_over_plain_http_are_warned_of() {
     let warnings = good("gitlab.url = \"http://gitlab.internal\"").warnings;
-    assert!(warnings[0].headline().contains("gitlab.url: said \"http://gitlab.internal\", plain HTTP"), "{warnings:?}");
+    assert!(
+        warnings[0].headline().contains("gitlab.url: said \"http://gitlab.internal\", plain HTTP"),
+        "{warnings:?}"
+    );
     assert_eq!(good("gitlab.url = \"http://127.0.0.1:3000\"").warnings, []);
 }
 
@@ -98,7 +119,10 @@ fn the_keys_of_users_tokens_come_from_files_and_from_the_official_variables() {
     let file = format!("auth.user_tokens.signing_key = {{ file = {FIRST:?} }}\n");
     let first = of(&file, &[]).0;
     assert!(first.starts_with("Some(SigningKey(RS256, ") && first.ends_with(" None"), "{first}");
-    let official = [("AIGW_SELF_SIGNED_JWT__SIGNING_KEY", SECOND), ("DUO_WORKFLOW_SELF_SIGNED_JWT__SIGNING_KEY", "x")];
+    let official = [
+        ("AIGW_SELF_SIGNED_JWT__SIGNING_KEY", SECOND),
+        ("DUO_WORKFLOW_SELF_SIGNED_JWT__SIGNING_KEY", "x"),
+    ];
     let (second, source, warnings) = of("", &official);
     assert!(second != first && second.starts_with("Some(") && warnings == 0, "{second}");
     assert_eq!(source, "AIGW_SELF_SIGNED_JWT__SIGNING_KEY");
@@ -111,24 +135,32 @@ fn the_keys_of_users_tokens_come_from_files_and_from_the_official_variables() {
 #[test]
 fn a_key_that_is_none_is_told_and_not_shown() {
     let expected = "expected a key in PEM (-----BEGIN PRIVATE KEY-----)";
-    let env = [("AIGW_SELF_SIGNED_JWT__SIGNING_KEY", "sk-canary\ncanary"), ("K", "sk-canary two words")];
+    let env =
+        [("AIGW_SELF_SIGNED_JWT__SIGNING_KEY", "sk-canary\ncanary"), ("K", "sk-canary two words")];
     let (said, _) = one_with("", &env[..1]);
     assert_eq!(said, format!("environment: error: AIGW_SELF_SIGNED_JWT__SIGNING_KEY: {expected}"));
     let (said, _) = one_with("auth.user_tokens.validation_key = { env = \"K\" }", &env[1..]);
     assert_eq!(said, format!("1:35: error: auth.user_tokens.validation_key: {expected}"));
 }
 
-const TO_CLOUD: &str = "[features]\nduo_chat = { model = \"gitlab\", timeouts = { idle = \"9s\" } }\n";
+const TO_CLOUD: &str =
+    "[features]\nduo_chat = { model = \"gitlab\", timeouts = { idle = \"9s\" } }\n";
 
 #[test]
 fn a_feature_may_be_gitlabs_own() {
     let config = good(TO_CLOUD);
     let route = config.table.cloud().unwrap();
     assert_eq!(route.model.endpoints[0].to_string(), "https://cloud.gitlab.com/ai");
-    assert_eq!((&*route.model.id, route.model.provider.label(), route.budget.idle.as_secs()), ("gitlab", "gitlab", 9));
+    assert_eq!(
+        (&*route.model.id, route.model.provider.label(), route.budget.idle.as_secs()),
+        ("gitlab", "gitlab", 9)
+    );
     assert_eq!(config.models.len(), 0, "it is no model of the file");
     let elsewhere = good(&format!("gitlab.cloud_url = \"http://127.0.0.1:1/ai/\"\n{TO_CLOUD}"));
-    assert_eq!(elsewhere.table.cloud().unwrap().model.endpoints[0].to_string(), "http://127.0.0.1:1/ai");
+    assert_eq!(
+        elsewhere.table.cloud().unwrap().model.endpoints[0].to_string(),
+        "http://127.0.0.1:1/ai"
+    );
     assert!(good("").table.cloud().is_none());
 }
 
@@ -147,8 +179,7 @@ fn the_cloud_is_reached_safely_or_not_at_all() {
          an endpoint starts with http:// or https://",
         "did you mean \"https://cloud.gitlab.com/ai\"?",
     );
-    let fallback =
-        "[models.m]\nendpoint = \"http://h/v1\"\n[features]\nduo_chat = { model = \"gitlab\", fallback = [\"m\"] }\n";
+    let fallback = "[models.m]\nendpoint = \"http://h/v1\"\n[features]\nduo_chat = { model = \"gitlab\", fallback = [\"m\"] }\n";
     let (said, _) = one(fallback);
     assert_eq!(said, "4:32: error: features.duo_chat.fallback: GitLab's cloud has no fallback");
 }
@@ -159,8 +190,16 @@ fn a_cloud_that_opens_to_nobody_is_told() {
         let config = good_with(&format!("{text}\n{TO_CLOUD}"), &[("K", "key")]);
         config.warnings.iter().map(crate::config::Fault::headline).collect::<Vec<_>>().join("\n")
     };
-    assert!(told("auth.static_keys = [{ env = \"K\" }]").contains("static keys do not open GitLab's cloud"));
-    assert!(told("gitlab.url = \"https://g\"").contains("gitlab.cloud_issuer: without it the tokens"));
-    assert_eq!(told("[gitlab]\nurl = \"https://g\"\ncloud_issuer = \"https://customers.gitlab.com\""), "");
+    assert!(
+        told("auth.static_keys = [{ env = \"K\" }]")
+            .contains("static keys do not open GitLab's cloud")
+    );
+    assert!(
+        told("gitlab.url = \"https://g\"").contains("gitlab.cloud_issuer: without it the tokens")
+    );
+    assert_eq!(
+        told("[gitlab]\nurl = \"https://g\"\ncloud_issuer = \"https://customers.gitlab.com\""),
+        ""
+    );
     assert_eq!(told(""), "", "auth is off: the cloud judges");
 }

@@ -92,8 +92,10 @@ api_key = { env = \"UNSET\" }
 default = \"codestrl\"
 ";
     let faults = bad_with(text, &[("WEB_CONCURRENCY", "many")]);
-    let places: Vec<String> =
-        faults.iter().map(|f| f.headline().split(": ").take(3).collect::<Vec<_>>().join(" ")).collect();
+    let places: Vec<String> = faults
+        .iter()
+        .map(|f| f.headline().split(": ").take(3).collect::<Vec<_>>().join(" "))
+        .collect();
     let expected = [
         "weir.toml:2:10 error server.listen",
         "weir.toml:3:1 error server.wrokers",
@@ -109,12 +111,24 @@ default = \"codestrl\"
 
 #[test]
 fn unknown_keys_are_told_with_the_nearest() {
-    wrong("[server]\nlistn = \"x\"\n", "2:1: error: server.listn: unknown key", "did you mean listen?");
+    wrong(
+        "[server]\nlistn = \"x\"\n",
+        "2:1: error: server.listn: unknown key",
+        "did you mean listen?",
+    );
     wrong("[sever]\nlisten = \"x\"\n", "1:2: error: sever: unknown key", "did you mean server?");
-    wrong("[server]\nmax_body = 1\n", "2:1: error: server.max_body: unknown key", "there is limits.max_body");
+    wrong(
+        "[server]\nmax_body = 1\n",
+        "2:1: error: server.max_body: unknown key",
+        "there is limits.max_body",
+    );
     wrong("[admin]\nzzz = 1\n", "2:1: error: admin.zzz: unknown key", "known here: listen");
     let text = format!("{MODEL}[features]\nduo_chat_fixcode = \"m\"\n");
-    wrong(&text, "4:1: error: features.duo_chat_fixcode: unknown key", "did you mean duo_chat_fix_code?");
+    wrong(
+        &text,
+        "4:1: error: features.duo_chat_fixcode: unknown key",
+        "did you mean duo_chat_fix_code?",
+    );
 }
 
 #[test]
@@ -131,8 +145,16 @@ fn values_of_the_wrong_kind_are_told_with_what_was_meant() {
         "did you mean \"127.0.0.1:8082\"?",
     );
     let duration = "expected a duration from 10ms to 30m like \"60s\"";
-    wrong("timeouts.idle = 60", &format!("1:17: error: timeouts.idle: said 60, {duration}"), "did you mean \"60s\"?");
-    wrong("timeouts.idle = \"31m\"", &format!("1:17: error: timeouts.idle: said \"31m\", {duration}"), "");
+    wrong(
+        "timeouts.idle = 60",
+        &format!("1:17: error: timeouts.idle: said 60, {duration}"),
+        "did you mean \"60s\"?",
+    );
+    wrong(
+        "timeouts.idle = \"31m\"",
+        &format!("1:17: error: timeouts.idle: said \"31m\", {duration}"),
+        "",
+    );
     let size = "expected a size from 1KiB to 1GiB like \"16MiB\"";
     wrong(
         "limits.max_body = \"16M\"",
@@ -140,7 +162,11 @@ fn values_of_the_wrong_kind_are_told_with_what_was_meant() {
         "did you mean \"16MiB\"?",
     );
     let whole = "expected a whole number from 1 to 1024";
-    wrong("server.workers = \"2\"", &format!("1:18: error: server.workers: said \"2\", {whole}"), "without quotes: 2");
+    wrong(
+        "server.workers = \"2\"",
+        &format!("1:18: error: server.workers: said \"2\", {whole}"),
+        "without quotes: 2",
+    );
     wrong("server.workers = 0", &format!("1:18: error: server.workers: said 0, {whole}"), "");
     let word = "expected \"error\", \"warn\", \"info\", \"debug\" or \"trace\"";
     wrong(
@@ -158,7 +184,11 @@ fn values_of_the_wrong_kind_are_told_with_what_was_meant() {
         "1:16: error: tls.extra_ca: said \"ca.pem\", expected an array of PEM files",
         "in brackets: [\"ca.pem\"]",
     );
-    wrong("server = 1", "1:1: error: server: said a value of type integer, expected a table of keys", "");
+    wrong(
+        "server = 1",
+        "1:1: error: server: said a value of type integer, expected a table of keys",
+        "",
+    );
     wrong(
         "[[models.m]]\nendpoint = \"http://h\"",
         "1:10: error: models.m: expected one table",
@@ -179,7 +209,11 @@ fn text_that_is_not_toml_is_told_like_any_fault() {
     wrong("[server\n", "1:8: error: not TOML: unclosed table, expected `]`", REST);
     let faults = bad_with("[server]\nlisten = \"a\nworkers 2\n", &[]);
     assert_eq!(faults.errors(), 2, "{faults}");
-    wrong("[admin]\nlisten = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"\n", "3:1: error: not TOML: duplicate key", REST);
+    wrong(
+        "[admin]\nlisten = \"127.0.0.1:1\"\nlisten = \"127.0.0.1:2\"\n",
+        "3:1: error: not TOML: duplicate key",
+        REST,
+    );
 }
 
 #[test]
@@ -195,7 +229,11 @@ fn endpoints_are_one_or_many_and_are_urls() {
         "1:9: error: models.m: expected endpoint or endpoints",
         "say where the model server is: endpoint = \"http://host:port/v1\"",
     );
-    wrong("models.m.endpoints = []", "1:22: error: models.m.endpoints: expected at least one URL", "");
+    wrong(
+        "models.m.endpoints = []",
+        "1:22: error: models.m.endpoints: expected at least one URL",
+        "",
+    );
     wrong(
         &format!("{MODEL}endpoints = [\"http://h\"]\n"),
         "3:1: error: models.m.endpoints: endpoint and endpoints: expected only one of them",
@@ -211,14 +249,25 @@ fn identifiers_and_families_are_known_ones() {
     let text = |line: &str| format!("{MODEL}{line}\n");
     let (said, hint) = one(&text("identifier = \"mistralai/Mistral-7B\""));
     assert!(
-        said.starts_with("3:14: error: models.m.identifier: said \"mistralai/Mistral-7B\", unknown prefix"),
+        said.starts_with(
+            "3:14: error: models.m.identifier: said \"mistralai/Mistral-7B\", unknown prefix"
+        ),
         "{said}"
     );
     assert_eq!(hint, "did you mean \"custom_openai/mistralai/Mistral-7B\"?");
     let (said, hint) = one(&text("family = \"lama3\""));
-    assert!(said.starts_with("3:10: error: models.m.family: said \"lama3\", expected one of claude_3, "), "{said}");
+    assert!(
+        said.starts_with(
+            "3:10: error: models.m.family: said \"lama3\", expected one of claude_3, "
+        ),
+        "{said}"
+    );
     assert_eq!(hint, "did you mean \"llama3\"?");
-    assert_eq!(&*good(MODEL).models[0].upstream_name, "m", "a model without an identifier is asked for by its name");
+    assert_eq!(
+        &*good(MODEL).models[0].upstream_name,
+        "m",
+        "a model without an identifier is asked for by its name"
+    );
 }
 
 #[test]
@@ -238,10 +287,17 @@ fn every_provider_is_read_and_its_keys_are_for_it_alone() {
 fn only_a_server_that_may_be_vllm_is_told_whose_request_goes_first() {
     assert!(good(&format!("{MODEL}priority = true\n")).models[0].priority);
     assert!(!good(MODEL).models[0].priority);
-    for (identifier, kind) in [("azure/x", "azure"), ("anthropic/x", "anthropic"), ("bedrock/x", "bedrock")] {
-        let text = format!("{MODEL}identifier = \"{identifier}\"\napi_key = {{ env = \"K\" }}\npriority = true\n");
+    for (identifier, kind) in
+        [("azure/x", "azure"), ("anthropic/x", "anthropic"), ("bedrock/x", "bedrock")]
+    {
+        let text = format!(
+            "{MODEL}identifier = \"{identifier}\"\napi_key = {{ env = \"K\" }}\npriority = true\n"
+        );
         let (said, _) = one_with(&text, &[("K", "k"), ("AWS_REGION", "eu-central-1")]);
-        assert_eq!(said, format!("5:1: error: models.m.priority: only for openai models; this is one of {kind}"));
+        assert_eq!(
+            said,
+            format!("5:1: error: models.m.priority: only for openai models; this is one of {kind}")
+        );
     }
 }
 
@@ -251,12 +307,17 @@ fn names_with_another_meaning_are_no_models_names() {
         let (said, _) = one(&format!("[models.{name}]\nendpoint = \"http://h/v1\"\n"));
         assert!(said.starts_with("1:9: error: models."), "{said}");
     }
-    assert_eq!(&*good("[models.\"gpt-4.1\"]\nendpoint = \"http://h/v1\"\n").models[0].id, "gpt-4.1");
+    assert_eq!(
+        &*good("[models.\"gpt-4.1\"]\nendpoint = \"http://h/v1\"\n").models[0].id,
+        "gpt-4.1"
+    );
 }
 
 #[test]
 fn features_name_models_that_are_there() {
-    let text = |line: &str| format!("{MODEL}[models.codestral]\nendpoint = \"http://h/v1\"\n[features]\n{line}\n");
+    let text = |line: &str| {
+        format!("{MODEL}[models.codestral]\nendpoint = \"http://h/v1\"\n[features]\n{line}\n")
+    };
     let expected = "expected the name of a model in [models]";
     wrong(
         &text("default = \"codestrl\""),
@@ -275,7 +336,12 @@ fn features_name_models_that_are_there() {
     );
     let another = "expected the name of another model in [models]";
     for (line, column, said, hint) in [
-        ("duo_chat = { model = \"m\", fallback = [\"m\"] }", 39, "m", "each model is asked once: leave it out"),
+        (
+            "duo_chat = { model = \"m\", fallback = [\"m\"] }",
+            39,
+            "m",
+            "each model is asked once: leave it out",
+        ),
         (
             "duo_chat = { model = \"m\", fallback = [\"codestral\", \"codestral\"] }",
             52,
@@ -289,7 +355,8 @@ fn features_name_models_that_are_there() {
             "only models of this file can stand in for another",
         ),
     ] {
-        let said = format!("6:{column}: error: features.duo_chat.fallback: said \"{said}\", {another}");
+        let said =
+            format!("6:{column}: error: features.duo_chat.fallback: said \"{said}\", {another}");
         wrong(&text(line), &said, hint);
     }
     wrong(
@@ -324,13 +391,19 @@ fn a_models_queue_is_that_of_the_file_unless_it_says_so() {
     let room = |text: &str| good(text).models[0].room;
     assert_eq!(room(MODEL), None);
     let wait = Duration::from_secs(1);
-    assert_eq!(room(&format!("{MODEL}max_parallel = 8\n")), Some(Room { parallel: 8, queue: 1024, wait }));
+    assert_eq!(
+        room(&format!("{MODEL}max_parallel = 8\n")),
+        Some(Room { parallel: 8, queue: 1024, wait })
+    );
     let all = format!("limits.queue_wait = \"3s\"\n{MODEL}max_parallel = 8\nmax_queue = 0\n");
     assert_eq!(room(&all), Some(Room { parallel: 8, queue: 0, wait: Duration::from_secs(3) }));
     let own = Room { parallel: 8, queue: 1024, wait: Duration::from_millis(50) };
     assert_eq!(room(&format!("{MODEL}max_parallel = 8\nmax_wait = \"50ms\"\n")), Some(own));
     let warnings = good(&format!("{MODEL}max_queue = 8\n")).warnings;
-    assert!(warnings[0].headline().ends_with("models.m.max_queue: has no effect without max_parallel"), "{warnings:?}");
+    assert!(
+        warnings[0].headline().ends_with("models.m.max_queue: has no effect without max_parallel"),
+        "{warnings:?}"
+    );
 }
 
 #[test]
@@ -353,7 +426,10 @@ duo_chat_fix_code = \"disabled\"
     let seconds = |name: &str| {
         let (choice, rule) = config.table.feature_choice(Feature::parse(name).unwrap()).unwrap();
         let Choice::Model(route) = choice else { panic!("disabled") };
-        assert_eq!((route.rule, rule, route.feature), (Rule::Feature, Rule::Feature, Feature::parse(name)));
+        assert_eq!(
+            (route.rule, rule, route.feature),
+            (Rule::Feature, Rule::Feature, Feature::parse(name))
+        );
         let Budget { connect, first_byte, idle, total } = route.budget;
         [connect, first_byte, idle, total].map(|limit| limit.as_secs())
     };
@@ -389,7 +465,11 @@ fn checking_a_large_file_takes_no_time() {
     use std::fmt::Write as _;
     let mut text = String::new();
     for i in 0..2000 {
-        writeln!(text, "[models.m{i}]\nendpoint = \"http://h{i}/v1\"\napi_key = \"k{i}\"\nfamly = 1").unwrap();
+        writeln!(
+            text,
+            "[models.m{i}]\nendpoint = \"http://h{i}/v1\"\napi_key = \"k{i}\"\nfamly = 1"
+        )
+        .unwrap();
     }
     let start = std::time::Instant::now();
     assert_eq!(bad_with(&text, &[]).errors(), 2000);
@@ -398,7 +478,8 @@ fn checking_a_large_file_takes_no_time() {
 
 #[test]
 fn a_long_line_is_shown_around_what_is_meant() {
-    let models: String = (0..200).map(|i| format!("m{i} = {{ endpoint = \"http://h/v1\" }}, ")).collect();
+    let models: String =
+        (0..200).map(|i| format!("m{i} = {{ endpoint = \"http://h/v1\" }}, ")).collect();
     let faults = bad_with(&format!("models = {{ {models} last = {{ endpoint = 5 }} }}"), &[]);
     let printed = faults.to_string();
     let lines: Vec<&str> = printed.lines().collect();
@@ -418,8 +499,11 @@ fn damaged_files_never_panic() {
         text.truncate(random.usize(..1500) + 1);
         for _ in 0..random.usize(..12) {
             let at = random.usize(..text.len());
-            text[at] =
-                random.choice(['"', '\'', '[', ']', '{', '}', '=', '.', '\n', '\t', 'é', '\u{0}', '#', ',']).unwrap();
+            text[at] = random
+                .choice([
+                    '"', '\'', '[', ']', '{', '}', '=', '.', '\n', '\t', 'é', '\u{0}', '#', ',',
+                ])
+                .unwrap();
         }
         let text: String = text.into_iter().collect();
         if let Err(faults) = from_str(&text, "weir.toml", &Environment::default()) {

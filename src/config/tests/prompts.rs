@@ -46,14 +46,23 @@ fn files_replace_and_join_those_in_the_program() {
     );
     let config = from_str(TEXT, &name, &super::env(&[])).unwrap();
     let described = |id: &str| config.prompts.base(id).unwrap().description.clone();
-    assert_eq!((described("generate_commit_message").as_str(), described("mine").as_str()), ("mine", "mine"));
+    assert_eq!(
+        (described("generate_commit_message").as_str(), described("mine").as_str()),
+        ("mine", "mine")
+    );
     assert_ne!(described("summarize_review"), "mine");
     let of_gpt = Family { prompts: vec!["gpt".into()], ..Family::default() };
-    assert_eq!(config.prompts.get("summarize_review", &of_gpt, None).unwrap().family.as_deref(), Some("gpt"));
+    assert_eq!(
+        config.prompts.get("summarize_review", &of_gpt, None).unwrap().family.as_deref(),
+        Some("gpt")
+    );
     std::fs::write(&name, TEXT).unwrap();
     assert_eq!(crate::config::watched(name.as_ref(), &super::env(&[])).tree, Some(dir.join("own")));
     let warned: Vec<String> = config.warnings.iter().map(|warning| warning.headline()).collect();
-    assert!(warned.len() == 1 && warned[0].contains("README.md: warning: not a prompt"), "{warned:?}");
+    assert!(
+        warned.len() == 1 && warned[0].contains("README.md: warning: not a prompt"),
+        "{warned:?}"
+    );
     std::fs::remove_dir_all(dir).unwrap();
 }
 
@@ -66,7 +75,8 @@ fn every_fault_of_every_file_is_told_with_its_line() {
         ("d/gpt.toml", "temperature = 1.0\n".to_owned()),
         ("base.toml", OWN.to_owned()),
     ];
-    let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
+    let files: Vec<(&str, &str)> =
+        files.iter().map(|(path, text)| (*path, text.as_str())).collect();
     let (dir, name) = directory("bad", &files);
     let faults = from_str(TEXT, &name, &super::env(&[])).unwrap_err();
     let own = format!("{}/", dir.join("own").display());
@@ -87,10 +97,14 @@ fn every_fault_of_every_file_is_told_with_its_line() {
 #[test]
 fn what_would_serve_nobody_is_told() {
     let stranger = OWN.replace("[\"duo_chat\"]", "[\"duo_chatt\"]");
-    let (dir, name) = directory("serve", &[("a/base.toml", &stranger), ("a/llama9.toml", "temperature = 1.0\n")]);
+    let (dir, name) =
+        directory("serve", &[("a/base.toml", &stranger), ("a/llama9.toml", "temperature = 1.0\n")]);
     let faults = from_str(TEXT, &name, &super::env(&[])).unwrap_err();
     let told: Vec<String> = faults.iter().map(|fault| fault.headline()).collect();
-    assert!(told.iter().any(|line| line.contains("\"duo_chatt\" is not one of GitLab's")), "{told:?}");
+    assert!(
+        told.iter().any(|line| line.contains("\"duo_chatt\" is not one of GitLab's")),
+        "{told:?}"
+    );
     assert!(told.iter().any(|line| line.contains("no family looks for llama9.toml")), "{told:?}");
     std::fs::remove_dir_all(dir).unwrap();
 }
@@ -99,5 +113,8 @@ fn what_would_serve_nobody_is_told() {
 fn a_directory_that_is_not_there_is_a_fault_of_its_line() {
     let faults = bad_with(TEXT, &[]);
     let fault = faults.iter().find(|fault| fault.severity == Severity::Error).unwrap();
-    assert!(fault.headline().starts_with("weir.toml:2:7: error: prompts.dir: cannot read own: "), "{faults}");
+    assert!(
+        fault.headline().starts_with("weir.toml:2:7: error: prompts.dir: cannot read own: "),
+        "{faults}"
+    );
 }

@@ -1,12 +1,14 @@
-//! Markdown around code: models are asked for bare code and write a fence all the same, often with a line before
-//! it ("Here is the code:").
+//! Markdown around code: models are asked for bare code and write a fence all the same, often with
+//! a line before it ("Here is the code:").
 
 use super::Filter;
 
-/// Takes fences off (ai-gateway-server.md §2.8). A line goes on when it is whole; the rest at the end.
+/// Takes fences off (ai-gateway-server.md §2.8). A line goes on when it is whole; the rest at the
+/// end.
 ///
-/// A fence that opens the answer, or follows one line of talk, wraps the code: what stands before it goes, and so
-/// does everything from its closing fence on. Fences elsewhere are lines that no code has, and go alone.
+/// A fence that opens the answer, or follows one line of talk, wraps the code: what stands before
+/// it goes, and so does everything from its closing fence on. Fences elsewhere are lines that no
+/// code has, and go alone.
 #[derive(Debug, Default)]
 pub struct Fences {
     state: State,
@@ -47,7 +49,8 @@ impl Filter for Fences {
         let last = std::mem::take(&mut self.line);
         if !last.is_empty() {
             // what a model cut off by its limit had not finished saying
-            let code = if fence(&last).is_some() { last.as_str() } else { last.trim_end_matches('`') };
+            let code =
+                if fence(&last).is_some() { last.as_str() } else { last.trim_end_matches('`') };
             let code = if last.len() - code.len() < 3 { &last } else { code };
             self.whole_line(code, out);
         }
@@ -63,7 +66,9 @@ impl Fences {
         match (&mut self.state, fence) {
             (State::After, _) | (State::Bare, Some(_)) => {}
             (State::Before(_), Some(ticks)) => self.state = State::Fenced(ticks),
-            (State::Fenced(open), Some(ticks)) if ticks >= *open && is_bare(line) => self.state = State::After,
+            (State::Fenced(open), Some(ticks)) if ticks >= *open && is_bare(line) => {
+                self.state = State::After
+            }
             (State::Before(held), None) => {
                 let has_talk = !held.trim().is_empty();
                 held.push_str(line);

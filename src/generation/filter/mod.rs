@@ -1,5 +1,5 @@
-//! Filters over an answer's words: what a model wraps around them is taken off, a piece at a time, the same
-//! whether the answer is streamed or whole and however its pieces are cut.
+//! Filters over an answer's words: what a model wraps around them is taken off, a piece at a time,
+//! the same whether the answer is streamed or whole and however its pieces are cut.
 
 mod fence;
 mod think;
@@ -17,7 +17,8 @@ pub use wrapper::NewCode;
 
 /// Takes an answer's text piece by piece, and gives on what may be said already.
 pub trait Filter: Send {
-    /// Takes a piece; appends what can be said now. What may still turn out to be something else is held.
+    /// Takes a piece; appends what can be said now. What may still turn out to be something else is
+    /// held.
     fn feed(&mut self, text: &str, out: &mut String);
     /// The answer has ended; appends what was held.
     fn finish(&mut self, out: &mut String);
@@ -75,8 +76,8 @@ impl Filter for Filters {
     }
 }
 
-/// An encoder that sees only what the filters let through. Thinking that the model server itself keeps apart,
-/// calls and counts pass unchanged.
+/// An encoder that sees only what the filters let through. Thinking that the model server itself
+/// keeps apart, calls and counts pass unchanged.
 pub struct Filtered {
     filters: Filters,
     inner: Box<dyn Encode>,
@@ -114,7 +115,10 @@ impl Encode for Filtered {
                 self.flush(out);
                 self.inner.delta(delta, out);
             }
-            Delta::Reasoning(_) | Delta::ReasoningSignature(_) | Delta::ToolCall { .. } | Delta::Usage(_) => {
+            Delta::Reasoning(_)
+            | Delta::ReasoningSignature(_)
+            | Delta::ToolCall { .. }
+            | Delta::Usage(_) => {
                 self.inner.delta(delta, out);
             }
         }

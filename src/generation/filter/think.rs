@@ -1,5 +1,5 @@
-//! `<think>…</think>` at an answer's beginning: what reasoning models write when their server does not keep
-//! their thinking apart (vLLM without `--reasoning-parser`).
+//! `<think>…</think>` at an answer's beginning: what reasoning models write when their server does
+//! not keep their thinking apart (vLLM without `--reasoning-parser`).
 
 use super::{Filter, begun};
 
@@ -8,15 +8,16 @@ const CLOSE: &str = "</think>";
 /// More white space than this before a first word is the answer itself.
 const MAX_BLANK: usize = 256;
 
-/// Takes thinking off. Only a block that the answer begins with is thinking: the same tag further on is
-/// somebody's text about it. A block that never closes was cut off by the model's limit, and nothing is left.
+/// Takes thinking off. Only a block that the answer begins with is thinking: the same tag further
+/// on is somebody's text about it. A block that never closes was cut off by the model's limit, and
+/// nothing is left.
 #[derive(Debug)]
 pub struct Think(State);
 
 #[derive(Debug)]
 enum State {
-    /// Nothing but white space, or the beginning of a tag, has come. `after` thinking, blank lines are not
-    /// the answer's.
+    /// Nothing but white space, or the beginning of a tag, has come. `after` thinking, blank lines
+    /// are not the answer's.
     Before { held: String, after: bool },
     /// In the block; the end of what came may be the beginning of the closing tag.
     Inside { tail: String },
@@ -85,8 +86,8 @@ fn without_blank_lines(text: &str) -> &str {
     text[..blank].rfind('\n').map_or_else(|| text.trim_start(), |at| &text[at + 1..])
 }
 
-/// A whole answer of a reasoning model without its thinking, even when the model's own template has opened the
-/// block, so that only its end is in the answer.
+/// A whole answer of a reasoning model without its thinking, even when the model's own template has
+/// opened the block, so that only its end is in the answer.
 pub fn without_thinking(text: &str) -> String {
     if !text.trim_start().starts_with(OPEN)
         && let Some((_, answer)) = text.split_once(CLOSE)

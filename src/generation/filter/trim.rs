@@ -1,5 +1,5 @@
-//! Small repairs of code: an answer of nothing but white space, the line break before the first line, the cursor's
-//! line said again, underscores that were escaped for Markdown.
+//! Small repairs of code: an answer of nothing but white space, the line break before the first
+//! line, the cursor's line said again, underscores that were escaped for Markdown.
 
 use super::Filter;
 
@@ -46,7 +46,8 @@ impl Filter for OwnLine {
     fn finish(&mut self, _out: &mut String) {}
 }
 
-/// Takes off the beginning of the cursor's line: asked in words, models say it again before they go on with it.
+/// Takes off the beginning of the cursor's line: asked in words, models say it again before they go
+/// on with it.
 #[derive(Debug)]
 pub struct Echo {
     /// Empty once it is decided.

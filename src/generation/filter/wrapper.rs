@@ -7,8 +7,8 @@ const CLOSE: &str = "</new_code>";
 /// More than this before the opening is no talk.
 const MAX_BEFORE: usize = 256;
 
-/// Takes the wrapper off. The opening counts only at the beginning, since some prompts have said it already; the
-/// closing ends the code, whatever follows.
+/// Takes the wrapper off. The opening counts only at the beginning, since some prompts have said it
+/// already; the closing ends the code, whatever follows.
 #[derive(Debug)]
 pub struct NewCode(State);
 
@@ -39,7 +39,11 @@ impl Filter for NewCode {
             let code = match word.strip_prefix(OPEN) {
                 // the newline behind the tag belongs to the tag; wait for it
                 Some("" | "\r") => return,
-                Some(code) => code.strip_prefix("\r\n").or_else(|| code.strip_prefix('\n')).unwrap_or(code).to_owned(),
+                Some(code) => code
+                    .strip_prefix("\r\n")
+                    .or_else(|| code.strip_prefix('\n'))
+                    .unwrap_or(code)
+                    .to_owned(),
                 None if OPEN.starts_with(word) && held.len() - word.len() <= MAX_BEFORE => return,
                 None => std::mem::take(held),
             };
@@ -58,7 +62,9 @@ impl Filter for NewCode {
     fn finish(&mut self, out: &mut String) {
         match std::mem::replace(&mut self.0, State::After) {
             State::After => {}
-            State::Before(held) => out.push_str(if held.trim_start().starts_with(OPEN) { "" } else { &held }),
+            State::Before(held) => {
+                out.push_str(if held.trim_start().starts_with(OPEN) { "" } else { &held })
+            }
             State::Inside(held) => out.push_str(&held),
         }
     }

@@ -1,5 +1,5 @@
-//! Anthropic's refusals → `GatewayError`: `{"type":"error","error":{"type","message"}}`, as an answer or
-//! as an event of a stream.
+//! Anthropic's refusals → `GatewayError`: `{"type":"error","error":{"type","message"}}`, as an
+//! answer or as an event of a stream.
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -44,9 +44,11 @@ fn error(status: u16, body: &[u8]) -> GatewayError {
     let hint = hint(status, words);
     let is_filter = status == 400 && says_filtered(words);
     let counts_as = if is_filter { Kind::ContentFilter } else { Kind::UpstreamStatus(status) };
-    let kind: String = if kind.is_empty() { "no error type".into() } else { kind.chars().take(100).collect() };
+    let kind: String =
+        if kind.is_empty() { "no error type".into() } else { kind.chars().take(100).collect() };
     let text = said.unwrap_or_else(|| excerpt(body));
-    GatewayError::new(counts_as, public).internal(format!("{hint}; it said {status} {kind}: {text}"))
+    GatewayError::new(counts_as, public)
+        .internal(format!("{hint}; it said {status} {kind}: {text}"))
 }
 
 fn status_of(kind: &str) -> u16 {
@@ -67,12 +69,16 @@ fn status_of(kind: &str) -> u16 {
 
 fn hint(status: u16, said: &str) -> &'static str {
     match status {
-        400 if says_filtered(said) => "Anthropic's content filter stopped the answer: change the prompt",
+        400 if says_filtered(said) => {
+            "Anthropic's content filter stopped the answer: change the prompt"
+        }
         400 if said.contains("credit balance") => "the Anthropic account has no credit left",
         401 => "the model server refused the key: check the model's api_key",
         402 => "the Anthropic account cannot pay: check its billing",
         403 => "the key may not use this model",
-        404 => "the model server knows no such model or path: check the identifier and the endpoint",
+        404 => {
+            "the model server knows no such model or path: check the identifier and the endpoint"
+        }
         413 => "the request is larger than the model server takes",
         429 => "the account's rate limit is reached",
         529 => "Anthropic is overloaded",
@@ -101,8 +107,13 @@ mod tests {
             (500, "api_error", true, "problem of its own"),
             (529, "overloaded_error", true, "overloaded"),
         ] {
-            let body = format!(r#"{{"type":"error","error":{{"type":"{kind}","message":"said"}}}}"#);
-            let answer = of(StatusCode::from_u16(status).unwrap(), &HeaderMap::new(), &Bytes::from(body.clone()));
+            let body =
+                format!(r#"{{"type":"error","error":{{"type":"{kind}","message":"said"}}}}"#);
+            let answer = of(
+                StatusCode::from_u16(status).unwrap(),
+                &HeaderMap::new(),
+                &Bytes::from(body.clone()),
+            );
             for error in [answer, of_event(body.as_bytes())] {
                 assert_eq!(error.kind(), Kind::UpstreamStatus(status), "{kind}");
                 assert_eq!(error.kind().row().elsewhere == Elsewhere::Replica, retryable, "{kind}");
@@ -112,7 +123,11 @@ mod tests {
         }
         let filtered = r#"{"type":"error","error":{"details":null,"type":"invalid_request_error","message":"Output blocked by content filtering policy"}}"#;
         for error in [
-            of(StatusCode::BAD_REQUEST, &HeaderMap::new(), &Bytes::from_static(filtered.as_bytes())),
+            of(
+                StatusCode::BAD_REQUEST,
+                &HeaderMap::new(),
+                &Bytes::from_static(filtered.as_bytes()),
+            ),
             of_event(filtered.as_bytes()),
         ] {
             assert_eq!(error.kind(), Kind::ContentFilter);

@@ -1,6 +1,7 @@
 //! Anthropic's Messages API as a model server speaks it.
 //!
-//! Source: Anthropic's own Python SDK for the shapes (0.x of November 2026), ai-gateway-server.md §2.3.
+//! Source: Anthropic's own Python SDK for the shapes (0.x of November 2026), ai-gateway-server.md
+//! §2.3.
 
 mod fault;
 mod request;
@@ -41,7 +42,12 @@ impl Dialect for Anthropic {
         }
     }
 
-    fn authorize(&self, outbound: &mut Outbound, model: &Model, _attempt: &Attempt<'_>) -> Result<(), GatewayError> {
+    fn authorize(
+        &self,
+        outbound: &mut Outbound,
+        model: &Model,
+        _attempt: &Attempt<'_>,
+    ) -> Result<(), GatewayError> {
         outbound.headers.remove(header::AUTHORIZATION);
         outbound.headers.remove(API_KEY);
         outbound.headers.entry(VERSION).or_insert(VERSION_IS);

@@ -14,7 +14,10 @@ const WHO: &str = "Anthropic";
 const MAX_TOKENS: u32 = 4096;
 
 /// The body. `model` is the name at the server.
-pub(super) fn messages_body(generation: &Generation, model: &str) -> Result<bytes::Bytes, GatewayError> {
+pub(super) fn messages_body(
+    generation: &Generation,
+    model: &str,
+) -> Result<bytes::Bytes, GatewayError> {
     chat_only(generation, WHO)?;
     let names = ToolNames::of(generation);
     let conversation = Conversation::of(generation);
@@ -26,7 +29,9 @@ pub(super) fn messages_body(generation: &Generation, model: &str) -> Result<byte
         for block in &turn.blocks {
             push(block, &names, &mut content)?;
         }
-        messages.push(json!({"role": if turn.by_model { "assistant" } else { "user" }, "content": content}));
+        messages.push(
+            json!({"role": if turn.by_model { "assistant" } else { "user" }, "content": content}),
+        );
     }
     body.insert("messages".into(), Value::Array(messages));
     if !conversation.system.is_empty() || generation.format == Format::JsonObject {
@@ -55,7 +60,11 @@ pub(super) fn messages_body(generation: &Generation, model: &str) -> Result<byte
 }
 
 /// Appends a content block, or marks the last one as the end of what may be cached.
-fn push(block: &Block<'_>, names: &ToolNames, content: &mut Vec<Value>) -> Result<(), GatewayError> {
+fn push(
+    block: &Block<'_>,
+    names: &ToolNames,
+    content: &mut Vec<Value>,
+) -> Result<(), GatewayError> {
     content.push(match block {
         Block::Text(text) => json!({"type": "text", "text": text}),
         Block::Part(Part::Text(text)) => json!({"type": "text", "text": text}),
@@ -79,7 +88,8 @@ fn push(block: &Block<'_>, names: &ToolNames, content: &mut Vec<Value>) -> Resul
         }),
         Block::Part(Part::ToolResult { id, content, is_error }) => {
             let text = result_text(content);
-            let mut result = json!({"type": "tool_result", "tool_use_id": safe_id(id), "content": text});
+            let mut result =
+                json!({"type": "tool_result", "tool_use_id": safe_id(id), "content": text});
             if *is_error {
                 result["is_error"] = json!(true);
             }
@@ -104,7 +114,9 @@ fn source(image: &Image) -> Result<Value, GatewayError> {
             "image/png" | "image/jpeg" | "image/gif" | "image/webp" => {
                 Ok(json!({"type": "base64", "media_type": media_type, "data": base64}))
             }
-            _ => Err(untranslatable("messages", WHO, "takes images as PNG, JPEG, GIF or WebP only")),
+            _ => {
+                Err(untranslatable("messages", WHO, "takes images as PNG, JPEG, GIF or WebP only"))
+            }
         },
     }
 }
@@ -122,18 +134,25 @@ fn sampling(sampling: &Sampling, model: &str, body: &mut Map<String, Value>) {
     }
 }
 
-fn tools(generation: &Generation, conversation: &Conversation<'_>, names: &ToolNames, body: &mut Map<String, Value>) {
+fn tools(
+    generation: &Generation,
+    conversation: &Conversation<'_>,
+    names: &ToolNames,
+    body: &mut Map<String, Value>,
+) {
     if generation.tools.is_empty() {
         if conversation.has_tool_history() {
             let called = conversation.called_before().into_iter();
-            let tools = called.map(|name| json!({"name": names.safe(name), "input_schema": {"type": "object"}}));
+            let tools = called
+                .map(|name| json!({"name": names.safe(name), "input_schema": {"type": "object"}}));
             body.insert("tools".into(), tools.collect());
             body.insert("tool_choice".into(), json!({"type": "none"}));
         }
         return;
     }
     let tools = generation.tools.iter().map(|tool| {
-        let mut value = json!({"name": names.safe(&tool.name), "input_schema": schema(&tool.parameters)});
+        let mut value =
+            json!({"name": names.safe(&tool.name), "input_schema": schema(&tool.parameters)});
         if !tool.description.is_empty() {
             value["description"] = json!(tool.description);
         }
@@ -179,7 +198,8 @@ mod tests {
 
     use super::messages_body;
     use crate::generation::{
-        CacheFor, Format, Generation, Image, Message, Part, Role, Sampling, Thinking, Tool, ToolCall, ToolChoice,
+        CacheFor, Format, Generation, Image, Message, Part, Role, Sampling, Thinking, Tool,
+        ToolCall, ToolChoice,
     };
 
     fn user(text: &str) -> Generation {
@@ -221,12 +241,20 @@ mod tests {
 
     #[test]
     fn tools_choices_and_their_history() {
-        let call = Part::ToolCall(ToolCall { id: "c 1".into(), name: "a.b".into(), arguments: "{\"x\":1}".into() });
+        let call = Part::ToolCall(ToolCall {
+            id: "c 1".into(),
+            name: "a.b".into(),
+            arguments: "{\"x\":1}".into(),
+        });
         let mut asked = user("go");
         asked.messages.push(Message { role: Role::Assistant, parts: vec![call] });
         asked.messages.push(Message {
             role: Role::Tool,
-            parts: vec![Part::ToolResult { id: "c 1".into(), content: "ok".into(), is_error: true }],
+            parts: vec![Part::ToolResult {
+                id: "c 1".into(),
+                content: "ok".into(),
+                is_error: true,
+            }],
         });
         let sent = body(&asked);
         assert_eq!(
@@ -238,7 +266,10 @@ mod tests {
         );
         assert_eq!(
             (&sent["tools"], &sent["tool_choice"]),
-            (&json!([{"name": "a_b", "input_schema": {"type": "object"}}]), &json!({"type": "none"}))
+            (
+                &json!([{"name": "a_b", "input_schema": {"type": "object"}}]),
+                &json!({"type": "none"})
+            )
         );
         asked.tools = vec![Tool {
             name: "a.b".into(),
@@ -269,22 +300,35 @@ mod tests {
     fn pictures_thinking_schema_and_effort() {
         let mut asked = user("what is this");
         asked.messages[0].parts.push(Part::Image(Image::Url("https://h/x.png".into())));
-        asked.messages[0]
-            .parts
-            .push(Part::Image(Image::Inline { media_type: "image/png".into(), base64: "AAAA".into() }));
-        let thought =
-            |signature: Option<&str>| Part::Reasoning { text: "hm".into(), signature: signature.map(Into::into) };
-        asked.messages.push(Message { role: Role::Assistant, parts: vec![thought(Some("sig")), thought(None)] });
+        asked.messages[0].parts.push(Part::Image(Image::Inline {
+            media_type: "image/png".into(),
+            base64: "AAAA".into(),
+        }));
+        let thought = |signature: Option<&str>| Part::Reasoning {
+            text: "hm".into(),
+            signature: signature.map(Into::into),
+        };
+        asked.messages.push(Message {
+            role: Role::Assistant,
+            parts: vec![thought(Some("sig")), thought(None)],
+        });
         let schema = json!({"type": "object"});
-        asked.format = Format::JsonSchema { name: "n".into(), description: None, schema, strict: None };
+        asked.format =
+            Format::JsonSchema { name: "n".into(), description: None, schema, strict: None };
         asked.effort = Some("low".into());
         let sent = body(&asked);
-        assert_eq!(sent["messages"][0]["content"][1]["source"], json!({"type": "url", "url": "https://h/x.png"}));
+        assert_eq!(
+            sent["messages"][0]["content"][1]["source"],
+            json!({"type": "url", "url": "https://h/x.png"})
+        );
         assert_eq!(
             sent["messages"][0]["content"][2]["source"],
             json!({"type": "base64", "media_type": "image/png", "data": "AAAA"})
         );
-        assert_eq!(sent["messages"][1]["content"], json!([{"type": "thinking", "thinking": "hm", "signature": "sig"}]));
+        assert_eq!(
+            sent["messages"][1]["content"],
+            json!([{"type": "thinking", "thinking": "hm", "signature": "sig"}])
+        );
         assert_eq!(
             sent["output_config"],
             json!({"effort": "low", "format": {"type": "json_schema", "schema": {"type": "object"}}})
@@ -319,9 +363,14 @@ mod tests {
     #[test]
     fn kept_tools_and_thinking() {
         let mut asked = user("hi");
-        let tool =
-            |name: &str| Tool { name: name.into(), description: String::new(), parameters: json!({}), strict: None };
-        (asked.tools, asked.tools_cached) = (vec![tool("f"), tool("g")], Some(CacheFor(Some("1h".into()))));
+        let tool = |name: &str| Tool {
+            name: name.into(),
+            description: String::new(),
+            parameters: json!({}),
+            strict: None,
+        };
+        (asked.tools, asked.tools_cached) =
+            (vec![tool("f"), tool("g")], Some(CacheFor(Some("1h".into()))));
         asked.thinking = Some(Thinking::default());
         let sent = body(&asked);
         assert!(sent["tools"][0].get("cache_control").is_none(), "{sent}");

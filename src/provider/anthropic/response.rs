@@ -26,7 +26,8 @@ struct Message<'a> {
     usage: Option<RawUsage>,
 }
 
-/// A block of any type, as it starts or whole. Types that no surface can show have none of these fields.
+/// A block of any type, as it starts or whole. Types that no surface can show have none of these
+/// fields.
 #[derive(Deserialize)]
 struct Block<'a> {
     #[serde(borrow, rename = "type")]
@@ -62,12 +63,15 @@ impl RawUsage {
             input_tokens: later.input_tokens.or(self.input_tokens),
             output_tokens: later.output_tokens.or(self.output_tokens),
             cache_read_input_tokens: later.cache_read_input_tokens.or(self.cache_read_input_tokens),
-            cache_creation_input_tokens: later.cache_creation_input_tokens.or(self.cache_creation_input_tokens),
+            cache_creation_input_tokens: later
+                .cache_creation_input_tokens
+                .or(self.cache_creation_input_tokens),
             output_tokens_details: later.output_tokens_details.or(self.output_tokens_details),
         }
     }
 
-    /// Anthropic counts what the cache held or took apart from `input_tokens`; ours is everything read.
+    /// Anthropic counts what the cache held or took apart from `input_tokens`; ours is everything
+    /// read.
     fn usage(self) -> Usage {
         let read = self.cache_read_input_tokens.unwrap_or(0);
         let cache = read.saturating_add(self.cache_creation_input_tokens.unwrap_or(0));
@@ -93,8 +97,8 @@ fn stop_reason(reason: &str) -> StopReason {
 
 /// A whole answer.
 pub(super) fn whole(asked: &Generation, body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
-    let message: Message<'_> =
-        serde_json::from_slice(body).map_err(|error| unreadable("the answer is not a message", &error))?;
+    let message: Message<'_> = serde_json::from_slice(body)
+        .map_err(|error| unreadable("the answer is not a message", &error))?;
     let Some(reason) = message.stop_reason else {
         let is_error = look(body).error.is_some();
         let unreadable = || unreadable("the answer is not a message", &"no stop_reason");
@@ -103,10 +107,14 @@ pub(super) fn whole(asked: &Generation, body: &[u8]) -> Result<Vec<Delta>, Gatew
     let (mut out, mut calls) = (Vec::new(), OpenCalls::new(ToolNames::of(asked)));
     for block in message.content {
         match (&*block.kind, block.id, block.name) {
-            ("tool_use", Some(id), Some(name)) => out.push(calls.whole(id, name, block.input.map(RawValue::get))),
+            ("tool_use", Some(id), Some(name)) => {
+                out.push(calls.whole(id, name, block.input.map(RawValue::get)))
+            }
             _ => {
                 out.extend(block.thinking.filter(|text| !text.is_empty()).map(Delta::Reasoning));
-                out.extend(block.signature.filter(|text| !text.is_empty()).map(Delta::ReasoningSignature));
+                out.extend(
+                    block.signature.filter(|text| !text.is_empty()).map(Delta::ReasoningSignature),
+                );
                 out.extend(block.text.filter(|text| !text.is_empty()).map(Delta::Text));
             }
         }
@@ -162,7 +170,8 @@ impl Stream {
 
     fn event(&mut self, event: &[u8], out: &mut Vec<Delta>) -> Result<(), GatewayError> {
         let Some(data) = data_of(event) else { return Ok(()) };
-        let event: Event<'_> = serde_json::from_slice(&data).map_err(|error| unreadable("an event", &error))?;
+        let event: Event<'_> =
+            serde_json::from_slice(&data).map_err(|error| unreadable("an event", &error))?;
         match &*event.kind {
             "message_start" => self.count(event.message.and_then(|message| message.usage), out),
             "content_block_start" => {
@@ -190,11 +199,17 @@ impl Stream {
         Ok(())
     }
 
-    fn start(&mut self, index: u64, block: Block<'_>, out: &mut Vec<Delta>) -> Result<(), GatewayError> {
+    fn start(
+        &mut self,
+        index: u64,
+        block: Block<'_>,
+        out: &mut Vec<Delta>,
+    ) -> Result<(), GatewayError> {
         if let ("tool_use", Some(id), Some(name)) = (&*block.kind, block.id, block.name) {
             out.push(self.calls.start(index, id, name)?);
             // empty here, and whole from servers that do not stream arguments
-            let input = block.input.map(RawValue::get).filter(|input| !matches!(*input, "{}" | "null"));
+            let input =
+                block.input.map(RawValue::get).filter(|input| !matches!(*input, "{}" | "null"));
             out.extend(input.and_then(|input| self.calls.arguments(index, input.to_owned())));
             return Ok(());
         }
@@ -210,7 +225,8 @@ impl Stream {
         out.extend(piece.partial_json.and_then(|fragment| self.calls.arguments(index, fragment)));
     }
 
-    /// Both the first and the last event report: an answer that is broken off has been counted this far.
+    /// Both the first and the last event report: an answer that is broken off has been counted this
+    /// far.
     fn count(&mut self, usage: Option<RawUsage>, out: &mut Vec<Delta>) {
         let Some(usage) = usage else { return };
         self.usage = self.usage.and_then(usage);
@@ -221,7 +237,9 @@ impl Stream {
 impl Decode for Stream {
     fn feed(&mut self, chunk: Bytes, out: &mut Vec<Delta>) -> Result<(), GatewayError> {
         self.frames.feed(chunk);
-        while let Some(event) = self.frames.next_event().map_err(|error| unreadable("the stream", &error))? {
+        while let Some(event) =
+            self.frames.next_event().map_err(|error| unreadable("the stream", &error))?
+        {
             self.event(&event, out)?;
         }
         Ok(())
@@ -236,8 +254,11 @@ impl Decode for Stream {
         if self.stopped {
             return Ok(());
         }
-        Err(GatewayError::new(Kind::UpstreamBroken, "The model server closed the stream before the end")
-            .internal("the stream ended without a stop_reason"))
+        Err(GatewayError::new(
+            Kind::UpstreamBroken,
+            "The model server closed the stream before the end",
+        )
+        .internal("the stream ended without a stop_reason"))
     }
 }
 
@@ -249,7 +270,8 @@ pub(super) fn look(data: &[u8]) -> Seen {
     let usage = event.usage.or_else(|| event.message.and_then(|message| message.usage));
     let is_call = event.content_block.is_some_and(|block| block.kind == "tool_use");
     let shown = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-    let text_len = event.delta.map_or(0, |d| shown(&d.text) + shown(&d.thinking) + shown(&d.partial_json));
+    let text_len =
+        event.delta.map_or(0, |d| shown(&d.text) + shown(&d.thinking) + shown(&d.partial_json));
     Seen {
         content: is_call || text_len > 0,
         text_len,
@@ -280,7 +302,12 @@ mod tests {
     use crate::provider::Decode as _;
 
     fn asked() -> Generation {
-        let tool = Tool { name: "a.b".into(), description: String::new(), parameters: json!({}), strict: None };
+        let tool = Tool {
+            name: "a.b".into(),
+            description: String::new(),
+            parameters: json!({}),
+            strict: None,
+        };
         Generation { tools: vec![tool], ..Generation::default() }
     }
 
@@ -293,7 +320,8 @@ mod tests {
         Ok(out)
     }
 
-    /// As the API documents it, with a `ping`, thinking, text, a call in pieces and one without arguments.
+    /// As the API documents it, with a `ping`, thinking, text, a call in pieces and one without
+    /// arguments.
     fn stream() -> String {
         let events = [
             json!({"type": "message_start", "message": {"id": "msg_1", "type": "message", "role": "assistant", "content": [], "model": "m",
@@ -316,11 +344,19 @@ mod tests {
             json!({"type": "message_delta", "delta": {"stop_reason": "tool_use", "stop_sequence": null}, "usage": {"output_tokens": 20, "output_tokens_details": {"thinking_tokens": 7}}}),
             json!({"type": "message_stop"}),
         ];
-        events.iter().map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap())).collect()
+        events
+            .iter()
+            .map(|event| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap()))
+            .collect()
     }
 
     fn call(index: u32, id: Option<&str>, name: Option<&str>, arguments: &str) -> Delta {
-        Delta::ToolCall { index, id: id.map(Into::into), name: name.map(Into::into), arguments: arguments.into() }
+        Delta::ToolCall {
+            index,
+            id: id.map(Into::into),
+            name: name.map(Into::into),
+            arguments: arguments.into(),
+        }
     }
 
     #[test]
@@ -352,7 +388,9 @@ mod tests {
             assert!(decode(&[&text.as_bytes()[..cut]]).is_err(), "cut at {cut}");
         }
         let overloaded = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
-        for chunks in [vec![overloaded.as_bytes()], vec![&text.as_bytes()[..said], overloaded.as_bytes()]] {
+        for chunks in
+            [vec![overloaded.as_bytes()], vec![&text.as_bytes()[..said], overloaded.as_bytes()]]
+        {
             assert_eq!(decode(&chunks).unwrap_err().kind(), Kind::UpstreamStatus(529));
         }
         assert_eq!(decode(&[b"data: not json\n\n"]).unwrap_err().kind(), Kind::UpstreamBroken);
@@ -380,7 +418,11 @@ mod tests {
         );
         assert_eq!(usage_of(body.as_bytes()), Some(usage));
         for wrong in ["", "[]", "{}"] {
-            assert_eq!(whole(&asked(), wrong.as_bytes()).unwrap_err().kind(), Kind::UpstreamBroken, "{wrong}");
+            assert_eq!(
+                whole(&asked(), wrong.as_bytes()).unwrap_err().kind(),
+                Kind::UpstreamBroken,
+                "{wrong}"
+            );
         }
         let overloaded = br#"{"type":"error","error":{"type":"overloaded_error"}}"#;
         assert_eq!(whole(&asked(), overloaded).unwrap_err().kind(), Kind::UpstreamStatus(529));
@@ -388,9 +430,15 @@ mod tests {
 
     #[test]
     fn looks_for_what_matters() {
-        let seen: Vec<_> =
-            stream().split("\n\n").filter_map(|event| Some(look(event.split_once("data: ")?.1.as_bytes()))).collect();
-        assert_eq!(seen.iter().position(|seen| seen.content), Some(3), "thinking is the first content");
+        let seen: Vec<_> = stream()
+            .split("\n\n")
+            .filter_map(|event| Some(look(event.split_once("data: ")?.1.as_bytes())))
+            .collect();
+        assert_eq!(
+            seen.iter().position(|seen| seen.content),
+            Some(3),
+            "thinking is the first content"
+        );
         assert_eq!(seen.iter().filter(|seen| seen.usage.is_some()).count(), 2);
         assert!(seen.last().unwrap().done && !seen[0].done);
         assert_eq!(look(br#"{"type":"error","error":{}}"#).error, Some(Kind::UpstreamBroken));

@@ -1,5 +1,5 @@
-//! Bedrock's refusals → `GatewayError`: one table from its error types to a status, and hints for the
-//! operator (providers.md d1.15, d1.17; issue *Providers* item 7).
+//! Bedrock's refusals → `GatewayError`: one table from its error types to a status, and hints for
+//! the operator (providers.md d1.15, d1.17; issue *Providers* item 7).
 
 use std::time::{Duration, SystemTime};
 
@@ -13,8 +13,8 @@ use crate::provider::claude::says_filtered;
 use crate::provider::{ClockOffset, excerpt};
 use crate::wire::Frame;
 
-/// AWS refuses signatures more than five minutes off; a difference that small is no reason to believe
-/// that the clock is why.
+/// AWS refuses signatures more than five minutes off; a difference that small is no reason to
+/// believe that the clock is why.
 const NOTEWORTHY: Duration = Duration::from_mins(1);
 
 #[derive(Deserialize)]
@@ -38,7 +38,8 @@ struct Output {
 pub(super) fn of(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError {
     let (kind, said) = read(headers, body);
     let status = status_of(&kind).unwrap_or(status.as_u16());
-    error(status, &kind, said.as_deref(), body).retry_after(headers.get(header::RETRY_AFTER).cloned())
+    error(status, &kind, said.as_deref(), body)
+        .retry_after(headers.get(header::RETRY_AFTER).cloned())
 }
 
 /// Whether an answer is AWS's own refusal: it has a type.
@@ -46,27 +47,33 @@ pub(super) fn is_aws(headers: &HeaderMap, body: &[u8]) -> bool {
     !read(headers, body).0.is_empty()
 }
 
-/// The error of a 200 that is no event stream: a proxy's page, or JSON that should have had another status (d1.14).
+/// The error of a 200 that is no event stream: a proxy's page, or JSON that should have had another
+/// status (d1.14).
 pub(super) fn of_unframed(body: &[u8]) -> GatewayError {
     let (kind, said) = read(&HeaderMap::new(), body);
     match status_of(&kind) {
         Some(status) => error(status, &kind, said.as_deref(), body),
-        None => GatewayError::new(Kind::UpstreamBroken, "The model server did not answer as Bedrock does").internal(
-            format!(
-                "status 200 but not Bedrock's format: is the endpoint Bedrock's runtime? It said: {}",
-                excerpt(body)
-            ),
-        ),
+        None => GatewayError::new(
+            Kind::UpstreamBroken,
+            "The model server did not answer as Bedrock does",
+        )
+        .internal(format!(
+            "status 200 but not Bedrock's format: is the endpoint Bedrock's runtime? It said: {}",
+            excerpt(body)
+        )),
     }
 }
 
-/// The error of an exception or error frame inside a stream. The type decides, not the status that the
-/// payload repeats (d1.15).
+/// The error of an exception or error frame inside a stream. The type decides, not the status that
+/// the payload repeats (d1.15).
 pub(super) fn of_frame(frame: &Frame) -> GatewayError {
     let kind = capitalized(frame.name());
     let body: Option<Body> = serde_json::from_slice(frame.payload()).ok();
-    let said = body.and_then(|body| body.message).or_else(|| frame.error_message().map(str::to_owned));
-    let status = status_of(&kind).or_else(|| kind.parse().ok().filter(|n| (400..600).contains(n))).unwrap_or(500);
+    let said =
+        body.and_then(|body| body.message).or_else(|| frame.error_message().map(str::to_owned));
+    let status = status_of(&kind)
+        .or_else(|| kind.parse().ok().filter(|n| (400..600).contains(n)))
+        .unwrap_or(500);
     error(status, &kind, said.as_deref(), frame.payload())
 }
 
@@ -81,29 +88,41 @@ fn error(status: u16, kind: &str, said: Option<&str>, body: &[u8]) -> GatewayErr
     let hint = hint(kind, said.unwrap_or_default());
     let text = text.map_or_else(|| excerpt(body), str::to_owned);
     let is_filter = status == 400 && says_filtered(&text);
-    GatewayError::new(if is_filter { Kind::ContentFilter } else { Kind::UpstreamStatus(status) }, public)
-        .internal(format!("{hint}; Bedrock said {status} {name}: {text}"))
+    GatewayError::new(
+        if is_filter { Kind::ContentFilter } else { Kind::UpstreamStatus(status) },
+        public,
+    )
+    .internal(format!("{hint}; Bedrock said {status} {name}: {text}"))
 }
 
 fn phrase(status: u16) -> String {
     StatusCode::from_u16(status).map_or_else(|_| status.to_string(), |status| status.to_string())
 }
 
-/// For a wrong signature AWS repeats the canonical request, and with it the session token: not for a log.
+/// For a wrong signature AWS repeats the canonical request, and with it the session token: not for
+/// a log.
 fn without_canonical_request(said: &str) -> &str {
     let end = said.find("\n\n").or_else(|| said.find("The Canonical String")).unwrap_or(said.len());
-    let end = said.char_indices().map(|(i, c)| i + c.len_utf8()).take_while(|i| *i <= end.min(2000)).last();
+    let end = said
+        .char_indices()
+        .map(|(i, c)| i + c.len_utf8())
+        .take_while(|i| *i <= end.min(2000))
+        .last();
     said[..end.unwrap_or(0)].trim_end()
 }
 
-/// The error's type, without what stands around it: `x-amzn-errortype: Type:http://…`, `"__type": "ns#Type"`.
+/// The error's type, without what stands around it: `x-amzn-errortype: Type:http://…`,
+/// `"__type": "ns#Type"`.
 fn read(headers: &HeaderMap, body: &[u8]) -> (String, Option<String>) {
     let parsed: Option<Body> = serde_json::from_slice(body).ok();
     let in_output = |body: Option<Output>| body.and_then(|output| output.kind);
-    let (said, in_body) = parsed.map_or((None, None), |body| (body.message, body.kind.or(in_output(body.output))));
-    let in_head = headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let (said, in_body) =
+        parsed.map_or((None, None), |body| (body.message, body.kind.or(in_output(body.output))));
+    let in_head =
+        headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok()).map(str::to_owned);
     let full = in_head.or(in_body).unwrap_or_default();
-    let kind = full.split(':').next().unwrap_or_default().rsplit('#').next().unwrap_or_default().trim();
+    let kind =
+        full.split(':').next().unwrap_or_default().rsplit('#').next().unwrap_or_default().trim();
     (kind.chars().take(100).collect(), said)
 }
 
@@ -155,7 +174,11 @@ fn hint(kind: &str, said: &str) -> &'static str {
     let says = |text: &str| said.contains(text);
     match kind {
         "RequestExpired" | "RequestTimeTooSkewed" => CLOCK,
-        _ if is_signature(kind) && (says("expired") || says("earlier than") || says("later than")) => CLOCK,
+        _ if is_signature(kind)
+            && (says("expired") || says("earlier than") || says("later than")) =>
+        {
+            CLOCK
+        }
         _ if is_signature(kind) && says("valid region") => {
             "the request was signed for another region than the endpoint's: set the model's region to the endpoint's"
         }
@@ -168,7 +191,9 @@ fn hint(kind: &str, said: &str) -> &'static str {
         "UnrecognizedClientException" | "InvalidClientTokenId" => {
             "AWS does not know the access key, or its session token is missing or wrong: temporary keys (ASIA…) need AWS_SESSION_TOKEN"
         }
-        "ExpiredTokenException" | "ExpiredToken" => "the temporary credentials have expired: renew them",
+        "ExpiredTokenException" | "ExpiredToken" => {
+            "the temporary credentials have expired: renew them"
+        }
         "MissingAuthenticationTokenException" | "MissingAuthenticationToken" => {
             "no credentials arrived: something between took the authorization header away"
         }
@@ -181,7 +206,9 @@ fn hint(kind: &str, said: &str) -> &'static str {
         "AccessDeniedException" => {
             "the model is not enabled for this account in this region: request access in the Bedrock console"
         }
-        "ValidationException" if says_filtered(said) => "the model's content filter refused: change the prompt",
+        "ValidationException" if says_filtered(said) => {
+            "the model's content filter refused: change the prompt"
+        }
         "ValidationException" if says("on-demand throughput") => {
             "this model is only served through an inference profile: name one, such as eu.… or us.… or global.… in front of the id, or its ARN"
         }
@@ -194,11 +221,15 @@ fn hint(kind: &str, said: &str) -> &'static str {
         "ResourceNotFoundException" => {
             "no such model, profile or ARN in this region: check the identifier and the region"
         }
-        "UnknownOperationException" => "the endpoint is not Bedrock's runtime, or something between changed the path",
+        "UnknownOperationException" => {
+            "the endpoint is not Bedrock's runtime, or something between changed the path"
+        }
         "ThrottlingException" => {
             "the account's quota for this model is used up: ask AWS for more, or use a cross-region profile"
         }
-        "ServiceQuotaExceededException" => "a quota of the account is exceeded: AWS's Service Quotas shows which",
+        "ServiceQuotaExceededException" => {
+            "a quota of the account is exceeded: AWS's Service Quotas shows which"
+        }
         "ModelNotReadyException" => "the model is being loaded",
         "ModelTimeoutException" => "the model took longer than Bedrock lets it",
         "ModelErrorException" | "ModelStreamErrorException" => "the model failed at this request",
@@ -211,8 +242,13 @@ fn hint(kind: &str, said: &str) -> &'static str {
 
 const CLOCK: &str = "this machine's clock and AWS's differ by minutes: set the clock (NTP)";
 
-/// How far AWS's clock is from ours, when a signature was refused and the difference explains it (d1.6).
-pub(super) fn clock_offset(headers: &HeaderMap, body: &[u8], now: SystemTime) -> Option<ClockOffset> {
+/// How far AWS's clock is from ours, when a signature was refused and the difference explains it
+/// (d1.6).
+pub(super) fn clock_offset(
+    headers: &HeaderMap,
+    body: &[u8],
+    now: SystemTime,
+) -> Option<ClockOffset> {
     let (kind, _) = read(headers, body);
     if !is_signature(&kind) {
         return None;
@@ -234,7 +270,10 @@ mod tests {
 
     fn fault(status: u16, kind: &'static str, said: &str) -> GatewayError {
         let mut headers = HeaderMap::new();
-        headers.insert("x-amzn-errortype", format!("{kind}:http://internal.amazon.com/coral/").parse().unwrap());
+        headers.insert(
+            "x-amzn-errortype",
+            format!("{kind}:http://internal.amazon.com/coral/").parse().unwrap(),
+        );
         let body = Bytes::from(serde_json::json!({"message": said}).to_string());
         of(StatusCode::from_u16(status).unwrap(), &headers, &body)
     }
@@ -250,8 +289,22 @@ mod tests {
         (500, "InternalServerException", "oops", 500, true, "problem of its own"),
         (404, "ResourceNotFoundException", "Could not resolve", 404, false, "in this region"),
         (404, "ResourceNotFoundException", "reached the end of its life", 404, false, "retired"),
-        (403, "AccessDeniedException", "You don't have access to the model", 403, false, "not enabled"),
-        (403, "AccessDeniedException", "User x is not authorized to perform: bedrock:InvokeModel", 403, false, "IAM"),
+        (
+            403,
+            "AccessDeniedException",
+            "You don't have access to the model",
+            403,
+            false,
+            "not enabled",
+        ),
+        (
+            403,
+            "AccessDeniedException",
+            "User x is not authorized to perform: bedrock:InvokeModel",
+            403,
+            false,
+            "IAM",
+        ),
         (
             403,
             "AccessDeniedException",
@@ -268,9 +321,23 @@ mod tests {
             false,
             "inference profile",
         ),
-        (400, "ValidationException", "The provided model identifier is invalid.", 400, false, "spelling"),
+        (
+            400,
+            "ValidationException",
+            "The provided model identifier is invalid.",
+            400,
+            false,
+            "spelling",
+        ),
         (403, "ExpiredTokenException", "The security token is expired", 403, false, "have expired"),
-        (403, "UnrecognizedClientException", "The security token included", 403, false, "AWS_SESSION_TOKEN"),
+        (
+            403,
+            "UnrecognizedClientException",
+            "The security token included",
+            403,
+            false,
+            "AWS_SESSION_TOKEN",
+        ),
         (
             403,
             "InvalidSignatureException",
@@ -306,8 +373,13 @@ mod tests {
 
     #[test]
     fn the_type_decides_wherever_it_stands() {
-        let body = Bytes::from_static(br#"{"__type":"com.amazon.coral#ModelErrorException","Message":"no"}"#);
-        assert_eq!(of(StatusCode::BAD_GATEWAY, &HeaderMap::new(), &body).kind(), Kind::UpstreamStatus(424));
+        let body = Bytes::from_static(
+            br#"{"__type":"com.amazon.coral#ModelErrorException","Message":"no"}"#,
+        );
+        assert_eq!(
+            of(StatusCode::BAD_GATEWAY, &HeaderMap::new(), &body).kind(),
+            Kind::UpstreamStatus(424)
+        );
         let page = Bytes::from_static(b"<html>bad gateway</html>");
         let error = of(StatusCode::BAD_GATEWAY, &HeaderMap::new(), &page);
         assert_eq!(error.kind(), Kind::UpstreamStatus(502));
@@ -345,7 +417,10 @@ mod tests {
         let offset = clock_offset(&headers, b"{}", now).unwrap();
         assert_eq!(offset.apply(now), now + Duration::from_mins(10));
         let ahead = now + Duration::from_mins(20);
-        assert_eq!(clock_offset(&headers, b"{}", ahead).unwrap().apply(ahead), now + Duration::from_mins(10));
+        assert_eq!(
+            clock_offset(&headers, b"{}", ahead).unwrap().apply(ahead),
+            now + Duration::from_mins(10)
+        );
         assert_eq!(clock_offset(&headers, b"{}", now + Duration::from_secs(601)), None);
         headers.insert("x-amzn-errortype", "ThrottlingException".parse().unwrap());
         assert_eq!(clock_offset(&headers, b"{}", now), None);

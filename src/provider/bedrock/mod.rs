@@ -1,7 +1,7 @@
 //! Amazon Bedrock: Converse and ConverseStream, signed or with an API key.
 //!
-//! Source: providers.md d1; shapes from AWS's service model of `bedrock-runtime` (botocore). The rig
-//! `rigs/bedrock` recomputes the signatures and validates the bodies.
+//! Source: providers.md d1; shapes from AWS's service model of `bedrock-runtime` (botocore). The
+//! rig `rigs/bedrock` recomputes the signatures and validates the bodies.
 
 mod fault;
 mod openai;
@@ -51,7 +51,12 @@ impl Dialect for Bedrock {
         None
     }
 
-    fn authorize(&self, outbound: &mut Outbound, model: &Model, attempt: &Attempt<'_>) -> Result<(), GatewayError> {
+    fn authorize(
+        &self,
+        outbound: &mut Outbound,
+        model: &Model,
+        attempt: &Attempt<'_>,
+    ) -> Result<(), GatewayError> {
         let access = access(model)?;
         sign::forget(&mut outbound.headers);
         if let Some(host) = &access.signing_host {
@@ -106,8 +111,11 @@ fn id_of(model: &Model) -> Result<Box<str>, GatewayError> {
     })?;
     let access = access(model)?;
     if let Some(region) = named.region.filter(|region| *region != access.region) {
-        let text = format!("the identifier names {region}, but the model's region is {}", access.region);
-        return Err(GatewayError::new(Kind::Internal, "The model's region is set wrongly").internal(text));
+        let text =
+            format!("the identifier names {region}, but the model's region is {}", access.region);
+        return Err(
+            GatewayError::new(Kind::Internal, "The model's region is set wrongly").internal(text)
+        );
     }
     Ok(named.id)
 }
@@ -143,7 +151,10 @@ mod tests {
     use crate::error::Kind;
     use crate::generation::{Generation, Message, Role};
     use crate::provider::{Attempt, Dialect as _};
-    use crate::route::{Access, AwsCredentials, BedrockAccess, BudgetPatch, EndpointUrl, Model, ProviderKind, Region};
+    use crate::route::{
+        Access, AwsCredentials, BedrockAccess, BudgetPatch, EndpointUrl, Model, ProviderKind,
+        Region,
+    };
     use crate::secret::Secret;
 
     fn model(name: &str) -> Model {
@@ -170,7 +181,11 @@ mod tests {
     }
 
     fn asked(stream: bool) -> Generation {
-        Generation { messages: vec![Message::text(Role::User, "hi")], stream, ..Generation::default() }
+        Generation {
+            messages: vec![Message::text(Role::User, "hi")],
+            stream,
+            ..Generation::default()
+        }
     }
 
     #[test]

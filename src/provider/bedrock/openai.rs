@@ -1,5 +1,6 @@
-//! Bedrock's OpenAI-compatible endpoint (`bedrock_openai = true`): OpenAI's bodies, AWS's credentials, nothing
-//! to translate (providers.md d1.22). Fewer models are behind it than behind Converse.
+//! Bedrock's OpenAI-compatible endpoint (`bedrock_openai = true`): OpenAI's bodies, AWS's
+//! credentials, nothing to translate (providers.md d1.22). Fewer models are behind it than behind
+//! Converse.
 
 use std::time::SystemTime;
 
@@ -34,7 +35,12 @@ impl Dialect for BedrockOpenAi {
         }
     }
 
-    fn authorize(&self, outbound: &mut Outbound, model: &Model, attempt: &Attempt<'_>) -> Result<(), GatewayError> {
+    fn authorize(
+        &self,
+        outbound: &mut Outbound,
+        model: &Model,
+        attempt: &Attempt<'_>,
+    ) -> Result<(), GatewayError> {
         // headers that the signature covers: Converse has them in its body
         if let Access::Bedrock(access) = &model.access
             && let Some(guardrail) = &access.guardrail
@@ -80,14 +86,16 @@ impl Dialect for BedrockOpenAi {
     }
 }
 
-/// The guardrail as this endpoint takes it (AWS's user guide, "Include a guardrail in a chat completion").
+/// The guardrail as this endpoint takes it (AWS's user guide, "Include a guardrail in a chat
+/// completion").
 fn guard(headers: &mut HeaderMap, guardrail: &Guardrail) -> Result<(), GatewayError> {
     const IDENTIFIER: HeaderName = HeaderName::from_static("x-amzn-bedrock-guardrailidentifier");
     const VERSION: HeaderName = HeaderName::from_static("x-amzn-bedrock-guardrailversion");
     const TRACE: HeaderName = HeaderName::from_static("x-amzn-bedrock-trace");
     let trace = guardrail.trace.as_deref().map(str::to_ascii_uppercase);
     let version = guardrail.version.as_deref();
-    let said = [(IDENTIFIER, Some(&*guardrail.identifier)), (VERSION, version), (TRACE, trace.as_deref())];
+    let said =
+        [(IDENTIFIER, Some(&*guardrail.identifier)), (VERSION, version), (TRACE, trace.as_deref())];
     for (name, value) in said.into_iter().filter_map(|(name, value)| Some((name, value?))) {
         let value = HeaderValue::from_str(value).map_err(|_| {
             GatewayError::new(Kind::Internal, "The gateway could not address the model server")
@@ -136,13 +144,20 @@ mod tests {
     fn paths_by_endpoint() {
         let runtime = path("https://bedrock-runtime.us-east-1.amazonaws.com");
         assert_eq!(runtime.as_deref(), Some("/openai/v1/chat/completions"));
-        assert_eq!(path("https://bedrock-mantle.us-east-1.api.aws/v1").as_deref(), Some("/chat/completions"));
+        assert_eq!(
+            path("https://bedrock-mantle.us-east-1.api.aws/v1").as_deref(),
+            Some("/chat/completions")
+        );
     }
 
     #[test]
     fn faults_of_the_front_door_and_of_the_model() {
         let fault = |headers: &HeaderMap, body: &'static str| {
-            BedrockOpenAi.fault(StatusCode::FORBIDDEN, headers, &Bytes::from_static(body.as_bytes()))
+            BedrockOpenAi.fault(
+                StatusCode::FORBIDDEN,
+                headers,
+                &Bytes::from_static(body.as_bytes()),
+            )
         };
         let mut aws = HeaderMap::new();
         aws.insert("x-amzn-errortype", "UnrecognizedClientException".parse().unwrap());

@@ -15,8 +15,12 @@ const WHO: &str = "Amazon Bedrock";
 /// The body of `POST /model/{id}/count-tokens`: what of a conversation is read.
 pub(super) fn count_body(generation: &Generation, id: &str) -> Result<bytes::Bytes, GatewayError> {
     let mut converse = converse_body(generation, id, None)?;
-    converse
-        .retain(|key, _| matches!(key.as_str(), "messages" | "system" | "toolConfig" | "additionalModelRequestFields"));
+    converse.retain(|key, _| {
+        matches!(
+            key.as_str(),
+            "messages" | "system" | "toolConfig" | "additionalModelRequestFields"
+        )
+    });
     Ok(json!({"input": {"converse": converse}}).to_string().into())
 }
 
@@ -40,7 +44,9 @@ pub(super) fn converse_body(
             .into_iter()
             .flatten()
             .collect();
-        messages.push(json!({"role": if turn.by_model { "assistant" } else { "user" }, "content": content}));
+        messages.push(
+            json!({"role": if turn.by_model { "assistant" } else { "user" }, "content": content}),
+        );
     }
     body.insert("messages".into(), Value::Array(messages));
     if !conversation.system.is_empty() || generation.format == Format::JsonObject {
@@ -67,7 +73,11 @@ pub(super) fn converse_body(
     if let Some(asked) = &generation.thinking {
         // an ARN hides the model: then Bedrock is to say whether it can
         if !id.contains("claude") && !id.starts_with("arn:") {
-            return Err(untranslatable("thinking", WHO, "can be asked for it with Claude models only"));
+            return Err(untranslatable(
+                "thinking",
+                WHO,
+                "can be asked for it with Claude models only",
+            ));
         }
         body.insert("additionalModelRequestFields".into(), json!({ "thinking": thinking(asked) }));
     }
@@ -99,7 +109,8 @@ fn block(block: &Block<'_>, names: &ToolNames) -> Result<Option<Value>, GatewayE
             "toolUseId": safe_id(&call.id), "name": names.safe(&call.name), "input": arguments(&call.arguments, WHO)?,
         }}),
         Block::Part(Part::ToolResult { id, content, is_error }) => {
-            let mut result = json!({"toolUseId": safe_id(id), "content": [{"text": result_text(content)}]});
+            let mut result =
+                json!({"toolUseId": safe_id(id), "content": [{"text": result_text(content)}]});
             if *is_error {
                 result["status"] = json!("error");
             }
@@ -125,7 +136,13 @@ fn image(image: &Image) -> Result<Value, GatewayError> {
         "image/jpeg" => "jpeg",
         "image/gif" => "gif",
         "image/webp" => "webp",
-        _ => return Err(untranslatable("messages", WHO, "takes images as PNG, JPEG, GIF or WebP only")),
+        _ => {
+            return Err(untranslatable(
+                "messages",
+                WHO,
+                "takes images as PNG, JPEG, GIF or WebP only",
+            ));
+        }
     };
     Ok(json!({"image": {"format": format, "source": {"bytes": base64}}}))
 }
@@ -147,8 +164,8 @@ fn inference_config(sampling: &Sampling, id: &str) -> Map<String, Value> {
     config
 }
 
-/// `toolConfig`: wanted whenever the history holds calls, even if none are offered now (d1.19); then what
-/// is offered are the names that were called.
+/// `toolConfig`: wanted whenever the history holds calls, even if none are offered now (d1.19);
+/// then what is offered are the names that were called.
 fn tool_config(
     generation: &Generation,
     conversation: &Conversation<'_>,
@@ -156,7 +173,11 @@ fn tool_config(
 ) -> Result<Option<Value>, GatewayError> {
     let has_history = conversation.has_tool_history();
     if generation.tool_choice == ToolChoice::None && has_history {
-        return Err(untranslatable("tool_choice", WHO, "cannot forbid calls in a conversation that has some"));
+        return Err(untranslatable(
+            "tool_choice",
+            WHO,
+            "cannot forbid calls in a conversation that has some",
+        ));
     }
     if generation.parallel_tools == Some(false) && !generation.tools.is_empty() {
         return Err(untranslatable("parallel_tool_calls", WHO, "cannot forbid parallel calls"));
@@ -183,7 +204,9 @@ fn tool_config(
     match &generation.tool_choice {
         ToolChoice::Auto | ToolChoice::None => {}
         ToolChoice::Required => config["toolChoice"] = json!({"any": {}}),
-        ToolChoice::Named(name) => config["toolChoice"] = json!({"tool": {"name": names.safe(name)}}),
+        ToolChoice::Named(name) => {
+            config["toolChoice"] = json!({"tool": {"name": names.safe(name)}})
+        }
     }
     Ok(Some(config))
 }
@@ -220,7 +243,8 @@ mod tests {
 
     use super::converse_body;
     use crate::generation::{
-        CacheFor, Format, Generation, Image, Message, Part, Role, Sampling, Thinking, Tool, ToolCall, ToolChoice,
+        CacheFor, Format, Generation, Image, Message, Part, Role, Sampling, Thinking, Tool,
+        ToolCall, ToolChoice,
     };
     use crate::route::Guardrail;
 
@@ -239,7 +263,12 @@ mod tests {
     }
 
     fn tool(name: &str) -> Tool {
-        Tool { name: name.into(), description: String::new(), parameters: Value::Null, strict: None }
+        Tool {
+            name: name.into(),
+            description: String::new(),
+            parameters: Value::Null,
+            strict: None,
+        }
     }
 
     #[test]
@@ -300,12 +329,20 @@ mod tests {
 
     #[test]
     fn a_history_of_calls_wants_tools() {
-        let call = Part::ToolCall(ToolCall { id: "c 1".into(), name: "f".into(), arguments: String::new() });
+        let call = Part::ToolCall(ToolCall {
+            id: "c 1".into(),
+            name: "f".into(),
+            arguments: String::new(),
+        });
         let mut asked = user("go");
         asked.messages.push(Message { role: Role::Assistant, parts: vec![call] });
         asked.messages.push(Message {
             role: Role::Tool,
-            parts: vec![Part::ToolResult { id: "c 1".into(), content: String::new(), is_error: true }],
+            parts: vec![Part::ToolResult {
+                id: "c 1".into(),
+                content: String::new(),
+                is_error: true,
+            }],
         });
         let sent = body(&asked);
         assert_eq!(
@@ -324,12 +361,18 @@ mod tests {
     #[test]
     fn pictures_thinking_schema_effort_and_guardrail() {
         let mut asked = user("what is this");
-        asked.messages[0]
-            .parts
-            .push(Part::Image(Image::Inline { media_type: "image/png".into(), base64: "AAAA".into() }));
-        let thought =
-            |signature: Option<&str>| Part::Reasoning { text: "hm".into(), signature: signature.map(Into::into) };
-        asked.messages.push(Message { role: Role::Assistant, parts: vec![thought(Some("sig")), thought(None)] });
+        asked.messages[0].parts.push(Part::Image(Image::Inline {
+            media_type: "image/png".into(),
+            base64: "AAAA".into(),
+        }));
+        let thought = |signature: Option<&str>| Part::Reasoning {
+            text: "hm".into(),
+            signature: signature.map(Into::into),
+        };
+        asked.messages.push(Message {
+            role: Role::Assistant,
+            parts: vec![thought(Some("sig")), thought(None)],
+        });
         asked.format = Format::JsonSchema {
             name: "n".into(),
             description: None,
@@ -338,10 +381,16 @@ mod tests {
             strict: Some(true),
         };
         asked.effort = Some("low".into());
-        let guardrail =
-            Guardrail { identifier: "gr1".into(), version: Some("1".into()), trace: Some("enabled".into()) };
+        let guardrail = Guardrail {
+            identifier: "gr1".into(),
+            version: Some("1".into()),
+            trace: Some("enabled".into()),
+        };
         let sent = Value::Object(converse_body(&asked, NOVA, Some(&guardrail)).unwrap());
-        assert_eq!(sent["messages"][0]["content"][1], json!({"image": {"format": "png", "source": {"bytes": "AAAA"}}}));
+        assert_eq!(
+            sent["messages"][0]["content"][1],
+            json!({"image": {"format": "png", "source": {"bytes": "AAAA"}}})
+        );
         assert_eq!(
             sent["messages"][1]["content"],
             json!([{"reasoningContent": {"reasoningText": {"text": "hm", "signature": "sig"}}}])
@@ -366,7 +415,10 @@ mod tests {
         let sent = body(&asked);
         assert_eq!(sent["toolConfig"]["tools"][1], json!({"cachePoint": {"type": "default"}}));
         assert_eq!(sent["system"], json!([{"text": "brief"}, {"cachePoint": {"type": "default"}}]));
-        assert_eq!(sent["messages"][0]["content"][1], json!({"cachePoint": {"type": "default", "ttl": "1h"}}));
+        assert_eq!(
+            sent["messages"][0]["content"][1],
+            json!({"cachePoint": {"type": "default", "ttl": "1h"}})
+        );
     }
 
     #[test]
@@ -374,9 +426,9 @@ mod tests {
         let mut asked = user("hi");
         asked.messages.insert(0, Message::text(Role::System, "brief"));
         (asked.sampling.max_tokens, asked.effort) = (Some(5), Some("low".into()));
-        let sent: Value = serde_json::from_slice(&super::count_body(&asked, NOVA).unwrap()).unwrap();
-        let converse =
-            json!({"messages": [{"role": "user", "content": [{"text": "hi"}]}], "system": [{"text": "brief"}]});
+        let sent: Value =
+            serde_json::from_slice(&super::count_body(&asked, NOVA).unwrap()).unwrap();
+        let converse = json!({"messages": [{"role": "user", "content": [{"text": "hi"}]}], "system": [{"text": "brief"}]});
         assert_eq!(sent, json!({"input": {"converse": converse}}));
     }
 
@@ -397,7 +449,10 @@ mod tests {
         (asked.sampling.seed, asked.format) = (Some(1), Format::JsonObject);
         let sent = body(&asked);
         assert!(sent["system"][0]["text"].as_str().unwrap().contains("JSON"), "{sent}");
-        assert!(sent.get("outputConfig").is_none() && sent.get("inferenceConfig").is_none(), "{sent}");
+        assert!(
+            sent.get("outputConfig").is_none() && sent.get("inferenceConfig").is_none(),
+            "{sent}"
+        );
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! SigV4: what an attempt carries as proof of who asks. Time and credentials are arguments.
 //!
-//! `aws-sigv4` gets the path encoded once, as it goes on the wire, and encodes it again for the canonical
-//! request (providers.md d1.3); only headers that nobody on the way changes are signed (d1.4).
+//! `aws-sigv4` gets the path encoded once, as it goes on the wire, and encodes it again for the
+//! canonical request (providers.md d1.3); only headers that nobody on the way changes are signed
+//! (d1.4).
 
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign as sigv4};
@@ -48,12 +49,16 @@ pub(super) fn sign(
     };
     let mut headers = vec![(header::HOST.as_str(), host)];
     for (name, value) in outbound.headers.iter().filter(|(name, _)| is_signed(name)) {
-        headers.push((name.as_str(), value.to_str().map_err(|_| cannot_sign("a header to sign is not ASCII"))?));
+        headers.push((
+            name.as_str(),
+            value.to_str().map_err(|_| cannot_sign("a header to sign is not ASCII"))?,
+        ));
     }
     // The scheme is no part of a signature; `https` keeps the signer from touching the host.
     let url = format!("https://{host}{}{}", attempt.endpoint.base(), outbound.path);
     let body = SignableBody::Precomputed(sha256_hex(&outbound.body));
-    let request = SignableRequest::new("POST", url, headers.into_iter(), body).map_err(|error| cannot_sign(&error))?;
+    let request = SignableRequest::new("POST", url, headers.into_iter(), body)
+        .map_err(|error| cannot_sign(&error))?;
     let token = keys.session_token.as_ref().map(|token| token.expose().clone());
     let secret = keys.secret_access_key.expose().clone();
     let identity = Credentials::new(&*keys.access_key_id, secret, token, None, "weir").into();
@@ -66,9 +71,11 @@ pub(super) fn sign(
         .build()
         .map_err(|error| cannot_sign(&error))?
         .into();
-    let (instructions, _) = sigv4(request, &params).map_err(|error| cannot_sign(&error))?.into_parts();
+    let (instructions, _) =
+        sigv4(request, &params).map_err(|error| cannot_sign(&error))?.into_parts();
     for added in instructions.into_parts().0 {
-        let mut value = HeaderValue::try_from(added.value()).map_err(|error| cannot_sign(&error))?;
+        let mut value =
+            HeaderValue::try_from(added.value()).map_err(|error| cannot_sign(&error))?;
         // also `authorization`, which the signer does not hold for one: it names the key's id
         value.set_sensitive(true);
         outbound.headers.insert(HeaderName::from_static(added.name()), value);
@@ -151,7 +158,12 @@ mod tests {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
         let path = format!("/model/{}/{}", encoded_once(&golden.model), golden.operation);
-        Outbound { method: http::Method::POST, path: path.into(), headers, body: Bytes::from(all.body.clone()).into() }
+        Outbound {
+            method: http::Method::POST,
+            path: path.into(),
+            headers,
+            body: Bytes::from(all.body.clone()).into(),
+        }
     }
 
     #[test]
@@ -160,16 +172,26 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(all.unix);
         assert!(all.goldens.len() >= 4);
         for golden in &all.goldens {
-            let endpoint = EndpointUrl::parse(&format!("https://{}{}", golden.host, golden.base)).unwrap();
+            let endpoint =
+                EndpointUrl::parse(&format!("https://{}{}", golden.host, golden.base)).unwrap();
             let mut outbound = outbound(&all, golden);
             assert_eq!(format!("{}{}", golden.base, outbound.path), golden.path, "{}", golden.name);
             let region = Region::parse(&golden.region).unwrap();
             let attempt = Attempt { endpoint: &endpoint, now };
             sign(&mut outbound, &keys(&all, golden.token.as_ref()), &region, &attempt).unwrap();
-            // botocore's canonical request is hashed into the signature: equal signatures, equal requests
-            assert_eq!(outbound.headers[header::AUTHORIZATION], golden.authorization.as_str(), "{}", golden.name);
+            // botocore's canonical request is hashed into the signature: equal signatures, equal
+            // requests
+            assert_eq!(
+                outbound.headers[header::AUTHORIZATION],
+                golden.authorization.as_str(),
+                "{}",
+                golden.name
+            );
             assert_eq!(outbound.headers["x-amz-date"], "20150830T123600Z");
-            let token = outbound.headers.get("x-amz-security-token").map(|token| token.to_str().unwrap().to_owned());
+            let token = outbound
+                .headers
+                .get("x-amz-security-token")
+                .map(|token| token.to_str().unwrap().to_owned());
             assert_eq!(token, golden.token);
             assert!(!format!("{outbound:?}").contains("Signature="), "{outbound:?}");
         }
@@ -184,7 +206,8 @@ mod tests {
         let at = |now| Attempt { endpoint: &endpoint, now };
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(all.unix);
         let mut outbound = outbound(&all, golden);
-        sign(&mut outbound, &keys(&all, Some(&token)), &region, &at(now - Duration::from_hours(1))).unwrap();
+        sign(&mut outbound, &keys(&all, Some(&token)), &region, &at(now - Duration::from_hours(1)))
+            .unwrap();
         forget(&mut outbound.headers);
         sign(&mut outbound, &keys(&all, None), &region, &at(now)).unwrap();
         assert_eq!(outbound.headers[header::AUTHORIZATION], golden.authorization.as_str());
@@ -200,8 +223,13 @@ mod tests {
         let attempt = Attempt { endpoint: &endpoint, now: SystemTime::UNIX_EPOCH };
         let token = "canary\n".to_owned();
         let region = Region::parse("us-east-1").unwrap();
-        let error =
-            sign(&mut outbound(&all, &all.goldens[0]), &keys(&all, Some(&token)), &region, &attempt).unwrap_err();
+        let error = sign(
+            &mut outbound(&all, &all.goldens[0]),
+            &keys(&all, Some(&token)),
+            &region,
+            &attempt,
+        )
+        .unwrap_err();
         assert!(!format!("{error:?}").contains("canary"), "{error:?}");
     }
 }

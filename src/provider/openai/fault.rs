@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 use crate::error::{GatewayError, Kind};
 use crate::provider::{excerpt, is_filter_code, retry_after};
 
-/// Shapes seen: OpenAI's `{"error":{"message"}}`, vLLM's 401 `{"error":"Unauthorized"}`, older vLLM's
-/// `{"object":"error","message"}`, FastAPI's `{"detail"}`.
+/// Shapes seen: OpenAI's `{"error":{"message"}}`, vLLM's 401 `{"error":"Unauthorized"}`, older
+/// vLLM's `{"object":"error","message"}`, FastAPI's `{"detail"}`.
 #[derive(Deserialize)]
 struct Body {
     error: Option<Inner>,
@@ -68,7 +68,9 @@ pub(super) fn of(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> Gatew
 
 /// vLLM's two ways to say so, and llama.cpp's.
 fn is_about_the_window(said: &str) -> bool {
-    ["max_model_len", "maximum context length", "context size"].iter().any(|words| said.contains(words))
+    ["max_model_len", "maximum context length", "context size"]
+        .iter()
+        .any(|words| said.contains(words))
 }
 
 /// vLLM without a queue by priority, and servers that do not know the field.
@@ -81,7 +83,9 @@ fn read(body: &[u8]) -> (Option<String>, String) {
     let Ok(parsed) = serde_json::from_slice::<Body>(body) else { return (None, String::new()) };
     match parsed.error {
         Some(Inner::Text(text)) => (Some(text), String::new()),
-        Some(Inner::Object { message, code }) => (message, code.as_str().unwrap_or_default().to_owned()),
+        Some(Inner::Object { message, code }) => {
+            (message, code.as_str().unwrap_or_default().to_owned())
+        }
         None => (parsed.message, String::new()),
     }
 }
@@ -93,5 +97,9 @@ pub(super) fn kind_of_event(error: &RawValue) -> Kind {
         code: String,
     }
     let coded = serde_json::from_str::<Coded>(error.get());
-    if coded.is_ok_and(|coded| is_filter_code(&coded.code)) { Kind::ContentFilter } else { Kind::UpstreamBroken }
+    if coded.is_ok_and(|coded| is_filter_code(&coded.code)) {
+        Kind::ContentFilter
+    } else {
+        Kind::UpstreamBroken
+    }
 }

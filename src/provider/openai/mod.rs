@@ -1,6 +1,7 @@
 //! OpenAI's API as vLLM, llama.cpp and most model servers speak it.
 //!
-//! Source: providers.md d3, ai-gateway-server.md §2.4, and the rigs' README for what real servers do.
+//! Source: providers.md d3, ai-gateway-server.md §2.4, and the rigs' README for what real servers
+//! do.
 
 mod fault;
 mod priority;
@@ -23,7 +24,9 @@ impl Dialect for OpenAi {
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let (path, body) = match &generation.raw {
-            Some(text) => ("/completions", request::raw_body(text, generation, &model.upstream_name)),
+            Some(text) => {
+                ("/completions", request::raw_body(text, generation, &model.upstream_name))
+            }
             None => ("/chat/completions", request::chat_body(generation, &model.upstream_name)),
         };
         Ok(Outbound { method: Method::POST, path: path.into(), headers, body: body.into() })
@@ -42,7 +45,12 @@ impl Dialect for OpenAi {
         outbound.body = priority::said(&outbound.body, class);
     }
 
-    fn authorize(&self, outbound: &mut Outbound, model: &Model, _attempt: &Attempt<'_>) -> Result<(), GatewayError> {
+    fn authorize(
+        &self,
+        outbound: &mut Outbound,
+        model: &Model,
+        _attempt: &Attempt<'_>,
+    ) -> Result<(), GatewayError> {
         let Some(key) = &model.api_key else { return Ok(()) };
         // A key that is no header value was refused when it was read; nothing is sent in its place.
         if let Ok(mut value) = HeaderValue::try_from(format!("Bearer {}", key.expose())) {

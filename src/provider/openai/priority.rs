@@ -1,4 +1,5 @@
-//! vLLM's `priority`: the order of the server's own queue (providers.md d3.7). Its chat, completions and embeddings take it.
+//! vLLM's `priority`: the order of the server's own queue (providers.md d3.7). Its chat,
+//! completions and embeddings take it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,15 +11,16 @@ use serde_json::value::RawValue;
 use crate::route::Class;
 use crate::wire::{Edits, Payload, place_of};
 
-/// The body with the class's number in it, in place of whatever the client said there: its own number would let one
-/// user overtake everybody.
+/// The body with the class's number in it, in place of whatever the client said there: its own
+/// number would let one user overtake everybody.
 pub(super) fn said(body: &Payload, class: Class) -> Payload {
     let number = class.priority().to_string();
     let mut edits = Edits::default();
     {
         let whole = body.to_bytes();
         // a body that is no object is the server's to refuse
-        let theirs = serde_json::Deserializer::from_slice(&whole).deserialize_map(Said).unwrap_or_default();
+        let theirs =
+            serde_json::Deserializer::from_slice(&whole).deserialize_map(Said).unwrap_or_default();
         for place in theirs.iter().filter_map(|raw| place_of(&whole, raw)) {
             edits.replace(place, number.clone());
         }
@@ -69,13 +71,19 @@ mod tests {
     #[test]
     fn it_is_added_and_nothing_else_is_touched() {
         check(r#" {"model" : "m", "x": 1.50}"#, r#" {"priority":2,"model" : "m", "x": 1.50}"#);
-        check(r#"{"x":{"priority":-5},"y":["priority"]}"#, r#"{"priority":2,"x":{"priority":-5},"y":["priority"]}"#);
+        check(
+            r#"{"x":{"priority":-5},"y":["priority"]}"#,
+            r#"{"priority":2,"x":{"priority":-5},"y":["priority"]}"#,
+        );
     }
 
     #[test]
     fn ours_stands_over_every_one_of_the_clients() {
         check(r#"{"a":1, "priority" : -100 }"#, r#"{"a":1, "priority" : 2 }"#);
-        check(r#"{"priority":[1,"x"],"a":1,"prior\u0069ty":-1}"#, r#"{"priority":2,"a":1,"prior\u0069ty":2}"#);
+        check(
+            r#"{"priority":[1,"x"],"a":1,"prior\u0069ty":-1}"#,
+            r#"{"priority":2,"a":1,"prior\u0069ty":2}"#,
+        );
         check(r#"{"priority":null}"#, r#"{"priority":2}"#);
     }
 

@@ -34,7 +34,10 @@ pub(super) fn chat_body(generation: &Generation, model: &str) -> bytes::Bytes {
             if let Some(strict) = strict {
                 inner["strict"] = json!(strict);
             }
-            body.insert("response_format".into(), json!({"type": "json_schema", "json_schema": inner}));
+            body.insert(
+                "response_format".into(),
+                json!({"type": "json_schema", "json_schema": inner}),
+            );
         }
     }
     let by_budget = || generation.thinking.as_ref()?.budget.map(effort_of);
@@ -125,8 +128,10 @@ fn message(message: &Message) -> Value {
             // OpenAI's API has no field for earlier thinking, and caches by itself.
             Part::Reasoning { .. } | Part::CachePoint { .. } => {}
             Part::ToolCall(call) => {
-                // a call without arguments has an empty object, which is what templates and parsers expect
-                let arguments = if call.arguments.trim().is_empty() { "{}" } else { &call.arguments };
+                // a call without arguments has an empty object, which is what templates and parsers
+                // expect
+                let arguments =
+                    if call.arguments.trim().is_empty() { "{}" } else { &call.arguments };
                 let function = json!({"name": call.name, "arguments": arguments});
                 calls.push(json!({"id": call.id, "type": "function", "function": function}));
             }
@@ -138,7 +143,8 @@ fn message(message: &Message) -> Value {
             }
         }
     }
-    let content = if images { message.parts.iter().filter_map(content_part).collect() } else { json!(text) };
+    let content =
+        if images { message.parts.iter().filter_map(content_part).collect() } else { json!(text) };
     let mut value = json!({"role": message.role.name(), "content": content});
     if !calls.is_empty() {
         value["tool_calls"] = Value::Array(calls);
@@ -154,8 +160,13 @@ fn content_part(part: &Part) -> Option<Value> {
     let url = match part {
         Part::Text(text) => return Some(json!({"type": "text", "text": text})),
         Part::Image(Image::Url(url)) => url.clone(),
-        Part::Image(Image::Inline { media_type, base64 }) => format!("data:{media_type};base64,{base64}"),
-        Part::Reasoning { .. } | Part::CachePoint { .. } | Part::ToolCall(_) | Part::ToolResult { .. } => {
+        Part::Image(Image::Inline { media_type, base64 }) => {
+            format!("data:{media_type};base64,{base64}")
+        }
+        Part::Reasoning { .. }
+        | Part::CachePoint { .. }
+        | Part::ToolCall(_)
+        | Part::ToolResult { .. } => {
             return None;
         }
     };

@@ -101,7 +101,8 @@ fn failed(error: &RawValue, said: &[u8]) -> GatewayError {
 
 /// A whole answer.
 pub(super) fn whole(body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
-    let chunk: Chunk<'_> = serde_json::from_slice(body).map_err(|error| not_the_dialect("the answer", &error))?;
+    let chunk: Chunk<'_> =
+        serde_json::from_slice(body).map_err(|error| not_the_dialect("the answer", &error))?;
     if let Some(error) = chunk.error {
         return Err(failed(error, body));
     }
@@ -116,9 +117,18 @@ pub(super) fn whole(body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
 fn deltas(chunk: Chunk<'_>, out: &mut Vec<Delta>) {
     // One answer is asked for; further choices of a server that gives more are not ours to mix in.
     if let Some(choice) = chunk.choices.into_iter().next() {
-        let content = choice.delta.unwrap_or(Content { content: None, reasoning_content: None, tool_calls: None });
+        let content = choice.delta.unwrap_or(Content {
+            content: None,
+            reasoning_content: None,
+            tool_calls: None,
+        });
         let text = content.content.or(choice.text);
-        out.extend(content.reasoning_content.filter(|t| !t.is_empty()).map(|t| Delta::Reasoning(t.into_owned())));
+        out.extend(
+            content
+                .reasoning_content
+                .filter(|t| !t.is_empty())
+                .map(|t| Delta::Reasoning(t.into_owned())),
+        );
         out.extend(text.filter(|t| !t.is_empty()).map(|t| Delta::Text(t.into_owned())));
         for (position, piece) in content.tool_calls.unwrap_or_default().into_iter().enumerate() {
             let (name, arguments) = piece.function.map_or((None, None), |f| (f.name, f.arguments));
@@ -164,7 +174,8 @@ impl Stream {
             self.done = true;
             return Ok(());
         }
-        let chunk: Chunk<'_> = serde_json::from_slice(&data).map_err(|error| not_the_dialect("an event", &error))?;
+        let chunk: Chunk<'_> =
+            serde_json::from_slice(&data).map_err(|error| not_the_dialect("an event", &error))?;
         if let Some(error) = chunk.error {
             return Err(failed(error, &data));
         }
@@ -179,7 +190,8 @@ impl Decode for Stream {
     fn feed(&mut self, chunk: Bytes, out: &mut Vec<Delta>) -> Result<(), GatewayError> {
         self.frames.feed(chunk);
         loop {
-            let event = self.frames.next_event().map_err(|error| not_the_dialect("the stream", &error))?;
+            let event =
+                self.frames.next_event().map_err(|error| not_the_dialect("the stream", &error))?;
             let Some(event) = event else { return Ok(()) };
             self.event(&event, out)?;
         }
@@ -194,8 +206,11 @@ impl Decode for Stream {
         if self.done || self.stopped {
             return Ok(());
         }
-        Err(GatewayError::new(Kind::UpstreamBroken, "The model server closed the stream before the end")
-            .internal("the stream ended without finish_reason and without [DONE]"))
+        Err(GatewayError::new(
+            Kind::UpstreamBroken,
+            "The model server closed the stream before the end",
+        )
+        .internal("the stream ended without finish_reason and without [DONE]"))
     }
 }
 
@@ -209,7 +224,9 @@ pub(super) fn look(data: &[u8]) -> Seen {
         return Seen::default();
     };
     let shown = |text: &Option<Cow<'_, str>>| text.as_ref().map_or(0, |text| text.len());
-    let arguments = |call: &CallPiece<'_>| call.function.as_ref().map_or(0, |function| shown(&function.arguments));
+    let arguments = |call: &CallPiece<'_>| {
+        call.function.as_ref().map_or(0, |function| shown(&function.arguments))
+    };
     let (mut text_len, mut called) = (0, false);
     for choice in &chunk.choices {
         text_len += shown(&choice.text);
@@ -246,7 +263,9 @@ mod tests {
     fn stream(chunks: &[&'static str]) -> Result<Vec<Delta>, String> {
         let (mut decoder, mut out) = (Stream::new(), Vec::new());
         let feed = |decoder: &mut Stream, out: &mut Vec<Delta>| {
-            chunks.iter().try_for_each(|chunk| decoder.feed(Bytes::from_static(chunk.as_bytes()), out))?;
+            chunks
+                .iter()
+                .try_for_each(|chunk| decoder.feed(Bytes::from_static(chunk.as_bytes()), out))?;
             decoder.finish(out)
         };
         feed(&mut decoder, &mut out).map_err(|e| e.public().to_owned())?;
@@ -262,7 +281,10 @@ mod tests {
         ]);
         let usage = Usage { input: 7, output: 2, ..Usage::default() };
         let text = |t: &str| Delta::Text(t.into());
-        assert_eq!(out.unwrap(), [text("Hi"), text("!"), Delta::Stop(StopReason::End), Delta::Usage(usage)]);
+        assert_eq!(
+            out.unwrap(),
+            [text("Hi"), text("!"), Delta::Stop(StopReason::End), Delta::Usage(usage)]
+        );
     }
 
     #[test]
@@ -289,8 +311,12 @@ mod tests {
             matches!(&out[0], Delta::ToolCall { index: 0, id: Some(id), name: Some(name), arguments } if id == "c1" && name == "f" && arguments == "{}")
         );
         assert!(whole(br#"{"choices":[]}"#).is_err());
-        assert!(whole(br#"{"error":null,"choices":[{"message":{"content":"an \"error\""}}]}"#).is_ok());
-        let filtered = whole(br#"{"choices":[{"message":{"content":"a"}}],"error":{"code":"content_filter"}}"#);
+        assert!(
+            whole(br#"{"error":null,"choices":[{"message":{"content":"an \"error\""}}]}"#).is_ok()
+        );
+        let filtered = whole(
+            br#"{"choices":[{"message":{"content":"a"}}],"error":{"code":"content_filter"}}"#,
+        );
         assert_eq!(filtered.unwrap_err().kind(), Kind::ContentFilter);
     }
 
@@ -299,12 +325,17 @@ mod tests {
         assert!(!look(br#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#).content);
         assert!(look(br#"{"choices":[{"delta":{"content":"a"}}]}"#).content);
         assert!(look(br#"{"choices":[{"text":"a"}]}"#).content);
-        assert!(look(br#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#).only_usage);
+        assert!(
+            look(br#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#).only_usage
+        );
         assert!(look(b" [DONE]").done);
         assert_eq!(look(br#"{"error":{"code":500}}"#).error, Some(Kind::UpstreamBroken));
         assert_eq!(look(br#"{"error":"text"}"#).error, Some(Kind::UpstreamBroken));
         assert_eq!(look(br#"{"error":null,"choices":[]}"#).error, None);
-        assert_eq!(look(br#"{"error":{"code":"content_filter"}}"#).error, Some(Kind::ContentFilter));
+        assert_eq!(
+            look(br#"{"error":{"code":"content_filter"}}"#).error,
+            Some(Kind::ContentFilter)
+        );
         // Azure opens with an empty chunk that is not usage
         assert!(!look(br#"{"choices":[],"prompt_filter_results":[]}"#).only_usage);
     }

@@ -1,5 +1,6 @@
-//! The admin listener: `/metrics`, `/live`, `/ready` and `/status`, never on the public address. It runs on
-//! an ordinary runtime beside the workers, so that a scrape takes nothing from the data path.
+//! The admin listener: `/metrics`, `/live`, `/ready` and `/status`, never on the public address. It
+//! runs on an ordinary runtime beside the workers, so that a scrape takes nothing from the data
+//! path.
 
 mod numbers;
 mod status;
@@ -11,7 +12,9 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, VARY};
+use http::header::{
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, VARY,
+};
 use http::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::Full;
@@ -39,11 +42,17 @@ pub struct Admin {
 
 impl Admin {
     /// Uptime counts from here. `draining` is set when SIGTERM has arrived.
-    pub fn new(metrics: Arc<Metrics>, shared: Shared, reloads: Reloads, draining: Arc<AtomicBool>) -> Self {
+    pub fn new(
+        metrics: Arc<Metrics>,
+        shared: Shared,
+        reloads: Reloads,
+        draining: Arc<AtomicBool>,
+    ) -> Self {
         Self { metrics, shared, reloads, draining, started: Instant::now() }
     }
 
-    /// Answers until `stop`. That comes after the drain: while draining, `/ready` must still say 503.
+    /// Answers until `stop`. That comes after the drain: while draining, `/ready` must still say
+    /// 503.
     pub async fn serve(self, listener: TcpListener, stop: watch::Receiver<bool>) {
         let admin = Arc::new(self);
         side_listener::serve(listener, BOUNDS, stop, move |request| {
@@ -67,7 +76,11 @@ impl Admin {
             "/ready" => response(StatusCode::OK, TEXT, "ready\n"),
             "/status" if prefers_html(request.headers()) => page(),
             "/status" => self.status(draining),
-            _ => response(StatusCode::NOT_FOUND, TEXT, "not here: /metrics /live /ready /status are\n"),
+            _ => response(
+                StatusCode::NOT_FOUND,
+                TEXT,
+                "not here: /metrics /live /ready /status are\n",
+            ),
         }
     }
 
@@ -90,7 +103,11 @@ impl Admin {
     }
 }
 
-fn response(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+fn response(
+    status: StatusCode,
+    content_type: &'static str,
+    body: impl Into<Bytes>,
+) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -106,7 +123,10 @@ fn page() -> Response<Full<Bytes>> {
     let headers = answer.headers_mut();
     headers.insert(VARY, HeaderValue::from_static("accept"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin"));
+    headers.insert(
+        HeaderName::from_static("cross-origin-opener-policy"),
+        HeaderValue::from_static("same-origin"),
+    );
     if let Some(policy) = &*POLICY {
         headers.insert(CONTENT_SECURITY_POLICY, policy.clone());
     }
@@ -135,7 +155,9 @@ fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for group in bytes.chunks(3) {
-        let bits = (0..3).fold(0_u32, |bits, i| bits << 8 | u32::from(group.get(i).copied().unwrap_or_default()));
+        let bits = (0..3).fold(0_u32, |bits, i| {
+            bits << 8 | u32::from(group.get(i).copied().unwrap_or_default())
+        });
         for i in 0..4 {
             let digit = DIGITS[(bits >> (18 - 6 * i) & 63) as usize];
             text.push(if i <= group.len() { char::from(digit) } else { '=' });
@@ -144,13 +166,22 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// Whether `Accept` gives `text/html` more weight than JSON (RFC 9110 §12.5.1). `*/*` and no header at all,
-/// which scripts send, prefer neither: JSON.
+/// Whether `Accept` gives `text/html` more weight than JSON (RFC 9110 §12.5.1). `*/*` and no header
+/// at all, which scripts send, prefer neither: JSON.
 fn prefers_html(headers: &HeaderMap) -> bool {
-    let ranges = || headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok()).flat_map(|v| v.split(','));
+    let ranges = || {
+        headers
+            .get_all(ACCEPT)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|v| v.split(','))
+    };
     let weight = |names: [&str; 3]| {
         // the most specific range that is there decides
-        names.into_iter().find_map(|name| ranges().find_map(|range| weight_of(range, name))).unwrap_or(0.0)
+        names
+            .into_iter()
+            .find_map(|name| ranges().find_map(|range| weight_of(range, name)))
+            .unwrap_or(0.0)
     };
     weight(["text/html", "text/*", "*/*"]) > weight(["application/json", "application/*", "*/*"])
 }

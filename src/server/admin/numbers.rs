@@ -1,5 +1,5 @@
-//! Counts and quantiles for `/status`, read from the metrics as the registry gathers them: one source, so
-//! that the page and Prometheus never disagree.
+//! Counts and quantiles for `/status`, read from the metrics as the registry gathers them: one
+//! source, so that the page and Prometheus never disagree.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,12 @@ pub(super) struct Family<'a>(&'a [Metric]);
 impl<'a> Family<'a> {
     /// The family of that name, among the gathered.
     pub(super) fn of(families: &'a [MetricFamily], name: &str) -> Self {
-        Self(families.iter().find(|family| family.name() == name).map_or(&[], MetricFamily::get_metric))
+        Self(
+            families
+                .iter()
+                .find(|family| family.name() == name)
+                .map_or(&[], MetricFamily::get_metric),
+        )
     }
 
     /// The series whose label has this value.
@@ -43,7 +48,10 @@ pub(super) fn sum<'a>(metrics: impl Iterator<Item = &'a Metric>) -> u64 {
 }
 
 /// The sum of these series for each value of a label.
-pub(super) fn sum_by<'a>(metrics: impl Iterator<Item = &'a Metric>, label: &str) -> BTreeMap<&'a str, u64> {
+pub(super) fn sum_by<'a>(
+    metrics: impl Iterator<Item = &'a Metric>,
+    label: &str,
+) -> BTreeMap<&'a str, u64> {
     let mut sums = BTreeMap::new();
     for metric in metrics {
         *sums.entry(label_of(metric, label)).or_default() += count(metric);
@@ -84,8 +92,8 @@ impl Buckets {
         self.cumulative.iter().map(|(bound, _)| *bound).collect()
     }
 
-    /// An estimate of the quantile in milliseconds, as Prometheus makes it: linear within the bucket, and the
-    /// last bound for what lies beyond it. None before the first observation.
+    /// An estimate of the quantile in milliseconds, as Prometheus makes it: linear within the
+    /// bucket, and the last bound for what lies beyond it. None before the first observation.
     pub(super) fn quantile_ms(&self, q: f64) -> Option<f64> {
         if self.total == 0 {
             return None;

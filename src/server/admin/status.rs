@@ -1,6 +1,6 @@
-//! `/status` as data: what is routed where and why, how each model does, what became of the last reload.
-//! The page (`status.html`) polls this; scripts may too. No field can hold a secret: endpoint addresses
-//! have no user part by construction, and keys are not read here.
+//! `/status` as data: what is routed where and why, how each model does, what became of the last
+//! reload. The page (`status.html`) polls this; scripts may too. No field can hold a secret:
+//! endpoint addresses have no user part by construction, and keys are not read here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,7 +45,8 @@ pub(super) struct Status<'a> {
     outcomes: BTreeMap<&'a str, u64>,
     /// By code.
     errors: BTreeMap<&'a str, u64>,
-    /// Upper bounds of `models[].duration_buckets` and `ttft_buckets`; these have one count more, of all.
+    /// Upper bounds of `models[].duration_buckets` and `ttft_buckets`; these have one count more,
+    /// of all.
     bucket_bounds_s: Vec<f64>,
 }
 
@@ -213,7 +214,8 @@ fn features(table: &Table) -> Vec<FeatureRow<'_>> {
 }
 
 fn feature_row(table: &Table, feature: Feature) -> FeatureRow<'_> {
-    let choice = table.feature_choice(feature).or_else(|| Some((table.default_choice()?, Rule::Default)));
+    let choice =
+        table.feature_choice(feature).or_else(|| Some((table.default_choice()?, Rule::Default)));
     // the limits come from the walk that requests take, so that the page cannot say otherwise
     let route = table.resolve(Ask { feature: Some(feature), metadata: None }).ok();
     FeatureRow {
@@ -271,11 +273,14 @@ fn timeouts(budget: &Budget) -> Timeouts {
 const FROM_REQUESTS: &str = "request";
 
 fn models<'a>(snapshot: &'a Snapshot, families: &'a [MetricFamily]) -> Vec<ModelRow<'a>> {
-    let mut routes: Vec<&Arc<Route>> = snapshot.table.models().chain(snapshot.table.cloud()).collect();
+    let mut routes: Vec<&Arc<Route>> =
+        snapshot.table.models().chain(snapshot.table.cloud()).collect();
     routes.sort_by(|a, b| a.model.id.cmp(&b.model.id));
-    let mut rows: Vec<_> = routes.into_iter().map(|route| file_model(snapshot, route, families)).collect();
+    let mut rows: Vec<_> =
+        routes.into_iter().map(|route| file_model(snapshot, route, families)).collect();
     // they are in no file, so their row is there once one was asked for
-    let asked = Family::of(families, "weir_requests_total").with("model", FROM_REQUESTS).next().is_some();
+    let asked =
+        Family::of(families, "weir_requests_total").with("model", FROM_REQUESTS).next().is_some();
     if asked && rows.iter().all(|row| row.name != FROM_REQUESTS) {
         rows.push(numbers(FROM_REQUESTS, families));
     }
@@ -297,7 +302,11 @@ fn endpoint_row(endpoint: &Arc<Endpoint>) -> EndpointRow {
     }
 }
 
-fn file_model<'a>(snapshot: &'a Snapshot, route: &'a Route, families: &'a [MetricFamily]) -> ModelRow<'a> {
+fn file_model<'a>(
+    snapshot: &'a Snapshot,
+    route: &'a Route,
+    families: &'a [MetricFamily],
+) -> ModelRow<'a> {
     let model = &route.model;
     let endpoints = snapshot.endpoints.of(&model.id).unwrap_or_default();
     ModelRow {
@@ -346,9 +355,11 @@ fn numbers<'a>(name: &'a str, families: &'a [MetricFamily]) -> ModelRow<'a> {
 fn errors<'a>(model: &'a str, families: &'a [MetricFamily]) -> Vec<ErrorRow<'a>> {
     let mut counts: BTreeMap<_, u64> = BTreeMap::new();
     for metric in Family::of(families, "weir_errors_total").with("model", model) {
-        *counts.entry((label_of(metric, "code"), label_of(metric, "phase"))).or_default() += count(metric);
+        *counts.entry((label_of(metric, "code"), label_of(metric, "phase"))).or_default() +=
+            count(metric);
     }
-    let mut rows: Vec<_> = counts.into_iter().map(|((code, phase), count)| ErrorRow { code, phase, count }).collect();
+    let mut rows: Vec<_> =
+        counts.into_iter().map(|((code, phase), count)| ErrorRow { code, phase, count }).collect();
     rows.sort_by_key(|row| std::cmp::Reverse(row.count));
     rows
 }

@@ -15,7 +15,8 @@ use crate::auth::{GitlabSettings, Issuers, Meters, Policy, Settings, StaticKey};
 use crate::error::Kind;
 use crate::generation::Usage;
 use crate::route::{
-    Budget, BudgetPatch, Choice, EndpointUrl, Feature, Model, ProviderKind, RequestModels, Route, Rule, Table,
+    Budget, BudgetPatch, Choice, EndpointUrl, Feature, Model, ProviderKind, RequestModels, Route,
+    Rule, Table,
 };
 use crate::secret::Secret;
 use crate::snapshot::{Chat, LastReload, Limits, Reloads, Shared, Snapshot};
@@ -36,11 +37,22 @@ impl Rig {
     fn new() -> Self {
         let metrics = Arc::new(Metrics::new().unwrap());
         let registry = Registry::new(Arc::clone(&metrics));
-        let shared =
-            Shared::new(snapshot(Table::new(Vec::new(), RequestModels::default(), Budget::DEFAULT), &registry, 1));
-        let (log, _) = LogWriter::start(Box::new(std::io::sink()), metrics.log_lines_dropped.clone()).unwrap();
+        let shared = Shared::new(snapshot(
+            Table::new(Vec::new(), RequestModels::default(), Budget::DEFAULT),
+            &registry,
+            1,
+        ));
+        let (log, _) =
+            LogWriter::start(Box::new(std::io::sink()), metrics.log_lines_dropped.clone()).unwrap();
         let sink = Arc::new(WorkerTelemetry::new(Arc::clone(&metrics), log));
-        Self { metrics, shared, reloads: Reloads::default(), draining: Arc::default(), registry, sink }
+        Self {
+            metrics,
+            shared,
+            reloads: Reloads::default(),
+            draining: Arc::default(),
+            registry,
+            sink,
+        }
     }
 
     fn routed() -> Self {
@@ -50,7 +62,10 @@ impl Rig {
     }
 
     /// Listens; the sender stops it.
-    async fn serve(&self, address: &str) -> (SocketAddr, watch::Sender<bool>, tokio::task::JoinHandle<()>) {
+    async fn serve(
+        &self,
+        address: &str,
+    ) -> (SocketAddr, watch::Sender<bool>, tokio::task::JoinHandle<()>) {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
@@ -68,7 +83,8 @@ impl Rig {
         let ids = TraceIds::of(&http::HeaderMap::new());
         let mut record = Record::open(Arc::clone(&self.sink), Surface::OpenAiChat, ids, None);
         let facts = &mut record.facts;
-        facts.started = tokio::time::Instant::now().checked_sub(Duration::from_millis(millis)).unwrap();
+        facts.started =
+            tokio::time::Instant::now().checked_sub(Duration::from_millis(millis)).unwrap();
         facts.first_token = facts.started.checked_add(Duration::from_millis(millis / 4));
         (facts.feature, facts.model, facts.provider) = ("duo_chat", model.into(), "openai");
         (facts.failure, facts.complete) = (failure, failure.is_none());
@@ -96,7 +112,11 @@ fn model(id: &str, endpoints: &[&str]) -> Arc<Model> {
 fn table() -> Table {
     let chat = model("mistral-large", &["http://gpu-1:8000/v1", "http://gpu-2:8000/v1"]);
     let code = model("codestral", &["http://gpu-3:8000/v1"]);
-    let mut table = Table::new(vec![Arc::clone(&chat), Arc::clone(&code)], RequestModels::default(), Budget::DEFAULT);
+    let mut table = Table::new(
+        vec![Arc::clone(&chat), Arc::clone(&code)],
+        RequestModels::default(),
+        Budget::DEFAULT,
+    );
     let route = |model: &Arc<Model>, feature, rule| {
         let (model, budget) = (Arc::clone(model), Budget::DEFAULT);
         Choice::Model(Arc::new(Route { feature, model, budget, rule, fallback: None }))
@@ -108,8 +128,11 @@ fn table() -> Table {
 }
 
 fn snapshot(table: Table, registry: &Registry, generation: u64) -> Snapshot {
-    let endpoints =
-        registry.endpoints(table.models().map(|route| &route.model), Arc::default(), &Resilience::default());
+    let endpoints = registry.endpoints(
+        table.models().map(|route| &route.model),
+        Arc::default(),
+        &Resilience::default(),
+    );
     Snapshot {
         table,
         auth: Policy::Off,
@@ -135,7 +158,8 @@ async fn raw(address: SocketAddr, request: &str) -> String {
 }
 
 async fn get(address: SocketAddr, path: &str, headers: &str) -> String {
-    raw(address, &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n")).await
+    raw(address, &format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n"))
+        .await
 }
 
 async fn json(address: SocketAddr) -> Value {
@@ -154,10 +178,16 @@ async fn answers_probes_and_scrapes() {
     let ready = get(address, "/ready", "").await;
     assert!(ready.starts_with("HTTP/1.1 503 ") && ready.ends_with("\r\n\r\ndraining\n"), "{ready}");
     let metrics = get(address, "/metrics", "").await;
-    assert!(metrics.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"), "{metrics}");
+    assert!(
+        metrics.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"),
+        "{metrics}"
+    );
     assert!(metrics.contains("\nweir_build_info{"), "{metrics}");
     let lost = get(address, "/nope", "").await;
-    assert!(lost.starts_with("HTTP/1.1 404 ") && lost.contains("/metrics /live /ready /status"), "{lost}");
+    assert!(
+        lost.starts_with("HTTP/1.1 404 ") && lost.contains("/metrics /live /ready /status"),
+        "{lost}"
+    );
 }
 
 #[tokio::test]
@@ -166,7 +196,11 @@ async fn only_reads() {
     let head = raw(address, "HEAD /live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
     assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("content-length: 3\r\n"), "{head}");
     assert!(head.ends_with("\r\n\r\n"), "{head}");
-    let post = raw(address, "POST /live HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").await;
+    let post = raw(
+        address,
+        "POST /live HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+    )
+    .await;
     assert!(post.starts_with("HTTP/1.1 405 ") && post.contains("allow: GET, HEAD\r\n"), "{post}");
 }
 
@@ -177,7 +211,9 @@ async fn browsers_get_the_page_and_scripts_the_data() {
     let page = get(address, "/status", browser).await;
     assert!(page.contains("content-type: text/html; charset=utf-8\r\n"), "{page}");
     assert!(page.contains("content-security-policy: default-src 'none'; "), "{page}");
-    for scripts in ["", "accept: */*\r\n", "accept: application/json\r\n", "accept: text/html;q=0.5, */*\r\n"] {
+    for scripts in
+        ["", "accept: */*\r\n", "accept: application/json\r\n", "accept: text/html;q=0.5, */*\r\n"]
+    {
         let data = get(address, "/status", scripts).await;
         assert!(data.contains("content-type: application/json\r\n"), "{scripts}: {data}");
     }
@@ -198,13 +234,19 @@ async fn status_says_what_is_routed_where_and_why() {
     let features = status["features"].as_array().unwrap();
     assert_eq!(features.len(), Feature::COUNT + 1);
     let row = |name: &str| features.iter().find(|row| row["feature"] == name).unwrap();
-    let said = |name| ["model", "rule", "key"].map(|field| row(name)[field].as_str().unwrap_or("-").to_owned());
+    let said = |name| {
+        ["model", "rule", "key"].map(|field| row(name)[field].as_str().unwrap_or("-").to_owned())
+    };
     assert_eq!(said("duo_chat"), ["mistral-large", "feature", "duo_chat"]);
     assert_eq!(said("duo_chat_explain_code"), ["mistral-large", "parent", "duo_chat"]);
     assert_eq!(said("duo_chat_fix_code"), ["disabled", "feature", "duo_chat_fix_code"]);
     assert_eq!(said("code_completions"), ["codestral", "default", "default"]);
     assert_eq!(said("default"), ["codestral", "default", "default"]);
-    assert_eq!(row("code_completions")["timeouts_ms"]["total"], 50_000, "GitLab's own limit caps it");
+    assert_eq!(
+        row("code_completions")["timeouts_ms"]["total"],
+        50_000,
+        "GitLab's own limit caps it"
+    );
     assert!(row("duo_chat_fix_code")["timeouts_ms"].is_null());
     assert_eq!(status["generation"], 4);
 }
@@ -213,7 +255,13 @@ async fn status_says_what_is_routed_where_and_why() {
 async fn an_empty_file_has_no_model_for_anything() {
     let (address, _stop, _) = Rig::new().serve("127.0.0.1:0").await;
     let status = json(address).await;
-    assert!(status["features"].as_array().unwrap().iter().all(|row| row["model"].is_null() && row["rule"].is_null()));
+    assert!(
+        status["features"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|row| row["model"].is_null() && row["rule"].is_null())
+    );
     assert_eq!(status["models"], serde_json::json!([]));
     assert_eq!(status["requests_total"], 0);
 }
@@ -237,7 +285,10 @@ async fn status_counts_by_model() {
         (&"codestral".into(), &"mistral-large".into(), &"request".into())
     );
     assert_eq!((&code["requests"]["ok"], &code["requests"]["timeout"]), (&10.into(), &1.into()));
-    assert_eq!(code["errors"][0], serde_json::json!({ "code": "A1000", "phase": "first_byte", "count": 1 }));
+    assert_eq!(
+        code["errors"][0],
+        serde_json::json!({ "code": "A1000", "phase": "first_byte", "count": 1 })
+    );
     assert_eq!((&code["tokens_in"], &code["tokens_out"]), (&440.into(), &110.into()));
     let p50 = code["p50_ms"].as_f64().unwrap();
     assert!((50.0..100.0).contains(&p50), "{p50}");
@@ -248,8 +299,14 @@ async fn status_counts_by_model() {
         "failure_s": 0, "busy_s": null, "wait_ms": null, "inflight": 1,
     });
     assert_eq!(chat["endpoints"][1], there);
-    assert_eq!((&chat["inflight"], &chat["upstream_name"]), (&1.into(), &"vendor/mistral-large".into()));
-    assert_eq!((&brought["requests"]["upstream_error"], &brought["provider"]), (&1.into(), &Value::Null));
+    assert_eq!(
+        (&chat["inflight"], &chat["upstream_name"]),
+        (&1.into(), &"vendor/mistral-large".into())
+    );
+    assert_eq!(
+        (&brought["requests"]["upstream_error"], &brought["provider"]),
+        (&1.into(), &Value::Null)
+    );
     assert_eq!((&status["requests_total"], &status["errors"]["A1000"]), (&12.into(), &1.into()));
     let bounds = status["bucket_bounds_s"].as_array().unwrap().len();
     assert_eq!(code["duration_buckets"].as_array().unwrap().len(), bounds + 1);
@@ -270,15 +327,20 @@ async fn status_shows_the_faults_of_the_last_reload() {
 async fn status_says_who_may_call() {
     let rig = Rig::routed();
     let (address, _stop, _) = rig.serve("127.0.0.1:0").await;
-    assert_eq!(json(address).await["auth"], serde_json::json!({ "mode": "off", "static_keys": 0, "issuers": [] }));
+    assert_eq!(
+        json(address).await["auth"],
+        serde_json::json!({ "mode": "off", "static_keys": 0, "issuers": [] })
+    );
     let gitlab = GitlabSettings {
         url: EndpointUrl::parse("https://gitlab.example.com").unwrap(),
         cloud_issuer: None,
         audience: "gitlab-ai-gateway".into(),
     };
     let mut next = snapshot(table(), &rig.registry, 5);
-    next.auth = Issuers::default()
-        .policy(Settings::Gitlab { keys: vec![Arc::new(StaticKey::new(b"sk-canary", "ci"))], gitlab }, Arc::default());
+    next.auth = Issuers::default().policy(
+        Settings::Gitlab { keys: vec![Arc::new(StaticKey::new(b"sk-canary", "ci"))], gitlab },
+        Arc::default(),
+    );
     rig.shared.swap(next);
     let issuer = serde_json::json!({
         "url": "https://gitlab.example.com", "issuer": null, "keys": 0, "age_s": null, "error": null
@@ -299,9 +361,9 @@ async fn stopping_ends_idle_connections_and_returns() {
     assert!(TcpStream::connect(address).await.is_err());
 }
 
-/// The page with made-up traffic, to look at: `cargo test --lib look_at_the_page -- --ignored`, then
-/// open http://127.0.0.1:8083/status (traffic and faults), 8084 (draining) or 8085 (an empty file) within
-/// ten minutes.
+/// The page with made-up traffic, to look at: `cargo test --lib look_at_the_page -- --ignored`,
+/// then open http://127.0.0.1:8083/status (traffic and faults), 8084 (draining) or 8085 (an empty
+/// file) within ten minutes.
 #[tokio::test]
 #[ignore = "serves until killed, for a person's eyes"]
 async fn look_at_the_page() {
@@ -316,9 +378,13 @@ async fn look_at_the_page() {
     calm.draining.store(true, Ordering::Relaxed);
     let snapshot = busy.shared.load();
     snapshot.endpoints.of(&"mistral-large".into()).unwrap()[1].saw(Seen::Unreachable);
-    let _kept = [(); 7].map(|()| snapshot.endpoints.of(&"mistral-large".into()).unwrap()[0].enter());
-    let _served =
-        [busy.serve("127.0.0.1:8083").await, calm.serve("127.0.0.1:8084").await, empty.serve("127.0.0.1:8085").await];
+    let _kept =
+        [(); 7].map(|()| snapshot.endpoints.of(&"mistral-large".into()).unwrap()[0].enter());
+    let _served = [
+        busy.serve("127.0.0.1:8083").await,
+        calm.serve("127.0.0.1:8084").await,
+        empty.serve("127.0.0.1:8085").await,
+    ];
     for i in 0..6000_u64 {
         busy.request("codestral", 80 + i * 37 % 400, None);
         if i % 3 == 0 {

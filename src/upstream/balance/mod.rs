@@ -1,12 +1,14 @@
-//! Which replica of a model a request goes to: the cheaper of two that are drawn at random from those that are in.
+//! Which replica of a model a request goes to: the cheaper of two that are drawn at random from
+//! those that are in.
 //!
-//! Cheap is: waits for a first token are short there, and few requests are under way. Two at random rather than
-//! the cheapest of all, because workers and gateways that all see the same cheapest replica would all run there
-//! (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 1996). A request counts until its
-//! answer's body ends: a model server works as long as it streams.
+//! Cheap is: waits for a first token are short there, and few requests are under way. Two at random
+//! rather than the cheapest of all, because workers and gateways that all see the same cheapest
+//! replica would all run there (Mitzenmacher, "The Power of Two Choices in Randomized Load
+//! Balancing", 1996). A request counts until its answer's body ends: a model server works as long
+//! as it streams.
 //!
-//! A replica that is out is passed over, never refused: when more than half of those that are there fail, it is
-//! rather the requests that are at fault, or the load, and all of them are asked again.
+//! A replica that is out is passed over, never refused: when more than half of those that are there
+//! fail, it is rather the requests that are at fault, or the load, and all of them are asked again.
 
 mod tried;
 
@@ -20,7 +22,8 @@ use super::endpoint::Endpoint;
 use crate::wire::Payload;
 pub use tried::{Tried, TriedTogether};
 
-/// How much more than another the replica that knows a request's beginning may have to do: so many times as much,
+/// How much more than another the replica that knows a request's beginning may have to do: so many
+/// times as much,
 const SKEW: f32 = 1.5;
 /// and so many requests on top.
 const SLACK: f32 = 4.0;
@@ -50,7 +53,12 @@ pub(super) fn choose<'a>(
 }
 
 /// The same at a time given. `known`: the place of the replica that has seen such a request before.
-fn pick(list: &[Arc<Endpoint>], tried: Tried, known: Option<usize>, now: Duration) -> Option<Placed<'_>> {
+fn pick(
+    list: &[Arc<Endpoint>],
+    tried: Tried,
+    known: Option<usize>,
+    now: Duration,
+) -> Option<Placed<'_>> {
     let drawn = Drawn::from(list, tried, now);
     // one that may be back is seen to by a request that has not failed yet, if there is a choice
     let due = drawn.due.filter(|_| tried.is_none() || drawn.ready.is_empty());
@@ -147,9 +155,12 @@ impl<'a> Two<'a> {
         self.offered == 0
     }
 
-    /// By cost; before that, one that is there for nothing: a single slow answer would keep requests from it for long.
+    /// By cost; before that, one that is there for nothing: a single slow answer would keep
+    /// requests from it for long.
     fn cheaper(&self, now: Duration) -> Option<Placed<'a>> {
-        self.better(|a, b| b.is_forgotten(now).cmp(&a.is_forgotten(now)).then_with(|| compare(a, b, now)))
+        self.better(|a, b| {
+            b.is_forgotten(now).cmp(&a.is_forgotten(now)).then_with(|| compare(a, b, now))
+        })
     }
 
     /// Not by cost: whoever fails fast has little to do, and would get everything.
@@ -170,8 +181,8 @@ impl<'a> Two<'a> {
     }
 }
 
-/// By wait × (requests under way + this one). By requests alone while one of the waits is not known: a new
-/// replica is neither shunned nor flooded.
+/// By wait × (requests under way + this one). By requests alone while one of the waits is not
+/// known: a new replica is neither shunned nor flooded.
 fn compare(a: &Endpoint, b: &Endpoint, now: Duration) -> Ordering {
     let (load_a, load_b) = (a.load(now) + 1.0, b.load(now) + 1.0);
     match (a.wait(now), b.wait(now)) {

@@ -1,4 +1,5 @@
-//! The choice on a simulated clock, and a simulator of model servers that it has to beat round robin on.
+//! The choice on a simulated clock, and a simulator of model servers that it has to beat round
+//! robin on.
 
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
@@ -23,7 +24,9 @@ pub(crate) fn replicas(count: usize) -> Vec<Arc<Endpoint>> {
         provider: ProviderKind::OpenAi,
         upstream_name: "up".into(),
         family: Arc::default(),
-        endpoints: (0..count).map(|n| EndpointUrl::parse(&format!("http://gpu-{n}:8000/v1")).unwrap()).collect(),
+        endpoints: (0..count)
+            .map(|n| EndpointUrl::parse(&format!("http://gpu-{n}:8000/v1")).unwrap())
+            .collect(),
         api_key: None,
         access: Access::Key,
         timeouts: BudgetPatch::default(),
@@ -33,7 +36,8 @@ pub(crate) fn replicas(count: usize) -> Vec<Arc<Endpoint>> {
         from_request: false,
     });
     let registry = Registry::new(Arc::new(Metrics::new().unwrap()));
-    let endpoints = registry.endpoints([&model].into_iter(), Arc::default(), &Resilience::default());
+    let endpoints =
+        registry.endpoints([&model].into_iter(), Arc::default(), &Resilience::default());
     endpoints.of(&model.id).unwrap().to_vec()
 }
 
@@ -58,12 +62,17 @@ fn of_two_the_cheaper_is_taken_and_ties_are_drawn() {
     assert_eq!(shares(&list, now), [1000, 0], "4 × 100 ms is less than 1 × 900 ms");
     let later = now + Duration::from_secs(25);
     list[0].saw_at(Seen::Spoke(ms(100)), later);
-    assert_eq!(shares(&list, later), [0, 1000], "what is long past counts little: 900 ms have faded to 74");
+    assert_eq!(
+        shares(&list, later),
+        [0, 1000],
+        "what is long past counts little: 900 ms have faded to 74"
+    );
     drop(busy);
     assert_eq!(list[0].inflight(), 0);
 }
 
-/// Asks one of two each second, as its figures say: who spoke after 0.2 s, and left after 2 s. When the other is asked.
+/// Asks one of two each second, as its figures say: who spoke after 0.2 s, and left after 2 s. When
+/// the other is asked.
 fn asked_again(list: &[Arc<Endpoint>], from: Duration) -> Duration {
     let mut streams: VecDeque<(Duration, Entered)> = VecDeque::new();
     for second in 0..120 {
@@ -198,7 +207,8 @@ fn one_that_knows_the_beginning_is_asked_unless_it_has_much_more_to_do() {
 #[test]
 fn what_a_server_tells_of_its_load_counts_until_it_is_old() {
     let list = replicas(2);
-    let load = |running: u32| Load::read(&format!("vllm:num_requests_running {running}\n")).unwrap();
+    let load =
+        |running: u32| Load::read(&format!("vllm:num_requests_running {running}\n")).unwrap();
     list[0].tells(load(20));
     list[1].tells(load(3));
     let _busy: Vec<Entered> = (0..5).map(|_| list[1].enter()).collect();
@@ -207,7 +217,8 @@ fn what_a_server_tells_of_its_load_counts_until_it_is_old() {
     assert_eq!(shares(&list, now + ms(2000)), [1000, 0], "by our own requests once that is old");
 }
 
-/// One model server: so many requests at a time, the others queue. Its speed is how much longer all takes.
+/// One model server: so many requests at a time, the others queue. Its speed is how much longer all
+/// takes.
 struct Server {
     slots: usize,
     slow: f64,
@@ -252,10 +263,15 @@ impl Ord for Event {
     }
 }
 
-/// Eight servers of eight places; `slow` is one number for each. Requests come at random, `load` of what all
-/// can bear; one in ten is `skew` times as long as the others. Gives the 99th percentile of the time to the first
-/// token, in seconds.
-fn p99(slow: [f64; 8], skew: f64, load: f64, choose: impl Fn(&[Arc<Endpoint>], Duration, usize) -> usize) -> f64 {
+/// Eight servers of eight places; `slow` is one number for each. Requests come at random, `load` of
+/// what all can bear; one in ten is `skew` times as long as the others. Gives the 99th percentile
+/// of the time to the first token, in seconds.
+fn p99(
+    slow: [f64; 8],
+    skew: f64,
+    load: f64,
+    choose: impl Fn(&[Arc<Endpoint>], Duration, usize) -> usize,
+) -> f64 {
     const SLOTS: usize = 8;
     let mut rng = fastrand::Rng::with_seed(7);
     let list = replicas(slow.len());
@@ -270,7 +286,11 @@ fn p99(slow: [f64; 8], skew: f64, load: f64, choose: impl Fn(&[Arc<Endpoint>], D
             server.slots -= 1;
             let spoke = now + prefill * server.slow;
             events.push(Event { at: spoke, server: n, what: What::Spoke(arrived) });
-            events.push(Event { at: spoke + decode * server.slow, server: n, what: What::Ended(entered) });
+            events.push(Event {
+                at: spoke + decode * server.slow,
+                server: n,
+                what: What::Ended(entered),
+            });
         }
     };
     for turn in 0..20_000 {
@@ -294,7 +314,12 @@ fn p99(slow: [f64; 8], skew: f64, load: f64, choose: impl Fn(&[Arc<Endpoint>], D
         let n = choose(&list, Duration::from_secs_f64(clock), turn);
         let size = (if rng.f64() < 0.1 { skew } else { 1.0 }) * (0.5 + rng.f64());
         let (prefill, decode) = (0.2 * size, 1.8 * size);
-        servers[n].queue.push_back(Request { arrived: clock, prefill, decode, entered: list[n].enter() });
+        servers[n].queue.push_back(Request {
+            arrived: clock,
+            prefill,
+            decode,
+            entered: list[n].enter(),
+        });
         start(&mut servers[n], n, &mut events, clock);
     }
     waits.sort_by(f64::total_cmp);
@@ -304,7 +329,8 @@ fn p99(slow: [f64; 8], skew: f64, load: f64, choose: impl Fn(&[Arc<Endpoint>], D
 /// Ours beside round robin.
 fn compared(slow: [f64; 8], skew: f64, load: f64) -> (f64, f64) {
     fastrand::seed(3);
-    let ours = p99(slow, skew, load, |list, now, _| pick(list, Tried::default(), None, now).unwrap().0);
+    let ours =
+        p99(slow, skew, load, |list, now, _| pick(list, Tried::default(), None, now).unwrap().0);
     (ours, p99(slow, skew, load, |list, _, turn| turn % list.len()))
 }
 

@@ -22,7 +22,10 @@ fn actions() -> Vec<(&'static str, Value)> {
         ("generate_session_title", json!({"context": "a bug", "definition": "chat"})),
         ("summarize_duo_workflow", json!({"logs": "did it"})),
         ("classify_code_review_mention_intent", json!({"message": "please review"})),
-        ("feature_discovery_search", json!({"query": "faster pipelines", "features": [{"id": "a", "name": "Cache"}]})),
+        (
+            "feature_discovery_search",
+            json!({"query": "faster pipelines", "features": [{"id": "a", "name": "Cache"}]}),
+        ),
     ]
 }
 
@@ -56,7 +59,11 @@ async fn a_failed_model_is_told_and_opens_no_breaker() {
         }
         assert!(!scene.gitlab.breaker_is_open(), "{fault:?}");
         well.store(true, Ordering::SeqCst);
-        assert_eq!(scene.gitlab.action(id, &inputs).await, Shown::text("Cache the list"), "{fault:?}");
+        assert_eq!(
+            scene.gitlab.action(id, &inputs).await,
+            Shown::text("Cache the list"),
+            "{fault:?}"
+        );
     }
 }
 
@@ -66,8 +73,7 @@ async fn a_review_becomes_comments_on_lines() {
         "<review>\n<comment file=\"a.rb\" old_line=\"\" new_line=\"2\">\nUse a set.\n<from>\nx = []\n</from>\n<to>\nx = Set.new\n</to>\n</comment>\n</review>",
     )
     .await;
-    let diff =
-        "<file_diff filename=\"a.rb\"><line type=\"added\" old_line=\"\" new_line=\"2\">x = []</line></file_diff>";
+    let diff = "<file_diff filename=\"a.rb\"><line type=\"added\" old_line=\"\" new_line=\"2\">x = []</line></file_diff>";
     let comments = scene.gitlab.review(diff).await.unwrap();
     assert_eq!(comments.len(), 1);
     assert_eq!(
@@ -84,7 +90,10 @@ async fn a_review_that_fails_is_asked_for_once_more_without_the_files() {
         if has_files { Fault::Breaks.reply(request) } else { says(request, "<review>\n</review>") }
     };
     let scene = Scene::new(model).await;
-    assert_eq!(scene.gitlab.review("<file_diff filename=\"a.rb\"></file_diff>").await, Some(Vec::new()));
+    assert_eq!(
+        scene.gitlab.review("<file_diff filename=\"a.rb\"></file_diff>").await,
+        Some(Vec::new())
+    );
 }
 
 #[tokio::test]
@@ -95,7 +104,10 @@ async fn a_fix_is_code_or_a_false_positive() {
     .await;
     let fix = scene.gitlab.fix("raw(x)").await.unwrap();
     assert_eq!((fix.code.as_deref(), fix.is_false_positive), (Some("h(x)\n"), false));
-    assert_eq!((fix.analysis.as_deref(), fix.summary.as_deref()), (Some("Not escaped.\n"), Some("Escape it.\n")));
+    assert_eq!(
+        (fix.analysis.as_deref(), fix.summary.as_deref()),
+        (Some("Not escaped.\n"), Some("Escape it.\n"))
+    );
 }
 
 #[tokio::test]

@@ -28,7 +28,10 @@ async fn test_connection_says_what_is_wrong_with_the_model() {
                 continue;
             }
         };
-        assert!(matches!(&said, Connection::ModelServer(text) if text.starts_with(expected)), "{fault:?}: {said:?}");
+        assert!(
+            matches!(&said, Connection::ModelServer(text) if text.starts_with(expected)),
+            "{fault:?}: {said:?}"
+        );
     }
 }
 

@@ -8,7 +8,8 @@ use crate::gitlab::http::seconds;
 use crate::support::Reply;
 use crate::support::upstream::{Received, says};
 
-/// How models call tools: as functions, or by a grammar in their text. GitLab's user must not notice.
+/// How models call tools: as functions, or by a grammar in their text. GitLab's user must not
+/// notice.
 const WAYS: [&str; 2] = ["[chat]\ntools = \"native\"\n", "[chat]\ntools = \"react\"\n"];
 
 /// The model answers, in the way it was asked.
@@ -38,16 +39,26 @@ fn calls(request: &Received, tool: &str, input: &str) -> Reply {
 #[tokio::test]
 async fn an_answer_is_read_as_the_model_wrote_it() {
     for way in WAYS {
-        let scene = Scene::with(|request| answers(request, "Press the green button."), "", way).await;
-        assert_eq!(scene.gitlab.chat("How do I merge?").await, Shown::text("Press the green button."));
+        let scene =
+            Scene::with(|request| answers(request, "Press the green button."), "", way).await;
+        assert_eq!(
+            scene.gitlab.chat("How do I merge?").await,
+            Shown::text("Press the green button.")
+        );
         let sent = scene.upstream.only_request();
-        for text in ["Hello!", "How do I merge?", "A slow page", "puts 1", "Be brief.", "Pipelines"] {
+        for text in ["Hello!", "How do I merge?", "A slow page", "puts 1", "Be brief.", "Pipelines"]
+        {
             assert!(sent.text().contains(text), "{way} {text}: {}", sent.text());
         }
     }
     for family in ["mistral", "llama3", "codellama", "qwen", "claude_3", "a_new_one"] {
-        let scene = Scene::of_gitlab(family, |request| answers(request, "Press the green button.")).await;
-        assert_eq!(scene.gitlab.chat("How do I merge?").await, Shown::text("Press the green button."), "{family}");
+        let scene =
+            Scene::of_gitlab(family, |request| answers(request, "Press the green button.")).await;
+        assert_eq!(
+            scene.gitlab.chat("How do I merge?").await,
+            Shown::text("Press the green button."),
+            "{family}"
+        );
     }
 }
 
@@ -71,7 +82,11 @@ async fn a_tool_is_run_and_its_result_told_to_the_model() {
     };
     for way in WAYS {
         let scene = Scene::with(model, "", way).await;
-        assert_eq!(scene.gitlab.chat("What about #123?").await, Shown::text("Issue 123 is open."), "{way}");
+        assert_eq!(
+            scene.gitlab.chat("What about #123?").await,
+            Shown::text("Issue 123 is open."),
+            "{way}"
+        );
         assert_eq!(scene.asked(), 3);
     }
 }
@@ -95,7 +110,8 @@ async fn a_prompt_that_is_too_long_is_told_so() {
 
 #[tokio::test]
 async fn a_tool_that_the_user_may_not_use_is_a_matter_of_the_subscription() {
-    // GitLab says that merge requests are not available to this user; a tool that the model made up is to nobody
+    // GitLab says that merge requests are not available to this user; a tool that the model made up
+    // is to nobody
     for (tool, code) in [("merge_request_reader", "G3001"), ("launch_rocket", "A1004")] {
         for way in WAYS {
             let scene = Scene::with(move |request| calls(request, tool, "!1"), "", way).await;
@@ -106,14 +122,18 @@ async fn a_tool_that_the_user_may_not_use_is_a_matter_of_the_subscription() {
 
 #[tokio::test]
 async fn a_model_that_thinks_for_longer_than_gitlab_waits_is_waited_for() {
-    let slow = |_: &Received| Reply::sse().wait(seconds(70)).text("Final Answer: Yes.").wait(seconds(65)).done(false);
+    let slow = |_: &Received| {
+        Reply::sse().wait(seconds(70)).text("Final Answer: Yes.").wait(seconds(65)).done(false)
+    };
     let scene = Scene::with(slow, "", &format!("{}heartbeat = \"300ms\"\n", WAYS[1])).await;
     assert_eq!(scene.gitlab.chat("Is it?").await, Shown::text("Yes."));
 }
 
 #[tokio::test]
 async fn an_expired_limit_can_be_said_as_an_answer() {
-    let scene = Scene::with(|_| Reply::stalled(), "", &format!("{SCALED}chat_surface = \"answer\"\n")).await;
+    let scene =
+        Scene::with(|_| Reply::stalled(), "", &format!("{SCALED}chat_surface = \"answer\"\n"))
+            .await;
     let shown = scene.gitlab.chat("Hi").await;
     assert!(matches!(&shown, Shown::Text(text) if text.contains("A1000")), "{shown:?}");
 }

@@ -31,8 +31,16 @@ async fn code_is_completed_with_the_models_of_every_family() {
     for family in families {
         let scene = Scene::of_gitlab(family, |request| says(request, "return a + b")).await;
         for form in FORMS {
-            assert_eq!(scene.gitlab.complete(form).await, code("return a + b"), "{family} {form:?}");
-            assert_eq!(scene.gitlab.complete_v4(form).await, code("return a + b"), "{family} {form:?}");
+            assert_eq!(
+                scene.gitlab.complete(form).await,
+                code("return a + b"),
+                "{family} {form:?}"
+            );
+            assert_eq!(
+                scene.gitlab.complete_v4(form).await,
+                code("return a + b"),
+                "{family} {form:?}"
+            );
         }
         for request in scene.upstream.requests() {
             assert!(request.text().contains("def add(a, b)"), "{family}: {}", request.text());
@@ -46,7 +54,9 @@ async fn code_is_generated_without_its_wrapping() {
     let scene = Scene::of_gitlab("mistral", move |request| says(request, wrapped)).await;
     for path in GENERATE {
         for form in FORMS {
-            let Suggested::Code(text) = scene.gitlab.generate(path, form).await else { panic!("{path} {form:?}") };
+            let Suggested::Code(text) = scene.gitlab.generate(path, form).await else {
+                panic!("{path} {form:?}")
+            };
             assert_eq!(text.trim(), "def add(a, b):\n    return a + b", "{path} {form:?}");
         }
     }
@@ -78,7 +88,8 @@ async fn a_failed_model_is_a_status_before_workhorse_gives_up() {
     for fault in FAULTS {
         let scene = Scene::new(move |request| fault.reply(request)).await;
         for form in FORMS {
-            let mut shown = vec![scene.gitlab.complete(form).await, scene.gitlab.complete_v4(form).await];
+            let mut shown =
+                vec![scene.gitlab.complete(form).await, scene.gitlab.complete_v4(form).await];
             for path in GENERATE {
                 shown.push(scene.gitlab.generate(path, form).await);
             }

@@ -1,4 +1,5 @@
-//! The composer of merge request descriptions (§9.2): a call in Anthropic's words, whatever the model speaks.
+//! The composer of merge request descriptions (§9.2): a call in Anthropic's words, whatever the
+//! model speaks.
 
 use super::{FAULTS, Fault, Scene};
 
@@ -10,7 +11,11 @@ async fn a_description_is_what_the_operators_model_wrote() {
     let sent = scene.upstream.only_request();
     assert_eq!((sent.path.as_str(), &sent.json()["model"]), ("/v1/chat/completions", &"up".into()));
     let messages = &sent.json()["messages"];
-    assert_eq!((&messages[0]["role"], &messages[1]["role"]), (&"system".into(), &"user".into()), "{messages}");
+    assert_eq!(
+        (&messages[0]["role"], &messages[1]["role"]),
+        (&"system".into(), &"user".into()),
+        "{messages}"
+    );
     for text in ["You write descriptions", "+ x = 1"] {
         assert!(sent.text().contains(text), "{text}: {}", sent.text());
     }

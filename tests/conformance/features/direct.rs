@@ -1,4 +1,5 @@
-//! Direct access (§6.4): GitLab asks for a user's token, the editor completes code with it, by itself.
+//! Direct access (§6.4): GitLab asks for a user's token, the editor completes code with it, by
+//! itself.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,8 +13,12 @@ use crate::signing::{FIRST, JWKS, sign};
 use crate::support::upstream::{Received, says};
 use crate::support::{Gateway, Reply, Upstream};
 
-/// A gateway that takes tokens only. One model completes code, another one that is not there does the rest.
-async fn scene(model: impl Fn(&Received) -> Reply + Send + Sync + 'static, scopes: &[&str]) -> Scene {
+/// A gateway that takes tokens only. One model completes code, another one that is not there does
+/// the rest.
+async fn scene(
+    model: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+    scopes: &[&str],
+) -> Scene {
     let instance = Upstream::start(|request| match request.path.as_str() {
         "/keys" => Reply::json(200, &serde_json::from_str(JWKS).unwrap()),
         _ => {

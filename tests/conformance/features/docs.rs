@@ -1,5 +1,5 @@
-//! Questions about GitLab (§9.1, §8.2): the documentation is searched, the model answers from what was found, and
-//! GitLab shows the pages that the answer came from.
+//! Questions about GitLab (§9.1, §8.2): the documentation is searched, the model answers from what
+//! was found, and GitLab shows the pages that the answer came from.
 
 use std::process::Command;
 
@@ -18,7 +18,10 @@ const PAGE: &str = "https://docs.gitlab.com/user/project/repository/branches/";
 fn index(folder: &Folder) -> String {
     let file = folder.path("docs.index");
     let pages = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/docs");
-    let made = Command::new(env!("CARGO_BIN_EXE_weir")).args(["docs", "index", pages, "-o"]).arg(&file).output();
+    let made = Command::new(env!("CARGO_BIN_EXE_weir"))
+        .args(["docs", "index", pages, "-o"])
+        .arg(&file)
+        .output();
     let made = made.unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     format!("{SCALED}[docs]\nindex = {file:?}\n")
@@ -27,7 +30,8 @@ fn index(folder: &Folder) -> String {
 /// The ids of the passages that the model is given.
 fn passages(request: &Received) -> Vec<String> {
     let messages = request.json()["messages"].take();
-    let texts = messages.as_array().unwrap().iter().filter_map(|message| message["content"].as_str());
+    let texts =
+        messages.as_array().unwrap().iter().filter_map(|message| message["content"].as_str());
     let ids = texts.flat_map(|text| text.split("<passage id=\"CNT-IDX-").skip(1));
     ids.map(|rest| rest.split('"').next().unwrap().to_owned()).collect()
 }
@@ -35,7 +39,9 @@ fn passages(request: &Received) -> Vec<String> {
 /// The model answers from the first passage, by the grammar, and names one that it was not given.
 fn from_the_first(request: &Received) -> Reply {
     match &passages(request)[..] {
-        [first, ..] => says(request, &format!("{ANSWER}\n\nATTRS:\nCNT-IDX-{first}\nCNT-IDX-0nothing")),
+        [first, ..] => {
+            says(request, &format!("{ANSWER}\n\nATTRS:\nCNT-IDX-{first}\nCNT-IDX-0nothing"))
+        }
         [] => says(request, "I don't know how to answer that from the documentation.\n\nATTRS:\n"),
     }
 }
@@ -49,7 +55,10 @@ async fn an_answer_comes_with_the_pages_it_is_from() {
     for document in &documents {
         let id = document["id"].as_str().unwrap();
         assert!(id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()), "{id}");
-        assert!(document["content"].is_string() && document["metadata"]["filename"].is_string(), "{document}");
+        assert!(
+            document["content"].is_string() && document["metadata"]["filename"].is_string(),
+            "{document}"
+        );
     }
     assert_eq!(scene.asked(), 0, "the model does not search");
     let found = scene.gitlab.documentation(QUESTION).await.unwrap();
@@ -58,7 +67,11 @@ async fn an_answer_comes_with_the_pages_it_is_from() {
     let given: Vec<Value> = passages(&sent).into_iter().map(Value::from).collect();
     let ids: Vec<Value> = documents.iter().map(|document| document["id"].clone()).collect();
     assert_eq!(given, ids, "all that was found, in its order");
-    assert!(sent.text().contains("such as `release-*`") && sent.text().contains(QUESTION), "{}", sent.text());
+    assert!(
+        sent.text().contains("such as `release-*`") && sent.text().contains(QUESTION),
+        "{}",
+        sent.text()
+    );
 }
 
 #[tokio::test]
@@ -80,7 +93,10 @@ async fn the_chat_looks_it_up() {
             says(request, "I know.\nFinal Answer: In the repository's settings.")
         }
         _ if !passages(request).is_empty() => from_the_first(request),
-        _ => says(request, &format!("I must look.\nAction: gitlab_documentation\nAction Input: {QUESTION}")),
+        _ => says(
+            request,
+            &format!("I must look.\nAction: gitlab_documentation\nAction Input: {QUESTION}"),
+        ),
     };
     let folder = Folder::new("conformance-docs-chat");
     let tables = format!("[chat]\ntools = \"react\"\n{}", index(&folder));
@@ -109,7 +125,10 @@ async fn a_failed_model_is_an_apology_and_the_search_goes_on() {
     for fault in FAULTS {
         let scene = Scene::with(move |request| fault.reply(request), "", &tables).await;
         assert_eq!(scene.gitlab.documentation(QUESTION).await, Err("A9999"), "{fault:?}");
-        assert!(scene.gitlab.search_docs(QUESTION).await.is_ok_and(|found| !found.is_empty()), "{fault:?}");
+        assert!(
+            scene.gitlab.search_docs(QUESTION).await.is_ok_and(|found| !found.is_empty()),
+            "{fault:?}"
+        );
     }
 }
 

@@ -18,7 +18,10 @@ fn vectors(request: &Received) -> Reply {
         json!({"object": "embedding", "index": at, "embedding": [length, 0.5, -0.125]})
     };
     let data: Vec<_> = (0..texts.len()).rev().map(vector).collect();
-    Reply::json(200, &json!({"object": "list", "data": data, "usage": {"prompt_tokens": 7, "total_tokens": 7}}))
+    Reply::json(
+        200,
+        &json!({"object": "list", "data": data, "usage": {"prompt_tokens": 7, "total_tokens": 7}}),
+    )
 }
 
 #[tokio::test]
@@ -28,9 +31,15 @@ async fn code_and_questions_become_vectors_whoever_names_the_model() {
         assert_eq!(indexed, [vec![27.0, 0.5, -0.125], vec![8.0, 0.5, -0.125]]);
         assert_eq!(scene.gitlab.search_code("sum").await.unwrap(), [vec![3.0, 0.5, -0.125]]);
         let sent = scene.upstream.requests();
-        assert_eq!((&sent[0].json()["input"], &sent[1].json()["input"]), (&json!(CODE), &json!(["sum"])));
+        assert_eq!(
+            (&sent[0].json()["input"], &sent[1].json()["input"]),
+            (&json!(CODE), &json!(["sum"]))
+        );
         for request in sent {
-            assert_eq!((&request.json()["model"], &request.json()["dimensions"]), (&json!("up"), &json!(DIMENSIONS)));
+            assert_eq!(
+                (&request.json()["model"], &request.json()["dimensions"]),
+                (&json!("up"), &json!(DIMENSIONS))
+            );
         }
     }
 }
@@ -47,7 +56,8 @@ async fn a_failed_model_is_told_in_a_sentence() {
             Fault::TalksGarbage => (502, "The model server's answer could not be read"),
         };
         let scene = Scene::new(move |request| fault.reply(request)).await;
-        for answer in [scene.gitlab.index_code(&CODE).await, scene.gitlab.search_code("sum").await] {
+        for answer in [scene.gitlab.index_code(&CODE).await, scene.gitlab.search_code("sum").await]
+        {
             let (told, text) = answer.unwrap_err();
             assert!(told == status && text.contains(detail), "{fault:?}: {told} {text}");
             assert!(!text.contains("127.0.0.1") && !text.contains("<html>"), "{fault:?}: {text}");

@@ -1,4 +1,5 @@
-//! Each feature of GitLab from its user's chair: the happy path, and everything that can go wrong with a model.
+//! Each feature of GitLab from its user's chair: the happy path, and everything that can go wrong
+//! with a model.
 
 mod actions;
 mod admin;
@@ -35,7 +36,8 @@ impl Scene {
         Self::with(|_| Reply::closed(), &format!("{feature} = \"disabled\"\n"), SCALED).await
     }
 
-    /// With everything disabled that is not set by itself: a model is there, and nothing is to use it.
+    /// With everything disabled that is not set by itself: a model is there, and nothing is to use
+    /// it.
     async fn all_disabled() -> Self {
         let upstream = Upstream::start(|_| Reply::closed()).await;
         let file = one_model(&upstream.url()).replace("default = \"m\"", "default = \"disabled\"");
@@ -44,9 +46,14 @@ impl Scene {
     }
 
     /// With these lines in `[features]`, and these tables after it.
-    async fn with(model: impl Fn(&Received) -> Reply + Send + Sync + 'static, features: &str, tables: &str) -> Self {
+    async fn with(
+        model: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+        features: &str,
+        tables: &str,
+    ) -> Self {
         let upstream = Upstream::start(model).await;
-        let gateway = Gateway::start(&format!("{}{features}{tables}", one_model(&upstream.url()))).await;
+        let gateway =
+            Gateway::start(&format!("{}{features}{tables}", one_model(&upstream.url()))).await;
         Self { gitlab: GitLab::new(gateway.public), upstream, _gateway: gateway }
     }
 
@@ -56,10 +63,15 @@ impl Scene {
     }
 
     /// GitLab's own settings name the model; the gateway's file names none.
-    async fn of_gitlab(family: &str, model: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Self {
+    async fn of_gitlab(
+        family: &str,
+        model: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let upstream = Upstream::start(model).await;
-        let gateway = Gateway::start(&format!("[features]\nrequest_loopback = true\n{SCALED}")).await;
-        let gitlab = GitLab::with_model(gateway.public, family, &upstream.url(), "custom_openai/up");
+        let gateway =
+            Gateway::start(&format!("[features]\nrequest_loopback = true\n{SCALED}")).await;
+        let gitlab =
+            GitLab::with_model(gateway.public, family, &upstream.url(), "custom_openai/up");
         Self { gitlab, upstream, _gateway: gateway }
     }
 
@@ -86,20 +98,29 @@ enum Fault {
     TalksGarbage,
 }
 
-const FAULTS: [Fault; 6] =
-    [Fault::Refuses, Fault::Breaks, Fault::IsBusy, Fault::IsSilent, Fault::IsCut, Fault::TalksGarbage];
+const FAULTS: [Fault; 6] = [
+    Fault::Refuses,
+    Fault::Breaks,
+    Fault::IsBusy,
+    Fault::IsSilent,
+    Fault::IsCut,
+    Fault::TalksGarbage,
+];
 
 impl Fault {
     fn reply(self, request: &Received) -> Reply {
         let json = [("content-type", "application/json"), ("retry-after", "1")];
-        let failed = |status| Reply::whole(status, &json[..1], r#"{"error":{"message":"scripted fault"}}"#);
+        let failed =
+            |status| Reply::whole(status, &json[..1], r#"{"error":{"message":"scripted fault"}}"#);
         let wants_stream = request.json()["stream"] == true;
         match self {
             Self::Refuses => failed(401),
             Self::Breaks => failed(500),
             Self::IsBusy => Reply::whole(429, &json, r#"{"error":{"message":"scripted fault"}}"#),
             Self::IsSilent => Reply::stalled(),
-            Self::IsCut if wants_stream => Reply::sse().text("Final Answer: it").text(" is").then_close(),
+            Self::IsCut if wants_stream => {
+                Reply::sse().text("Final Answer: it").text(" is").then_close()
+            }
             Self::IsCut => Reply::raw(
                 "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 99\r\n\r\n{\"choices\":[",
             ),

@@ -27,7 +27,10 @@ fn commands() -> Vec<(&'static str, Value)> {
             "chat/troubleshoot_job",
             json!({"input": "Why?", "suggestions": null, "selected_text": "exit 1", "language_info": ""}),
         ),
-        ("chat/summarize_comments", with(json!({"notes_content": "<comment>Looks good.</comment>"}))),
+        (
+            "chat/summarize_comments",
+            with(json!({"notes_content": "<comment>Looks good.</comment>"})),
+        ),
         (
             "chat/explain_vulnerability",
             with(json!({"title": "XSS", "identifiers": "CWE-79", "vulnerability_info": "high",
@@ -56,14 +59,28 @@ async fn a_failed_model_is_m4000_and_what_flashes_by_is_fit_to_read() {
         let streamed = scene.gitlab.stream(id, &inputs).await;
         assert!(streamed.ended.is_err(), "{fault:?}: {}", streamed.seen);
         let internals = ["{", "127.0.0.1", "scripted fault", "<html>"];
-        assert!(internals.iter().all(|text| !streamed.seen.contains(text)), "{fault:?}: {}", streamed.seen);
+        assert!(
+            internals.iter().all(|text| !streamed.seen.contains(text)),
+            "{fault:?}: {}",
+            streamed.seen
+        );
         assert!(streamed.seen.len() < 200, "{fault:?}: {}", streamed.seen);
-        assert_eq!(scene.gitlab.slash_command(id, &inputs).await, Shown::Code("M4000"), "{fault:?}");
+        assert_eq!(
+            scene.gitlab.slash_command(id, &inputs).await,
+            Shown::Code("M4000"),
+            "{fault:?}"
+        );
     }
 }
 
-const READERS: [&str; 6] =
-    ["build_reader", "issue_reader", "epic_reader", "merge_request_reader", "commit_reader", "work_item_reader"];
+const READERS: [&str; 6] = [
+    "build_reader",
+    "issue_reader",
+    "epic_reader",
+    "merge_request_reader",
+    "commit_reader",
+    "work_item_reader",
+];
 
 #[tokio::test]
 async fn readers_name_a_resource_in_each_way_a_model_may_say_it() {
@@ -100,7 +117,11 @@ async fn a_reader_that_rambles_is_asked_three_times() {
 async fn a_failed_model_is_m4001_for_a_reader() {
     for fault in FAULTS {
         let scene = Scene::new(move |request| fault.reply(request)).await;
-        assert_eq!(scene.gitlab.read_resource("epic_reader", "&1").await, Err("M4001"), "{fault:?}");
+        assert_eq!(
+            scene.gitlab.read_resource("epic_reader", "&1").await,
+            Err("M4001"),
+            "{fault:?}"
+        );
     }
 }
 

@@ -1,5 +1,5 @@
-//! The AI actions of Rails (§8.3): one prompt, one answer, behind retries and a circuit breaker (§11.3), and the
-//! two answers that Rails takes apart: code reviews and vulnerability fixes.
+//! The AI actions of Rails (§8.3): one prompt, one answer, behind retries and a circuit breaker
+//! (§11.3), and the two answers that Rails takes apart: code reviews and vulnerability fixes.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,8 @@ const TRIES: u32 = 3;
 /// What the breaker wants to have seen before it opens.
 const VOLUME: usize = 10;
 
-/// Opens when at least half of ten calls or more ended in a 5xx or an exception. Then nothing is called.
+/// Opens when at least half of ten calls or more ended in a 5xx or an exception. Then nothing is
+/// called.
 #[derive(Default)]
 pub(crate) struct Breaker {
     calls: usize,
@@ -29,7 +30,8 @@ impl Breaker {
     }
 }
 
-/// What Rails shows when an action came to nothing, whatever the reason: "An unexpected error has occurred."
+/// What Rails shows when an action came to nothing, whatever the reason: "An unexpected error has
+/// occurred."
 pub(crate) const UNEXPECTED: Shown = Shown::Code("unexpected");
 
 impl GitLab {
@@ -50,8 +52,10 @@ impl GitLab {
                 continue;
             }
             // a body that is not called JSON is not parsed (§2.5)
-            text =
-                answer.ok().filter(|(head, _)| head.is_success() && head.is_json()).and_then(|(_, body)| read(&body));
+            text = answer
+                .ok()
+                .filter(|(head, _)| head.is_success() && head.is_json())
+                .and_then(|(_, body)| read(&body));
             break;
         }
         text.filter(|text| !text.is_empty()).map_or(UNEXPECTED, Shown::Text)
@@ -62,7 +66,8 @@ impl GitLab {
         self.breaker.lock().unwrap().is_open()
     }
 
-    /// A review of a merge request: its comments. Without the files' contents once more when it failed.
+    /// A review of a merge request: its comments. Without the files' contents once more when it
+    /// failed.
     pub(crate) async fn review(&self, diff_lines: &str) -> Option<Vec<Comment>> {
         for full in ["The files in full:", ""] {
             let inputs = json!({"mr_title": "Cache it", "mr_description": "", "diff_lines": diff_lines,
@@ -102,7 +107,8 @@ pub(crate) struct Comment {
     pub(crate) suggestion: Option<(String, String)>,
 }
 
-/// The comments of the last `<review>`: each starts a line, names a file and a line, ends at a line's end.
+/// The comments of the last `<review>`: each starts a line, names a file and a line, ends at a
+/// line's end.
 pub(crate) fn comments(text: &str) -> Vec<Comment> {
     let Some((_, review)) = text.rsplit_once("<review>") else { return Vec::new() };
     let Some((review, _)) = review.split_once("</review>") else { return Vec::new() };
@@ -131,7 +137,9 @@ fn comment(text: &str) -> Option<Comment> {
         old_line: old_line.map(|line| line.parse()).transpose().ok()?,
         new_line: new_line.map(|line| line.parse()).transpose().ok()?,
         body: body.split("<from>").next()?.trim().to_owned(),
-        suggestion: tagged("from").zip(tagged("to")).map(|(from, to)| (from.to_owned(), to.to_owned())),
+        suggestion: tagged("from")
+            .zip(tagged("to"))
+            .map(|(from, to)| (from.to_owned(), to.to_owned())),
     })
 }
 
@@ -147,7 +155,9 @@ pub(crate) struct Fix {
 impl Fix {
     /// A newline after each opening tag is a must.
     pub(crate) fn read(text: &str) -> Self {
-        let tagged = |tag: &str| between(text, &format!("<{tag}>\n"), &format!("</{tag}>")).map(str::to_owned);
+        let tagged = |tag: &str| {
+            between(text, &format!("<{tag}>\n"), &format!("</{tag}>")).map(str::to_owned)
+        };
         let code = tagged("fixed_code").filter(|code| !code.trim().is_empty());
         let said = tagged("is_false_positive").is_some_and(|said| said.trim() == "true");
         Self {

@@ -20,8 +20,8 @@ pub(crate) enum Connection {
 }
 
 impl GitLab {
-    /// The button in the form of this model (§10.1). It waits 3 s: real ones, since the gateway's own limit for
-    /// this call cannot be scaled.
+    /// The button in the form of this model (§10.1). It waits 3 s: real ones, since the gateway's
+    /// own limit for this call cannot be scaled.
     pub(crate) async fn test_connection(&self) -> Connection {
         let body = json!({"inputs": {}, "stream": false, "model_metadata": self.model}).to_string();
         let http = Http { patience: Duration::from_secs(3), ..self.http };
@@ -29,10 +29,13 @@ impl GitLab {
             Err(broken) => Connection::NoAnswer(broken),
             Ok((head, _)) if head.status == 200 => Connection::Good,
             Ok((head, body)) => {
-                let detail = serde_json::from_str::<Value>(&body).unwrap_or_default()["detail"].clone();
+                let detail =
+                    serde_json::from_str::<Value>(&body).unwrap_or_default()["detail"].clone();
                 match (head.status, detail.as_str()) {
                     (421, Some(text)) => Connection::ModelServer(text.to_owned()),
-                    (status, _) => Connection::Gateway(status, detail[0]["msg"].as_str().map(str::to_owned)),
+                    (status, _) => {
+                        Connection::Gateway(status, detail[0]["msg"].as_str().map(str::to_owned))
+                    }
                 }
             }
         }
@@ -54,17 +57,28 @@ impl GitLab {
             body: "",
         };
         let answer = Http { patience: seconds(10), ..self.http }.whole(request).await;
-        answer.is_ok_and(|(head, body)| head.status == 200 && serde_json::from_str::<Value>(&body).is_ok())
+        answer.is_ok_and(|(head, body)| {
+            head.status == 200 && serde_json::from_str::<Value>(&body).is_ok()
+        })
     }
 
-    /// A token for an editor that connects by itself (§3.4): what the editor is told instead is a status.
+    /// A token for an editor that connects by itself (§3.4): what the editor is told instead is a
+    /// status.
     pub(crate) async fn user_token(&self) -> Result<String, u16> {
         let bearer = format!("Bearer {}", self.token);
-        let request =
-            Request { headers: &[("authorization", &bearer)], ..Request::post("/v1/code/user_access_token", "") };
+        let request = Request {
+            headers: &[("authorization", &bearer)],
+            ..Request::post("/v1/code/user_access_token", "")
+        };
         let (head, body) = self.http.whole(request).await.map_err(|_| 503_u16)?;
-        let body: Value = if head.is_json() { serde_json::from_str(&body).unwrap() } else { Value::Null };
-        let token = body["token"].as_str().filter(|token| !token.is_empty() && body["expires_at"].is_u64());
-        if head.is_success() { token.map(str::to_owned).ok_or(head.status) } else { Err(head.status) }
+        let body: Value =
+            if head.is_json() { serde_json::from_str(&body).unwrap() } else { Value::Null };
+        let token =
+            body["token"].as_str().filter(|token| !token.is_empty() && body["expires_at"].is_u64());
+        if head.is_success() {
+            token.map(str::to_owned).ok_or(head.status)
+        } else {
+            Err(head.status)
+        }
     }
 }

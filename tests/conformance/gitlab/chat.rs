@@ -1,5 +1,5 @@
-//! Duo Chat's loop (§7): ask the agent, run the tool it names, ask again with what the tool said, at most ten
-//! times. What goes wrong becomes a code (§11.1).
+//! Duo Chat's loop (§7): ask the agent, run the tool it names, ask again with what the tool said,
+//! at most ten times. What goes wrong becomes a code (§11.1).
 
 use serde_json::{Value, json};
 
@@ -46,7 +46,9 @@ impl GitLab {
                 return Shown::Code("A9999");
             };
             match self.run(tool, action["tool_input"].as_str().unwrap_or_default()).await {
-                Ok(observation) => steps.push(json!({"action": action, "observation": observation})),
+                Ok(observation) => {
+                    steps.push(json!({"action": action, "observation": observation}))
+                }
                 Err(code) => return Shown::Code(code),
             }
         }
@@ -88,7 +90,8 @@ impl GitLab {
     async fn call(&self, body: &str) -> Result<Step, &'static str> {
         let mut step = Step::default();
         let request = Request::post("/v2/chat/agent", body);
-        let ended = self.http.stream(request, |head, piece| !head.is_success() || step.take(piece)).await;
+        let ended =
+            self.http.stream(request, |head, piece| !head.is_success() || step.take(piece)).await;
         match ended {
             Ok(head) if head.status == 403 => Err("M3006"),
             Ok(head) if !head.is_success() => Err("A9999"),
@@ -106,7 +109,9 @@ impl GitLab {
 impl Step {
     /// A piece of the body. False once an error event was raised: the rest is not read.
     fn take(&mut self, piece: &[u8]) -> bool {
-        self.rest.push_str(std::str::from_utf8(piece).expect("ASCII, so that no cut can fall into a character"));
+        self.rest.push_str(
+            std::str::from_utf8(piece).expect("ASCII, so that no cut can fall into a character"),
+        );
         let whole = self.rest.rfind('\n').map_or(0, |end| end + 1);
         let lines: String = self.rest.drain(..whole).collect();
         for event in wire::objects(&lines) {

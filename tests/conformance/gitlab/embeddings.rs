@@ -1,4 +1,5 @@
-//! Semantic code search (§9.4): code becomes vectors when it is indexed, and so does a question that searches it.
+//! Semantic code search (§9.4): code becomes vectors when it is indexed, and so does a question
+//! that searches it.
 
 use serde_json::{Value, json};
 
@@ -28,13 +29,15 @@ impl GitLab {
             metadata = model.clone();
             metadata["provider"] = json!("litellm");
         }
-        let body = json!({"model_metadata": metadata, "litellm_drop_params": true, "contents": contents,
+        let body =
+            json!({"model_metadata": metadata, "litellm_drop_params": true, "contents": contents,
             "dimensions": DIMENSIONS})
-        .to_string();
+            .to_string();
         let path = format!("/v1/embeddings/code_embeddings/{purpose}");
         let answer = self.http.whole(Request::post(&path, &body)).await;
         let (head, body) = answer.map_err(|broken| (0, format!("{broken:?}")))?;
-        let body: Value = if head.is_json() { serde_json::from_str(&body).unwrap() } else { Value::Null };
+        let body: Value =
+            if head.is_json() { serde_json::from_str(&body).unwrap() } else { Value::Null };
         if !head.is_success() {
             return Err((head.status, body["detail"].as_str().unwrap_or_default().to_owned()));
         }

@@ -1,5 +1,5 @@
-//! HTTP as Rails and Workhorse speak it (§12, §13): a new connection for each call, and three rules about
-//! time that a server can break without noticing.
+//! HTTP as Rails and Workhorse speak it (§12, §13): a new connection for each call, and three rules
+//! about time that a server can break without noticing.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -21,7 +21,8 @@ pub(crate) fn seconds(count: u32) -> Duration {
 pub(crate) enum Broken {
     /// Nobody listens.
     Refused,
-    /// Silence for longer than the caller's patience, a head that comes in drips, a whole body that takes too long.
+    /// Silence for longer than the caller's patience, a head that comes in drips, a whole body that
+    /// takes too long.
     ReadTimeout,
     /// The connection was closed before the answer's end.
     EndOfFile,
@@ -98,7 +99,8 @@ impl Http {
 
     async fn send(&self, request: Request<'_>) -> Result<Wire, Broken> {
         let connected = timeout(self.patience, TcpStream::connect(self.gateway)).await;
-        let mut stream = connected.map_err(|_| Broken::ReadTimeout)?.map_err(|_| Broken::Refused)?;
+        let mut stream =
+            connected.map_err(|_| Broken::ReadTimeout)?.map_err(|_| Broken::Refused)?;
         // a gateway that has answered early may close before all is written
         let _ = stream.write_all(request.to_text().as_bytes()).await;
         Ok(Wire { stream, buffer: Vec::new(), patience: self.patience, left: None })
@@ -121,7 +123,10 @@ impl<'a> Request<'a> {
     }
 
     fn to_text(self) -> String {
-        let mut head = format!("{} {} HTTP/1.1\r\nhost: weir.test\r\nconnection: close\r\n", self.method, self.path);
+        let mut head = format!(
+            "{} {} HTTP/1.1\r\nhost: weir.test\r\nconnection: close\r\n",
+            self.method, self.path
+        );
         let headers = super::headers().into_iter().chain(self.headers.iter().copied());
         headers.for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
         if self.method == "POST" {

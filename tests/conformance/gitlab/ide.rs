@@ -1,5 +1,5 @@
-//! Code suggestions (§6, §13): Rails hands the call to Workhorse, which waits 55 s for a head and passes on
-//! whatever then comes; the editor behind it reads JSON, raw text or server-sent events.
+//! Code suggestions (§6, §13): Rails hands the call to Workhorse, which waits 55 s for a head and
+//! passes on whatever then comes; the editor behind it reads JSON, raw text or server-sent events.
 
 use serde_json::{Value, json};
 
@@ -73,23 +73,31 @@ impl GitLab {
         self.workhorse("/v4/code/suggestions", &self.with_metadata(body)).await
     }
 
-    /// Completion by an editor that has a user's token (§6.4) and asks the gateway itself. It knows no model.
+    /// Completion by an editor that has a user's token (§6.4) and asks the gateway itself. It knows
+    /// no model.
     pub(crate) async fn complete_directly(&self, token: &str, form: Form) -> Suggested {
         let mut body = cursor(form);
         body["prompt_version"] = json!(1);
         let bearer = format!("Bearer {token}");
         let body = body.to_string();
-        let request =
-            Request { headers: &[("authorization", &bearer)], ..Request::post("/v2/code/completions", &body) };
+        let request = Request {
+            headers: &[("authorization", &bearer)],
+            ..Request::post("/v2/code/completions", &body)
+        };
         suggested(self.http, request).await.unwrap_or_else(|_| Suggested::Broken(String::new()))
     }
 
-    /// Workhorse: its own user agent, 55 s for the head and no limit after it; what it cannot get is its own 500.
+    /// Workhorse: its own user agent, 55 s for the head and no limit after it; what it cannot get
+    /// is its own 500.
     async fn workhorse(&self, path: &str, body: &str) -> Suggested {
         let http = Http { patience: seconds(55), ..self.http };
-        let request =
-            Request { headers: &[("x-gitlab-language-server-version", "7.20.0")], ..Request::post(path, body) };
-        suggested(http, request).await.unwrap_or(Suggested::Refused { status: 500, retry_after: None })
+        let request = Request {
+            headers: &[("x-gitlab-language-server-version", "7.20.0")],
+            ..Request::post(path, body)
+        };
+        suggested(http, request)
+            .await
+            .unwrap_or(Suggested::Refused { status: 500, retry_after: None })
     }
 }
 
@@ -134,14 +142,18 @@ fn editor(head: &Head, text: String) -> Suggested {
         return Suggested::Code(text);
     }
     let events = wire::events(&text).expect("events");
-    let names: Vec<&str> = events.as_array().unwrap().iter().map(|event| event["event"].as_str().unwrap()).collect();
-    let Some(("stream_start", middle)) = names.split_first().map(|(first, rest)| (*first, rest)) else {
+    let names: Vec<&str> =
+        events.as_array().unwrap().iter().map(|event| event["event"].as_str().unwrap()).collect();
+    let Some(("stream_start", middle)) = names.split_first().map(|(first, rest)| (*first, rest))
+    else {
         return Suggested::Broken(text);
     };
     let content = &events[1]["data"]["choices"][0]["delta"]["content"];
     match middle {
         ["stream_end"] => Suggested::Code(String::new()),
-        ["content_chunk", "stream_end"] => Suggested::Code(content.as_str().expect("text").to_owned()),
+        ["content_chunk", "stream_end"] => {
+            Suggested::Code(content.as_str().expect("text").to_owned())
+        }
         _ => Suggested::Broken(text),
     }
 }

@@ -1,5 +1,6 @@
-//! The client side of GitLab, written from `gitlab-client.md`: what its parts send, how they read an answer,
-//! what they do about a failure and what their user sees of it. Times are scaled: 50 ms stand for a second.
+//! The client side of GitLab, written from `gitlab-client.md`: what its parts send, how they read
+//! an answer, what they do about a failure and what their user sees of it. Times are scaled: 50 ms
+//! stand for a second.
 
 pub(crate) mod actions; // the AI actions of Rails: one prompt, one answer
 pub(crate) mod admin; // what an administrator presses
@@ -28,7 +29,8 @@ pub(crate) struct GitLab {
     model: Option<Value>,
     /// Whether the flag `ai_prompts_v2` is on.
     prompts: &'static str,
-    /// What it shows of itself when it asks for a user's token (§3.1); the other calls are to gateways without keys.
+    /// What it shows of itself when it asks for a user's token (§3.1); the other calls are to
+    /// gateways without keys.
     token: String,
     breaker: Mutex<Breaker>,
 }
@@ -36,11 +38,22 @@ pub(crate) struct GitLab {
 impl GitLab {
     /// Its features are set to no model: the gateway's operator decides.
     pub(crate) fn new(gateway: SocketAddr) -> Self {
-        Self { http: Http::rails(gateway), model: None, prompts: "v1", token: String::new(), breaker: Mutex::default() }
+        Self {
+            http: Http::rails(gateway),
+            model: None,
+            prompts: "v1",
+            token: String::new(),
+            breaker: Mutex::default(),
+        }
     }
 
     /// Its features are set to this self-hosted model.
-    pub(crate) fn with_model(gateway: SocketAddr, family: &str, endpoint: &str, identifier: &str) -> Self {
+    pub(crate) fn with_model(
+        gateway: SocketAddr,
+        family: &str,
+        endpoint: &str,
+        identifier: &str,
+    ) -> Self {
         let model = json!({
             "provider": "openai", "name": family, "endpoint": endpoint, "api_key": "token", "identifier": identifier,
         });

@@ -1,5 +1,5 @@
-//! The client in front of a gateway that breaks the rules: each of them bites, so a feature that passes has
-//! kept them.
+//! The client in front of a gateway that breaks the rules: each of them bites, so a feature that
+//! passes has kept them.
 
 use serde_json::{Value, json};
 
@@ -33,10 +33,20 @@ async fn the_chats_codes() {
     assert_eq!(chat(stream(&[first, second, &delta])).await, Shown::text("HiHi"));
     assert_eq!(chat(stream(&["\n", &delta, "\n"])).await, Shown::text("Hi"), "heartbeats");
     assert_eq!(chat(stream(&[delta.trim_end()])).await, Shown::Code("A1002"), "no last newline");
-    assert_eq!(chat(stream(&[&event("usage", &json!({}))])).await, Shown::Code("A1002"), "no known type");
+    assert_eq!(
+        chat(stream(&[&event("usage", &json!({}))])).await,
+        Shown::Code("A1002"),
+        "no known type"
+    );
     assert_eq!(chat(stream(&[])).await, Shown::Code("A1002"));
-    assert_eq!(chat(Reply::head(200, NDJSON).bytes(delta.clone()).then_close()).await, Shown::Code("A1003"));
-    assert_eq!(chat(Reply::head(200, NDJSON).bytes(delta.clone()).stall()).await, Shown::Code("A1000"));
+    assert_eq!(
+        chat(Reply::head(200, NDJSON).bytes(delta.clone()).then_close()).await,
+        Shown::Code("A1003")
+    );
+    assert_eq!(
+        chat(Reply::head(200, NDJSON).bytes(delta.clone()).stall()).await,
+        Shown::Code("A1000")
+    );
     assert_eq!(chat(Reply::stalled()).await, Shown::Code("A1000"));
     assert_eq!(chat(Reply::closed()).await, Shown::Code("A1003"));
     for (status, code) in [(403, "M3006"), (401, "A9999"), (422, "A9999"), (500, "A9999")] {
@@ -51,21 +61,35 @@ async fn the_chats_codes() {
 
 #[tokio::test]
 async fn error_events_and_their_repetition() {
-    for (message, code) in [("boom", "A1004"), ("prompt is too long: 9", "A1005"), ("tool not available", "G3001")] {
+    for (message, code) in
+        [("boom", "A1004"), ("prompt is too long: 9", "A1005"), ("tool not available", "G3001")]
+    {
         let error = event("error", &json!({"message": message, "retryable": false}));
-        assert_eq!(chat(Reply::head(200, NDJSON).bytes(error).then_close()).await, Shown::Code(code));
+        assert_eq!(
+            chat(Reply::head(200, NDJSON).bytes(error).then_close()).await,
+            Shown::Code(code)
+        );
     }
-    let gateway = Upstream::always(stream(&[&event("error", &json!({"message": "busy", "retryable": true}))])).await;
+    let gateway = Upstream::always(stream(&[&event(
+        "error",
+        &json!({"message": "busy", "retryable": true}),
+    )]))
+    .await;
     assert_eq!(GitLab::new(gateway.address).chat("Hi").await, Shown::Code("A1004"));
     assert_eq!(gateway.requests().len(), 3);
 }
 
 #[tokio::test]
 async fn ten_steps_are_enough() {
-    let action = event("action", &json!({"tool": "issue_reader", "tool_input": "#1", "thought": ""}));
+    let action =
+        event("action", &json!({"tool": "issue_reader", "tool_input": "#1", "thought": ""}));
     let resource = r#"{"ResourceIdentifierType": "iid", "ResourceIdentifier": 1}"#;
     let gateway = Upstream::start(move |request| {
-        if request.path == "/v2/chat/agent" { stream(&[&action]) } else { Reply::whole(200, &[], resource) }
+        if request.path == "/v2/chat/agent" {
+            stream(&[&action])
+        } else {
+            Reply::whole(200, &[], resource)
+        }
     })
     .await;
     assert_eq!(GitLab::new(gateway.address).chat("Hi").await, Shown::Code("A1006"));
@@ -80,10 +104,15 @@ async fn time() {
     };
     let head = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n";
     // a head that is not there whole after 20 s
-    let drips = Reply::raw(&head[..9]).wait(seconds(15)).bytes(&head[9..12]).wait(seconds(15)).bytes(&head[12..14]);
+    let drips = Reply::raw(&head[..9])
+        .wait(seconds(15))
+        .bytes(&head[9..12])
+        .wait(seconds(15))
+        .bytes(&head[12..14]);
     assert_eq!(call(drips.stall()).await, Err(Broken::ReadTimeout));
     // silence of less than 60 s, again and again, is fine on a stream and too long for a whole body
-    let slow = (0..3).fold(Reply::head(200, &[]), |reply, _| reply.bytes("x").wait(seconds(25))).end();
+    let slow =
+        (0..3).fold(Reply::head(200, &[]), |reply, _| reply.bytes("x").wait(seconds(25))).end();
     assert_eq!(call(slow.clone()).await, Err(Broken::ReadTimeout));
     let gateway = Upstream::always(slow).await;
     let read = Http::rails(gateway.address).stream(Request::post("/", "{}"), |_, _| true).await;
@@ -105,25 +134,42 @@ async fn actions_retry_429_and_break_the_circuit_on_5xx() {
     }
     assert!(gitlab.breaker_is_open());
     assert_eq!(gateway.requests().len(), 10);
-    let gateway = Upstream::always(Reply::whole(200, &[("content-type", "text/plain")], "\"words\"")).await;
-    assert_eq!(GitLab::new(gateway.address).action("summarize_review", &json!({})).await, UNEXPECTED);
+    let gateway =
+        Upstream::always(Reply::whole(200, &[("content-type", "text/plain")], "\"words\"")).await;
+    assert_eq!(
+        GitLab::new(gateway.address).action("summarize_review", &json!({})).await,
+        UNEXPECTED
+    );
 }
 
 #[tokio::test]
 async fn streamed_prompts_and_code_suggestions() {
     let gateway = Upstream::always(Reply::json(500, &json!({"detail": "x"}))).await;
     let streamed = GitLab::new(gateway.address).stream("chat/explain_code", &json!({})).await;
-    assert_eq!((streamed.seen.as_str(), streamed.ended), ("{\"detail\":\"x\"}", Err(Failed::Status(500))));
+    assert_eq!(
+        (streamed.seen.as_str(), streamed.ended),
+        ("{\"detail\":\"x\"}", Err(Failed::Status(500)))
+    );
     assert_eq!(gateway.only_request().path, "/v1/prompts/chat%2Fexplain_code");
     let suggested = |reply: Reply| async {
         let gateway = Upstream::always(reply).await;
         GitLab::new(gateway.address).complete(Form::Stream).await
     };
-    assert_eq!(suggested(Reply::stalled()).await, Suggested::Refused { status: 500, retry_after: None });
+    assert_eq!(
+        suggested(Reply::stalled()).await,
+        Suggested::Refused { status: 500, retry_after: None }
+    );
     let sse = [("content-type", "text/event-stream"), ("x-streaming-format", "sse")];
     let start = "event: stream_start\ndata: {}\n\n";
     let cut = Reply::head(200, &sse).bytes(start);
-    assert_eq!(suggested(cut.clone().end()).await, Suggested::Broken(start.to_owned()), "no stream_end");
+    assert_eq!(
+        suggested(cut.clone().end()).await,
+        Suggested::Broken(start.to_owned()),
+        "no stream_end"
+    );
     assert_eq!(suggested(cut.clone().then_close()).await, Suggested::Broken(start.to_owned()));
-    assert_eq!(suggested(cut.bytes("event: stream_end\ndata: null\n\n").end()).await, Suggested::Code(String::new()));
+    assert_eq!(
+        suggested(cut.bytes("event: stream_end\ndata: null\n\n").end()).await,
+        Suggested::Code(String::new())
+    );
 }

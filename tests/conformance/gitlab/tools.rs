@@ -1,4 +1,5 @@
-//! Chat's tools and slash commands (§8.2): prompts that stream raw text, and what Rails reads out of it.
+//! Chat's tools and slash commands (§8.2): prompts that stream raw text, and what Rails reads out
+//! of it.
 
 use serde_json::{Value, json};
 
@@ -54,7 +55,8 @@ pub(crate) struct Streamed {
 impl GitLab {
     /// A prompt, streamed.
     pub(crate) async fn stream(&self, id: &str, inputs: &Value) -> Streamed {
-        let body = self.with_metadata(json!({"stream": true, "inputs": inputs, "prompt_version": "^1.0.0"}));
+        let body = self
+            .with_metadata(json!({"stream": true, "inputs": inputs, "prompt_version": "^1.0.0"}));
         let path = format!("/v1/prompts/{}", id.replace('/', "%2F"));
         let mut seen = Vec::new();
         let ended = self.http.stream(Request::post(&path, &body), |_, piece| {
@@ -87,8 +89,13 @@ impl GitLab {
         }
     }
 
-    /// Which resource is meant. Unreadable JSON is asked for again; then M3003. Any exception is M4001.
-    pub(crate) async fn read_resource(&self, reader: &str, input: &str) -> Result<Value, &'static str> {
+    /// Which resource is meant. Unreadable JSON is asked for again; then M3003. Any exception is
+    /// M4001.
+    pub(crate) async fn read_resource(
+        &self,
+        reader: &str,
+        input: &str,
+    ) -> Result<Value, &'static str> {
         let mut suggestions = String::new();
         for _ in 0..ATTEMPTS {
             let inputs = json!({"input": input, "suggestions": suggestions});
@@ -111,7 +118,8 @@ impl GitLab {
         let path = "/v1/search/gitlab-docs";
         let found = self.http.whole(Request::post(path, &search.to_string())).await;
         let (head, body) = found.map_err(|_| "A9999")?;
-        let body: Value = if head.is_json() { serde_json::from_str(&body).unwrap() } else { Value::Null };
+        let body: Value =
+            if head.is_json() { serde_json::from_str(&body).unwrap() } else { Value::Null };
         body["response"]["results"].as_array().cloned().ok_or("A9999")
     }
 
@@ -139,26 +147,31 @@ pub(crate) struct Documented {
 }
 
 impl Documented {
-    /// `ATTRS:` and lines `CNT-IDX-<id>` name the documents that were used; an answer that does not know has none.
+    /// `ATTRS:` and lines `CNT-IDX-<id>` name the documents that were used; an answer that does not
+    /// know has none.
     fn read(text: &str, documents: &[Value]) -> Self {
         let (text, used) = text.split_once("ATTRS").unwrap_or((text, ""));
         let ids: Vec<&str> = used
             .split("CNT-IDX-")
             .skip(1)
             .map(|rest| {
-                let end = rest.find(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit()).unwrap_or(rest.len());
+                let end = rest
+                    .find(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit())
+                    .unwrap_or(rest.len());
                 &rest[..end]
             })
             .collect();
         let lower = text.to_lowercase();
         let is_lost = ["i don't know", "i do not know"].iter().any(|phrase| lower.contains(phrase));
         let used = documents.iter().filter(|document| ids.iter().any(|id| document["id"] == *id));
-        let sources = used.filter_map(|document| document["metadata"]["filename"].as_str().map(str::to_owned));
+        let sources = used
+            .filter_map(|document| document["metadata"]["filename"].as_str().map(str::to_owned));
         Self { text: text.trim().to_owned(), sources: sources.filter(|_| !is_lost).collect() }
     }
 }
 
-/// The JSON that names a resource: fenced or not, whole or only what follows the opening that the prompt gave.
+/// The JSON that names a resource: fenced or not, whole or only what follows the opening that the
+/// prompt gave.
 fn resource(text: &str) -> Option<Value> {
     let whole = if text.contains("ResourceIdentifierType") {
         text.to_owned()
@@ -197,7 +210,12 @@ mod tests {
             json!({"id": "b2", "content": "y", "metadata": {"filename": "https://docs/b"}}),
         ];
         let found = Documented::read("Press it.\nATTRS:\nCNT-IDX-b2\nCNT-IDX-zz", &documents);
-        assert_eq!((found.text.as_str(), found.sources), ("Press it.", vec!["https://docs/b".to_owned()]));
-        assert!(Documented::read("I do not know. ATTRS: CNT-IDX-b2", &documents).sources.is_empty());
+        assert_eq!(
+            (found.text.as_str(), found.sources),
+            ("Press it.", vec!["https://docs/b".to_owned()])
+        );
+        assert!(
+            Documented::read("I do not know. ATTRS: CNT-IDX-b2", &documents).sources.is_empty()
+        );
     }
 }

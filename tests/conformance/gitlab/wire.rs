@@ -1,14 +1,17 @@
-//! Framed bodies as GitLab's parsers take them, with neighbouring pieces of one text put together: where a
-//! model's words are cut is nobody's business.
+//! Framed bodies as GitLab's parsers take them, with neighbouring pieces of one text put together:
+//! where a model's words are cut is nobody's business.
 
 use serde_json::{Value, json};
 
-/// The chat agent's events (§7.2): every `{…}` that a newline follows directly, on one line. What is not
-/// followed by one is never seen.
+/// The chat agent's events (§7.2): every `{…}` that a newline follows directly, on one line. What
+/// is not followed by one is never seen.
 pub(crate) fn objects(text: &str) -> Vec<Value> {
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let lines = whole.split('\n').filter_map(|line| line.find('{').map(|start| &line[start..]));
-    lines.filter(|line| line.ends_with('}')).filter_map(|line| serde_json::from_str(line).ok()).collect()
+    lines
+        .filter(|line| line.ends_with('}'))
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect()
 }
 
 /// A body of JSON lines, all of them good; blank ones are heartbeats.
@@ -49,8 +52,8 @@ fn joined(first: &Value, second: &Value) -> Value {
     json!(format!("{}{}", first.as_str().unwrap_or_default(), second.as_str().unwrap_or_default()))
 }
 
-/// The events of `/v4/code/suggestions` (§6.2) as `{event, data}`: `event:` before `data:`, the data one line
-/// of JSON. Comments are heartbeats.
+/// The events of `/v4/code/suggestions` (§6.2) as `{event, data}`: `event:` before `data:`, the
+/// data one line of JSON. Comments are heartbeats.
 pub(crate) fn events(text: &str) -> Option<Value> {
     let mut merged: Vec<Value> = Vec::new();
     let text = text.replace("\r\n", "\n");
@@ -90,7 +93,8 @@ mod tests {
     #[test]
     fn pieces_of_a_text_are_one() {
         let delta = |text: &str| json!({"type": "final_answer_delta", "data": {"text": text, "finish_reason": null}});
-        let text = format!("{}\n\n{}\n{}\n", delta("a"), delta("b"), json!({"type": "usage", "data": {}}));
+        let text =
+            format!("{}\n\n{}\n{}\n", delta("a"), delta("b"), json!({"type": "usage", "data": {}}));
         assert_eq!(lines(&text), Some(json!([delta("ab"), {"type": "usage", "data": {}}])));
         let text = "{\"content\":\"a\"}\n{\"content\":\"b\",\"usage\":{}}\n";
         assert_eq!(lines(text), Some(json!([{"content": "ab", "usage": {}}])));
@@ -99,9 +103,16 @@ mod tests {
     #[test]
     fn events_are_whole_or_not_there() {
         let chunk = |text: &str| {
-            format!("event: content_chunk\r\ndata: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}\r\n\r\n")
+            format!(
+                "event: content_chunk\r\ndata: {{\"choices\":[{{\"delta\":{{\"content\":\"{text}\"}}}}]}}\r\n\r\n"
+            )
         };
-        let both = events(&format!("{}: ping\n\n{}event: stream_end\ndata: null\n\n", chunk("a"), chunk("b"))).unwrap();
+        let both = events(&format!(
+            "{}: ping\n\n{}event: stream_end\ndata: null\n\n",
+            chunk("a"),
+            chunk("b")
+        ))
+        .unwrap();
         assert_eq!(both[0]["data"]["choices"][0]["delta"]["content"], "ab");
         assert_eq!(both[1], json!({"event": "stream_end", "data": null}));
         assert_eq!(events("event: stream_end\ndata: null\n"), None);

@@ -1,5 +1,5 @@
-//! A client that sees what is on the wire: the head as sent, the body with its arrival times, and whether it
-//! ended properly. It can leave in the middle.
+//! A client that sees what is on the wire: the head as sent, the body with its arrival times, and
+//! whether it ended properly. It can leave in the middle.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -70,7 +70,8 @@ impl Answer {
     }
 
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
     /// The `data` of each event.
@@ -120,11 +121,20 @@ impl Client {
     }
 
     /// A request with `Content-Length` if it has a body.
-    pub(crate) async fn send(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) {
+    pub(crate) async fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) {
         let mut head = format!("{method} {path} HTTP/1.1\r\nhost: weir.test\r\n");
         headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
         if !body.is_empty() {
-            head.push_str(&format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len()));
+            head.push_str(&format!(
+                "content-type: application/json\r\ncontent-length: {}\r\n",
+                body.len()
+            ));
         }
         head.push_str("\r\n");
         self.write([head.as_bytes(), body].concat()).await;
@@ -132,7 +142,9 @@ impl Client {
 
     /// Reads more into the buffer. False at the end.
     async fn fill(&mut self) -> bool {
-        soon("more of the answer", self.stream.read_buf(&mut self.buffer)).await.is_ok_and(|count| count > 0)
+        soon("more of the answer", self.stream.read_buf(&mut self.buffer))
+            .await
+            .is_ok_and(|count| count > 0)
     }
 
     /// The head of the next answer; `None` when the connection was closed instead.
@@ -149,7 +161,9 @@ impl Client {
         let mut lines = head.lines();
         let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
         let headers = lines.filter_map(|line| line.split_once(':'));
-        let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned())).collect();
+        let headers = headers
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+            .collect();
         Some(Head { status, headers })
     }
 
@@ -175,7 +189,8 @@ impl Client {
                 return Err(End::Cut);
             }
         }
-        let chunk = self.buffer.drain(..line_end + 2 + size + 2).skip(line_end + 2).take(size).collect();
+        let chunk =
+            self.buffer.drain(..line_end + 2 + size + 2).skip(line_end + 2).take(size).collect();
         Ok((size > 0).then_some(chunk))
     }
 
@@ -209,7 +224,8 @@ impl Client {
             answer.body = answer.pieces.iter().flat_map(|(_, piece)| piece.clone()).collect();
             return answer;
         }
-        let length: usize = answer.header("content-length").expect("a framed body").parse().unwrap();
+        let length: usize =
+            answer.header("content-length").expect("a framed body").parse().unwrap();
         while self.buffer.len() < length && self.fill().await {}
         if self.buffer.len() < length {
             answer.end = End::Cut;
@@ -220,7 +236,13 @@ impl Client {
     }
 
     /// One whole exchange.
-    pub(crate) async fn call(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub(crate) async fn call(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
         self.send(method, path, headers, body).await;
         let head = self.head().await;
         self.body(head, method == "HEAD").await

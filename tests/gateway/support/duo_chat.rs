@@ -1,5 +1,5 @@
-//! GitLab's side of Duo Chat, written from the contract (gitlab-client.md §7, §11.1): its line reader, its loop over
-//! tools, its retries, and the code that its user would see.
+//! GitLab's side of Duo Chat, written from the contract (gitlab-client.md §7, §11.1): its line
+//! reader, its loop over tools, its retries, and the code that its user would see.
 
 use serde_json::{Value, json};
 
@@ -34,8 +34,10 @@ impl<'a> DuoChat<'a> {
     pub(crate) fn asks(gateway: &'a Gateway, question: &str) -> Self {
         let message = json!({"role": "user", "content": question, "context": null, "current_file": null, "additional_context": [], "agent_scratchpad": null});
         let body = json!({"messages": [message], "model_metadata": null, "unavailable_resources": ["Pipelines", "Vulnerabilities"]});
-        let headers =
-            vec![("x-gitlab-version", "18.9.0"), ("accept-encoding", "gzip;q=1.0,deflate;q=0.6,identity;q=0.3")];
+        let headers = vec![
+            ("x-gitlab-version", "18.9.0"),
+            ("accept-encoding", "gzip;q=1.0,deflate;q=0.6,identity;q=0.3"),
+        ];
         Self { gateway, headers, body, answers: Vec::new() }
     }
 
@@ -48,7 +50,8 @@ impl<'a> DuoChat<'a> {
                 Step::Action(action) => action,
                 Step::Again => continue,
             };
-            let observation = tool(action["tool"].as_str().unwrap(), action["tool_input"].as_str().unwrap());
+            let observation =
+                tool(action["tool"].as_str().unwrap(), action["tool_input"].as_str().unwrap());
             let first = steps.is_empty();
             steps.push(json!({"action": action, "observation": observation}));
             let messages = self.body["messages"].as_array_mut().unwrap();
@@ -71,7 +74,8 @@ impl<'a> DuoChat<'a> {
         for _ in 0..3 {
             let body = self.body.to_string();
             let mut client = Client::connect(self.gateway.public).await;
-            let answer = client.call("POST", "/v2/chat/agent", &self.headers, body.as_bytes()).await;
+            let answer =
+                client.call("POST", "/v2/chat/agent", &self.headers, body.as_bytes()).await;
             self.answers.push(answer.clone());
             match read(&answer) {
                 Ok(step) => return step,
@@ -121,9 +125,13 @@ fn read(answer: &Answer) -> Result<Step, (&'static str, bool)> {
         let data = &event["data"];
         match event["type"].as_str().unwrap() {
             "error" => return Err(code(data)),
-            "final_answer_delta" => said.get_or_insert_default().push_str(data["text"].as_str().unwrap()),
+            "final_answer_delta" => {
+                said.get_or_insert_default().push_str(data["text"].as_str().unwrap())
+            }
             "action" => action = action.or_else(|| Some(data.clone())),
-            "unknown" => unknown = unknown.or_else(|| Some(data["text"].as_str().unwrap().to_owned())),
+            "unknown" => {
+                unknown = unknown.or_else(|| Some(data["text"].as_str().unwrap().to_owned()))
+            }
             _ => events_seen -= 1,
         }
     }

@@ -62,15 +62,20 @@ impl Gateway {
     }
 
     async fn start_in(env: &Environment, file: &str) -> Self {
-        // The first subscriber of a process stays: tests that read the operator's log run the program itself.
-        let _ = tracing::subscriber::set_global_default(tracing::subscriber::NoSubscriber::default());
-        let config = weir::config::from_str(file, "weir.toml", env).unwrap_or_else(|faults| panic!("{faults}\n{file}"));
+        // The first subscriber of a process stays: tests that read the operator's log run the
+        // program itself.
+        let _ =
+            tracing::subscriber::set_global_default(tracing::subscriber::NoSubscriber::default());
+        let config = weir::config::from_str(file, "weir.toml", env)
+            .unwrap_or_else(|faults| panic!("{faults}\n{file}"));
         let log = Log::default();
         let app = App::build(config, Box::new(log.clone())).unwrap();
-        let (public, admin, reloader) = (app.public_addr(), app.admin_addr().unwrap(), app.reloader());
+        let (public, admin, reloader) =
+            (app.public_addr(), app.admin_addr().unwrap(), app.reloader());
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             let running = app.run(async {
                 let _ = stopped.await;
             });
@@ -88,7 +93,13 @@ impl Gateway {
     }
 
     /// One exchange on a connection of its own.
-    pub(crate) async fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub(crate) async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
         Client::connect(self.public).await.call(method, path, headers, body).await
     }
 
@@ -108,7 +119,14 @@ impl Gateway {
     /// A chat under way: the request is sent, nothing is read.
     pub(crate) async fn open_chat(&self, model: &str, stream: bool) -> Client {
         let mut client = Client::connect(self.public).await;
-        client.send("POST", "/v1/chat/completions", &[], chat_body(model, stream).to_string().as_bytes()).await;
+        client
+            .send(
+                "POST",
+                "/v1/chat/completions",
+                &[],
+                chat_body(model, stream).to_string().as_bytes(),
+            )
+            .await;
         client
     }
 
@@ -131,7 +149,8 @@ impl Gateway {
         .await;
     }
 
-    /// Waits until so many requests have a line in the access log, one each: all of them that their clients left.
+    /// Waits until so many requests have a line in the access log, one each: all of them that their
+    /// clients left.
     pub(crate) async fn all_cancelled(&self, count: usize) {
         eventually("a line for each", async || self.log.lines().len() >= count).await;
         let lines = self.log.lines();
@@ -157,7 +176,10 @@ impl Drop for Gateway {
         drop(self.stop.take());
         let ended = self.thread.take().map(JoinHandle::join);
         // a test that already failed says why itself
-        assert!(matches!(ended, Some(Ok(()))) || std::thread::panicking(), "the gateway ended by a panic");
+        assert!(
+            matches!(ended, Some(Ok(()))) || std::thread::panicking(),
+            "the gateway ended by a panic"
+        );
     }
 }
 

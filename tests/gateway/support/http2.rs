@@ -46,18 +46,33 @@ impl Http2 {
     /// On a connection that is there already.
     pub(crate) async fn over(stream: impl Wire + 'static, window: u32) -> Self {
         let mut builder = Builder::new();
-        builder.initial_window_size(window).initial_connection_window_size(1 << 30).enable_push(false);
-        let (requests, connection) = soon("the handshake", builder.handshake::<_, Bytes>(stream)).await.unwrap();
+        builder
+            .initial_window_size(window)
+            .initial_connection_window_size(1 << 30)
+            .enable_push(false);
+        let (requests, connection) =
+            soon("the handshake", builder.handshake::<_, Bytes>(stream)).await.unwrap();
         Self { requests, connection: tokio::spawn(connection) }
     }
 
     /// The head of a request, whose body follows.
-    pub(crate) async fn open(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> Result<Exchange, h2::Error> {
+    pub(crate) async fn open(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Exchange, h2::Error> {
         self.start(method, path, headers, false).await
     }
 
     /// A whole request.
-    pub(crate) async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Exchange {
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Exchange {
         let mut exchange = self.start(method, path, headers, body.is_empty()).await.unwrap();
         if !body.is_empty() {
             exchange.request.send_data(Bytes::copy_from_slice(body), true).unwrap();
@@ -82,7 +97,13 @@ impl Http2 {
     }
 
     /// One whole exchange.
-    pub(crate) async fn call(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub(crate) async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
         self.send(method, path, headers, body).await.answer().await
     }
 
@@ -109,7 +130,9 @@ impl Exchange {
         let (parts, body) = soon("a head", &mut self.head).await?.into_parts();
         self.body = Some(body);
         let headers = parts.headers.iter();
-        let headers = headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned())).collect();
+        let headers = headers
+            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+            .collect();
         Ok(Head { status: parts.status.as_u16(), headers })
     }
 

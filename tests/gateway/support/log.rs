@@ -42,8 +42,10 @@ impl Log {
     /// Waits for the line of that request.
     pub(crate) async fn line(&self, request_id: &str) -> Value {
         let mut text = self.0.subscribe();
-        let found = |text: &Vec<u8>| parse(text).into_iter().find(|line| line["request_id"] == request_id);
-        let text = soon("the access-log line", text.wait_for(|text| found(text).is_some())).await.unwrap();
+        let found =
+            |text: &Vec<u8>| parse(text).into_iter().find(|line| line["request_id"] == request_id);
+        let text =
+            soon("the access-log line", text.wait_for(|text| found(text).is_some())).await.unwrap();
         found(&text).unwrap()
     }
 }

@@ -18,8 +18,14 @@ impl Metrics {
 
     /// The sum of every series of that name that has these labels; 0 when there is none.
     pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        let has = |have: &BTreeMap<String, String>| labels.iter().all(|(k, v)| have.get(*k).is_some_and(|h| h == v));
-        self.samples.iter().filter(|(n, have, _)| n == name && has(have)).map(|(_, _, value)| value).sum()
+        let has = |have: &BTreeMap<String, String>| {
+            labels.iter().all(|(k, v)| have.get(*k).is_some_and(|h| h == v))
+        };
+        self.samples
+            .iter()
+            .filter(|(n, have, _)| n == name && has(have))
+            .map(|(_, _, value)| value)
+            .sum()
     }
 
     /// The values that a label takes in a family.
@@ -34,6 +40,8 @@ fn sample(line: &str) -> (String, BTreeMap<String, String>, f64) {
     let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
     let labels = labels.strip_suffix('}').unwrap();
     let labels = labels.split_terminator("\",").filter_map(|pair| pair.split_once("=\""));
-    let labels = labels.map(|(key, value)| (key.to_owned(), value.trim_end_matches('"').to_owned())).collect();
+    let labels = labels
+        .map(|(key, value)| (key.to_owned(), value.trim_end_matches('"').to_owned()))
+        .collect();
     (name.to_owned(), labels, value.parse().unwrap())
 }

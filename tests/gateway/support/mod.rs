@@ -1,5 +1,5 @@
-//! What every topic needs: a gateway in this process, a model server that follows a script, a client that
-//! sees bytes, and readers for the metrics and the access log.
+//! What every topic needs: a gateway in this process, a model server that follows a script, a
+//! client that sees bytes, and readers for the metrics and the access log.
 
 mod client;
 mod duo_chat;
@@ -29,7 +29,8 @@ pub(crate) use surfaces::{Surface, surfaces};
 pub(crate) use tls::{Authority, Hello, Pair, front, front_for, older_kind, secure};
 pub(crate) use upstream::{Deaf, Received, Reply, Upstream, says};
 
-/// How long anything that must happen may take on a busy machine. Nothing is expected to come near it.
+/// How long anything that must happen may take on a busy machine. Nothing is expected to come near
+/// it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Waits for what must happen.

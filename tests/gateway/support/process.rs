@@ -17,7 +17,8 @@ pub(crate) struct Folder(PathBuf);
 
 impl Folder {
     pub(crate) fn new(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+        let path =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
@@ -55,7 +56,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts it and waits until it says where it serves. The file's log must be JSON at `info` or more.
+    /// Starts it and waits until it says where it serves. The file's log must be JSON at `info` or
+    /// more.
     pub(crate) async fn serve(file: &Path) -> Self {
         Self::serve_with(file, &[]).await
     }
@@ -67,7 +69,8 @@ impl Process {
         Self::start(command).await
     }
 
-    /// In a group that is not root's, if the tests run as root: so `/proc` shows whose its memory is.
+    /// In a group that is not root's, if the tests run as root: so `/proc` shows whose its memory
+    /// is.
     #[cfg(target_os = "linux")]
     pub(crate) async fn serve_apart(file: &Path) -> Self {
         use std::os::unix::{fs::MetadataExt as _, process::CommandExt as _};
@@ -87,14 +90,23 @@ impl Process {
     }
 
     async fn start(mut command: Command) -> Self {
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         let (sender, mut log) = watch::channel(String::new());
         let stderr = child.stderr.take().unwrap();
-        std::thread::spawn(move || each_line(stderr, |line| sender.send_modify(|log| log.push_str(line))));
+        std::thread::spawn(move || {
+            each_line(stderr, |line| sender.send_modify(|log| log.push_str(line)))
+        });
         let (out, stdout) = (Arc::new(Mutex::new(String::new())), child.stdout.take().unwrap());
         let kept = Arc::clone(&out);
         std::thread::spawn(move || each_line(stdout, |line| kept.lock().unwrap().push_str(line)));
-        let line = soon("the line that says where it serves", log.wait_for(|log| serving(log).is_some())).await;
+        let line =
+            soon("the line that says where it serves", log.wait_for(|log| serving(log).is_some()))
+                .await;
         let line = serving(&line.unwrap()).unwrap();
         let address = |key: &str| line[key].as_str().unwrap().parse().unwrap();
         Self { public: address("public"), admin: address("admin"), child, log, out }
@@ -141,7 +153,10 @@ impl Process {
 
     pub(crate) async fn chat(&self, model: &str) -> Answer {
         let body = chat_body(model, false).to_string();
-        Client::connect(self.public).await.call("POST", "/v1/chat/completions", &[], body.as_bytes()).await
+        Client::connect(self.public)
+            .await
+            .call("POST", "/v1/chat/completions", &[], body.as_bytes())
+            .await
     }
 
     /// Waits until a chat with `m` is answered with this text.

@@ -52,7 +52,12 @@ impl ConnectProxy {
     }
 }
 
-async fn serve(mut tcp: TcpStream, to: Option<SocketAddr>, answer: &str, asked: Arc<Mutex<Vec<String>>>) {
+async fn serve(
+    mut tcp: TcpStream,
+    to: Option<SocketAddr>,
+    answer: &str,
+    asked: Arc<Mutex<Vec<String>>>,
+) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match tcp.read_u8().await {

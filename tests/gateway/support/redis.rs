@@ -1,4 +1,5 @@
-//! A Redis that knows one command: what a script answers is the test's to say. It keeps what it was asked.
+//! A Redis that knows one command: what a script answers is the test's to say. It keeps what it was
+//! asked.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -25,7 +26,9 @@ pub(crate) struct Redis {
 }
 
 impl Redis {
-    pub(crate) async fn start(says: impl Fn(&Eval) -> Option<[u64; 2]> + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(
+        says: impl Fn(&Eval) -> Option<[u64; 2]> + Send + Sync + 'static,
+    ) -> Self {
         Self::on(([127, 0, 0, 1], 0).into(), says).await
     }
 
@@ -64,7 +67,8 @@ async fn serve(stream: TcpStream, says: Arc<Says>, evals: Arc<Mutex<Vec<Eval>>>)
         let answer = match command[0].to_ascii_uppercase().as_str() {
             // EVAL script 1 key argument …
             "EVAL" => {
-                let arguments = command[4..].iter().map(|argument| argument.parse().unwrap()).collect();
+                let arguments =
+                    command[4..].iter().map(|argument| argument.parse().unwrap()).collect();
                 let eval = Eval { key: command[3].clone(), arguments };
                 evals.lock().unwrap().push(eval.clone());
                 match says(&eval) {

@@ -1,5 +1,5 @@
-//! Every call that asks a model, streamed and not, with how each tells of a failure: one table for what must hold
-//! on all of them.
+//! Every call that asks a model, streamed and not, with how each tells of a failure: one table for
+//! what must hold on all of them.
 
 use serde_json::{Value, json};
 
@@ -52,11 +52,14 @@ impl Surface {
         !matches!(self.form, Form::Passed | Form::Whole)
     }
 
-    /// Whether this answer has told of a failure before anything else: by its status, or where that is always 200 by
-    /// its only event. The code is in a header either way.
+    /// Whether this answer has told of a failure before anything else: by its status, or where that
+    /// is always 200 by its only event. The code is in a header either way.
     pub(crate) fn tells_before(&self, answer: &Answer) -> bool {
         let is_error = match self.form {
-            Form::ChatEvents => answer.status() == 200 && events(answer).first().is_some_and(|e| e["type"] == "error"),
+            Form::ChatEvents => {
+                answer.status() == 200
+                    && events(answer).first().is_some_and(|e| e["type"] == "error")
+            }
             _ => answer.status() >= 400,
         };
         let says_so = match answer.header("content-type") {
@@ -69,7 +72,8 @@ impl Surface {
         is_error && says_so && answer.end == End::Proper && answer.header("x-weir-error").is_some()
     }
 
-    /// Whether this answer began well, told of a failure as its form can, and does not look complete.
+    /// Whether this answer began well, told of a failure as its form can, and does not look
+    /// complete.
     pub(crate) fn tells_after(&self, answer: &Answer) -> bool {
         let text = String::from_utf8_lossy(&answer.body);
         let last = events(answer).pop().unwrap_or_default();
@@ -94,7 +98,11 @@ impl Surface {
             Form::AnthropicEvents => text.contains("message_stop"),
             _ => true,
         };
-        has_words && complete && answer.status() == 200 && answer.end == End::Proper && !text.contains("\"error\"")
+        has_words
+            && complete
+            && answer.status() == 200
+            && answer.end == End::Proper
+            && !text.contains("\"error\"")
     }
 }
 
@@ -114,12 +122,24 @@ pub(crate) fn surfaces() -> Vec<Surface> {
     add("chat", "openai_chat", "/v1/chat/completions", chat_body("m", true), Form::OpenAiEvents);
     add("chat", "openai_chat", "/v1/chat/completions", chat_body("m", false), Form::Passed);
     let completion = |stream| json!({"model": "m", "prompt": "Hello", "stream": stream});
-    add("completions", "openai_completions", "/v1/completions", completion(true), Form::OpenAiEvents);
+    add(
+        "completions",
+        "openai_completions",
+        "/v1/completions",
+        completion(true),
+        Form::OpenAiEvents,
+    );
     add("completions", "openai_completions", "/v1/completions", completion(false), Form::Passed);
     let texts = json!({"model": "m", "input": ["a"]});
     add("embeddings", "openai_embeddings", "/v1/embeddings", texts, Form::Passed);
     let texts = json!({"contents": ["a"]});
-    add("code embeddings", "gitlab_embeddings", "/v1/embeddings/code_embeddings", texts, Form::Whole);
+    add(
+        "code embeddings",
+        "gitlab_embeddings",
+        "/v1/embeddings/code_embeddings",
+        texts,
+        Form::Whole,
+    );
     let proxied = "/v1/proxy/openai/v1/chat/completions";
     add("proxy, OpenAI", "gitlab_proxy", proxied, chat_body("gpt-5", true), Form::OpenAiEvents);
     add("proxy, OpenAI", "gitlab_proxy", proxied, chat_body("gpt-5", false), Form::Passed);
@@ -156,10 +176,34 @@ pub(crate) fn surfaces() -> Vec<Surface> {
     add("code v4", "gitlab_code", "/v4/code/suggestions", components(true), Form::CodeEvents);
     add("code v4", "gitlab_code", "/v4/code/suggestions", components(false), Form::Whole);
     let prompt = |stream| json!({"inputs": {"diff": "-a\n+b"}, "prompt_version": "^1.0.0", "stream": stream});
-    add("prompts v1", "gitlab_prompts", "/v1/prompts/generate_commit_message", prompt(true), Form::Text);
-    add("prompts v1", "gitlab_prompts", "/v1/prompts/generate_commit_message", prompt(false), Form::Whole);
-    add("prompts v2", "gitlab_prompts", "/v2/prompts/generate_commit_message", prompt(true), Form::Lines);
-    add("prompts v2", "gitlab_prompts", "/v2/prompts/generate_commit_message", prompt(false), Form::Whole);
+    add(
+        "prompts v1",
+        "gitlab_prompts",
+        "/v1/prompts/generate_commit_message",
+        prompt(true),
+        Form::Text,
+    );
+    add(
+        "prompts v1",
+        "gitlab_prompts",
+        "/v1/prompts/generate_commit_message",
+        prompt(false),
+        Form::Whole,
+    );
+    add(
+        "prompts v2",
+        "gitlab_prompts",
+        "/v2/prompts/generate_commit_message",
+        prompt(true),
+        Form::Lines,
+    );
+    add(
+        "prompts v2",
+        "gitlab_prompts",
+        "/v2/prompts/generate_commit_message",
+        prompt(false),
+        Form::Whole,
+    );
     let check = "/v1/prompts/model_configuration%2Fcheck";
     add("Test connection", "gitlab_model_check", check, json!({"inputs": {}}), Form::Whole);
     all

@@ -1,5 +1,5 @@
-//! Certificates made for one test, a TLS client that chooses what it trusts and shows, and a TLS front for the
-//! scripted model server.
+//! Certificates made for one test, a TLS client that chooses what it trusts and shows, and a TLS
+//! front for the scripted model server.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,13 +7,16 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType, IsCa, KeyIdMethod,
-    KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
 };
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, SupportedProtocolVersion, WantsVerifier};
+use rustls::{
+    ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, SupportedProtocolVersion,
+    WantsVerifier,
+};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -35,8 +38,11 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        // a name of its own: another authority is then an unknown one, and not one with a wrong signature
-        params.distinguished_name.push(DnType::CommonName, format!("authority {}", fastrand::u64(..)));
+        // a name of its own: another authority is then an unknown one, and not one with a wrong
+        // signature
+        params
+            .distinguished_name
+            .push(DnType::CommonName, format!("authority {}", fastrand::u64(..)));
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 
@@ -99,7 +105,8 @@ impl Pair {
     }
 }
 
-/// The key of a PKCS#8 file as the older kinds write it (`RSA`, `EC`): what its first OCTET STRING holds.
+/// The key of a PKCS#8 file as the older kinds write it (`RSA`, `EC`): what its first OCTET STRING
+/// holds.
 pub(crate) fn older_kind(pkcs8: &[u8], kind: &str) -> String {
     let tag: &[u8] = if kind == "RSA" { &[0x04, 0x82] } else { &[0x04] };
     let head = if kind == "RSA" { 4 } else { 2 };
@@ -123,11 +130,16 @@ impl<'a> Hello<'a> {
 }
 
 /// A TLS connection as `weir.test`.
-pub(crate) async fn secure(address: SocketAddr, hello: Hello<'_>) -> io::Result<TlsStream<TcpStream>> {
+pub(crate) async fn secure(
+    address: SocketAddr,
+    hello: Hello<'_>,
+) -> io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add(hello.trusts.0.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(hello.versions).unwrap();
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(hello.versions)
+        .unwrap();
     let builder = builder.with_root_certificates(roots);
     let mut config = match hello.shows {
         Some(pair) => builder.with_client_auth_cert(pair.chain(), pair.private()).unwrap(),
@@ -142,7 +154,9 @@ pub(crate) async fn secure(address: SocketAddr, hello: Hello<'_>) -> io::Result<
 
 /// A TLS listener that passes what it reads on to `address`.
 pub(crate) async fn front(address: SocketAddr, pair: &Pair) -> SocketAddr {
-    let config = server(rustls::ALL_VERSIONS).with_no_client_auth().with_single_cert(pair.chain(), pair.private());
+    let config = server(rustls::ALL_VERSIONS)
+        .with_no_client_auth()
+        .with_single_cert(pair.chain(), pair.private());
     listen(address, config.unwrap()).await
 }
 
@@ -156,12 +170,17 @@ pub(crate) async fn front_for(
     let mut roots = RootCertStore::empty();
     roots.add(clients.0.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
-    let config = server(&[version]).with_client_cert_verifier(verifier).with_single_cert(pair.chain(), pair.private());
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+    let config = server(&[version])
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(pair.chain(), pair.private());
     listen(address, config.unwrap()).await
 }
 
-fn server(versions: &[&'static SupportedProtocolVersion]) -> ConfigBuilder<ServerConfig, WantsVerifier> {
+fn server(
+    versions: &[&'static SupportedProtocolVersion],
+) -> ConfigBuilder<ServerConfig, WantsVerifier> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     ServerConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap()
 }

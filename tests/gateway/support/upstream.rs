@@ -1,5 +1,5 @@
-//! A model server that does what the test says, over TCP by hand, so that it can also misbehave. It keeps
-//! what it received, and when each connection was closed from the other side.
+//! A model server that does what the test says, over TCP by hand, so that it can also misbehave. It
+//! keeps what it received, and when each connection was closed from the other side.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -238,8 +238,13 @@ impl Upstream {
         let address = listener.local_addr().unwrap();
         let (received, closed) = (watch::Sender::new(Vec::new()), watch::Sender::new(Vec::new()));
         let killed = watch::Sender::new(false);
-        let shared =
-            Arc::new(Shared { script: Box::new(script), received, closed, killed, written: AtomicUsize::new(0) });
+        let shared = Arc::new(Shared {
+            script: Box::new(script),
+            received,
+            closed,
+            killed,
+            written: AtomicUsize::new(0),
+        });
         let accepting = Arc::clone(&shared);
         let mut killed = shared.killed.subscribe();
         tokio::spawn(async move {
@@ -297,7 +302,8 @@ impl Upstream {
         requests.remove(0)
     }
 
-    /// Ends as a process that is killed: nobody listens any more, and every connection is torn down.
+    /// Ends as a process that is killed: nobody listens any more, and every connection is torn
+    /// down.
     pub(crate) fn kill(&self) {
         self.shared.killed.send_replace(true);
     }
@@ -307,7 +313,8 @@ impl Upstream {
         self.shared.written.load(Ordering::Relaxed)
     }
 
-    /// Waits until the buffers on the way are full and it is no longer read from; how many bytes it took.
+    /// Waits until the buffers on the way are full and it is no longer read from; how many bytes it
+    /// took.
     pub(crate) async fn stalled(&self) -> usize {
         let mut offered = 0;
         eventually("the servers stall", async || {
@@ -334,24 +341,32 @@ impl Upstream {
     pub(crate) async fn connection_of(&self, request_id: &str) -> usize {
         let mut received = self.shared.received.subscribe();
         let has = |request: &Received| request.header("x-request-id") == Some(request_id);
-        let list = soon("the upstream request", received.wait_for(|list| list.iter().any(has))).await.unwrap();
+        let list = soon("the upstream request", received.wait_for(|list| list.iter().any(has)))
+            .await
+            .unwrap();
         list.iter().find(|request| has(request)).unwrap().connection
     }
 
     /// Waits until the other side has closed that connection; says when it did.
     pub(crate) async fn closed(&self, connection: usize) -> Instant {
         let mut closed = self.shared.closed.subscribe();
-        let is_closed = |list: &Vec<Option<Instant>>| list.get(connection).is_some_and(Option::is_some);
-        let list = soon("the upstream connection's close", closed.wait_for(is_closed)).await.unwrap();
+        let is_closed =
+            |list: &Vec<Option<Instant>>| list.get(connection).is_some_and(Option::is_some);
+        let list =
+            soon("the upstream connection's close", closed.wait_for(is_closed)).await.unwrap();
         list[connection].unwrap()
     }
 }
 
 /// What a well-behaved server says to a chat, completion or embedding request.
 pub(crate) fn says(request: &Received, text: &str) -> Reply {
-    let is_chat = request.path.split('?').next().is_some_and(|path| path.ends_with("/chat/completions"));
+    let is_chat =
+        request.path.split('?').next().is_some_and(|path| path.ends_with("/chat/completions"));
     if request.path.ends_with("/embeddings") {
-        return Reply::json(200, &embeddings(request.json()["input"].as_array().map_or(1, Vec::len)));
+        return Reply::json(
+            200,
+            &embeddings(request.json()["input"].as_array().map_or(1, Vec::len)),
+        );
     }
     if request.wants_stream() {
         let usage = request.json()["stream_options"]["include_usage"] == true;
@@ -375,13 +390,16 @@ pub(crate) fn begun(request: &Received) -> Reply {
         (true, true) => Reply::sse().text("Final Answer: one = 1\n").text("two = 2\n"),
         (true, false) => Reply::sse().completion_text("one"),
         // longer than what is held back before an answer begins
-        (false, _) => Reply::head(200, &[("content-type", "application/json")]).bytes(vec![b' '; 100 << 10]),
+        (false, _) => {
+            Reply::head(200, &[("content-type", "application/json")]).bytes(vec![b' '; 100 << 10])
+        }
     }
 }
 
 fn embeddings(count: usize) -> Value {
-    let data: Vec<Value> =
-        (0..count).map(|index| json!({"object":"embedding","index":index,"embedding":[0.5,-1.0]})).collect();
+    let data: Vec<Value> = (0..count)
+        .map(|index| json!({"object":"embedding","index":index,"embedding":[0.5,-1.0]}))
+        .collect();
     json!({"object":"list","model":"up","data":data,"usage":{"prompt_tokens":7,"total_tokens":7}})
 }
 
@@ -479,7 +497,11 @@ async fn peer_closed(stream: &TcpStream, buffer: &mut Vec<u8>) {
     while read(stream, buffer).await {}
 }
 
-async fn read_request(stream: &TcpStream, buffer: &mut Vec<u8>, connection: usize) -> Option<Received> {
+async fn read_request(
+    stream: &TcpStream,
+    buffer: &mut Vec<u8>,
+    connection: usize,
+) -> Option<Received> {
     let head_end = loop {
         if let Some(at) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
             break at;
@@ -497,7 +519,8 @@ async fn read_request(stream: &TcpStream, buffer: &mut Vec<u8>, connection: usiz
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
     let mut request = Received { method, path, headers, body: Vec::new(), connection };
-    let length = request.header("content-length").and_then(|text| text.parse::<usize>().ok()).unwrap_or(0);
+    let length =
+        request.header("content-length").and_then(|text| text.parse::<usize>().ok()).unwrap_or(0);
     assert!(request.header("transfer-encoding").is_none(), "the gateway knows its bodies' length");
     while buffer.len() < length {
         if !read(stream, buffer).await {
@@ -516,7 +539,8 @@ pub(crate) struct Deaf {
 
 impl Deaf {
     pub(crate) fn start() -> Self {
-        let socket = || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let socket =
+            || socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         let listener = socket();
         listener.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         listener.listen(0).unwrap();

@@ -1,4 +1,5 @@
-//! `load MODE --to 127.0.0.1:PORT [flags]`: asks a gateway, and prints what it saw as one line of JSON.
+//! `load MODE --to 127.0.0.1:PORT [flags]`: asks a gateway, and prints what it saw as one line of
+//! JSON.
 //!
 //! | mode | does | flags |
 //! |---|---|---|
@@ -7,10 +8,11 @@
 //! | `open` | requests start at a fixed rate, whatever the answers do; latency counts from the time a request was due | `--rate` a second, `--connections` |
 //! | `stream` | like `closed`, but asks for streams | `--connections`, `--ramp` milliseconds over which they start |
 //!
-//! All modes: `--path` (`/v1/chat/completions`), `--model`, `--size` of the body in bytes, `--seconds`,
-//! `--requests` to stop after. Exchanges under way when the time is up are finished and counted.
-//! Times are microseconds. In `stream`, `chunk_us` is one-way: from `mock` writing a chunk to its arrival
-//! here; `coalesced` counts chunks that arrived together with an earlier one of their stream.
+//! All modes: `--path` (`/v1/chat/completions`), `--model`, `--size` of the body in bytes,
+//! `--seconds`, `--requests` to stop after. Exchanges under way when the time is up are finished
+//! and counted. Times are microseconds. In `stream`, `chunk_us` is one-way: from `mock` writing a
+//! chunk to its arrival here; `coalesced` counts chunks that arrived together with an earlier one
+//! of their stream.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -126,7 +128,10 @@ async fn ready(job: &Job) -> Result<(), Failure> {
         if let Ok(mut client) = Client::connect(job.address).await
             && client.exchange(&job.request, |_| ()).await.is_ok_and(|status| status == 200)
         {
-            println!("{{\"mode\":\"ready\",\"seconds\":{:.6}}}", (now() - job.started) as f64 / SECOND as f64);
+            println!(
+                "{{\"mode\":\"ready\",\"seconds\":{:.6}}}",
+                (now() - job.started) as f64 / SECOND as f64
+            );
             return Ok(());
         }
         std::thread::sleep(Duration::from_micros(500));
@@ -134,11 +139,12 @@ async fn ready(job: &Job) -> Result<(), Failure> {
     Err(format!("{} did not answer 200 in time", job.address).into())
 }
 
-/// Starts the thread that says when requests of an open loop are due. A thread, since tokio's timers
-/// tick in milliseconds; a semaphore, since it holds any backlog in one number.
+/// Starts the thread that says when requests of an open loop are due. A thread, since tokio's
+/// timers tick in milliseconds; a semaphore, since it holds any backlog in one number.
 fn pace(job: &Job) -> Result<(), Failure> {
     let (started, until, due) = (job.started, job.until, Arc::clone(&job.due));
-    let interval = job.interval.filter(|interval| interval.is_normal()).ok_or("--rate must be more than 0")?;
+    let interval =
+        job.interval.filter(|interval| interval.is_normal()).ok_or("--rate must be more than 0")?;
     std::thread::spawn(move || {
         let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
         for index in 0_u64.. {
@@ -192,7 +198,8 @@ async fn connection(job: &Job) {
 }
 
 impl Job {
-    /// Waits until the next request may be sent; returns since when it was due, or `None` at the end.
+    /// Waits until the next request may be sent; returns since when it was due, or `None` at the
+    /// end.
     async fn next(&self) -> Option<u64> {
         if self.interval.is_some() {
             self.due.acquire().await.ok()?.forget();

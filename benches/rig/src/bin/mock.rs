@@ -1,10 +1,10 @@
 //! `mock --listen 127.0.0.1:18900`: a model server that costs as little as possible.
 //!
-//! It speaks OpenAI's chat completions to whatever path is posted, and answers GET with 200. The model's
-//! name steers it: `mock-b1024` answers 1,024 bytes; `mock-n100-d20000`, asked to stream, sends 100 chunks
-//! 20,000 µs apart (timers tick in milliseconds; `d0` does not wait). Each chunk's text begins with `@` and
-//! the nanoseconds of `CLOCK_MONOTONIC` when it was written. A post to `/model/{name}/converse-stream` gets
-//! the same stream in Bedrock's binary frames.
+//! It speaks OpenAI's chat completions to whatever path is posted, and answers GET with 200. The
+//! model's name steers it: `mock-b1024` answers 1,024 bytes; `mock-n100-d20000`, asked to stream,
+//! sends 100 chunks 20,000 µs apart (timers tick in milliseconds; `d0` does not wait). Each chunk's
+//! text begins with `@` and the nanoseconds of `CLOCK_MONOTONIC` when it was written. A post to
+//! `/model/{name}/converse-stream` gets the same stream in Bedrock's binary frames.
 
 use std::io::{self, Write as _};
 use std::time::Duration;
@@ -118,8 +118,11 @@ fn answer(bytes: usize) -> Vec<u8> {
         )
     };
     let text = body(&"x".repeat(bytes.saturating_sub(body("").len())));
-    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{text}", text.len())
-        .into_bytes()
+    format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{text}",
+        text.len()
+    )
+    .into_bytes()
 }
 
 async fn stream(socket: &mut TcpStream, plan: Plan, usage: bool) -> io::Result<()> {
@@ -203,8 +206,11 @@ mod bedrock {
 
     fn frame(out: &mut Vec<u8>, event: &str, payload: &str) {
         let mut headers = Vec::with_capacity(96);
-        for (name, value) in [(":event-type", event), (":content-type", "application/json"), (":message-type", "event")]
-        {
+        for (name, value) in [
+            (":event-type", event),
+            (":content-type", "application/json"),
+            (":message-type", "event"),
+        ] {
             headers.push(name.len() as u8);
             headers.extend_from_slice(name.as_bytes());
             headers.push(7);

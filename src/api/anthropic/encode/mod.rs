@@ -1,8 +1,8 @@
 //! Deltas → Anthropic's answers, streamed (`message_start` … `message_stop`) or whole (`message`).
 //!
-//! Content stands in blocks, one after the other: a block ends when words of another kind come. A call's ends with its
-//! arguments: what a model says before that, of another call mostly, is held back. Thinking that no provider signed has
-//! an empty signature.
+//! Content stands in blocks, one after the other: a block ends when words of another kind come. A
+//! call's ends with its arguments: what a model says before that, of another call mostly, is held
+//! back. Thinking that no provider signed has an empty signature.
 
 use bytes::{BufMut as _, BytesMut};
 use serde_json::{Map, Value, json};
@@ -19,8 +19,9 @@ pub(super) struct Naming {
     pub(super) model: String,
 }
 
-/// Which text stopped an answer is known to Anthropic's own servers only, so that is an `end_turn`. Some servers
-/// say `stop` after a call that was demanded: clients run it only if they are told that it is one.
+/// Which text stopped an answer is known to Anthropic's own servers only, so that is an `end_turn`.
+/// Some servers say `stop` after a call that was demanded: clients run it only if they are told
+/// that it is one.
 const fn stop_reason(reason: StopReason, has_calls: bool) -> &'static str {
     match reason {
         StopReason::End | StopReason::Other if has_calls => "tool_use",
@@ -120,7 +121,8 @@ impl Events {
         }
         self.begin(out);
         self.close(out);
-        let body = json!({"type": "content_block_start", "index": self.blocks, "content_block": start});
+        let body =
+            json!({"type": "content_block_start", "index": self.blocks, "content_block": start});
         event("content_block_start", &body, out);
         self.open = Some(wanted);
         self.blocks += 1;
@@ -141,7 +143,14 @@ impl Events {
         piece(self.blocks.saturating_sub(1), kind, field, text, out);
     }
 
-    fn call(&mut self, index: u32, id: Option<&str>, name: Option<&str>, arguments: &str, out: &mut BytesMut) {
+    fn call(
+        &mut self,
+        index: u32,
+        id: Option<&str>,
+        name: Option<&str>,
+        arguments: &str,
+        out: &mut BytesMut,
+    ) {
         let (at, is_new) = self.calls.place(index, id, name);
         if is_new {
             let call = &self.calls.0[at];
@@ -170,13 +179,16 @@ impl Events {
     fn must_wait(&self, delta: &Delta) -> bool {
         let Some(open) = self.unfinished() else { return false };
         match delta {
-            Delta::ToolCall { index, id, .. } => self.calls.find(*index, id.as_deref()) != Some(open),
+            Delta::ToolCall { index, id, .. } => {
+                self.calls.find(*index, id.as_deref()) != Some(open)
+            }
             Delta::Text(_) | Delta::Reasoning(_) | Delta::ReasoningSignature(_) => true,
             Delta::Usage(_) | Delta::Stop(_) => false,
         }
     }
 
-    /// Ends the open call, and says what was held back meanwhile; some of it may have to wait again.
+    /// Ends the open call, and says what was held back meanwhile; some of it may have to wait
+    /// again.
     fn release(&mut self, out: &mut BytesMut) {
         self.close(out);
         self.held_bytes = 0;
@@ -216,7 +228,9 @@ impl Events {
 
 /// A piece of a block. Most of a stream is this, so it is written without a tree.
 fn piece(index: usize, kind: &str, field: &str, text: &str, out: &mut BytesMut) {
-    out.put_slice(b"event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":");
+    out.put_slice(
+        b"event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":",
+    );
     put(out, &index);
     for part in [",\"delta\":{\"type\":\"", kind, "\",\"", field, "\":"] {
         out.put_slice(part.as_bytes());
@@ -249,7 +263,8 @@ impl Encode for Events {
         self.close(out);
         let reason = stop_reason(self.stop, !self.calls.0.is_empty());
         let delta = json!({"stop_reason": reason, "stop_sequence": null});
-        let body = json!({"type": "message_delta", "delta": delta, "usage": usage_json(&self.usage)});
+        let body =
+            json!({"type": "message_delta", "delta": delta, "usage": usage_json(&self.usage)});
         event("message_delta", &body, out);
         event("message_stop", &json!({"type": "message_stop"}), out);
     }
@@ -305,8 +320,8 @@ impl Whole {
     }
 }
 
-/// The arguments as the object that Anthropic has. What a model wrote instead of JSON is kept as it is: the tool is
-/// to refuse it where the client can see why.
+/// The arguments as the object that Anthropic has. What a model wrote instead of JSON is kept as it
+/// is: the tool is to refuse it where the client can see why.
 fn input(arguments: &str) -> Value {
     if arguments.trim().is_empty() {
         return Value::Object(Map::new());

@@ -11,7 +11,12 @@ fn naming() -> Naming {
 }
 
 fn call(index: u32, id: Option<&str>, name: Option<&str>, arguments: &str) -> Delta {
-    Delta::ToolCall { index, id: id.map(Into::into), name: name.map(Into::into), arguments: arguments.into() }
+    Delta::ToolCall {
+        index,
+        id: id.map(Into::into),
+        name: name.map(Into::into),
+        arguments: arguments.into(),
+    }
 }
 
 fn written(encoder: &mut dyn Encode, deltas: &[Delta]) -> String {
@@ -57,12 +62,12 @@ fn everything() -> Vec<Delta> {
 
 #[test]
 fn a_stream_of_blocks() {
-    let start =
-        |index: u32, block: Value| json!({"type": "content_block_start", "index": index, "content_block": block});
+    let start = |index: u32, block: Value| json!({"type": "content_block_start", "index": index, "content_block": block});
     let piece = |index: u32, kind: &str, field: &str, text: &str| json!({"type": "content_block_delta", "index": index, "delta": {"type": kind, field: text}});
     let stop = |index: u32| json!({"type": "content_block_stop", "index": index});
     let thinking = json!({"type": "thinking", "thinking": "", "signature": ""});
-    let tool = |id: &str, name: &str| json!({"type": "tool_use", "id": id, "name": name, "input": {}});
+    let tool =
+        |id: &str, name: &str| json!({"type": "tool_use", "id": id, "name": name, "input": {}});
     let usage = |output: u32| json!({"input_tokens": 7, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 3, "output_tokens": output});
     let mut last = usage(9);
     last["output_tokens_details"] = json!({"thinking_tokens": 2});
@@ -111,7 +116,9 @@ fn blocks(deltas: &[Delta]) -> Vec<String> {
             "content_block_delta" => {
                 assert_eq!(open, index);
                 let delta = &event["delta"];
-                let text = ["partial_json", "text", "thinking"].iter().find_map(|field| delta[*field].as_str());
+                let text = ["partial_json", "text", "thinking"]
+                    .iter()
+                    .find_map(|field| delta[*field].as_str());
                 blocks.last_mut().unwrap().push_str(text.unwrap());
             }
             _ => assert_eq!(open, None),
@@ -138,7 +145,11 @@ fn calls_whose_pieces_are_mixed_are_blocks_one_after_the_other() {
     // an end is an end, also of what is not complete
     assert_eq!(blocks(&mixed[..5]), ["f{\"x\":", "g{\"s\":\"}", "so ", "h{}"]);
     // white space behind a call is no news
-    let late = [call(0, Some("a"), Some("f"), "{}"), call(1, Some("b"), Some("g"), "{}"), call(0, None, None, "\n")];
+    let late = [
+        call(0, Some("a"), Some("f"), "{}"),
+        call(1, Some("b"), Some("g"), "{}"),
+        call(0, None, None, "\n"),
+    ];
     assert_eq!(blocks(&late), ["f{}", "g{}"]);
 }
 
@@ -168,7 +179,10 @@ fn a_whole_message() {
             {"type": "tool_use", "id": "b", "name": "g", "input": {}},
         ])
     );
-    assert_eq!((&message["stop_reason"], &message["usage"]["input_tokens"]), (&json!("tool_use"), &json!(7)));
+    assert_eq!(
+        (&message["stop_reason"], &message["usage"]["input_tokens"]),
+        (&json!("tool_use"), &json!(7))
+    );
     let broken = whole(&[call(0, Some("a"), Some("f"), "{\"x"), Delta::Stop(StopReason::Length)]);
     assert_eq!(broken["content"][0]["input"], json!({"unparsed_arguments": "{\"x"}));
 }
@@ -177,7 +191,10 @@ fn a_whole_message() {
 fn nothing_said_is_an_answer_too() {
     let kinds: Vec<Value> = events(&[]).iter().map(|event| event["type"].clone()).collect();
     assert_eq!(kinds, ["message_start", "message_delta", "message_stop"]);
-    assert_eq!((&whole(&[])["content"], &whole(&[])["stop_reason"]), (&json!([]), &json!("end_turn")));
+    assert_eq!(
+        (&whole(&[])["content"], &whole(&[])["stop_reason"]),
+        (&json!([]), &json!("end_turn"))
+    );
 }
 
 #[test]
@@ -193,5 +210,8 @@ fn reasons() {
         assert_eq!(of(&[Delta::Stop(reason)]), said);
     }
     // a demanded call ends with `stop` on vLLM
-    assert_eq!(of(&[call(0, Some("a"), Some("f"), "{}"), Delta::Stop(StopReason::End)]), "tool_use");
+    assert_eq!(
+        of(&[call(0, Some("a"), Some("f"), "{}"), Delta::Stop(StopReason::End)]),
+        "tool_use"
+    );
 }

@@ -1,7 +1,8 @@
-//! A request in Anthropic's words → [`Generation`], for models whose server does not speak Anthropic's API.
+//! A request in Anthropic's words → [`Generation`], for models whose server does not speak
+//! Anthropic's API.
 //!
-//! Each field is translated, or says nothing about the answer and is left out, or is refused by name. What a
-//! field's provider cannot do is the dialect's to refuse.
+//! Each field is translated, or says nothing about the answer and is left out, or is refused by
+//! name. What a field's provider cannot do is the dialect's to refuse.
 
 use serde_json::{Map, Value};
 
@@ -11,7 +12,8 @@ use crate::error::{BodyFault, GatewayError};
 use crate::generation::{CacheFor, Format, Generation, Part, Sampling, Thinking, Tool, ToolChoice};
 
 /// Who asks and what it may cost: nothing about the answer itself.
-const NOT_ABOUT_THE_ANSWER: [&str; 4] = ["metadata", "service_tier", "user_profile_id", "workspace_id"];
+const NOT_ABOUT_THE_ANSWER: [&str; 4] =
+    ["metadata", "service_tier", "user_profile_id", "workspace_id"];
 
 /// A request.
 #[derive(Debug)]
@@ -32,7 +34,9 @@ impl MessagesRequest {
 fn read(body: &[u8]) -> Result<MessagesRequest, BodyFault> {
     let mut body = of_body(body)?;
     let model = body.required("model")?;
-    let list = body.list("messages")?.ok_or_else(|| fault(&body.at("messages"), "missing", "Field required"))?;
+    let list = body
+        .list("messages")?
+        .ok_or_else(|| fault(&body.at("messages"), "missing", "Field required"))?;
     if list.is_empty() {
         return Err(fault(&body.at("messages"), "value_error", "expected at least one message"));
     }
@@ -83,7 +87,9 @@ fn thinking(body: &mut Fields) -> Result<Option<Thinking>, BodyFault> {
     let kind = thinking.required("type")?;
     let budget: Option<u32> = thinking.get("budget_tokens", "a number of tokens")?;
     let asked = match kind.as_str() {
-        "enabled" if budget.is_none() => return Err(fault(&thinking.at("budget_tokens"), "missing", "Field required")),
+        "enabled" if budget.is_none() => {
+            return Err(fault(&thinking.at("budget_tokens"), "missing", "Field required"));
+        }
         "enabled" => Some(Thinking { budget, display: thinking.text("display")? }),
         "adaptive" => Some(Thinking { budget: None, display: thinking.text("display")? }),
         "disabled" => None,
@@ -154,7 +160,13 @@ fn tool_choice(body: &mut Fields, tools: &[Tool]) -> Result<(ToolChoice, Option<
         "none" => ToolChoice::None,
         "any" => ToolChoice::Required,
         "tool" => ToolChoice::Named(choice.required("name")?),
-        _ => return Err(fault(&choice.at("type"), "value_error", "expected auto, any, tool or none")),
+        _ => {
+            return Err(fault(
+                &choice.at("type"),
+                "value_error",
+                "expected auto, any, tool or none",
+            ));
+        }
     };
     choice.end()?;
     match &chosen {
@@ -162,7 +174,11 @@ fn tool_choice(body: &mut Fields, tools: &[Tool]) -> Result<(ToolChoice, Option<
             return Err(fault(&place, "value_error", "names a tool that `tools` does not offer"));
         }
         ToolChoice::Required if tools.is_empty() => {
-            return Err(fault(&place, "value_error", "asks for a call, but `tools` offers no tool"));
+            return Err(fault(
+                &place,
+                "value_error",
+                "asks for a call, but `tools` offers no tool",
+            ));
         }
         ToolChoice::Auto | ToolChoice::None | ToolChoice::Required | ToolChoice::Named(_) => {}
     }

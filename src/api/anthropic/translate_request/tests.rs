@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::MessagesRequest;
 use crate::error::{GatewayError, Shape, render};
 use crate::generation::{
-    CacheFor, Format, Generation, Image, Message, Part, Role, Sampling, Thinking, Tool, ToolCall, ToolChoice,
+    CacheFor, Format, Generation, Image, Message, Part, Role, Sampling, Thinking, Tool, ToolCall,
+    ToolChoice,
 };
 
 fn parse(body: &Value) -> Result<MessagesRequest, GatewayError> {
@@ -14,7 +15,8 @@ fn parse(body: &Value) -> Result<MessagesRequest, GatewayError> {
 
 /// The plain request with these fields besides.
 fn with(extra: &Value) -> Value {
-    let mut body = json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]});
+    let mut body =
+        json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]});
     for (name, value) in extra.as_object().unwrap() {
         body[name] = value.clone();
     }
@@ -33,7 +35,11 @@ fn wrong(body: &Value) -> String {
 fn the_plain_request() {
     let request = parse(&with(&json!({}))).unwrap();
     let sampling = Sampling { max_tokens: Some(9), ..Sampling::default() };
-    let expected = Generation { messages: vec![Message::text(Role::User, "hi")], sampling, ..Generation::default() };
+    let expected = Generation {
+        messages: vec![Message::text(Role::User, "hi")],
+        sampling,
+        ..Generation::default()
+    };
     assert_eq!((request.model.as_str(), request.generation), ("m", expected));
 }
 
@@ -57,23 +63,42 @@ fn every_translated_field() {
         [
             Message {
                 role: Role::System,
-                parts: vec![text("brief"), Part::CachePoint { ttl: Some("1h".into()) }, text("kind")]
+                parts: vec![
+                    text("brief"),
+                    Part::CachePoint { ttl: Some("1h".into()) },
+                    text("kind")
+                ]
             },
             Message { role: Role::User, parts: vec![text("hi"), Part::CachePoint { ttl: None }] },
         ]
     );
     assert!(asked.stream);
     let stop = vec!["a".into(), "b".into()];
-    let sampling = Sampling { max_tokens: Some(9), temperature: Some(0.5), top_p: Some(1.0), stop, seed: None };
+    let sampling = Sampling {
+        max_tokens: Some(9),
+        temperature: Some(0.5),
+        top_p: Some(1.0),
+        stop,
+        seed: None,
+    };
     assert_eq!(asked.sampling, sampling);
-    assert_eq!(asked.thinking, Some(Thinking { budget: Some(2048), display: Some("omitted".into()) }));
+    assert_eq!(
+        asked.thinking,
+        Some(Thinking { budget: Some(2048), display: Some("omitted".into()) })
+    );
     assert_eq!((asked.effort.as_deref(), asked.parallel_tools), (Some("low"), Some(false)));
     assert_eq!(asked.tool_choice, ToolChoice::Named("f".into()));
     assert_eq!((asked.tools.len(), &asked.tools_cached), (2, &Some(CacheFor(None))));
-    let tool =
-        Tool { name: "f".into(), description: "d".into(), parameters: json!({"type": "object"}), strict: Some(true) };
+    let tool = Tool {
+        name: "f".into(),
+        description: "d".into(),
+        parameters: json!({"type": "object"}),
+        strict: Some(true),
+    };
     assert_eq!(asked.tools[0], tool);
-    let Format::JsonSchema { schema, strict: Some(true), .. } = asked.format else { panic!("no schema") };
+    let Format::JsonSchema { schema, strict: Some(true), .. } = asked.format else {
+        panic!("no schema")
+    };
     assert_eq!(schema.to_string(), r#"{"type":"object","z":1,"a":2}"#, "in the order it was sent");
 }
 
@@ -98,8 +123,11 @@ fn a_conversation_with_calls_pictures_and_thinking() {
     let call = |id: &str, name: &str, arguments: &str| {
         Part::ToolCall(ToolCall { id: id.into(), name: name.into(), arguments: arguments.into() })
     };
-    let result =
-        |id: &str, content: &str, is_error| Part::ToolResult { id: id.into(), content: content.into(), is_error };
+    let result = |id: &str, content: &str, is_error| Part::ToolResult {
+        id: id.into(),
+        content: content.into(),
+        is_error,
+    };
     let thought = |text: &str, signature: Option<&str>| Part::Reasoning {
         text: text.into(),
         signature: signature.map(Into::into),
@@ -108,7 +136,10 @@ fn a_conversation_with_calls_pictures_and_thinking() {
     assert_eq!(
         asked.generation.messages,
         [
-            Message { role: Role::User, parts: vec![text("what"), Part::Image(Image::Url("https://h/x.png".into()))] },
+            Message {
+                role: Role::User,
+                parts: vec![text("what"), Part::Image(Image::Url("https://h/x.png".into()))]
+            },
             Message {
                 role: Role::Assistant,
                 parts: vec![
@@ -119,8 +150,14 @@ fn a_conversation_with_calls_pictures_and_thinking() {
                     call("t2", "g", "{}"),
                 ],
             },
-            Message { role: Role::Tool, parts: vec![result("t1", "a\n(see the picture that follows)\nb", false)] },
-            Message { role: Role::Tool, parts: vec![result("t2", "", true), Part::CachePoint { ttl: None }] },
+            Message {
+                role: Role::Tool,
+                parts: vec![result("t1", "a\n(see the picture that follows)\nb", false)]
+            },
+            Message {
+                role: Role::Tool,
+                parts: vec![result("t2", "", true), Part::CachePoint { ttl: None }]
+            },
             Message { role: Role::User, parts: vec![Part::Image(inline), text("and?")] },
             Message::text(Role::System, "be quick"),
             Message::text(Role::Assistant, "I"),
@@ -136,7 +173,10 @@ fn what_changes_nothing_is_fine() {
     })))
     .unwrap()
     .generation;
-    assert_eq!((asked.thinking, asked.parallel_tools, asked.tool_choice), (None, None, ToolChoice::Auto));
+    assert_eq!(
+        (asked.thinking, asked.parallel_tools, asked.tool_choice),
+        (None, None, ToolChoice::Auto)
+    );
 }
 
 #[test]
@@ -149,7 +189,9 @@ fn what_cannot_be_translated_is_named() {
         ("speed", json!("fast")),
         ("inference_geo", json!("us")),
     ] {
-        let said = format!("{name}: `{name}` cannot be translated for this model's provider: leave it out");
+        let said = format!(
+            "{name}: `{name}` cannot be translated for this model's provider: leave it out"
+        );
         assert_eq!(wrong(&with(&json!({ name: value }))), said);
     }
 }
@@ -160,10 +202,19 @@ fn faults_say_where() {
     for (extra, said) in [
         (json!({"model": null}), "model: Field required"),
         (json!({"messages": []}), "messages: expected at least one message"),
-        (json!({"messages": [{"role": "tool", "content": ""}]}), "messages.0.role: `tool` cannot be"),
+        (
+            json!({"messages": [{"role": "tool", "content": ""}]}),
+            "messages.0.role: `tool` cannot be",
+        ),
         (json!({"messages": [{"role": "user"}]}), "messages.0.content: Field required"),
-        (json!({"messages": [{"role": "user", "content": 1}]}), "messages.0.content: expected a string or a list"),
-        (json!({"messages": [{"role": "user", "content": "", "x": 1}]}), "messages.0.x: `x` cannot be"),
+        (
+            json!({"messages": [{"role": "user", "content": 1}]}),
+            "messages.0.content: expected a string or a list",
+        ),
+        (
+            json!({"messages": [{"role": "user", "content": "", "x": 1}]}),
+            "messages.0.x: `x` cannot be",
+        ),
         (content(json!({"type": "document"})), "messages.0.content.0.type: `document` cannot be"),
         (content(json!({"type": "thinking"})), "messages.0.content.0.type: `thinking` cannot be"),
         (content(json!({"type": "image"})), "messages.0.content.0.source: Field required"),
@@ -172,16 +223,25 @@ fn faults_say_where() {
             "messages.0.content.0.source.type: `file` cannot be",
         ),
         (
-            content(json!({"type": "image", "source": {"type": "url", "url": "file:///etc/passwd"}})),
+            content(
+                json!({"type": "image", "source": {"type": "url", "url": "file:///etc/passwd"}}),
+            ),
             "messages.0.content.0.source.url: expected https",
         ),
         (
-            content(json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "!"}})),
+            content(
+                json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "!"}}),
+            ),
             "messages.0.content.0.source.data: expected base64",
         ),
-        (content(json!({"type": "tool_result"})), "messages.0.content.0.tool_use_id: Field required"),
         (
-            content(json!({"type": "tool_result", "tool_use_id": "1", "content": [{"type": "document"}]})),
+            content(json!({"type": "tool_result"})),
+            "messages.0.content.0.tool_use_id: Field required",
+        ),
+        (
+            content(
+                json!({"type": "tool_result", "tool_use_id": "1", "content": [{"type": "document"}]}),
+            ),
             "messages.0.content.0.content.0.type: `document` cannot be",
         ),
         (
@@ -193,8 +253,14 @@ fn faults_say_where() {
         (json!({"max_tokens": "5"}), "max_tokens: expected a number of tokens"),
         (json!({"stop_sequences": "a"}), "stop_sequences: expected a list of strings"),
         (json!({"thinking": {"type": "enabled"}}), "thinking.budget_tokens: Field required"),
-        (json!({"thinking": {"type": "between_tools"}}), "thinking.type: `between_tools` cannot be"),
-        (json!({"output_config": {"format": {"type": "grammar"}}}), "output_config.format.type: `grammar` cannot be"),
+        (
+            json!({"thinking": {"type": "between_tools"}}),
+            "thinking.type: `between_tools` cannot be",
+        ),
+        (
+            json!({"output_config": {"format": {"type": "grammar"}}}),
+            "output_config.format.type: `grammar` cannot be",
+        ),
         (
             json!({"tools": [{"type": "web_search_20250305", "name": "w"}]}),
             "tools.0.type: `web_search_20250305` cannot",
@@ -211,6 +277,11 @@ fn faults_say_where() {
         let text = wrong(&with(&extra));
         assert!(text.starts_with(said), "{text} for {extra}");
     }
-    assert!(MessagesRequest::parse(b"{").unwrap_err().public().starts_with("JSON decode error at line 1"));
+    assert!(
+        MessagesRequest::parse(b"{")
+            .unwrap_err()
+            .public()
+            .starts_with("JSON decode error at line 1")
+    );
     assert!(MessagesRequest::parse(b"[]").unwrap_err().public().contains("expected an object"));
 }

@@ -30,7 +30,8 @@ impl FirstCall {
         }
     }
 
-    /// The one string among the arguments. Models that do not keep to the schema mean the only thing they say.
+    /// The one string among the arguments. Models that do not keep to the schema mean the only
+    /// thing they say.
     pub(super) fn input(&self) -> String {
         let said = match serde_json::from_str::<Value>(&self.arguments) {
             Ok(Value::Object(mut map)) => {
@@ -68,7 +69,11 @@ mod tests {
             call.feed(3, Some("issue_reader"), "");
             arguments.chars().for_each(|c| call.feed(3, None, c.encode_utf8(&mut [0; 4])));
             call.feed(4, Some("epic_reader"), "{}");
-            assert_eq!((call.name.as_str(), call.input().as_str()), ("issue_reader", meant), "{arguments}");
+            assert_eq!(
+                (call.name.as_str(), call.input().as_str()),
+                ("issue_reader", meant),
+                "{arguments}"
+            );
         }
     }
 }

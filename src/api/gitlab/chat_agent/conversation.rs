@@ -1,4 +1,5 @@
-//! The conversation, as the model is told it: what the user has added stands before the question it was added to.
+//! The conversation, as the model is told it: what the user has added stands before the question it
+//! was added to.
 
 use std::fmt::Write as _;
 
@@ -65,11 +66,18 @@ fn called(step: &Done<'_>, index: usize, observed: String) -> [Message; 2] {
 fn told(step: &Done<'_>, observed: &str) -> [Message; 2] {
     let Done { thought, tool, input, .. } = step;
     let call = format!("Thought: {thought}\nAction: {tool}\nAction Input: {input}");
-    [Message::text(Role::Assistant, call), Message::text(Role::User, format!("Observation: {observed}"))]
+    [
+        Message::text(Role::Assistant, call),
+        Message::text(Role::User, format!("Observation: {observed}")),
+    ]
 }
 
 fn observed(step: &Done<'_>, is_last: bool) -> String {
-    let said = if step.observation.trim().is_empty() { "The tool failed and said nothing." } else { step.observation };
+    let said = if step.observation.trim().is_empty() {
+        "The tool failed and said nothing."
+    } else {
+        step.observation
+    };
     let hint = if is_last {
         "\n\n(No more tools can be used for this question. Answer it now with what is known.)"
     } else {
@@ -93,17 +101,23 @@ fn question(turn: &Turn<'_>) -> String {
 fn page(page: &Page<'_>, text: &mut String) {
     let kind = page.kind.as_deref().unwrap_or("page").replace('_', " ");
     if let Some(content) = &page.content {
-        let _ = writeln!(text, "The user looks at this {kind} in GitLab:\n<page>\n{content}\n</page>\n");
+        let _ = writeln!(
+            text,
+            "The user looks at this {kind} in GitLab:\n<page>\n{content}\n</page>\n"
+        );
         return;
     }
     let _ = match &page.title {
-        Some(title) => writeln!(text, "The user looks at the {kind} titled \"{title}\" in GitLab.\n"),
+        Some(title) => {
+            writeln!(text, "The user looks at the {kind} titled \"{title}\" in GitLab.\n")
+        }
         None => writeln!(text, "The user looks at a {kind} in GitLab.\n"),
     };
 }
 
 fn file(file: &CurrentFile<'_>, text: &mut String) {
-    let (path, data) = (file.file_path.as_deref().unwrap_or("unnamed"), file.data.as_deref().unwrap_or_default());
+    let (path, data) =
+        (file.file_path.as_deref().unwrap_or("unnamed"), file.data.as_deref().unwrap_or_default());
     if data.is_empty() {
         let _ = writeln!(text, "The user has the file {path} open.\n");
         return;
@@ -122,7 +136,8 @@ fn item(item: &Item<'_>, text: &mut String) {
         let _ = write!(text, " id=\"{}\"", attribute(id));
     }
     text.push_str(">\n");
-    if let Some(metadata) = item.metadata.as_ref().filter(|value| value.as_object().is_some_and(|map| !map.is_empty()))
+    if let Some(metadata) =
+        item.metadata.as_ref().filter(|value| value.as_object().is_some_and(|map| !map.is_empty()))
     {
         let _ = writeln!(text, "metadata: {metadata}");
     }
@@ -163,9 +178,17 @@ mod tests {
     fn what_was_added_stands_before_the_question() {
         assert_eq!(question(json!({})), "Why?");
         let said = question(json!({"context": {"type": "merge_request", "title": "Fix it"}}));
-        assert_eq!(said, "The user looks at the merge request titled \"Fix it\" in GitLab.\n\nWhy?");
-        assert_eq!(question(json!({"context": {"type": "build"}})), "The user looks at a build in GitLab.\n\nWhy?");
-        let said = question(json!({"current_file": {"file_path": "a.py", "data": "x = 1", "selected_code": true}}));
+        assert_eq!(
+            said,
+            "The user looks at the merge request titled \"Fix it\" in GitLab.\n\nWhy?"
+        );
+        assert_eq!(
+            question(json!({"context": {"type": "build"}})),
+            "The user looks at a build in GitLab.\n\nWhy?"
+        );
+        let said = question(
+            json!({"current_file": {"file_path": "a.py", "data": "x = 1", "selected_code": true}}),
+        );
         assert!(said.contains("a.py:\n<selection>\nx = 1\n</selection>\n\nWhy?"), "{said}");
         let items = json!([
             {"category": "file", "id": "a\"b", "content": "puts 1", "metadata": {"title": "t"}},
@@ -173,14 +196,16 @@ mod tests {
         ]);
         let said = question(json!({"additional_context": items}));
         let first = "<context category=\"file\" id=\"a b\">\nmetadata: {\"title\":\"t\"}\nputs 1\n</context>\n\n";
-        assert_eq!(said, format!("{first}<context category=\"user_rule\">\nBe brief\n</context>\n\nWhy?"));
+        assert_eq!(
+            said,
+            format!("{first}<context category=\"user_rule\">\nBe brief\n</context>\n\nWhy?")
+        );
     }
 
     #[test]
     fn neighbours_of_one_speaker_are_one_turn() {
         let said = |role: &str, content: &str| json!({"role": role, "content": content});
-        let body =
-            json!({"messages": [said("user", "a"), said("user", "b"), said("assistant", "c"), said("user", "d")]});
+        let body = json!({"messages": [said("user", "a"), said("user", "b"), said("assistant", "c"), said("user", "d")]});
         let told = told(&body, Way::Native);
         assert_eq!((told.len(), told[0].parts.len(), text(&told[2])), (3, 2, "d"));
     }
@@ -191,7 +216,10 @@ mod tests {
         let with = |steps: usize| {
             let scratchpad = vec![&step; steps];
             let body = json!({"messages": [{"role": "user", "content": "Q"}, {"role": "assistant", "agent_scratchpad": scratchpad}]});
-            told(&body, Way::React).iter().filter(|message| text(message).contains("Answer it now")).count()
+            told(&body, Way::React)
+                .iter()
+                .filter(|message| text(message).contains("Answer it now"))
+                .count()
         };
         assert_eq!([with(8), with(9), with(10)], [0, 1, 1]);
     }
@@ -213,7 +241,9 @@ mod tests {
         let told = told(&loop_of_one(), Way::Native);
         let roles: Vec<Role> = told.iter().map(|message| message.role).collect();
         assert_eq!(roles, [Role::User, Role::Assistant, Role::User, Role::Assistant, Role::Tool]);
-        let [Part::Text(thought), Part::ToolCall(call)] = told[3].parts.as_slice() else { panic!("{told:?}") };
+        let [Part::Text(thought), Part::ToolCall(call)] = told[3].parts.as_slice() else {
+            panic!("{told:?}")
+        };
         assert_eq!(
             (thought.as_str(), call.name.as_str(), call.arguments.as_str()),
             ("t", "issue_reader", r##"{"input":"#1"}"##)

@@ -1,5 +1,5 @@
-//! What the model does → the events that GitLab's chat reads (gitlab-client.md §7.2, ai-gateway-server.md §4.4). Both
-//! ways of calling tools end in the same lines.
+//! What the model does → the events that GitLab's chat reads (gitlab-client.md §7.2,
+//! ai-gateway-server.md §4.4). Both ways of calling tools end in the same lines.
 
 use std::sync::Arc;
 
@@ -31,7 +31,15 @@ impl Events {
     /// For a model that was offered these tools in this way.
     pub(super) fn new(way: Way, offered: &[&'static Tool], model: Arc<str>) -> Self {
         let reader = Some(Reader::new(way, !offered.is_empty()));
-        Self { reader, call: None, offered: offered.to_vec(), model, stop: None, usage: None, fault: None }
+        Self {
+            reader,
+            call: None,
+            offered: offered.to_vec(),
+            model,
+            stop: None,
+            usage: None,
+            fault: None,
+        }
     }
 
     /// What the turn came to. A call counts whichever way was asked for.
@@ -73,7 +81,8 @@ impl Events {
             Turn::Action(Action { tool, .. }) => {
                 chat_error("The model asked for a tool that does not exist", false, out);
                 let tool: String = tool.chars().take(100).collect();
-                self.fault = Some(format!("the model asked for the tool `{tool}`, which does not exist"));
+                self.fault =
+                    Some(format!("the model asked for the tool `{tool}`, which does not exist"));
                 return false;
             }
             Turn::Words(_) | Turn::Unknown(_) => {
@@ -110,7 +119,8 @@ impl Encode for Events {
             return;
         }
         if let Some(usage) = self.usage.filter(Usage::is_reported) {
-            let counts = json!({&*self.model: {"input_tokens": usage.input, "output_tokens": usage.output}});
+            let counts =
+                json!({&*self.model: {"input_tokens": usage.input, "output_tokens": usage.output}});
             write_line(&json!({"type": "usage", "data": {"usage": counts}}), out);
         }
     }
@@ -127,14 +137,19 @@ fn piece(text: &str, stop: Option<StopReason>, out: &mut BytesMut) {
         StopReason::ContentFilter => "content_filter",
         StopReason::End | StopReason::ToolCalls | StopReason::Other => "stop",
     });
-    write_line(&json!({"type": "final_answer_delta", "data": {"text": text, "finish_reason": reason}}), out);
+    write_line(
+        &json!({"type": "final_answer_delta", "data": {"text": text, "finish_reason": reason}}),
+        out,
+    );
 }
 
 /// GitLab would show an empty line, or take a stream without events for a timeout (A1002).
 const fn nothing(stop: Option<StopReason>) -> &'static str {
     match stop {
         Some(StopReason::Length) => "The model used up its tokens before it answered",
-        Some(StopReason::ContentFilter) => "The model's answer was withheld by its provider's filter",
+        Some(StopReason::ContentFilter) => {
+            "The model's answer was withheld by its provider's filter"
+        }
         _ => "The model's answer was empty",
     }
 }
@@ -181,7 +196,8 @@ mod tests {
     #[test]
     fn a_react_answer_is_streamed_and_counted() {
         let usage = Delta::Usage(Usage { input: 11, output: 6, ..Usage::default() });
-        let all = events(Way::React, &[text("Thought: x\nFinal Answer: Grü"), text("ße."), STOP, usage]);
+        let all =
+            events(Way::React, &[text("Thought: x\nFinal Answer: Grü"), text("ße."), STOP, usage]);
         let counts = json!({"type": "usage", "data": {"usage": {"m": {"input_tokens": 11, "output_tokens": 6}}}});
         assert_eq!(all, [said("Grü", None), said("ße.", None), said("", Some("stop")), counts]);
     }
@@ -205,8 +221,14 @@ mod tests {
 
     #[test]
     fn words_without_a_call_are_the_answer_only_where_calls_are_native() {
-        assert_eq!(events(Way::Native, &[text("Hi."), STOP]), [said("Hi.", None), said("", Some("stop"))]);
-        assert_eq!(events(Way::React, &[text("Hi."), STOP]), [json!({"type": "unknown", "data": {"text": "Hi."}})]);
+        assert_eq!(
+            events(Way::Native, &[text("Hi."), STOP]),
+            [said("Hi.", None), said("", Some("stop"))]
+        );
+        assert_eq!(
+            events(Way::React, &[text("Hi."), STOP]),
+            [json!({"type": "unknown", "data": {"text": "Hi."}})]
+        );
         let thinking = events(Way::React, &[text("so\n</think>\nHi."), STOP]);
         assert_eq!(thinking, [json!({"type": "unknown", "data": {"text": "Hi."}})]);
     }
@@ -215,7 +237,10 @@ mod tests {
     fn tools_that_are_not_there_are_told_apart() {
         let ask = |tool: &str| [text(&format!("Action: {tool}\nAction Input: x")), STOP];
         assert_eq!(events(Way::React, &ask("merge_request_reader")), failed("tool not available"));
-        assert_eq!(events(Way::React, &ask("web_search")), failed("The model asked for a tool that does not exist"));
+        assert_eq!(
+            events(Way::React, &ask("web_search")),
+            failed("The model asked for a tool that does not exist")
+        );
     }
 
     #[test]
@@ -223,7 +248,10 @@ mod tests {
         for way in [Way::Native, Way::React] {
             assert_eq!(events(way, &[STOP]), failed("The model's answer was empty"));
             let length = Delta::Stop(StopReason::Length);
-            assert_eq!(events(way, &[length]), failed("The model used up its tokens before it answered"));
+            assert_eq!(
+                events(way, &[length]),
+                failed("The model used up its tokens before it answered")
+            );
         }
     }
 }

@@ -1,12 +1,13 @@
-//! `POST /v2/chat/agent`: one step of GitLab Duo Chat. The model answers, or names a tool, which GitLab runs before
-//! it asks again with what the tool said.
+//! `POST /v2/chat/agent`: one step of GitLab Duo Chat. The model answers, or names a tool, which
+//! GitLab runs before it asks again with what the tool said.
 //!
 //! ```text
 //! request → conversation + tools → prompt → model → react + call → events → JSON lines
 //! ```
 //!
-//! Sources: gitlab-client.md §7, §11.1, §12.2; ai-gateway-server.md §4. What is wrong with a request is told by a status;
-//! once a model was chosen the answer is a 200, and what fails is an event in it.
+//! Sources: gitlab-client.md §7, §11.1, §12.2; ai-gateway-server.md §4. What is wrong with a
+//! request is told by a status; once a model was chosen the answer is a 200, and what fails is an
+//! event in it.
 
 mod call;
 mod conversation;
@@ -39,10 +40,11 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, incoming: Incoming)
     let Named { model_metadata } = body::parse(&bytes)?;
     let metadata = Metadata::check(&model_metadata.unwrap_or_default(), &["model_metadata"]);
     let metadata = metadata.map_err(|fault| GatewayError::invalid(vec![fault]))?;
-    let mut route = match context.route(Ask { feature: Some(Feature::DUO_CHAT), metadata }, &bytes).await? {
-        Routed::Model(route) => route,
-        Routed::Answered(response) => return Ok(response),
-    };
+    let mut route =
+        match context.route(Ask { feature: Some(Feature::DUO_CHAT), metadata }, &bytes).await? {
+            Routed::Model(route) => route,
+            Routed::Answered(response) => return Ok(response),
+        };
     let request: Request<'_> = body::parse(&bytes)?;
     request.check(&context.caller)?;
     let version = text_header(&context.parts.headers, "x-gitlab-version");
@@ -58,7 +60,12 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, incoming: Incoming)
 }
 
 /// Asks one model, in text if its server refuses functions.
-async fn ask(context: &mut Context<'_>, route: &Route, request: &Request<'_>, offered: &[&'static Tool]) -> Answer {
+async fn ask(
+    context: &mut Context<'_>,
+    route: &Route,
+    request: &Request<'_>,
+    offered: &[&'static Tool],
+) -> Answer {
     let tools = context.snapshot.chat.tools;
     let way = way(tools, &route.model);
     match ask_by(way, context, route, request, offered).await {
@@ -80,8 +87,10 @@ async fn ask_by(
     let prompts = &context.snapshot.prompts;
     let wall = rfc3339(context.facts.wall);
     let date = wall.get(..10).unwrap_or_default();
-    let generation = Setting { prompts, model: &route.model, date }.generation(request, way, offered)?;
-    let encoder = || unthinking(Box::new(Events::new(way, offered, route.model.upstream_name.clone())));
+    let generation =
+        Setting { prompts, model: &route.model, date }.generation(request, way, offered)?;
+    let encoder =
+        || unthinking(Box::new(Events::new(way, offered, route.model.upstream_name.clone())));
     context.relay.stream(context.call(route), &generation, &encoder, NDJSON, context.facts).await
 }
 
@@ -93,11 +102,13 @@ fn way(tools: ToolUse, model: &Model) -> Way {
     }
 }
 
-/// Whether a server said that it, or its model, has no functions: vLLM without `--enable-auto-tool-choice`, llama.cpp
-/// without `--jinja`, some of Bedrock's models.
+/// Whether a server said that it, or its model, has no functions: vLLM without
+/// `--enable-auto-tool-choice`, llama.cpp without `--jinja`, some of Bedrock's models.
 fn refuses_tools(error: &GatewayError) -> bool {
     let refused = matches!(error.kind(), Kind::UpstreamStatus(400 | 404 | 422 | 500 | 501));
-    let says_so = |said: &str| said.contains("tool") && (said.contains("requires") || said.contains("support"));
+    let says_so = |said: &str| {
+        said.contains("tool") && (said.contains("requires") || said.contains("support"))
+    };
     refused && [Some(error.public()), error.operator()].into_iter().flatten().any(says_so)
 }
 
@@ -108,7 +119,8 @@ mod tests {
 
     #[test]
     fn servers_without_functions_are_known_by_their_words() {
-        let error = |status, said: &str| GatewayError::new(Kind::UpstreamStatus(status), said.to_owned());
+        let error =
+            |status, said: &str| GatewayError::new(Kind::UpstreamStatus(status), said.to_owned());
         for said in [
             "\"auto\" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set",
             "tools param requires --jinja flag",

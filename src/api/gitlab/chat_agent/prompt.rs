@@ -1,5 +1,5 @@
-//! What the model is asked: the registry's prompt, GitLab's own instructions, the conversation, and the tools. What
-//! changes least stands first, so that model servers find it in their caches.
+//! What the model is asked: the registry's prompt, GitLab's own instructions, the conversation, and
+//! the tools. What changes least stands first, so that model servers find it in their caches.
 
 use serde_json::{Value, json};
 
@@ -39,9 +39,11 @@ impl Setting<'_> {
         offered: &[&'static Tool],
     ) -> Result<Generation, GatewayError> {
         let family = &self.model.family;
-        let prompt = self.prompts.get(way.prompt(), family, None).map_err(|error| broken(&error))?;
+        let prompt =
+            self.prompts.get(way.prompt(), family, None).map_err(|error| broken(&error))?;
         let tools: Vec<Value> = offered.iter().map(|tool| tool.described()).collect();
-        let inputs = json!({"tools": tools, "unavailable": request.unavailable(), "date": self.date});
+        let inputs =
+            json!({"tools": tools, "unavailable": request.unavailable(), "date": self.date});
         let Value::Object(inputs) = inputs else { return Err(broken(&"no inputs")) };
         let rendered = prompt.render(&inputs).map_err(|error| broken(&error))?;
         let mut generation = rendered.into_generation(family, true);

@@ -1,5 +1,5 @@
-//! What GitLab sends (gitlab-client.md §7.1, ai-gateway-server.md §4.1), read tolerantly: categories, page types and
-//! fields that GitLab adds are taken as they come.
+//! What GitLab sends (gitlab-client.md §7.1, ai-gateway-server.md §4.1), read tolerantly:
+//! categories, page types and fields that GitLab adds are taken as they come.
 
 use std::borrow::Cow;
 
@@ -179,7 +179,9 @@ impl Request<'_> {
             self.check_turn(index, turn)?;
             turn.items().iter().try_for_each(|item| may_include(caller, &item.category))?;
         }
-        let fault = |msg: &str| Err(GatewayError::invalid(vec![BodyFault::at("messages", "value_error", msg)]));
+        let fault = |msg: &str| {
+            Err(GatewayError::invalid(vec![BodyFault::at("messages", "value_error", msg)]))
+        };
         let mut said = self.messages.iter().filter(|turn| !turn.is_bare());
         match said.next_back() {
             None => fault("at least one message of the user is expected"),
@@ -198,7 +200,8 @@ impl Request<'_> {
                 Err(GatewayError::new(Kind::BadRequest, text))
             }
             Some(Role::Tool) | None => {
-                let loc = vec!["body".into(), "messages".into(), index.to_string().into(), "role".into()];
+                let loc =
+                    vec!["body".into(), "messages".into(), index.to_string().into(), "role".into()];
                 let msg = "expected system, user or assistant".to_owned();
                 Err(GatewayError::invalid(vec![BodyFault { loc, msg, kind: "value_error" }]))
             }
@@ -207,7 +210,9 @@ impl Request<'_> {
 
     /// What was done for the last question so far.
     pub(super) fn steps(&self) -> Vec<Done<'_>> {
-        if let Some(old) = self.options.as_ref().and_then(|options| options.agent_scratchpad.as_ref()) {
+        if let Some(old) =
+            self.options.as_ref().and_then(|options| options.agent_scratchpad.as_ref())
+        {
             return old.steps.iter().map(Done::from).collect();
         }
         let last = self.messages.last().filter(|turn| turn.is_bare());
@@ -215,10 +220,12 @@ impl Request<'_> {
         steps.iter().filter_map(Done::of).collect()
     }
 
-    /// What the tools cannot read, one name each. What GitLab's gateway assumes where nothing is sent, but for merge
-    /// requests, which every GitLab of this decade can read.
+    /// What the tools cannot read, one name each. What GitLab's gateway assumes where nothing is
+    /// sent, but for merge requests, which every GitLab of this decade can read.
     pub(super) fn unavailable(&self) -> Vec<&str> {
-        let Some(lists) = &self.unavailable_resources else { return vec!["Pipelines", "Vulnerabilities"] };
+        let Some(lists) = &self.unavailable_resources else {
+            return vec!["Pipelines", "Vulnerabilities"];
+        };
         let names = lists.iter().flat_map(|list| list.split(','));
         names.map(str::trim).filter(|name| !name.is_empty()).collect()
     }
@@ -228,7 +235,11 @@ impl Request<'_> {
 fn may_include(caller: &Caller, category: &str) -> Result<(), GatewayError> {
     let name = format!("include_{category}_context");
     let any_of = Scopes::of([name.as_str()]);
-    if any_of == Scopes::default() { Ok(()) } else { caller.may(&Permission::to_access(any_of, name)) }
+    if any_of == Scopes::default() {
+        Ok(())
+    } else {
+        caller.may(&Permission::to_access(any_of, name))
+    }
 }
 
 #[cfg(test)]
@@ -252,8 +263,10 @@ mod tests {
 
     #[test]
     fn everything_that_gitlab_documents_is_taken() {
-        let categories = ["file", "user_rule", "os_information", "agent_user_environment", "not_yet_invented"];
-        let items: Vec<Value> = categories.iter().map(|category| json!({"category": category, "id": null})).collect();
+        let categories =
+            ["file", "user_rule", "os_information", "agent_user_environment", "not_yet_invented"];
+        let items: Vec<Value> =
+            categories.iter().map(|category| json!({"category": category, "id": null})).collect();
         let step = json!({"action": {"type": "action", "thought": "t", "tool": "issue_reader", "tool_input": "#1"}});
         let body = json!({
             "messages": [
@@ -267,7 +280,10 @@ mod tests {
         });
         with(&body, |request| {
             request.check(&Caller::Anyone).unwrap();
-            assert_eq!(request.steps(), [Done { thought: "t", tool: "issue_reader", input: "#1", observation: "" }]);
+            assert_eq!(
+                request.steps(),
+                [Done { thought: "t", tool: "issue_reader", input: "#1", observation: "" }]
+            );
             assert_eq!(request.unavailable(), ["Pipelines", "Vulnerabilities", "Merge Requests"]);
             assert_eq!(request.messages[2].items().len(), 5);
         });
@@ -305,9 +321,14 @@ mod tests {
             {"role": "user", "content": "Q1", "additional_context": items(category)}, {"role": "user", "content": "Q2"}]})
         };
         let check = |category, scopes: &[&str]| {
-            with(&body(category), |request| request.check(&caller(scopes)).map_err(|error| error.public().to_owned()))
+            with(&body(category), |request| {
+                request.check(&caller(scopes)).map_err(|error| error.public().to_owned())
+            })
         };
-        assert_eq!(check("file", &["duo_chat"]), Err("Unauthorized to access include_file_context".into()));
+        assert_eq!(
+            check("file", &["duo_chat"]),
+            Err("Unauthorized to access include_file_context".into())
+        );
         assert_eq!(check("file", &["duo_chat", "include_file_context"]), Ok(()));
         assert_eq!(
             check("terminal", &["include_file_context"]),
@@ -320,11 +341,24 @@ mod tests {
     #[test]
     fn what_cannot_be_answered_is_refused() {
         let user = json!({"role": "user", "content": "Q"});
-        let scratch = json!({"messages": [{"role": "user", "content": "Q", "agent_scratchpad": []}]});
-        assert_eq!(refusal(&scratch), (400, "agent_scratchpad can only be present when role is ASSISTANT".into()));
+        let scratch =
+            json!({"messages": [{"role": "user", "content": "Q", "agent_scratchpad": []}]});
+        assert_eq!(
+            refusal(&scratch),
+            (400, "agent_scratchpad can only be present when role is ASSISTANT".into())
+        );
         assert_eq!(refusal(&json!({"messages": []})).0, 422);
-        assert_eq!(refusal(&json!({"messages": [{"role": "assistant", "agent_scratchpad": []}]})).0, 422);
-        assert_eq!(refusal(&json!({"messages": [user, {"role": "assistant", "content": "A"}]})).0, 422);
-        assert_eq!(refusal(&json!({"messages": [user, {"role": "oracle", "content": "A"}, user]})).0, 422);
+        assert_eq!(
+            refusal(&json!({"messages": [{"role": "assistant", "agent_scratchpad": []}]})).0,
+            422
+        );
+        assert_eq!(
+            refusal(&json!({"messages": [user, {"role": "assistant", "content": "A"}]})).0,
+            422
+        );
+        assert_eq!(
+            refusal(&json!({"messages": [user, {"role": "oracle", "content": "A"}, user]})).0,
+            422
+        );
     }
 }

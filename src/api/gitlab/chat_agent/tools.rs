@@ -1,4 +1,5 @@
-//! The tools that GitLab can run for a chat, and who is offered which (gitlab-client.md §7.3, ai-gateway-server.md §4.3).
+//! The tools that GitLab can run for a chat, and who is offered which (gitlab-client.md §7.3,
+//! ai-gateway-server.md §4.3).
 
 use serde_json::{Value, json};
 
@@ -89,7 +90,11 @@ static TOOLS: [Tool; 7] = [
 impl Tool {
     /// What a reader's input is to hold.
     pub(super) fn usage(&self) -> &'static str {
-        if self.name == "gitlab_documentation" { "Give it the question in the user's words." } else { READER }
+        if self.name == "gitlab_documentation" {
+            "Give it the question in the user's words."
+        } else {
+            READER
+        }
     }
 
     /// The function a model may call.
@@ -109,15 +114,22 @@ impl Tool {
     }
 }
 
-/// The tools for this caller, in a fixed order. Who is not a GitLab instance is asked for no version and no scope.
-pub(super) fn offered(caller: &Caller, version: Option<&str>, unavailable: &[&str]) -> Vec<&'static Tool> {
+/// The tools for this caller, in a fixed order. Who is not a GitLab instance is asked for no
+/// version and no scope.
+pub(super) fn offered(
+    caller: &Caller,
+    version: Option<&str>,
+    unavailable: &[&str],
+) -> Vec<&'static Tool> {
     let instance = matches!(caller, Caller::Gitlab(_));
     let version = version.map_or(ALWAYS, parsed);
     let is_offered = |tool: &&Tool| {
         let any_of = Scopes::of([tool.primitive]);
         let entitled = caller.may(&Permission::to_access(any_of, tool.name)).is_ok();
         let is_there = !instance || version >= tool.since;
-        entitled && is_there && !unavailable.iter().any(|name| name.eq_ignore_ascii_case(tool.resource))
+        entitled
+            && is_there
+            && !unavailable.iter().any(|name| name.eq_ignore_ascii_case(tool.resource))
     };
     TOOLS.iter().filter(is_offered).collect()
 }

@@ -1,4 +1,5 @@
-//! How suggestions are written: a JSON body for each version, and v4's events (gitlab-client.md §6.1, §6.2).
+//! How suggestions are written: a JSON body for each version, and v4's events (gitlab-client.md
+//! §6.1, §6.2).
 
 use bytes::BytesMut;
 use serde_json::{Value, json};
@@ -58,7 +59,8 @@ pub(super) fn v3(naming: &Naming, text: &str) -> String {
     .to_string()
 }
 
-/// v4's events: `stream_start`, a `content_chunk` for each piece, `stream_end`. Lines end as the official gateway's do.
+/// v4's events: `stream_start`, a `content_chunk` for each piece, `stream_end`. Lines end as the
+/// official gateway's do.
 pub(super) struct Events {
     start: Option<String>,
 }

@@ -1,4 +1,5 @@
-//! What is wanted → what the model is asked: between the family's own marks, or in words with one of our prompts.
+//! What is wanted → what the model is asked: between the family's own marks, or in words with one
+//! of our prompts.
 
 use serde_json::{Map, Value};
 
@@ -12,7 +13,8 @@ use crate::prompt::Registry;
 use crate::provider::{Native, dialect};
 use crate::route::{Completion, CompletionEndpoint, Family, Fim, Model};
 
-/// A completion sees at most this many tokens of code: more makes every keystroke slower, not better.
+/// A completion sees at most this many tokens of code: more makes every keystroke slower, not
+/// better.
 const MAX_VIEW: usize = 32_768;
 /// The same for a generation, which is asked for once in a while.
 const MAX_GENERATION_VIEW: usize = 65_536;
@@ -50,8 +52,8 @@ pub(super) struct Context {
 }
 
 impl Way {
-    /// A raw text where the family has marks and the server takes one: around marks a chat template puts marks of its
-    /// own, which no model was trained with.
+    /// A raw text where the family has marks and the server takes one: around marks a chat template
+    /// puts marks of its own, which no model was trained with.
     pub(super) fn of(model: &Model) -> Self {
         let takes_raw = dialect(model.provider).native(Native::OpenAiCompletions, model).is_some();
         match (&model.family.completion, model.family.completion_endpoint) {
@@ -79,7 +81,10 @@ pub(super) fn completion(
     };
     match way {
         Way::Words => view.in_words(wanted, language, family, registry, stream),
-        Way::Raw => Ok(view.between_marks(fim, family, stream, |generation, text| generation.raw = Some(text))),
+        Way::Raw => {
+            Ok(view
+                .between_marks(fim, family, stream, |generation, text| generation.raw = Some(text)))
+        }
         Way::Marks => Ok(view.between_marks(fim, family, stream, |generation, text| {
             generation.messages = vec![Message::text(Role::User, text)];
         })),
@@ -97,7 +102,8 @@ impl<'a> View<'a> {
     /// `besides` are the tokens that the window needs for other things.
     fn of(wanted: &'a Wanted<'_>, family: &Family, besides: usize, max: usize) -> Self {
         let room = fit::bytes(room(family, besides, max));
-        let (above, below) = fit::around(&wanted.file.content_above_cursor, &wanted.file.content_below_cursor, room);
+        let (above, below) =
+            fit::around(&wanted.file.content_above_cursor, &wanted.file.content_below_cursor, room);
         let left = room - above.len() - below.len();
         let before = fit::context(in_order(&wanted.context).map(|snippet| &*snippet.content), left);
         let sent = wanted.context.iter().map(|snippet| fit::tokens(snippet.content.len())).sum();
@@ -134,8 +140,10 @@ impl<'a> View<'a> {
         let mut inputs = editor(&wanted.file, language);
         inputs.insert("prefix".into(), self.above.into());
         inputs.insert("suffix".into(), self.below.into());
-        let prompt = registry.get(COMPLETIONS, family, None).map_err(|error| prompts::missing(&error))?;
-        let mut rendered = prompt.render(&inputs).map_err(|error| prompts::unrendered(COMPLETIONS, &error))?;
+        let prompt =
+            registry.get(COMPLETIONS, family, None).map_err(|error| prompts::missing(&error))?;
+        let mut rendered =
+            prompt.render(&inputs).map_err(|error| prompts::unrendered(COMPLETIONS, &error))?;
         rendered.sampling.max_tokens.get_or_insert(family.completion_tokens);
         Ok(Asked { generation: rendered.into_generation(family, stream), context: self.context })
     }
@@ -180,12 +188,18 @@ pub(super) fn generation(
     let besides = PROMPT + family.generation_tokens as usize;
     let mut left = fit::bytes(room(family, besides, MAX_GENERATION_VIEW));
     let mut inputs = editor(&wanted.file, language);
-    let (above, below) = fit::around(&wanted.file.content_above_cursor, &wanted.file.content_below_cursor, left);
-    let trimmed = |name: &str| generate.enhancer.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-    let (above, below) = match (trimmed("trimmed_content_above_cursor"), trimmed("trimmed_content_below_cursor")) {
-        (None, None) => (above, below),
-        (above, below) => fit::around(above.unwrap_or_default(), below.unwrap_or_default(), left),
+    let (above, below) =
+        fit::around(&wanted.file.content_above_cursor, &wanted.file.content_below_cursor, left);
+    let trimmed = |name: &str| {
+        generate.enhancer.get(name).and_then(Value::as_str).filter(|text| !text.is_empty())
     };
+    let (above, below) =
+        match (trimmed("trimmed_content_above_cursor"), trimmed("trimmed_content_below_cursor")) {
+            (None, None) => (above, below),
+            (above, below) => {
+                fit::around(above.unwrap_or_default(), below.unwrap_or_default(), left)
+            }
+        };
     left -= above.len() + below.len();
     inputs.insert("prefix".into(), above.into());
     inputs.insert("suffix".into(), below.into());
@@ -194,7 +208,8 @@ pub(super) fn generation(
     }
     let context = related(wanted, generate, &mut left, &mut inputs);
     let prompt = prompt_of(generate, family, registry)?;
-    let mut rendered = prompt.1.render(&inputs).map_err(|error| prompts::unrendered(prompt.0, &error))?;
+    let mut rendered =
+        prompt.1.render(&inputs).map_err(|error| prompts::unrendered(prompt.0, &error))?;
     let max_tokens = rendered.sampling.max_tokens.unwrap_or(u32::MAX).min(family.generation_tokens);
     rendered.sampling.max_tokens = Some(max_tokens);
     Ok(Asked { generation: rendered.into_generation(family, stream), context })
@@ -212,19 +227,29 @@ fn prompt_of<'a>(
 }
 
 /// What GitLab's enhancer found, and the context of the request, as far as there is room for it.
-fn related(wanted: &Wanted<'_>, generate: &Generate<'_>, left: &mut usize, inputs: &mut Map<String, Value>) -> Context {
+fn related(
+    wanted: &Wanted<'_>,
+    generate: &Generate<'_>,
+    left: &mut usize,
+    inputs: &mut Map<String, Value>,
+) -> Context {
     for (name, value) in &generate.enhancer {
         let value = match (name.as_str(), value) {
             // fitted already, as prefix and suffix
             ("trimmed_content_above_cursor" | "trimmed_content_below_cursor", _) => continue,
-            ("related_files" | "related_snippets" | "examples_array", Value::Array(items)) => fitting(items, left),
+            ("related_files" | "related_snippets" | "examples_array", Value::Array(items)) => {
+                fitting(items, left)
+            }
             (_, value) => value.clone(),
         };
         inputs.insert(name.clone(), value);
     }
     let mut context = Context::default();
     for snippet in in_order(&wanted.context) {
-        let text = format!("<file_content file_name={:?}>\n{}\n</file_content>\n", snippet.name, snippet.content);
+        let text = format!(
+            "<file_content file_name={:?}>\n{}\n</file_content>\n",
+            snippet.name, snippet.content
+        );
         context.sent += fit::tokens(text.len());
         if text.len() > *left {
             continue;

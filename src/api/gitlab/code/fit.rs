@@ -1,7 +1,9 @@
-//! What of a file fits into a model's window. Without the model's tokenizer: bytes stand for tokens, on the safe side.
+//! What of a file fits into a model's window. Without the model's tokenizer: bytes stand for
+//! tokens, on the safe side.
 
-/// Bytes of a token, times two: code has 3 to 4 bytes a token with today's tokenizers, 2.9 with Llama 2's, and a
-/// character of Chinese has 3 bytes and at most about 1.5 tokens. So 2.5 rarely promises too little room.
+/// Bytes of a token, times two: code has 3 to 4 bytes a token with today's tokenizers, 2.9 with
+/// Llama 2's, and a character of Chinese has 3 bytes and at most about 1.5 tokens. So 2.5 rarely
+/// promises too little room.
 const HALF_BYTES_PER_TOKEN: usize = 5;
 /// Of the room, how many percent the text behind the cursor may have (ai-gateway-server.md §2.7).
 const BELOW_PERCENT: usize = 7;
@@ -18,15 +20,16 @@ pub(super) const fn bytes(tokens: usize) -> usize {
     tokens.saturating_mul(HALF_BYTES_PER_TOKEN) / 2
 }
 
-/// The text around the cursor, cut to `room` bytes together: the end of what is above, the beginning of what is below.
-/// Room that one of them does not need is the other's.
+/// The text around the cursor, cut to `room` bytes together: the end of what is above, the
+/// beginning of what is below. Room that one of them does not need is the other's.
 pub(super) fn around<'a>(above: &'a str, below: &'a str, room: usize) -> (&'a str, &'a str) {
     let share = (room * BELOW_PERCENT / 100).max(room.saturating_sub(above.len()));
     let below = head(below, share);
     (tail(above, room - below.len()), below)
 }
 
-/// Whole items in their order, the last one cut, until `room` bytes are full; each ends its own line.
+/// Whole items in their order, the last one cut, until `room` bytes are full; each ends its own
+/// line.
 pub(super) fn context<'a>(items: impl Iterator<Item = &'a str>, room: usize) -> String {
     let mut out = String::new();
     for item in items.filter(|item| !item.is_empty()) {
@@ -111,7 +114,10 @@ mod tests {
         assert!(above.starts_with("line ") && above.ends_with("line 99\n"), "{above}");
         let below: String = (0..100).map(|n| format!("line {n}\n")).collect();
         let (_, below) = around("", &below, 100);
-        assert!(below.starts_with("line 0\n") && below.ends_with('\n') && below.len() > 75, "{below}");
+        assert!(
+            below.starts_with("line 0\n") && below.ends_with('\n') && below.len() > 75,
+            "{below}"
+        );
         for room in 0..20 {
             let (above, below) = around("äöü€😀äöü", "äöü€😀äöü", room);
             assert!(above.len() + below.len() <= room);

@@ -1,7 +1,7 @@
 //! The language of a file: what answers call it, and what a prompt calls it.
 //!
-//! A table of our own (ai-gateway-server.md, appendix B). A file whose language is not in it is completed all the
-//! same, by its extension's name.
+//! A table of our own (ai-gateway-server.md, appendix B). A file whose language is not in it is
+//! completed all the same, by its extension's name.
 
 use std::borrow::Cow;
 
@@ -100,12 +100,16 @@ const ROWS: &[Row] = &[
     Row("zig", "Zig", &["zig"], &[]),
 ];
 
-/// The language of a file. `None` when nothing tells: no extension, no name that stands for itself, and nothing from
-/// the editor. The official gateway asks no model then (ai-gateway-server.md §1.3).
+/// The language of a file. `None` when nothing tells: no extension, no name that stands for itself,
+/// and nothing from the editor. The official gateway asks no model then (ai-gateway-server.md
+/// §1.3).
 pub(super) fn of<'a>(file_name: &'a str, editor: Option<&'a str>) -> Option<Language<'a>> {
     let name = file_name.rsplit(['/', '\\']).next().unwrap_or_default();
     // `Dockerfile` and `Makefile` are what other names have behind their dot
-    let extension = name.rsplit_once('.').map(|(_, extension)| extension).filter(|extension| !extension.is_empty());
+    let extension = name
+        .rsplit_once('.')
+        .map(|(_, extension)| extension)
+        .filter(|extension| !extension.is_empty());
     let by_file = extension.or(Some(name)).and_then(by_extension);
     let editor = editor.map(str::trim).filter(|editor| !editor.is_empty());
     let row = by_file.or_else(|| editor.and_then(by_name));
@@ -137,7 +141,11 @@ mod tests {
         assert_eq!(id("src/app.py", None), Some("python"));
         assert_eq!(id("a.PY", Some("Ruby")), Some("python"));
         assert_eq!(id("a.unheard", Some("javascriptreact")), Some("js"));
-        assert_eq!(id("a.unheard", None), Some(""), "an unknown extension is completed all the same");
+        assert_eq!(
+            id("a.unheard", None),
+            Some(""),
+            "an unknown extension is completed all the same"
+        );
         assert_eq!(id("docker/Dockerfile", None), Some("dockerfile"));
         assert_eq!(id("README", None), None);
         assert_eq!(id("README", Some("C++")), Some("cpp"));

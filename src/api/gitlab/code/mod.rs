@@ -1,7 +1,8 @@
-//! Code suggestions: `/v2/code/completions`, `/v2/code/generations`, `/v3/code/completions`, `/v4/code/suggestions`.
+//! Code suggestions: `/v2/code/completions`, `/v2/code/generations`, `/v3/code/completions`,
+//! `/v4/code/suggestions`.
 //!
-//! Sources: gitlab-client.md §6, ai-gateway-server.md §1.3, §1.4, §2.7, §2.8. Workhorse carries these calls and gives up
-//! after 55 s without a head; the features' own limit of 50 s comes first.
+//! Sources: gitlab-client.md §6, ai-gateway-server.md §1.3, §1.4, §2.7, §2.8. Workhorse carries
+//! these calls and gives up after 55 s without a head; the features' own limit of 50 s comes first.
 
 mod answer;
 mod ask;
@@ -21,8 +22,8 @@ use crate::api::{Answer, Context, Routed, json, text_header};
 use crate::auth::{Permission, Scopes};
 use crate::error::{GatewayError, Kind, Shape};
 use crate::generation::{
-    Blank, Delta, Echo, Encode, Fences, Filter, Filtered, Filters, NewCode, OwnLine, StopReason, Think, Underscores,
-    without_thinking,
+    Blank, Delta, Echo, Encode, Fences, Filter, Filtered, Filters, NewCode, OwnLine, StopReason,
+    Think, Underscores, without_thinking,
 };
 use crate::relay::Content;
 use crate::route::{Ask, Family, Feature, Route};
@@ -68,7 +69,11 @@ impl CodeCall {
 }
 
 /// Answers with code for the cursor.
-pub(in crate::api) async fn answer(mut context: Context<'_>, call: CodeCall, incoming: Incoming) -> Answer {
+pub(in crate::api) async fn answer(
+    mut context: Context<'_>,
+    call: CodeCall,
+    incoming: Incoming,
+) -> Answer {
     let bytes = context.body(incoming).await?;
     let Head { feature, stream, metadata } = Head::of(call, &bytes)?;
     context.asked_for(Some(feature));
@@ -88,7 +93,8 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, call: CodeCall, inc
         return Ok(nothing(&context, call, &wanted, &route));
     };
     loop {
-        let suggesting = Suggesting { call, wanted: &wanted, language: &language, route: &route, stream };
+        let suggesting =
+            Suggesting { call, wanted: &wanted, language: &language, route: &route, stream };
         match suggesting.answer(&mut context).await {
             Err(error) => route = context.instead(&route, error)?,
             answer => return answer,
@@ -129,9 +135,14 @@ impl Suggesting<'_> {
         let (model, registry) = (&self.route.model, &context.snapshot.prompts);
         match &self.wanted.generation {
             None => ask::completion(self.wanted, self.language, model, way, registry, self.stream),
-            Some(generate) => {
-                ask::generation(self.wanted, generate, self.language, &model.family, registry, self.stream)
-            }
+            Some(generate) => ask::generation(
+                self.wanted,
+                generate,
+                self.language,
+                &model.family,
+                registry,
+                self.stream,
+            ),
         }
     }
 
@@ -144,17 +155,20 @@ impl Suggesting<'_> {
         }
         let is_events = self.call == CodeCall::SuggestionEvents;
         let encoder = || -> Box<dyn Encode> {
-            let inner: Box<dyn Encode> = if is_events { Box::new(Events::new(&naming)) } else { Box::new(RawText) };
+            let inner: Box<dyn Encode> =
+                if is_events { Box::new(Events::new(&naming)) } else { Box::new(RawText) };
             Box::new(Filtered::new(self.filters(way), inner))
         };
-        let mut response = context.relay.stream(call, &asked.generation, &encoder, STREAM, context.facts).await?;
+        let mut response =
+            context.relay.stream(call, &asked.generation, &encoder, STREAM, context.facts).await?;
         if is_events {
             events_headers(response.headers_mut());
         }
         Ok(response)
     }
 
-    /// What is taken off the model's words. What goes on between marks is code from the first byte on.
+    /// What is taken off the model's words. What goes on between marks is code from the first byte
+    /// on.
     fn filters(&self, way: Way) -> Filters {
         let mut filters: Vec<Box<dyn Filter>> = Vec::new();
         let is_talk = !self.completes() || way == Way::Words;
@@ -179,8 +193,8 @@ impl Suggesting<'_> {
         Filters::new(filters)
     }
 
-    /// Whether generated code would stand behind something on the cursor's line. On v2 the official gateway begins a
-    /// new line behind indentation, too.
+    /// Whether generated code would stand behind something on the cursor's line. On v2 the official
+    /// gateway begins a new line behind indentation, too.
     fn needs_own_line(&self) -> bool {
         if self.completes() {
             return false;
@@ -188,7 +202,9 @@ impl Suggesting<'_> {
         let line = self.cursor_line();
         match self.call {
             CodeCall::Generation => !line.is_empty(),
-            CodeCall::Completion | CodeCall::Suggestion | CodeCall::SuggestionEvents => !line.trim().is_empty(),
+            CodeCall::Completion | CodeCall::Suggestion | CodeCall::SuggestionEvents => {
+                !line.trim().is_empty()
+            }
         }
     }
 
@@ -202,7 +218,9 @@ impl Suggesting<'_> {
         let text = self.filters(way).whole(&self.words(way, family, deltas));
         let text = self.without_repetition(&text, way);
         match self.call {
-            CodeCall::Completion | CodeCall::Generation => answer::v2(naming, &text, &tokens(asked, deltas)),
+            CodeCall::Completion | CodeCall::Generation => {
+                answer::v2(naming, &text, &tokens(asked, deltas))
+            }
             CodeCall::Suggestion | CodeCall::SuggestionEvents => answer::v3(naming, &text),
         }
     }
@@ -218,7 +236,8 @@ impl Suggesting<'_> {
         let text: Cow<'t, str> = if self.completes() {
             let text = repeat::without_line_below(text, &file.content_below_cursor);
             // the line's end is the fence's or the conversation's, not the code's
-            let is_doubled = way == Way::Words && file.content_below_cursor.starts_with(['\n', '\r']);
+            let is_doubled =
+                way == Way::Words && file.content_below_cursor.starts_with(['\n', '\r']);
             if is_doubled { text.trim_end_matches(['\n', '\r']) } else { text }.into()
         } else {
             repeat::without_lines_above(text, &file.content_above_cursor).into()
@@ -227,25 +246,49 @@ impl Suggesting<'_> {
     }
 }
 
-/// Whether the server has no such call. A model that it does not know looks the same, and is told by the second try.
+/// Whether the server has no such call. A model that it does not know looks the same, and is told
+/// by the second try.
 fn is_absent(error: &GatewayError) -> bool {
     matches!(error.kind(), Kind::UpstreamStatus(404 | 405 | 501))
 }
 
-fn naming(context: &Context<'_>, call: CodeCall, wanted: &Wanted<'_>, route: &Route, lang: &'static str) -> Naming {
+fn naming(
+    context: &Context<'_>,
+    call: CodeCall,
+    wanted: &Wanted<'_>,
+    route: &Route,
+    lang: &'static str,
+) -> Naming {
     let (engine, name) = match (call, &wanted.generation) {
-        (CodeCall::Completion | CodeCall::Generation, None) => ("litellm", route.model.family.name.to_string()),
-        (CodeCall::Suggestion | CodeCall::SuggestionEvents, None) => ("openai", route.model.family.name.to_string()),
-        (_, Some(generate)) if generate.messages.is_empty() => ("agent", "Code Generations Agent".to_owned()),
+        (CodeCall::Completion | CodeCall::Generation, None) => {
+            ("litellm", route.model.family.name.to_string())
+        }
+        (CodeCall::Suggestion | CodeCall::SuggestionEvents, None) => {
+            ("openai", route.model.family.name.to_string())
+        }
+        (_, Some(generate)) if generate.messages.is_empty() => {
+            ("agent", "Code Generations Agent".to_owned())
+        }
         (_, Some(_)) => ("litellm", route.model.family.name.to_string()),
     };
-    let flags = text_header(&context.parts.headers, "x-gitlab-enabled-feature-flags").unwrap_or_default();
-    let flags = flags.split(',').map(str::trim).filter(|flag| !flag.is_empty()).map(str::to_owned).collect();
+    let flags =
+        text_header(&context.parts.headers, "x-gitlab-enabled-feature-flags").unwrap_or_default();
+    let flags = flags
+        .split(',')
+        .map(str::trim)
+        .filter(|flag| !flag.is_empty())
+        .map(str::to_owned)
+        .collect();
     Naming { engine, name, lang, now: context.unix_time(), flags }
 }
 
 /// The answer for a file of which nothing tells the language: no suggestion, and no model is asked.
-fn nothing(context: &Context<'_>, call: CodeCall, wanted: &Wanted<'_>, route: &Route) -> Response<Content> {
+fn nothing(
+    context: &Context<'_>,
+    call: CodeCall,
+    wanted: &Wanted<'_>,
+    route: &Route,
+) -> Response<Content> {
     let naming = naming(context, call, wanted, route, "");
     if context.facts.stream {
         let mut out = bytes::BytesMut::new();
@@ -265,7 +308,8 @@ fn nothing(context: &Context<'_>, call: CodeCall, wanted: &Wanted<'_>, route: &R
     })
 }
 
-/// Tells GitLab's clients that these are events, and proxies not to keep them (ai-gateway-server.md §1.4).
+/// Tells GitLab's clients that these are events, and proxies not to keep them (ai-gateway-server.md
+/// §1.4).
 fn events_headers(headers: &mut HeaderMap) {
     headers.insert(HeaderName::from_static("x-streaming-format"), HeaderValue::from_static("sse"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -1,17 +1,20 @@
-//! What a model says again although it is there: the line behind the cursor, comments and blocks from above it. Only
-//! for whole answers, where the end is known (ai-gateway-server.md §2.8).
+//! What a model says again although it is there: the line behind the cursor, comments and blocks
+//! from above it. Only for whole answers, where the end is known (ai-gateway-server.md §2.8).
 
 use std::collections::HashSet;
 
 /// So many lines in a row from above the cursor are a repetition, not a coincidence.
 const BLOCK: usize = 5;
-/// A block is kept if this share of its characters, in percent, is punctuation: braces repeat in any code.
+/// A block is kept if this share of its characters, in percent, is punctuation: braces repeat in
+/// any code.
 const PUNCTUATION_PERCENT: usize = 25;
 
 /// A completion without the line that stands behind the cursor already.
 pub(super) fn without_line_below<'a>(text: &'a str, below: &str) -> &'a str {
     let same_line = below.lines().next().unwrap_or_default().trim();
-    let Some(line) = below.lines().map(str::trim).find(|line| !line.is_empty()) else { return text };
+    let Some(line) = below.lines().map(str::trim).find(|line| !line.is_empty()) else {
+        return text;
+    };
     let end = text.trim_end();
     let Some(rest) = end.strip_suffix(line) else { return text };
     // a line of its own, unless the cursor stands in the middle of one
@@ -27,7 +30,8 @@ pub(super) fn without_line_below<'a>(text: &'a str, below: &str) -> &'a str {
     if same_line.is_empty() { rest.trim_end_matches([' ', '\t']) } else { rest }
 }
 
-/// Whether a text closes brackets that it did not open: then they are the ones that stand behind it.
+/// Whether a text closes brackets that it did not open: then they are the ones that stand behind
+/// it.
 fn closes_too_much(text: &str) -> bool {
     let mut open = 0_i64;
     text.chars().any(|char| {
@@ -40,7 +44,8 @@ fn closes_too_much(text: &str) -> bool {
     })
 }
 
-/// Generated code without the comments that stand above the cursor, and without blocks of five lines or more that do.
+/// Generated code without the comments that stand above the cursor, and without blocks of five
+/// lines or more that do.
 pub(super) fn without_lines_above(text: &str, above: &str) -> String {
     let before: Vec<&str> = above.lines().map(str::trim).collect();
     let known: HashSet<&str> = before.iter().copied().filter(|line| !line.is_empty()).collect();
@@ -75,8 +80,9 @@ fn is_comment(line: &str) -> bool {
 
 fn is_punctuation(text: &str) -> bool {
     let visible = text.chars().filter(|char| !char.is_whitespace());
-    let (all, marks) =
-        visible.fold((0, 0), |(all, marks), char| (all + 1, marks + usize::from("()[];.,$%&^*@#!{}/".contains(char))));
+    let (all, marks) = visible.fold((0, 0), |(all, marks), char| {
+        (all + 1, marks + usize::from("()[];.,$%&^*@#!{}/".contains(char)))
+    });
     marks * 100 >= all * PUNCTUATION_PERCENT
 }
 
@@ -107,7 +113,11 @@ mod tests {
             without_lines_above("# add numbers\nx = 1\n# new\n", "import a\n  # add numbers\n"),
             "x = 1\n# new\n"
         );
-        assert_eq!(without_lines_above("x = 1\n", "x = 1\n"), "x = 1\n", "a line alone may be meant");
+        assert_eq!(
+            without_lines_above("x = 1\n", "x = 1\n"),
+            "x = 1\n",
+            "a line alone may be meant"
+        );
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! The bodies of the code calls → what is wanted. Limits are the official gateway's (ai-gateway-server.md §1.3, §1.4);
-//! lengths are counted in characters, and every fault is told with its place.
+//! The bodies of the code calls → what is wanted. Limits are the official gateway's
+//! (ai-gateway-server.md §1.3, §1.4); lengths are counted in characters, and every fault is told
+//! with its place.
 
 use std::borrow::Cow;
 
@@ -127,8 +128,13 @@ impl Head {
                 "code_editor_completion" => Feature::CODE_COMPLETIONS,
                 "code_editor_generation" => Feature::CODE_GENERATIONS,
                 _ => {
-                    let msg = "the first component is code_editor_completion or code_editor_generation";
-                    return Err(invalid(fault(&["prompt_components", "0", "type"], "value_error", msg)));
+                    let msg =
+                        "the first component is code_editor_completion or code_editor_generation";
+                    return Err(invalid(fault(
+                        &["prompt_components", "0", "type"],
+                        "value_error",
+                        msg,
+                    )));
                 }
             };
             let stream = first.payload.as_ref().and_then(|payload| payload.stream).unwrap_or(false);
@@ -176,8 +182,8 @@ struct Flat<'a> {
     prompt: Option<Value>,
 }
 
-/// `/v2/code/completions` and `/v2/code/generations`. A prompt of the caller's counts for generations only: completions
-/// are asked for in the model's own way.
+/// `/v2/code/completions` and `/v2/code/generations`. A prompt of the caller's counts for
+/// generations only: completions are asked for in the model's own way.
 fn flat(bytes: &[u8], generates: bool) -> Result<Wanted<'_>, GatewayError> {
     let mut body: Flat<'_> = body::parse(bytes)?;
     let mut faults = Faults::default();
@@ -199,9 +205,12 @@ fn flat(bytes: &[u8], generates: bool) -> Result<Wanted<'_>, GatewayError> {
     match prompt {
         Some(Value::Array(turns)) if version == 3 => generation.messages = faults.messages(&turns),
         Some(Value::String(text)) if version < 3 => {
-            generation.instruction = Some(text).filter(|text| !text.trim().is_empty()).map(Cow::Owned);
+            generation.instruction =
+                Some(text).filter(|text| !text.trim().is_empty()).map(Cow::Owned);
         }
-        Some(_) if version == 3 => faults.add(&["prompt"], "type_error", "a list of {role, content} is expected"),
+        Some(_) if version == 3 => {
+            faults.add(&["prompt"], "type_error", "a list of {role, content} is expected")
+        }
         Some(_) => faults.add(&["prompt"], "type_error", "a string is expected"),
         None => {}
     }
@@ -274,7 +283,8 @@ fn components(bytes: &[u8]) -> Result<Wanted<'_>, GatewayError> {
                 editor.get_or_insert(read);
             }
             _ => {
-                let msg = "code_editor_completion, code_editor_generation or code_context is expected";
+                let msg =
+                    "code_editor_completion, code_editor_generation or code_context is expected";
                 faults.add(&["prompt_components", &index, "type"], "value_error", msg);
             }
         }
@@ -282,7 +292,11 @@ fn components(bytes: &[u8]) -> Result<Wanted<'_>, GatewayError> {
     faults.end()?;
     let Some((file, generation)) = editor else {
         let msg = "a code_editor component is expected";
-        return Err(GatewayError::invalid(vec![BodyFault::at("prompt_components", "value_error", msg)]));
+        return Err(GatewayError::invalid(vec![BodyFault::at(
+            "prompt_components",
+            "value_error",
+            msg,
+        )]));
     };
     Ok(Wanted { file, context, generation })
 }
@@ -296,8 +310,16 @@ fn editor_of<'a>(
     let file = File {
         file_name: faults.required(place, "file_name", payload.file_name),
         language_identifier: payload.language_identifier,
-        content_above_cursor: faults.required(place, "content_above_cursor", payload.content_above_cursor),
-        content_below_cursor: faults.required(place, "content_below_cursor", payload.content_below_cursor),
+        content_above_cursor: faults.required(
+            place,
+            "content_above_cursor",
+            payload.content_above_cursor,
+        ),
+        content_below_cursor: faults.required(
+            place,
+            "content_below_cursor",
+            payload.content_below_cursor,
+        ),
     };
     faults.file(place, &file);
     if !generates {
@@ -309,7 +331,9 @@ fn editor_of<'a>(
         prompt_id: payload.prompt_id,
         prompt_version: payload.prompt_version,
         enhancer: payload.prompt_enhancer.unwrap_or_default(),
-        instruction: prompt.filter(|text| !text.trim().is_empty()).map(|text| Cow::Owned(text.to_owned())),
+        instruction: prompt
+            .filter(|text| !text.trim().is_empty())
+            .map(|text| Cow::Owned(text.to_owned())),
         messages: Vec::new(),
     };
     (file, Some(generation))
@@ -326,7 +350,12 @@ impl Faults {
         }
     }
 
-    fn required<'a>(&mut self, place: &[&str], field: &str, value: Option<Cow<'a, str>>) -> Cow<'a, str> {
+    fn required<'a>(
+        &mut self,
+        place: &[&str],
+        field: &str,
+        value: Option<Cow<'a, str>>,
+    ) -> Cow<'a, str> {
         value.unwrap_or_else(|| {
             self.add(&[place, &[field]].concat(), "missing", "Field required");
             Cow::Borrowed("")
@@ -364,7 +393,8 @@ impl Faults {
     fn messages(&mut self, turns: &[Value]) -> Vec<Message> {
         let mut messages = Vec::with_capacity(turns.len());
         for (at, turn) in turns.iter().enumerate() {
-            let role = turn["role"].as_str().and_then(Role::parse).filter(|role| *role != Role::Tool);
+            let role =
+                turn["role"].as_str().and_then(Role::parse).filter(|role| *role != Role::Tool);
             match (role, turn["content"].as_str()) {
                 (Some(role), Some(text)) => messages.push(Message::text(role, text)),
                 _ => {
@@ -382,6 +412,9 @@ impl Faults {
 }
 
 fn fault(place: &[&str], kind: &'static str, msg: impl Into<String>) -> BodyFault {
-    let loc = std::iter::once("body").chain(place.iter().copied()).map(|part| Cow::Owned(part.to_owned())).collect();
+    let loc = std::iter::once("body")
+        .chain(place.iter().copied())
+        .map(|part| Cow::Owned(part.to_owned()))
+        .collect();
     BodyFault { loc, msg: msg.into(), kind }
 }

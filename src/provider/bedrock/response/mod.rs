@@ -39,7 +39,8 @@ struct Message<'a> {
     content: Vec<Block<'a>>,
 }
 
-/// A union: one field is there. Kinds that no surface can show (images, citations' sources) are all absent.
+/// A union: one field is there. Kinds that no surface can show (images, citations' sources) are all
+/// absent.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Block<'a> {
@@ -134,8 +135,15 @@ pub(super) fn whole(asked: &Generation, body: &[u8]) -> Result<Vec<Delta>, Gatew
     for block in answer.output.message.content {
         out.extend(block.text.filter(|text| !text.is_empty()).map(Delta::Text));
         let cited = block.citations_content.map(|cited| cited.content).unwrap_or_default();
-        out.extend(cited.into_iter().filter_map(|part| part.text).filter(|text| !text.is_empty()).map(Delta::Text));
-        if let Some(reasoning) = block.reasoning_content.and_then(|content| content.reasoning_text) {
+        out.extend(
+            cited
+                .into_iter()
+                .filter_map(|part| part.text)
+                .filter(|text| !text.is_empty())
+                .map(Delta::Text),
+        );
+        if let Some(reasoning) = block.reasoning_content.and_then(|content| content.reasoning_text)
+        {
             out.push(Delta::Reasoning(reasoning.text));
             out.extend(reasoning.signature.map(Delta::ReasoningSignature));
         }
@@ -256,13 +264,22 @@ impl Stream {
         }
     }
 
-    fn event(&mut self, name: &str, payload: &[u8], out: &mut Vec<Delta>) -> Result<(), GatewayError> {
+    fn event(
+        &mut self,
+        name: &str,
+        payload: &[u8],
+        out: &mut Vec<Delta>,
+    ) -> Result<(), GatewayError> {
         match name {
             "contentBlockDelta" => self.piece(parse(name, payload)?, out),
             "contentBlockStart" => {
                 let start: BlockStart = parse(name, payload)?;
                 if let Some(call) = start.start.and_then(|start| start.tool_use) {
-                    out.push(self.calls.start(start.content_block_index, call.tool_use_id, call.name)?);
+                    out.push(self.calls.start(
+                        start.content_block_index,
+                        call.tool_use_id,
+                        call.name,
+                    )?);
                 }
             }
             "contentBlockStop" => {
@@ -290,9 +307,15 @@ impl Stream {
         out.extend(delta.text.filter(|text| !text.is_empty()).map(Delta::Text));
         if let Some(reasoning) = delta.reasoning_content {
             out.extend(reasoning.text.filter(|text| !text.is_empty()).map(Delta::Reasoning));
-            out.extend(reasoning.signature.filter(|text| !text.is_empty()).map(Delta::ReasoningSignature));
+            out.extend(
+                reasoning.signature.filter(|text| !text.is_empty()).map(Delta::ReasoningSignature),
+            );
         }
-        out.extend(delta.tool_use.and_then(|tool| self.calls.arguments(piece.content_block_index, tool.input)));
+        out.extend(
+            delta
+                .tool_use
+                .and_then(|tool| self.calls.arguments(piece.content_block_index, tool.input)),
+        );
     }
 }
 
@@ -303,7 +326,8 @@ fn parse<'a, T: Deserialize<'a>>(name: &str, payload: &'a [u8]) -> Result<T, Gat
 impl Decode for Stream {
     fn feed(&mut self, chunk: Bytes, out: &mut Vec<Delta>) -> Result<(), GatewayError> {
         let Some(first) = chunk.first() else { return Ok(()) };
-        // A frame within the limit starts with 0 or 1, a text does not: it is not for the decoder (d1.14).
+        // A frame within the limit starts with 0 or 1, a text does not: it is not for the decoder
+        // (d1.14).
         if !self.begun && *first > 1 {
             self.unframed = Some(Vec::new());
         }
@@ -314,7 +338,9 @@ impl Decode for Stream {
             return if body.len() < MAX_UNFRAMED { Ok(()) } else { Err(fault::of_unframed(body)) };
         }
         self.frames.feed(&chunk);
-        while let Some(frame) = self.frames.next_frame().map_err(|error| unreadable("the stream", &error))? {
+        while let Some(frame) =
+            self.frames.next_frame().map_err(|error| unreadable("the stream", &error))?
+        {
             match frame.kind() {
                 FrameKind::Event => self.event(frame.name(), frame.payload(), out)?,
                 FrameKind::Exception | FrameKind::Error => return Err(fault::of_frame(&frame)),
@@ -325,7 +351,11 @@ impl Decode for Stream {
 
     fn finish(&mut self, _out: &mut Vec<Delta>) -> Result<(), GatewayError> {
         let early = |why: String| {
-            GatewayError::new(Kind::UpstreamBroken, "The model server closed the stream before the end").internal(why)
+            GatewayError::new(
+                Kind::UpstreamBroken,
+                "The model server closed the stream before the end",
+            )
+            .internal(why)
         };
         if let Some(body) = &self.unframed {
             return Err(fault::of_unframed(body));

@@ -11,7 +11,9 @@ use crate::generation::{Delta, Generation, StopReason, Tool, Usage};
 use crate::provider::Decode as _;
 
 fn frame(kind: &str, type_header: &str, name: &str, payload: &serde_json::Value) -> Vec<u8> {
-    let header = |name: &str, value: &str| Header::new(name.to_owned(), HeaderValue::String(value.to_owned().into()));
+    let header = |name: &str, value: &str| {
+        Header::new(name.to_owned(), HeaderValue::String(value.to_owned().into()))
+    };
     let headers = vec![header(":message-type", kind), header(type_header, name)];
     let mut bytes = Vec::new();
     write_message_to(&Message::new_from_parts(headers, payload.to_string()), &mut bytes).unwrap();
@@ -63,7 +65,12 @@ fn a_stream_with_calls() -> Vec<u8> {
 }
 
 fn call(index: u32, id: Option<&str>, name: Option<&str>, arguments: &str) -> Delta {
-    Delta::ToolCall { index, id: id.map(Into::into), name: name.map(Into::into), arguments: arguments.into() }
+    Delta::ToolCall {
+        index,
+        id: id.map(Into::into),
+        name: name.map(Into::into),
+        arguments: arguments.into(),
+    }
 }
 
 #[test]
@@ -102,7 +109,8 @@ fn a_stream_that_ends_early_is_a_failure_wherever_it_is_cut() {
 
 #[test]
 fn exceptions_before_and_after_the_first_token() {
-    let text = event("contentBlockDelta", &json!({"contentBlockIndex": 0, "delta": {"text": "Hi"}}));
+    let text =
+        event("contentBlockDelta", &json!({"contentBlockIndex": 0, "delta": {"text": "Hi"}}));
     for (name, status) in [
         ("internalServerException", 500),
         ("modelStreamErrorException", 424),
@@ -197,7 +205,10 @@ fn whole_answers() {
 
 #[test]
 fn a_whole_200_that_is_an_error() {
-    let error = whole(&Generation::default(), br#"{"Output":{"__type":"UnknownOperationException"},"Version":"1.0"}"#);
+    let error = whole(
+        &Generation::default(),
+        br#"{"Output":{"__type":"UnknownOperationException"},"Version":"1.0"}"#,
+    );
     assert_eq!(error.unwrap_err().kind(), Kind::UpstreamStatus(404));
 }
 

@@ -51,8 +51,9 @@ pub(crate) fn start(rig: &Rc<Rig>, address: SocketAddr) -> Running {
     let mut all = Vec::new();
     for index in 0..rig.plan.streams {
         // they begin one after the other, and last ten seconds
-        let delay =
-            Duration::from_secs_f64((10.0 * index as f64 / rig.plan.streams as f64).min(rig.plan.seconds / 4.0));
+        let delay = Duration::from_secs_f64(
+            (10.0 * index as f64 / rig.plan.streams as f64).min(rig.plan.seconds / 4.0),
+        );
         all.push(spawn_local(streams(Rc::clone(rig), address, delay, "20 500")));
     }
     for index in 0..ASKERS {
@@ -69,9 +70,12 @@ pub(crate) fn start(rig: &Rc<Rig>, address: SocketAddr) -> Running {
 
 /// Those that an upgrade must not lose: kept and new connections, streams of a second.
 pub(crate) fn start_few(rig: &Rc<Rig>, address: SocketAddr) -> Running {
-    let mut all: Vec<_> = (0..ASKERS).map(|index| spawn_local(whole(Rc::clone(rig), address, index))).collect();
+    let mut all: Vec<_> =
+        (0..ASKERS).map(|index| spawn_local(whole(Rc::clone(rig), address, index))).collect();
     all.extend((0..ASKERS).map(|_| spawn_local(whole_on_new_connections(Rc::clone(rig), address))));
-    all.extend((0..ASKERS).map(|_| spawn_local(streams(Rc::clone(rig), address, Duration::ZERO, "20 50"))));
+    all.extend(
+        (0..ASKERS).map(|_| spawn_local(streams(Rc::clone(rig), address, Duration::ZERO, "20 50"))),
+    );
     Running(all)
 }
 
@@ -135,20 +139,34 @@ fn content(json: &[u8]) -> Option<&str> {
 }
 
 /// Counts an exchange as good, as an honest failure while a replica was dead, or as lost.
-fn judge(rig: &Rig, kind: &'static str, since: Instant, word: &str, pieces: u32, heard: (io::Result<u16>, &Heard)) {
+fn judge(
+    rig: &Rig,
+    kind: &'static str,
+    since: Instant,
+    word: &str,
+    pieces: u32,
+    heard: (io::Result<u16>, &Heard),
+) {
     let whole: String = (0..pieces).map(|n| piece(word, n)).collect();
     let mut report = rig.report.borrow_mut();
     match heard {
         (Ok(200), heard) if heard.done && !heard.error && heard.text == whole => report.good(kind),
         (Ok(200), heard)
-            if heard.error && !heard.done && whole.starts_with(&heard.text) && rig.model.died_since(since) =>
+            if heard.error
+                && !heard.done
+                && whole.starts_with(&heard.text)
+                && rig.model.died_since(since) =>
         {
             report.told(kind);
         }
         (Ok(502..=504), _) if rig.model.died_since(since) => report.told(kind),
         (Ok(status), heard) => {
-            let end: String = heard.text.chars().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect();
-            report.lose(kind, &format!("{status}, done {}, error {}, …{end:?}", heard.done, heard.error));
+            let end: String =
+                heard.text.chars().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect();
+            report.lose(
+                kind,
+                &format!("{status}, done {}, error {}, …{end:?}", heard.done, heard.error),
+            );
         }
         (Err(error), _) => report.lose(kind, &error.to_string()),
     }
@@ -160,7 +178,8 @@ async fn streams(rig: Rc<Rig>, address: SocketAddr, delay: Duration, how: &'stat
     let mut kept = None;
     while !rig.over() {
         let (word, since, mut heard) = (word('s'), Instant::now(), Heard::default());
-        let status = ask(&mut kept, address, &request(&word, how, true), |bytes| heard.events(bytes)).await;
+        let status =
+            ask(&mut kept, address, &request(&word, how, true), |bytes| heard.events(bytes)).await;
         judge(&rig, "streams", since, &word, 20, (status, &heard));
     }
 }

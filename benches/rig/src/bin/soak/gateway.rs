@@ -63,7 +63,13 @@ impl Gateway {
         let free = || TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let (public, admin) = (free()?, free()?);
         let weir = PathBuf::from(weir);
-        let file = ConfigFile { path: folder.join("weir.toml"), process: 0, public, admin, replicas: *replicas };
+        let file = ConfigFile {
+            path: folder.join("weir.toml"),
+            process: 0,
+            public,
+            admin,
+            replicas: *replicas,
+        };
         file.write(0)?;
         let child = serve(&weir, &folder, 0, false)?;
         let gateway = Self { weir, folder, child, count: 1, public, admin, replicas: *replicas };
@@ -79,7 +85,13 @@ impl Gateway {
 
     pub(crate) fn file(&self) -> ConfigFile {
         let (public, admin, replicas) = (self.public, self.admin, self.replicas);
-        ConfigFile { path: self.folder.join("weir.toml"), process: self.child.id(), public, admin, replicas }
+        ConfigFile {
+            path: self.folder.join("weir.toml"),
+            process: self.child.id(),
+            public,
+            admin,
+            replicas,
+        }
     }
 
     async fn get(&self, path: &str) -> Result<String, Failure> {
@@ -158,10 +170,13 @@ fn weight(process: u32) -> Result<Weight, Failure> {
 
 /// The file changes again and again; each time the model must be asked by its new name.
 pub(crate) async fn reload(rig: Rc<Rig>, file: ConfigFile) {
-    let every = Duration::from_secs_f64(rig.plan.seconds * 0.9 / f64::from(rig.plan.reloads.max(1)));
+    let every =
+        Duration::from_secs_f64(rig.plan.seconds * 0.9 / f64::from(rig.plan.reloads.max(1)));
     for n in 1..=rig.plan.reloads {
         let (at, due) = (now(), Instant::now() + every);
-        if let Err(error) = file.write(n).map_err(Failure::from).and_then(|()| signal(file.process, Signal::HUP)) {
+        if let Err(error) =
+            file.write(n).map_err(Failure::from).and_then(|()| signal(file.process, Signal::HUP))
+        {
             return rig.report.borrow_mut().lose("reloads", &error.to_string());
         }
         let limit = Instant::now() + Duration::from_secs(5);
@@ -172,7 +187,10 @@ pub(crate) async fn reload(rig: Rc<Rig>, file: ConfigFile) {
             return;
         }
         if rig.model.newest.get() < n {
-            return rig.report.borrow_mut().lose("reloads", &format!("the {n}th is not in force after 5 s"));
+            return rig
+                .report
+                .borrow_mut()
+                .lose("reloads", &format!("the {n}th is not in force after 5 s"));
         }
         rig.report.borrow_mut().good("reloads");
         rig.report.borrow_mut().visible.add(now() - at);
@@ -181,7 +199,11 @@ pub(crate) async fn reload(rig: Rc<Rig>, file: ConfigFile) {
 }
 
 /// Memory once it has warmed up, and at the end: the mean over a tenth of the time each.
-pub(crate) fn watch_memory(rig: &Rc<Rig>, gateway: &Gateway, started: Instant) -> JoinHandle<(f64, f64)> {
+pub(crate) fn watch_memory(
+    rig: &Rc<Rig>,
+    gateway: &Gateway,
+    started: Instant,
+) -> JoinHandle<(f64, f64)> {
     let (seconds, process, rig) = (rig.plan.seconds, gateway.child.id(), Rc::clone(rig));
     spawn_local(async move {
         let (mut warm, mut last) = (Vec::new(), Vec::new());

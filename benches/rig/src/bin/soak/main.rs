@@ -1,10 +1,11 @@
-//! `soak --weir target/release/weir --seconds 60`: everything at once, for as long as you like, and nothing may be
-//! lost. Prints a table; exits 1 when something was.
+//! `soak --weir target/release/weir --seconds 60`: everything at once, for as long as you like, and
+//! nothing may be lost. Prints a table; exits 1 when something was.
 //!
-//! One Weir with one worker, two replicas of a model here in this process, and clients of every kind: streams whose
-//! every word is checked, whole answers at a fixed rate, readers that stop reading, clients that leave. Meanwhile the
-//! file is changed again and again, a replica is killed and comes back, and at the end other processes take the
-//! place of the first. Then everything must be as it was: no connection, descriptor or memory held, no request in flight.
+//! One Weir with one worker, two replicas of a model here in this process, and clients of every
+//! kind: streams whose every word is checked, whole answers at a fixed rate, readers that stop
+//! reading, clients that leave. Meanwhile the file is changed again and again, a replica is killed
+//! and comes back, and at the end other processes take the place of the first. Then everything must
+//! be as it was: no connection, descriptor or memory held, no request in flight.
 //!
 //! | flag | |
 //! |---|---|
@@ -91,7 +92,8 @@ fn main() -> Result<(), Failure> {
 async fn soak(weir: &str, plan: Plan) -> Result<u64, Failure> {
     let model = Model::start().await?;
     let mut gateway = Gateway::start(weir, &model.addresses()).await?;
-    let rig = Rc::new(Rig { plan, model, report: RefCell::default(), until: Cell::new(Instant::now()) });
+    let rig =
+        Rc::new(Rig { plan, model, report: RefCell::default(), until: Cell::new(Instant::now()) });
     // connections that are made once are made before the counting
     clients::warm_up(&gateway.public).await?;
     sleep(QUIET).await;
@@ -116,7 +118,9 @@ async fn soak(weir: &str, plan: Plan) -> Result<u64, Failure> {
         upgraded = gateway::upgrade(&rig, &mut gateway).await?;
     }
     let lines = gateway.stop().await?;
-    let (report, not_followed, followed) = (rig.report.take(), rig.model.not_followed(), rig.model.followed.take());
-    let ends = Ends { before, after, warm, last, metrics, upgraded, not_followed, followed, lines, plan };
+    let (report, not_followed, followed) =
+        (rig.report.take(), rig.model.not_followed(), rig.model.followed.take());
+    let ends =
+        Ends { before, after, warm, last, metrics, upgraded, not_followed, followed, lines, plan };
     Ok(report.print(ends))
 }

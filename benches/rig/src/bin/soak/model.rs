@@ -1,5 +1,6 @@
-//! Two replicas of a model that repeats itself: asked with a word, it says that word and a number, again and again, so
-//! that every byte of an answer can be checked, and whose it is. A replica can be killed.
+//! Two replicas of a model that repeats itself: asked with a word, it says that word and a number,
+//! again and again, so that every byte of an answer can be checked, and whose it is. A replica can
+//! be killed.
 //!
 //! The prompt is `KIND WORD PIECES MILLISECONDS`.
 
@@ -25,7 +26,8 @@ use super::Rig;
 /// Both replicas.
 pub(crate) struct Model {
     replicas: [Replica; 2],
-    /// Words of requests under way whose clients are going to leave; when they did, in nanoseconds, or 0.
+    /// Words of requests under way whose clients are going to leave; when they did, in nanoseconds,
+    /// or 0.
     leaving: RefCell<HashMap<String, u64>>,
     /// How long it took the gateway to leave too.
     pub(crate) followed: RefCell<Samples>,
@@ -87,14 +89,16 @@ impl Model {
 
     /// Whether a replica was dead at any time since then.
     pub(crate) fn died_since(&self, since: Instant) -> bool {
-        self.replicas.iter().any(|replica| !*replica.alive.borrow()) || self.revived.get().is_some_and(|at| at >= since)
+        self.replicas.iter().any(|replica| !*replica.alive.borrow())
+            || self.revived.get().is_some_and(|at| at >= since)
     }
 
     fn accept(self: &Rc<Self>, index: usize, listener: TcpListener) {
         let model = Rc::clone(self);
         let accepting = spawn_local(async move {
             while let Ok((connection, _)) = listener.accept().await {
-                let (model, mut alive) = (Rc::clone(&model), model.replicas[index].alive.subscribe());
+                let (model, mut alive) =
+                    (Rc::clone(&model), model.replicas[index].alive.subscribe());
                 spawn_local(async move {
                     let _ = connection.set_nodelay(true);
                     tokio::select! {
@@ -137,7 +141,8 @@ impl Model {
     }
 }
 
-/// A request whose client is going to leave. It ends with its connection, also when the replica dies.
+/// A request whose client is going to leave. It ends with its connection, also when the replica
+/// dies.
 struct Leaving<'a> {
     model: &'a Model,
     word: String,
@@ -207,12 +212,16 @@ async fn whole(socket: &mut TcpStream, asked: &Asked) -> io::Result<()> {
     let body = format!(
         "{{\"id\":\"c\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"up\",\"choices\":[{{\"index\":0,\"message\":{{\"role\":\"assistant\",\"content\":\"{text}\"}},\"finish_reason\":\"stop\"}}],\"usage\":{{\"prompt_tokens\":1,\"completion_tokens\":1,\"total_tokens\":2}}}}"
     );
-    let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
     socket.write_all((head + &body).as_bytes()).await
 }
 
 async fn stream(socket: &mut TcpStream, asked: &Asked) -> io::Result<()> {
-    const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+    const HEAD: &str =
+        "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
     let mut out = HEAD.to_owned();
     for n in 0..asked.pieces {
         event(&mut out, &format!("{{\"content\":\"{}\"}}", piece(&asked.word, n)), "null");

@@ -7,7 +7,8 @@ use rig::Samples;
 
 use super::Plan;
 
-/// How much memory may grow between warm and the end: a share, and some MiB for what an allocator keeps.
+/// How much memory may grow between warm and the end: a share, and some MiB for what an allocator
+/// keeps.
 const GROWTH: (f64, f64) = (1.10, 4.0);
 
 /// A process's own memory, and its descriptors.
@@ -73,16 +74,20 @@ impl Report {
             self.lose("partings", &format!("{} still answered by the model", ends.not_followed));
         }
         if after.descriptors > before.descriptors {
-            self.lose("descriptors", &format!("{} before, {} after", before.descriptors, after.descriptors));
+            self.lose(
+                "descriptors",
+                &format!("{} before, {} after", before.descriptors, after.descriptors),
+            );
         }
         if last > warm * GROWTH.0 + GROWTH.1 {
             self.lose("memory", &format!("{warm:.1} MiB warm, {last:.1} MiB at the end"));
         }
         let asked = |count: &Count| count.good + count.told;
         let requests = self.counts.iter().filter(|(kind, _)| **kind != "reloads");
-        let (least, most) =
-            requests.fold((0, 0), |(least, most), (_, count)| (least + count.good, most + asked(count)));
-        // the warm-up's are in the log too; of those that were told of a dead replica some had not been sent
+        let (least, most) = requests
+            .fold((0, 0), |(least, most), (_, count)| (least + count.good, most + asked(count)));
+        // the warm-up's are in the log too; of those that were told of a dead replica some had not
+        // been sent
         if ends.lines < least + super::WARM_UP || ends.lines > most + super::WARM_UP {
             self.lose("log lines", &format!("{} for {least} to {most} requests", ends.lines));
         }
@@ -99,16 +104,27 @@ impl Report {
         }
         let times = |samples: &mut Samples| {
             let at = |samples: &mut Samples, share| Duration::from_nanos(samples.at(share));
-            format!("p50 {:.1?}, p99 {:.1?}, max {:.1?}", at(samples, 500), at(samples, 990), at(samples, 1000))
+            format!(
+                "p50 {:.1?}, p99 {:.1?}, max {:.1?}",
+                at(samples, 500),
+                at(samples, 990),
+                at(samples, 1000)
+            )
         };
         println!("client left → model server's connection closed: {}", times(&mut ends.followed));
         println!("file written → first request by it:             {}", times(&mut self.visible));
-        println!("replica killed and restarted {} times, process replaced {} times", self.kills, ends.upgraded);
+        println!(
+            "replica killed and restarted {} times, process replaced {} times",
+            self.kills, ends.upgraded
+        );
         println!(
             "memory: {:.1} MiB idle before, {warm:.1} warm, {last:.1} at the end, {:.1} idle after",
             before.mib, after.mib
         );
-        println!("descriptors: {} idle before, {} idle after", before.descriptors, after.descriptors);
+        println!(
+            "descriptors: {} idle before, {} idle after",
+            before.descriptors, after.descriptors
+        );
         for example in &self.examples {
             println!("LOST {example}");
         }
@@ -118,6 +134,8 @@ impl Report {
 
 /// The sum of a family.
 fn sum(metrics: &str, name: &str) -> f64 {
-    let lines = metrics.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
+    let lines = metrics
+        .lines()
+        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
     lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }

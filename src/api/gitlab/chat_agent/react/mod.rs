@@ -1,11 +1,13 @@
-//! A model's turn as text: ReAct's `Thought: … Action: … Action Input: …` or `Thought: … Final Answer: …`, or free words.
+//! A model's turn as text: ReAct's `Thought: … Action: … Action Input: …` or
+//! `Thought: … Final Answer: …`, or free words.
 //!
-//! Read as it arrives, in pieces cut anywhere. What is said does not depend on the cuts. The rules are those of
-//! ai-gateway-server.md §4.5; small models' habits (bold markers, quotes, an observation of their own) are allowed for.
+//! Read as it arrives, in pieces cut anywhere. What is said does not depend on the cuts. The rules
+//! are those of ai-gateway-server.md §4.5; small models' habits (bold markers, quotes, an
+//! observation of their own) are allowed for.
 //!
-//! A model that calls functions speaks freely: words before a call are its thought, words without one the answer. GitLab
-//! ignores a call once it has a piece of an answer, so the beginning is held until it is too long to be a thought. Some
-//! models write ReAct all the same, and are read so.
+//! A model that calls functions speaks freely: words before a call are its thought, words without
+//! one the answer. GitLab ignores a call once it has a piece of an answer, so the beginning is held
+//! until it is too long to be a thought. Some models write ReAct all the same, and are read so.
 
 use memchr::memmem;
 
@@ -111,9 +113,8 @@ impl Reader {
             Phase::Free(_) => Turn::Words(self.text.trim_end().to_owned()),
             // the marker and nothing behind it
             Phase::Opening(_) => Turn::Unknown(String::new()),
-            Phase::Open | Phase::Called | Phase::Over => {
-                action(&self.text).map_or_else(|| Turn::Unknown(unlabelled(&self.text).to_owned()), Turn::Action)
-            }
+            Phase::Open | Phase::Called | Phase::Over => action(&self.text)
+                .map_or_else(|| Turn::Unknown(unlabelled(&self.text).to_owned()), Turn::Action),
         }
     }
 
@@ -133,7 +134,8 @@ impl Reader {
     /// Looks for the next marker.
     fn look(&mut self) {
         let text = self.text.as_bytes();
-        let found = |marker: &[u8]| memmem::find(&text[self.seen..], marker).map(|at| self.seen + at);
+        let found =
+            |marker: &[u8]| memmem::find(&text[self.seen..], marker).map(|at| self.seen + at);
         let last = found(FINAL);
         let (other, next) = match self.phase {
             Phase::Called => (found(STOP.as_bytes()), Phase::Over),
@@ -154,7 +156,10 @@ impl Reader {
                 self.phase = Phase::Over;
             }
             // a marker may have begun at the end
-            (None, _) => self.seen = self.seen.max(text.len().saturating_sub(FINAL.len().max(STOP.len()) - 1)),
+            (None, _) => {
+                self.seen =
+                    self.seen.max(text.len().saturating_sub(FINAL.len().max(STOP.len()) - 1))
+            }
         }
     }
 
@@ -186,10 +191,13 @@ fn action(text: &str) -> Option<Action> {
     let (before, behind) = text.split_once("Action:")?;
     let (tool, input) = behind.split_once("Action Input:")?;
     // what follows the input is the model's own next step
-    let end =
-        ["\nThought:", "\n**Thought:", "\nAction:", "\n**Action:"].iter().filter_map(|step| input.find(step)).min();
+    let end = ["\nThought:", "\n**Thought:", "\nAction:", "\n**Action:"]
+        .iter()
+        .filter_map(|step| input.find(step))
+        .min();
     let input = &input[..end.unwrap_or(input.len())];
-    let input = if tool.ends_with("**") { input.trim_start().trim_start_matches("**") } else { input };
+    let input =
+        if tool.ends_with("**") { input.trim_start().trim_start_matches("**") } else { input };
     Some(Action {
         thought: thought(&without_thinking(before)),
         tool: tool_name(tool),
@@ -199,7 +207,8 @@ fn action(text: &str) -> Option<Action> {
 
 /// A thought without its label and its bold markers.
 fn thought(text: &str) -> String {
-    let bare = |text: &'_ str| text.trim_matches(|c: char| c == '*' || c.is_whitespace()).to_owned();
+    let bare =
+        |text: &'_ str| text.trim_matches(|c: char| c == '*' || c.is_whitespace()).to_owned();
     let text = bare(text);
     bare(text.strip_prefix(THOUGHT).unwrap_or(&text)).replace("\\_", "_")
 }
@@ -228,7 +237,9 @@ pub(super) fn tool_name(text: &str) -> String {
 
 /// Without quotes around the whole.
 fn unquoted(text: &str) -> &str {
-    let inside = |quote| text.strip_prefix(quote)?.strip_suffix(quote).filter(|inside| !inside.contains(quote));
+    let inside = |quote| {
+        text.strip_prefix(quote)?.strip_suffix(quote).filter(|inside| !inside.contains(quote))
+    };
     ['"', '`', '\''].into_iter().find_map(inside).unwrap_or(text)
 }
 

@@ -3,7 +3,10 @@
 use super::{Action, HELD, Reader, Turn, Way};
 
 /// A turn read in these pieces: the answer as it was handed out, and what the turn came to.
-fn read_as<'a>(mut reader: Reader, pieces: impl IntoIterator<Item = &'a str>) -> (Vec<String>, Turn) {
+fn read_as<'a>(
+    mut reader: Reader,
+    pieces: impl IntoIterator<Item = &'a str>,
+) -> (Vec<String>, Turn) {
     let said = pieces.into_iter().filter_map(|piece| reader.feed(piece)).collect();
     (said, reader.finish())
 }
@@ -13,7 +16,10 @@ fn read<'a>(pieces: impl IntoIterator<Item = &'a str>) -> (Vec<String>, Turn) {
 }
 
 fn action(thought: &str, tool: &str, input: &str) -> (String, Turn) {
-    (String::new(), Turn::Action(Action { thought: thought.into(), tool: tool.into(), input: input.into() }))
+    (
+        String::new(),
+        Turn::Action(Action { thought: thought.into(), tool: tool.into(), input: input.into() }),
+    )
 }
 
 fn answer(text: &str) -> (String, Turn) {
@@ -27,21 +33,36 @@ fn unknown(text: &str) -> (String, Turn) {
 /// What a model says, and what it means.
 fn samples() -> Vec<(&'static str, (String, Turn))> {
     vec![
-        ("Thought: I know this.\nFinal Answer: It is\n\n- one\n- two \n", answer("It is\n\n- one\n- two")),
+        (
+            "Thought: I know this.\nFinal Answer: It is\n\n- one\n- two \n",
+            answer("It is\n\n- one\n- two"),
+        ),
         ("Final Answer:Grüße, 😀", answer("Grüße, 😀")),
         ("\n Final Answer: \n\n ok", answer("ok")),
         ("**Thought:** easy\n\n**Final Answer:** **Yes** and no", answer("**Yes** and no")),
         ("**Final Answer:**\n* a\n* b", answer("* a\n* b")),
-        ("Thought: x\nFinal Answer: Use `Final Answer: y` twice", answer("Use `Final Answer: y` twice")),
+        (
+            "Thought: x\nFinal Answer: Use `Final Answer: y` twice",
+            answer("Use `Final Answer: y` twice"),
+        ),
         ("Action: issue_reader\nAction Input: #1\nFinal Answer: no need", answer("no need")),
         ("Thought: the Action: none\nFinal Answer: ok", answer("ok")),
         (
             "Thought: I need it.\nAction: issue_reader\nAction Input: summarize #1",
             action("I need it.", "issue_reader", "summarize #1"),
         ),
-        (" need issue\nAction: issue\\_reader\n - Action Input: a\\_b", action("need issue", "issue_reader", "a\\_b")),
-        ("Action: issue_reader\nAction Input: `#1` and `#2`", action("", "issue_reader", "`#1` and `#2`")),
-        ("Action: MergeRequestReader\nAction Input: !7\n", action("", "merge_request_reader", "!7")),
+        (
+            " need issue\nAction: issue\\_reader\n - Action Input: a\\_b",
+            action("need issue", "issue_reader", "a\\_b"),
+        ),
+        (
+            "Action: issue_reader\nAction Input: `#1` and `#2`",
+            action("", "issue_reader", "`#1` and `#2`"),
+        ),
+        (
+            "Action: MergeRequestReader\nAction Input: !7\n",
+            action("", "merge_request_reader", "!7"),
+        ),
         (
             "**Thought:** look\n**Action:** `issue_reader`\n**Action Input:** \"#123\"\n",
             action("look", "issue_reader", "#123"),
@@ -54,7 +75,10 @@ fn samples() -> Vec<(&'static str, (String, Turn))> {
             "Action: issue_reader\nAction Input: #1\nThought: then\nAction: epic_reader\nAction Input: &2",
             action("", "issue_reader", "#1"),
         ),
-        ("so\n</think>\nThought: a\nAction: epic_reader\nAction Input: &1", action("a", "epic_reader", "&1")),
+        (
+            "so\n</think>\nThought: a\nAction: epic_reader\nAction Input: &1",
+            action("a", "epic_reader", "&1"),
+        ),
         ("Observation: Final Answer: fine", answer("fine")),
         ("Hello there.", unknown("Hello there.")),
         ("Thought: I am not done", unknown("I am not done")),
@@ -82,7 +106,8 @@ fn cuts_change_nothing() {
         let places: Vec<usize> = (0..=text.len()).filter(|at| text.is_char_boundary(*at)).collect();
         for first in &places {
             for second in places.iter().filter(|second| *second >= first) {
-                let (said, turn) = read([&text[..*first], &text[*first..*second], &text[*second..]]);
+                let (said, turn) =
+                    read([&text[..*first], &text[*first..*second], &text[*second..]]);
                 assert_eq!((said.concat(), turn), meant, "{text:?} cut at {first} and {second}");
             }
         }
@@ -175,8 +200,9 @@ fn short_free_words_are_held_and_long_ones_are_the_answer() {
 fn a_native_model_that_writes_react_is_read_so() {
     for may_call in [true, false] {
         for (text, meant) in samples() {
-            let is_marked =
-                text.contains("Final Answer:") || text.contains("Action Input:") || text.contains("Thought:");
+            let is_marked = text.contains("Final Answer:")
+                || text.contains("Action Input:")
+                || text.contains("Thought:");
             if is_marked
                 && !text.starts_with("Action")
                 && !text.starts_with("Observation")
@@ -189,12 +215,16 @@ fn a_native_model_that_writes_react_is_read_so() {
         let thought = "Thought: ".to_owned() + &"long ".repeat(HELD) + "\nFinal Answer: yes";
         assert_eq!(free(may_call, &thought), answer("yes"));
     }
-    assert_eq!(free(true, "Action: issue_reader\nAction Input: #1"), action("", "issue_reader", "#1"));
+    assert_eq!(
+        free(true, "Action: issue_reader\nAction Input: #1"),
+        action("", "issue_reader", "#1")
+    );
 }
 
 #[test]
 fn white_space_without_end_is_not_held() {
     let blank = " ".repeat(1000);
-    let (said, turn) = read(std::iter::once("Final Answer: a").chain(std::iter::repeat_n(blank.as_str(), 5)));
+    let (said, turn) =
+        read(std::iter::once("Final Answer: a").chain(std::iter::repeat_n(blank.as_str(), 5)));
     assert_eq!((said.concat().len(), turn), (1 + 5000, Turn::Answer));
 }
