@@ -524,8 +524,8 @@ fn the_reader_of_this_file_reads_rust() {
         Source { path: "src/wire/sse.rs".into(), text: text.into(), production, code }
     };
     let text = "use crate::{a::{x, y}, b};\nfn f<'a>(c: char) { crate::c::g('\\'', \"crate::no\", r#\"crate::\"no\"#) }\n\
-                // crate::no\nuse super::super::d::e;\nuse super::own;\n#[cfg(test)]\nmod
-                // tests;\nuse crate::f;\n\
+                // crate::no\nuse super::super::d::e;\nuse super::own;\n#[cfg(test)]\nmod \
+                tests;\nuse crate::f;\n\
                 #[cfg(test)]\nmod more {\n    use crate::no;\n}\n";
     let used: Vec<(usize, String)> = used_modules(&source(text));
     let named: Vec<(usize, &str)> =
