@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::auth::{Issuers, Meters, Refresher};
 use crate::config::{Config, Fault, Faults};
 use crate::credentials::{Credentials, Keeper};
-use crate::server::succession::{Predecessor, Sockets, Succession, SuccessionError, Successor};
+use crate::server::upgrade::{Predecessor, Sockets, Succession, SuccessionError, Successor};
 use crate::server::{Admin, Certificates, Parts, Server, Settings, Stop};
 use crate::snapshot::{LastReload, Reloads, Shared, Snapshot};
 use crate::telemetry::{LogWriter, Metrics, OperatorLog};

@@ -8,14 +8,14 @@
 //!
 //! ```text
 //! main → command → app → {config, demo} → server → api → snapshot → {relay, auth, credentials} → {upstream, provider}
-//!      → {route, prompt} → {error, telemetry} → {wire, generation, docs} → {secret, fresh}
+//!      → {route, prompt} → model → {error, telemetry} → {wire, generation, docs} → {secret, refreshed}
 //! ```
 //!
 //! # Invariants
 //!
 //! - `upstream` is the only module that connects outward. `provider` opens no socket and reads no
 //!   clock.
-//! - `wire`, `generation`, `docs`, `route`, `prompt` and `provider` do not mention tokio or hyper.
+//! - `wire`, `generation`, `docs`, `model`, `route`, `prompt` and `provider` do not mention tokio or hyper.
 //! - Each module defines its own checked settings; `config` builds them. Only `config/load.rs`
 //!   reads the environment.
 //! - `api` never names a provider, `provider` never names a surface; they meet in `generation`.
@@ -32,11 +32,12 @@ pub mod credentials;
 pub mod demo;
 pub mod docs;
 pub mod error;
-pub mod fresh;
 pub mod generation;
 pub mod manual;
+pub mod model;
 pub mod prompt;
 pub mod provider;
+pub mod refreshed;
 pub mod relay;
 pub mod route;
 pub mod secret;

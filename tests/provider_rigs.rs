@@ -24,11 +24,11 @@ use weir::generation::{
     CacheFor, Delta, Format, Generation, Image, Message, Part, Role, Sampling, StopReason, Tool,
     ToolCall, ToolChoice,
 };
-use weir::provider::{Attempt, Dialect, Outbound, dialect};
-use weir::route::{
+use weir::model::{
     Access, ApiVersion, AwsCredentials, AwsKeys, AzureAccess, BedrockAccess, BudgetPatch,
     EndpointUrl, Model, ProviderKind, Region,
 };
+use weir::provider::{Attempt, Dialect, Outbound, dialect};
 use weir::secret::Secret;
 
 /// `None` when the rig is not there: the ignored test then says so and fails.
@@ -52,7 +52,7 @@ fn model(provider: ProviderKind, name: &str, endpoint: &EndpointUrl, access: Acc
         api_key: Some(Secret::new("azure-key-TEST".to_owned())),
         access,
         timeouts: BudgetPatch::default(),
-        replicas: weir::route::Replicas::default(),
+        replicas: weir::model::Replicas::default(),
         room: None,
         priority: false,
         from_request: false,

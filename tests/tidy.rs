@@ -23,13 +23,14 @@ const LAYERS: &[&[&str]] = &[
     &["relay", "auth", "credentials"],
     &["upstream", "provider"],
     &["route", "prompt"],
+    &["model"],
     &["error", "telemetry"],
     &["wire", "generation", "docs"],
-    &["secret", "fresh"],
+    &["secret", "refreshed"],
 ];
 
 /// Modules without I/O and without a clock.
-const PURE: &[&str] = &["wire", "generation", "docs", "route", "prompt", "provider"];
+const PURE: &[&str] = &["wire", "generation", "docs", "model", "route", "prompt", "provider"];
 const IO_CRATES: &[&str] = &["tokio", "hyper", "hyper_util", "tokio_rustls"];
 /// Names that say nothing about what is inside.
 const EMPTY_NAMES: &[&str] =

@@ -7,7 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::error::{BodyFault, GatewayError};
-use crate::route::Model;
+use crate::model::Model;
 use crate::wire::{Edits, place_of};
 
 /// The fields, where they stand in the body.

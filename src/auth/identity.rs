@@ -10,7 +10,8 @@ use http::HeaderMap;
 use super::jwt::Claims;
 use super::{Rates, StaticKey};
 use crate::error::{GatewayError, Kind};
-use crate::route::{Feature, Model};
+use crate::model::Model;
+use crate::route::Feature;
 
 /// The unit primitives that GitLab's tokens carry as `scopes` and that are asked for over HTTP.
 const NAMES: &[&str] = &[

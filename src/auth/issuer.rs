@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::jwks::{Discovery, KeySet, max_age};
-use crate::fresh::{Fetch, Fresh, Pace};
-use crate::route::EndpointUrl;
+use crate::model::EndpointUrl;
+use crate::refreshed::{Fetch, Fresh, Pace};
 use crate::upstream::{Fetched, Fetcher};
 
 /// The path of the discovery document (OpenID Connect Discovery §4).

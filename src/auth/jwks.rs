@@ -9,7 +9,7 @@ use jsonwebtoken::DecodingKey;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::route::{EndpointUrl, Scheme};
+use crate::model::{EndpointUrl, Scheme};
 
 /// GitLab publishes four to six.
 const MAX_KEYS: usize = 64;
@@ -128,7 +128,7 @@ mod tests {
     use http::{HeaderMap, HeaderValue};
 
     use super::{Discovery, KeySet, PublishedError, max_age};
-    use crate::route::EndpointUrl;
+    use crate::model::EndpointUrl;
 
     fn discovery(url: &str, body: &str) -> Result<Discovery, PublishedError> {
         Discovery::parse(body.as_bytes(), &EndpointUrl::parse(url).unwrap())

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use subtle::ConstantTimeEq as _;
 
 use super::Rates;
-use crate::route::ModelId;
+use crate::model::ModelId;
 
 /// One of `auth.static_keys`.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -32,7 +32,7 @@ pub use signing_key::{KeyError, SigningKey, VerifyingKey};
 pub use trusted::{Issuers, Refresher, Trust};
 
 use crate::error::{GatewayError, Kind};
-use crate::route::EndpointUrl;
+use crate::model::EndpointUrl;
 
 /// `[auth]` and `[gitlab]`, checked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use super::{
     GitlabSettings, Policy, Settings, TokenSettings, UserTokens, forbidden as not_believed,
 };
 use crate::error::{GatewayError, Kind};
-use crate::route::EndpointUrl;
+use crate::model::EndpointUrl;
 use crate::upstream::Fetcher;
 
 /// Verifies the tokens of one or two issuers.

@@ -7,7 +7,8 @@ use std::time::SystemTime;
 use super::Out;
 use super::out::{aligned, counted};
 use crate::config::{Config, Origin, Setting, show_duration};
-use crate::route::{Budget, Choice, Feature, Model, ProviderKind, RequestModels, Route, Rule};
+use crate::model::{Budget, Model, ProviderKind};
+use crate::route::{Choice, Feature, RequestModels, Route, Rule};
 use crate::telemetry::rfc3339;
 use crate::upstream::Validity;
 

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use super::Out;
 use super::out::{aligned, instead};
 use crate::config::{Config, show_duration};
-use crate::route::{Choice, Class, Feature, ProviderKind, RequestModels, Route, Rule};
+use crate::model::ProviderKind;
+use crate::route::{Choice, Class, Feature, RequestModels, Route, Rule};
 use crate::telemetry::labels::Phase;
 
 /// Prints the route of a feature or of `default`.

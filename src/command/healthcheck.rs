@@ -13,7 +13,7 @@ use rustls::{ClientConfig, ClientConnection};
 
 use super::Out;
 use crate::config::{self, Environment};
-use crate::route::{EndpointUrl, Scheme};
+use crate::model::{EndpointUrl, Scheme};
 use crate::upstream::ClientTls;
 
 const LIMIT: Duration = Duration::from_secs(2);

@@ -9,8 +9,8 @@ use super::Out;
 use super::out::{aligned, instead};
 use crate::config::{Config, nearest};
 use crate::generation::{Generation, Message, Part};
+use crate::model::Family;
 use crate::prompt::Prompt;
-use crate::route::Family;
 
 /// Prints every prompt, one a line.
 pub(super) fn list(config: &Config, out: &mut Out) -> ExitCode {

@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::Out;
 use crate::app::{App, Reloader, StartError};
 use crate::config::{self, Config, Environment, Watcher};
-use crate::server::succession::Predecessor;
+use crate::server::upgrade::Predecessor;
 
 /// Serves `config`, which was read from `path`, until SIGTERM or SIGINT, or until replaced. With
 /// `replace`, takes the place of the process that serves there, if there is one.

@@ -9,21 +9,31 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-use super::checked::{Config, Origin, Setting};
-use super::fault::{Fault, Faults, Severity};
-use super::keys::{self, Acts};
 use super::load::Environment;
-use super::raw::{Document, path_text};
-use super::reader::Reader;
 use super::watch::Watched;
-use super::{
-    auth, cloud, docs, environ, families, features, inherited, models, outward, prompts,
-    resilience, suggest, tls, user_tokens,
-};
 use crate::auth::{Rates, Settings as AuthSettings, TokenSettings};
+use crate::config::config::{Config, Origin, Setting};
+use crate::config::section::auth;
+use crate::config::section::cloud;
+use crate::config::section::docs;
+use crate::config::section::egress;
+use crate::config::section::families;
+use crate::config::section::features;
+use crate::config::section::models;
+use crate::config::section::prompts;
+use crate::config::section::provider_env;
+use crate::config::section::resilience;
+use crate::config::section::tls;
+use crate::config::section::user_tokens;
+use crate::config::toml::diagnostic::{Fault, Faults, Severity};
+use crate::config::toml::document::{Document, path_text};
+use crate::config::toml::keys::{self, Acts};
+use crate::config::toml::reader::Reader;
+use crate::config::toml::suggest;
+use crate::config::toml::variables;
 use crate::error::ExpiryAs;
+use crate::model::{Budget, BudgetPatch};
 use crate::prompt::Registry;
-use crate::route::{Budget, BudgetPatch};
 use crate::snapshot::ToolUse;
 use crate::telemetry::{Format, Level};
 use crate::upstream::{ClientTls, Outward, RedisUrl, Resilience};
@@ -35,7 +45,7 @@ pub(super) fn check(text: &str, path: &Path, env: &Environment) -> Result<Config
     let mut reader = Reader::new(&doc, env, path);
     reader.provenance.of_file(Arc::clone(doc.file()));
     walk(&mut reader, doc.root(), &mut Vec::new());
-    reader.faults.extend(environ::remarks(env));
+    reader.faults.extend(variables::remarks(env));
     let parts = Parts::read(&mut reader);
     let Reader { mut faults, provenance, .. } = reader;
     match parts {
@@ -59,14 +69,14 @@ pub(super) fn watched(text: &str, path: &Path, env: &Environment) -> Watched {
     let mut reader = Reader::new(&doc, env, path);
     let mut files = vec![path.to_owned()];
     files.extend(tls::named(&mut reader));
-    files.extend(outward::named(&mut reader));
+    files.extend(egress::named(&mut reader));
     Watched { files, tree: prompts::directory(&mut reader) }
 }
 
 /// The certificate authorities that are named, whatever else is wrong.
 pub(super) fn authorities_of(text: &str, path: &Path, env: &Environment) -> ClientTls {
     let (doc, _) = Document::parse_leniently(text, path.to_string_lossy().into());
-    ClientTls::new(outward::authorities(&mut Reader::new(&doc, env, path)), None)
+    ClientTls::new(egress::authorities(&mut Reader::new(&doc, env, path)), None)
 }
 
 /// Finds keys that are none, and keys that nothing acts on; notes the place of every other.
@@ -158,7 +168,7 @@ impl Parts {
         let user_tokens = user_tokens::read(reader);
         let docs = docs::read(reader);
         let base = timeouts(reader, &["timeouts"]);
-        let inherited = inherited::read(reader);
+        let inherited = provider_env::read(reader);
         let families = families::read(reader);
         let queue =
             server.as_ref().map(|server| (server.queue, server.queue_wait)).unwrap_or_default();
@@ -176,7 +186,7 @@ impl Parts {
         {
             cloud::is_open_to_somebody(reader, auth);
         }
-        let (outward, resilience) = (outward::read(reader), resilience::read(reader));
+        let (outward, resilience) = (egress::read(reader), resilience::read(reader));
         let (limits, chat, shared) = (limits(reader), chat(reader), shared(reader));
         let log = log(reader);
         let log_prompts = reader.boolean(&["telemetry", "log_prompts"]);

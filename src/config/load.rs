@@ -8,9 +8,10 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::fault::{Fault, Faults, Place};
+use super::Config;
+use super::check;
 use super::watch::Watched;
-use super::{Config, check};
+use crate::config::toml::diagnostic::{Fault, Faults, Place};
 use crate::upstream::ClientTls;
 
 /// The environment variables as they were at one moment.

@@ -6,46 +6,21 @@
 //! `proxy` and `outward` build each module's own settings, so that no module imports this one. A
 //! reload may change everything but [`Config::server`].
 
-mod auth;
-mod azure;
-mod bedrock;
 mod check;
-mod checked;
-mod cloud;
-mod docs;
-mod entra;
-mod environ;
-mod families;
-mod fault;
-mod features;
-mod inherited;
-mod key;
-mod key_paths;
-mod keys;
-mod keys_models;
+#[expect(clippy::module_inception, reason = "the file that defines `Config`")]
+mod config;
 mod load;
-mod models;
-mod outward;
-mod prompts;
-mod proxy;
-mod raw;
-mod reader;
 mod reference;
-mod replicas;
-mod resilience;
-mod static_keys;
-mod suggest;
-mod tls;
-mod units;
-mod user_tokens;
+mod section;
+mod toml;
 mod watch;
 
-pub use checked::{Config, Origin, Provenance, Setting};
-pub use fault::{Excerpt, Fault, Faults, Place, Severity};
+pub use self::config::{Config, Origin, Provenance, Setting};
+pub use self::toml::diagnostic::{Excerpt, Fault, Faults, Place, Severity};
+pub use self::toml::show_duration;
+pub use self::toml::suggest::nearest;
 pub use load::{Environment, admin_address, authorities, from_str, load, locate, watched};
 pub use reference::reference;
-pub use suggest::nearest;
-pub use units::show_duration;
 pub use watch::{Watched, Watcher};
 
 #[cfg(test)]

@@ -3,13 +3,13 @@
 
 use std::fmt::Write as _;
 
-use super::environ::{Does, VARIABLES};
-use super::keys::{self, Acts, Key, Preset, Takes};
+use crate::config::toml::keys::{self, Acts, Key, Preset, Takes};
+use crate::config::toml::variables::{Does, VARIABLES};
 use crate::route::Feature;
 
 const HEAD: &str = "\
 # Every key of Weir's configuration, its default and what it is for. Written by `weir check --reference`
-# from src/config/keys.rs; a test keeps the two the same.
+# from src/config/toml/keys.rs; a test keeps the two the same.
 #
 # `key = value` is the default. `#key = value` is an example of a key without a fixed default.
 # Durations: \"250ms\", \"60s\", \"5m\", \"1h\". Sizes: \"512B\", \"32KiB\", \"16MiB\", \"1GiB\" (also KB, MB, GB).

@@ -13,7 +13,7 @@ use std::time::Duration;
 use notify::{RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 
-use super::prompts;
+use crate::config::section::prompts;
 
 /// Writers write in pieces: wait until they are quiet for this long, but not longer than ten times
 /// it.

@@ -27,7 +27,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::timeout;
 
 use super::LIMIT;
-use crate::route::{AwsChain, AwsKeys, EndpointUrl, Temporary};
+use crate::model::{AwsChain, AwsKeys, EndpointUrl, Temporary};
 use crate::secret::Secret;
 use crate::upstream::{Answered, Asked, Fetcher};
 

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::LIMIT;
-use crate::route::{EndpointUrl, Entra, EntraIdentity, ManagedBy, Temporary};
+use crate::model::{EndpointUrl, Entra, EntraIdentity, ManagedBy, Temporary};
 use crate::secret::Secret;
 use crate::upstream::{Answered, Asked, Fetcher};
 
@@ -198,7 +198,7 @@ mod tests {
     use http::{HeaderMap, StatusCode};
 
     use super::{Request, token};
-    use crate::route::{EndpointUrl, EntraIdentity, ManagedBy};
+    use crate::model::{EndpointUrl, EntraIdentity, ManagedBy};
     use crate::secret::Secret;
     use crate::upstream::Answered;
 

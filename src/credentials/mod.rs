@@ -15,8 +15,8 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::fresh::Fetch;
-use crate::route::{Renewed, Temporary};
+use crate::model::{Renewed, Temporary};
+use crate::refreshed::Fetch;
 use crate::upstream::Fetcher;
 
 /// One attempt, whatever it has to ask (providers.md d1.7).

@@ -2,8 +2,8 @@
 //! process. This module has the model server, the configuration and the words; `app` runs them.
 
 mod bedrock;
-mod door;
 pub mod model;
+mod routes;
 mod shapes;
 mod speech;
 #[cfg(test)]

@@ -21,8 +21,8 @@ use tokio::sync::watch;
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::bedrock;
-use super::door::{Door, Wire};
 use super::shapes::{self, Ask, Kind, Reply};
+use crate::demo::routes::{Door, Wire};
 use crate::secret::Secret;
 use crate::server::side_listener::{self, Bounds};
 

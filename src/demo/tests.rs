@@ -164,7 +164,7 @@ async fn speaks_bedrocks_frames() {
         memchr::memmem::find(&answer[..at], b"content-type: application/vnd.amazon.eventstream")
             .is_some()
     );
-    let bedrock = crate::provider::dialect(crate::route::ProviderKind::Bedrock);
+    let bedrock = crate::provider::dialect(crate::model::ProviderKind::Bedrock);
     let (mut decoder, mut deltas) = (bedrock.decoder(&Generation::default()), Vec::new());
     for chunk in chunks(&answer[at + 4..]) {
         decoder.feed(chunk, &mut deltas).unwrap();

@@ -23,7 +23,8 @@ pub use render::{RenderError, Rendered};
 pub use template::TemplateError;
 
 use crate::generation::{Role, Sampling};
-use crate::route::{Family, Feature};
+use crate::model::Family;
+use crate::route::Feature;
 use template::Engine;
 use version::{Constraint, Versions};
 

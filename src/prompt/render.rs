@@ -7,7 +7,7 @@ use minijinja::Value;
 use super::Prompt;
 use super::template::{self, TemplateError};
 use crate::generation::{Generation, Message, Role, Sampling};
-use crate::route::Family;
+use crate::model::Family;
 
 /// A prompt with its inputs in place.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,7 +81,7 @@ impl Rendered {
 mod tests {
     use super::Rendered;
     use crate::generation::Sampling;
-    use crate::route::Family;
+    use crate::model::Family;
 
     #[test]
     fn an_answer_leaves_half_of_a_small_window_to_the_question() {

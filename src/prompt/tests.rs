@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Flaw, Missing, Registry, RenderError};
 use crate::generation::{Message, Role};
-use crate::route::Family;
+use crate::model::Family;
 
 const BASE: &str = r#"description = "d"
 versions = ["1.0.0", "1.1.0-dev"]

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
-use crate::route::{Access, ApiVersion, AzureAccess, Model};
+use crate::model::{Access, ApiVersion, AzureAccess, Model};
 
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 
@@ -179,10 +179,10 @@ mod tests {
     use super::{Azure, fault};
     use crate::error::{Elsewhere, GatewayError, Kind};
     use crate::generation::{Delta, Generation, Message, Role, StopReason};
-    use crate::provider::{Attempt, Dialect as _, Native};
-    use crate::route::{
+    use crate::model::{
         Access, ApiVersion, AzureAccess, EndpointUrl, Entra, EntraIdentity, Model, ProviderKind,
     };
+    use crate::provider::{Attempt, Dialect as _, Native};
     use crate::secret::Secret;
 
     fn model(version: &str) -> Model {
@@ -197,8 +197,8 @@ mod tests {
                 version: ApiVersion::parse(version).unwrap(),
                 entra: None,
             }),
-            timeouts: crate::route::BudgetPatch::default(),
-            replicas: crate::route::Replicas::default(),
+            timeouts: crate::model::BudgetPatch::default(),
+            replicas: crate::model::Replicas::default(),
             room: None,
             priority: false,
             from_request: false,

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use super::{Attempt, Decode, Dialect, Native, Outbound, Seen};
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
-use crate::route::Model;
+use crate::model::Model;
 
 /// A client's request, as it came.
 #[derive(Clone, Copy, Debug)]

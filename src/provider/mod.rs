@@ -20,7 +20,8 @@ pub use cloud::{Received, forwarded};
 
 use crate::error::{BodyFault, GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
-use crate::route::{Class, EndpointUrl, Model, ProviderKind};
+use crate::model::{EndpointUrl, Model, ProviderKind};
+use crate::route::Class;
 use crate::wire::Payload;
 
 /// An upstream request without its address.

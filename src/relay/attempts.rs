@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use super::{Call, collect};
 use crate::error::{Elsewhere, GatewayError, Kind};
+use crate::model::Budget;
 use crate::provider::{Dialect, Outbound, dialect};
-use crate::route::Budget;
 use crate::telemetry::Facts;
 use crate::telemetry::labels::Phase;
 use crate::upstream::{Endpoint, Inbound, Place, Sending, Timers, Tried, TriedTogether, Upstreams};

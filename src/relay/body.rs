@@ -13,11 +13,11 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep};
 
-use super::ending::Ending;
 use super::passthrough::{Tail, Tap};
-use super::pulse::{Promise, Pulse};
 use super::translate::Translator;
 use crate::error::{GatewayError, Kind, Shape, in_band};
+use crate::relay::drain_deadline::Ending;
+use crate::relay::heartbeat::{Promise, Pulse};
 use crate::telemetry::{Facts, Record};
 use crate::upstream::{AnswerBody, ExchangeError, Place, Seen, Timers};
 use crate::wire::Gather;

@@ -10,10 +10,10 @@
 
 mod attempts;
 mod body;
-mod ending;
+mod drain_deadline;
+mod heartbeat;
 mod hedge;
 mod passthrough;
-mod pulse;
 mod translate;
 
 use std::future::{Future, poll_fn};
@@ -25,13 +25,14 @@ use http::{HeaderValue, Response, header};
 use tokio::time::Instant;
 
 pub use body::{Abort, Content, RelayBody, Stream};
-pub use ending::Ending;
-pub use pulse::{HeadStart, Promise};
+pub use drain_deadline::Ending;
+pub use heartbeat::{HeadStart, Promise};
 
 use crate::error::{GatewayError, Kind, Shape};
 use crate::generation::{Delta, Encode, Generation};
+use crate::model::Model;
 use crate::provider::{Outbound, dialect, excerpt};
-use crate::route::{Model, Route};
+use crate::route::Route;
 use crate::telemetry::Facts;
 use crate::upstream::{
     AnswerBody, Endpoint, Endpoints, Inbound, Seen, Timers, TriedTogether, Upstreams,

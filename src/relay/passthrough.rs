@@ -278,8 +278,8 @@ mod tests {
 
     use super::{MAX_ERROR, Tail, may_be_error};
     use crate::error::{GatewayError, Kind};
+    use crate::model::ProviderKind;
     use crate::provider::dialect;
-    use crate::route::ProviderKind;
     use crate::telemetry::Record;
 
     /// What a whole answer that arrives in such pieces becomes.

@@ -6,8 +6,8 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::{BedrockModel, EndpointUrl, Identifier, ProviderKind};
 use crate::error::BodyFault;
+use crate::model::{BedrockModel, EndpointUrl, Identifier, ProviderKind};
 use crate::secret::Secret;
 
 /// The fields as sent. Unknown fields are ignored; `provider` is read by nobody: the identifier's
@@ -130,7 +130,7 @@ impl Metadata {
 #[cfg(test)]
 mod tests {
     use super::{Metadata, RawMetadata, Target};
-    use crate::route::ProviderKind;
+    use crate::model::ProviderKind;
 
     fn check(json: &str) -> Result<Option<Metadata>, String> {
         let raw: RawMetadata<'_> = serde_json::from_str(json).unwrap();

@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{
-    Access, AzureAccess, Budget, BudgetPatch, Families, Feature, Metadata, Model, ModelId,
-    ProviderDefaults, ProviderKind, Renewed, Route, Rule, Target,
-};
+use super::{Feature, Metadata, Route, Rule, Target};
 use crate::error::{GatewayError, Kind};
+use crate::model::{
+    Access, AzureAccess, Budget, BudgetPatch, EndpointUrl, Families, Model, ModelId,
+    ProviderDefaults, ProviderKind, Renewed,
+};
 
 /// What `[features]` says of one feature, or of `default`.
 #[derive(Clone, Debug)]
@@ -240,7 +241,7 @@ impl Table {
             api_key,
             access,
             timeouts: BudgetPatch::default(),
-            replicas: crate::route::Replicas::default(),
+            replicas: crate::model::Replicas::default(),
             room: None,
             priority: false,
             from_request,
@@ -255,7 +256,7 @@ impl Table {
         }))
     }
 
-    fn lists(&self, endpoint: &super::EndpointUrl) -> bool {
+    fn lists(&self, endpoint: &EndpointUrl) -> bool {
         self.named.values().any(|route| route.model.endpoints.contains(endpoint))
     }
 }
@@ -310,10 +311,11 @@ mod tests {
 
     use super::{Ask, Choice, RequestModels, Table};
     use crate::error::Kind;
-    use crate::route::{
-        Access, ApiVersion, AwsCredentials, Budget, BudgetPatch, EndpointUrl, Feature, Metadata,
-        Model, ProviderDefaults, ProviderKind, RawMetadata, Region, Route, Rule,
+    use crate::model::{
+        Access, ApiVersion, AwsCredentials, Budget, BudgetPatch, EndpointUrl, Model,
+        ProviderDefaults, ProviderKind, Region,
     };
+    use crate::route::{Feature, Metadata, RawMetadata, Route, Rule};
     use crate::secret::Secret;
 
     fn table(request_models: RequestModels, providers: Option<ProviderDefaults>) -> Table {
@@ -423,7 +425,7 @@ mod tests {
                 api_key: None,
                 access: Access::Key,
                 timeouts: BudgetPatch::default(),
-                replicas: crate::route::Replicas::default(),
+                replicas: crate::model::Replicas::default(),
                 room: None,
                 priority: false,
                 from_request: false,

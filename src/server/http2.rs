@@ -30,10 +30,10 @@ use tokio::time::{sleep, timeout};
 use tower::Service;
 
 use super::handover::LINGER;
-use super::outlet::Outlet;
 use super::worker::last_call;
 use super::{LAST_CALL, Stop};
 use crate::relay::RelayBody;
+use crate::server::http2_body::Outlet;
 use crate::upstream::Stream;
 
 /// The first bytes of a connection (§3.4). No request of HTTP/1.1 begins like that.

@@ -5,16 +5,16 @@ mod admin;
 mod admit;
 mod answer;
 mod client_io;
+mod connection_limit;
 mod handover;
 mod http2;
+mod http2_body;
 mod listener;
 mod observe;
-mod outlet;
-mod per_client;
 pub mod side_listener;
 mod stack;
-pub mod succession;
 mod tls;
+pub mod upgrade;
 mod worker;
 
 use std::io;
@@ -31,7 +31,7 @@ use crate::telemetry::{LogWriter, Metrics, WorkerTelemetry};
 use crate::upstream::Registry;
 pub use admin::Admin;
 use admit::Admission;
-use per_client::PerClient;
+use connection_limit::PerClient;
 pub use tls::{Certificates, Identity, IdentityError, PemFiles};
 use worker::Worker;
 

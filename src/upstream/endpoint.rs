@@ -11,19 +11,19 @@ use http::HeaderValue;
 use prometheus::IntGauge;
 use tokio::time::Instant;
 
-use super::affinity::Affinity;
-use super::breaker::{Breaker, BreakerSettings, Change, Standing};
-use super::hedge::Extra;
-use super::inflight::Inflight;
-use super::load::Load;
-use super::outward::Way;
-use super::stamped::Stamped;
-use super::wait::Wait;
 use super::{Outward, Places, Resilience};
 use crate::error::{Elsewhere, GatewayError, Kind};
+use crate::model::{EndpointUrl, Model, ModelId};
 use crate::provider::ClockOffset;
-use crate::route::{EndpointUrl, Model, ModelId};
 use crate::telemetry::Metrics;
+use crate::upstream::balance::affinity::Affinity;
+use crate::upstream::balance::inflight::Inflight;
+use crate::upstream::balance::peak_ewma::Wait;
+use crate::upstream::balance::reported_load::Load;
+use crate::upstream::balance::timestamped::Stamped;
+use crate::upstream::health::breaker::{Breaker, BreakerSettings, Change, Standing};
+use crate::upstream::limit::hedge_budget::Extra;
+use crate::upstream::net::egress::Way;
 
 /// The longest that an endpoint is passed over because it said so.
 const MAX_BUSY: Duration = Duration::from_secs(60);
@@ -564,8 +564,8 @@ mod tests {
 
     use super::{Registry, Resilience, Seen, Standing, is_endpoints_fault};
     use crate::error::Kind;
+    use crate::model::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind};
     use crate::provider::ClockOffset;
-    use crate::route::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind};
     use crate::telemetry::Metrics;
     use crate::telemetry::labels::Phase;
     use crate::upstream::Outward;
@@ -580,7 +580,7 @@ mod tests {
             api_key: None,
             access: Access::Key,
             timeouts: BudgetPatch::default(),
-            replicas: crate::route::Replicas::default(),
+            replicas: crate::model::Replicas::default(),
             room: None,
             priority: false,
             from_request,

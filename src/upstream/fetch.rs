@@ -8,11 +8,11 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tokio::time::timeout;
 
-use super::connect::connect;
-use super::exchange::Connection;
-use super::outward::Way;
 use super::{ConnectError, ExchangeError, SharedOutward};
-use crate::route::EndpointUrl;
+use crate::model::EndpointUrl;
+use crate::upstream::http::connection::Connection;
+use crate::upstream::net::connect::connect;
+use crate::upstream::net::egress::Way;
 use crate::wire::{Head, Payload, write_head};
 
 /// From the name's resolution to the last byte.
@@ -171,7 +171,7 @@ mod tests {
     use http::HeaderMap;
 
     use super::{Asked, FetchError, Fetched, Fetcher, LIMIT};
-    use crate::route::EndpointUrl;
+    use crate::model::EndpointUrl;
     use crate::upstream::SharedOutward;
 
     async fn server() -> (TcpListener, EndpointUrl) {

@@ -9,48 +9,33 @@
 //! | how it is reached | `outward` says; `connect`, `proxy`, `tls`, `certificate`, `stream`, `pool` |
 //! | what passes | `send`, `exchange`, `timers`; beside the requests `fetch`, `redis` |
 
-mod affinity;
 mod balance;
-mod breaker;
-mod certificate;
-mod connect;
 mod endpoint;
-mod exchange;
 mod fetch;
-mod hedge;
-mod inflight;
-mod load;
-mod outward;
-mod places;
-mod pool;
-mod proxy;
+mod health;
+mod http;
+mod limit;
+mod net;
 mod redis;
-mod retry;
 mod send;
-mod stamped;
-mod stream;
-mod timers;
-mod tls;
-mod wait;
-mod watch;
 
+pub use self::http::connection::{AnswerBody, ExchangeError};
+pub use self::http::timers::{Expired, Timers};
 pub use self::redis::{Redis, RedisUrl};
-pub use balance::{Tried, TriedTogether};
-pub use breaker::BreakerSettings;
-pub use certificate::{PairError, Validity, certificates, certified};
-pub use connect::{ConnectError, Steps};
+pub use balance::attempted::{Tried, TriedTogether};
 pub use endpoint::{Condition, Endpoint, Endpoints, Entered, Registry, Seen};
-pub use exchange::{AnswerBody, ExchangeError};
 pub use fetch::{Answered, Asked, FetchError, Fetched, Fetcher};
-pub use hedge::Hedging;
-pub use outward::{Outward, OutwardSettings, SharedOutward};
-pub use places::{Place, Places};
-pub use proxy::{Except, Proxies, Proxy, TunnelError};
+pub use health::breaker::BreakerSettings;
+pub use health::checker::{Watch, WatchSettings, Watcher};
+pub use limit::concurrency::{Place, Places};
+pub use limit::hedge_budget::Hedging;
+pub use net::certificate::{PairError, Validity, certificates, certified};
+pub use net::connect::{ConnectError, Steps};
+pub use net::egress::{Outward, OutwardSettings, SharedOutward};
+pub use net::proxy::{Except, Proxies, Proxy, TunnelError};
+pub use net::stream::Stream;
+pub use net::tls::{ClientIdentity, ClientTls, TlsError};
 pub use send::{HOP_BY_HOP, Inbound, Sending, Upstreams};
-pub use stream::Stream;
-pub use timers::{Expired, Timers};
-pub use tls::{ClientIdentity, ClientTls, TlsError};
-pub use watch::{Watch, WatchSettings, Watcher};
 
 /// `[resilience]`, as far as it is about model servers; a reload may change all of it.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -9,19 +9,21 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::time::Instant;
 
-use super::balance::{Tried, choose};
-use super::connect::connect;
+use super::balance::attempted::Tried;
+use super::balance::choose;
 use super::endpoint::{Endpoint, Endpoints, Entered, Registry, Seen};
-use super::exchange::Connection;
-use super::places::{Asked, Place, Places};
-use super::pool::Pool;
-use super::tls::is_alert;
 use super::{AnswerBody, ConnectError, ExchangeError, Steps, Timers};
 use crate::error::{GatewayError, Kind};
+use crate::model::Model;
 use crate::provider::{Attempt, Dialect, Outbound};
-use crate::route::{Model, Route};
+use crate::route::Route;
 use crate::telemetry::labels::Phase;
 use crate::telemetry::{Facts, TRACEPARENT, X_REQUEST_ID};
+use crate::upstream::http::connection::Connection;
+use crate::upstream::http::pool::Pool;
+use crate::upstream::limit::concurrency::{Asked, Place, Places};
+use crate::upstream::net::connect::connect;
+use crate::upstream::net::tls::is_alert;
 use crate::wire::{Head, Payload, write_head};
 
 /// One worker's way out.

@@ -1,5 +1,5 @@
 //! HTTP/1.1 as a client writes and reads it (RFC 9112): one request head out, one response head and
-//! one framed body in. Bytes in, bytes out; the connection is `upstream/exchange.rs`.
+//! one framed body in. Bytes in, bytes out; the connection is `upstream/http/connection.rs`.
 //!
 //! Ours and not hyper's client: that one costs a task, two channel hops an event and 26 KiB a
 //! connection, which is most of what an open stream took (`manual/decisions.rs`).

@@ -12,8 +12,8 @@ use weir::api::read_messages_request;
 use weir::auth::{Discovery, Expected, KeySet, Token};
 use weir::config::{self, Environment};
 use weir::generation::{Delta, Generation};
+use weir::model::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind, Scheme};
 use weir::provider::{Decode, Outbound, dialect};
-use weir::route::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind, Scheme};
 use weir::wire::{Edits, EventStreamFrames, SseFrames, data_of, place_of, read_head, write_line};
 
 /// Cuts `data` into pieces whose sizes depend on the bytes themselves, from 1 to 64.
@@ -117,7 +117,7 @@ pub fn anthropic_request(data: &[u8]) {
         api_key: None,
         access: Access::Key,
         timeouts: BudgetPatch::default(),
-        replicas: weir::route::Replicas::default(),
+        replicas: weir::model::Replicas::default(),
         room: None,
         priority: false,
         from_request: false,

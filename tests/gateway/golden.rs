@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use weir::generation::{
     Delta, Format, Generation, Image, Message, Part, Role, Sampling, Tool, ToolCall, ToolChoice,
 };
-use weir::provider::{Decode, dialect};
-use weir::route::{
+use weir::model::{
     Access, AwsCredentials, AwsKeys, AzureAccess, BedrockAccess, BudgetPatch, EndpointUrl, Model,
     ProviderKind, Region,
 };
+use weir::provider::{Decode, dialect};
 use weir::secret::Secret;
 
 pub(crate) fn folder(name: &str) -> PathBuf {
@@ -63,7 +63,7 @@ fn model(provider: ProviderKind) -> Model {
         api_key: None,
         access,
         timeouts: BudgetPatch::default(),
-        replicas: weir::route::Replicas::default(),
+        replicas: weir::model::Replicas::default(),
         room: None,
         priority: false,
         from_request: false,

@@ -8,8 +8,9 @@
 use serde_json::{Value, json};
 
 use crate::auth::Scopes;
+use crate::model::Model;
 use crate::provider::dialect;
-use crate::route::{Choice, Feature, Model, Table};
+use crate::route::{Choice, Feature, Table};
 
 /// The list as JSON.
 pub(in crate::api) fn list(table: &Table) -> String {

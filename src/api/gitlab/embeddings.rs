@@ -16,8 +16,9 @@ use serde_json::value::RawValue;
 use crate::api::{Answer, Context, Routed, body, json};
 use crate::error::{BodyFault, GatewayError, Kind};
 use crate::generation::Usage;
+use crate::model::Model;
 use crate::provider::{Native, Outbound, dialect};
-use crate::route::{Ask, Feature, Metadata, Model, RawMetadata, Route, Rule};
+use crate::route::{Ask, Feature, Metadata, RawMetadata, Route, Rule};
 
 /// OpenAI's own limit for one request, which most servers share.
 const MAX_CONTENTS: usize = 2048;

@@ -17,7 +17,7 @@ pub use proxy::Proxied;
 use bytes::BytesMut;
 
 use crate::generation::{Delta, Encode, Filtered, Filters, Think, Usage, without_thinking};
-use crate::route::Family;
+use crate::model::Family;
 
 /// Not SSE, despite the type: the official gateway says so, and clients read raw text or lines
 /// (ai-gateway-server.md §1.2).

@@ -19,8 +19,9 @@ use crate::api::{Answer, Context, Routed, body, endpoint, forward, json};
 use crate::auth::{Permission, Scopes};
 use crate::error::{GatewayError, Kind, Shape};
 use crate::generation::{Delta, Encode, Usage};
+use crate::model::Model;
 use crate::prompt::{Missing, Prompt, RenderError};
-use crate::route::{Ask, Metadata, Model, RawMetadata, Route};
+use crate::route::{Ask, Metadata, RawMetadata, Route};
 use crate::telemetry::rfc3339;
 
 /// What routing needs; the rest of the body may be another gateway's to judge.

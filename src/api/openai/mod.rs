@@ -17,9 +17,10 @@ use serde_json::{Map, Value};
 use super::peek::{Peek, missing, value};
 use super::{Answer, Context, Routed, body};
 use crate::error::{BodyFault, GatewayError};
+use crate::model::Model;
 use crate::provider::{Native, Outbound, dialect};
 use crate::relay::Passed;
-use crate::route::{Ask, Model, Route};
+use crate::route::{Ask, Route};
 use crate::wire::{Edits, place_of};
 
 /// Which of the three calls.

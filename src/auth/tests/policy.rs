@@ -16,7 +16,7 @@ use crate::auth::{
     Caller, Claims, GitlabSettings, Issuers, Permission, Policy, Scopes, Settings, StaticKey,
 };
 use crate::error::{Kind, Shape, render};
-use crate::route::EndpointUrl;
+use crate::model::EndpointUrl;
 use crate::upstream::{Fetcher, SharedOutward};
 
 const CLOUD: &str = "https://customers.gitlab.com";

@@ -2,7 +2,7 @@
 
 use super::{bad_with, good_with, one_with};
 use crate::config::{Config, Severity};
-use crate::route::{Access, ApiVersion, AwsCredentials, BedrockAccess, EndpointUrl, ProviderKind};
+use crate::model::{Access, ApiVersion, AwsCredentials, BedrockAccess, EndpointUrl, ProviderKind};
 
 const REGION: (&str, &str) = ("AWS_REGION", "eu-central-1");
 const ID: (&str, &str) = ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE");

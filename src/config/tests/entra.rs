@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{good_with, one_with};
 use crate::config::Config;
-use crate::route::{Access, EntraIdentity, ManagedBy};
+use crate::model::{Access, EntraIdentity, ManagedBy};
 
 const TENANT: (&str, &str) = ("AZURE_TENANT_ID", "t-1");
 const CLIENT: (&str, &str) = ("AZURE_CLIENT_ID", "c-1");

@@ -1,7 +1,7 @@
 //! `[families]`: built-in ones changed, new ones, and what is wrong with them.
 
 use super::{good, wrong};
-use crate::route::{Completion, CompletionEndpoint, Families, Family, ToolStyle};
+use crate::model::{Completion, CompletionEndpoint, Families, Family, ToolStyle};
 
 const FIM: &str = "[families.mine]\ncompletion = \"fim\"\nfim.template = \"<P>{prefix}<S>{suffix}<M>\"\nfim.stop = [\"<P>\"]\n";
 

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use super::{Config, Environment, Faults, Severity, from_str};
 use crate::auth::Settings;
-use crate::route::{Budget, Choice, Feature, RequestModels, Room, Rule};
+use crate::model::{Budget, Room};
+use crate::route::{Choice, Feature, RequestModels, Rule};
 use crate::snapshot;
 use crate::telemetry::{Format, Level};
 
@@ -274,7 +275,7 @@ fn identifiers_and_families_are_known_ones() {
 fn every_provider_is_read_and_its_keys_are_for_it_alone() {
     let env = env(&[("AWS_REGION", "eu-central-1"), ("AWS_BEARER_TOKEN_BEDROCK", "k"), ("K", "k")]);
     for identifier in ["bedrock/x", "azure/x", "anthropic/x"] {
-        let kind = crate::route::Identifier::parse(identifier).unwrap().provider;
+        let kind = crate::model::Identifier::parse(identifier).unwrap().provider;
         let text = format!("{MODEL}identifier = \"{identifier}\"\napi_key = {{ env = \"K\" }}\n");
         let result = from_str(&text, "weir.toml", &env);
         assert_eq!(result.unwrap().models[0].provider, kind, "{identifier}");

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use super::{bad_with, good};
 use crate::config::{Severity, from_str};
+use crate::model::Family;
 use crate::prompt::Registry;
-use crate::route::Family;
 
 const OWN: &str = "description = \"mine\"\nversions = [\"1.0.0\"]\nfeature = \"duo_chat\"\nunit_primitives = [\"duo_chat\"]\n\
                    inputs = [\"a\"]\n[[messages]]\nrole = \"user\"\ntext = \"{{ a }}\"\n";

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use super::{Attempt, Decode, Dialect, Native, Outbound, Seen};
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
-use crate::route::Model;
+use crate::model::Model;
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const VERSION: HeaderName = HeaderName::from_static("anthropic-version");

@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use super::{Attempt, ClockOffset, Decode, Dialect, Native, Outbound, Seen, encoded_once};
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
-use crate::route::{Access, AwsCredentials, BedrockAccess, BedrockModel, Model};
+use crate::model::{Access, AwsCredentials, BedrockAccess, BedrockModel, Model};
 
 pub(super) use openai::BedrockOpenAi;
 
@@ -150,11 +150,11 @@ mod tests {
     use super::Bedrock;
     use crate::error::Kind;
     use crate::generation::{Generation, Message, Role};
-    use crate::provider::{Attempt, Dialect as _};
-    use crate::route::{
+    use crate::model::{
         Access, AwsCredentials, BedrockAccess, BudgetPatch, EndpointUrl, Model, ProviderKind,
         Region,
     };
+    use crate::provider::{Attempt, Dialect as _};
     use crate::secret::Secret;
 
     fn model(name: &str) -> Model {
@@ -173,7 +173,7 @@ mod tests {
             api_key: Some(Secret::new("the form's, not AWS's".into())),
             access: Access::Bedrock(Box::new(access)),
             timeouts: BudgetPatch::default(),
-            replicas: crate::route::Replicas::default(),
+            replicas: crate::model::Replicas::default(),
             room: None,
             priority: false,
             from_request: false,

@@ -10,9 +10,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use super::{Bedrock, fault};
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
+use crate::model::{Access, Guardrail, Model};
 use crate::provider::openai::OpenAi;
 use crate::provider::{Attempt, ClockOffset, Decode, Dialect, Native, Outbound, Seen, chat_only};
-use crate::route::{Access, Guardrail, Model};
 
 /// The dialect; it has no state.
 pub(in crate::provider) struct BedrockOpenAi;
@@ -119,8 +119,8 @@ mod tests {
     use http::{HeaderMap, StatusCode};
 
     use super::BedrockOpenAi;
+    use crate::model::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind};
     use crate::provider::{Dialect as _, Native};
-    use crate::route::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind};
 
     fn path(endpoint: &str) -> Option<Box<str>> {
         let model = Model {
@@ -132,7 +132,7 @@ mod tests {
             api_key: None,
             access: Access::Key,
             timeouts: BudgetPatch::default(),
-            replicas: crate::route::Replicas::default(),
+            replicas: crate::model::Replicas::default(),
             room: None,
             priority: false,
             from_request: false,

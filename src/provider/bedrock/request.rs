@@ -4,11 +4,11 @@ use serde_json::{Map, Value, json};
 
 use crate::error::GatewayError;
 use crate::generation::{Format, Generation, Image, Part, Sampling, ToolChoice};
+use crate::model::Guardrail;
 use crate::provider::claude::{takes_temperature, thinking};
 use crate::provider::tool_names::{ToolNames, safe_id};
 use crate::provider::turns::{Block, Conversation, JSON_OBJECT, arguments, result_text, schema};
 use crate::provider::{chat_only, untranslatable};
-use crate::route::Guardrail;
 
 const WHO: &str = "Amazon Bedrock";
 
@@ -246,7 +246,7 @@ mod tests {
         CacheFor, Format, Generation, Image, Message, Part, Role, Sampling, Thinking, Tool,
         ToolCall, ToolChoice,
     };
-    use crate::route::Guardrail;
+    use crate::model::Guardrail;
 
     const NOVA: &str = "eu.amazon.nova-micro-v1:0";
 

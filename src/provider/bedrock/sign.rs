@@ -10,8 +10,8 @@ use aws_sigv4::sign::v4;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::error::{GatewayError, Kind};
+use crate::model::{AwsKeys, Region};
 use crate::provider::{Attempt, Outbound};
-use crate::route::{AwsKeys, Region};
 use crate::secret::Secret;
 use crate::wire::Payload;
 
@@ -114,8 +114,8 @@ mod tests {
     use serde::Deserialize;
 
     use super::{bearer, forget, sign};
+    use crate::model::{AwsKeys, EndpointUrl, Region};
     use crate::provider::{Attempt, Outbound, encoded_once};
-    use crate::route::{AwsKeys, EndpointUrl, Region};
     use crate::secret::Secret;
 
     /// Requests signed by botocore; `make.py` beside the file made them.

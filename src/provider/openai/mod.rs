@@ -14,7 +14,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use super::{Attempt, Decode, Dialect, Native, Outbound, Seen};
 use crate::error::GatewayError;
 use crate::generation::{Delta, Generation, Usage};
-use crate::route::{Class, Model};
+use crate::model::Model;
+use crate::route::Class;
 
 /// The dialect; it has no state.
 pub(super) struct OpenAi;

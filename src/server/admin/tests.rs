@@ -14,10 +14,8 @@ use super::{Admin, base64, script};
 use crate::auth::{GitlabSettings, Issuers, Meters, Policy, Settings, StaticKey};
 use crate::error::Kind;
 use crate::generation::Usage;
-use crate::route::{
-    Budget, BudgetPatch, Choice, EndpointUrl, Feature, Model, ProviderKind, RequestModels, Route,
-    Rule, Table,
-};
+use crate::model::{Budget, BudgetPatch, EndpointUrl, Model, ProviderKind};
+use crate::route::{Choice, Feature, RequestModels, Route, Rule, Table};
 use crate::secret::Secret;
 use crate::snapshot::{Chat, LastReload, Limits, Reloads, Shared, Snapshot};
 use crate::telemetry::labels::{Phase, Surface};
@@ -100,9 +98,9 @@ fn model(id: &str, endpoints: &[&str]) -> Arc<Model> {
         family: std::sync::Arc::default(),
         endpoints: endpoints.iter().map(|url| EndpointUrl::parse(url).unwrap()).collect(),
         api_key: Some(Secret::new("sk-canary".to_owned())),
-        access: crate::route::Access::default(),
+        access: crate::model::Access::default(),
         timeouts: BudgetPatch::default(),
-        replicas: crate::route::Replicas::default(),
+        replicas: crate::model::Replicas::default(),
         room: None,
         priority: false,
         from_request: false,

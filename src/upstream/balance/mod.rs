@@ -10,17 +10,22 @@
 //! A replica that is out is passed over, never refused: when more than half of those that are there
 //! fail, it is rather the requests that are at fault, or the load, and all of them are asked again.
 
-mod tried;
+pub(super) mod affinity;
+pub(super) mod attempted;
+pub(super) mod inflight;
+pub(super) mod peak_ewma;
+pub(super) mod reported_load;
+pub(super) mod timestamped;
 
 use std::cmp::Ordering;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::affinity::{Affinity, Kin};
-use super::breaker::Standing;
 use super::endpoint::Endpoint;
+use crate::upstream::balance::affinity::{Affinity, Kin};
+use crate::upstream::health::breaker::Standing;
 use crate::wire::Payload;
-pub use tried::{Tried, TriedTogether};
+use attempted::Tried;
 
 /// How much more than another the replica that knows a request's beginning may have to do: so many
 /// times as much,

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::{Tried, pick};
 use crate::error::Kind;
-use crate::route::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind};
+use crate::model::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind};
 use crate::telemetry::Metrics;
+use crate::upstream::balance::reported_load::Load;
 use crate::upstream::endpoint::{Endpoint, Entered};
-use crate::upstream::load::Load;
 use crate::upstream::{Registry, Resilience, Seen};
 
 const fn ms(millis: u64) -> Duration {
@@ -30,7 +30,7 @@ pub(crate) fn replicas(count: usize) -> Vec<Arc<Endpoint>> {
         api_key: None,
         access: Access::Key,
         timeouts: BudgetPatch::default(),
-        replicas: crate::route::Replicas::default(),
+        replicas: crate::model::Replicas::default(),
         room: None,
         priority: false,
         from_request: false,

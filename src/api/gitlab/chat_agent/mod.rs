@@ -28,7 +28,8 @@ use tools::Tool;
 use super::unthinking;
 use crate::api::{Answer, Context, Routed, body, text_header};
 use crate::error::{GatewayError, Kind, NDJSON, Shape};
-use crate::route::{Ask, Feature, Metadata, Model, Route, ToolStyle};
+use crate::model::{Model, ToolStyle};
+use crate::route::{Ask, Feature, Metadata, Route};
 use crate::snapshot::ToolUse;
 use crate::telemetry::rfc3339;
 

@@ -9,8 +9,8 @@ use super::request::Request;
 use super::tools::Tool;
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Generation, Part, Role};
+use crate::model::Model;
 use crate::prompt::Registry;
-use crate::route::Model;
 
 /// What a prompt depends on besides the request.
 pub(super) struct Setting<'a> {

@@ -9,9 +9,9 @@ use super::request::{File, Generate, Snippet, Wanted};
 use crate::api::gitlab::prompts;
 use crate::error::GatewayError;
 use crate::generation::{Generation, Message, Role, Sampling};
+use crate::model::{Completion, CompletionEndpoint, Family, Fim, Model};
 use crate::prompt::Registry;
 use crate::provider::{Native, dialect};
-use crate::route::{Completion, CompletionEndpoint, Family, Fim, Model};
 
 /// A completion sees at most this many tokens of code: more makes every keystroke slower, not
 /// better.

@@ -25,8 +25,9 @@ use crate::generation::{
     Blank, Delta, Echo, Encode, Fences, Filter, Filtered, Filters, NewCode, OwnLine, StopReason,
     Think, Underscores, without_thinking,
 };
+use crate::model::Family;
 use crate::relay::Content;
-use crate::route::{Ask, Family, Feature, Route};
+use crate::route::{Ask, Feature, Route};
 use answer::{Events, Naming};
 use ask::{Asked, Way};
 use language::Language;

@@ -1,0 +1,348 @@
+//! The keys of `[models]` and `[families]`.
+
+use crate::config::toml::key::{Acts, Key, Preset, Takes, key};
+use crate::config::toml::keys::{CONNECT, OF_TIMEOUTS, PEM, QUEUE_WAIT, TOTAL, WAIT};
+use crate::model::ProviderKind;
+use Preset::{Example, Is};
+
+const fn bedrock(path: &'static str, takes: Takes, preset: Preset, doc: &'static str) -> Key {
+    key(path, takes, preset, doc).acts(BEDROCK)
+}
+
+const fn openai(path: &'static str, takes: Takes, preset: Preset, doc: &'static str) -> Key {
+    key(path, takes, preset, doc).acts(OPENAI)
+}
+
+const fn azure(path: &'static str, takes: Takes, preset: Preset, doc: &'static str) -> Key {
+    key(path, takes, preset, doc).acts(AZURE)
+}
+
+const URL: &str = "a URL like \"http://host:port/v1\"";
+const TOKENS: Takes = Takes::Integer(1, 100_000_000);
+const ENDPOINT: Takes = Takes::Word(&["completions", "chat"]);
+const LIKE: &str = "as the family it is like";
+const BEDROCK: Acts = Acts::Only(&[ProviderKind::Bedrock, ProviderKind::BedrockOpenAi]);
+const OPENAI: Acts = Acts::Only(&[ProviderKind::OpenAi]);
+const AZURE: Acts = Acts::Only(&[ProviderKind::Azure]);
+
+pub(crate) static KEYS: &[Key] = &[
+    key(
+        "models.{name}.identifier",
+        Takes::Text("a string"),
+        Example("\"custom_openai/Codestral-22B-v0.1\"", "the name, of an OpenAI-compatible server"),
+        "what the model server calls the model; the prefix names the kind of server",
+    ),
+    key(
+        "models.{name}.family",
+        Takes::Text("a string"),
+        Example("\"codestral\"", "\"general\""),
+        "GitLab's model family: how the model likes to be prompted",
+    ),
+    key(
+        "models.{name}.endpoint",
+        Takes::Text(URL),
+        Example("\"http://gpu-1:8000/v1\"", "none; this or endpoints"),
+        "where the model server is. Bedrock: default AWS_BEDROCK_RUNTIME_ENDPOINT, else the region's public one. Anthropic: default https://api.anthropic.com",
+    ),
+    key(
+        "models.{name}.endpoints",
+        Takes::Texts("an array of URLs like [\"http://host:port/v1\"]"),
+        Example("[\"http://gpu-1:8000/v1\", \"http://gpu-2:8000/v1\"]", "none; this or endpoint"),
+        "its replicas",
+    ),
+    key(
+        "models.{name}.api_key",
+        Takes::Secret,
+        Example("{ env = \"VLLM_API_KEY\" }", "none"),
+        "the model server's key; or { file = \"/run/secrets/x\" }. Azure: one of the resource's keys. Bedrock: an API key",
+    ),
+    key(
+        "models.{name}.context_tokens",
+        TOKENS,
+        Example("16384", "its family's"),
+        "the model's window, question and answer together: what vLLM calls --max-model-len",
+    ),
+    key(
+        "models.{name}.completion_endpoint",
+        ENDPOINT,
+        Example("\"chat\"", "its family's"),
+        "which call completes code: see [families]",
+    )
+    .acts(Acts::Only(&[ProviderKind::OpenAi, ProviderKind::Azure])),
+    openai(
+        "models.{name}.health_check",
+        Takes::Text("a path like \"/health\", or \"off\""),
+        Example("\"/health\"", "with several endpoints each one's list of models, else \"off\""),
+        "what each endpoint is asked now and then, below the server's root; any answer but 5xx is good",
+    ),
+    openai(
+        "models.{name}.load",
+        Takes::Word(&["vllm"]),
+        Example("\"vllm\"", "requests are counted here"),
+        "read each endpoint's load at /metrics, twice a second: what other gateways send counts, too",
+    ),
+    openai(
+        "models.{name}.affinity",
+        Takes::Bool,
+        Is("false"),
+        "whether requests that begin alike go to the same endpoint, whose prompt cache knows them, unless it has much more to do",
+    ),
+    key(
+        "models.{name}.timeouts.connect",
+        CONNECT,
+        OF_TIMEOUTS,
+        "this model's own limits, over those of [timeouts]",
+    ),
+    key("models.{name}.timeouts.first_byte", WAIT, OF_TIMEOUTS, ""),
+    key("models.{name}.timeouts.idle", WAIT, OF_TIMEOUTS, ""),
+    key("models.{name}.timeouts.total", TOTAL, OF_TIMEOUTS, ""),
+    key(
+        "models.{name}.tls.extra_ca",
+        Takes::Texts("an array of PEM files"),
+        Example("[\"authority.crt\"]", "those of [tls], besides which these hold"),
+        "TLS with this model's servers alone",
+    ),
+    key(
+        "models.{name}.tls.client_cert",
+        Takes::Text(PEM),
+        Example("\"client.crt\"", "that of [tls]"),
+        "",
+    ),
+    key(
+        "models.{name}.tls.client_key",
+        Takes::Text(PEM),
+        Example("\"client.key\"", "that of [tls]"),
+        "",
+    ),
+    key(
+        "models.{name}.max_parallel",
+        Takes::Integer(1, 1_000_000),
+        Example("16", "no limit"),
+        "requests at this model at a time, until their answers end",
+    ),
+    key(
+        "models.{name}.max_queue",
+        Takes::Integer(0, 1_000_000),
+        Example("64", "limits.queue"),
+        "requests that wait for it: completions before chat before background jobs",
+    ),
+    key(
+        "models.{name}.max_wait",
+        QUEUE_WAIT,
+        Example("\"2s\"", "limits.queue_wait"),
+        "for at most this long, then 503 with Retry-After",
+    ),
+    openai(
+        "models.{name}.priority",
+        Takes::Bool,
+        Is("false"),
+        "whether the server is told the same order: 0 for completions, 1 for chat, 2 for background jobs. For vLLM with --scheduling-policy priority",
+    ),
+    bedrock(
+        "models.{name}.region",
+        Takes::Text("a region like \"eu-central-1\""),
+        Example("\"ap-northeast-1\"", "the identifier's, else AWS_REGION, else AWS_REGION_NAME"),
+        "Bedrock: where the model is",
+    ),
+    bedrock(
+        "models.{name}.signing_host",
+        Takes::Text("a host like \"bedrock-runtime.eu-central-1.amazonaws.com\""),
+        Example("\"bedrock-runtime.ap-northeast-1.amazonaws.com\"", "the endpoint's"),
+        "Bedrock: the host to send and sign when the endpoint is a proxy in front of it",
+    ),
+    bedrock(
+        "models.{name}.access_key_id",
+        Takes::Secret,
+        Example(
+            "{ env = \"TEAM_KEY_ID\" }",
+            "AWS_BEARER_TOKEN_BEDROCK, else AWS_ACCESS_KEY_ID, else AWS's credential chain",
+        ),
+        "Bedrock: credentials of this model. api_key takes a Bedrock API key instead",
+    ),
+    bedrock(
+        "models.{name}.secret_access_key",
+        Takes::Secret,
+        Example("{ env = \"TEAM_SECRET\" }", "none"),
+        "",
+    ),
+    bedrock(
+        "models.{name}.session_token",
+        Takes::Secret,
+        Example("{ env = \"TEAM_TOKEN\" }", "none"),
+        "With a temporary access key",
+    ),
+    bedrock(
+        "models.{name}.guardrail.identifier",
+        Takes::Text("a guardrail's id or ARN"),
+        Example("\"abc123\"", "AIGW_BEDROCK_GUARDRAIL_CONFIG"),
+        "Bedrock: a guardrail for every request",
+    ),
+    bedrock(
+        "models.{name}.guardrail.version",
+        Takes::Text("\"DRAFT\" or a number as a string"),
+        Example("\"1\"", "none: AWS's choice"),
+        "",
+    ),
+    bedrock(
+        "models.{name}.guardrail.trace",
+        Takes::Word(&["enabled", "disabled", "enabled_full"]),
+        Example("\"enabled\"", "AWS's, \"disabled\""),
+        "",
+    ),
+    bedrock(
+        "models.{name}.bedrock_openai",
+        Takes::Bool,
+        Example("true", "false: Converse, which more models know"),
+        "Bedrock: ask its OpenAI-compatible endpoint, nothing is translated",
+    ),
+    azure(
+        "models.{name}.api_version",
+        Takes::Text("v1, preview or a date like \"2025-02-01-preview\""),
+        Example("\"2025-02-01-preview\"", "AZURE_API_VERSION, else \"v1\""),
+        "Azure: the API's version",
+    ),
+    azure(
+        "models.{name}.entra.identity",
+        Takes::Word(&["application", "workload", "managed"]),
+        Example(
+            "\"managed\"",
+            "by what else is said here, else by AZURE_CLIENT_SECRET, AZURE_FEDERATED_TOKEN_FILE or IDENTITY_ENDPOINT",
+        ),
+        "Azure: Entra ID instead of a key, as an application by its secret, as the cluster's or the machine's identity",
+    ),
+    azure(
+        "models.{name}.entra.tenant",
+        Takes::Text("a tenant's id"),
+        Example("\"…\"", "AZURE_TENANT_ID"),
+        "",
+    ),
+    azure(
+        "models.{name}.entra.client_id",
+        Takes::Text("a client id"),
+        Example("\"…\"", "AZURE_CLIENT_ID"),
+        "",
+    ),
+    azure(
+        "models.{name}.entra.client_secret",
+        Takes::Secret,
+        Example("{ env = \"SECRET\" }", "AZURE_CLIENT_SECRET"),
+        "",
+    ),
+    azure(
+        "models.{name}.entra.token_file",
+        Takes::Text("a file's path"),
+        Example(
+            "\"/var/run/secrets/azure/tokens/azure-identity-token\"",
+            "AZURE_FEDERATED_TOKEN_FILE",
+        ),
+        "the cluster's token, read anew each time",
+    ),
+    azure(
+        "models.{name}.entra.authority",
+        Takes::Text("a URL like \"https://login.microsoftonline.com\""),
+        Is("\"https://login.microsoftonline.com\""),
+        "where tokens are given out; AZURE_AUTHORITY_HOST",
+    ),
+    azure(
+        "models.{name}.entra.scope",
+        Takes::Text("a scope like \"https://cognitiveservices.azure.com/.default\""),
+        Example(
+            "\"https://cognitiveservices.azure.com/.default\"",
+            "that with a dated api_version, else \"https://ai.azure.com/.default\"",
+        ),
+        "what the token is for",
+    ),
+    key(
+        "families.{name}.like",
+        Takes::Text("the name of a built-in family"),
+        Example("\"codestral\"", "itself if it is built in, else \"general\""),
+        "the family that this one is like but for the lines here. config/families.toml has those that are built in",
+    ),
+    key(
+        "families.{name}.completion",
+        Takes::Word(&["fim", "chat"]),
+        Example("\"fim\"", LIKE),
+        "how code is completed: between the marks of fim.template, or by asking for it in words",
+    ),
+    key(
+        "families.{name}.completion_endpoint",
+        ENDPOINT,
+        Example(
+            "\"completions\"",
+            "\"completions\" for \"fim\" on OpenAI-compatible servers, else \"chat\"",
+        ),
+        "which call of the server that is: without a chat template around it, or with one",
+    ),
+    key(
+        "families.{name}.fim.template",
+        Takes::Text("a text with {prefix} and {suffix}"),
+        Example("\"[SUFFIX]{suffix}[PREFIX]{prefix}\"", LIKE),
+        "the model's own marks. Without the beginning-of-text mark, which the server adds",
+    ),
+    key(
+        "families.{name}.fim.stop",
+        Takes::Texts("an array of texts"),
+        Example("[\"[PREFIX]\", \"[SUFFIX]\"]", LIKE),
+        "texts that end a completion",
+    ),
+    key(
+        "families.{name}.context_tokens",
+        TOKENS,
+        Example("32768", LIKE),
+        "the window, question and answer together",
+    ),
+    key(
+        "families.{name}.completion_tokens",
+        TOKENS,
+        Example("128", LIKE),
+        "at most this much completed code",
+    ),
+    key(
+        "families.{name}.generation_tokens",
+        TOKENS,
+        Example("2048", LIKE),
+        "at most this much generated code",
+    ),
+    key(
+        "families.{name}.max_tokens",
+        TOKENS,
+        Example("4096", LIKE),
+        "at most this much of other answers",
+    ),
+    key(
+        "families.{name}.temperature",
+        Takes::Number(0.0, 2.0),
+        Example("0.0", LIKE),
+        "0 is greedy",
+    ),
+    key(
+        "families.{name}.strip_reasoning",
+        Takes::Bool,
+        Example("true", LIKE),
+        "whether <think> blocks are taken off its answers; in Duo Chat they always are",
+    ),
+    key(
+        "families.{name}.single_system",
+        Takes::Bool,
+        Example("true", LIKE),
+        "whether system messages become one, for chat templates that take no second",
+    ),
+    key(
+        "families.{name}.tools",
+        Takes::Word(&["native", "react"]),
+        Example("\"native\"", LIKE),
+        "how chat gives it tools: by the server's tool calling, or in the text",
+    ),
+    key(
+        "families.{name}.prompts",
+        Takes::Texts("an array of folders of prompts"),
+        Example("[\"codestral\", \"mistral\"]", LIKE),
+        "where its prompts are looked for before \"base\"",
+    ),
+    key(
+        "families.{name}.unescape_underscores",
+        Takes::Bool,
+        Example("false", LIKE),
+        "whether it writes \\_ where code has _",
+    ),
+];

@@ -1,0 +1,446 @@
+//! What a provider needs besides an address and a key: Azure's api-version, AWS's region and
+//! credentials.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::model::{AwsChain, EndpointUrl, EndpointUrlError, Entra, Renewed};
+use crate::secret::Secret;
+
+/// How one model's server is asked. `Default` is an address and `api_key`, which is all that
+/// OpenAI-compatible servers and Anthropic want.
+#[derive(Clone, Debug, Default)]
+pub enum Access {
+    /// The address and `api_key`.
+    #[default]
+    Key,
+    /// Azure OpenAI.
+    Azure(AzureAccess),
+    /// Amazon Bedrock; the model's `api_key` is not read.
+    Bedrock(Box<BedrockAccess>),
+}
+
+impl Access {
+    /// The credentials that are fetched, if it has such.
+    pub fn renewed(&self) -> Option<Renewed> {
+        match self {
+            Self::Azure(AzureAccess { entra: Some(entra), .. }) => {
+                Some(Renewed::Entra(Arc::clone(entra)))
+            }
+            Self::Bedrock(access) => access.credentials.renewed(),
+            Self::Key | Self::Azure(_) => None,
+        }
+    }
+}
+
+/// How an Azure model is asked.
+#[derive(Clone, Debug, Default)]
+pub struct AzureAccess {
+    /// The version, which decides the paths.
+    pub version: ApiVersion,
+    /// Entra ID's token; the model's `api_key` without it.
+    pub entra: Option<Arc<Entra>>,
+}
+
+/// Azure's `api-version` (providers.md d2.1).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ApiVersion {
+    /// The v1 paths: the deployment's name goes in the body.
+    #[default]
+    V1,
+    /// The v1 paths with `?api-version=preview`.
+    Preview,
+    /// A dated version, `2024-10-21` or `2025-02-01-preview`: the deployment's name goes in the
+    /// path.
+    Dated(Box<str>),
+}
+
+/// Why a text is not an api-version.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is no api-version: expected v1, preview or a date such as 2024-10-21 or 2025-02-01-preview"
+)]
+pub struct ApiVersionError(String);
+
+impl ApiVersion {
+    /// Parses `v1`, `preview`, `YYYY-MM-DD` or `YYYY-MM-DD-preview`.
+    pub fn parse(text: &str) -> Result<Self, ApiVersionError> {
+        match text {
+            "v1" => return Ok(Self::V1),
+            "preview" => return Ok(Self::Preview),
+            _ => {}
+        }
+        let date = text.strip_suffix("-preview").unwrap_or(text).as_bytes();
+        let is_date = date.len() == 10
+            && date
+                .iter()
+                .enumerate()
+                .all(|(i, b)| if matches!(i, 4 | 7) { *b == b'-' } else { b.is_ascii_digit() });
+        if is_date {
+            Ok(Self::Dated(text.into()))
+        } else {
+            Err(ApiVersionError(text.chars().take(100).collect()))
+        }
+    }
+}
+
+/// As the file writes it.
+impl fmt::Display for ApiVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V1 => "v1",
+            Self::Preview => "preview",
+            Self::Dated(date) => date,
+        })
+    }
+}
+
+/// Where Bedrock is and as whom it is asked.
+#[derive(Clone, Debug)]
+pub struct BedrockAccess {
+    /// The endpoint's region, also for cross-region profiles (providers.md d1.5): it is what is
+    /// signed.
+    pub region: Region,
+    /// As whom; shared between models.
+    pub credentials: Arc<AwsCredentials>,
+    /// The `Host` to send and sign when it is not the endpoint's own: VPC endpoints behind a proxy
+    /// (d1.1).
+    pub signing_host: Option<http::HeaderValue>,
+    /// A guardrail for every request.
+    pub guardrail: Option<Guardrail>,
+}
+
+/// Bedrock's credentials.
+#[derive(Debug)]
+pub enum AwsCredentials {
+    /// A Bedrock API key (`AWS_BEARER_TOKEN_BEDROCK`): sent as it is, nothing is signed.
+    ApiKey(Secret<String>),
+    /// Keys to sign with.
+    Keys(AwsKeys),
+    /// Keys to sign with that the credential chain gives and takes back.
+    Chain(Arc<AwsChain>),
+}
+
+impl AwsCredentials {
+    /// The chain, if it is that.
+    pub fn renewed(&self) -> Option<Renewed> {
+        match self {
+            Self::Chain(chain) => Some(Renewed::Aws(Arc::clone(chain))),
+            Self::ApiKey(_) | Self::Keys(_) => None,
+        }
+    }
+}
+
+/// An access key, long-lived or temporary.
+#[derive(Debug)]
+pub struct AwsKeys {
+    /// `AKIA…`, `ASIA…`: an identifier, not a secret.
+    pub access_key_id: Box<str>,
+    /// What signs.
+    pub secret_access_key: Secret<String>,
+    /// With temporary keys.
+    pub session_token: Option<Secret<String>>,
+}
+
+/// `guardrailConfig` of a Converse request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guardrail {
+    /// Its id or ARN.
+    pub identifier: Box<str>,
+    /// `DRAFT` or a number; AWS's service model lets it out.
+    pub version: Option<Box<str>>,
+    /// `enabled`, `disabled` or `enabled_full`.
+    pub trace: Option<Box<str>>,
+}
+
+/// Why something is not a guardrail. What was said stays out of it: the variable holds JSON of any
+/// kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GuardrailError {
+    /// The identifier.
+    #[error("a guardrail's identifier is its id (letters and digits) or its ARN")]
+    Identifier,
+    /// The version.
+    #[error("a guardrail's version is \"DRAFT\" or a number")]
+    Version,
+    /// The trace.
+    #[error("a guardrail's trace is \"enabled\", \"disabled\" or \"enabled_full\"")]
+    Trace,
+}
+
+impl Guardrail {
+    /// Parses the three parts, by the patterns of AWS's service model of `bedrock-runtime`.
+    pub fn parse(
+        identifier: &str,
+        version: Option<&str>,
+        trace: Option<&str>,
+    ) -> Result<Self, GuardrailError> {
+        let is_id = !identifier.is_empty()
+            && identifier.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let is_arn = arn_region(identifier).is_some() && identifier.contains(":guardrail/");
+        if identifier.len() > 2048 || !(is_id || is_arn) {
+            return Err(GuardrailError::Identifier);
+        }
+        let is_number = |version: &str| {
+            (1..=8).contains(&version.len())
+                && version.bytes().all(|b| b.is_ascii_digit())
+                && !version.starts_with('0')
+        };
+        if version.is_some_and(|version| version != "DRAFT" && !is_number(version)) {
+            return Err(GuardrailError::Version);
+        }
+        if trace.is_some_and(|trace| !matches!(trace, "enabled" | "disabled" | "enabled_full")) {
+            return Err(GuardrailError::Trace);
+        }
+        Ok(Self {
+            identifier: identifier.into(),
+            version: version.map(Into::into),
+            trace: trace.map(Into::into),
+        })
+    }
+}
+
+/// An AWS region's name, safe in a host name: `eu-central-1`. Whether it exists only AWS knows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Region(Box<str>);
+
+/// Why a text is not a region.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no AWS region: expected a name such as us-east-1")]
+pub struct RegionError(String);
+
+impl Region {
+    /// Parses words of lower-case letters joined by `-`, then a number.
+    pub fn parse(text: &str) -> Result<Self, RegionError> {
+        let error = || RegionError(text.chars().take(100).collect());
+        let (words, number) = text.rsplit_once('-').ok_or_else(error)?;
+        let word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase());
+        let numeric = (1..=2).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit());
+        let good = text.len() <= 40 && words.contains('-') && words.split('-').all(word) && numeric;
+        if good { Ok(Self(text.into())) } else { Err(error()) }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Bedrock's public address there; China's partition has its own domain.
+    pub fn bedrock_endpoint(&self) -> Result<EndpointUrl, EndpointUrlError> {
+        let domain = if self.0.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        EndpointUrl::parse(&format!("https://bedrock-runtime.{self}.{domain}"))
+    }
+}
+
+impl fmt::Display for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What follows `bedrock/` in an identifier: a model id, an inference profile's id, or an ARN.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BedrockModel {
+    /// Named in front, `us-west-2/anthropic.claude-…`, or by an ARN: where the model's `region`
+    /// says nothing, this is it, and where it says something else, one of them is a mistake.
+    pub region: Option<Region>,
+    /// The id or ARN, not percent-encoded.
+    pub id: Box<str>,
+}
+
+/// Why a text is not a Bedrock model.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BedrockModelError {
+    /// Starts with `arn:` but is no ARN of Bedrock or SageMaker.
+    #[error("`{0}` is no ARN of a model: expected arn:aws:bedrock:<region>:<account>:<kind>/<id>")]
+    Arn(String),
+    /// Characters no id has.
+    #[error("`{0}` is no Bedrock model id: expected letters, digits and - _ . : only")]
+    Id(String),
+}
+
+impl BedrockModel {
+    /// Parses the text. `converse/` and `invoke/` in front, which GitLab's gateway knows, choose
+    /// between two of its implementations and are dropped here (ai-gateway-server.md §2.6).
+    pub fn parse(text: &str) -> Result<Self, BedrockModelError> {
+        let shown = || text.chars().take(200).collect::<String>();
+        let rest =
+            text.strip_prefix("converse/").or_else(|| text.strip_prefix("invoke/")).unwrap_or(text);
+        let in_front =
+            rest.split_once('/').and_then(|(first, id)| Some((Region::parse(first).ok()?, id)));
+        let (region, id) = in_front.map_or((None, rest), |(region, id)| (Some(region), id));
+        if id.starts_with("arn:") {
+            let of_arn = arn_region(id).ok_or_else(|| BedrockModelError::Arn(shown()))?;
+            return Ok(Self { region: Some(region.unwrap_or(of_arn)), id: id.into() });
+        }
+        let good =
+            id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':'));
+        if id.is_empty() || id.len() > 2048 || !good || id.bytes().all(|b| b == b'.') {
+            return Err(BedrockModelError::Id(shown()));
+        }
+        Ok(Self { region, id: id.into() })
+    }
+
+    /// The region that the text names: in front, else in its ARN, which is served nowhere else.
+    pub fn named_region(&self) -> Option<Region> {
+        let of_arn = || Region::parse(self.id.strip_prefix("arn:")?.split(':').nth(2)?).ok();
+        self.region.clone().or_else(of_arn)
+    }
+}
+
+/// The region of a model's ARN, or `None` when it is none.
+fn arn_region(arn: &str) -> Option<Region> {
+    let parts: Vec<&str> = arn.splitn(6, ':').collect();
+    let [_, partition, service, region, account, resource] = parts[..] else { return None };
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'/');
+    let is_model = partition.starts_with("aws")
+        && matches!(service, "bedrock" | "sagemaker")
+        && (account.is_empty()
+            || (account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit())))
+        && resource.split_once('/').is_some_and(|(kind, id)| !kind.is_empty() && !id.is_empty())
+        && arn.len() <= 2048
+        && arn.bytes().all(good);
+    Region::parse(region).ok().filter(|_| is_model)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        ApiVersion, AwsCredentials, AwsKeys, BedrockModel, BedrockModelError, Guardrail,
+        GuardrailError, Region,
+    };
+    use crate::secret::Secret;
+
+    #[test]
+    fn api_versions() {
+        assert_eq!(ApiVersion::parse("v1"), Ok(ApiVersion::V1));
+        assert_eq!(ApiVersion::parse("preview"), Ok(ApiVersion::Preview));
+        for dated in ["2024-10-21", "2025-02-01-preview"] {
+            assert_eq!(ApiVersion::parse(dated), Ok(ApiVersion::Dated(dated.into())));
+        }
+        for wrong in ["", "v2", "latest", "2024-1-1", "2024-10-21&x=1", "2024-10-21-beta"] {
+            assert!(ApiVersion::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn regions_are_safe_in_host_names() {
+        for name in ["us-east-1", "ap-northeast-1", "us-gov-west-1", "cn-north-1"] {
+            assert_eq!(Region::parse(name).unwrap().as_str(), name);
+        }
+        for wrong in [
+            "",
+            "us-east",
+            "useast1",
+            "us-east-1.evil.example",
+            "us-east-1/",
+            "US-EAST-1",
+            "-east-1",
+            "a-1",
+        ] {
+            assert!(Region::parse(wrong).is_err(), "{wrong}");
+        }
+        let url = |name| Region::parse(name).unwrap().bedrock_endpoint().unwrap().to_string();
+        assert_eq!(url("eu-central-1"), "https://bedrock-runtime.eu-central-1.amazonaws.com");
+        assert_eq!(url("cn-north-1"), "https://bedrock-runtime.cn-north-1.amazonaws.com.cn");
+    }
+
+    #[test]
+    fn bedrock_models_as_admins_write_them() {
+        let parse = |text| {
+            BedrockModel::parse(text)
+                .map(|m| (m.region.map(|r| r.as_str().to_owned()), m.id.into_string()))
+        };
+        let arn =
+            "arn:aws:bedrock:eu-central-1:123456789012:application-inference-profile/a1b2c3d4e5f6";
+        assert_eq!(
+            parse("eu.amazon.nova-micro-v1:0"),
+            Ok((None, "eu.amazon.nova-micro-v1:0".into()))
+        );
+        assert_eq!(
+            parse("us-west-2/meta.llama3"),
+            Ok((Some("us-west-2".into()), "meta.llama3".into()))
+        );
+        assert_eq!(parse("converse/meta.llama3"), Ok((None, "meta.llama3".into())));
+        assert_eq!(parse(arn), Ok((Some("eu-central-1".into()), arn.into())));
+        let foundation = "arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-micro-v1:0";
+        assert_eq!(parse(foundation), Ok((Some("us-east-1".into()), foundation.into())));
+    }
+
+    #[test]
+    fn malformed_models_say_so() {
+        for wrong in [
+            "arn:aws:bedrock",
+            "arn:aws:s3:us-east-1:123456789012:x/y",
+            "arn:aws:bedrock:nowhere:123456789012:x/y",
+            "arn:aws:bedrock:us-east-1:12:x/y",
+            "arn:aws:bedrock:us-east-1:123456789012:x",
+            "arn:aws:bedrock:us-east-1:123456789012:x/y z",
+        ] {
+            assert!(
+                matches!(BedrockModel::parse(wrong), Err(BedrockModelError::Arn(_))),
+                "{wrong}"
+            );
+        }
+        for wrong in ["", "a b", "a/b", "..", "a%3A0", "é"] {
+            assert!(matches!(BedrockModel::parse(wrong), Err(BedrockModelError::Id(_))), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_region_in_front_wins_over_the_arns() {
+        let region = |text: &str| {
+            BedrockModel::parse(text).unwrap().named_region().map(|region| region.to_string())
+        };
+        let arn = "arn:aws:bedrock:eu-central-1:123456789012:application-inference-profile/a1";
+        assert_eq!(region(arn).as_deref(), Some("eu-central-1"));
+        assert_eq!(region(&format!("us-west-2/{arn}")).as_deref(), Some("us-west-2"));
+        assert_eq!(region("converse/eu.amazon.nova-micro-v1:0"), None);
+    }
+
+    #[test]
+    fn guardrails_by_awss_patterns() {
+        let arn = "arn:aws:bedrock:us-east-1:123456789012:guardrail/abc1";
+        for identifier in ["abc123", arn] {
+            assert_eq!(
+                &*Guardrail::parse(identifier, Some("12"), Some("enabled")).unwrap().identifier,
+                identifier
+            );
+        }
+        assert_eq!(
+            Guardrail::parse("a", Some("DRAFT"), None).unwrap().version.as_deref(),
+            Some("DRAFT")
+        );
+        assert_eq!(Guardrail::parse("a", None, None).unwrap().version, None);
+        for wrong in ["", "ABC", "a b", "arn:aws:bedrock:us-east-1:123456789012:model/abc1"] {
+            assert_eq!(
+                Guardrail::parse(wrong, None, None),
+                Err(GuardrailError::Identifier),
+                "{wrong}"
+            );
+        }
+        for wrong in ["", "0", "draft", "1.0", "123456789"] {
+            assert_eq!(
+                Guardrail::parse("a", Some(wrong), None),
+                Err(GuardrailError::Version),
+                "{wrong}"
+            );
+        }
+        assert_eq!(Guardrail::parse("a", Some("1"), Some("on")), Err(GuardrailError::Trace));
+    }
+
+    #[test]
+    fn credentials_print_as_dots() {
+        let keys = AwsKeys {
+            access_key_id: "AKID".into(),
+            secret_access_key: Secret::new("canary".into()),
+            session_token: Some(Secret::new("canary".into())),
+        };
+        let text = format!(
+            "{:?} {:?}",
+            AwsCredentials::Keys(keys),
+            AwsCredentials::ApiKey(Secret::new("canary".into()))
+        );
+        assert!(!text.contains("canary"), "{text}");
+    }
+}

@@ -1,0 +1,28 @@
+//! What a model is: its identifier and provider, its address, its credentials, its family, its time
+//! limits. Which model answers a request is decided in [`crate::route`].
+//!
+//! Pure data and functions: no I/O, no clock.
+
+mod access;
+mod credentials;
+mod family;
+#[expect(clippy::module_inception, reason = "the file that defines `Model`")]
+mod model;
+mod provider_defaults;
+mod timeouts;
+mod url;
+
+pub use access::{
+    Access, ApiVersion, ApiVersionError, AwsCredentials, AwsKeys, AzureAccess, BedrockAccess,
+    BedrockModel, BedrockModelError, Guardrail, GuardrailError, Region, RegionError,
+};
+pub use credentials::{AwsChain, Entra, EntraIdentity, ManagedBy, Renewed, Temporary};
+pub use family::{
+    Completion, CompletionEndpoint, Families, Family, Fim, FimTemplate, FimTemplateError, ToolStyle,
+};
+pub use model::{
+    HealthCheck, Identifier, IdentifierError, Model, ModelId, ProviderKind, Replicas, Room,
+};
+pub use provider_defaults::ProviderDefaults;
+pub use timeouts::{Budget, BudgetPatch};
+pub use url::{EndpointUrl, EndpointUrlError, Scheme, is_refused_address};

@@ -1,0 +1,272 @@
+//! `EndpointUrl`: a model server's base address, parsed once; and which addresses a request may not
+//! name.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use http::uri::{Authority, PathAndQuery};
+
+use crate::model::ProviderKind;
+
+/// Plain or TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// `http`
+    Http,
+    /// `https`
+    Https,
+}
+
+/// `http://host:port/base/path`, without a trailing slash, a user, a query or a fragment.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct EndpointUrl {
+    scheme: Scheme,
+    authority: Authority,
+    host: Box<str>,
+    port: u16,
+    base: Box<str>,
+}
+
+/// Why a text is not an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointUrlError {
+    /// Not `http://` or `https://`.
+    #[error("an endpoint starts with http:// or https://")]
+    Scheme,
+    /// No host, a bad port, a user part, spaces.
+    #[error("not a URL of the form http://host:port/path")]
+    Malformed,
+    /// `user:password@` would end up in logs.
+    #[error("no user or password in the address: use api_key")]
+    UserInfo,
+    /// `?` or `#`
+    #[error("no query and no fragment in the address")]
+    Query,
+}
+
+impl EndpointUrl {
+    /// Parses an operator's or a request's endpoint. Trailing slashes are dropped (gitlab-client.md
+    /// §4.4).
+    pub fn parse(text: &str) -> Result<Self, EndpointUrlError> {
+        let text = text.trim();
+        let (scheme, rest) = match text.split_once("://") {
+            Some(("http", rest)) => (Scheme::Http, rest),
+            Some(("https", rest)) => (Scheme::Https, rest),
+            _ => return Err(EndpointUrlError::Scheme),
+        };
+        if rest.contains(['?', '#']) {
+            return Err(EndpointUrlError::Query);
+        }
+        let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        if authority.contains('@') {
+            return Err(EndpointUrlError::UserInfo);
+        }
+        let authority: Authority = authority.parse().map_err(|_| EndpointUrlError::Malformed)?;
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        let port_text = authority.as_str().strip_prefix(authority.host()).unwrap_or_default();
+        let port = match (port_text, scheme) {
+            ("", Scheme::Http) => 80,
+            ("", Scheme::Https) => 443,
+            (text, _) => {
+                text.trim_start_matches(':').parse().map_err(|_| EndpointUrlError::Malformed)?
+            }
+        };
+        let base = path.trim_end_matches('/');
+        // `PathAndQuery` lets other bytes pass; on the wire they would have to be percent-encoded
+        let path_is_good =
+            base.is_empty() || (base.is_ascii() && base.parse::<PathAndQuery>().is_ok());
+        if host.is_empty() || port == 0 || !path_is_good {
+            return Err(EndpointUrlError::Malformed);
+        }
+        Ok(Self { scheme, host: host.into(), port, base: base.into(), authority })
+    }
+
+    /// Parses an endpoint of a model of this provider. An Azure endpoint is reduced to the
+    /// resource's root: admins paste the whole URL, with deployment and api-version, which the
+    /// model's own settings decide (ai-gateway-server.md §2.5). An Anthropic one may or may not end
+    /// in `/v1`.
+    pub fn parse_for(provider: ProviderKind, text: &str) -> Result<Self, EndpointUrlError> {
+        match provider {
+            ProviderKind::OpenAi
+            | ProviderKind::Bedrock
+            | ProviderKind::BedrockOpenAi
+            | ProviderKind::Gitlab => Self::parse(text),
+            ProviderKind::Azure => {
+                let mut url = Self::parse(text.split('?').next().unwrap_or_default())?;
+                if let Some(cut) = format!("{}/", url.base).rfind("/openai/") {
+                    url.base = url.base[..cut].into();
+                }
+                Ok(url)
+            }
+            ProviderKind::Anthropic => {
+                let mut url = Self::parse(text)?;
+                let base = url.base.strip_suffix("/messages").unwrap_or(&url.base);
+                url.base = base.strip_suffix("/v1").unwrap_or(base).into();
+                Ok(url)
+            }
+        }
+    }
+
+    /// Plain or TLS.
+    pub const fn scheme(&self) -> Scheme {
+        self.scheme
+    }
+
+    /// `host` or `host:port`, as written: the `Host` header.
+    pub const fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// Name or address, without brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port, the scheme's own if none was written.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The same address without its path: what a connection is made to.
+    #[must_use]
+    pub fn without_base(&self) -> Self {
+        Self { base: Box::default(), ..self.clone() }
+    }
+
+    /// Path before the API's own, e.g. `/v1`; may be empty.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+}
+
+impl fmt::Display for EndpointUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = match self.scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        };
+        write!(f, "{scheme}://{}{}", self.authority, self.base)
+    }
+}
+
+/// Whether an address that a *request* named must not be connected to (config.md, precedence rule
+/// 2).
+///
+/// Checked after DNS resolution, so every spelling (decimal, hex, mapped IPv6, trailing dot) is the
+/// same address here. Link-local covers the clouds' metadata services; `fd00:ec2::254` is AWS's
+/// over IPv6.
+pub fn is_refused_address(address: IpAddr, allow_loopback: bool) -> bool {
+    match canonical(address) {
+        IpAddr::V4(v4) => refused_v4(v4, allow_loopback),
+        IpAddr::V6(v6) => refused_v6(v6, allow_loopback),
+    }
+}
+
+/// IPv4 in its mapped (`::ffff:a.b.c.d`), NAT64 (`64:ff9b::`) or 6to4 form is that IPv4 address.
+fn canonical(address: IpAddr) -> IpAddr {
+    let IpAddr::V6(v6) = address else {
+        return address;
+    };
+    let s = v6.segments();
+    let v4 =
+        |high: u16, low: u16| IpAddr::V4(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
+    match s {
+        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low),
+        [0x2002, high, low, ..] => v4(high, low),
+        _ => address,
+    }
+}
+
+const fn refused_v4(v4: Ipv4Addr, allow_loopback: bool) -> bool {
+    let first = v4.octets()[0];
+    (v4.is_loopback() && !allow_loopback)
+        || v4.is_link_local()
+        || v4.is_multicast()
+        || first == 0
+        || first >= 240
+}
+
+fn refused_v6(v6: Ipv6Addr, allow_loopback: bool) -> bool {
+    const AWS_METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+    (v6.is_loopback() && !allow_loopback)
+        || v6.is_unicast_link_local()
+        || v6.is_multicast()
+        || v6.is_unspecified()
+        || v6 == AWS_METADATA
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{EndpointUrl, EndpointUrlError, ProviderKind, is_refused_address};
+
+    #[test]
+    fn parses_what_operators_write() {
+        let url = EndpointUrl::parse("http://gpu-1:8000/v1/").unwrap();
+        assert_eq!((url.host(), url.port(), url.base()), ("gpu-1", 8000, "/v1"));
+        assert_eq!(url.to_string(), "http://gpu-1:8000/v1");
+        let url = EndpointUrl::parse("https://[::1]").unwrap();
+        assert_eq!((url.host(), url.port(), url.base()), ("::1", 443, ""));
+    }
+
+    #[test]
+    fn azure_endpoints_are_reduced_to_the_resource() {
+        let root =
+            |text: &str| EndpointUrl::parse_for(ProviderKind::Azure, text).unwrap().to_string();
+        for pasted in [
+            "https://acme.openai.azure.com/",
+            "https://acme.openai.azure.com/openai",
+            "https://acme.openai.azure.com/openai/v1",
+            "https://acme.openai.azure.com/openai/deployments/gpt/chat/completions?api-version=2024-10-21",
+        ] {
+            assert_eq!(root(pasted), "https://acme.openai.azure.com", "{pasted}");
+        }
+        let foundry = "https://acme.services.ai.azure.com/api/projects/p";
+        assert_eq!(root(&format!("{foundry}/openai/v1")), foundry);
+        assert_eq!(root("https://h/openai-proxy"), "https://h/openai-proxy");
+    }
+
+    #[test]
+    fn anthropic_endpoints_end_before_v1() {
+        let root =
+            |text: &str| EndpointUrl::parse_for(ProviderKind::Anthropic, text).unwrap().to_string();
+        for pasted in ["https://h", "https://h/v1/", "https://h/v1/messages"] {
+            assert_eq!(root(pasted), "https://h");
+        }
+        assert_eq!(root("https://h/anthropic"), "https://h/anthropic");
+    }
+
+    #[test]
+    fn refuses_what_is_no_endpoint() {
+        let error = |text| EndpointUrl::parse(text).unwrap_err();
+        assert_eq!(error("gpu:8000"), EndpointUrlError::Scheme);
+        assert_eq!(error("http://"), EndpointUrlError::Malformed);
+        assert_eq!(error("http://a b/"), EndpointUrlError::Malformed);
+        assert_eq!(error("http://h:99999"), EndpointUrlError::Malformed);
+        assert_eq!(error("http://u:p@h"), EndpointUrlError::UserInfo);
+        assert_eq!(error("http://h/v1?x=1"), EndpointUrlError::Query);
+        assert_eq!(error("http://h/v1/\u{a0}/"), EndpointUrlError::Malformed);
+    }
+
+    #[test]
+    fn metadata_and_link_local_are_refused_in_every_form() {
+        for refused in [
+            "169.254.169.254",
+            "::ffff:169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+            "fe80::1",
+            "0.0.0.0",
+            "::",
+            "224.0.0.1",
+            "fd00:ec2::254",
+        ] {
+            assert!(is_refused_address(refused.parse().unwrap(), true), "{refused}");
+        }
+        for loopback in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
+            assert!(is_refused_address(loopback.parse().unwrap(), false), "{loopback}");
+            assert!(!is_refused_address(loopback.parse().unwrap(), true), "{loopback}");
+        }
+        for fine in ["10.0.0.5", "192.168.1.1", "8.8.8.8", "2001:db8::1"] {
+            assert!(!is_refused_address(fine.parse().unwrap(), false), "{fine}");
+        }
+    }
+}

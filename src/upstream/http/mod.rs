@@ -1,0 +1,6 @@
+//! One HTTP/1.1 exchange with a model server: the connection, the pool of idle ones, the timers that
+//! bound the exchange.
+
+pub(super) mod connection;
+pub(super) mod pool;
+pub(super) mod timers;

@@ -1,0 +1,177 @@
+//! Runs a `Budget` against one request: four limits, one timer.
+//!
+//! The timer is re-armed lazily: a chunk only moves `phase_at`; the sleep is touched when it fires.
+//! So a stream of a thousand chunks costs one timer registration per idle period, not one per
+//! chunk.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::error::GatewayError;
+use crate::model::Budget;
+use crate::telemetry::labels::Phase;
+
+/// Which limit expired, and how long it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expired {
+    /// The limit.
+    pub phase: Phase,
+    /// Its length.
+    pub limit: Duration,
+}
+
+impl Expired {
+    /// A1000, in the name of this model.
+    pub fn error(self, model: &str) -> GatewayError {
+        GatewayError::expired(self.phase, self.limit, model)
+    }
+}
+
+/// The limits of one request, as instants.
+#[derive(Debug)]
+pub struct Timers {
+    budget: Budget,
+    total_at: Instant,
+    phase: Phase,
+    phase_at: Instant,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Timers {
+    /// For a request that arrived at `started`.
+    pub fn start(budget: Budget, started: Instant) -> Self {
+        let total_at = started + budget.total;
+        Self { budget, total_at, phase: Phase::Total, phase_at: total_at, sleep: None }
+    }
+
+    /// A phase begins now.
+    pub fn enter(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.phase_at = Instant::now() + self.budget.limit(phase);
+    }
+
+    /// Something arrived: the next silence begins now.
+    pub fn arrived(&mut self, now: Instant) {
+        self.phase = Phase::Idle;
+        self.phase_at = now + self.budget.idle;
+    }
+
+    /// Runs a future until it is ready or the phase, which begins now, or the total expires. Pinned
+    /// by the caller: an async function would hold it twice.
+    pub async fn run<F: Future + Unpin>(
+        &mut self,
+        phase: Phase,
+        future: F,
+    ) -> Result<F::Output, Expired> {
+        self.enter(phase);
+        self.go_on(future).await
+    }
+
+    /// Runs a future within the phase that is already under way.
+    pub async fn go_on<F: Future + Unpin>(&mut self, mut future: F) -> Result<F::Output, Expired> {
+        poll_fn(|cx| match Pin::new(&mut future).poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Ok(output)),
+            Poll::Pending => self.poll_expired(cx).map(Err),
+        })
+        .await
+    }
+
+    /// Ready when the total has expired: the one limit that runs while the client does not read.
+    pub fn poll_total(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
+        self.phase = Phase::Total;
+        self.phase_at = self.total_at;
+        self.poll_expired(cx)
+    }
+
+    /// Ready when a limit has expired.
+    pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
+        let at = self.phase_at.min(self.total_at);
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(at)));
+        if sleep.deadline() > at {
+            sleep.as_mut().reset(at);
+        }
+        loop {
+            let fired = sleep.as_mut().poll(cx).is_ready();
+            // A task whose source never waits has used up its turn when it comes here, and then no
+            // timer fires.
+            if Instant::now() >= at {
+                let phase = if self.total_at <= self.phase_at { Phase::Total } else { self.phase };
+                return Poll::Ready(Expired { phase, limit: self.budget.limit(phase) });
+            }
+            if !fired {
+                return Poll::Pending;
+            }
+            sleep.as_mut().reset(at);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, poll_fn};
+    use std::pin::pin;
+    use std::task::ready;
+    use std::time::Duration;
+
+    use tokio::task::consume_budget;
+    use tokio::time::{Instant, sleep};
+
+    use super::Timers;
+    use crate::model::Budget;
+    use crate::telemetry::labels::Phase;
+
+    fn budget() -> Budget {
+        let s = Duration::from_secs;
+        Budget { connect: s(1), first_byte: s(5), idle: s(2), total: s(9) }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_phase_has_its_limit_and_the_total_rules_them_all() {
+        let started = Instant::now();
+        let mut timers = Timers::start(budget(), started);
+        assert_eq!(
+            timers.run(Phase::Connect, pending::<()>()).await.unwrap_err().phase,
+            Phase::Connect
+        );
+        assert_eq!(started.elapsed().as_secs(), 1);
+        assert!(timers.run(Phase::FirstByte, pin!(sleep(Duration::from_secs(4)))).await.is_ok());
+        for _ in 0..2 {
+            timers.arrived(Instant::now());
+            assert!(timers.go_on(pin!(sleep(Duration::from_millis(1500)))).await.is_ok());
+        }
+        timers.arrived(Instant::now());
+        let expired = timers.go_on(pending::<()>()).await.unwrap_err();
+        assert_eq!(
+            (expired.phase, expired.limit.as_secs(), started.elapsed().as_secs()),
+            (Phase::Total, 9, 9)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_after_progress_is_idle() {
+        let started = Instant::now();
+        let mut timers = Timers::start(budget(), started);
+        timers.enter(Phase::FirstByte);
+        assert!(timers.go_on(pin!(sleep(Duration::from_secs(1)))).await.is_ok());
+        timers.arrived(Instant::now());
+        assert_eq!(timers.go_on(pending::<()>()).await.unwrap_err().phase, Phase::Idle);
+        assert_eq!(started.elapsed().as_secs(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_source_that_never_waits_expires_too() {
+        let mut timers =
+            Timers::start(Budget { total: Duration::from_millis(50), ..budget() }, Instant::now());
+        let busy = poll_fn(|cx| -> std::task::Poll<()> {
+            loop {
+                ready!(pin!(consume_budget()).poll(cx));
+            }
+        });
+        let expired = tokio::time::timeout(Duration::from_secs(5), timers.go_on(busy)).await;
+        assert_eq!(expired.expect("it ends").unwrap_err().phase, Phase::Total);
+    }
+}
