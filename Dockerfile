@@ -1,5 +1,5 @@
 # One binary on Debian's distroless image, as an unprivileged user. Works with a read-only root file system and any
-# UID: Weir writes no file. Not musl: its allocator costs CPU per request (src/manual/decisions.rs).
+# UID: Weir writes no file. Not musl: its allocator costs CPU per request (src/manual/decisions/operations.rs).
 FROM docker.io/library/rust:1.95-slim-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src

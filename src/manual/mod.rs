@@ -1,21 +1,24 @@
-//! The manual, compiled by rustdoc so that its links break the build when they break.
+//! The manual, compiled by rustdoc, so that a broken link breaks the build.
 //!
 //! - [`request`]: the life of a streamed request.
+//! - [`endpoints`]: every endpoint, and what serves it.
 //! - [`failures`]: what each failure looks like to a GitLab user and to the operator.
-//! - [`defaults`]: why every default is what it is.
-//! - [`providers`]: what each provider is given of a request, and what it is refused.
+//! - [`defaults`]: the reason for every default.
+//! - [`providers`]: what each provider receives of a request, and what is refused.
 //! - [`stopping`]: a drain step by step, and upgrading without losing a request.
-//! - [`threats`]: what is defended, by which test, and what is not.
+//! - [`threats`]: the threat model: each defence with its tests, and what is not defended.
 //! - [`sizing`]: how many gateways for how many users, with the arithmetic.
-//! - [`figures`]: what was measured, and how to measure it again.
-//! - [`complaints`]: what users of other gateways complain of, and which test here says otherwise.
+//! - [`figures`]: measurements, and how to repeat them.
+//! - [`complaints`]: what users of other gateways complain about, and the tests that rule it out
+//!   here.
 //! - [`dependencies`]: every crate, and why.
-//! - [`decisions`]: dated decisions, newest first.
+//! - [`decisions`]: dated decisions by topic, newest first.
 
 pub mod complaints;
 pub mod decisions;
 pub mod defaults;
 pub mod dependencies;
+pub mod endpoints;
 pub mod failures;
 pub mod figures;
 pub mod providers;

@@ -6,36 +6,44 @@
 //!    │  TCP, SO_REUSEPORT   │                                                  │
 //!    ├─────────────────────▶│ server::worker   accept, hyper connection        │
 //!    │  request head        │ server::observe  endpoint table, Record opens    │
-//!    ├─────────────────────▶│ server::admit    a place in flight, or the queue │
+//!    ├─────────────────────▶│ server::admit    a permit, or the queue          │
 //!    │                      │ server::answer   a panic is contained here       │
 //!    │                      │ api              snapshot loaded once; auth      │
-//!    │  request body        │ api::body        limit, time, parsed once        │
+//!    │  request body        │ api::body        size, timeout, parsed once      │
 //!    ├─────────────────────▶│ route            feature → Route (model, budget) │
 //!    │                      │ provider         Generation → Outbound           │
 //!    │                      │ upstream         replica, kept connection        │
 //!    │                      ├─────────────────────────────────────────────────▶│
 //!    │                      │◀───────────────────────────────── head, at once ─┤
-//!    │                      │ relay            holds it back: a failure        │
-//!    │                      │                  goes to the next replica         │
-//!    │  head + first words  │◀──────────────────────────── first content ──────┤
+//!    │                      │ relay            holds the head: a failure       │
+//!    │                      │                  is retried on the next replica  │
+//!    │ head + first content │◀──────────────────────────── first content ──────┤
 //!    │◀─────────────────────┤ relay::body      frame → Delta → bytes           │
 //!    │         …            │         …                                        │
 //!    │◀─────────────────────┤ end: connection kept, Record → metrics, log      │
 //! ```
 //!
-//! Backpressure is the poll itself: the body is polled when the client's socket can take more, and
-//! polls the upstream then. There is no channel and no task per request: the client connection's
-//! task polls both sockets.
+//! # Backpressure
 //!
-//! hyper reads the request and writes the head with the first chunk; then the stream leaves it
-//! (`server/handover.rs`), and hyper gets the socket back for the next request. In HTTP/2 streams
-//! share the socket and stay in hyper (`server/http2.rs`).
+//! Backpressure is the poll itself: the body is polled when the client's socket is writable, and
+//! polls the upstream then. There is no channel and no task per request: the task of the client's
+//! connection polls both sockets.
 //!
-//! However it ends, [`RelayBody`](crate::relay::RelayBody) is dropped: the upstream connection
-//! closes with it unless the answer was read to its end, and its record is handed to metrics and
-//! log exactly once.
+//! # In and out of hyper
 //!
-//! Where client and model speak the same dialect (`/v1/chat/completions` to an OpenAI-compatible
-//! server) the steps through `Generation` and `Delta` are skipped: the body is forwarded as
-//! received, with `model` spliced and `include_usage` added when it is missing, and the usage chunk
-//! that this adds is taken out again.
+//! hyper reads the request, and writes the head with the first chunk. Then the stream leaves hyper
+//! (`server/handover.rs`), which gets the socket back for the next request. HTTP/2 streams share a
+//! socket and stay in hyper (`server/http2.rs`).
+//!
+//! # The end
+//!
+//! However a request ends, [`RelayBody`](crate::relay::RelayBody) is dropped. The upstream
+//! connection closes with it, unless the response was read to its end, and the record is passed to
+//! metrics and log exactly once.
+//!
+//! # Pass-through
+//!
+//! When client and model use the same dialect (`/v1/chat/completions` to an OpenAI-compatible
+//! server), the steps through `Generation` and `Delta` are skipped. The body is forwarded as
+//! received, with `model` spliced in and `include_usage` added if it is missing; the usage chunk
+//! that this adds is removed again.

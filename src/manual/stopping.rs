@@ -2,47 +2,50 @@
 //!
 //! # SIGTERM
 //!
-//! 1. `/ready` says 503 at once, on the admin port and as `/monitoring/ready`. Every answer from
-//!    now on carries `Connection: close`; on HTTP/2 the connection is told `GOAWAY`, and what it
-//!    has asked for is answered.
-//! 2. For `resilience.drain_delay` (default none) new connections are still taken: a load
-//!    balancer's time to notice.
-//! 3. The port closes. Connections that the kernel has made by then are served. One that has
-//!    nothing to do is kept for a second: a client that is about to ask again on it is answered,
-//!    and told that it was the last time.
-//! 4. What runs may end within `resilience.drain`; the admin port answers meanwhile.
-//! 5. What is left then has failed: its model server's connection closes, and its client is told so
-//!    as of any other failure, with 503 and `Retry-After` if it has no head yet, by an `error`
-//!    event in a stream, by a broken connection where there are no words for it. Log and metrics
-//!    say `outcome=overload`, `error_code=draining`. Whoever does not take that within two seconds
-//!    is cut.
+//! 1. `/ready` returns 503 at once, on the admin port and as `/monitoring/ready`. Every response
+//!    from now on carries `Connection: close`; HTTP/2 connections receive `GOAWAY`, and the streams
+//!    open on them are served.
+//! 2. New connections are still accepted for `resilience.drain_delay` (default none): the time a
+//!    load balancer needs to notice.
+//! 3. The port closes. Connections that the kernel has completed by then are served. An idle
+//!    connection is kept for a second: a request that is already on its way is answered, with
+//!    `Connection: close`.
+//! 4. Requests in progress may finish within `resilience.drain`; the admin port stays up meanwhile.
+//! 5. Requests still running after that fail. Their model server's connection closes, and the
+//!    client receives the error as for any other failure: 503 with `Retry-After` if it has no head
+//!    yet, an `error` event in a stream, a closed connection where the format has no room for an
+//!    error. Log and metrics show `outcome=overload`, `error_code=draining`. A client that does not
+//!    read it within two seconds is disconnected.
 //!
-//! The exit code is 0 either way, after `drain_delay`, `drain` and two seconds at most.
+//! The exit code is 0 either way, after at most `drain_delay`, `drain` and two seconds.
 //!
-//! # Another binary in the place of the one that runs
+//! # Replacing the binary of a running process
 //!
 //! ```text
 //! weir serve --config /etc/weir/weir.toml --replace
 //! ```
 //!
-//! The new process is handed the listening sockets of the one that serves on its `admin.listen`;
-//! where there is none it just serves. It tells the old one once it accepts; the old one then
-//! drains, without a delay, and ends with 0. No connection is refused or reset in between, since
-//! the sockets never close. A new process that does not come so far (a fault in the file, a port
-//! that is taken) changes nothing.
+//! The new process receives the listening sockets of the one that serves on its `admin.listen`;
+//! where there is none it simply starts. It notifies the old process once it accepts connections.
+//! The old one then drains, without a delay, and exits with 0.
 //!
-//! - Both processes must be of one user, or the new one of root's, in one network namespace.
-//!   Another `server.listen` moves the port.
-//! - The admin port changes hands with the public one: `/ready` never fails, and `/metrics` is the
-//!   new process's from then on, counted from 0, which Prometheus takes for a restart. What the old
-//!   one still counts is in its access log.
-//! - Places in flight, queues and kept connections are each process's own: for the time of the
-//!   drain there are twice as many.
-//! - User tokens go on only if `auth.user_tokens.signing_key` is in the file; a key made at
-//!   start-up ends with its process.
+//! No connection is refused or reset in between, since the sockets never close. A new process that
+//! fails before that (an error in the file, a port that is in use) changes nothing.
 //!
-//! systemd knows one process per unit, so two instances of a template take turns
-//! (`systemctl start weir@b` while `weir@a` runs; the next time the other way round):
+//! - Both processes must run as the same user, or the new one as root, in one network namespace. A
+//!   different `server.listen` moves the port.
+//! - The admin port moves together with the public one: `/ready` never fails. From then on
+//!   `/metrics` is the new process's, counting from 0, which Prometheus treats as a restart. What
+//!   the old process still serves is in its access log.
+//! - Concurrency limits, queues and kept connections are per process: during the drain there are
+//!   twice as many.
+//! - User tokens stay valid only if `auth.user_tokens.signing_key` is in the file; a key generated
+//!   at start-up ends with its process.
+//!
+//! # systemd
+//!
+//! A systemd unit has one main process, so two instances of a template alternate (`systemctl start
+//! weir@b` while `weir@a` runs; the next time the other way round):
 //!
 //! ```ini
 //! # /etc/systemd/system/weir@.service
@@ -67,9 +70,12 @@
 //!
 //! # Containers
 //!
-//! Pods have a network each, so a rolling update replaces them, not this: the new pod gets ready,
-//! then the old one gets SIGTERM. Kubernetes takes a pod out of its services at the same time as it
-//! sends that signal, not before: `drain_delay = "5s"` lets the rest of the cluster hear of it (the
-//! image has no `sleep` for a `preStop` hook and needs none), and `terminationGracePeriodSeconds`
-//! must exceed `drain_delay`, `drain` and two seconds together. Two containers that share a network
-//! (`--network host`) and a user may use `--replace`.
+//! Each pod has its own network, so pods are replaced by a rolling update and not by `--replace`:
+//! the new pod becomes ready, then the old one receives SIGTERM.
+//!
+//! Kubernetes removes a pod from its services at the same time as it sends that signal, not before.
+//! `drain_delay = "5s"` gives the rest of the cluster time to notice (the image has no `sleep` for
+//! a `preStop` hook and needs none). `terminationGracePeriodSeconds` must exceed `drain_delay`,
+//! `drain` and two seconds together.
+//!
+//! Two containers that share a network (`--network host`) and a user may use `--replace`.

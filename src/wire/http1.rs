@@ -2,7 +2,7 @@
 //! one framed body in. Bytes in, bytes out; the connection is `upstream/http/connection.rs`.
 //!
 //! Ours and not hyper's client: that one costs a task, two channel hops an event and 26 KiB a
-//! connection, which is most of what an open stream took (`manual/decisions.rs`).
+//! connection, which is most of what an open stream took (`manual/decisions/upstream.rs`).
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
