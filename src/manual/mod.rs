@@ -13,8 +13,10 @@
 //!   here.
 //! - [`dependencies`]: every crate, and why.
 //! - [`decisions`]: dated decisions by topic, newest first.
+//! - [`contract`]: what GitLab and the providers send and expect, cited from everywhere.
 
 pub mod complaints;
+pub mod contract;
 pub mod decisions;
 pub mod defaults;
 pub mod dependencies;
