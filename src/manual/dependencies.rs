@@ -23,6 +23,7 @@
 //! | `bytes` | bodies that pass through uncopied |
 //! | `clap` | the command line |
 //! | `crc32fast` | a frame's length is checked before its bytes are waited for |
+//! | `der` | a certificate's validity dates; x509-cert, built on it, is four crates more and decodes the rest too |
 //! | `fastrand` | request ids; not for secrets |
 //! | `futures-util` | all streams of an HTTP/2 connection in one task; aws-config already brings it |
 //! | `http` | the types both sides share |
