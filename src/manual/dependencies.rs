@@ -38,6 +38,7 @@
 //! | `minijinja` | prompt templates: sandboxed, with fuel |
 //! | `notify` | configuration file changes |
 //! | `prometheus` | /metrics |
+//! | `pulldown-cmark` | the documentation's headings, code and links, by CommonMark; rustdoc's parser |
 //! | `redis` | limits.shared: counts of several gateways; its own RESP and TLS, nothing else of it |
 //! | `ring` | SHA-256 of static keys; rustls already brings it |
 //! | `rust-stemmers` | "protected" finds "protect" in the documentation; tantivy's and bm25's too |
