@@ -1,9 +1,17 @@
 //! One page of Markdown → its sections, cut to sizes that fit a prompt. What is markup for a web
 //! site (front matter, comments, shortcodes, the targets of links) is left out: a model can do
-//! nothing with it and pays for it.
+//! nothing with it and pays for it. All other markup stays as it was written, since models read it.
+//!
+//! So the text is the page's source, less some spans of it; `pulldown-cmark` (CommonMark, with
+//! tables) finds the spans. Front matter and shortcodes are Hugo's, not Markdown.
 
-/// A longer section is cut between its paragraphs. Twenty of these, the most that are asked for,
-/// come to about 8 000 tokens, the official gateway's limit (ai-gateway-server.md §1.8).
+use std::ops::Range;
+
+use pulldown_cmark::{Event, LinkType, Options, Parser, Tag};
+
+/// The longest text of a section in bytes; a longer section becomes several, split between its
+/// paragraphs. Twenty of these, the most that one search returns, come to about 8 000 tokens, the
+/// official gateway's limit (ai-gateway-server.md §1.8).
 const MAX_SECTION: usize = 1600;
 
 /// A page.
@@ -13,26 +21,34 @@ pub(super) struct Page {
     pub(super) sections: Vec<Section>,
 }
 
-/// What stands under one heading, or a part of it.
+/// The text under one heading, or a part of it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Section {
-    /// The headings that lead here below the page's title, outermost first.
+    /// The headings that the text is under, outermost first, without the page's title.
     pub(super) headings: Vec<String>,
     pub(super) text: String,
 }
 
-/// Reads a page.
+/// Parses a page. Any text is a page.
 pub(super) fn read(text: &str) -> Page {
     let (front, body) = front_matter(text);
-    let mut reader = Reader { title: front.and_then(title_in), ..Reader::default() };
-    for line in body.lines() {
-        reader.line(line);
+    let source = Source::parse(body);
+    let mut outline = Outline { title: front.and_then(title_in), ..Outline::default() };
+    let mut at = 0;
+    for heading in &source.headings {
+        let words = source.heading_text(heading);
+        // without a word it stays in the text
+        if !words.is_empty() {
+            outline.add_text(&source.paragraphs(at..heading.span.start));
+            outline.add_heading(heading.level, &words);
+            at = heading.span.end;
+        }
     }
-    reader.close();
-    Page { title: reader.title, sections: reader.sections }
+    outline.add_text(&source.paragraphs(at..body.len()));
+    Page { title: outline.title, sections: outline.sections }
 }
 
-/// What stands between two lines of `---` at the top, and the rest.
+/// Splits a page into its front matter, the lines between two `---` at the top, and the rest.
 fn front_matter(text: &str) -> (Option<&str>, &str) {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let Some(rest) = text.strip_prefix("---\n").or_else(|| text.strip_prefix("---\r\n")) else {
@@ -48,91 +64,214 @@ fn front_matter(text: &str) -> (Option<&str>, &str) {
     (None, text)
 }
 
+/// Returns the `title` of a page's front matter.
 fn title_in(front: &str) -> Option<String> {
     let value = front.lines().find_map(|line| line.strip_prefix("title:"))?.trim();
     let value = value.trim_matches(|c| c == '"' || c == '\'').trim();
     (!value.is_empty()).then(|| value.to_owned())
 }
 
+/// A page's Markdown with the spans of it that matter here, in the order of the page.
 #[derive(Default)]
-struct Reader {
-    title: Option<String>,
-    /// The open headings with their levels.
-    headings: Vec<(usize, String)>,
-    sections: Vec<Section>,
-    /// Paragraphs of the open section, code blocks whole.
-    paragraphs: Vec<String>,
-    paragraph: String,
-    /// What ends the open code block.
-    fence: Option<String>,
-    in_comment: bool,
+struct Source<'a> {
+    text: &'a str,
+    headings: Vec<Heading>,
+    /// Whole blocks, and code within a line.
+    code: Vec<Range<usize>>,
+    code_blocks: Vec<Range<usize>>,
+    /// Markup to leave out. The spans do not overlap.
+    removed: Vec<Range<usize>>,
 }
 
-impl Reader {
-    fn line(&mut self, line: &str) {
-        if self.fence.is_some() {
-            return self.code(line);
+/// A heading that is not part of a quotation or a list.
+struct Heading {
+    level: usize,
+    span: Range<usize>,
+    content: Range<usize>,
+}
+
+/// An element whose end has not come yet.
+struct Open<'a> {
+    tag: Tag<'a>,
+    span: Range<usize>,
+    /// From the start of its first child to the end of its last.
+    content: Option<Range<usize>>,
+}
+
+impl<'a> Source<'a> {
+    fn parse(text: &'a str) -> Self {
+        let mut source = Self { text, ..Self::default() };
+        // without footnotes, a footnote's text would be the target of a link
+        let options = Options::ENABLE_TABLES | Options::ENABLE_FOOTNOTES;
+        let events = Parser::new_ext(text, options).into_offset_iter();
+        let definitions = events.reference_definitions().iter();
+        source.removed.extend(definitions.map(|(_, definition)| definition.span.clone()));
+        let mut open: Vec<Open<'_>> = Vec::new();
+        for (event, span) in events {
+            if matches!(event, Event::End(_)) {
+                if let Some(element) = open.pop() {
+                    source.add_element(element, open.is_empty());
+                }
+                continue;
+            }
+            if let Some(parent) = open.last_mut() {
+                parent.content.get_or_insert(span.clone()).end = span.end;
+            }
+            match event {
+                Event::Start(tag) => open.push(Open { tag, span, content: None }),
+                Event::Code(_) => source.code.push(span),
+                Event::InlineHtml(_) => source.remove_comments(span),
+                _ => {}
+            }
         }
-        let line = self.without_comments(line);
-        let line = line.trim_end();
-        if let Some(fence) = fence(line) {
-            self.fence = Some(fence);
-            return self.push(line);
-        }
-        if let Some((level, heading)) = heading(line) {
-            return self.heading(level, &heading);
-        }
-        let said = inline(line);
-        match (said.trim().is_empty(), line.trim().is_empty()) {
-            (false, _) => self.push(&said),
-            (true, true) => self.end_paragraph(),
-            // nothing but markup
-            (true, false) => {}
+        source.remove_shortcodes();
+        source.removed = merge(source.removed);
+        source
+    }
+
+    fn add_element(&mut self, element: Open<'_>, is_top_level: bool) {
+        let Open { tag, span, content } = element;
+        let content = content.unwrap_or(span.end..span.end);
+        match tag {
+            Tag::Heading { level, .. } if is_top_level => {
+                self.headings.push(Heading { level: level as usize, span, content });
+            }
+            // `<https://example.com>`: the address is the text
+            Tag::Link { link_type: LinkType::Autolink | LinkType::Email, .. } => {}
+            Tag::Link { .. } | Tag::Image { .. } => {
+                self.removed.extend([span.start..content.start, content.end..span.end]);
+            }
+            Tag::CodeBlock(_) => {
+                self.code.push(span.clone());
+                self.code_blocks.push(span);
+            }
+            Tag::HtmlBlock => self.remove_comments(span),
+            _ => {}
         }
     }
 
-    fn code(&mut self, line: &str) {
-        self.push(line);
-        if self.fence.as_ref().is_some_and(|fence| line.trim().starts_with(fence.as_str())) {
-            self.fence = None;
+    /// Removes the comments that start in a span of HTML. Each ends at `-->`, also where CommonMark
+    /// ends the HTML before that, or else at the end of the page.
+    fn remove_comments(&mut self, html: Range<usize>) {
+        let mut at = html.start;
+        while let Some(offset) = self.text.get(at..html.end).and_then(|rest| rest.find("<!--")) {
+            let start = at + offset;
+            // `<!-->` is a whole comment
+            let length = self.text[start + 2..].find("-->").map(|length| 2 + length + 3);
+            at = length.map_or(self.text.len(), |length| start + length);
+            self.removed.push(start..at);
         }
     }
 
-    fn push(&mut self, line: &str) {
-        if !self.paragraph.is_empty() {
-            self.paragraph.push('\n');
+    /// Removes the shortcodes, `{{< … >}}` within one line, that are not in code.
+    fn remove_shortcodes(&mut self) {
+        for (start, _) in self.text.match_indices("{{<") {
+            let line = self.text[start..].lines().next().unwrap_or_default();
+            let end = line.find(">}}").map(|length| start + length + 3);
+            let in_code = overlaps(&self.code, &(start..start + 1));
+            self.removed.extend(end.filter(|_| !in_code).map(|end| start..end));
         }
-        self.paragraph.push_str(line);
     }
 
-    fn end_paragraph(&mut self) {
-        let paragraph = std::mem::take(&mut self.paragraph);
-        self.paragraphs.extend(Some(paragraph).filter(|paragraph| !paragraph.trim().is_empty()));
+    /// Returns a span's text less what is removed.
+    fn text(&self, span: Range<usize>) -> String {
+        let mut text = String::with_capacity(span.len());
+        let mut at = span.start;
+        let first = self.removed.partition_point(|removed| removed.end <= span.start);
+        for removed in self.removed[first..].iter().take_while(|removed| removed.start < span.end) {
+            text.push_str(self.text.get(at..removed.start).unwrap_or_default());
+            at = removed.end.min(span.end);
+        }
+        text.push_str(&self.text[at..span.end]);
+        text
     }
 
-    fn heading(&mut self, level: usize, heading: &str) {
-        self.close();
+    /// Returns a heading's words on one line, without its anchor (`{#anchor}`).
+    fn heading_text(&self, heading: &Heading) -> String {
+        let text = self.text(heading.content.clone()).replace('`', "");
+        let text = text.split_once(" {#").map_or(&*text, |(words, _)| words);
+        text.lines().map(str::trim).collect::<Vec<_>>().join(" ").trim().to_owned()
+    }
+
+    /// Returns the paragraphs of a span: what is between blank lines, with code blocks whole.
+    fn paragraphs(&self, span: Range<usize>) -> Vec<String> {
+        let mut paragraphs = Vec::new();
+        let mut open = String::new();
+        let mut at = span.start;
+        for line in self.text[span].split_inclusive('\n') {
+            let span = at..at + line.len();
+            at = span.end;
+            if overlaps(&self.code_blocks, &span) {
+                push_line(&mut open, line.trim_end_matches(['\r', '\n']));
+            } else if line.trim().is_empty() {
+                paragraphs.push(std::mem::take(&mut open));
+            } else {
+                let text = self.text(span);
+                // of a line of markup alone nothing is left
+                if !text.trim().is_empty() {
+                    push_line(&mut open, text.trim_end());
+                }
+            }
+        }
+        paragraphs.push(open);
+        paragraphs.retain(|paragraph| !paragraph.trim().is_empty());
+        paragraphs
+    }
+}
+
+fn push_line(paragraph: &mut String, line: &str) {
+    if !paragraph.is_empty() {
+        paragraph.push('\n');
+    }
+    paragraph.push_str(line);
+}
+
+/// Sorts spans and joins those that overlap.
+fn merge(mut spans: Vec<Range<usize>>) -> Vec<Range<usize>> {
+    spans.sort_unstable_by_key(|span| span.start);
+    spans.dedup_by(|next, last| {
+        let joined = next.start <= last.end;
+        if joined {
+            last.end = last.end.max(next.end);
+        }
+        joined
+    });
+    spans
+}
+
+/// Returns whether a span has a byte in common with one of `sorted`, which do not overlap.
+fn overlaps(sorted: &[Range<usize>], span: &Range<usize>) -> bool {
+    let next = sorted.partition_point(|other| other.end <= span.start);
+    sorted.get(next).is_some_and(|other| other.start < span.end)
+}
+
+/// The sections of a page, in the order of its headings.
+#[derive(Default)]
+struct Outline {
+    title: Option<String>,
+    /// The headings that the next text is under, with their levels.
+    headings: Vec<(usize, String)>,
+    sections: Vec<Section>,
+}
+
+impl Outline {
+    fn add_heading(&mut self, level: usize, text: &str) {
         if level == 1 && self.title.is_none() {
-            self.title = Some(heading.to_owned());
+            self.title = Some(text.to_owned());
         }
         self.headings.retain(|(open, _)| *open < level);
-        // the page's title is no part of the way through the page
-        if self.title.as_deref() != Some(heading) || level > 1 {
-            self.headings.push((level, heading.to_owned()));
+        // the page's title leads to all of the page
+        if self.title.as_deref() != Some(text) || level > 1 {
+            self.headings.push((level, text.to_owned()));
         }
     }
 
-    /// Ends the open section: one or several of the right size.
-    fn close(&mut self) {
-        self.end_paragraph();
-        let headings: Vec<String> =
-            self.headings.iter().map(|(_, heading)| heading.clone()).collect();
+    /// Adds the text under the last heading, as one section or several.
+    fn add_text(&mut self, paragraphs: &[String]) {
         let mut text = String::new();
-        let paragraphs = std::mem::take(&mut self.paragraphs);
         for piece in paragraphs.iter().flat_map(|paragraph| pieces(paragraph)) {
             if !text.is_empty() && text.len() + piece.len() + 2 > MAX_SECTION {
-                self.sections
-                    .push(Section { headings: headings.clone(), text: std::mem::take(&mut text) });
+                self.add_section(std::mem::take(&mut text));
             }
             if !text.is_empty() {
                 text.push_str("\n\n");
@@ -140,28 +279,18 @@ impl Reader {
             text.push_str(piece);
         }
         if !text.is_empty() {
-            self.sections.push(Section { headings, text });
+            self.add_section(text);
         }
     }
 
-    /// A line without what stands in `<!-- … -->`, which may go over several.
-    fn without_comments(&mut self, line: &str) -> String {
-        let (mut out, mut rest) = (String::new(), line);
-        loop {
-            if self.in_comment {
-                let Some((_, after)) = rest.split_once("-->") else { return out };
-                (self.in_comment, rest) = (false, after);
-            }
-            let Some((before, after)) = rest.split_once("<!--") else { break };
-            out.push_str(before);
-            (self.in_comment, rest) = (true, after);
-        }
-        out.push_str(rest);
-        out
+    fn add_section(&mut self, text: String) {
+        let headings = self.headings.iter().map(|(_, heading)| heading.clone()).collect();
+        self.sections.push(Section { headings, text });
     }
 }
 
-/// A paragraph in pieces of the right size, cut between lines where that is possible.
+/// Splits a paragraph into pieces of at most `MAX_SECTION` bytes, between lines where possible, else
+/// between words.
 fn pieces(paragraph: &str) -> Vec<&str> {
     let (mut out, mut rest) = (Vec::new(), paragraph);
     while rest.len() > MAX_SECTION {
@@ -177,73 +306,6 @@ fn pieces(paragraph: &str) -> Vec<&str> {
     }
     out.push(rest);
     out
-}
-
-/// The characters that open a code block, which also close it.
-fn fence(line: &str) -> Option<String> {
-    let line = line.trim_start();
-    let mark = line.chars().next().filter(|c| matches!(c, '`' | '~'))?;
-    let count = line.chars().take_while(|c| *c == mark).count();
-    (count >= 3).then(|| mark.to_string().repeat(count))
-}
-
-/// `## Heading {#anchor}` → its level and its words.
-fn heading(line: &str) -> Option<(usize, String)> {
-    let level = line.bytes().take_while(|byte| *byte == b'#').count();
-    let rest = line.get(level..)?.strip_prefix(' ').filter(|_| (1..=6).contains(&level))?;
-    let rest = rest.trim().trim_end_matches('#').trim_end();
-    let rest = rest.split_once(" {#").map_or(rest, |(words, _)| words);
-    let words = inline(rest).replace('`', "");
-    Some((level, words.trim().to_owned())).filter(|(_, words)| !words.is_empty())
-}
-
-/// A line without shortcodes (`{{< … >}}`), with the words of links and images instead of their
-/// addresses.
-fn inline(line: &str) -> String {
-    let mut out = String::with_capacity(line.len());
-    let mut rest = line;
-    while let Some(at) = rest.find(['{', '[', '`']) {
-        let (before, here) = rest.split_at(at);
-        out.push_str(before);
-        rest = if let Some((_, after)) =
-            here.strip_prefix("{{<").and_then(|tag| tag.split_once(">}}"))
-        {
-            after
-        } else if let Some((words, after)) = link(here) {
-            if out.ends_with('!') {
-                out.pop();
-            }
-            out.push_str(&inline(words));
-            after
-        } else if let Some((code, after)) =
-            here.strip_prefix('`').and_then(|code| code.split_once('`'))
-        {
-            // code is no markup, whatever it looks like
-            out.extend(["`", code, "`"]);
-            after
-        } else {
-            let (bracket, after) = here.split_at(1);
-            out.push_str(bracket);
-            after
-        };
-    }
-    out.push_str(rest);
-    out
-}
-
-/// `[words](address)…` → the words and what follows.
-fn link(text: &str) -> Option<(&str, &str)> {
-    let mut depth = 0_usize;
-    let close = text.char_indices().find_map(|(at, c)| {
-        match c {
-            '[' => depth += 1,
-            ']' => depth -= 1,
-            _ => {}
-        }
-        (depth == 0).then_some(at)
-    })?;
-    let (_, after) = text[close + 1..].strip_prefix('(')?.split_once(')')?;
-    Some((&text[1..close], after))
 }
 
 #[cfg(test)]
@@ -284,6 +346,15 @@ mod tests {
     }
 
     #[test]
+    fn markup_is_found_as_commonmark_has_it() {
+        let page = "Title\n=====\n\nOn [two\nlines](x.md), [by name][a], <https://b.test>[^1].\n\n[a]: c.md\n\n\
+                    ``a ` [b](c)``\n\n> ```\n> {{< kept >}}\n> ```\n\n## `One` [two](d.md) {#anchor}\n\n[^1]: Note.\n";
+        assert_eq!(read(page).title.as_deref(), Some("Title"));
+        let text = "On two\nlines, by name, <https://b.test>[^1].\n\n``a ` [b](c)``\n\n> ```\n> {{< kept >}}\n> ```";
+        assert_eq!(sections(page), [pair("", text), pair("One two", "[^1]: Note.")]);
+    }
+
+    #[test]
     fn long_sections_are_cut_between_paragraphs_or_lines() {
         let paragraph = "word ".repeat(100);
         let page = format!(
@@ -317,6 +388,7 @@ mod tests {
             "<!--",
             "\u{feff}x",
             "[[](",
+            "`(a)`",
         ] {
             read(odd);
         }

@@ -23,6 +23,7 @@
 //! | `bytes` | bodies that pass through uncopied |
 //! | `clap` | the command line |
 //! | `crc32fast` | a frame's length is checked before its bytes are waited for |
+//! | `der` | a certificate's validity dates; x509-cert, built on it, is four crates more and decodes the rest too |
 //! | `fastrand` | request ids; not for secrets |
 //! | `futures-util` | all streams of an HTTP/2 connection in one task; aws-config already brings it |
 //! | `http` | the types both sides share |
@@ -37,6 +38,7 @@
 //! | `minijinja` | prompt templates: sandboxed, with fuel |
 //! | `notify` | configuration file changes |
 //! | `prometheus` | /metrics |
+//! | `pulldown-cmark` | the documentation's headings, code and links, by CommonMark; rustdoc's parser |
 //! | `redis` | limits.shared: counts of several gateways; its own RESP and TLS, nothing else of it |
 //! | `ring` | SHA-256 of static keys; rustls already brings it |
 //! | `rust-stemmers` | "protected" finds "protect" in the documentation; tantivy's and bm25's too |

@@ -1,10 +1,15 @@
-//! Certificates and keys out of PEM files, ours towards clients and ours towards model servers;
-//! what is wrong is told without a byte of what stands there. And from when until when they hold:
-//! two dates out of the DER (RFC 5280 §4.1), for warnings only. What a certificate is worth is
-//! decided by rustls, here and at the other side.
+//! Certificates and keys out of PEM files: the server's for its clients, and the client's for model
+//! servers. An error never contains a byte of the file. And the validity of a certificate, for
+//! warnings and `weir check` only: the peer decides in the TLS handshake whether to trust it.
+//!
+//! `der` decodes the fields up to the validity (RFC 5280 §4.1) and nothing behind it, so that an
+//! unusual name or extension does not make a certificate unusable. `x509-cert` and `x509-parser`
+//! decode every field; rustls does not expose the dates.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use der::asn1::{AnyRef, GeneralizedTime, SequenceRef, UtcTime};
+use der::{Reader as _, SliceReader, Tag, TagMode, TagNumber, Tagged as _};
 use rustls::InconsistentKeys;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject as _;
@@ -13,27 +18,24 @@ use rustls::sign::CertifiedKey;
 
 use crate::telemetry::rfc3339;
 
-const SEQUENCE: u8 = 0x30;
-const VERSION: u8 = 0xa0;
-const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
-
 const DAY: u64 = 24 * 60 * 60;
-/// From this long before its end a certificate is warned about.
+/// A certificate that expires within this time is warned about.
 const SOON: Duration = Duration::from_secs(14 * DAY);
 
-/// Which of two files is wrong, and how.
+/// Why a certificate and a key cannot be used together, by the file that is at fault. The text
+/// continues a sentence that begins with the file's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PairError {
-    /// The certificate's.
+    /// The certificate file.
     #[error("{0}")]
     Cert(String),
-    /// The key's.
+    /// The key file.
     #[error("{0}")]
     Key(String),
 }
 
-/// The certificates of a file, in its order; at least one.
+/// Returns the certificates of a PEM file in the file's order, at least one. Fails when there is
+/// none, or when the file is not PEM.
 pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
     let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match list {
@@ -43,8 +45,10 @@ pub fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> 
     }
 }
 
-/// A chain, ours first, with its key (PKCS#8, PKCS#1 or SEC1, without a passphrase), and when all
-/// of it holds.
+/// Returns a certificate chain with its private key, and the period in which the whole chain is
+/// valid. The first certificate is the one that the key belongs to; the key is PKCS#8, PKCS#1 or
+/// SEC1, without a passphrase. Fails when either file cannot be parsed, when the key's algorithm is
+/// not supported, or when the two do not belong together.
 pub fn certified(
     cert: &[u8],
     key: &[u8],
@@ -55,8 +59,8 @@ pub fn certified(
         chain.iter().map(|der| Validity::of(der)).reduce(|all, one| Some(all?.and(one?))).flatten();
     let validity =
         validity.ok_or_else(|| PairError::Cert("holds what is no certificate".to_owned()))?;
-    let private =
-        PrivateKeyDer::from_pem_slice(key).map_err(|_| PairError::Key(no_key(key).to_owned()))?;
+    let private = PrivateKeyDer::from_pem_slice(key)
+        .map_err(|_| PairError::Key(why_no_key(key).to_owned()))?;
     let unknown = || "is of a kind that Weir does not take: RSA (2048 bits or more), ECDSA (P-256, P-384) or Ed25519";
     let signing = provider
         .key_provider
@@ -74,8 +78,8 @@ pub fn certified(
     }
 }
 
-/// What a file without a key is.
-fn no_key(pem: &[u8]) -> &'static str {
+/// Returns why a file contains no usable private key.
+fn why_no_key(pem: &[u8]) -> &'static str {
     let holds = |text: &str| memchr::memmem::find(pem, text.as_bytes()).is_some();
     if holds("ENCRYPTED") {
         "has a passphrase: write it without one (openssl pkey -in OLD -out NEW)"
@@ -86,17 +90,18 @@ fn no_key(pem: &[u8]) -> &'static str {
     }
 }
 
-/// `notBefore` and `notAfter`. Dates before 1970 read as 1970.
+/// The period in which a certificate is valid. Dates before 1970 are read as 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
-    /// The first moment.
+    /// `notBefore`: the first second.
     pub from: SystemTime,
-    /// The last.
+    /// `notAfter`: the last second.
     pub until: SystemTime,
 }
 
 impl Validity {
-    /// What the operator should know of the dates by now.
+    /// Returns a warning for the operator when the certificate has expired, is not valid yet, or
+    /// expires within two weeks; otherwise `None`.
     pub fn remark(&self, now: SystemTime) -> Option<String> {
         let Self { from, until } = *self;
         if until <= now {
@@ -110,105 +115,87 @@ impl Validity {
             .then(|| format!("the certificate expires on {}, in {days} days", rfc3339(until)))
     }
 
-    /// Whole days until the end.
+    /// Returns the whole days until the certificate expires, zero once it has.
     pub fn days_left(&self, now: SystemTime) -> u64 {
         self.until.duration_since(now).unwrap_or_default().as_secs() / DAY
     }
 
-    /// Of one certificate; `None` when it is none.
+    /// Decodes the validity of one certificate; `None` when the bytes are not a certificate.
     fn of(der: &[u8]) -> Option<Self> {
-        let (certificate, _) = tagged(SEQUENCE, der)?;
-        let (signed, _) = tagged(SEQUENCE, certificate)?;
-        let rest = tagged(VERSION, signed).map_or(signed, |(_, rest)| rest);
-        // serial number, signature algorithm, issuer
-        let rest = (0..3).try_fold(rest, |rest, _| Some(element(rest)?.2))?;
-        let (validity, _) = tagged(SEQUENCE, rest)?;
-        let (kind, from, rest) = element(validity)?;
-        let from = date(kind, from)?;
-        let (kind, until, _) = element(rest)?;
-        Some(Self { from, until: date(kind, until)? })
+        Self::decode(der).ok()
     }
 
-    /// When both hold: a chain is as good as its weakest link.
+    fn decode(der: &[u8]) -> der::Result<Self> {
+        let mut certificate = sequence(&mut SliceReader::new(der)?)?;
+        let mut signed = sequence(&mut certificate)?;
+        let _version: Option<u8> = signed.context_specific(TagNumber(0), TagMode::Explicit)?;
+        let _serial_number = signed.tlv_bytes()?;
+        let _signature_algorithm = signed.tlv_bytes()?;
+        let _issuer = signed.tlv_bytes()?;
+        let mut validity = sequence(&mut signed)?;
+        Ok(Self { from: time(validity.decode()?)?, until: time(validity.decode()?)? })
+    }
+
+    /// Returns the period in which both are valid: a chain is valid while all its certificates are.
     fn and(self, other: Self) -> Self {
         Self { from: self.from.max(other.from), until: self.until.min(other.until) }
     }
 }
 
-/// The content of the first element, which must have this tag; and what follows it.
-fn tagged(tag: u8, bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (found, content, rest) = element(bytes)?;
-    (found == tag).then_some((content, rest))
+/// Returns a reader of the content of the SEQUENCE that comes next. Unlike `Reader::sequence`, it
+/// may be dropped before its end.
+fn sequence<'a>(outer: &mut SliceReader<'a>) -> der::Result<SliceReader<'a>> {
+    SliceReader::new(outer.decode::<&SequenceRef>()?.as_bytes())
 }
 
-/// Tag, content and what follows (X.690 §8.1, lengths below 4 GiB).
-fn element(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let [tag, length, rest @ ..] = bytes else { return None };
-    let (length, rest) = match *length {
-        short @ 0..=0x7f => (usize::from(short), rest),
-        long @ 0x81..=0x84 => {
-            let (digits, rest) = rest.split_at_checked(usize::from(long & 0x7f))?;
-            (digits.iter().fold(0, |length, digit| (length << 8) | usize::from(*digit)), rest)
+/// Converts a `Time` (RFC 5280 §4.1.2.5). The standard allows years before 1970, and tools that set
+/// no date write year 1; `der` rejects them.
+fn time(time: AnyRef<'_>) -> der::Result<SystemTime> {
+    let is_before_1970 = match (time.tag(), time.value()) {
+        (Tag::UtcTime, [b'5' | b'6', ..]) => true,
+        (Tag::GeneralizedTime, year) => {
+            matches!(year, [b'0', ..] | [b'1', b'0'..=b'8', ..] | [b'1', b'9', b'0'..=b'6', ..])
         }
-        _ => return None,
+        _ => false,
     };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((*tag, content, rest))
-}
-
-/// `YYMMDDHHMMSSZ` (50 to 99 are 1950 to 1999) or `YYYYMMDDHHMMSSZ` (RFC 5280 §4.1.2.5).
-fn date(kind: u8, text: &[u8]) -> Option<SystemTime> {
-    let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
-    let year_digits = match kind {
-        UTC_TIME => 2,
-        GENERALIZED_TIME => 4,
-        _ => return None,
-    };
-    if text.len() != year_digits + 10 || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
+    match time.tag() {
+        _ if is_before_1970 => Ok(UNIX_EPOCH),
+        Tag::UtcTime => Ok(time.decode_as::<UtcTime>()?.to_system_time()),
+        _ => Ok(time.decode_as::<GeneralizedTime>()?.to_system_time()),
     }
-    let number = |at: usize, digits: usize| text.get(at..at + digits)?.parse::<i64>().ok();
-    let year = match (number(0, year_digits)?, kind) {
-        (year, UTC_TIME) if year < 50 => 2000 + year,
-        (year, UTC_TIME) => 1900 + year,
-        (year, _) => year,
-    };
-    let part = |index: usize| number(year_digits + 2 * index, 2);
-    let days = days_since_1970(year, part(0)?, part(1)?);
-    let seconds = ((days * 24 + part(2)?) * 60 + part(3)?) * 60 + part(4)?;
-    UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(seconds).unwrap_or(0)))
-}
-
-/// Civil date to days (Howard Hinnant's algorithm).
-const fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let era = year.div_euclid(400);
-    let year_of_era = year.rem_euclid(400);
-    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::{Duration, UNIX_EPOCH};
 
-    use super::{GENERALIZED_TIME, UTC_TIME, Validity, date};
+    use super::{AnyRef, Tag, Validity, time};
 
     #[test]
     fn dates_become_seconds() {
         let seconds = |kind, text: &str| {
-            date(kind, text.as_bytes()).map(|at| at.duration_since(UNIX_EPOCH).unwrap())
+            time(AnyRef::new(kind, text.as_bytes()).unwrap())
+                .ok()
+                .map(|at| at.duration_since(UNIX_EPOCH).unwrap())
         };
-        assert_eq!(seconds(UTC_TIME, "700101000000Z"), Some(Duration::ZERO));
-        assert_eq!(seconds(UTC_TIME, "000229000000Z"), Some(Duration::from_secs(951_782_400)));
-        assert_eq!(seconds(UTC_TIME, "251106132000Z"), Some(Duration::from_secs(1_762_435_200)));
+        assert_eq!(seconds(Tag::UtcTime, "700101000000Z"), Some(Duration::ZERO));
+        assert_eq!(seconds(Tag::UtcTime, "000229000000Z"), Some(Duration::from_secs(951_782_400)));
         assert_eq!(
-            seconds(GENERALIZED_TIME, "20991231235959Z"),
+            seconds(Tag::UtcTime, "251106132000Z"),
+            Some(Duration::from_secs(1_762_435_200))
+        );
+        assert_eq!(
+            seconds(Tag::GeneralizedTime, "20991231235959Z"),
             Some(Duration::from_secs(4_102_444_799))
         );
-        assert_eq!(seconds(UTC_TIME, "500101000000Z"), Some(Duration::ZERO), "1950 reads as 1970");
+        assert_eq!(
+            seconds(Tag::UtcTime, "500101000000Z"),
+            Some(Duration::ZERO),
+            "1950 reads as 1970"
+        );
+        assert_eq!(seconds(Tag::GeneralizedTime, "00010101000000Z"), Some(Duration::ZERO));
         for odd in ["", "Z", "2511061320Z", "251106132000", "25110613200+Z", "2511061320\u{e9}Z"] {
-            assert_eq!(seconds(UTC_TIME, odd), None, "{odd}");
+            assert_eq!(seconds(Tag::UtcTime, odd), None, "{odd}");
         }
     }
 
