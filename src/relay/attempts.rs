@@ -1,8 +1,8 @@
-//! The attempts of one request at one model: one replica after the other, as long as nothing of an
-//! answer has begun, the total limit has not expired, and the model's retry budget allows it.
+//! The attempts of one request at one model: one replica after the other, until the response is
+//! committed, the total timeout expires, or the model's retry budget is used up.
 //!
-//! Each attempt is made anew: connection, timers, flow, decoder, encoder. What the request's record
-//! learnt from an attempt that failed is forgotten with it.
+//! Each attempt starts from nothing: connection, timers, decoder, encoder. What the request's record
+//! holds of a failed attempt is reset with it.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use http::HeaderValue;
 use tokio::time::Instant;
 
-use super::{Call, collect};
+use super::{Call, read_to_end};
 use crate::error::{Elsewhere, GatewayError, Kind};
 use crate::model::Budget;
 use crate::provider::{Dialect, Outbound, dialect};
@@ -18,32 +18,44 @@ use crate::telemetry::Facts;
 use crate::telemetry::labels::Phase;
 use crate::upstream::{Endpoint, Inbound, Place, Sending, Timers, Tried, TriedTogether, Upstreams};
 
-/// A model server's error body is read up to this size.
+/// The most that is read of a model server's error body, in bytes.
 const MAX_FAULT_BODY: usize = 64 << 10;
 
-/// The attempts so far.
+/// The attempts so far, and what the next one needs.
 pub(super) struct Attempts<'a> {
     upstreams: &'a Upstreams,
     call: Call<'a>,
     dialect: &'static dyn Dialect,
-    /// Those that the file names; none for a model that a request brought.
+    /// The replicas in the file; empty for a model that the request names by address.
     replicas: &'a [Arc<Endpoint>],
-    tried: Tried,
-    /// What these and the attempts beside them have tried, if there are any.
-    beside: Option<&'a TriedTogether>,
-    /// Whether they are an extra, for which nobody is to wait: they have a place only if one is
-    /// free.
-    is_extra: bool,
-    /// The place at the model: one for all attempts, until an answer begins.
-    room: Option<Place>,
-    /// Whom the attempt under way asks, and its place in the list.
-    asked: Option<(usize, Arc<Endpoint>)>,
-    /// The smallest `Retry-After` that a replica gave. Seconds.
+    attempted: Tried,
+    /// The replicas that this and a parallel sequence of attempts have tried, with hedging.
+    shared: Option<&'a TriedTogether>,
+    /// Whether these are hedged attempts, which do not queue: they run only if a permit is free.
+    is_hedge: bool,
+    /// The permit at the model: one for all attempts, until an answer takes it.
+    permit: Option<Place>,
+    /// The replica of the attempt in progress.
+    current: Option<Choice>,
+    /// The smallest `Retry-After` of a replica so far, in seconds.
     soonest: Option<u64>,
 }
 
+/// The replica of an attempt.
+struct Choice {
+    /// Its index in the model's list.
+    index: usize,
+    endpoint: Arc<Endpoint>,
+}
+
+impl From<(usize, Arc<Endpoint>)> for Choice {
+    fn from((index, endpoint): (usize, Arc<Endpoint>)) -> Self {
+        Self { index, endpoint }
+    }
+}
+
 impl<'a> Attempts<'a> {
-    /// None yet.
+    /// Creates the attempts of a call; none is made yet.
     pub(super) fn new(upstreams: &'a Upstreams, call: Call<'a>) -> Self {
         let model = &call.route.model;
         let replicas =
@@ -53,26 +65,26 @@ impl<'a> Attempts<'a> {
             call,
             dialect: dialect(model.provider),
             replicas,
-            tried: Tried::default(),
-            beside: None,
-            is_extra: false,
-            room: None,
-            asked: None,
+            attempted: Tried::default(),
+            shared: None,
+            is_hedge: false,
+            permit: None,
+            current: None,
             soonest: None,
         }
     }
 
-    /// Keeps out of the way of the attempts that share `tried`.
-    pub(super) fn beside(self, tried: &'a TriedTogether) -> Self {
-        Self { beside: Some(tried), ..self }
+    /// Avoids the replicas of the attempts that share `attempted`, and adds its own.
+    pub(super) fn sharing(self, attempted: &'a TriedTogether) -> Self {
+        Self { shared: Some(attempted), ..self }
     }
 
-    /// The second line of them.
-    pub(super) fn extra(self) -> Self {
-        Self { is_extra: true, ..self }
+    /// Marks these as the hedged attempts.
+    pub(super) fn as_hedge(self) -> Self {
+        Self { is_hedge: true, ..self }
     }
 
-    /// Those that the file names.
+    /// Returns the replicas in the file.
     pub(super) const fn replicas(&self) -> &'a [Arc<Endpoint>] {
         self.replicas
     }
@@ -85,9 +97,9 @@ impl<'a> Attempts<'a> {
         self.call
     }
 
-    /// Makes one attempt: sends to a replica that was not tried yet, and judges the head of its
-    /// answer. A refusal that a wrong clock explains is asked once more by the right time, at the
-    /// replica whose clock it was.
+    /// Makes one attempt: sends to a replica that was not tried yet, and classifies the head of its
+    /// answer. A refusal because of a clock offset is retried once at the same replica, with the
+    /// corrected time.
     pub(super) async fn send(
         &mut self,
         outbound: &mut Outbound,
@@ -96,24 +108,23 @@ impl<'a> Attempts<'a> {
         let (model, dialect) = (&self.call.route.model, self.dialect);
         let renewed = model.access.renewed();
         if let Some(renewed) = &renewed {
-            // boxed, since it is rare that it waits: every request's future would otherwise hold
-            // its space
+            // boxed, since it rarely waits: every request's future would otherwise reserve its space
             Box::pin(renewed.ready(SystemTime::now())).await;
         }
-        let mut timers = Timers::start(self.budget(facts), facts.started);
-        if self.room.is_none() {
+        let mut timers = Timers::start(self.next_timeouts(facts), facts.started);
+        if self.permit.is_none() {
             let Call { route, endpoints, .. } = self.call;
-            self.room = match self.is_extra {
+            self.permit = match self.is_hedge {
                 true => self.upstreams.free_place(route, endpoints)?,
                 false => self.upstreams.place(route, endpoints, &mut timers, facts).await?,
             };
         }
         let (endpoints, tried) =
-            (self.call.endpoints, self.tried.and(self.beside.map(TriedTogether::so_far)));
+            (self.call.endpoints, self.attempted.and(self.shared.map(TriedTogether::so_far)));
         let chosen =
             self.upstreams.choose(model, endpoints, self.replicas, tried, &outbound.body)?;
-        self.beside.iter().for_each(|tried| tried.note(chosen.0));
-        let (_, endpoint) = self.asked.insert(chosen);
+        let Choice { index, endpoint } = self.current.insert(chosen.into());
+        self.shared.iter().for_each(|attempted| attempted.note(*index));
         if self.replicas.len() > 1 && tried.is_none() {
             endpoint.earn_retry(facts.started);
         }
@@ -125,8 +136,9 @@ impl<'a> Attempts<'a> {
                 return Ok((inbound, timers));
             }
             let Inbound { status, headers, body, .. } = inbound;
-            // The status says enough when the body that goes with it cannot be read.
-            let body = collect(body, MAX_FAULT_BODY, model, &mut timers).await.unwrap_or_default();
+            // the status is enough where its body cannot be read
+            let body =
+                read_to_end(body, MAX_FAULT_BODY, model, &mut timers).await.unwrap_or_default();
             facts.upstream_ended = Some(Instant::now());
             match dialect
                 .clock_offset(status, &headers, &body, SystemTime::now())
@@ -145,14 +157,14 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    /// The answer has begun, and takes the place with it.
-    pub(super) const fn leave(&mut self) -> Option<Place> {
-        self.room.take()
+    /// Takes the permit: from now on the committed answer holds it.
+    pub(super) const fn take_permit(&mut self) -> Option<Place> {
+        self.permit.take()
     }
 
-    /// The attempt failed, and nothing of an answer has begun: on return another one may be made,
-    /// else this is what the client is told.
-    pub(super) fn another(
+    /// Records a failed attempt and prepares the next one. Returns the error for the client where
+    /// there is none: the failure is final, no replica is left, or the retry budget is used up.
+    pub(super) fn prepare_next(
         &mut self,
         error: GatewayError,
         facts: &mut Facts,
@@ -161,20 +173,20 @@ impl<'a> Attempts<'a> {
             Some(key) => error.withholding(key.expose()),
             None => error,
         };
-        let Some((place, endpoint)) = self.asked.take() else { return Err(error) };
-        // nothing was sent, so that no model server gets more to do: a replica that is down costs
-        // no budget
-        let is_free = matches!(error.kind(), Kind::UpstreamConnect | Kind::Expired(Phase::Connect));
-        if !is_free {
+        let Some(Choice { index, endpoint }) = self.current.take() else { return Err(error) };
+        // nothing was sent, so that a retry adds no load to a model server: it costs no budget
+        let is_unsent =
+            matches!(error.kind(), Kind::UpstreamConnect | Kind::Expired(Phase::Connect));
+        if !is_unsent {
             endpoint.failed(&error);
         }
-        let error = self.soonest(error);
-        self.tried = self.tried.and(self.beside.map(TriedTogether::so_far));
-        let may_help = error.kind().row().elsewhere == Elsewhere::Replica;
-        if !(may_help && self.tried.another(place, self.replicas.len())) {
+        let error = self.min_retry_after(error);
+        self.attempted = self.attempted.and(self.shared.map(TriedTogether::so_far));
+        let is_retryable = error.kind().row().elsewhere == Elsewhere::Replica;
+        if !(is_retryable && self.attempted.another(index, self.replicas.len())) {
             return Err(error);
         }
-        if !is_free && !endpoint.may_retry(Instant::now()) {
+        if !is_unsent && !endpoint.may_retry(Instant::now()) {
             return Err(error.remarked("the retry budget is used up"));
         }
         facts.start_over();
@@ -182,11 +194,11 @@ impl<'a> Attempts<'a> {
         Ok(())
     }
 
-    /// The limits of the next attempt. A replica that stays silent leaves half of the time for
-    /// another one or another model, if there is one.
-    fn budget(&self, facts: &Facts) -> Budget {
+    /// Returns the timeouts of the next attempt. A silent replica is given up after half of the time
+    /// left, if another replica or model remains.
+    fn next_timeouts(&self, facts: &Facts) -> Budget {
         let route = self.call.route;
-        let is_last = self.tried.count() + 1 >= self.replicas.len() && route.fallback.is_none();
+        let is_last = self.attempted.count() + 1 >= self.replicas.len() && route.fallback.is_none();
         if is_last {
             return route.budget;
         }
@@ -194,8 +206,8 @@ impl<'a> Attempts<'a> {
         Budget { first_byte: route.budget.first_byte.min(half), ..route.budget }
     }
 
-    /// When to come back is when the first of the replicas says.
-    fn soonest(&mut self, error: GatewayError) -> GatewayError {
+    /// Returns the error with the smallest `Retry-After` of all replicas so far.
+    fn min_retry_after(&mut self, error: GatewayError) -> GatewayError {
         let Some(seconds) = error.retry_after_seconds() else { return error };
         let soonest = self.soonest.map_or(seconds, |before| before.min(seconds));
         self.soonest = Some(soonest);

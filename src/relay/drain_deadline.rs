@@ -1,5 +1,5 @@
-//! The end that is set to every answer: a drain does not last for ever. Whoever is still being
-//! answered then is told so, in the words that the surface has for a failure.
+//! The deadline of a drain, `resilience.drain`: an answer that is still running then fails, in the
+//! error format of its surface.
 
 use std::future::Future;
 
@@ -8,20 +8,21 @@ use tokio::task::coop::unconstrained;
 
 use crate::error::{GatewayError, Kind};
 
-/// Tells when answers may go on no longer; one per worker, each answer has a copy.
+/// A signal that the drain deadline has passed; one per worker, cloned for each answer.
 #[derive(Clone, Debug)]
 pub struct Ending(watch::Receiver<bool>);
 
 impl Ending {
-    /// Not reached yet; it is once `true` is sent.
+    /// Creates the signal and its sender; sending `true` expires it.
     pub fn set() -> (watch::Sender<bool>, Self) {
         let (reach, reached) = watch::channel(false);
         (reach, Self(reached))
     }
 
-    /// Waits for it: with what clients are told.
+    /// Waits for the deadline, and returns the error for the client.
     pub async fn reached(mut self) -> GatewayError {
-        // a task whose server never pauses has used up its turn, and must hear of it all the same
+        // a task whose model server never pauses has used up its budget, and must still see the
+        // signal
         let _ = unconstrained(self.0.wait_for(|reached| *reached)).await;
         GatewayError::new(
             Kind::Draining,
@@ -30,7 +31,7 @@ impl Ending {
         .internal("resilience.drain is over")
     }
 
-    /// Runs what makes an answer, until then.
+    /// Runs `making`, and fails at the deadline.
     pub async fn bounds<T>(
         &self,
         making: impl Future<Output = Result<T, GatewayError>>,

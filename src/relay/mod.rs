@@ -1,19 +1,21 @@
-//! The story of a request between route and answer, as plain code: send, judge the head, hold the
-//! answer back until it has begun, hand over a body that owns all that must end with it.
+//! A request between its route and its response, as plain code: send, classify the head, buffer the
+//! answer until its first content, return a body that owns everything that must end with it.
 //!
-//! An answer has begun with its first content, since model servers send their head, a role, a ping
-//! before the first token: until then a failure can still be another attempt at the next replica
-//! (`attempts.rs`), with a second line of them beside the first where that is wanted (`hedge.rs`),
-//! or an honest status instead of a broken stream. A surface that tells every failure inside its
-//! stream gives a [`Promise`] instead, and its head goes out when the silence gets long; its
-//! attempts go on all the same.
+//! A response is committed to an attempt at its first content, because model servers send their
+//! head, a role, a ping before the first token. Until then a failure can still become another
+//! attempt at the next replica (`attempts.rs`), with a hedged request in parallel where the file
+//! enables it (`hedge.rs`), or an honest status instead of a broken stream. A surface that reports
+//! every failure inside its stream sends a [`Promise`] instead: its head is sent when the silence
+//! gets long, and its attempts continue all the same.
 
 mod attempts;
 mod body;
 mod drain_deadline;
 mod heartbeat;
 mod hedge;
+mod mode;
 mod passthrough;
+mod stream;
 mod translate;
 
 use std::future::{Future, poll_fn};
@@ -24,9 +26,10 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, header};
 use tokio::time::Instant;
 
-pub use body::{Abort, Content, RelayBody, Stream};
+pub use body::{Content, RelayBody};
 pub use drain_deadline::Ending;
 pub use heartbeat::{HeadStart, Promise};
+pub use stream::{Abort, ResponseStream};
 
 use crate::error::{GatewayError, Kind, Shape};
 use crate::generation::{Delta, Encode, Generation};
@@ -39,10 +42,11 @@ use crate::upstream::{
 };
 use crate::wire::Gather;
 use attempts::Attempts;
-use body::{Flow, Source};
-use hedge::By;
+use hedge::Winner;
+use mode::BodyMode;
+use stream::Source;
 
-/// A whole answer that is translated, not passed, is held up to this size.
+/// The largest whole answer that is translated, in bytes.
 const MAX_ANSWER: usize = 16 << 20;
 
 /// Sends requests along routes; one per worker.
@@ -53,51 +57,52 @@ pub struct Relay {
 /// What is constant for one request.
 #[derive(Clone, Copy)]
 pub struct Call<'a> {
-    /// Where it goes.
+    /// The model, its fallbacks and its timeouts.
     pub route: &'a Route,
     /// The snapshot's endpoints.
     pub endpoints: &'a Endpoints,
-    /// How its errors look.
+    /// The format of its errors.
     pub shape: Shape,
 }
 
-/// Makes an encoder: each attempt begins with a new one.
+/// Creates an encoder: each attempt starts with a new one.
 pub type Encoder<'a> = &'a (dyn Fn() -> Box<dyn Encode> + Sync + 'a);
 
-/// A request in the upstream's own dialect.
+/// A request in the dialect of its model server, whose answer is forwarded.
 #[derive(Clone)]
 pub struct Passed {
     /// The request.
     pub outbound: Outbound,
-    /// Whether it asks for a stream of events.
+    /// Whether it requests a stream of events.
     pub stream: bool,
-    /// Whether we added `include_usage` and must hide its chunk.
+    /// Whether Weir added `include_usage`, so that the usage chunk must be removed again.
     pub hide_usage: bool,
 }
 
 impl Relay {
-    /// Through these connections.
+    /// Creates a relay that sends through `upstreams`.
     pub const fn new(upstreams: Upstreams) -> Self {
         Self { upstreams }
     }
 
-    /// The way out, for the worker's tick.
+    /// Returns the upstream connections, for the worker's periodic clean-up.
     pub const fn upstreams(&self) -> &Upstreams {
         &self.upstreams
     }
 
-    /// Same dialect in and out: the answer's bytes are handed on as they come.
+    /// Forwards a request in the model server's own dialect, and the bytes of its answer as they
+    /// arrive. Fails when no attempt produced an answer.
     pub async fn pass(
         &self,
         call: Call<'_>,
         passed: Passed,
         facts: &mut Facts,
     ) -> Result<Response<Content>, GatewayError> {
-        self.answered(call, passed, facts).await
+        self.run(call, passed, facts).await
     }
 
-    /// A streamed answer, translated by an encoder into what the surface speaks. Each attempt gets
-    /// its own.
+    /// Sends a generation and returns a streamed response, translated by the encoder to the
+    /// surface's format. Fails when no attempt produced content.
     pub async fn stream(
         &self,
         call: Call<'_>,
@@ -107,14 +112,15 @@ impl Relay {
         facts: &mut Facts,
     ) -> Result<Response<Content>, GatewayError> {
         let outbound = dialect(call.route.model.provider).encode(generation, &call.route.model)?;
-        let translated = Translated { outbound, generation, encoder };
-        let content = self.answered(call, translated, facts).await?;
+        let translated = TranslatedCall { outbound, generation, encoder };
+        let content = self.run(call, translated, facts).await?;
         let mut response = Response::new(content);
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
         Ok(response)
     }
 
-    /// A whole answer, for surfaces that send one JSON value.
+    /// Sends a generation and returns the deltas of the whole answer, for surfaces that send one JSON
+    /// value.
     pub async fn ask(
         &self,
         call: Call<'_>,
@@ -135,8 +141,8 @@ impl Relay {
         Ok(deltas)
     }
 
-    /// How many tokens a generation would read, or `None` where the model's server cannot count
-    /// beforehand.
+    /// Returns how many input tokens a generation has, or `None` where the provider has no call that
+    /// counts them.
     pub async fn count(
         &self,
         call: Call<'_>,
@@ -156,8 +162,8 @@ impl Relay {
         self.fetch(call, outbound, MAX_ANSWER, read, facts).await.map(Some)
     }
 
-    /// Sends a request in the upstream's own dialect, and reads the whole answer, of at most `max`
-    /// bytes. One that cannot be read is a failure like any other.
+    /// Sends a request in the model server's own dialect and parses the whole answer, of at most
+    /// `max` bytes. An answer that `read` rejects is a failure of the attempt.
     pub async fn fetch<T: Send>(
         &self,
         call: Call<'_>,
@@ -166,44 +172,45 @@ impl Relay {
         read: impl Fn(&[u8]) -> Result<T, GatewayError> + Sync,
         facts: &mut Facts,
     ) -> Result<T, GatewayError> {
-        self.answered(call, Fetched { outbound, max, read: &read }, facts).await
+        self.run(call, FetchCall { outbound, max, read: &read }, facts).await
     }
 
-    /// One attempt after the other until an answer has begun; with hedging, two lines of them.
-    async fn answered<A: Ask>(
+    /// Runs attempts until one is committed; with hedging, two sequences of them in parallel.
+    async fn run<A: UpstreamCall>(
         &self,
         call: Call<'_>,
-        mut ask: A,
+        mut request: A,
         facts: &mut Facts,
     ) -> Result<A::Answer, GatewayError> {
         let attempts = Attempts::new(&self.upstreams, call);
         if call.route.model.priority {
-            attempts.dialect().prioritize(ask.outbound(), call.route.class());
+            attempts.dialect().prioritize(request.outbound(), call.route.class());
         }
-        match hedging(&attempts, facts) {
-            None => one_line(attempts, &mut ask, facts).await,
-            // boxed: every request's future would otherwise hold the space of two lines
-            Some(hedging) => Box::pin(self.two_lines(attempts, hedging, ask, facts)).await,
+        match hedge_delay(&attempts, facts) {
+            None => run_attempts(attempts, &mut request, facts).await,
+            // boxed: every request's future would otherwise reserve the space of both
+            Some(hedging) => Box::pin(self.run_hedged(attempts, hedging, request, facts)).await,
         }
     }
 
-    /// A second line of attempts beside the first, once that has had its time.
-    async fn two_lines<A: Ask>(
+    /// Runs a hedged sequence of attempts in parallel, once the first has run for `wait`.
+    async fn run_hedged<A: UpstreamCall>(
         &self,
         attempts: Attempts<'_>,
         (endpoint, wait): (&Endpoint, Duration),
-        mut ask: A,
+        mut request: A,
         facts: &mut Facts,
     ) -> Result<A::Answer, GatewayError> {
         let another = Attempts::new(&self.upstreams, attempts.call());
-        let (tried, mut other, mut beside) =
-            (TriedTogether::default(), ask.clone(), facts.beside());
-        let first = one_line(attempts.beside(&tried), &mut ask, facts);
-        let second = one_line(another.beside(&tried).extra(), &mut other, &mut beside);
+        let (attempted, mut other, mut hedge_facts) =
+            (TriedTogether::default(), request.clone(), facts.beside());
+        let first = run_attempts(attempts.sharing(&attempted), &mut request, facts);
+        let second =
+            run_attempts(another.sharing(&attempted).as_hedge(), &mut other, &mut hedge_facts);
         match hedge::race(first, second, wait, || endpoint.may_hedge(Instant::now())).await {
-            By::First(answer) => answer,
-            By::Second(answer) => {
-                facts.take_over(beside);
+            Winner::Primary(answer) => answer,
+            Winner::Hedge(answer) => {
+                facts.take_over(hedge_facts);
                 facts.retries += 1;
                 answer
             }
@@ -211,50 +218,52 @@ impl Relay {
     }
 }
 
-/// How long the first line of attempts has, if a second may begin then.
-fn hedging<'a>(attempts: &Attempts<'a>, facts: &Facts) -> Option<(&'a Endpoint, Duration)> {
+/// Returns how long the first sequence of attempts runs before a hedged one starts; `None` without
+/// hedging or a second replica.
+fn hedge_delay<'a>(attempts: &Attempts<'a>, facts: &Facts) -> Option<(&'a Endpoint, Duration)> {
     let [endpoint, _, ..] = attempts.replicas() else { return None };
     Some((endpoint, endpoint.hedge_after(facts.started)?))
 }
 
-/// One attempt after the other.
-async fn one_line<A: Ask>(
+/// Runs one attempt after the other, until one is committed or none is left.
+async fn run_attempts<A: UpstreamCall>(
     mut attempts: Attempts<'_>,
-    ask: &mut A,
+    request: &mut A,
     facts: &mut Facts,
 ) -> Result<A::Answer, GatewayError> {
     loop {
-        match ask.once(&mut attempts, facts).await {
-            Err(error) => attempts.another(error, facts)?,
+        match request.attempt(&mut attempts, facts).await {
+            Err(error) => attempts.prepare_next(error, facts)?,
             answer => return answer,
         }
     }
 }
 
-/// What is asked, and what of an answer has to be there before it has begun.
-trait Ask: Clone + Send {
-    /// An answer that has begun.
+/// A call to a model server: its request, and how much of the answer commits the response to an
+/// attempt.
+trait UpstreamCall: Clone + Send {
+    /// The answer of a committed attempt.
     type Answer: Send;
 
-    /// The request.
+    /// Returns the request.
     fn outbound(&mut self) -> &mut Outbound;
 
-    /// Makes one attempt.
-    fn once(
+    /// Makes one attempt; fails as long as another one may follow.
+    fn attempt(
         &mut self,
         attempts: &mut Attempts<'_>,
         facts: &mut Facts,
     ) -> impl Future<Output = Result<Self::Answer, GatewayError>> + Send;
 }
 
-impl Ask for Passed {
+impl UpstreamCall for Passed {
     type Answer = Response<Content>;
 
     fn outbound(&mut self) -> &mut Outbound {
         &mut self.outbound
     }
 
-    async fn once(
+    async fn attempt(
         &mut self,
         attempts: &mut Attempts<'_>,
         facts: &mut Facts,
@@ -266,40 +275,39 @@ impl Ask for Passed {
             facts.failure = Kind::of_gateway(status.as_u16());
         }
         let events = self.stream && is_event_stream(&headers);
-        let flow = if events {
+        let mode = if events {
             facts.uncounted.asked(passthrough::text_len(&self.outbound.body));
-            Flow::Events(passthrough::Tap::new(dialect, self.hide_usage))
+            BodyMode::SseTap(passthrough::Tap::new(dialect, self.hide_usage))
         } else {
-            // what a gateway sends, or a server in another format than events, may be a stream all
-            // the same
+            // the body may still be a stream: of a gateway, or in another format than SSE
             let streams = self.stream || dialect.is_gateway();
-            Flow::Whole { tail: passthrough::Tail::new(dialect), streams }
+            BodyMode::Opaque { tail: passthrough::UsageTail::new(dialect), streams }
         };
         passthrough::clean_headers(&mut headers, events);
         let source = Source { body, timers, sent };
-        let mut response = Response::new(begin(attempts, source, flow, facts).await?);
+        let mut response = Response::new(begin_stream(attempts, source, mode, facts).await?);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         Ok(response)
     }
 }
 
-/// A stream that is translated.
+/// A call whose streamed answer is translated.
 #[derive(Clone)]
-struct Translated<'a> {
+struct TranslatedCall<'a> {
     outbound: Outbound,
     generation: &'a Generation,
     encoder: Encoder<'a>,
 }
 
-impl Ask for Translated<'_> {
+impl UpstreamCall for TranslatedCall<'_> {
     type Answer = Content;
 
     fn outbound(&mut self) -> &mut Outbound {
         &mut self.outbound
     }
 
-    async fn once(
+    async fn attempt(
         &mut self,
         attempts: &mut Attempts<'_>,
         facts: &mut Facts,
@@ -310,31 +318,37 @@ impl Ask for Translated<'_> {
             .asked(self.outbound.body.len().saturating_sub(self.generation.picture_bytes()));
         let decoder = attempts.dialect().decoder(self.generation);
         let translator = translate::Translator::new(decoder, (self.encoder)());
-        begin(attempts, Source { body, timers, sent }, Flow::Deltas(translator), facts).await
+        begin_stream(
+            attempts,
+            Source { body, timers, sent },
+            BodyMode::Transcode(translator),
+            facts,
+        )
+        .await
     }
 }
 
-/// A whole answer that is read.
-struct Fetched<'a, R> {
+/// A call whose whole answer is parsed.
+struct FetchCall<'a, R> {
     outbound: Outbound,
     max: usize,
     read: &'a R,
 }
 
-impl<R> Clone for Fetched<'_, R> {
+impl<R> Clone for FetchCall<'_, R> {
     fn clone(&self) -> Self {
         Self { outbound: self.outbound.clone(), ..*self }
     }
 }
 
-impl<T: Send, R: Fn(&[u8]) -> Result<T, GatewayError> + Sync> Ask for Fetched<'_, R> {
+impl<T: Send, R: Fn(&[u8]) -> Result<T, GatewayError> + Sync> UpstreamCall for FetchCall<'_, R> {
     type Answer = T;
 
     fn outbound(&mut self) -> &mut Outbound {
         &mut self.outbound
     }
 
-    async fn once(
+    async fn attempt(
         &mut self,
         attempts: &mut Attempts<'_>,
         facts: &mut Facts,
@@ -342,7 +356,7 @@ impl<T: Send, R: Fn(&[u8]) -> Result<T, GatewayError> + Sync> Ask for Fetched<'_
         let (Inbound { body, sent, .. }, mut timers) =
             attempts.send(&mut self.outbound, facts).await?;
         let endpoint = Arc::clone(body.endpoint());
-        let body = collect(body, self.max, &attempts.call().route.model, &mut timers).await?;
+        let body = read_to_end(body, self.max, &attempts.call().route.model, &mut timers).await?;
         let now = Instant::now();
         endpoint.saw(Seen::Spoke(now.saturating_duration_since(sent)));
         facts.upstream_ended = Some(now);
@@ -355,22 +369,24 @@ fn is_event_stream(headers: &http::HeaderMap) -> bool {
     value.is_some_and(|v| v.len() >= 17 && v[..17].eq_ignore_ascii_case(b"text/event-stream"))
 }
 
-/// Waits until the answer has begun. A body that ends before is passed as it is.
-async fn begin(
+/// Buffers the answer until its first content, which commits the response. A body that ends before
+/// that is returned as it is.
+async fn begin_stream(
     attempts: &mut Attempts<'_>,
     source: Source,
-    flow: Flow,
+    mode: BodyMode,
     facts: &mut Facts,
 ) -> Result<Content, GatewayError> {
     let Call { route, shape, .. } = attempts.call();
-    let mut stream = Box::new(Stream::new(source, flow, shape, Arc::clone(&route.model.id)));
-    stream.fill(facts).await?;
-    stream.hold(attempts.leave());
+    let mut stream =
+        Box::new(ResponseStream::new(source, mode, shape, Arc::clone(&route.model.id)));
+    stream.buffer_until_content(facts).await?;
+    stream.hold_permit(attempts.take_permit());
     Ok(Content::Stream(stream))
 }
 
-/// Reads a body to its end, within the limits.
-async fn collect(
+/// Reads a body to its end, within the timeouts and at most `max` bytes.
+async fn read_to_end(
     mut body: AnswerBody,
     max: usize,
     model: &Model,
@@ -383,7 +399,7 @@ async fn collect(
             .await
             .map_err(|expired| expired.error(&model.id))?;
         let Some(chunk) = next else { return Ok(all.into_bytes()) };
-        let chunk = chunk.map_err(|error| body::broken(&error))?;
+        let chunk = chunk.map_err(|error| stream::connection_error(&error))?;
         timers.arrived(Instant::now());
         if all.len() + chunk.len() > max {
             return Err(too_long(max));

@@ -8,7 +8,7 @@ use http::{HeaderMap, header};
 use memchr::memmem::Finder;
 use tokio::time::Instant;
 
-use super::body::Fed;
+use super::mode::FeedResult;
 use crate::error::{GatewayError, Kind};
 use crate::provider::{Dialect, Seen, excerpt};
 use crate::telemetry::Facts;
@@ -18,7 +18,7 @@ use crate::wire::{Beginning, Gather, Payload, SseFrames, data_of};
 /// One event, and with it the memory of one stream, is at most this long.
 const MAX_EVENT: usize = 4 << 20;
 /// How much of a whole answer's end is kept to find its token counts in.
-const TAIL: usize = 2048;
+const TAIL_LEN: usize = 2048;
 /// A whole answer that begins as an error does is none if it is longer than this.
 const MAX_ERROR: usize = 64 << 10;
 
@@ -47,14 +47,14 @@ pub(super) fn clean_headers(headers: &mut HeaderMap, may_change: bool) {
 /// A whole answer: its first byte is the first token, its end holds the token counts. What begins
 /// as an error does, whatever its status says, is held back until it can be read; a gateway's
 /// answer is the client's in any case.
-pub(super) struct Tail {
+pub(super) struct UsageTail {
     dialect: &'static dyn Dialect,
     /// All so far, as long as it may be an error.
     doubtful: Option<Gather>,
     end: Bytes,
 }
 
-impl Tail {
+impl UsageTail {
     pub(super) fn new(dialect: &'static dyn Dialect) -> Self {
         let doubtful = (!dialect.is_gateway()).then(Gather::default);
         Self { dialect, doubtful, end: Bytes::new() }
@@ -73,10 +73,10 @@ impl Tail {
 
     fn pass(&mut self, chunk: Bytes, facts: &mut Facts, now: Instant) -> Bytes {
         facts.first_token.get_or_insert(now);
-        self.end = if chunk.len() >= TAIL || self.end.is_empty() {
-            chunk.slice(chunk.len().saturating_sub(TAIL)..)
+        self.end = if chunk.len() >= TAIL_LEN || self.end.is_empty() {
+            chunk.slice(chunk.len().saturating_sub(TAIL_LEN)..)
         } else {
-            let keep = self.end.len().min(TAIL - chunk.len());
+            let keep = self.end.len().min(TAIL_LEN - chunk.len());
             [&self.end[self.end.len() - keep..], &chunk].concat().into()
         };
         chunk
@@ -148,7 +148,7 @@ impl Tap {
 
     /// What of this chunk goes to the client. Whole events only, so that a usage chunk can be taken
     /// out whatever way its bytes arrive; a client cannot act on part of an event anyway.
-    pub(super) fn feed(&mut self, chunk: Bytes, facts: &mut Facts, now: Instant) -> Fed {
+    pub(super) fn feed(&mut self, chunk: Bytes, facts: &mut Facts, now: Instant) -> FeedResult {
         let whole_before = self.frames.pending().is_empty();
         self.frames.feed(chunk.clone());
         let mut shown = Gather::default();
@@ -276,7 +276,7 @@ mod tests {
     use bytes::Bytes;
     use tokio::time::Instant;
 
-    use super::{MAX_ERROR, Tail, may_be_error};
+    use super::{MAX_ERROR, UsageTail, may_be_error};
     use crate::error::{GatewayError, Kind};
     use crate::model::ProviderKind;
     use crate::provider::dialect;
@@ -285,7 +285,7 @@ mod tests {
     /// What a whole answer that arrives in such pieces becomes.
     fn passed(kind: ProviderKind, pieces: &[&[u8]]) -> Result<Bytes, GatewayError> {
         let mut record = Record::for_nobody();
-        let (mut tail, facts) = (Tail::new(dialect(kind)), &mut record.facts);
+        let (mut tail, facts) = (UsageTail::new(dialect(kind)), &mut record.facts);
         let feed = |piece: &&[u8]| tail.feed(Bytes::copy_from_slice(piece), facts, Instant::now());
         let mut out: Vec<Bytes> = pieces.iter().map(feed).collect();
         out.push(tail.finish(facts)?);

@@ -1,19 +1,18 @@
-//! frames → `Delta` → frames: the way of answers whose surface speaks another dialect than the
-//! model.
+//! Frames → `Delta` → frames: answers whose surface has another format than the model server.
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
-use super::body::Fed;
+use super::mode::FeedResult;
 use super::{MAX_ANSWER, too_long};
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Encode};
 use crate::provider::Decode;
 use crate::telemetry::Facts;
 
-/// What an encoder may keep for a call that says nothing, in bytes: so many calls are bounded, too.
-const CALL: usize = 256;
-/// What an encoder may keep until what comes before it has ended.
+/// Bytes that an encoder may keep for an empty tool call, so that their number is bounded, too.
+const CALL_OVERHEAD: usize = 256;
+/// Bytes that an encoder may keep until the block before them has ended.
 const MAX_HELD: usize = 1 << 20;
 
 /// A decoder and an encoder, and the deltas between them.
@@ -21,21 +20,21 @@ pub(super) struct Translator {
     decoder: Box<dyn Decode>,
     encoder: Box<dyn Encode>,
     deltas: Vec<Delta>,
-    /// Bytes of text so far, and [`CALL`] for each piece of a call.
-    said: usize,
+    /// Bytes of text so far, and [`CALL_OVERHEAD`] for each fragment of a call.
+    text_len: usize,
 }
 
 impl Translator {
     pub(super) const fn new(decoder: Box<dyn Decode>, encoder: Box<dyn Encode>) -> Self {
-        Self { decoder, encoder, deltas: Vec::new(), said: 0 }
+        Self { decoder, encoder, deltas: Vec::new(), text_len: 0 }
     }
 
-    /// Encoders may hold what they were given (a line, white space, a call), so the whole is
-    /// bounded as an answer that does not stream is.
-    pub(super) fn feed(&mut self, chunk: Bytes, facts: &mut Facts, now: Instant) -> Fed {
+    /// Returns the encoded bytes of a chunk. Encoders may keep their input (a line, white space, a
+    /// call), so the sum is bounded like an answer that is not streamed.
+    pub(super) fn feed(&mut self, chunk: Bytes, facts: &mut Facts, now: Instant) -> FeedResult {
         let decoded = self.decoder.feed(chunk, &mut self.deltas);
         let written = self.write(facts, now);
-        let bounds = [(self.said, MAX_ANSWER), (self.encoder.held(), MAX_HELD)];
+        let bounds = [(self.text_len, MAX_ANSWER), (self.encoder.held(), MAX_HELD)];
         let beyond = bounds.into_iter().find(|(bytes, most)| bytes > most);
         (written, decoded.and(beyond.map_or(Ok(()), |(_, most)| Err(too_long(most)))))
     }
@@ -54,8 +53,8 @@ impl Translator {
     fn write(&mut self, facts: &mut Facts, now: Instant) -> Bytes {
         let mut out = BytesMut::new();
         for delta in self.deltas.drain(..) {
-            self.said +=
-                delta.text_len() + if matches!(delta, Delta::ToolCall { .. }) { CALL } else { 0 };
+            self.text_len += delta.text_len()
+                + if matches!(delta, Delta::ToolCall { .. }) { CALL_OVERHEAD } else { 0 };
             if delta.is_content() {
                 facts.first_token.get_or_insert(now);
                 facts.uncounted.piece(delta.text_len());
