@@ -1,8 +1,8 @@
 //! A value that is refreshed before it expires: an issuer's keys, temporary credentials.
 //!
-//! One task apart from the data path fetches, [`Fresh::keep`]. A request never does; one that needs
-//! a value that is missing may wait a little for a fetch that is due. A failed fetch changes
-//! nothing: the last good value stays.
+//! One task apart from the data path fetches (`run`). A request never does; one that needs a value
+//! that is missing may wait a little for a fetch that is due. A failed fetch changes nothing: the
+//! last good value stays.
 
 use std::fmt::Display;
 use std::future::{Future, pending};
@@ -30,7 +30,7 @@ pub struct Pace {
 #[derive(Debug)]
 pub struct Fresh<T> {
     value: ArcSwapOption<T>,
-    pace: Pace,
+    policy: Pace,
     schedule: Mutex<Schedule>,
     wake: Notify,
     /// Counts finished attempts.
@@ -57,19 +57,19 @@ struct Schedule {
     last_success: Option<Instant>,
     failures: u32,
     /// Why the last fetch failed, if it did.
-    fault: Option<String>,
+    last_error: Option<String>,
 }
 
 impl<T> Fresh<T> {
     /// Creates an empty one. Nothing is fetched before a fetch is requested.
-    pub fn new(pace: Pace) -> Self {
+    pub fn new(policy: Pace) -> Self {
         Self {
             value: ArcSwapOption::empty(),
-            pace,
+            policy,
             schedule: Mutex::default(),
             wake: Notify::new(),
             attempts: watch::Sender::new(0),
-            waiting: Semaphore::new(pace.max_waiting),
+            waiting: Semaphore::new(policy.max_waiting),
         }
     }
 
@@ -89,7 +89,7 @@ impl<T> Fresh<T> {
         let mut attempts = self.attempts.subscribe();
         if self.ask() {
             // after a timeout as after a fetch, the current value decides
-            let _ = timeout(self.pace.wait, attempts.changed()).await;
+            let _ = timeout(self.policy.wait, attempts.changed()).await;
         }
         self.get()
     }
@@ -107,7 +107,7 @@ impl<T> Fresh<T> {
     pub fn ask(&self) -> bool {
         let mut schedule = self.schedule();
         if !schedule.requested
-            && schedule.last_attempt.is_some_and(|at| at.elapsed() < self.pace.min_interval)
+            && schedule.last_attempt.is_some_and(|at| at.elapsed() < self.policy.min_interval)
         {
             return false;
         }
@@ -147,7 +147,7 @@ impl<T> Fresh<T> {
 
     /// Returns why the last fetch failed, or `None` if it succeeded.
     pub fn fault(&self) -> Option<String> {
-        self.schedule().fault.clone()
+        self.schedule().last_error.clone()
     }
 
     /// Returns how long ago the value was fetched, or `None` before that.
@@ -166,20 +166,22 @@ impl<T> Fresh<T> {
         (schedule.requested, schedule.last_attempt) = (false, Some(now));
         match fetched {
             Ok(Fetch { value, again_in }) => {
-                schedule.next = Some(now + again_in.max(self.pace.min_interval));
-                (schedule.failures, schedule.fault, schedule.last_success) = (0, None, Some(now));
+                schedule.next = Some(now + again_in.max(self.policy.min_interval));
+                (schedule.failures, schedule.last_error, schedule.last_success) =
+                    (0, None, Some(now));
                 self.value.store(Some(Arc::new(value)));
             }
-            Err(fault) => {
-                let interval = self.pace.min_interval.saturating_mul(1 << schedule.failures.min(8));
-                schedule.next = Some(now + interval.min(self.pace.max_interval));
+            Err(error) => {
+                let interval =
+                    self.policy.min_interval.saturating_mul(1 << schedule.failures.min(8));
+                schedule.next = Some(now + interval.min(self.policy.max_interval));
                 schedule.failures += 1;
                 // an outage of a day is logged when it begins, not every five minutes
-                if schedule.fault.as_ref() != Some(&fault) {
+                if schedule.last_error.as_ref() != Some(&error) {
                     let kept = schedule.last_success.is_some();
-                    tracing::warn!(kept, "{what} could not be fetched: {fault}");
+                    tracing::warn!(kept, "{what} could not be fetched: {error}");
                 }
-                schedule.fault = Some(fault);
+                schedule.last_error = Some(error);
             }
         }
         drop(schedule);
@@ -201,7 +203,7 @@ mod tests {
 
     use super::{Fetch, Fresh, Pace};
 
-    const PACE: Pace = Pace {
+    const POLICY: Pace = Pace {
         min_interval: Duration::from_secs(10),
         max_interval: Duration::from_secs(60),
         wait: Duration::from_secs(2),
@@ -211,7 +213,7 @@ mod tests {
     /// Returns a value whose fetches are counted; the first `fails` of them fail. Each value lives
     /// 100 s.
     fn running(fails: u32) -> (Arc<Fresh<u32>>, Arc<AtomicU32>) {
-        let (refreshed, count) = (Arc::new(Fresh::new(PACE)), Arc::new(AtomicU32::new(0)));
+        let (refreshed, count) = (Arc::new(Fresh::new(POLICY)), Arc::new(AtomicU32::new(0)));
         let (runner, counter) = (Arc::clone(&refreshed), Arc::clone(&count));
         tokio::spawn(async move {
             let fetch = async || {
@@ -240,7 +242,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn concurrent_requests_share_one_fetch_and_a_bounded_number_waits() {
+    async fn many_that_ask_make_one_fetch_and_few_of_them_wait() {
         let (refreshed, count) = running(0);
         let get = || async { (refreshed.get_if(|_| true).await, Instant::now()) };
         let began = Instant::now();
@@ -262,17 +264,17 @@ mod tests {
         }
         sleep(Duration::from_secs(1)).await;
         assert_eq!((refreshed.get().as_deref(), refreshed.fault()), (Some(&4), None));
-        let next = Arc::new(Fresh::new(PACE));
+        let next = Arc::new(Fresh::new(POLICY));
         next.take_over(&refreshed);
         assert_eq!(next.get().as_deref(), Some(&4), "a reload forgets nothing");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_wait_ends_in_time() {
-        let refreshed = Fresh::<u32>::new(PACE);
+        let refreshed = Fresh::<u32>::new(POLICY);
         let began = Instant::now();
         assert_eq!(refreshed.get_if(|_| true).await, None, "no task fetches it");
-        assert_eq!(began.elapsed(), PACE.wait);
+        assert_eq!(began.elapsed(), POLICY.wait);
         advance(Duration::from_secs(1)).await;
         assert!(
             timeout(

@@ -365,7 +365,7 @@ pub enum Seen {
     HeadersReceived,
     /// The first content arrived, this long after the request was sent.
     Spoke(Duration),
-    /// The attempt failed after the connection was made; the kind tells whose fault it was.
+    /// The attempt failed after the connection was made; the kind shows whose fault it was.
     Failed(Kind),
     /// The endpoint is healthy, and is to get no requests for this long (`Retry-After`).
     RetryAfter(Duration),

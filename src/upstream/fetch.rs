@@ -126,7 +126,7 @@ impl Fetcher {
     }
 }
 
-/// Sends a request as [`Fetcher::ask`] does, with these connect options.
+/// Sends a request with these connect options, and returns the response, whatever its status.
 pub(super) async fn send_request(
     request: Asked<'_>,
     connect_options: &ConnectOptions,
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_other_response_is_an_error_with_its_reason() {
+    async fn what_is_no_document_is_told() {
         let of = async |response: &[u8]| fetch(response.to_vec()).await.0.unwrap_err().to_string();
         assert_eq!(
             of(b"HTTP/1.1 503 Service Unavailable\r\n\r\n").await,

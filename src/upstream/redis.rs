@@ -61,7 +61,7 @@ impl fmt::Debug for Redis {
 }
 
 impl Redis {
-    /// Creates a client that is not connected: [`Self::tend`] connects it.
+    /// Creates a client that is not connected yet.
     pub fn new(url: RedisUrl, gauge: IntGauge) -> Self {
         gauge.set(0);
         Self { url, connection: ArcSwapOption::empty(), was_up: Mutex::default(), gauge }

@@ -89,8 +89,12 @@ impl PrefixMatch<'_> {
         let whole = MARKS[self.marks.checked_sub(1)?];
         let longest_first = (0..self.marks).rev().take_while(|mark| MARKS[*mark] * 2 >= whole);
         longest_first.map(|mark| self.hashes[mark]).find_map(|hash| {
-            let word = self.affinity.slot(hash).load(Ordering::Relaxed);
-            if word >> 16 == hash >> 16 { usize::from(word as u16).checked_sub(1) } else { None }
+            let packed = self.affinity.slot(hash).load(Ordering::Relaxed);
+            if packed >> 16 == hash >> 16 {
+                usize::from(packed as u16).checked_sub(1)
+            } else {
+                None
+            }
         })
     }
 

@@ -3,9 +3,9 @@
 //!
 //! Cheap means: requests wait a short time for their first token there, and few are under way. Two
 //! at random rather than the cheapest of all, because workers and gateways that all see the same
-//! cheapest replica would all send to it (Mitzenmacher, "The Power of Two Choices in Randomized Load
-//! Balancing", 1996). A request counts until its response's body ends: a model server works as long
-//! as it streams.
+//! cheapest replica would all send to it (Mitzenmacher, "The Power of Two Choices in Randomized
+//! Load Balancing", 1996). A request counts until its response's body ends: a model server works as
+//! long as it streams.
 //!
 //! An open breaker makes a replica passed over, never refused: when more than half of the reachable
 //! replicas fail, the fault is more likely in the requests, or the load, and all of them get

@@ -70,7 +70,7 @@ mod tests {
         ewma.observe(Duration::from_secs(1), at(111));
         assert!(
             close(ewma.seconds(at(111)), 1.0 + 3.0 * 0.3679),
-            "a fast answer takes the decayed peak down"
+            "a fast response takes the decayed peak down"
         );
         assert_eq!(ewma.seconds(at(111) + DECAY * KNOWN_FOR), None, "long unseen is unknown");
         ewma.observe(Duration::ZERO, at(200));

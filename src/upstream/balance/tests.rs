@@ -57,7 +57,7 @@ fn of_two_the_cheaper_is_taken_and_ties_are_drawn() {
     let busy: Vec<InFlightGuard> = (0..3).map(|_| list[0].enter()).collect();
     assert_eq!(shares(&list, now), [0, 1000], "fewer requests under way");
     list[0].record_at(Seen::Spoke(ms(100)), now);
-    assert_eq!(shares(&list, now), [0, 1000], "one wait is not known: requests alone");
+    assert_eq!(shares(&list, now), [0, 1000], "one wait is unknown: requests alone");
     list[1].record_at(Seen::Spoke(ms(900)), now);
     assert_eq!(shares(&list, now), [1000, 0], "4 × 100 ms is less than 1 × 900 ms");
     let later = now + Duration::from_secs(25);

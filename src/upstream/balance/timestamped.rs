@@ -27,7 +27,7 @@ impl TimestampedF32 {
     /// Replaces the number by one computed from the last, again if another thread has replaced that
     /// meanwhile.
     pub(crate) fn update(&self, now: Duration, next: impl Fn(Option<(f32, Duration)>) -> f32) {
-        let next = |word| Some(pack(next(unpack(word, now)), now));
+        let next = |packed| Some(pack(next(unpack(packed, now)), now));
         // always succeeds: `next` always returns a value
         let _ = self.packed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
@@ -42,11 +42,11 @@ fn pack(number: f32, now: Duration) -> u64 {
     u64::from(number.to_bits()) << 32 | u64::from(millis(now))
 }
 
-fn unpack(word: u64, now: Duration) -> Option<(f32, Duration)> {
-    let (number, at) = (f32::from_bits((word >> 32) as u32), word as u32);
+fn unpack(packed: u64, now: Duration) -> Option<(f32, Duration)> {
+    let (number, at) = (f32::from_bits((packed >> 32) as u32), packed as u32);
     // a number that another thread has set may be a little younger than `now`
     let age = millis(now).wrapping_sub(at) as i32;
-    (word != 0).then(|| (number, Duration::from_millis(age.max(0).unsigned_abs().into())))
+    (packed != 0).then(|| (number, Duration::from_millis(age.max(0).unsigned_abs().into())))
 }
 
 /// Returns the low 32 bits: differences are right for 24 days.

@@ -147,20 +147,20 @@ enum BreakerState {
 
 impl BreakerState {
     fn pack(self) -> u64 {
-        let word = |tag: u64, at: Duration, is_unreachable: bool| {
+        let packed = |tag: u64, at: Duration, is_unreachable: bool| {
             (millis(at) << 3) | (u64::from(is_unreachable) << 2) | tag
         };
         match self {
             Self::Closed => 0,
-            Self::SlowStart(since) => word(1, since, false),
-            Self::Open { until, is_unreachable } => word(2, until, is_unreachable),
-            Self::HalfOpen { until, is_unreachable } => word(3, until, is_unreachable),
+            Self::SlowStart(since) => packed(1, since, false),
+            Self::Open { until, is_unreachable } => packed(2, until, is_unreachable),
+            Self::HalfOpen { until, is_unreachable } => packed(3, until, is_unreachable),
         }
     }
 
-    const fn unpack(word: u64) -> Self {
-        let (at, is_unreachable) = (Duration::from_millis(word >> 3), word & 4 != 0);
-        match word & 3 {
+    const fn unpack(packed: u64) -> Self {
+        let (at, is_unreachable) = (Duration::from_millis(packed >> 3), packed & 4 != 0);
+        match packed & 3 {
             0 => Self::Closed,
             1 => Self::SlowStart(at),
             2 => Self::Open { until: at, is_unreachable },
@@ -205,7 +205,7 @@ impl Breaker {
     /// Reserves the one probe request for the caller; returns false when the breaker is closed, or
     /// another request has it. After `open` without a result, another may have it.
     pub(crate) fn try_probe(&self, now: Duration, settings: &BreakerSettings) -> bool {
-        let probe = |word| match BreakerState::unpack(word) {
+        let probe = |packed| match BreakerState::unpack(packed) {
             BreakerState::Open { until, is_unreachable }
             | BreakerState::HalfOpen { until, is_unreachable }
                 if now >= until =>
@@ -420,9 +420,9 @@ impl Window {
     /// Counts a request; returns the failures and the requests of the window so far.
     fn add(&self, failed: bool, now: Duration) -> (u32, u32) {
         let number = (now.as_millis() / WINDOW.as_millis()) as u32;
-        let next = |word: u64| {
+        let next = |packed: u64| {
             let (requests, failures) =
-                if (word >> 32) as u32 == number { (word >> 16, word) } else { (0, 0) };
+                if (packed >> 32) as u32 == number { (packed >> 16, packed) } else { (0, 0) };
             let requests = (requests as u16).saturating_add(1);
             let failures = (failures as u16).saturating_add(failed.into());
             Some(u64::from(number) << 32 | u64::from(requests) << 16 | u64::from(failures))
@@ -430,9 +430,9 @@ impl Window {
         let before = self
             .packed
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
-            .unwrap_or_else(|word| word);
-        let word = next(before).unwrap_or(before);
-        (u32::from(word as u16), u32::from((word >> 16) as u16))
+            .unwrap_or_else(|packed| packed);
+        let packed = next(before).unwrap_or(before);
+        (u32::from(packed as u16), u32::from((packed >> 16) as u16))
     }
 
     fn clear(&self) {

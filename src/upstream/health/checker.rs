@@ -86,7 +86,7 @@ pub struct Watcher {
 type Task<'w> = Pin<Box<dyn Future<Output = Infallible> + Send + 'w>>;
 
 impl Watcher {
-    /// Runs until the [`Watch`] is dropped.
+    /// Runs until the set of replicas that it was created from is dropped.
     pub async fn run(mut self) {
         loop {
             let targets = Arc::clone(&self.targets.borrow_and_update());

@@ -60,7 +60,7 @@ pub enum TunnelError {
     Io(#[from] io::Error),
     /// The proxy requires other credentials.
     #[error(
-        "it wants other credentials (HTTP 407): proxy.credentials, or user:password@ in the variable"
+        "it requires other credentials (HTTP 407): proxy.credentials, or user:password@ in the variable"
     )]
     Credentials,
     /// The proxy refused with another status.

@@ -123,19 +123,19 @@ impl ClientTls {
                 " (name its authority in tls.extra_ca)"
             }
             (Some(rustls::Error::AlertReceived(Alert::CertificateRequired)), None) => {
-                " (the server wants a client certificate: set tls.client_cert and tls.client_key, or the model's own)"
+                " (the server requires a client certificate: set tls.client_cert and tls.client_key, or the model's own)"
             }
             (
                 Some(rustls::Error::AlertReceived(Alert::HandshakeFailure | Alert::BadCertificate)),
                 None,
             ) => {
-                " (does the server want a client certificate? tls.client_cert and tls.client_key, or the model's own)"
+                " (does the server require a client certificate? tls.client_cert and tls.client_key, or the model's own)"
             }
             (Some(rustls::Error::AlertReceived(alert)), Some(_))
                 if is_about_certificates(*alert) =>
             {
                 " (the server does not take our client certificate: is it the right one in tls.client_cert or the \
-                 model's own, still valid, and of an authority that the server knows?)"
+                 model's own, still valid, and issued by an authority that the server trusts?)"
             }
             _ => "",
         }
