@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_first_fetch_is_on_request_and_the_next_before_expiry() {
+    async fn nothing_is_fetched_before_it_is_asked_for_and_then_in_time() {
         let (refreshed, count) = running(0);
         sleep(Duration::from_secs(1000)).await;
         assert_eq!((count.load(Ordering::Relaxed), refreshed.get()), (0, None));

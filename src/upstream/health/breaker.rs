@@ -147,14 +147,14 @@ enum BreakerState {
 
 impl BreakerState {
     fn pack(self) -> u64 {
-        let packed = |tag: u64, at: Duration, is_unreachable: bool| {
+        let pack = |tag: u64, at: Duration, is_unreachable: bool| {
             (millis(at) << 3) | (u64::from(is_unreachable) << 2) | tag
         };
         match self {
             Self::Closed => 0,
-            Self::SlowStart(since) => packed(1, since, false),
-            Self::Open { until, is_unreachable } => packed(2, until, is_unreachable),
-            Self::HalfOpen { until, is_unreachable } => packed(3, until, is_unreachable),
+            Self::SlowStart(since) => pack(1, since, false),
+            Self::Open { until, is_unreachable } => pack(2, until, is_unreachable),
+            Self::HalfOpen { until, is_unreachable } => pack(3, until, is_unreachable),
         }
     }
 
