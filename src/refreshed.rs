@@ -1,9 +1,8 @@
-//! `Fresh<T>`: a value that is fetched again before it grows old: an issuer's keys, credentials
-//! that expire.
+//! A value that is refreshed before it expires: an issuer's keys, temporary credentials.
 //!
-//! One task beside the data path fetches, [`Fresh::keep`]. A request never does; one that needs
-//! what is not there may wait a little for a fetch that is due. A fetch that fails changes nothing:
-//! the last good value stays.
+//! One task apart from the data path fetches (`run`). A request never does; one that needs a value
+//! that is missing may wait a little for a fetch that is due. A failed fetch changes nothing: the
+//! last good value stays.
 
 use std::fmt::Display;
 use std::future::{Future, pending};
@@ -14,24 +13,24 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// How often, how long and by how many.
+/// How often a value is fetched, and how many requests wait for it how long.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// Between two fetches, whoever asks.
+    /// The shortest time between two fetches, also on request.
     pub min_interval: Duration,
-    /// Between two fetches of what does not come: doubles from `min_interval` to this.
+    /// The longest time between two fetches that fail: it doubles from `min_interval` to this.
     pub max_interval: Duration,
     /// How long a request waits for a fetch.
     pub wait: Duration,
-    /// How many requests may wait so.
+    /// How many requests may wait at a time.
     pub max_waiting: usize,
 }
 
-/// A value, and when to fetch it again.
+/// A value with its refresh schedule.
 #[derive(Debug)]
 pub struct Fresh<T> {
     value: ArcSwapOption<T>,
-    pace: Pace,
+    policy: Pace,
     schedule: Mutex<Schedule>,
     wake: Notify,
     /// Counts finished attempts.
@@ -39,7 +38,7 @@ pub struct Fresh<T> {
     waiting: Semaphore,
 }
 
-/// What a fetch brought.
+/// The result of a fetch.
 #[derive(Debug)]
 pub struct Fetch<T> {
     /// The value.
@@ -50,53 +49,53 @@ pub struct Fetch<T> {
 
 #[derive(Clone, Debug, Default)]
 struct Schedule {
-    /// The next fetch, unless it is asked for earlier; `None`: only when it is asked for.
+    /// The next fetch, unless one is requested earlier; `None` to fetch on request only.
     next: Option<Instant>,
-    /// A fetch was asked for and has not ended yet.
-    asked: bool,
+    /// A fetch was requested and has not ended yet.
+    requested: bool,
     last_attempt: Option<Instant>,
     last_success: Option<Instant>,
     failures: u32,
-    /// What went wrong last time.
-    fault: Option<String>,
+    /// Why the last fetch failed, if it did.
+    last_error: Option<String>,
 }
 
 impl<T> Fresh<T> {
-    /// One that was not fetched yet, and will not be before it is asked for.
-    pub fn new(pace: Pace) -> Self {
+    /// Creates an empty one. Nothing is fetched before a fetch is requested.
+    pub fn new(policy: Pace) -> Self {
         Self {
             value: ArcSwapOption::empty(),
-            pace,
+            policy,
             schedule: Mutex::default(),
             wake: Notify::new(),
             attempts: watch::Sender::new(0),
-            waiting: Semaphore::new(pace.max_waiting),
+            waiting: Semaphore::new(policy.max_waiting),
         }
     }
 
-    /// The value, if there ever was one.
+    /// Returns the value, or `None` before the first successful fetch.
     pub fn get(&self) -> Option<Arc<T>> {
         self.value.load_full()
     }
 
-    /// The value, having waited for a fetch when there is none that will do: not at all soon after
-    /// the last fetch.
-    pub async fn get_if(&self, will_do: impl Fn(&T) -> bool) -> Option<Arc<T>> {
+    /// Returns the value if it is valid, else waits for a fetch and returns the value then, valid
+    /// or not. Does not wait when the last fetch is too recent or too many requests wait already.
+    pub async fn get_if(&self, is_valid: impl Fn(&T) -> bool) -> Option<Arc<T>> {
         let value = self.get();
-        if value.as_deref().is_some_and(will_do) {
+        if value.as_deref().is_some_and(is_valid) {
             return value;
         }
-        let Ok(_place) = self.waiting.try_acquire() else { return value };
+        let Ok(_permit) = self.waiting.try_acquire() else { return value };
         let mut attempts = self.attempts.subscribe();
         if self.ask() {
-            // both ends of the wait come to the same: what is there now decides
-            let _ = timeout(self.pace.wait, attempts.changed()).await;
+            // after a timeout as after a fetch, the current value decides
+            let _ = timeout(self.policy.wait, attempts.changed()).await;
         }
         self.get()
     }
 
-    /// Waits until a first fetch has ended, well or not: as long as it takes, which its own limits
-    /// bound.
+    /// Waits until a first fetch has ended, successfully or not: as long as it takes, which its own
+    /// timeouts bound.
     pub async fn settled(&self) {
         let mut attempts = self.attempts.subscribe();
         self.ask();
@@ -104,21 +103,21 @@ impl<T> Fresh<T> {
         let _ = attempts.wait_for(|attempts| *attempts > 0).await;
     }
 
-    /// Asks for a fetch. False when the last one is too recent.
+    /// Requests a fetch. Returns false when the last one is too recent.
     pub fn ask(&self) -> bool {
         let mut schedule = self.schedule();
-        if !schedule.asked
-            && schedule.last_attempt.is_some_and(|at| at.elapsed() < self.pace.min_interval)
+        if !schedule.requested
+            && schedule.last_attempt.is_some_and(|at| at.elapsed() < self.policy.min_interval)
         {
             return false;
         }
-        schedule.asked = true;
+        schedule.requested = true;
         self.wake.notify_one();
         true
     }
 
-    /// Keeps the value fresh, for ever. May be dropped and begun again: what is due is then done.
-    /// `what` names it in the log.
+    /// Refreshes the value, for ever. May be dropped and run again: a fetch that is due is then
+    /// made. `what` names the value in the log.
     pub async fn keep<F>(&self, what: &(impl Display + Sync), fetch: impl Fn() -> F + Sync)
     where
         F: Future<Output = Result<Fetch<T>, String>> + Send,
@@ -137,49 +136,52 @@ impl<T> Fresh<T> {
         }
     }
 
-    /// Takes over what the one before a reload holds, so that a reload forgets nothing.
+    /// Copies the value and schedule of the one from before a reload, so that a reload forgets
+    /// nothing.
     pub fn take_over(&self, before: &Self) {
-        let theirs = before.schedule().clone();
+        let previous = before.schedule().clone();
         self.value.store(before.get());
-        let asked = self.schedule().asked;
-        *self.schedule() = Schedule { asked: asked || theirs.asked, ..theirs };
+        let requested = self.schedule().requested;
+        *self.schedule() = Schedule { requested: requested || previous.requested, ..previous };
     }
 
-    /// Why the last fetch failed, if it did.
+    /// Returns why the last fetch failed, or `None` if it succeeded.
     pub fn fault(&self) -> Option<String> {
-        self.schedule().fault.clone()
+        self.schedule().last_error.clone()
     }
 
-    /// How long ago the value was fetched.
+    /// Returns how long ago the value was fetched, or `None` before that.
     pub fn age(&self) -> Option<Duration> {
         self.schedule().last_success.map(|at| at.elapsed())
     }
 
     fn due(&self) -> Option<Instant> {
         let schedule = self.schedule();
-        if schedule.asked { Some(Instant::now()) } else { schedule.next }
+        if schedule.requested { Some(Instant::now()) } else { schedule.next }
     }
 
     fn finish(&self, what: &impl Display, fetched: Result<Fetch<T>, String>) {
         let now = Instant::now();
         let mut schedule = self.schedule();
-        (schedule.asked, schedule.last_attempt) = (false, Some(now));
+        (schedule.requested, schedule.last_attempt) = (false, Some(now));
         match fetched {
             Ok(Fetch { value, again_in }) => {
-                schedule.next = Some(now + again_in.max(self.pace.min_interval));
-                (schedule.failures, schedule.fault, schedule.last_success) = (0, None, Some(now));
+                schedule.next = Some(now + again_in.max(self.policy.min_interval));
+                (schedule.failures, schedule.last_error, schedule.last_success) =
+                    (0, None, Some(now));
                 self.value.store(Some(Arc::new(value)));
             }
-            Err(fault) => {
-                let interval = self.pace.min_interval.saturating_mul(1 << schedule.failures.min(8));
-                schedule.next = Some(now + interval.min(self.pace.max_interval));
+            Err(error) => {
+                let interval =
+                    self.policy.min_interval.saturating_mul(1 << schedule.failures.min(8));
+                schedule.next = Some(now + interval.min(self.policy.max_interval));
                 schedule.failures += 1;
-                // what does not come for a day is told when it begins, not every five minutes
-                if schedule.fault.as_ref() != Some(&fault) {
+                // an outage of a day is logged when it begins, not every five minutes
+                if schedule.last_error.as_ref() != Some(&error) {
                     let kept = schedule.last_success.is_some();
-                    tracing::warn!(kept, "{what} could not be fetched: {fault}");
+                    tracing::warn!(kept, "{what} could not be fetched: {error}");
                 }
-                schedule.fault = Some(fault);
+                schedule.last_error = Some(error);
             }
         }
         drop(schedule);
@@ -201,87 +203,91 @@ mod tests {
 
     use super::{Fetch, Fresh, Pace};
 
-    const PACE: Pace = Pace {
+    const POLICY: Pace = Pace {
         min_interval: Duration::from_secs(10),
         max_interval: Duration::from_secs(60),
         wait: Duration::from_secs(2),
         max_waiting: 2,
     };
 
-    /// Counts fetches; the first `fails` of them fail. Each value lives 100 s.
-    fn kept(fails: u32) -> (Arc<Fresh<u32>>, Arc<AtomicU32>) {
-        let (fresh, count) = (Arc::new(Fresh::new(PACE)), Arc::new(AtomicU32::new(0)));
-        let (keep, counted) = (Arc::clone(&fresh), Arc::clone(&count));
+    /// Returns a value whose fetches are counted; the first `fails` of them fail. Each value lives
+    /// 100 s.
+    fn running(fails: u32) -> (Arc<Fresh<u32>>, Arc<AtomicU32>) {
+        let (refreshed, count) = (Arc::new(Fresh::new(POLICY)), Arc::new(AtomicU32::new(0)));
+        let (runner, counter) = (Arc::clone(&refreshed), Arc::clone(&count));
         tokio::spawn(async move {
             let fetch = async || {
-                let nth = counted.fetch_add(1, Ordering::Relaxed) + 1;
+                let nth = counter.fetch_add(1, Ordering::Relaxed) + 1;
                 sleep(Duration::from_secs(1)).await;
                 if nth <= fails { Err("down".to_owned()) } else { Ok(nth) }
             };
             let fetch = || async {
                 fetch().await.map(|value| Fetch { value, again_in: Duration::from_secs(100) })
             };
-            keep.keep(&"it", fetch).await;
+            runner.keep(&"it", fetch).await;
         });
-        (fresh, count)
+        (refreshed, count)
     }
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_fetched_before_it_is_asked_for_and_then_in_time() {
-        let (fresh, count) = kept(0);
+        let (refreshed, count) = running(0);
         sleep(Duration::from_secs(1000)).await;
-        assert_eq!((count.load(Ordering::Relaxed), fresh.get()), (0, None));
-        fresh.settled().await;
-        assert_eq!(fresh.get_if(|_| true).await.as_deref(), Some(&1));
+        assert_eq!((count.load(Ordering::Relaxed), refreshed.get()), (0, None));
+        refreshed.settled().await;
+        assert_eq!(refreshed.get_if(|_| true).await.as_deref(), Some(&1));
         sleep(Duration::from_secs(102)).await;
-        assert_eq!(fresh.get().as_deref(), Some(&2), "nobody asked");
-        fresh.settled().await;
+        assert_eq!(refreshed.get().as_deref(), Some(&2), "without a request");
+        refreshed.settled().await;
     }
 
     #[tokio::test(start_paused = true)]
     async fn many_that_ask_make_one_fetch_and_few_of_them_wait() {
-        let (fresh, count) = kept(0);
-        let ask = || async { (fresh.get_if(|_| true).await, Instant::now()) };
+        let (refreshed, count) = running(0);
+        let get = || async { (refreshed.get_if(|_| true).await, Instant::now()) };
         let began = Instant::now();
-        let (a, b, c) = tokio::join!(ask(), ask(), ask());
+        let (a, b, c) = tokio::join!(get(), get(), get());
         assert_eq!((a.0.as_deref(), b.0.as_deref()), (Some(&1), Some(&1)));
-        assert_eq!((c.0, c.1), (None, began), "the third has no place to wait");
+        assert_eq!((c.0, c.1), (None, began), "the third does not wait");
         assert_eq!(count.load(Ordering::Relaxed), 1);
-        assert!(!fresh.ask(), "too soon after the last one");
+        assert!(!refreshed.ask(), "too soon after the last one");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_fails_is_tried_again_ever_more_slowly_and_the_old_stays() {
-        let (fresh, count) = kept(3);
-        assert_eq!(fresh.get_if(|_| true).await, None);
-        assert_eq!(fresh.fault().as_deref(), Some("down"));
+    async fn a_failed_fetch_is_retried_with_backoff_and_the_old_value_stays() {
+        let (refreshed, count) = running(3);
+        assert_eq!(refreshed.get_if(|_| true).await, None);
+        assert_eq!(refreshed.fault().as_deref(), Some("down"));
         for (after, expected) in [(11, 2), (21, 3), (41, 4)] {
             sleep(Duration::from_secs(after)).await;
             assert_eq!(count.load(Ordering::Relaxed), expected);
         }
         sleep(Duration::from_secs(1)).await;
-        assert_eq!((fresh.get().as_deref(), fresh.fault()), (Some(&4), None));
-        let next = Arc::new(Fresh::new(PACE));
-        next.take_over(&fresh);
+        assert_eq!((refreshed.get().as_deref(), refreshed.fault()), (Some(&4), None));
+        let next = Arc::new(Fresh::new(POLICY));
+        next.take_over(&refreshed);
         assert_eq!(next.get().as_deref(), Some(&4), "a reload forgets nothing");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_wait_ends_in_time() {
-        let fresh = Fresh::<u32>::new(PACE);
+        let refreshed = Fresh::<u32>::new(POLICY);
         let began = Instant::now();
-        assert_eq!(fresh.get_if(|_| true).await, None, "nobody keeps it");
-        assert_eq!(began.elapsed(), PACE.wait);
+        assert_eq!(refreshed.get_if(|_| true).await, None, "no task fetches it");
+        assert_eq!(began.elapsed(), POLICY.wait);
         advance(Duration::from_secs(1)).await;
         assert!(
-            timeout(Duration::from_secs(1), fresh.keep(&"it", || async { Err("no".to_owned()) }))
-                .await
-                .is_err()
+            timeout(
+                Duration::from_secs(1),
+                refreshed.keep(&"it", || async { Err("no".to_owned()) })
+            )
+            .await
+            .is_err()
         );
         assert_eq!(
-            fresh.fault().as_deref(),
+            refreshed.fault().as_deref(),
             Some("no"),
-            "what was asked for is done by who keeps it later"
+            "a fetch requested earlier is made by a task that runs later"
         );
     }
 }

@@ -1,7 +1,6 @@
 //! One replica of a model, alive: how many requests it has, how long they wait, whether it fails
 //! them. The state is kept across reloads by address, so that a reload forgets nothing.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -11,255 +10,297 @@ use http::HeaderValue;
 use prometheus::IntGauge;
 use tokio::time::Instant;
 
-use super::{Outward, Places, Resilience};
 use crate::error::{Elsewhere, GatewayError, Kind};
-use crate::model::{EndpointUrl, Model, ModelId};
+use crate::model::{EndpointUrl, ModelId};
 use crate::provider::ClockOffset;
-use crate::telemetry::Metrics;
-use crate::upstream::balance::affinity::Affinity;
 use crate::upstream::balance::inflight::Inflight;
-use crate::upstream::balance::peak_ewma::Wait;
-use crate::upstream::balance::reported_load::Load;
-use crate::upstream::balance::timestamped::Stamped;
-use crate::upstream::health::breaker::{Breaker, BreakerSettings, Change, Standing};
-use crate::upstream::limit::hedge_budget::Extra;
-use crate::upstream::net::egress::Way;
+use crate::upstream::balance::peak_ewma::PeakEwma;
+use crate::upstream::balance::reported_load::ReportedLoad;
+use crate::upstream::balance::timestamped::TimestampedF32;
+use crate::upstream::health::breaker::{Availability, Breaker, BreakerSettings, Transition};
+use crate::upstream::limit::hedge_budget::RetryAndHedgeBudgets;
+use crate::upstream::net::egress::ConnectOptions;
 
-/// The longest that an endpoint is passed over because it said so.
-const MAX_BUSY: Duration = Duration::from_secs(60);
-/// What a server told of its load is old after three looks that brought nothing (providers.md
-/// d3.2).
+/// The longest time for which a `Retry-After` keeps requests from an endpoint.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
+/// A reported load is stale after three polls that brought nothing (providers.md d3.2).
 const STALE: Duration = Duration::from_millis(1500);
 
-/// How far a provider's clock is from ours, once we know.
-type Clock = Arc<Mutex<Option<ClockOffset>>>;
+/// How far a provider's clock is from ours; `None` until a refused signature has shown it.
+pub(super) type SharedClock = Arc<Mutex<Option<ClockOffset>>>;
 
 /// One address of one model.
 #[derive(Debug)]
 pub struct Endpoint {
-    /// Where it is.
+    /// The server's URL.
     pub url: EndpointUrl,
-    /// Key of the pools' connections; the same address, reached in the same way, of two models
-    /// shares them.
+    /// Key of the pools' connections; two models whose server has the same address and the same
+    /// connect options share them.
     pub pool_key: u32,
     /// The `Host` header.
     pub host: HeaderValue,
-    /// How it is reached.
-    pub(super) way: Way,
+    /// How a connection to it is made.
+    pub(super) connect_options: ConnectOptions,
     pub(super) inflight: Inflight,
-    wait: Wait,
-    /// Requests there besides ours, where the server tells its load.
-    besides: Stamped,
+    first_token_wait: PeakEwma,
+    /// Requests there in addition to ours, where the server reports its load.
+    external_load: TimestampedF32,
     breaker: Breaker,
-    settings: Arc<ArcSwap<BreakerSettings>>,
+    breaker_settings: Arc<ArcSwap<BreakerSettings>>,
     epoch: Instant,
-    /// Until when it wants to be left alone, in milliseconds after `epoch`.
-    busy_until: AtomicU64,
-    /// What a refused signature taught us about the provider's clock (providers.md d1.6): of the
-    /// address, so that an endpoint made for one request only knows it too.
-    clock: Clock,
-    /// Of the model: shared by its replicas.
-    extra: Arc<Extra>,
-    /// None for an endpoint that a request named: its address is not of a closed set, and nobody
-    /// chooses it.
-    judged: Option<Judged>,
+    /// When the last `Retry-After` ends, in milliseconds after `epoch`.
+    retry_after_until: AtomicU64,
+    /// What a refused signature has shown about the provider's clock (providers.md d1.6). It
+    /// belongs to the address, so that an endpoint that is built for one request only has it too.
+    clock: SharedClock,
+    /// The budgets of the model, shared by its replicas.
+    budgets: Arc<RetryAndHedgeBudgets>,
+    /// `None` for an endpoint that a request named: its address is not of a closed set, and no
+    /// choice is made between such endpoints.
+    metrics: Option<EndpointMetrics>,
 }
 
-/// What is told of an endpoint of the file.
+/// The labels and metric handles of a configured endpoint.
 #[derive(Debug)]
-struct Judged {
-    model: ModelId,
-    healthy: IntGauge,
-    breaker: IntGauge,
+pub(super) struct EndpointMetrics {
+    pub(super) model: ModelId,
+    /// 1 while the endpoint is reachable, else 0.
+    pub(super) healthy: IntGauge,
+    /// The breaker's state: 0 closed, 1 half open, 2 open.
+    pub(super) breaker: IntGauge,
 }
 
-/// How an endpoint is, for `/status`.
+/// What the registry builds an endpoint from.
+pub(super) struct EndpointParts {
+    pub(super) url: EndpointUrl,
+    pub(super) pool_key: u32,
+    pub(super) connect_options: ConnectOptions,
+    pub(super) inflight: Inflight,
+    pub(super) breaker_settings: Arc<ArcSwap<BreakerSettings>>,
+    pub(super) epoch: Instant,
+    pub(super) clock: SharedClock,
+    pub(super) budgets: Arc<RetryAndHedgeBudgets>,
+    pub(super) metrics: Option<EndpointMetrics>,
+}
+
+/// The state of an endpoint, for `/status`.
 #[derive(Clone, Debug)]
 pub struct Condition {
-    /// Whether it is there, as far as is known.
+    /// Whether it is reachable, as far as is known.
     pub healthy: bool,
     /// `closed`, `half_open` or `open`.
     pub breaker: &'static str,
-    /// Why it was last passed over, and how long ago that began or, when it is back, ended.
+    /// Why the breaker last opened, and how long ago that outage began or, when the breaker has
+    /// closed, ended.
     pub failure: Option<(String, Duration)>,
-    /// How long it still wants to be left alone.
+    /// How much of the last `Retry-After` is left.
     pub busy: Option<Duration>,
     /// How long requests wait for their first token.
     pub wait: Option<Duration>,
 }
 
 impl Endpoint {
-    /// Requests under way here.
+    /// Creates an endpoint without any observation, and publishes its metrics.
+    pub(super) fn new(parts: EndpointParts) -> Self {
+        let endpoint = Self {
+            host: HeaderValue::from_str(parts.url.authority().as_str())
+                .unwrap_or_else(|_| HeaderValue::from_static("")),
+            url: parts.url,
+            pool_key: parts.pool_key,
+            connect_options: parts.connect_options,
+            inflight: parts.inflight,
+            first_token_wait: PeakEwma::default(),
+            external_load: TimestampedF32::default(),
+            breaker: Breaker::default(),
+            breaker_settings: parts.breaker_settings,
+            epoch: parts.epoch,
+            retry_after_until: AtomicU64::new(0),
+            clock: parts.clock,
+            budgets: parts.budgets,
+            metrics: parts.metrics,
+        };
+        endpoint.publish_metrics();
+        endpoint
+    }
+
+    /// Returns the number of our requests under way here.
     pub fn inflight(&self) -> usize {
         self.inflight.count()
     }
 
-    /// How a choice takes it.
-    pub(super) fn standing(&self, now: Duration) -> Standing {
-        if millis(now) < self.busy_until.load(Ordering::Relaxed) {
-            return Standing::Away;
+    /// Returns whether the balancer may choose it.
+    pub(super) fn availability(&self, now: Duration) -> Availability {
+        if millis(now) < self.retry_after_until.load(Ordering::Relaxed) {
+            return Availability::Unreachable;
         }
-        self.breaker.standing(now, || self.settings.load().slow_start)
+        self.breaker.availability(now, || self.breaker_settings.load().slow_start)
     }
 
-    /// Takes the place of the one request that sees whether it is back; false when another has it.
-    pub(super) fn claim(&self, now: Duration) -> bool {
-        let claimed = self.breaker.claim(now, &self.settings.load());
-        if claimed {
-            self.show();
+    /// Reserves the half-open breaker's one probe request for the caller; returns false when
+    /// another request has it.
+    pub(super) fn try_probe(&self, now: Duration) -> bool {
+        let is_probe = self.breaker.try_probe(now, &self.breaker_settings.load());
+        if is_probe {
+            self.publish_metrics();
         }
-        claimed
+        is_probe
     }
 
-    /// How many requests it has: ours, and what its server told of others.
+    /// Returns the number of requests it has: ours, and those of others that its server reported.
     pub(super) fn load(&self, now: Duration) -> f32 {
-        let besides = self
-            .besides
+        let external = self
+            .external_load
             .get(now)
             .filter(|(_, age)| *age < STALE)
-            .map_or(0.0, |(besides, _)| besides);
-        self.inflight() as f32 + besides
+            .map_or(0.0, |(external, _)| external);
+        self.inflight() as f32 + external
     }
 
-    /// Whether it has long had nothing to do, so that nothing shows how it is now.
-    pub(super) fn is_forgotten(&self, now: Duration) -> bool {
-        self.load(now) < 1.0 && self.inflight.was_quiet(now)
+    /// Returns whether it has been idle for so long that nothing shows its current state.
+    pub(super) fn is_idle(&self, now: Duration) -> bool {
+        self.load(now) < 1.0 && self.inflight.was_idle(now)
     }
 
-    /// Its server told its load.
-    pub(super) fn tells(&self, load: Load) {
-        self.besides.put(load.besides(self.inflight()), self.now());
+    /// Records the load that its server reported.
+    pub(super) fn report_load(&self, load: ReportedLoad) {
+        self.external_load.set(load.external_load(self.inflight()), self.now());
     }
 
-    /// Its health check succeeded.
-    pub(super) fn is_well(&self) {
-        if let Some(change) = self.breaker.healthy(self.now()) {
-            self.changed(&change);
+    /// Records that its health check succeeded.
+    pub(super) fn mark_healthy(&self) {
+        if let Some(transition) = self.breaker.healthy(self.now()) {
+            self.on_transition(&transition);
         }
     }
 
-    /// Its health check failed again; the next word comes within `time`.
-    pub(super) fn is_unwell(&self, why: &str, time: Duration) {
+    /// Records that its health check failed again; the result of the next one is due within `time`.
+    pub(super) fn mark_unhealthy(&self, why: &str, time: Duration) {
         let now = self.now();
-        let change = self.breaker.unhealthy(now + time, now);
-        if let (Change::Out(..), Some(Judged { model, .. })) = (&change, &self.judged) {
+        let transition = self.breaker.unhealthy(now + time, now);
+        if let (Transition::Opened(..), Some(EndpointMetrics { model, .. })) =
+            (&transition, &self.metrics)
+        {
             tracing::warn!(%model, endpoint = %self.url, "health check: {why}");
         }
-        self.changed(&change);
+        self.on_transition(&transition);
     }
 
-    /// How long requests wait for their first token here, in seconds; none when that is not known.
-    pub(super) fn wait(&self, now: Duration) -> Option<f32> {
-        self.wait.seconds(now)
+    /// Returns how long requests wait for their first token here, in seconds, or `None` when
+    /// nothing was observed of late.
+    pub(super) fn first_token_wait(&self, now: Duration) -> Option<f32> {
+        self.first_token_wait.seconds(now)
     }
 
-    /// The clock of what is remembered of endpoints: since the registry was made, so that all share
-    /// it.
+    /// Returns the time since the registry was created: the clock of all observations, shared by
+    /// all endpoints.
     pub(super) fn now(&self) -> Duration {
         self.epoch.elapsed()
     }
 
-    /// The time by the provider's clock, as far as we know it.
+    /// Returns the time by the provider's clock, as far as its offset is known.
     pub fn provider_time(&self) -> SystemTime {
         let now = SystemTime::now();
         let offset = *self.clock.lock().unwrap_or_else(PoisonError::into_inner);
         offset.map_or(now, |offset| offset.apply(now))
     }
 
-    /// Notes how far the provider's clock is from ours.
+    /// Sets how far the provider's clock is from ours.
     pub fn set_clock(&self, offset: ClockOffset) {
         let by = offset.size();
         tracing::warn!(endpoint = %self.url, ?by, "the provider's clock differs from ours: check this machine's time");
         *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(offset);
     }
 
-    /// Notes what an attempt showed of it.
-    pub fn saw(&self, seen: Seen) {
-        self.saw_at(seen, self.now());
+    /// Records what an attempt observed of it.
+    pub fn saw(&self, observation: Seen) {
+        self.record_at(observation, self.now());
     }
 
-    pub(super) fn saw_at(&self, seen: Seen, now: Duration) {
-        let settings = || self.settings.load();
-        let change = match seen {
-            _ if self.judged.is_none() => None,
+    pub(super) fn record_at(&self, observation: Seen, now: Duration) {
+        let settings = || self.breaker_settings.load();
+        let transition = match observation {
+            _ if self.metrics.is_none() => None,
             Seen::Unreachable => Some(self.breaker.unreachable(now, &settings())),
-            Seen::Answered => self.breaker.reached(now),
-            Seen::Spoke(waited) => {
-                // sent when it was forgotten: what it was like before does not count beside this
-                if self.inflight() == 1 && self.inflight.was_quiet(now.saturating_sub(waited)) {
-                    self.wait.forget();
-                }
-                self.wait.observe(waited, now);
-                self.extra.hedges.observe(waited);
-                self.breaker.success(now.saturating_sub(waited), now, || **settings())
-            }
+            Seen::HeadersReceived => self.breaker.reached(now),
+            Seen::Spoke(waited) => self.on_first_token(waited, now),
             Seen::Failed(kind) if is_endpoints_fault(kind) => {
                 self.breaker.failure(kind, now, &settings())
             }
             Seen::Failed(_) => None,
-            Seen::Busy(time) => {
-                self.left_alone(time.min(MAX_BUSY), now);
+            Seen::RetryAfter(time) => {
+                self.on_retry_after(time.min(MAX_RETRY_AFTER), now);
                 None
             }
         };
-        if let Some(change) = change {
-            self.changed(&change);
+        if let Some(transition) = transition {
+            self.on_transition(&transition);
         }
     }
 
-    /// Notes a failed attempt. One that says when to come back is no failure: the endpoint is well,
-    /// and full.
+    /// Records a failed attempt. An error with a `Retry-After` is no failure: the endpoint is
+    /// healthy, and full.
     pub fn failed(&self, error: &GatewayError) {
-        let busy = error.retry_after_seconds().filter(|_| error.kind().is_busy());
-        self.saw(busy.map_or(Seen::Failed(error.kind()), |seconds| {
-            Seen::Busy(Duration::from_secs(seconds))
+        let retry_after = error.retry_after_seconds().filter(|_| error.kind().is_busy());
+        self.saw(retry_after.map_or(Seen::Failed(error.kind()), |seconds| {
+            Seen::RetryAfter(Duration::from_secs(seconds))
         }));
     }
 
-    fn left_alone(&self, time: Duration, now: Duration) {
-        let before = self.busy_until.fetch_max(millis(now + time), Ordering::Relaxed);
+    fn on_first_token(&self, waited: Duration, now: Duration) -> Option<Transition> {
+        let sent = now.saturating_sub(waited);
+        // sent while the endpoint was idle: this wait replaces the older ones
+        if self.inflight() == 1 && self.inflight.was_idle(sent) {
+            self.first_token_wait.reset();
+        }
+        self.first_token_wait.observe(waited, now);
+        self.budgets.hedges.observe(waited);
+        self.breaker.success(sent, now, || **self.breaker_settings.load())
+    }
+
+    fn on_retry_after(&self, time: Duration, now: Duration) {
+        let before = self.retry_after_until.fetch_max(millis(now + time), Ordering::Relaxed);
         if before <= millis(now)
-            && let Some(Judged { model, .. }) = &self.judged
+            && let Some(EndpointMetrics { model, .. }) = &self.metrics
         {
-            tracing::info!(%model, endpoint = %self.url, "endpoint wants to be left alone for {time:?}: others are asked");
+            tracing::info!(%model, endpoint = %self.url, "endpoint returned Retry-After: requests go to other replicas for {time:?}");
         }
     }
 
-    /// Tells what has changed, once.
-    fn changed(&self, change: &Change) {
-        self.show();
-        let Some(Judged { model, .. }) = &self.judged else { return };
+    /// Publishes a transition of the breaker, and logs it once.
+    fn on_transition(&self, transition: &Transition) {
+        self.publish_metrics();
+        let Some(EndpointMetrics { model, .. }) = &self.metrics else { return };
         let endpoint = &self.url;
-        match change {
-            Change::Out(length, cause) => tracing::warn!(
+        match transition {
+            Transition::Opened(length, cause) => tracing::warn!(
                 %model, %endpoint,
-                "endpoint {cause}: passed over for {length:?} while there is another; `weir probe {model}` and its own log say more"
+                "endpoint {cause}: circuit breaker opened for {length:?}, requests go to other replicas if there are any; see `weir probe {model}` and the server's own log"
             ),
-            Change::Still(length) => {
-                tracing::debug!(%model, %endpoint, "endpoint still fails: passed over for {length:?}")
+            Transition::StillOpen(length) => {
+                tracing::debug!(%model, %endpoint, "endpoint still fails: circuit breaker stays open for {length:?}")
             }
-            Change::Back => {
-                // whoever is back is another than it was
-                self.wait.forget();
-                tracing::info!(%model, %endpoint, "endpoint answers again: its share of requests grows to the whole");
+            Transition::Closed => {
+                // a server that has recovered does not behave as it did before
+                self.first_token_wait.reset();
+                tracing::info!(%model, %endpoint, "endpoint has recovered: circuit breaker closed, its share of requests grows back to a full one");
             }
         }
     }
 
-    fn show(&self) {
-        if let Some(judged) = &self.judged {
-            judged.healthy.set((!self.breaker.is_away()).into());
-            judged.breaker.set(self.breaker.state());
+    fn publish_metrics(&self) {
+        if let Some(metrics) = &self.metrics {
+            metrics.healthy.set((!self.breaker.is_unreachable()).into());
+            metrics.breaker.set(self.breaker.metric_value());
         }
     }
 
-    /// How it is.
+    /// Returns its state, for `/status`.
     pub fn condition(&self) -> Condition {
         let now = self.now();
         let outage = *self.breaker.outage();
         Condition {
-            healthy: !self.breaker.is_away(),
-            breaker: match self.breaker.state() {
+            healthy: !self.breaker.is_unreachable(),
+            breaker: match self.breaker.metric_value() {
                 0 => "closed",
                 1 => "half_open",
                 _ => "open",
@@ -267,43 +308,46 @@ impl Endpoint {
             failure: outage
                 .cause
                 .map(|cause| (cause.to_string(), now.saturating_sub(outage.since))),
-            busy: Duration::from_millis(self.busy_until.load(Ordering::Relaxed))
+            busy: Duration::from_millis(self.retry_after_until.load(Ordering::Relaxed))
                 .checked_sub(now)
                 .filter(|left| !left.is_zero()),
-            wait: self.wait(now).map(Duration::from_secs_f32),
+            wait: self.first_token_wait(now).map(Duration::from_secs_f32),
         }
     }
 
-    /// A client's request for the model, which earns its replicas a share of a retry.
+    /// Deposits one client request's share of a retry in the model's retry budget.
     pub fn earn_retry(&self, now: Instant) {
-        self.extra.retries.deposit(now);
+        self.budgets.retries.deposit(now);
     }
 
-    /// Whether a request that failed here may go to another replica of the model.
+    /// Withdraws one retry from the model's retry budget: a request that failed here may go to
+    /// another replica. Returns false when the budget is used up.
     pub fn may_retry(&self, now: Instant) -> bool {
-        self.extra.retries.withdraw(now)
+        self.budgets.retries.withdraw(now)
     }
 
-    /// A client's request for the model: how long this endpoint has before another is asked beside
-    /// it.
+    /// Deposits one client request's share in the model's hedging budget, and returns how long this
+    /// endpoint has before a hedged request goes to another; `None` when none is to be sent.
     pub fn hedge_after(&self, now: Instant) -> Option<Duration> {
-        self.extra.hedges.begin(now)
+        self.budgets.hedges.begin(now)
     }
 
-    /// Whether another may be asked beside it.
+    /// Withdraws one hedged request from the model's hedging budget; returns false when the budget
+    /// is used up.
     pub fn may_hedge(&self, now: Instant) -> bool {
-        self.extra.hedges.withdraw(now)
+        self.budgets.hedges.withdraw(now)
     }
 
-    /// Counts one request in; the guard counts it out.
-    pub fn enter(self: &Arc<Self>) -> Entered {
+    /// Counts one request in; the guard counts it out when dropped.
+    pub fn enter(self: &Arc<Self>) -> InFlightGuard {
         self.inflight.enter();
-        Entered(Arc::clone(self))
+        InFlightGuard { endpoint: Arc::clone(self) }
     }
 }
 
-/// Whether a failure is held against the endpoint: where another may succeed, and it is not we who
-/// failed. A content filter's refusal and whatever else the request itself brought about is not.
+/// Returns whether a failure counts against the endpoint: where another replica may succeed, and
+/// the fault is not ours. A content filter's refusal and any other failure that the request itself
+/// caused do not count.
 fn is_endpoints_fault(kind: Kind) -> bool {
     kind.row().elsewhere == Elsewhere::Replica
 }
@@ -312,306 +356,48 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What an attempt showed of its endpoint.
+/// What an attempt observed of its endpoint.
 #[derive(Clone, Copy, Debug)]
 pub enum Seen {
     /// No connection: nothing was sent.
     Unreachable,
-    /// The head of an answer.
-    Answered,
-    /// The first content, so long after the request was sent.
+    /// The head of a response arrived.
+    HeadersReceived,
+    /// The first content arrived, this long after the request was sent.
     Spoke(Duration),
-    /// The attempt failed after the connection was there; the kind says whose fault it was.
+    /// The attempt failed after the connection was made; the kind shows whose fault it was.
     Failed(Kind),
-    /// It is well, and wants to be left alone for so long (`Retry-After`).
-    Busy(Duration),
+    /// The endpoint is healthy, and is to get no requests for this long (`Retry-After`).
+    RetryAfter(Duration),
 }
 
-/// A request under way at an endpoint; lives as long as the answer's body.
+/// A request under way at an endpoint; lives as long as the response's body.
 #[derive(Debug)]
-pub struct Entered(Arc<Endpoint>);
+pub struct InFlightGuard {
+    endpoint: Arc<Endpoint>,
+}
 
-impl Entered {
-    /// Where.
+impl InFlightGuard {
+    /// Returns the endpoint that the request was sent to.
     pub const fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.0
+        &self.endpoint
     }
 }
 
-impl Drop for Entered {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
-        self.0.inflight.leave(self.0.now());
-    }
-}
-
-/// The endpoints of one snapshot, by model.
-#[derive(Clone, Debug, Default)]
-pub struct Endpoints {
-    by_model: HashMap<ModelId, Vec<Arc<Endpoint>>>,
-    affinities: HashMap<ModelId, Arc<Affinity>>,
-    outward: Arc<Outward>,
-    places: HashMap<ModelId, Arc<Places>>,
-}
-
-impl Endpoints {
-    /// The replicas of a model of the file.
-    pub fn of(&self, model: &ModelId) -> Option<&[Arc<Endpoint>]> {
-        self.by_model.get(model).map(Vec::as_slice)
-    }
-
-    /// Who of a model's replicas has seen what, where that counts.
-    pub(super) fn affinity(&self, model: &Model) -> Option<&Affinity> {
-        if model.replicas.affinity {
-            self.affinities.get(&model.id).map(|affinity| &**affinity)
-        } else {
-            None
-        }
-    }
-
-    /// The places of a model of the file.
-    pub fn places(&self, model: &Model) -> Option<&Arc<Places>> {
-        self.places.get(&model.id).filter(|_| !model.from_request)
-    }
-
-    /// Everything, for `/status`.
-    pub fn iter(&self) -> impl Iterator<Item = (&ModelId, &[Arc<Endpoint>])> {
-        self.by_model.iter().map(|(model, list)| (model, list.as_slice()))
-    }
-
-    /// How the snapshot's servers are reached.
-    pub(super) const fn outward(&self) -> &Arc<Outward> {
-        &self.outward
-    }
-}
-
-/// Makes endpoints, and finds again those it made: one per process.
-pub struct Registry {
-    metrics: Arc<Metrics>,
-    settings: Arc<ArcSwap<BreakerSettings>>,
-    epoch: Instant,
-    known: Mutex<Known>,
-}
-
-#[derive(Default)]
-struct Known {
-    endpoints: HashMap<(ModelId, EndpointUrl), Arc<Endpoint>>,
-    addresses: HashMap<Address, Peer>,
-    extras: HashMap<ModelId, Arc<Extra>>,
-    affinities: HashMap<ModelId, Arc<Affinity>>,
-    places: HashMap<ModelId, Arc<Places>>,
-}
-
-/// What all endpoints of one address share.
-#[derive(Clone)]
-struct Peer {
-    pool_key: u32,
-    clock: Clock,
-}
-
-/// What a connection depends on: scheme, host, port; whether its address was checked after
-/// resolution; whose way it was made in, and as whom.
-type Address = (EndpointUrl, bool, u32, u32);
-
-impl Registry {
-    /// An empty one.
-    pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, settings: Arc::default(), epoch: Instant::now(), known: Mutex::default() }
-    }
-
-    /// The endpoints of these models; those that are gone from the file are forgotten. One that is
-    /// reached in another way than before begins anew.
-    pub fn endpoints<'a>(
-        &self,
-        models: impl Iterator<Item = &'a Arc<Model>>,
-        outward: Arc<Outward>,
-        resilience: &Resilience,
-    ) -> Endpoints {
-        self.settings.store(Arc::new(resilience.breaker));
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = &mut *known;
-        let (mut kept, mut extras) = (HashMap::new(), HashMap::new());
-        let mut by_model: HashMap<ModelId, Vec<Arc<Endpoint>>> = HashMap::new();
-        let (mut places, mut affinities) = (HashMap::new(), HashMap::new());
-        for model in models {
-            if model.replicas.affinity {
-                let same = known
-                    .affinities
-                    .get(&model.id)
-                    .filter(|known| known.is_of(&model.endpoints))
-                    .cloned();
-                let affinity =
-                    same.unwrap_or_else(|| Arc::new(Affinity::new(model.endpoints.clone())));
-                affinities.insert(Arc::clone(&model.id), affinity);
-            }
-            let extra = known
-                .extras
-                .remove(&model.id)
-                .unwrap_or_else(|| Arc::new(Extra::new(Instant::now())));
-            extra.retries.set_share(resilience.retry_share);
-            extra.hedges.set(resilience.hedging);
-            places.insert(Arc::clone(&model.id), self.places(&known.places, model));
-            for url in &model.endpoints {
-                let key = (Arc::clone(&model.id), url.clone());
-                let way = outward.to_model(model, url);
-                let same = known
-                    .endpoints
-                    .get(&key)
-                    .filter(|known| known.way.outward == way.outward)
-                    .cloned();
-                let endpoint = same.unwrap_or_else(|| {
-                    self.make(&mut known.addresses, model, url, way, Some(&extra))
-                });
-                kept.insert(key, Arc::clone(&endpoint));
-                by_model.entry(Arc::clone(&model.id)).or_default().push(endpoint);
-            }
-            extras.insert(Arc::clone(&model.id), extra);
-        }
-        for (model, url) in known.endpoints.keys().filter(|key| !kept.contains_key(*key)) {
-            self.forget(model, url);
-        }
-        for model in known.places.keys().filter(|model| !places.contains_key(*model)) {
-            // Not there when the model never had a queue.
-            let _ = self.metrics.model_waiting.remove_label_values(&[model]);
-        }
-        (known.endpoints, known.extras) = (kept, extras);
-        known.places.clone_from(&places);
-        known.affinities.clone_from(&affinities);
-        Endpoints { by_model, affinities, outward, places }
-    }
-
-    /// A model's places, found again if it had some, with the numbers that hold now.
-    fn places(&self, known: &HashMap<ModelId, Arc<Places>>, model: &Model) -> Arc<Places> {
-        let Some(places) = known.get(&model.id) else {
-            let waiting = self.metrics.model_waiting.with_label_values(&[&model.id]);
-            return Arc::new(Places::new(Arc::clone(&model.id), model.room, waiting));
-        };
-        places.set(model.room);
-        Arc::clone(places)
-    }
-
-    /// An endpoint of a model that a request brought: no state outlives the request but what its
-    /// address shares, kept connections and clock.
-    pub fn transient(&self, model: &Model, url: &EndpointUrl, outward: &Outward) -> Arc<Endpoint> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        self.make(&mut known.addresses, model, url, outward.to_model(model, url), None)
-    }
-
-    /// With the budget of a model of the file, whose addresses are a closed set, so that they may
-    /// be labels.
-    fn make(
-        &self,
-        addresses: &mut HashMap<Address, Peer>,
-        model: &Model,
-        url: &EndpointUrl,
-        way: Way,
-        extra: Option<&Arc<Extra>>,
-    ) -> Arc<Endpoint> {
-        // A request may name anything: the table of addresses is cleared before it grows without
-        // bound. Cleared keys are not reused, so a kept connection is never found under another
-        // address.
-        const MAX_ADDRESSES: usize = 4096;
-        static NEXT_KEY: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        if addresses.len() >= MAX_ADDRESSES {
-            addresses.clear();
-        }
-        let new =
-            || Peer { pool_key: NEXT_KEY.fetch_add(1, Ordering::Relaxed), clock: Clock::default() };
-        // a connection to the operator's own address was not checked: a request's may not find it
-        let address = (url.without_base(), way.checked.is_some(), way.outward, way.tls.id);
-        let Peer { pool_key, clock } = addresses.entry(address).or_insert_with(new).clone();
-        let in_file = extra.is_some();
-        let label = if in_file { url.authority().to_string() } else { "request".to_owned() };
-        let labels = &[&*model.id, label.as_str()];
-        let judged = in_file.then(|| Judged {
-            model: Arc::clone(&model.id),
-            healthy: self.metrics.upstream_healthy.with_label_values(labels),
-            breaker: self.metrics.breaker_state.with_label_values(labels),
-        });
-        let endpoint = Endpoint {
-            host: HeaderValue::from_str(url.authority().as_str())
-                .unwrap_or_else(|_| HeaderValue::from_static("")),
-            url: url.clone(),
-            way,
-            pool_key,
-            inflight: Inflight::new(self.metrics.upstream_inflight.with_label_values(labels)),
-            wait: Wait::default(),
-            besides: Stamped::default(),
-            breaker: Breaker::default(),
-            settings: Arc::clone(&self.settings),
-            epoch: self.epoch,
-            busy_until: AtomicU64::new(0),
-            clock,
-            extra: extra.cloned().unwrap_or_else(|| Arc::new(Extra::new(self.epoch))),
-            judged,
-        };
-        endpoint.show();
-        Arc::new(endpoint)
-    }
-
-    fn forget(&self, model: &ModelId, url: &EndpointUrl) {
-        let labels = &[&**model, url.authority().as_str()];
-        // Not there when two endpoints shared host and port: the first removal took it.
-        let _ = self.metrics.upstream_inflight.remove_label_values(labels);
-        let _ = self.metrics.upstream_healthy.remove_label_values(labels);
-        let _ = self.metrics.breaker_state.remove_label_values(labels);
+        self.endpoint.inflight.leave(self.endpoint.now());
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::time::{Duration, SystemTime};
-
-    use super::{Registry, Resilience, Seen, Standing, is_endpoints_fault};
+    use super::is_endpoints_fault;
     use crate::error::Kind;
-    use crate::model::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind};
-    use crate::provider::ClockOffset;
-    use crate::telemetry::Metrics;
     use crate::telemetry::labels::Phase;
-    use crate::upstream::Outward;
-
-    fn model(from_request: bool) -> Model {
-        Model {
-            id: "request".into(),
-            provider: ProviderKind::Bedrock,
-            upstream_name: "x".into(),
-            family: std::sync::Arc::default(),
-            endpoints: vec![EndpointUrl::parse("http://h/base").unwrap()],
-            api_key: None,
-            access: Access::Key,
-            timeouts: BudgetPatch::default(),
-            replicas: crate::model::Replicas::default(),
-            room: None,
-            priority: false,
-            from_request,
-        }
-    }
 
     #[test]
-    fn an_address_keeps_its_clock_and_its_connections_to_itself() {
-        let registry = Registry::new(Arc::new(Metrics::new().unwrap()));
-        let outward = Outward::default();
-        let transient = |from_request| {
-            let model = model(from_request);
-            registry.transient(&model, &model.endpoints[0], &outward)
-        };
-        let operators = transient(false);
-        assert_ne!(
-            operators.pool_key,
-            transient(true).pool_key,
-            "unchecked connections are not for requests"
-        );
-        let now = SystemTime::now();
-        operators.set_clock(ClockOffset::between(now, now + Duration::from_hours(1)));
-        assert!(
-            transient(false).provider_time() > now + Duration::from_mins(59),
-            "the next request knows it"
-        );
-        assert!(transient(true).provider_time() < now + Duration::from_mins(59));
-    }
-
-    #[test]
-    fn what_is_held_against_an_endpoint_is_what_another_may_do_better() {
+    fn only_failures_that_another_replica_may_avoid_count_against_an_endpoint() {
         for kind in [408, 429, 500, 503].map(Kind::UpstreamStatus) {
             assert!(is_endpoints_fault(kind), "{kind:?}");
         }
@@ -633,22 +419,5 @@ mod tests {
         ] {
             assert!(!is_endpoints_fault(kind), "{kind:?}");
         }
-    }
-
-    #[test]
-    fn an_endpoint_that_wants_to_be_left_alone_is_not_for_ever() {
-        let registry = Registry::new(Arc::new(Metrics::new().unwrap()));
-        let model = Arc::new(model(false));
-        let endpoints =
-            registry.endpoints([&model].into_iter(), Arc::default(), &Resilience::default());
-        let endpoint = &endpoints.of(&model.id).unwrap()[0];
-        endpoint.saw_at(Seen::Busy(Duration::from_hours(1)), Duration::from_secs(1));
-        endpoint.saw_at(Seen::Busy(Duration::from_secs(1)), Duration::from_secs(1));
-        assert_eq!(
-            endpoint.standing(Duration::from_secs(60)),
-            Standing::Away,
-            "the longest word counts"
-        );
-        assert_eq!(endpoint.standing(Duration::from_secs(61)), Standing::In);
     }
 }

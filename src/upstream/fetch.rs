@@ -1,6 +1,6 @@
-//! A small document from a server of the operator's choice: an issuer's keys, a cloud's
+//! A small document from a server that the operator has configured: an issuer's keys, a cloud's
 //! credentials. One connection per document, bounded in time and size, no redirects. Nothing of a
-//! client's request goes out here.
+//! client's request is sent here.
 
 use std::time::Duration;
 
@@ -12,98 +12,99 @@ use super::{ConnectError, ExchangeError, SharedOutward};
 use crate::model::EndpointUrl;
 use crate::upstream::http::connection::Connection;
 use crate::upstream::net::connect::connect;
-use crate::upstream::net::egress::Way;
+use crate::upstream::net::egress::ConnectOptions;
 use crate::wire::{Head, Payload, write_head};
 
-/// From the name's resolution to the last byte.
+/// The timeout from name resolution to the last byte.
 const LIMIT: Duration = Duration::from_secs(10);
-/// GitLab's key set is a few KiB, a token less.
+/// The size limit: GitLab's key set is a few KiB, a token less.
 const MAX_BODY: usize = 1 << 20;
 
-/// Fetches documents.
+/// A client for small documents.
 pub struct Fetcher {
-    outward: SharedOutward,
+    egress: SharedOutward,
 }
 
-/// A document that arrived with 200.
+/// A document that arrived with status 200.
 #[derive(Debug)]
 pub struct Fetched {
-    /// The answer's headers.
+    /// The response's headers.
     pub headers: HeaderMap,
     /// The document.
     pub body: Bytes,
 }
 
-/// A request for a document. Nothing prints it: its body may hold a secret.
+/// A request for a document. Not `Debug`: its body may hold a secret.
 pub struct Asked<'a> {
     /// `GET`, `POST` or `PUT`.
     pub method: &'a str,
-    /// The server; its path comes before `path`.
+    /// The server; its path is put before `path`.
     pub url: &'a EndpointUrl,
     /// Path and query, percent-encoded.
     pub path: &'a str,
-    /// Those that a fetch always sends are set when they are not here.
+    /// The headers; the defaults of a fetch are added where they are missing.
     pub headers: HeaderMap,
-    /// What is sent.
+    /// The body.
     pub body: Bytes,
 }
 
-/// Whatever a server answered. Nothing prints it: its body may hold a token.
+/// A response of any status. Not `Debug`: its body may hold a token.
 pub struct Answered {
-    /// Any status.
+    /// The status.
     pub status: StatusCode,
     /// The headers.
     pub headers: HeaderMap,
-    /// The body, whole.
+    /// The whole body.
     pub body: Bytes,
 }
 
 /// Why there is no document. `Display` is for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// No connection.
+    /// No connection was made.
     #[error("{0}")]
     Connect(#[from] ConnectError),
-    /// The connection broke, or what came is not HTTP.
+    /// The connection broke, or the response is not HTTP.
     #[error("{0}")]
     Broken(#[from] ExchangeError),
-    /// Another status than 200.
+    /// The status is not 200.
     #[error("HTTP {0}")]
     Status(StatusCode),
     /// A redirect, which is not followed.
     #[error("HTTP {0} to {1}: redirects are not followed, name the address it leads to")]
     Redirect(StatusCode, String),
-    /// Longer than such a document is.
+    /// The body is longer than 1 MiB.
     #[error("the answer is longer than 1 MiB")]
     TooLong,
-    /// Not there in time.
+    /// The response did not arrive in time.
     #[error("no answer within 10 s")]
     Expired,
-    /// No connection in time.
+    /// The connection was not made in time.
     #[error("no connection within {0:?}")]
     Unreached(Duration),
 }
 
 impl FetchError {
-    /// Whether it is only that nothing came in time.
+    /// Returns whether a timeout expired.
     pub const fn is_timeout(&self) -> bool {
         matches!(self, Self::Expired | Self::Unreached(_))
     }
 }
 
 impl Fetcher {
-    /// Each document in the way that is in force then.
-    pub const fn new(outward: SharedOutward) -> Self {
-        Self { outward }
+    /// Creates a client that makes each connection by the egress settings then in force.
+    pub const fn new(egress: SharedOutward) -> Self {
+        Self { egress }
     }
 
-    /// The document at this address; `path` comes after the URL's own.
+    /// Gets the document at this URL; `path` is appended to the URL's own. Fails unless it arrives
+    /// with status 200 within ten seconds.
     pub async fn get(&self, url: &EndpointUrl, path: &str) -> Result<Fetched, FetchError> {
-        let asked =
+        let request =
             Asked { method: "GET", url, path, headers: HeaderMap::new(), body: Bytes::new() };
-        let answered =
-            timeout(LIMIT, self.ask(asked, LIMIT)).await.unwrap_or(Err(FetchError::Expired))?;
-        let Answered { status, headers, body } = answered;
+        let response =
+            timeout(LIMIT, self.ask(request, LIMIT)).await.unwrap_or(Err(FetchError::Expired))?;
+        let Answered { status, headers, body } = response;
         match status {
             StatusCode::OK => Ok(Fetched { headers, body }),
             _ if status.is_redirection() => {
@@ -117,43 +118,43 @@ impl Fetcher {
         }
     }
 
-    /// Whatever a server answers, its error bodies too. `limit` bounds the connecting; the caller
-    /// bounds the rest.
-    pub async fn ask(&self, asked: Asked<'_>, limit: Duration) -> Result<Answered, FetchError> {
-        let way = self.outward.load().to_other(asked.url);
-        ask(asked, &way, limit).await
+    /// Sends a request and returns the response, whatever its status. `limit` bounds the
+    /// connecting; the caller bounds the rest.
+    pub async fn ask(&self, request: Asked<'_>, limit: Duration) -> Result<Answered, FetchError> {
+        let connect_options = self.egress.load().options_for_server(request.url);
+        send_request(request, &connect_options, limit).await
     }
 }
 
-/// The same of a server that is reached in this way.
-pub(super) async fn ask(
-    asked: Asked<'_>,
-    way: &Way,
+/// Sends a request with these connect options, and returns the response, whatever its status.
+pub(super) async fn send_request(
+    request: Asked<'_>,
+    connect_options: &ConnectOptions,
     limit: Duration,
 ) -> Result<Answered, FetchError> {
-    let connecting = timeout(limit, connect(asked.url, way)).await;
+    let connecting = timeout(limit, connect(request.url, connect_options)).await;
     let (stream, _) = connecting.map_err(|_| FetchError::Unreached(limit))??;
     let mut connection = Connection::new(stream);
-    let body = Payload::from(asked.body.clone());
+    let body = Payload::from(request.body.clone());
     let Head { status, headers, framing, .. } =
-        connection.exchange(request_head(asked), &body).await?;
-    let body = connection.document(framing, MAX_BODY).await?.ok_or(FetchError::TooLong)?;
+        connection.exchange(request_head(request), &body).await?;
+    let body = connection.read_body(framing, MAX_BODY).await?.ok_or(FetchError::TooLong)?;
     Ok(Answered { status, headers, body })
 }
 
-fn request_head(asked: Asked<'_>) -> Bytes {
-    const USUAL: [(HeaderName, &str); 2] = [
+fn request_head(request: Asked<'_>) -> Bytes {
+    const DEFAULTS: [(HeaderName, &str); 2] = [
         (header::ACCEPT, "application/json"),
         (header::USER_AGENT, concat!("weir/", env!("CARGO_PKG_VERSION"))),
     ];
-    let Asked { method, url, path, mut headers, body } = asked;
-    for (name, value) in USUAL {
+    let Asked { method, url, path, mut headers, body } = request;
+    for (name, value) in DEFAULTS {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     headers.remove(header::CONTENT_LENGTH);
-    // an authority is a header's value: its characters were checked when it was parsed
+    // cannot fail: an authority's characters were checked when it was parsed
     if let Ok(host) = HeaderValue::from_str(url.authority().as_str()) {
         headers.entry(header::HOST).or_insert(host);
     }
@@ -181,17 +182,18 @@ mod tests {
         (listener, url)
     }
 
-    /// What a server that answers with these bytes and closes is taken for, and what it was asked.
-    async fn fetch(answer: Vec<u8>) -> (Result<Fetched, FetchError>, String) {
+    /// Returns the result of a fetch from a server that responds with these bytes and closes, and
+    /// the request.
+    async fn fetch(response: Vec<u8>) -> (Result<Fetched, FetchError>, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url =
             EndpointUrl::parse(&format!("http://{}/root", listener.local_addr().unwrap())).unwrap();
         let serve = async {
             let (mut stream, _) = listener.accept().await.unwrap();
-            let mut asked = vec![0; 4096];
-            let length = stream.read(&mut asked).await.unwrap();
-            let _ = stream.write_all(&answer).await;
-            String::from_utf8(asked[..length].to_vec()).unwrap()
+            let mut request = vec![0; 4096];
+            let length = stream.read(&mut request).await.unwrap();
+            let _ = stream.write_all(&response).await;
+            String::from_utf8(request[..length].to_vec()).unwrap()
         };
         let fetcher = Fetcher::new(SharedOutward::default());
         tokio::join!(fetcher.get(&url, "/keys"), serve)
@@ -199,51 +201,55 @@ mod tests {
 
     #[tokio::test]
     async fn a_document_arrives_whole() {
-        let (answer, asked) =
+        let (response, request) =
             fetch(b"HTTP/1.1 200 OK\r\ncache-control: max-age=9\r\n\r\n{\"keys\":[]}".to_vec())
                 .await;
-        let answer = answer.unwrap();
+        let response = response.unwrap();
         assert_eq!(
-            (&*answer.body, &answer.headers["cache-control"]),
+            (&*response.body, &response.headers["cache-control"]),
             (&b"{\"keys\":[]}"[..], &"max-age=9".parse().unwrap())
         );
         assert!(
-            asked.starts_with("GET /root/keys HTTP/1.1\r\n")
-                && asked.contains("\r\nhost: 127.0.0.1:"),
-            "{asked}"
+            request.starts_with("GET /root/keys HTTP/1.1\r\n")
+                && request.contains("\r\nhost: 127.0.0.1:"),
+            "{request}"
         );
     }
 
     #[tokio::test]
-    async fn a_body_goes_out_and_an_error_comes_back_with_its_own() {
+    async fn a_request_body_is_sent_and_an_error_body_is_returned() {
         let (listener, url) = server().await;
         let serve = async {
             let (mut stream, _) = listener.accept().await.unwrap();
-            let mut asked = vec![0; 4096];
-            let length = stream.read(&mut asked).await.unwrap();
-            let answer = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\n{}";
-            stream.write_all(answer).await.unwrap();
-            String::from_utf8(asked[..length].to_vec()).unwrap()
+            let mut request = vec![0; 4096];
+            let length = stream.read(&mut request).await.unwrap();
+            let response = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 2\r\n\r\n{}";
+            stream.write_all(response).await.unwrap();
+            String::from_utf8(request[..length].to_vec()).unwrap()
         };
         let mut headers = HeaderMap::new();
         headers.insert("content-length", "99".parse().unwrap());
         headers.insert("host", "signed.example".parse().unwrap());
-        let asked = Asked { method: "POST", url: &url, path: "?a=b", headers, body: "x=y".into() };
+        let request =
+            Asked { method: "POST", url: &url, path: "?a=b", headers, body: "x=y".into() };
         let fetcher = Fetcher::new(SharedOutward::default());
-        let (answered, asked) = tokio::join!(fetcher.ask(asked, LIMIT), serve);
-        let answered = answered.unwrap();
-        assert_eq!((answered.status.as_u16(), &*answered.body), (400, &b"{}"[..]));
+        let (response, request) = tokio::join!(fetcher.ask(request, LIMIT), serve);
+        let response = response.unwrap();
+        assert_eq!((response.status.as_u16(), &*response.body), (400, &b"{}"[..]));
         assert!(
-            asked.starts_with("POST /?a=b HTTP/1.1\r\n")
-                && asked.ends_with("content-length: 3\r\n\r\nx=y"),
-            "{asked}"
+            request.starts_with("POST /?a=b HTTP/1.1\r\n")
+                && request.ends_with("content-length: 3\r\n\r\nx=y"),
+            "{request}"
         );
-        assert!(asked.contains("host: signed.example\r\n") && !asked.contains("99"), "{asked}");
+        assert!(
+            request.contains("host: signed.example\r\n") && !request.contains("99"),
+            "{request}"
+        );
     }
 
     #[tokio::test]
     async fn what_is_no_document_is_told() {
-        let of = async |answer: &[u8]| fetch(answer.to_vec()).await.0.unwrap_err().to_string();
+        let of = async |response: &[u8]| fetch(response.to_vec()).await.0.unwrap_err().to_string();
         assert_eq!(
             of(b"HTTP/1.1 503 Service Unavailable\r\n\r\n").await,
             "HTTP 503 Service Unavailable"
@@ -264,18 +270,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_document_without_end_is_cut_off() {
-        let mut answer = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
-        answer.resize(2 << 20, b' ');
-        assert!(matches!(fetch(answer).await.0, Err(FetchError::TooLong)));
+    async fn a_document_without_an_end_is_an_error() {
+        let mut response = b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
+        response.resize(2 << 20, b' ');
+        assert!(matches!(fetch(response).await.0, Err(FetchError::TooLong)));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_silent_server_is_left_after_ten_seconds() {
+    async fn a_silent_server_is_given_up_after_ten_seconds() {
         let (_listener, url) = server().await;
         let started = tokio::time::Instant::now();
-        let answer = Fetcher::new(SharedOutward::default()).get(&url, "").await;
-        assert!(matches!(answer, Err(FetchError::Expired)), "{answer:?}");
+        let response = Fetcher::new(SharedOutward::default()).get(&url, "").await;
+        assert!(matches!(response, Err(FetchError::Expired)), "{response:?}");
         assert_eq!(started.elapsed().as_secs(), 10);
     }
 }

@@ -1,13 +1,16 @@
-//! The only module that connects outward: endpoints and their live state, connections, the pool of
-//! kept ones, and the sending of one request within its limits.
+//! The only module that connects outward: endpoints and their live state, connections and the pool
+//! of idle ones, and the sending of one request within its limits.
 //!
-//! | | |
+//! | file or folder | what it holds |
 //! |---|---|
-//! | which replica is asked | `balance`, and what it goes by: `inflight`, `wait`, `load`, `affinity` |
-//! | whether it may be | `breaker`, `watch` (health); for the model as a whole `places`, `retry`, `hedge` |
-//! | where that is kept | `endpoint`, in words of `stamped` |
-//! | how it is reached | `outward` says; `connect`, `proxy`, `tls`, `certificate`, `stream`, `pool` |
-//! | what passes | `send`, `exchange`, `timers`; beside the requests `fetch`, `redis` |
+//! | `endpoint`, `registry` | one replica and its live state; the replicas of all models, kept across reloads |
+//! | `balance/` | which replica gets the request: the choice, and its inputs (requests in flight, peak EWMA of the first-token wait, reported load, prompt affinity) |
+//! | `health/` | whether a replica may be chosen: the circuit breaker, the health checks |
+//! | `limit/` | how many requests a model gets: the concurrency limit with its queue, the retry budget, the hedging budget |
+//! | `net/` | how a server is reached: egress settings, name resolution and TCP, an outbound proxy, TLS and certificates |
+//! | `http/` | one HTTP/1.1 exchange: the connection, the pool of idle ones, the response's body, the timers |
+//! | `send` | one request of a client to one replica, through all of the above |
+//! | `fetch`, `redis` | connections apart from the data path: small documents, shared rate limits |
 
 mod balance;
 mod endpoint;
@@ -17,17 +20,19 @@ mod http;
 mod limit;
 mod net;
 mod redis;
+mod registry;
 mod send;
 
-pub use self::http::connection::{AnswerBody, ExchangeError};
+pub use self::http::answer_body::AnswerBody;
+pub use self::http::connection::ExchangeError;
 pub use self::http::timers::{Expired, Timers};
 pub use self::redis::{Redis, RedisUrl};
 pub use balance::attempted::{Tried, TriedTogether};
-pub use endpoint::{Condition, Endpoint, Endpoints, Entered, Registry, Seen};
+pub use endpoint::{Condition, Endpoint, InFlightGuard, Seen};
 pub use fetch::{Answered, Asked, FetchError, Fetched, Fetcher};
 pub use health::breaker::BreakerSettings;
 pub use health::checker::{Watch, WatchSettings, Watcher};
-pub use limit::concurrency::{Place, Places};
+pub use limit::concurrency::Place;
 pub use limit::hedge_budget::Hedging;
 pub use net::certificate::{PairError, Validity, certificates, certified};
 pub use net::connect::{ConnectError, Steps};
@@ -35,18 +40,19 @@ pub use net::egress::{Outward, OutwardSettings, SharedOutward};
 pub use net::proxy::{Except, Proxies, Proxy, TunnelError};
 pub use net::stream::Stream;
 pub use net::tls::{ClientIdentity, ClientTls, TlsError};
+pub use registry::{Endpoints, Registry};
 pub use send::{HOP_BY_HOP, Inbound, Sending, Upstreams};
 
-/// `[resilience]`, as far as it is about model servers; a reload may change all of it.
+/// The keys of `[resilience]` that concern model servers; a reload may change all of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Resilience {
     /// `retry_budget`: extra requests to a model's replicas, as a share of requests.
     pub retry_share: f64,
-    /// `[resilience.hedging]`; none: off.
+    /// `[resilience.hedging]`; `None` turns hedging off.
     pub hedging: Option<Hedging>,
-    /// When a replica is passed over.
+    /// When a replica's circuit breaker opens.
     pub breaker: BreakerSettings,
-    /// How often it is asked whether it is well.
+    /// How often a replica's health is checked.
     pub health_check: WatchSettings,
 }
 

@@ -1,6 +1,6 @@
-//! A Redis or Valkey that several gateways share: one script, asked within a bounded time, and
-//! known to be there or not. The connection is made beside the requests and never waited for by
-//! one; while it is away nobody asks.
+//! A Redis or Valkey that several gateways share: one script, evaluated within a bounded time, and
+//! a state that is up or down. The connection is made apart from the requests and no request waits
+//! for it; while Redis is down no request uses it.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,17 +15,17 @@ use tokio::time::timeout;
 use crate::secret::Secret;
 
 /// The longest that a request waits for a count.
-const PATIENCE: Duration = Duration::from_millis(50);
-/// The longest that connecting may take; beside the requests.
-const CONNECT: Duration = Duration::from_secs(2);
+const EVAL_TIMEOUT: Duration = Duration::from_millis(50);
+/// The longest that connecting may take, apart from the requests.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// `limits.shared`, checked: `redis://`, `rediss://` (TLS), with user, password and database if it
-/// has them.
+/// `limits.shared`, checked: `redis://`, `rediss://` (TLS), with optional user, password and
+/// database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedisUrl(Secret<String>);
 
 impl RedisUrl {
-    /// Reads a URL. The reason does not repeat it: it may hold a password.
+    /// Parses a URL. The error does not repeat it: it may hold a password.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         if !["redis://", "rediss://", "valkey://", "valkeys://"]
             .iter()
@@ -34,7 +34,7 @@ impl RedisUrl {
             return Err("expected a URL like \"redis://host:6379\"");
         }
         if text.contains('#') {
-            // the crate reads `#insecure` there
+            // the crate would parse `#insecure` there
             return Err("a Redis URL has no fragment: a server's certificate is always verified");
         }
         match text.into_connection_info() {
@@ -44,13 +44,13 @@ impl RedisUrl {
     }
 }
 
-/// One Redis.
+/// The client of one Redis.
 pub struct Redis {
     url: RedisUrl,
     connection: ArcSwapOption<MultiplexedConnection>,
-    /// Whether it answered last; nothing before the first time.
+    /// Whether it was up at the last attempt; `None` before the first.
     was_up: Mutex<Option<bool>>,
-    /// 1 while it answers.
+    /// 1 while it is up, else 0.
     gauge: IntGauge,
 }
 
@@ -61,79 +61,79 @@ impl fmt::Debug for Redis {
 }
 
 impl Redis {
-    /// Not connected yet: [`Self::tend`] does that.
+    /// Creates a client that is not connected yet.
     pub fn new(url: RedisUrl, gauge: IntGauge) -> Self {
         gauge.set(0);
         Self { url, connection: ArcSwapOption::empty(), was_up: Mutex::default(), gauge }
     }
 
-    /// Whether this is the Redis of that URL.
+    /// Returns whether this is the client of that URL.
     pub fn is_of(&self, url: &RedisUrl) -> bool {
         self.url == *url
     }
 
-    /// Whether it is worth asking.
+    /// Returns whether it is connected.
     pub fn is_up(&self) -> bool {
         self.connection.load().is_some()
     }
 
-    /// What a script answers to one key and these arguments. `None` when it is away; it is held to
-    /// be away, too, when it is slow.
+    /// Evaluates a script with one key and these arguments. Returns `None` when Redis is down; a
+    /// slow or failed reply counts as down, too.
     pub async fn eval(&self, script: &str, key: &str, arguments: &[u64]) -> Option<(u64, u64)> {
         let mut connection = self.connection.load_full()?.as_ref().clone();
         let mut command = redis::cmd("EVAL");
         command.arg(script).arg(1).arg(key).arg(arguments);
-        let why = match timeout(PATIENCE, command.query_async(&mut connection)).await {
+        let why = match timeout(EVAL_TIMEOUT, command.query_async(&mut connection)).await {
             Ok(Ok(answer)) => return Some(answer),
-            Ok(Err(error)) => told(&error),
-            Err(_) => format!("no answer within {PATIENCE:?}"),
+            Ok(Err(error)) => describe(&error),
+            Err(_) => format!("no answer within {EVAL_TIMEOUT:?}"),
         };
         self.connection.store(None);
-        self.note(Err(why));
+        self.record(Err(why));
         None
     }
 
-    /// Connects again if it is away. To be called now and then, beside the requests.
+    /// Connects again if it is down. To be called periodically, apart from the requests.
     pub async fn tend(&self) {
         if self.connection.load().is_some() {
             return;
         }
-        let connected = match timeout(CONNECT, self.connect()).await {
-            Ok(connected) => connected.map_err(|error| told(&error)),
-            Err(_) => Err(format!("no connection within {CONNECT:?}")),
+        let connected = match timeout(CONNECT_TIMEOUT, self.connect()).await {
+            Ok(connected) => connected.map_err(|error| describe(&error)),
+            Err(_) => Err(format!("no connection within {CONNECT_TIMEOUT:?}")),
         };
-        self.note(connected.map(|connection| self.connection.store(Some(Arc::new(connection)))));
+        self.record(connected.map(|connection| self.connection.store(Some(Arc::new(connection)))));
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, RedisError> {
         let limits = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT))
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(None);
         let client = Client::open(self.url.0.expose().as_str())?;
         client.get_multiplexed_async_connection_with_config(&limits).await
     }
 
-    /// The gauge follows; the log has a line for each change.
-    fn note(&self, reached: Result<(), String>) {
-        let is_up = reached.is_ok();
+    /// Sets the gauge, and logs a change.
+    fn record(&self, result: Result<(), String>) {
+        let is_up = result.is_ok();
         let was_up = self.was_up.lock().unwrap_or_else(PoisonError::into_inner).replace(is_up);
         if was_up == Some(is_up) {
             return;
         }
         self.gauge.set(is_up.into());
-        match reached {
+        match result {
             Ok(()) => tracing::info!(
-                "limits.shared: Redis answers, rates count for all gateways together"
+                "limits.shared: Redis is up, rates are counted for all gateways together"
             ),
             Err(why) => {
-                tracing::warn!(%why, "limits.shared: Redis is away, each gateway counts for itself")
+                tracing::warn!(%why, "limits.shared: Redis is down, each gateway counts its own rates")
             }
         }
     }
 }
 
-/// What went wrong, without what a server says: that may repeat a password.
-fn told(error: &RedisError) -> String {
+/// Describes an error without the server's own text, which may repeat a password.
+fn describe(error: &RedisError) -> String {
     match error.code() {
         Some(code) => format!("{} ({code})", error.category()),
         None => error.category().to_owned(),
@@ -145,7 +145,7 @@ mod tests {
     use super::RedisUrl;
 
     #[test]
-    fn urls_are_read_and_never_shown() {
+    fn urls_are_parsed_and_never_printed() {
         for good in [
             "redis://h",
             "redis://h:6380/3",

@@ -1,5 +1,6 @@
-//! Sending one request to one replica: take or make a connection, wait for the head, all within
-//! limits. Which replica, and whether another one after it, is the relay's to say.
+//! Sending one request to one replica: take a pooled connection or open one, wait for the head of
+//! the response, all within timeouts. Which replica, and whether another one after it, is decided
+//! by the relay.
 
 use std::io;
 use std::pin::pin;
@@ -11,7 +12,8 @@ use tokio::time::Instant;
 
 use super::balance::attempted::Tried;
 use super::balance::choose;
-use super::endpoint::{Endpoint, Endpoints, Entered, Registry, Seen};
+use super::endpoint::{Endpoint, InFlightGuard, Seen};
+use super::registry::{Endpoints, Registry};
 use super::{AnswerBody, ConnectError, ExchangeError, Steps, Timers};
 use crate::error::{GatewayError, Kind};
 use crate::model::Model;
@@ -21,30 +23,30 @@ use crate::telemetry::labels::Phase;
 use crate::telemetry::{Facts, TRACEPARENT, X_REQUEST_ID};
 use crate::upstream::http::connection::Connection;
 use crate::upstream::http::pool::Pool;
-use crate::upstream::limit::concurrency::{Asked, Place, Places};
+use crate::upstream::limit::concurrency::{Acquire, ConcurrencyLimit, Place};
 use crate::upstream::net::connect::connect;
 use crate::upstream::net::tls::is_alert;
 use crate::wire::{Head, Payload, write_head};
 
-/// One worker's way out.
+/// The client side of one worker: its connection pool, and the registry.
 pub struct Upstreams {
     pool: Arc<Pool>,
     registry: Arc<Registry>,
 }
 
-/// What to send, and to whom.
+/// One attempt: what to send, and to which replica.
 pub struct Sending<'a> {
     /// The model.
     pub model: &'a Model,
     /// The replica.
     pub endpoint: &'a Arc<Endpoint>,
-    /// Signs each attempt.
+    /// The provider's dialect, which signs each attempt.
     pub dialect: &'a dyn Dialect,
-    /// The request; each attempt replaces the last one's credentials.
+    /// The request; each attempt replaces the credentials of the one before.
     pub outbound: &'a mut Outbound,
 }
 
-/// An answer whose head has arrived.
+/// A response whose head has arrived.
 pub struct Inbound {
     /// The status.
     pub status: http::StatusCode,
@@ -52,40 +54,42 @@ pub struct Inbound {
     pub headers: HeaderMap,
     /// The body, still arriving.
     pub body: AnswerBody,
-    /// When its request was about to be sent.
+    /// When the request was about to be sent.
     pub sent: Instant,
 }
 
 impl Upstreams {
-    /// With an empty pool.
+    /// Creates a client side with an empty pool.
     pub fn new(registry: Arc<Registry>) -> Self {
         Self { pool: Arc::default(), registry }
     }
 
-    /// Closes kept connections that are too old.
+    /// Closes the pooled connections that have expired.
     pub fn prune(&self) {
         self.pool.prune();
     }
 
-    /// The replica to ask next, of those that the model has in `endpoints`, and its place among
-    /// them; one of its own for a model that a request brought.
+    /// Returns the replica for the next attempt and its index in `replicas`, or a transient
+    /// endpoint for a model that a request named. Fails when such a model has no endpoint.
     pub fn choose(
         &self,
         model: &Model,
         endpoints: &Endpoints,
         replicas: &[Arc<Endpoint>],
-        tried: Tried,
+        attempted: Tried,
         body: &Payload,
     ) -> Result<(usize, Arc<Endpoint>), GatewayError> {
-        if let Some((place, endpoint)) = choose(replicas, tried, endpoints.affinity(model), body) {
-            return Ok((place, Arc::clone(endpoint)));
+        let affinity = endpoints.affinity(model);
+        if let Some(candidate) = choose(replicas, attempted, affinity, body) {
+            return Ok((candidate.index, Arc::clone(candidate.endpoint)));
         }
         let url = model.endpoints.first().ok_or_else(|| no_endpoint(model))?;
-        Ok((0, self.registry.transient(model, url, endpoints.outward())))
+        Ok((0, self.registry.transient(model, url, endpoints.egress())))
     }
 
-    /// A place at the route's model, waited for if it must be; none for a model that a request
-    /// brought. To be held until the answer's body ends.
+    /// Acquires a permit of the route's model, after waiting for one if none is free; returns
+    /// `None` for a model that a request named. The permit is to be held until the response's body
+    /// ends.
     pub async fn place(
         &self,
         route: &Route,
@@ -93,31 +97,31 @@ impl Upstreams {
         timers: &mut Timers,
         facts: &mut Facts,
     ) -> Result<Option<Place>, GatewayError> {
-        let Some(places) = endpoints.places(&route.model) else { return Ok(None) };
-        let waiting = match places.ask(route.class())? {
-            Asked::Place(place) => return Ok(Some(place)),
-            Asked::Queued(waiting) => waiting,
+        let Some(limit) = endpoints.concurrency_limit(&route.model) else { return Ok(None) };
+        let waiter = match limit.acquire(route.class())? {
+            Acquire::Permit(permit) => return Ok(Some(permit)),
+            Acquire::Queued(waiter) => waiter,
         };
         facts.queue.begin();
-        // boxed, since it is rare: every request's future would otherwise hold its space
-        let place = timers.run(Phase::Total, Box::pin(waiting.place())).await;
+        // boxed, since it is rare: every request's future would otherwise be larger by its size
+        let permit = timers.run(Phase::Total, Box::pin(waiter.wait())).await;
         facts.queue.end();
-        place.map_err(|expired| expired.error(&route.model.id))?.map(Some)
+        permit.map_err(|expired| expired.error(&route.model.id))?.map(Some)
     }
 
-    /// A place at the route's model, if one is free.
+    /// Acquires a permit of the route's model if one is free; fails when none is, without waiting.
     pub fn free_place(
         &self,
         route: &Route,
         endpoints: &Endpoints,
     ) -> Result<Option<Place>, GatewayError> {
-        endpoints.places(&route.model).map(Places::free).transpose()
+        endpoints.concurrency_limit(&route.model).map(ConcurrencyLimit::try_acquire).transpose()
     }
 
-    /// Sends and waits for the head. On return the first-byte limit is running.
+    /// Sends the request and waits for the head. On return the first-byte timeout is running.
     ///
-    /// A kept connection may have died unseen; if it dies before a byte of the answer, the request
-    /// goes once more on a new one (providers.md d3.5).
+    /// A pooled connection may have been closed unnoticed; if it closes before a byte of the
+    /// response, the request is sent once more on a new one (providers.md d3.5).
     pub async fn send(
         &self,
         mut sending: Sending<'_>,
@@ -127,24 +131,24 @@ impl Upstreams {
         let sent = Instant::now();
         facts.sending(sent);
         let endpoint = sending.endpoint;
-        let mut may_reuse = true;
+        let mut can_reuse = true;
         loop {
-            let entered = endpoint.enter();
-            let kept = if may_reuse { self.pool.take(endpoint.pool_key) } else { None };
-            let reused = kept.is_some();
-            let connection = match kept {
+            let in_flight = endpoint.enter();
+            let pooled = if can_reuse { self.pool.take(endpoint.pool_key) } else { None };
+            let reused = pooled.is_some();
+            let connection = match pooled {
                 Some(connection) => connection,
                 None => self.connect(endpoint, sending.model, timers).await?,
             };
-            match self.exchange(&mut sending, connection, entered, timers, facts).await {
-                Err(Failure::Unanswered) if reused => {
+            match self.exchange(&mut sending, connection, in_flight, timers, facts).await {
+                Err(Failure::NoResponse) if reused => {
                     facts.retries += 1;
-                    may_reuse = false;
+                    can_reuse = false;
                 }
-                Err(Failure::Unanswered) => {
-                    return Err(broken(endpoint, &ExchangeError::Unanswered));
+                Err(Failure::NoResponse) => {
+                    return Err(upstream_broken(endpoint, &ExchangeError::NoResponse));
                 }
-                Err(Failure::Told(error)) => return Err(error),
+                Err(Failure::Error(error)) => return Err(error),
                 Ok((Head { status, headers, .. }, body)) => {
                     return Ok(Inbound { status, headers, body, sent });
                 }
@@ -152,12 +156,12 @@ impl Upstreams {
         }
     }
 
-    /// One attempt on one connection.
+    /// Sends one attempt on one connection.
     async fn exchange(
         &self,
         sending: &mut Sending<'_>,
         mut connection: Connection,
-        entered: Entered,
+        in_flight: InFlightGuard,
         timers: &mut Timers,
         facts: &Facts,
     ) -> Result<(Head, AnswerBody), Failure> {
@@ -165,31 +169,31 @@ impl Upstreams {
         let attempt = Attempt { endpoint: &endpoint.url, now: endpoint.provider_time() };
         sending.dialect.authorize(sending.outbound, model, &attempt)?;
         let head = request_head(sending, endpoint, facts);
-        let answered = {
+        let exchanged = {
             let exchange = pin!(connection.exchange(head, &sending.outbound.body));
             timers
                 .run(Phase::FirstByte, exchange)
                 .await
                 .map_err(|expired| expired.error(&model.id))?
         };
-        match answered {
+        match exchanged {
             Ok(head) => {
-                endpoint.saw(Seen::Answered);
+                endpoint.saw(Seen::HeadersReceived);
                 let pool = Arc::clone(&self.pool);
                 let body =
-                    AnswerBody::new(connection, head.framing, head.keep_alive, entered, pool);
+                    AnswerBody::new(connection, head.framing, head.keep_alive, in_flight, pool);
                 Ok((head, body))
             }
-            Err(ExchangeError::Unanswered) => Err(Failure::Unanswered),
-            Err(error) => Err(broken(endpoint, &error).into()),
+            Err(ExchangeError::NoResponse) => Err(Failure::NoResponse),
+            Err(error) => Err(upstream_broken(endpoint, &error).into()),
         }
     }
 
-    /// Opens a connection and reports its steps, for `weir probe`.
+    /// Opens a connection and returns how long its steps took, for `weir probe`.
     pub async fn probe(&self, endpoint: &Endpoint) -> Result<Steps, ConnectError> {
-        let (stream, steps) = connect(&endpoint.url, &endpoint.way).await?;
+        let (stream, timings) = connect(&endpoint.url, &endpoint.connect_options).await?;
         self.pool.put(endpoint.pool_key, Connection::new(stream));
-        Ok(steps)
+        Ok(timings)
     }
 
     async fn connect(
@@ -198,15 +202,16 @@ impl Upstreams {
         model: &Model,
         timers: &mut Timers,
     ) -> Result<Connection, GatewayError> {
-        // boxed, since it is rare and large: every request's future would otherwise hold its space
-        let connecting = Box::pin(connect(&endpoint.url, &endpoint.way));
+        // boxed, since it is rare and large: every request's future would otherwise be larger by
+        // its size
+        let connecting = Box::pin(connect(&endpoint.url, &endpoint.connect_options));
         let error = match timers.run(Phase::Connect, connecting).await {
             Ok(Ok((stream, _))) => return Ok(Connection::new(stream)),
-            Ok(Err(error)) => error.error(),
+            Ok(Err(error)) => error.to_gateway_error(),
             Err(expired) => expired.error(&model.id).internal(format!(
                 "connecting to {}{}",
                 endpoint.url,
-                endpoint.way.told()
+                endpoint.connect_options.describe()
             )),
         };
         endpoint.saw(Seen::Unreachable);
@@ -214,17 +219,17 @@ impl Upstreams {
     }
 }
 
-/// How one attempt ended without an answer.
+/// How one attempt ended without a response.
 enum Failure {
-    /// Not a byte came.
-    Unanswered,
-    /// What the client is told.
-    Told(GatewayError),
+    /// Not a byte arrived.
+    NoResponse,
+    /// The error for the client.
+    Error(GatewayError),
 }
 
 impl From<GatewayError> for Failure {
     fn from(error: GatewayError) -> Self {
-        Self::Told(error)
+        Self::Error(error)
     }
 }
 
@@ -233,18 +238,24 @@ fn no_endpoint(model: &Model) -> GatewayError {
         .internal(format!("model {}", model.id))
 }
 
-/// The peer's fault, told without its address.
-fn broken(endpoint: &Endpoint, error: &ExchangeError) -> GatewayError {
+/// Builds the error of a peer that failed; its public text does not contain the address.
+fn upstream_broken(endpoint: &Endpoint, error: &ExchangeError) -> GatewayError {
     if let ExchangeError::Io(alert) = error
         && is_alert(alert)
     {
-        let why = format!("TLS with {}: {alert}{}", endpoint.url, endpoint.way.tls.advice(alert));
+        let why = format!(
+            "TLS with {}: {alert}{}",
+            endpoint.url,
+            endpoint.connect_options.tls.hint(alert)
+        );
         return GatewayError::new(Kind::UpstreamConnect, "TLS with the model server failed")
             .internal(why);
     }
     let public = match error {
         ExchangeError::NotHttp(_) => "the model server did not answer in HTTP",
-        ExchangeError::Unanswered | ExchangeError::Cut => "the model server closed the connection",
+        ExchangeError::NoResponse | ExchangeError::Truncated => {
+            "the model server closed the connection"
+        }
         ExchangeError::Io(e) if e.kind() == io::ErrorKind::ConnectionReset => {
             "the model server closed the connection"
         }
@@ -253,13 +264,14 @@ fn broken(endpoint: &Endpoint, error: &ExchangeError) -> GatewayError {
     GatewayError::new(Kind::UpstreamBroken, public).internal(format!("{}: {error}", endpoint.url))
 }
 
-/// The head of one attempt. A gateway gets no header of ours: the request goes on as it came.
+/// Builds the head of one attempt. A gateway gets no header of ours: the request is forwarded as it
+/// came.
 fn request_head(sending: &Sending<'_>, endpoint: &Endpoint, facts: &Facts) -> Bytes {
     const USER_AGENT: HeaderValue =
         HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION")));
     let outbound = &*sending.outbound;
     let mut headers = outbound.headers.clone();
-    // a signature may cover another name than the connection's
+    // a signature may cover another host name than the connection's
     headers.entry(header::HOST).or_insert_with(|| endpoint.host.clone());
     if !sending.dialect.is_gateway() {
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));

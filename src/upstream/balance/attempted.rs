@@ -1,58 +1,76 @@
-//! Which replicas a request has tried, by their place in the list; the first 64 can be told apart.
+//! The replicas that a request has attempted, by their index in the list; the first 64 can be
+//! recorded.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What one line of attempts has tried.
+/// The set of replicas that one sequence of attempts has tried.
 #[derive(Clone, Copy, Default)]
-pub struct Tried(u64);
+pub struct Tried {
+    bits: u64,
+}
 
-/// What several lines of attempts at one request have tried, each to keep out of the others' way.
+/// The set that the hedged sequences of attempts of one request share, so that each avoids the
+/// replicas of the others.
 #[derive(Debug, Default)]
-pub struct TriedTogether(AtomicU64);
+pub struct TriedTogether {
+    bits: AtomicU64,
+}
 
 impl Tried {
-    pub(super) fn has(self, place: usize) -> bool {
-        self.0 & bit(place) != 0
+    /// Returns whether this index was inserted.
+    pub(super) fn contains(self, index: usize) -> bool {
+        self.bits & bit(index) != 0
     }
 
-    /// How many.
+    /// Returns the number of replicas attempted.
     pub const fn count(self) -> usize {
-        self.0.count_ones() as usize
+        self.bits.count_ones() as usize
     }
 
-    /// Whether the first attempt is still to be made.
+    /// Returns whether no replica was attempted yet.
     pub const fn is_none(self) -> bool {
-        self.0 == 0
+        self.bits == 0
     }
 
-    /// Both together.
+    /// Returns the union of both sets.
     #[must_use]
     pub fn and(self, other: Option<Self>) -> Self {
-        Self(self.0 | other.map_or(0, |other| other.0))
+        Self { bits: self.bits | other.map_or(0, |other| other.bits) }
     }
 
-    /// Notes a place; whether another is left to try.
-    pub fn another(&mut self, place: usize, replicas: usize) -> bool {
-        self.0 |= bit(place);
-        self.count() < replicas.min(64) && place < 64
+    /// Inserts an index. Returns false when it is beyond the first 64: it cannot be recorded, and
+    /// would be attempted again.
+    pub const fn insert(&mut self, index: usize) -> bool {
+        self.bits |= bit(index);
+        bit(index) != 0
+    }
+
+    /// Returns whether a replica is left to attempt, of this many.
+    pub fn has_remaining(self, replicas: usize) -> bool {
+        self.count() < replicas.min(64)
+    }
+
+    /// Inserts an index and returns whether another replica is left to attempt.
+    pub fn another(&mut self, index: usize, replicas: usize) -> bool {
+        self.insert(index) && self.has_remaining(replicas)
     }
 }
 
 impl TriedTogether {
-    /// So far.
+    /// Returns the set as it is now.
     pub fn so_far(&self) -> Tried {
-        Tried(self.0.load(Ordering::Relaxed))
+        Tried { bits: self.bits.load(Ordering::Relaxed) }
     }
 
-    /// Notes a place.
-    pub fn note(&self, place: usize) {
-        self.0.fetch_or(bit(place), Ordering::Relaxed);
+    /// Inserts an index.
+    pub fn note(&self, index: usize) {
+        self.bits.fetch_or(bit(index), Ordering::Relaxed);
     }
 }
 
-/// None for a place that cannot be told apart.
-const fn bit(place: usize) -> u64 {
-    if place < 64 { 1 << place } else { 0 }
+/// Returns the bit of an index, 0 beyond the first 64.
+const fn bit(index: usize) -> u64 {
+    if index < 64 { 1 << index } else { 0 }
 }
 
 #[cfg(test)]
@@ -60,16 +78,16 @@ mod tests {
     use super::{Tried, TriedTogether};
 
     #[test]
-    fn what_one_line_tries_the_other_knows() {
-        let (together, mut alone) = (TriedTogether::default(), Tried::default());
-        assert!(together.so_far().is_none() && alone.is_none());
-        together.note(3);
-        together.note(64);
-        assert!(alone.another(0, 3));
-        let both = alone.and(Some(together.so_far()));
-        assert!(both.has(0) && both.has(3) && !both.has(1) && !both.has(64));
-        assert_eq!((both.count(), alone.count(), alone.and(None).count()), (2, 1, 1));
-        assert!(!alone.another(1, 2), "both were tried");
-        assert!(!alone.another(64, 100), "who cannot be told apart is the last");
+    fn a_shared_set_and_an_own_one_are_united() {
+        let (shared, mut own) = (TriedTogether::default(), Tried::default());
+        assert!(shared.so_far().is_none() && own.is_none());
+        shared.note(3);
+        shared.note(64);
+        assert!(own.insert(0) && own.has_remaining(3));
+        let both = own.and(Some(shared.so_far()));
+        assert!(both.contains(0) && both.contains(3) && !both.contains(1) && !both.contains(64));
+        assert_eq!((both.count(), own.count(), own.and(None).count()), (2, 1, 1));
+        assert!(own.insert(1) && !own.has_remaining(2), "both were attempted");
+        assert!(!own.insert(64), "an index that cannot be recorded is the last");
     }
 }

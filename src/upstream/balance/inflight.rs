@@ -1,55 +1,56 @@
-//! The requests under way at one endpoint: how many there are, and how long none has left.
+//! The requests in flight at one endpoint: how many there are, and for how long none has finished.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use prometheus::IntGauge;
 
-/// An endpoint that no request has left for so long, and that has none, is one of which nobody
-/// knows how it is.
-const LONG: Duration = Duration::from_secs(10);
+/// How long after the last request an endpoint without requests counts as idle: its current state
+/// is then unknown.
+const IDLE_AFTER: Duration = Duration::from_secs(10);
 
-/// The requests of all workers.
+/// The in-flight requests of all workers at one endpoint.
 #[derive(Debug)]
 pub(crate) struct Inflight {
     count: AtomicUsize,
-    /// When the last one left, in milliseconds of the clock that `now` counts by.
-    left: AtomicU64,
+    /// When the last one finished, in milliseconds of the clock that `now` is measured by.
+    last_left: AtomicU64,
     gauge: IntGauge,
 }
 
 impl Inflight {
-    /// None; the gauge shows how many.
+    /// Creates a counter at zero; the gauge follows it.
     pub(crate) const fn new(gauge: IntGauge) -> Self {
-        Self { count: AtomicUsize::new(0), left: AtomicU64::new(0), gauge }
+        Self { count: AtomicUsize::new(0), last_left: AtomicU64::new(0), gauge }
     }
 
-    /// How many there are.
+    /// Returns the number of requests in flight.
     pub(crate) fn count(&self) -> usize {
         self.count.load(Ordering::Acquire)
     }
 
-    /// One more.
+    /// Counts a request in.
     pub(crate) fn enter(&self) {
         self.count.fetch_add(1, Ordering::Relaxed);
         self.gauge.inc();
     }
 
-    /// One less.
+    /// Counts a request out.
     pub(crate) fn leave(&self, now: Duration) {
-        // first, so that whoever sees that none is there sees no older time
-        self.left_at(now);
+        // first, so that a reader that finds no request sees no older time
+        self.record_leave(now);
         self.count.fetch_sub(1, Ordering::Release);
         self.gauge.dec();
     }
 
-    /// Notes when the last one left.
-    pub(crate) fn left_at(&self, now: Duration) {
-        self.left.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    /// Records when the last request finished.
+    pub(crate) fn record_leave(&self, now: Duration) {
+        self.last_left.store(u64::try_from(now.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Whether none had left for long by then.
-    pub(crate) fn was_quiet(&self, then: Duration) -> bool {
-        then.saturating_sub(Duration::from_millis(self.left.load(Ordering::Relaxed))) >= LONG
+    /// Returns whether the endpoint had been idle for long at that time.
+    pub(crate) fn was_idle(&self, then: Duration) -> bool {
+        then.saturating_sub(Duration::from_millis(self.last_left.load(Ordering::Relaxed)))
+            >= IDLE_AFTER
     }
 }

@@ -1,14 +1,15 @@
-//! Which replica of a model a request goes to: the cheaper of two that are drawn at random from
-//! those that are in.
+//! Which replica of a model a request goes to: the cheaper of two that are drawn at random from the
+//! available ones.
 //!
-//! Cheap is: waits for a first token are short there, and few requests are under way. Two at random
-//! rather than the cheapest of all, because workers and gateways that all see the same cheapest
-//! replica would all run there (Mitzenmacher, "The Power of Two Choices in Randomized Load
-//! Balancing", 1996). A request counts until its answer's body ends: a model server works as long
-//! as it streams.
+//! Cheap means: requests wait a short time for their first token there, and few are under way. Two
+//! at random rather than the cheapest of all, because workers and gateways that all see the same
+//! cheapest replica would all send to it (Mitzenmacher, "The Power of Two Choices in Randomized
+//! Load Balancing", 1996). A request counts until its response's body ends: a model server works as
+//! long as it streams.
 //!
-//! A replica that is out is passed over, never refused: when more than half of those that are there
-//! fail, it is rather the requests that are at fault, or the load, and all of them are asked again.
+//! An open breaker makes a replica passed over, never refused: when more than half of the reachable
+//! replicas fail, the fault is more likely in the requests, or the load, and all of them get
+//! requests again.
 
 pub(super) mod affinity;
 pub(super) mod attempted;
@@ -22,162 +23,178 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::endpoint::Endpoint;
-use crate::upstream::balance::affinity::{Affinity, Kin};
-use crate::upstream::health::breaker::Standing;
+use crate::upstream::balance::affinity::{Affinity, PrefixMatch};
+use crate::upstream::health::breaker::Availability;
 use crate::wire::Payload;
 use attempted::Tried;
 
-/// How much more than another the replica that knows a request's beginning may have to do: so many
-/// times as much,
+/// How much more load than another replica the one with the cached prefix may have: this many times
+/// as much,
 const SKEW: f32 = 1.5;
-/// and so many requests on top.
+/// and this many requests on top.
 const SLACK: f32 = 4.0;
 
-/// A replica and its place in the list.
-type Placed<'a> = (usize, &'a Arc<Endpoint>);
+/// A replica and its index in the list.
+#[derive(Clone, Copy)]
+pub(super) struct Candidate<'a> {
+    pub(super) index: usize,
+    pub(super) endpoint: &'a Arc<Endpoint>,
+}
 
-/// The replica to ask, and its place in the list.
+/// Chooses the replica that a request goes to, and records its prefix there; `None` when the list
+/// is empty.
 pub(super) fn choose<'a>(
     list: &'a [Arc<Endpoint>],
-    tried: Tried,
+    attempted: Tried,
     affinity: Option<&Affinity>,
     body: &Payload,
-) -> Option<Placed<'a>> {
+) -> Option<Candidate<'a>> {
     match list {
         [] => None,
-        [only] => Some((0, only)),
+        [only] => Some(Candidate { index: 0, endpoint: only }),
         [first, ..] => {
-            let kin = affinity.map(|affinity| affinity.kin(body));
-            let chosen = pick(list, tried, kin.as_ref().and_then(Kin::place), first.now())?;
-            if let Some(kin) = kin {
-                kin.note(chosen.0);
+            let prefix = affinity.map(|affinity| affinity.lookup_prefix(body));
+            let cached_at = prefix.as_ref().and_then(PrefixMatch::index);
+            let chosen = pick(list, attempted, cached_at, first.now())?;
+            if let Some(prefix) = prefix {
+                prefix.record(chosen.index);
             }
             Some(chosen)
         }
     }
 }
 
-/// The same at a time given. `known`: the place of the replica that has seen such a request before.
+/// Chooses as [`choose`] does, at a given time. `cached_at`: the index of the replica that has the
+/// request's prefix cached.
 fn pick(
     list: &[Arc<Endpoint>],
-    tried: Tried,
-    known: Option<usize>,
+    attempted: Tried,
+    cached_at: Option<usize>,
     now: Duration,
-) -> Option<Placed<'_>> {
-    let drawn = Drawn::from(list, tried, now);
-    // one that may be back is seen to by a request that has not failed yet, if there is a choice
-    let due = drawn.due.filter(|_| tried.is_none() || drawn.ready.is_empty());
-    if let Some(due) = due.filter(|due| due.1.claim(now)) {
-        return Some(due);
+) -> Option<Candidate<'_>> {
+    let candidates = Candidates::collect(list, attempted, now);
+    // a half-open replica is probed by a request that has not failed yet, if there is a choice
+    let probe = candidates.half_open.filter(|_| attempted.is_none() || candidates.ready.is_empty());
+    if let Some(probe) = probe.filter(|probe| probe.endpoint.try_probe(now)) {
+        return Some(probe);
     }
-    if drawn.are_most_failing() {
-        return drawn.there.any_but_failing(now);
+    if candidates.are_most_open() {
+        return candidates.reachable.any_but_open(now);
     }
-    let ready = drawn.ready.cheaper(now);
-    let known = known.and_then(|place| Some((place, list.get(place)?)));
-    if let (Some(ready), Some(known)) = (ready, known)
-        && !tried.has(known.0)
-        && known.1.standing(now) == Standing::In
-        && known.1.load(now) <= ready.1.load(now).mul_add(SKEW, SLACK)
+    let ready = candidates.ready.cheaper(now);
+    let cached = cached_at.and_then(|index| Some(Candidate { index, endpoint: list.get(index)? }));
+    if let (Some(ready), Some(cached)) = (ready, cached)
+        && !attempted.contains(cached.index)
+        && cached.endpoint.availability(now) == Availability::Available
+        && cached.endpoint.load(now) <= ready.endpoint.load(now).mul_add(SKEW, SLACK)
     {
-        return Some(known);
+        return Some(cached);
     }
-    let ready = ready.or_else(|| drawn.there.any_but_failing(now));
-    ready.or_else(|| drawn.away.cheaper(now)).or_else(|| drawn.tried.cheaper(now))
+    ready
+        .or_else(|| candidates.reachable.any_but_open(now))
+        .or_else(|| candidates.unreachable.cheaper(now))
+        .or_else(|| candidates.attempted.cheaper(now))
 }
 
-/// Two of each kind.
+/// The replicas of a model by availability, two drawn of each kind.
 #[derive(Default)]
-struct Drawn<'a> {
-    /// Those to ask.
-    ready: Two<'a>,
-    /// Those, those that are to have less for now, and those that fail.
-    there: Two<'a>,
-    /// Those that are not there.
-    away: Two<'a>,
-    /// Those that this request has tried: the last resort.
-    tried: Two<'a>,
-    /// One that a request may see to.
-    due: Option<Placed<'a>>,
-    failing: usize,
-    sound: usize,
+struct Candidates<'a> {
+    /// Available, or in slow start and drawn for a request.
+    ready: TwoChoices<'a>,
+    /// The ready ones, those in slow start that were not drawn, and those whose breaker is open.
+    reachable: TwoChoices<'a>,
+    /// The unreachable ones, and those that are half open.
+    unreachable: TwoChoices<'a>,
+    /// Those that this request has attempted: the last resort.
+    attempted: TwoChoices<'a>,
+    /// The first that a request may probe.
+    half_open: Option<Candidate<'a>>,
+    /// How many breakers are open.
+    open: usize,
+    /// How many breakers are closed, in slow start or after it.
+    closed: usize,
 }
 
-impl<'a> Drawn<'a> {
-    fn from(list: &'a [Arc<Endpoint>], tried: Tried, now: Duration) -> Self {
-        let mut drawn = Self::default();
-        for placed @ (place, endpoint) in list.iter().enumerate() {
-            let standing = endpoint.standing(now);
-            match standing {
-                Standing::In | Standing::Rising(_) => drawn.sound += 1,
-                Standing::Failing => drawn.failing += 1,
-                Standing::Due | Standing::Away => {}
+impl<'a> Candidates<'a> {
+    fn collect(list: &'a [Arc<Endpoint>], attempted: Tried, now: Duration) -> Self {
+        let mut candidates = Self::default();
+        for (index, endpoint) in list.iter().enumerate() {
+            let candidate = Candidate { index, endpoint };
+            let availability = endpoint.availability(now);
+            match availability {
+                Availability::Available | Availability::SlowStart(_) => candidates.closed += 1,
+                Availability::Open => candidates.open += 1,
+                Availability::HalfOpen | Availability::Unreachable => {}
             }
-            if tried.has(place) {
-                drawn.tried.offer(placed);
+            if attempted.contains(index) {
+                candidates.attempted.consider(candidate);
                 continue;
             }
-            match standing {
-                Standing::Away => drawn.away.offer(placed),
-                Standing::Due => {
-                    drawn.due = drawn.due.or(Some(placed));
-                    drawn.away.offer(placed);
+            match availability {
+                Availability::Unreachable => candidates.unreachable.consider(candidate),
+                Availability::HalfOpen => {
+                    candidates.half_open = candidates.half_open.or(Some(candidate));
+                    candidates.unreachable.consider(candidate);
                 }
-                Standing::In => drawn.ready.offer(placed),
-                Standing::Rising(share) if fastrand::f32() < share => drawn.ready.offer(placed),
-                Standing::Rising(_) | Standing::Failing => {}
+                Availability::Available => candidates.ready.consider(candidate),
+                Availability::SlowStart(share) if fastrand::f32() < share => {
+                    candidates.ready.consider(candidate);
+                }
+                Availability::SlowStart(_) | Availability::Open => {}
             }
-            if !matches!(standing, Standing::Away | Standing::Due) {
-                drawn.there.offer(placed);
+            if !matches!(availability, Availability::Unreachable | Availability::HalfOpen) {
+                candidates.reachable.consider(candidate);
             }
         }
-        drawn
+        candidates
     }
 
-    /// Whether it is likelier that something else is at fault than so many replicas.
-    const fn are_most_failing(&self) -> bool {
-        self.failing > self.sound && !self.there.is_empty()
+    /// Returns whether so many breakers are open that something other than the replicas is likely
+    /// at fault.
+    const fn are_most_open(&self) -> bool {
+        self.open > self.closed && !self.reachable.is_empty()
     }
 }
 
-/// Two of those offered, each pair as likely as any other.
+/// A reservoir of two of the candidates considered, each pair with the same probability.
 #[derive(Default)]
-struct Two<'a> {
-    offered: usize,
-    drawn: [Option<Placed<'a>>; 2],
+struct TwoChoices<'a> {
+    considered: usize,
+    chosen: [Option<Candidate<'a>>; 2],
 }
 
-impl<'a> Two<'a> {
-    fn offer(&mut self, placed: Placed<'a>) {
-        let slot = if self.offered < 2 { self.offered } else { fastrand::usize(..=self.offered) };
-        if let Some(slot) = self.drawn.get_mut(slot) {
-            *slot = Some(placed);
+impl<'a> TwoChoices<'a> {
+    fn consider(&mut self, candidate: Candidate<'a>) {
+        let slot =
+            if self.considered < 2 { self.considered } else { fastrand::usize(..=self.considered) };
+        if let Some(slot) = self.chosen.get_mut(slot) {
+            *slot = Some(candidate);
         }
-        self.offered += 1;
+        self.considered += 1;
     }
 
     const fn is_empty(&self) -> bool {
-        self.offered == 0
+        self.considered == 0
     }
 
-    /// By cost; before that, one that is there for nothing: a single slow answer would keep
-    /// requests from it for long.
-    fn cheaper(&self, now: Duration) -> Option<Placed<'a>> {
-        self.better(|a, b| {
-            b.is_forgotten(now).cmp(&a.is_forgotten(now)).then_with(|| compare(a, b, now))
-        })
+    /// Returns the cheaper of the two. An idle one comes first whatever its cost: a single slow
+    /// response would otherwise keep requests from it for long.
+    fn cheaper(&self, now: Duration) -> Option<Candidate<'a>> {
+        self.prefer(|a, b| b.is_idle(now).cmp(&a.is_idle(now)).then_with(|| compare(a, b, now)))
     }
 
-    /// Not by cost: whoever fails fast has little to do, and would get everything.
-    fn any_but_failing(&self, now: Duration) -> Option<Placed<'a>> {
-        let is_failing = |endpoint: &Endpoint| endpoint.standing(now) == Standing::Failing;
-        self.better(|a, b| is_failing(a).cmp(&is_failing(b)))
+    /// Returns one whose breaker is not open, if there is one. Cost does not count: a replica that
+    /// fails fast has little load, and would get every request.
+    fn any_but_open(&self, now: Duration) -> Option<Candidate<'a>> {
+        let is_open = |endpoint: &Endpoint| endpoint.availability(now) == Availability::Open;
+        self.prefer(|a, b| is_open(a).cmp(&is_open(b)))
     }
 
-    fn better(&self, compare: impl Fn(&Endpoint, &Endpoint) -> Ordering) -> Option<Placed<'a>> {
-        let [first, second] = self.drawn;
+    /// Returns the lesser of the two by `compare`, a random one of equals.
+    fn prefer(&self, compare: impl Fn(&Endpoint, &Endpoint) -> Ordering) -> Option<Candidate<'a>> {
+        let [first, second] = self.chosen;
         let (Some(a), Some(b)) = (first, second) else { return first };
-        let is_first = match compare(a.1, b.1) {
+        let is_first = match compare(a.endpoint, b.endpoint) {
             Ordering::Less => true,
             Ordering::Greater => false,
             Ordering::Equal => fastrand::bool(),
@@ -186,11 +203,11 @@ impl<'a> Two<'a> {
     }
 }
 
-/// By wait × (requests under way + this one). By requests alone while one of the waits is not
-/// known: a new replica is neither shunned nor flooded.
+/// Compares two replicas by first-token wait × (requests under way + this one). By requests alone
+/// while one of the waits is not known: a new replica is neither avoided nor flooded.
 fn compare(a: &Endpoint, b: &Endpoint, now: Duration) -> Ordering {
     let (load_a, load_b) = (a.load(now) + 1.0, b.load(now) + 1.0);
-    match (a.wait(now), b.wait(now)) {
+    match (a.first_token_wait(now), b.first_token_wait(now)) {
         (Some(a), Some(b)) => (a * load_a).total_cmp(&(b * load_b)),
         _ => load_a.total_cmp(&load_b),
     }

@@ -1,34 +1,40 @@
-//! A number and when it was noted, in one atomic word: what endpoints remember of themselves
-//! without a lock.
+//! A number and when it was set, in one atomic word: the observations that endpoints keep without a
+//! lock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// An `f32` above the milliseconds at which it was noted (`u32`, which may wrap). 0: nothing was.
+/// An `f32` with a timestamp.
 #[derive(Debug, Default)]
-pub(crate) struct Stamped(AtomicU64);
+pub(crate) struct TimestampedF32 {
+    /// The bits of the number above its timestamp in milliseconds (`u32`, which may wrap); 0 when
+    /// it is not set.
+    packed: AtomicU64,
+}
 
-impl Stamped {
-    /// The number and its age. `now` counts from any fixed moment, here and below.
+impl TimestampedF32 {
+    /// Returns the number and its age, or `None` when it is not set. `now` counts from any fixed
+    /// moment, here and below.
     pub(crate) fn get(&self, now: Duration) -> Option<(f32, Duration)> {
-        unpack(self.0.load(Ordering::Relaxed), now)
+        unpack(self.packed.load(Ordering::Relaxed), now)
     }
 
-    /// Notes a number.
-    pub(crate) fn put(&self, number: f32, now: Duration) {
-        self.0.store(pack(number, now), Ordering::Relaxed);
+    /// Sets the number.
+    pub(crate) fn set(&self, number: f32, now: Duration) {
+        self.packed.store(pack(number, now), Ordering::Relaxed);
     }
 
-    /// Notes a number that comes of the one before, which another thread may replace meanwhile.
+    /// Replaces the number by one computed from the last, again if another thread has replaced that
+    /// meanwhile.
     pub(crate) fn update(&self, now: Duration, next: impl Fn(Option<(f32, Duration)>) -> f32) {
-        let next = |word| Some(pack(next(unpack(word, now)), now));
-        // never refused: `next` always has a value
-        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+        let next = |packed| Some(pack(next(unpack(packed, now)), now));
+        // always succeeds: `next` always returns a value
+        let _ = self.packed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
     }
 
-    /// Forgets it.
+    /// Unsets the number.
     pub(crate) fn clear(&self) {
-        self.0.store(0, Ordering::Relaxed);
+        self.packed.store(0, Ordering::Relaxed);
     }
 }
 
@@ -36,14 +42,14 @@ fn pack(number: f32, now: Duration) -> u64 {
     u64::from(number.to_bits()) << 32 | u64::from(millis(now))
 }
 
-fn unpack(word: u64, now: Duration) -> Option<(f32, Duration)> {
-    let (number, at) = (f32::from_bits((word >> 32) as u32), word as u32);
-    // what another thread has noted may be a little younger than `now`
+fn unpack(packed: u64, now: Duration) -> Option<(f32, Duration)> {
+    let (number, at) = (f32::from_bits((packed >> 32) as u32), packed as u32);
+    // a number that another thread has set may be a little younger than `now`
     let age = millis(now).wrapping_sub(at) as i32;
-    (word != 0).then(|| (number, Duration::from_millis(age.max(0).unsigned_abs().into())))
+    (packed != 0).then(|| (number, Duration::from_millis(age.max(0).unsigned_abs().into())))
 }
 
-/// The low 32 bits: differences are right for 24 days.
+/// Returns the low 32 bits: differences are right for 24 days.
 const fn millis(now: Duration) -> u32 {
     now.as_millis() as u32
 }
@@ -52,26 +58,26 @@ const fn millis(now: Duration) -> u32 {
 mod tests {
     use std::time::Duration;
 
-    use super::Stamped;
+    use super::TimestampedF32;
 
     #[test]
     fn clocks_that_run_apart_or_wrap_do_no_harm() {
-        let stamped = Stamped::default();
+        let value = TimestampedF32::default();
         let late = Duration::from_millis(u64::from(u32::MAX) - 500);
-        assert_eq!(stamped.get(late), None);
-        stamped.put(1.5, late);
+        assert_eq!(value.get(late), None);
+        value.set(1.5, late);
         let second = Duration::from_secs(1);
-        assert_eq!(stamped.get(late + second), Some((1.5, second)), "over the wrap");
+        assert_eq!(value.get(late + second), Some((1.5, second)), "over the wrap");
         assert_eq!(
-            stamped.get(late - Duration::from_millis(3)),
+            value.get(late - Duration::from_millis(3)),
             Some((1.5, Duration::ZERO)),
             "a reader behind"
         );
-        stamped.update(late + second, |before| {
+        value.update(late + second, |before| {
             before.map_or(0.0, |(number, age)| number + age.as_secs_f32())
         });
-        assert_eq!(stamped.get(late + second), Some((2.5, Duration::ZERO)));
-        stamped.clear();
-        assert_eq!(stamped.get(late), None);
+        assert_eq!(value.get(late + second), Some((2.5, Duration::ZERO)));
+        value.clear();
+        assert_eq!(value.get(late), None);
     }
 }

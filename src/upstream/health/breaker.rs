@@ -1,10 +1,10 @@
-//! Whether an endpoint is let be for a while: after failures in a row, after too many among its
-//! requests, after it could not be reached, after its health check failed. It comes back by one
-//! request at a time that sees, and then with a share of its traffic that grows.
+//! Whether an endpoint is passed over for a while: after failures in a row, after too many among
+//! its requests, after a connection could not be made, after its health check failed. It comes back
+//! by one probe request at a time, and then with a growing share of its traffic (slow start).
 //!
-//! Sans-I/O: the time is an argument, and what has changed is told to the caller, who logs it. What
-//! a choice reads and what a success writes are atomics; the lock is for failures and for what
-//! comes back.
+//! Sans-I/O: the time is an argument, and each transition is returned to the caller, who logs it.
+//! What a choice reads and what a success writes are atomics; the lock is for failures and for
+//! recovery.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -16,15 +16,15 @@ use crate::error::Kind;
 /// `[resilience] breaker`, checked.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BreakerSettings {
-    /// So many failures in a row open it.
+    /// This many failures in a row open it.
     pub failures: u32,
     /// This share of failures among the requests of ten seconds opens it, too.
     pub error_rate: f64,
-    /// How long it stays open; doubles with every time in a row.
+    /// How long it stays open; doubles each time in a row that it opens.
     pub open: Duration,
-    /// At most.
+    /// The longest that it stays open.
     pub open_max: Duration,
-    /// In which time the share of traffic of an endpoint that is back grows to the whole.
+    /// The time in which the share of traffic of a recovered endpoint grows to a full one.
     pub slow_start: Duration,
 }
 
@@ -40,45 +40,45 @@ impl Default for BreakerSettings {
     }
 }
 
-/// The share that an endpoint begins with when it is back.
+/// The share of traffic that a recovered endpoint starts with.
 const FIRST_SHARE: f32 = 0.1;
 
-/// How a choice takes an endpoint.
+/// Whether the balancer may choose an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Standing {
+pub(crate) enum Availability {
     /// As any other.
-    In,
-    /// It is back of late: with this share of what it would get.
-    Rising(f32),
-    /// One request may see whether it is back: the one that claims it.
-    Due,
-    /// It fails requests.
-    Failing,
-    /// It is not there: nothing that is sent to it can succeed.
-    Away,
+    Available,
+    /// Recovered of late: gets this share of the requests that it would get otherwise.
+    SlowStart(f32),
+    /// One request may probe whether it has recovered: the first to call [`Breaker::try_probe`].
+    HalfOpen,
+    /// Reachable, but its requests fail.
+    Open,
+    /// Unreachable: nothing that is sent to it can succeed.
+    Unreachable,
 }
 
-/// What has changed, once per change.
+/// A change of the breaker's state, returned once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Change {
-    /// It is let be for so long, and why.
-    Out(Duration, Cause),
-    /// It was out already and still fails: let be for so long.
-    Still(Duration),
-    /// It is back.
-    Back,
+pub(crate) enum Transition {
+    /// The breaker opened, for this long and for this cause.
+    Opened(Duration, Cause),
+    /// The breaker was open, and stays so for this long: the endpoint still fails.
+    StillOpen(Duration),
+    /// The breaker closed: the endpoint has recovered.
+    Closed,
 }
 
-/// Why an endpoint is out.
+/// Why a breaker opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// So many failures in a row, the last of this kind.
-    Streak(u32, Kind),
-    /// So many failures among so many requests, the last of this kind.
-    Rate(u32, u32, Kind),
-    /// No connection.
+    /// This many failures in a row, the last of this kind.
+    ConsecutiveFailures(u32, Kind),
+    /// This many failures among this many requests, the last of this kind.
+    ErrorRate(u32, u32, Kind),
+    /// No connection could be made.
     Unreachable,
-    /// Its health check failed.
+    /// The health check failed.
     Unhealthy,
 }
 
@@ -89,13 +89,13 @@ impl fmt::Display for Cause {
             other => other.phase().map_or(other.row().code, |phase| phase.label()).to_owned(),
         };
         match self {
-            Self::Streak(1, kind) => {
+            Self::ConsecutiveFailures(1, kind) => {
                 write!(f, "failed again as soon as it was back ({})", last(kind))
             }
-            Self::Streak(count, kind) => {
+            Self::ConsecutiveFailures(count, kind) => {
                 write!(f, "{count} failures in a row (the last: {})", last(kind))
             }
-            Self::Rate(failed, of, kind) => {
+            Self::ErrorRate(failed, of, kind) => {
                 write!(f, "{failed} of {of} requests failed (the last: {})", last(kind))
             }
             Self::Unreachable => f.write_str("cannot be reached"),
@@ -104,60 +104,67 @@ impl fmt::Display for Cause {
     }
 }
 
-/// One endpoint's.
+/// The circuit breaker of one endpoint.
 #[derive(Debug, Default)]
 pub(crate) struct Breaker {
-    gate: AtomicU64,
+    state: AtomicU64,
     /// Failures since the last success.
-    streak: AtomicU32,
+    consecutive_failures: AtomicU32,
     window: Window,
     outage: Mutex<Outage>,
 }
 
-/// What is known of the last time that it was out.
+/// The last outage: while the breaker is open, or since it has closed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Outage {
-    /// How often in a row it was let be for failing.
-    times: u32,
-    /// When it was last. A success of an older request proves nothing.
-    at: Duration,
-    /// Why; kept when it is back.
+    /// How often in a row the breaker has opened for failed requests.
+    times_opened: u32,
+    /// When it last opened. A success of a request that was sent earlier proves nothing.
+    opened_at: Duration,
+    /// Why it opened; kept after it has closed.
     pub(crate) cause: Option<Cause>,
-    /// When it went out, or came back.
+    /// When the outage began, or ended.
     pub(crate) since: Duration,
 }
 
-/// The gate, unpacked.
+/// The state, unpacked from its atomic word.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Gate {
-    In,
-    /// Since then.
-    Rising(Duration),
-    /// Until then, and whether it is away rather than failing.
-    Out(Duration, bool),
-    /// A request is there to see; after that time another one may.
-    Probed(Duration, bool),
+enum BreakerState {
+    Closed,
+    /// Closed since then, and not yet with a full share of the traffic.
+    SlowStart(Duration),
+    /// No request until then.
+    Open {
+        until: Duration,
+        is_unreachable: bool,
+    },
+    /// A probe request is under way; after that time another one may be sent.
+    HalfOpen {
+        until: Duration,
+        is_unreachable: bool,
+    },
 }
 
-impl Gate {
+impl BreakerState {
     fn pack(self) -> u64 {
-        let word =
-            |tag: u64, at: Duration, away: bool| (millis(at) << 3) | (u64::from(away) << 2) | tag;
+        let pack = |tag: u64, at: Duration, is_unreachable: bool| {
+            (millis(at) << 3) | (u64::from(is_unreachable) << 2) | tag
+        };
         match self {
-            Self::In => 0,
-            Self::Rising(at) => word(1, at, false),
-            Self::Out(at, away) => word(2, at, away),
-            Self::Probed(at, away) => word(3, at, away),
+            Self::Closed => 0,
+            Self::SlowStart(since) => pack(1, since, false),
+            Self::Open { until, is_unreachable } => pack(2, until, is_unreachable),
+            Self::HalfOpen { until, is_unreachable } => pack(3, until, is_unreachable),
         }
     }
 
-    const fn of(word: u64) -> Self {
-        let (at, away) = (Duration::from_millis(word >> 3), word & 4 != 0);
-        match word & 3 {
-            0 => Self::In,
-            1 => Self::Rising(at),
-            2 => Self::Out(at, away),
-            _ => Self::Probed(at, away),
+    const fn unpack(packed: u64) -> Self {
+        let (at, is_unreachable) = (Duration::from_millis(packed >> 3), packed & 4 != 0);
+        match packed & 3 {
+            0 => Self::Closed,
+            1 => Self::SlowStart(at),
+            2 => Self::Open { until: at, is_unreachable },
+            _ => Self::HalfOpen { until: at, is_unreachable },
         }
     }
 }
@@ -167,212 +174,269 @@ fn millis(at: Duration) -> u64 {
 }
 
 impl Breaker {
-    /// How a choice takes it now.
-    pub(crate) fn standing(
+    /// Returns whether the balancer may choose the endpoint now.
+    pub(crate) fn availability(
         &self,
         now: Duration,
         slow_start: impl FnOnce() -> Duration,
-    ) -> Standing {
-        match self.gate() {
-            Gate::In => Standing::In,
-            Gate::Rising(since) => match share(since, now, slow_start()) {
-                share if share < 1.0 => Standing::Rising(share),
-                _ => Standing::In,
+    ) -> Availability {
+        match self.state() {
+            BreakerState::Closed => Availability::Available,
+            BreakerState::SlowStart(since) => match slow_start_share(since, now, slow_start()) {
+                share if share < 1.0 => Availability::SlowStart(share),
+                _ => Availability::Available,
             },
-            Gate::Out(until, _) | Gate::Probed(until, _) if now >= until => Standing::Due,
-            Gate::Out(_, true) | Gate::Probed(_, true) => Standing::Away,
-            Gate::Out(_, false) | Gate::Probed(_, false) => Standing::Failing,
+            BreakerState::Open { until, .. } | BreakerState::HalfOpen { until, .. }
+                if now >= until =>
+            {
+                Availability::HalfOpen
+            }
+            BreakerState::Open { is_unreachable, .. }
+            | BreakerState::HalfOpen { is_unreachable, .. } => {
+                if is_unreachable {
+                    Availability::Unreachable
+                } else {
+                    Availability::Open
+                }
+            }
         }
     }
 
-    /// Takes the one place of the request that sees; another may when it has told nothing for
-    /// `open`.
-    pub(crate) fn claim(&self, now: Duration, settings: &BreakerSettings) -> bool {
-        let claim = |word| match Gate::of(word) {
-            Gate::Out(until, away) | Gate::Probed(until, away) if now >= until => {
-                Some(Gate::Probed(now + settings.open, away).pack())
+    /// Reserves the one probe request for the caller; returns false when the breaker is closed, or
+    /// another request has it. After `open` without a result, another may have it.
+    pub(crate) fn try_probe(&self, now: Duration, settings: &BreakerSettings) -> bool {
+        let probe = |packed| match BreakerState::unpack(packed) {
+            BreakerState::Open { until, is_unreachable }
+            | BreakerState::HalfOpen { until, is_unreachable }
+                if now >= until =>
+            {
+                let until = now + settings.open;
+                Some(BreakerState::HalfOpen { until, is_unreachable }.pack())
             }
             _ => None,
         };
-        self.gate.fetch_update(Ordering::Relaxed, Ordering::Relaxed, claim).is_ok()
+        self.state.fetch_update(Ordering::Relaxed, Ordering::Relaxed, probe).is_ok()
     }
 
-    /// A request that was sent at `sent` brought content.
+    /// Records that a request that was sent at `sent` returned content.
     pub(crate) fn success(
         &self,
         sent: Duration,
         now: Duration,
         settings: impl FnOnce() -> BreakerSettings,
-    ) -> Option<Change> {
-        if self.streak.load(Ordering::Relaxed) != 0 {
-            self.streak.store(0, Ordering::Relaxed);
+    ) -> Option<Transition> {
+        if self.consecutive_failures.load(Ordering::Relaxed) != 0 {
+            self.consecutive_failures.store(0, Ordering::Relaxed);
         }
         self.window.add(false, now);
-        if self.gate.load(Ordering::Relaxed) == 0 {
+        if self.state.load(Ordering::Relaxed) == 0 {
             return None;
         }
         let mut outage = self.outage();
-        match self.settled(&mut outage, now, &settings()) {
-            // what the check says counts for as long as it is made
-            Gate::Out(until, _) if outage.cause == Some(Cause::Unhealthy) && now < until => None,
-            Gate::Out(..) | Gate::Probed(..) if sent >= outage.at => {
-                Some(self.back(&mut outage, now))
+        match self.finish_slow_start(&mut outage, now, &settings()) {
+            // the health check decides as long as it runs
+            BreakerState::Open { until, .. }
+                if outage.cause == Some(Cause::Unhealthy) && now < until =>
+            {
+                None
             }
-            Gate::In | Gate::Rising(_) | Gate::Out(..) | Gate::Probed(..) => None,
+            BreakerState::Open { .. } | BreakerState::HalfOpen { .. }
+                if sent >= outage.opened_at =>
+            {
+                Some(self.close(&mut outage, now))
+            }
+            BreakerState::Closed
+            | BreakerState::SlowStart(_)
+            | BreakerState::Open { .. }
+            | BreakerState::HalfOpen { .. } => None,
         }
     }
 
-    /// A request failed, by the endpoint's fault.
+    /// Records that a request failed by the endpoint's fault.
     pub(crate) fn failure(
         &self,
         kind: Kind,
         now: Duration,
         settings: &BreakerSettings,
-    ) -> Option<Change> {
-        let streak = self.streak.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+    ) -> Option<Transition> {
+        let consecutive_failures =
+            self.consecutive_failures.fetch_add(1, Ordering::Relaxed).saturating_add(1);
         let (failed, of) = self.window.add(true, now);
         let mut outage = self.outage();
-        let is_many =
+        let is_rate_exceeded =
             of >= MIN_REQUESTS && f64::from(failed) >= f64::from(of) * settings.error_rate;
-        let cause = match self.settled(&mut outage, now, settings) {
-            Gate::Out(until, _) if now < until => return None,
-            Gate::In if streak < settings.failures && !is_many => return None,
-            Gate::In if streak < settings.failures => Cause::Rate(failed, of, kind),
-            Gate::In | Gate::Rising(_) | Gate::Out(..) | Gate::Probed(..) => {
-                Cause::Streak(streak, kind)
+        let cause = match self.finish_slow_start(&mut outage, now, settings) {
+            BreakerState::Open { until, .. } if now < until => return None,
+            BreakerState::Closed
+                if consecutive_failures < settings.failures && !is_rate_exceeded =>
+            {
+                return None;
+            }
+            BreakerState::Closed if consecutive_failures < settings.failures => {
+                Cause::ErrorRate(failed, of, kind)
+            }
+            BreakerState::Closed
+            | BreakerState::SlowStart(_)
+            | BreakerState::Open { .. }
+            | BreakerState::HalfOpen { .. } => {
+                Cause::ConsecutiveFailures(consecutive_failures, kind)
             }
         };
-        let length = settings.open.saturating_mul(1 << outage.times.min(16)).min(settings.open_max);
-        outage.times += 1;
-        Some(self.out(&mut outage, cause, length, now))
+        let open_for =
+            settings.open.saturating_mul(1 << outage.times_opened.min(16)).min(settings.open_max);
+        outage.times_opened += 1;
+        Some(self.open(&mut outage, cause, open_for, now))
     }
 
-    /// No connection came about.
-    pub(crate) fn unreachable(&self, now: Duration, settings: &BreakerSettings) -> Change {
-        self.out(&mut self.outage(), Cause::Unreachable, settings.open, now)
+    /// Records that no connection could be made.
+    pub(crate) fn unreachable(&self, now: Duration, settings: &BreakerSettings) -> Transition {
+        self.open(&mut self.outage(), Cause::Unreachable, settings.open, now)
     }
 
-    /// The head of an answer came: whatever it says, the endpoint is there.
-    pub(crate) fn reached(&self, now: Duration) -> Option<Change> {
-        if !self.is_away() {
+    /// Records that the head of a response arrived: whatever its status, the endpoint is reachable.
+    pub(crate) fn reached(&self, now: Duration) -> Option<Transition> {
+        if !self.is_unreachable() {
             return None;
         }
         let mut outage = self.outage();
-        let is_back = self.is_away() && outage.cause == Some(Cause::Unreachable);
-        is_back.then(|| self.back(&mut outage, now))
+        let has_recovered = self.is_unreachable() && outage.cause == Some(Cause::Unreachable);
+        has_recovered.then(|| self.close(&mut outage, now))
     }
 
-    /// Its health check failed: out until the next one is sure to have been made.
-    pub(crate) fn unhealthy(&self, until: Duration, now: Duration) -> Change {
-        self.out(&mut self.outage(), Cause::Unhealthy, until.saturating_sub(now), now)
+    /// Records that the health check failed: open until the next check has certainly been made.
+    pub(crate) fn unhealthy(&self, until: Duration, now: Duration) -> Transition {
+        self.open(&mut self.outage(), Cause::Unhealthy, until.saturating_sub(now), now)
     }
 
-    /// Its health check succeeded, which says nothing of what fails requests.
-    pub(crate) fn healthy(&self, now: Duration) -> Option<Change> {
-        if !self.is_away() {
+    /// Records that the health check succeeded, which proves nothing about failed requests.
+    pub(crate) fn healthy(&self, now: Duration) -> Option<Transition> {
+        if !self.is_unreachable() {
             return None;
         }
         let mut outage = self.outage();
-        self.is_away().then(|| self.back(&mut outage, now))
+        self.is_unreachable().then(|| self.close(&mut outage, now))
     }
 
-    /// Whether nothing that is sent there can succeed, as far as is known.
-    pub(crate) fn is_away(&self) -> bool {
-        matches!(self.gate(), Gate::Out(_, true) | Gate::Probed(_, true))
+    /// Returns whether nothing that is sent to the endpoint can succeed, as far as is known.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        matches!(
+            self.state(),
+            BreakerState::Open { is_unreachable: true, .. }
+                | BreakerState::HalfOpen { is_unreachable: true, .. }
+        )
     }
 
-    /// 0 closed, 1 half open, 2 open: the metric.
-    pub(crate) fn state(&self) -> i64 {
-        match self.gate() {
-            Gate::In | Gate::Rising(_) => 0,
-            Gate::Probed(..) => 1,
-            Gate::Out(..) => 2,
+    /// Returns the metric's value: 0 closed, 1 half open, 2 open.
+    pub(crate) fn metric_value(&self) -> i64 {
+        match self.state() {
+            BreakerState::Closed | BreakerState::SlowStart(_) => 0,
+            BreakerState::HalfOpen { .. } => 1,
+            BreakerState::Open { .. } => 2,
         }
     }
 
-    /// What is known of the last time that it was out; it may be back.
+    /// Returns the last outage, which may have ended.
     pub(crate) fn outage(&self) -> MutexGuard<'_, Outage> {
         self.outage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn out(&self, outage: &mut Outage, cause: Cause, length: Duration, now: Duration) -> Change {
-        let was_out = matches!(self.gate(), Gate::Out(..) | Gate::Probed(..));
-        let is_away = matches!(cause, Cause::Unreachable | Cause::Unhealthy);
-        let is_same = was_out && self.is_away() == is_away;
-        outage.at = now;
+    fn open(
+        &self,
+        outage: &mut Outage,
+        cause: Cause,
+        open_for: Duration,
+        now: Duration,
+    ) -> Transition {
+        let was_open =
+            matches!(self.state(), BreakerState::Open { .. } | BreakerState::HalfOpen { .. });
+        let is_unreachable = matches!(cause, Cause::Unreachable | Cause::Unhealthy);
+        let is_same = was_open && self.is_unreachable() == is_unreachable;
+        outage.opened_at = now;
         outage.since = if is_same { outage.since } else { now };
-        // what began the outage is told, but for the check, which has the last word
+        // the first cause of an outage is kept, except that the health check's replaces it
         if !is_same || cause == Cause::Unhealthy {
             outage.cause = Some(cause);
         }
-        self.put(Gate::Out(now + length, is_away));
-        if is_same { Change::Still(length) } else { Change::Out(length, cause) }
+        self.store(BreakerState::Open { until: now + open_for, is_unreachable });
+        if is_same { Transition::StillOpen(open_for) } else { Transition::Opened(open_for, cause) }
     }
 
-    /// The gate; one that has risen to the whole is in, and what was is forgiven.
-    fn settled(&self, outage: &mut Outage, now: Duration, settings: &BreakerSettings) -> Gate {
-        match self.gate() {
-            Gate::Rising(since) if share(since, now, settings.slow_start) >= 1.0 => {
-                outage.times = 0;
-                self.put(Gate::In);
-                Gate::In
+    /// Returns the state, after closing a breaker whose slow start has ended, which clears its
+    /// history.
+    fn finish_slow_start(
+        &self,
+        outage: &mut Outage,
+        now: Duration,
+        settings: &BreakerSettings,
+    ) -> BreakerState {
+        match self.state() {
+            BreakerState::SlowStart(since)
+                if slow_start_share(since, now, settings.slow_start) >= 1.0 =>
+            {
+                outage.times_opened = 0;
+                self.store(BreakerState::Closed);
+                BreakerState::Closed
             }
-            gate => gate,
+            state => state,
         }
     }
 
-    fn back(&self, outage: &mut Outage, now: Duration) -> Change {
+    fn close(&self, outage: &mut Outage, now: Duration) -> Transition {
         outage.since = now;
-        self.streak.store(0, Ordering::Relaxed);
+        self.consecutive_failures.store(0, Ordering::Relaxed);
         self.window.clear();
-        self.put(Gate::Rising(now));
-        Change::Back
+        self.store(BreakerState::SlowStart(now));
+        Transition::Closed
     }
 
-    fn gate(&self) -> Gate {
-        Gate::of(self.gate.load(Ordering::Relaxed))
+    fn state(&self) -> BreakerState {
+        BreakerState::unpack(self.state.load(Ordering::Relaxed))
     }
 
-    fn put(&self, gate: Gate) {
-        self.gate.store(gate.pack(), Ordering::Relaxed);
+    fn store(&self, state: BreakerState) {
+        self.state.store(state.pack(), Ordering::Relaxed);
     }
 }
 
-fn share(since: Duration, now: Duration, slow_start: Duration) -> f32 {
-    let gone = now.saturating_sub(since).as_secs_f32();
-    if slow_start.is_zero() { 1.0 } else { (gone / slow_start.as_secs_f32()).max(FIRST_SHARE) }
+/// Returns the share of traffic of an endpoint that recovered at `since`.
+fn slow_start_share(since: Duration, now: Duration, slow_start: Duration) -> f32 {
+    let elapsed = now.saturating_sub(since).as_secs_f32();
+    if slow_start.is_zero() { 1.0 } else { (elapsed / slow_start.as_secs_f32()).max(FIRST_SHARE) }
 }
 
-/// Fewer requests in a window say nothing of a rate.
+/// A window with fewer requests does not show a rate.
 const MIN_REQUESTS: u32 = 10;
-/// How long a window is. It begins anew, rather than slides: one word holds it.
+/// The length of a window. It starts anew rather than slides: one word holds it.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Requests of the window and failures among them: its number (`u32`), then both counts (`u16`).
+/// The requests of the current window, and the failures among them.
 #[derive(Debug, Default)]
-struct Window(AtomicU64);
+struct Window {
+    /// The window's number (`u32`), then the counts of requests and failures (`u16` each).
+    packed: AtomicU64,
+}
 
 impl Window {
-    /// Counts one; gives the failures and the requests of the window so far.
+    /// Counts a request; returns the failures and the requests of the window so far.
     fn add(&self, failed: bool, now: Duration) -> (u32, u32) {
         let number = (now.as_millis() / WINDOW.as_millis()) as u32;
-        let next = |word: u64| {
+        let next = |packed: u64| {
             let (requests, failures) =
-                if (word >> 32) as u32 == number { (word >> 16, word) } else { (0, 0) };
+                if (packed >> 32) as u32 == number { (packed >> 16, packed) } else { (0, 0) };
             let requests = (requests as u16).saturating_add(1);
             let failures = (failures as u16).saturating_add(failed.into());
             Some(u64::from(number) << 32 | u64::from(requests) << 16 | u64::from(failures))
         };
         let before = self
-            .0
+            .packed
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, next)
-            .unwrap_or_else(|word| word);
-        let word = next(before).unwrap_or(before);
-        (u32::from(word as u16), u32::from((word >> 16) as u16))
+            .unwrap_or_else(|packed| packed);
+        let packed = next(before).unwrap_or(before);
+        (u32::from(packed as u16), u32::from((packed >> 16) as u16))
     }
 
     fn clear(&self) {
-        self.0.store(0, Ordering::Relaxed);
+        self.packed.store(0, Ordering::Relaxed);
     }
 }
 
@@ -380,7 +444,7 @@ impl Window {
 mod tests {
     use std::time::Duration;
 
-    use super::{Breaker, BreakerSettings, Cause, Change, Standing};
+    use super::{Availability, Breaker, BreakerSettings, Cause, Transition};
     use crate::error::Kind;
 
     const SETTINGS: BreakerSettings = BreakerSettings {
@@ -396,71 +460,83 @@ mod tests {
         Duration::from_secs(seconds)
     }
 
-    fn standing(breaker: &Breaker, at: u64) -> Standing {
-        breaker.standing(s(at), || SETTINGS.slow_start)
+    fn availability(breaker: &Breaker, at: u64) -> Availability {
+        breaker.availability(s(at), || SETTINGS.slow_start)
     }
 
-    fn fail(breaker: &Breaker, times: u32, at: u64) -> Option<Change> {
+    fn fail(breaker: &Breaker, times: u32, at: u64) -> Option<Transition> {
         (0..times).filter_map(|_| breaker.failure(FAULT, s(at), &SETTINGS)).last()
     }
 
-    /// A request that was sent and brought content within this second.
-    fn succeed(breaker: &Breaker, at: u64) -> Option<Change> {
+    /// A request that was sent and returned content within this second.
+    fn succeed(breaker: &Breaker, at: u64) -> Option<Transition> {
         breaker.success(s(at), s(at), || SETTINGS)
     }
 
     #[test]
-    fn failures_in_a_row_open_it_one_request_sees_and_a_success_brings_it_back_by_and_by() {
+    fn failures_in_a_row_open_it_one_request_probes_and_a_success_closes_it_with_a_slow_start() {
         let breaker = Breaker::default();
         assert_eq!(
             (fail(&breaker, 2, 1), succeed(&breaker, 1), fail(&breaker, 2, 1)),
             (None, None, None)
         );
-        assert_eq!(fail(&breaker, 1, 1), Some(Change::Out(s(5), Cause::Streak(3, FAULT))));
-        assert_eq!((standing(&breaker, 5), breaker.state()), (Standing::Failing, 2));
-        assert!(!breaker.claim(s(5), &SETTINGS), "not yet");
-        assert_eq!(standing(&breaker, 6), Standing::Due);
-        assert!(breaker.claim(s(6), &SETTINGS));
         assert_eq!(
-            (standing(&breaker, 6), breaker.state()),
-            (Standing::Failing, 1),
-            "the others wait for its word"
+            fail(&breaker, 1, 1),
+            Some(Transition::Opened(s(5), Cause::ConsecutiveFailures(3, FAULT)))
         );
-        assert!(!breaker.claim(s(6), &SETTINGS), "one request at a time");
+        assert_eq!((availability(&breaker, 5), breaker.metric_value()), (Availability::Open, 2));
+        assert!(!breaker.try_probe(s(5), &SETTINGS), "not yet");
+        assert_eq!(availability(&breaker, 6), Availability::HalfOpen);
+        assert!(breaker.try_probe(s(6), &SETTINGS));
+        assert_eq!(
+            (availability(&breaker, 6), breaker.metric_value()),
+            (Availability::Open, 1),
+            "the others wait for its result"
+        );
+        assert!(!breaker.try_probe(s(6), &SETTINGS), "one request at a time");
         assert_eq!(
             breaker.success(s(0), s(6), || SETTINGS),
             None,
-            "that one was sent before it failed"
+            "that one was sent before it opened"
         );
-        assert_eq!(succeed(&breaker, 7), Some(Change::Back));
-        assert_eq!((standing(&breaker, 7), breaker.state()), (Standing::Rising(0.1), 0));
-        assert_eq!(standing(&breaker, 12), Standing::Rising(0.5));
-        assert_eq!(standing(&breaker, 17), Standing::In);
+        assert_eq!(succeed(&breaker, 7), Some(Transition::Closed));
+        assert_eq!(
+            (availability(&breaker, 7), breaker.metric_value()),
+            (Availability::SlowStart(0.1), 0)
+        );
+        assert_eq!(availability(&breaker, 12), Availability::SlowStart(0.5));
+        assert_eq!(availability(&breaker, 17), Availability::Available);
     }
 
     #[test]
-    fn a_request_that_sees_and_never_tells_is_not_waited_for() {
+    fn a_probe_without_a_result_is_not_waited_for() {
         let breaker = Breaker::default();
         fail(&breaker, 3, 1);
-        assert!(breaker.claim(s(6), &SETTINGS) && !breaker.claim(s(10), &SETTINGS));
-        assert!(breaker.claim(s(11), &SETTINGS));
+        assert!(breaker.try_probe(s(6), &SETTINGS) && !breaker.try_probe(s(10), &SETTINGS));
+        assert!(breaker.try_probe(s(11), &SETTINGS));
     }
 
     #[test]
-    fn every_time_in_a_row_it_stays_open_longer_up_to_the_limit_and_a_good_time_is_a_new_beginning()
-    {
+    fn it_stays_open_longer_each_time_in_a_row_up_to_the_limit_and_a_full_slow_start_resets_that() {
         let breaker = Breaker::default();
-        assert!(matches!(fail(&breaker, 3, 1), Some(Change::Out(length, _)) if length == s(5)));
-        assert!(breaker.claim(s(6), &SETTINGS));
-        assert_eq!(fail(&breaker, 1, 6), Some(Change::Still(s(10))));
-        assert!(breaker.claim(s(16), &SETTINGS));
-        assert_eq!(succeed(&breaker, 16), Some(Change::Back));
-        // one failure is enough while it is coming back
-        assert_eq!(fail(&breaker, 1, 20), Some(Change::Out(s(15), Cause::Streak(1, FAULT))));
-        assert!(breaker.claim(s(35), &SETTINGS));
-        assert_eq!(succeed(&breaker, 35), Some(Change::Back));
-        assert_eq!(fail(&breaker, 2, 50), None, "it has been well for as long as it takes");
-        assert!(matches!(fail(&breaker, 1, 50), Some(Change::Out(length, _)) if length == s(5)));
+        assert!(
+            matches!(fail(&breaker, 3, 1), Some(Transition::Opened(open_for, _)) if open_for == s(5))
+        );
+        assert!(breaker.try_probe(s(6), &SETTINGS));
+        assert_eq!(fail(&breaker, 1, 6), Some(Transition::StillOpen(s(10))));
+        assert!(breaker.try_probe(s(16), &SETTINGS));
+        assert_eq!(succeed(&breaker, 16), Some(Transition::Closed));
+        // one failure is enough during slow start
+        assert_eq!(
+            fail(&breaker, 1, 20),
+            Some(Transition::Opened(s(15), Cause::ConsecutiveFailures(1, FAULT)))
+        );
+        assert!(breaker.try_probe(s(35), &SETTINGS));
+        assert_eq!(succeed(&breaker, 35), Some(Transition::Closed));
+        assert_eq!(fail(&breaker, 2, 50), None, "the slow start has ended");
+        assert!(
+            matches!(fail(&breaker, 1, 50), Some(Transition::Opened(open_for, _)) if open_for == s(5))
+        );
     }
 
     #[test]
@@ -470,7 +546,10 @@ mod tests {
             assert_eq!((succeed(&breaker, 1), fail(&breaker, 1, 1)), (None, None));
         }
         assert_eq!(succeed(&breaker, 1), None);
-        assert_eq!(fail(&breaker, 1, 1), Some(Change::Out(s(5), Cause::Rate(5, 10, FAULT))));
+        assert_eq!(
+            fail(&breaker, 1, 1),
+            Some(Transition::Opened(s(5), Cause::ErrorRate(5, 10, FAULT)))
+        );
         let breaker = Breaker::default();
         for at in 0..100 {
             assert_eq!(
@@ -481,48 +560,51 @@ mod tests {
     }
 
     #[test]
-    fn an_endpoint_that_cannot_be_reached_is_away_for_five_seconds_at_a_time() {
+    fn an_endpoint_without_a_connection_is_unreachable_for_five_seconds_at_a_time() {
         let breaker = Breaker::default();
         assert_eq!(breaker.reached(s(1)), None);
-        assert_eq!(breaker.unreachable(s(1), &SETTINGS), Change::Out(s(5), Cause::Unreachable));
-        assert!(breaker.is_away());
-        assert_eq!(standing(&breaker, 5), Standing::Away);
+        assert_eq!(
+            breaker.unreachable(s(1), &SETTINGS),
+            Transition::Opened(s(5), Cause::Unreachable)
+        );
+        assert!(breaker.is_unreachable());
+        assert_eq!(availability(&breaker, 5), Availability::Unreachable);
         for at in [6, 11, 16, 21] {
-            assert!(breaker.claim(s(at), &SETTINGS));
+            assert!(breaker.try_probe(s(at), &SETTINGS));
             assert_eq!(
                 breaker.unreachable(s(at), &SETTINGS),
-                Change::Still(s(5)),
+                Transition::StillOpen(s(5)),
                 "no longer each time: it costs little"
             );
         }
         assert_eq!(breaker.outage().since, s(1));
-        assert_eq!(breaker.reached(s(26)), Some(Change::Back));
+        assert_eq!(breaker.reached(s(26)), Some(Transition::Closed));
         assert_eq!(
-            fail(&breaker, 1, 26).map(|_| breaker.is_away()),
+            fail(&breaker, 1, 26).map(|_| breaker.is_unreachable()),
             Some(false),
-            "it is there and fails"
+            "it is reachable and fails"
         );
-        assert_eq!(breaker.reached(s(27)), None, "a head is no content");
+        assert_eq!(breaker.reached(s(27)), None, "a head is not content");
     }
 
     #[test]
-    fn the_health_check_has_the_last_word_while_it_is_made() {
+    fn the_health_check_decides_while_it_runs() {
         let breaker = Breaker::default();
-        assert_eq!(breaker.unhealthy(s(31), s(1)), Change::Out(s(30), Cause::Unhealthy));
+        assert_eq!(breaker.unhealthy(s(31), s(1)), Transition::Opened(s(30), Cause::Unhealthy));
         assert_eq!((succeed(&breaker, 2), breaker.reached(s(2))), (None, None));
-        assert_eq!(breaker.unhealthy(s(41), s(11)), Change::Still(s(30)));
-        assert_eq!(breaker.healthy(s(21)), Some(Change::Back));
+        assert_eq!(breaker.unhealthy(s(41), s(11)), Transition::StillOpen(s(30)));
+        assert_eq!(breaker.healthy(s(21)), Some(Transition::Closed));
         assert_eq!(breaker.healthy(s(31)), None);
         fail(&breaker, 3, 40);
         assert_eq!(
-            (breaker.healthy(s(41)), standing(&breaker, 41)),
-            (None, Standing::Failing),
-            "it heals no failures"
+            (breaker.healthy(s(41)), availability(&breaker, 41)),
+            (None, Availability::Open),
+            "it does not clear failures"
         );
-        // checks are no longer made: a request may see
+        // no check runs any longer: a request may probe
         breaker.unhealthy(s(80), s(50));
-        assert_eq!(standing(&breaker, 80), Standing::Due);
-        assert_eq!(succeed(&breaker, 81), Some(Change::Back));
+        assert_eq!(availability(&breaker, 80), Availability::HalfOpen);
+        assert_eq!(succeed(&breaker, 81), Some(Transition::Closed));
     }
 
     #[test]
@@ -537,12 +619,12 @@ mod tests {
             })
             .collect();
         assert_eq!(threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>(), 1);
-        let claims: usize = std::thread::scope(|scope| {
-            let claims: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| usize::from(breaker.claim(s(6), &SETTINGS))))
+        let probes: usize = std::thread::scope(|scope| {
+            let probes: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| usize::from(breaker.try_probe(s(6), &SETTINGS))))
                 .collect();
-            claims.into_iter().map(|claim| claim.join().unwrap()).sum()
+            probes.into_iter().map(|probe| probe.join().unwrap()).sum()
         });
-        assert_eq!(claims, 1);
+        assert_eq!(probes, 1);
     }
 }

@@ -1,6 +1,5 @@
-//! Looks after the replicas of the configuration in force: asks those that are to be checked
-//! whether they are well, and those that tell it for their load. One task beside the data path; a
-//! choice reads what it found last.
+//! Checks the health of the configured replicas, and polls the load of those that report it. One
+//! task apart from the data path; a choice reads the last result.
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -16,23 +15,23 @@ use tokio::time::{sleep, timeout};
 
 use crate::model::{HealthCheck, Model};
 use crate::provider::{Attempt, Outbound, dialect};
-use crate::upstream::balance::reported_load::Load;
-use crate::upstream::fetch::ask;
+use crate::upstream::balance::reported_load::ReportedLoad;
+use crate::upstream::fetch::send_request;
 use crate::upstream::{Answered, Asked, Endpoint, Endpoints, FetchError};
 
-/// Requests of ours under way at a time, over all replicas.
-const PLACES: usize = 16;
-/// So many checks in a row have to fail: one may have met a server that was busy.
-const FAILURES: u32 = 2;
-/// Between two looks at a server's load (providers.md d3.2: every 100 to 500 ms).
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// The most checks and polls in flight at a time, over all replicas.
+const MAX_CONCURRENT: usize = 16;
+/// This many checks in a row have to fail: a single one may have met a server that was busy.
+const FAILURES_TO_OPEN: u32 = 2;
+/// The time between two polls of a server's load (providers.md d3.2: every 100 to 500 ms).
+const POLL_EVERY: Duration = Duration::from_millis(500);
 
 /// `[resilience] health_check`, checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WatchSettings {
-    /// Between two checks of a replica; a quarter of it while they fail.
+    /// The time between two checks of a replica; a quarter of it while they fail.
     pub every: Duration,
-    /// How long one may take.
+    /// How long a check may take.
     pub timeout: Duration,
 }
 
@@ -42,19 +41,21 @@ impl Default for WatchSettings {
     }
 }
 
-/// The replicas that are looked after: one per process.
+/// The replicas that are checked, as of the configuration in force: one per process.
 #[derive(Debug, Default)]
-pub struct Watch(watch::Sender<Arc<Watched>>);
+pub struct Watch {
+    targets: watch::Sender<Arc<Targets>>,
+}
 
-/// Who is looked after, and how.
+/// The replicas to check, and how.
 #[derive(Debug, Default)]
-struct Watched {
+struct Targets {
     settings: WatchSettings,
     replicas: Vec<(Arc<Model>, Arc<Endpoint>)>,
 }
 
 impl Watch {
-    /// Puts others in force.
+    /// Replaces the replicas and the settings.
     pub fn set<'a>(
         &self,
         models: impl Iterator<Item = &'a Arc<Model>>,
@@ -66,38 +67,38 @@ impl Watch {
             let list = endpoints.of(&model.id).unwrap_or_default();
             replicas.extend(list.iter().map(|endpoint| (Arc::clone(model), Arc::clone(endpoint))));
         }
-        self.0.send_replace(Arc::new(Watched { settings, replicas }));
+        self.targets.send_replace(Arc::new(Targets { settings, replicas }));
     }
 
-    /// What looks after whichever are in force. Run it once.
+    /// Creates the checker of the replicas in force. Run one only.
     pub fn watcher(&self) -> Watcher {
-        Watcher { watched: self.0.subscribe(), places: Semaphore::new(PLACES) }
+        Watcher { targets: self.targets.subscribe(), permits: Semaphore::new(MAX_CONCURRENT) }
     }
 }
 
-/// The one task that asks.
+/// The one task that sends checks and polls.
 pub struct Watcher {
-    watched: watch::Receiver<Arc<Watched>>,
-    places: Semaphore,
+    targets: watch::Receiver<Arc<Targets>>,
+    permits: Semaphore,
 }
 
-/// What is done for one replica, without an end.
+/// The endless work for one replica.
 type Task<'w> = Pin<Box<dyn Future<Output = Infallible> + Send + 'w>>;
 
 impl Watcher {
-    /// Runs until the [`Watch`] is gone.
+    /// Runs until the set of replicas that it was created from is dropped.
     pub async fn run(mut self) {
         loop {
-            let watched = Arc::clone(&self.watched.borrow_and_update());
-            let mut changes = self.watched.clone();
+            let targets = Arc::clone(&self.targets.borrow_and_update());
+            let mut changes = self.targets.clone();
             let mut tasks: Vec<Task<'_>> = Vec::new();
-            for (model, endpoint) in &watched.replicas {
-                let replica = Replica { model, endpoint, places: &self.places };
+            for (model, endpoint) in &targets.replicas {
+                let replica = Replica { model, endpoint, permits: &self.permits };
                 if let Some(check) = &model.replicas.health_check {
-                    tasks.push(Box::pin(replica.keep_checking(check, watched.settings)));
+                    tasks.push(Box::pin(replica.run_checks(check, targets.settings)));
                 }
                 if model.replicas.tell_load {
-                    tasks.push(Box::pin(replica.keep_looking()));
+                    tasks.push(Box::pin(replica.poll_load()));
                 }
             }
             let all = poll_fn(|cx| {
@@ -112,16 +113,16 @@ impl Watcher {
     }
 }
 
-/// One that is looked after.
+/// A replica to check or poll.
 #[derive(Clone, Copy)]
 struct Replica<'w> {
     model: &'w Model,
     endpoint: &'w Endpoint,
-    places: &'w Semaphore,
+    permits: &'w Semaphore,
 }
 
 impl Replica<'_> {
-    async fn keep_checking(self, check: &HealthCheck, settings: WatchSettings) -> Infallible {
+    async fn run_checks(self, check: &HealthCheck, settings: WatchSettings) -> Infallible {
         let WatchSettings { every, timeout } = settings;
         let mut failures = 0;
         loop {
@@ -129,27 +130,28 @@ impl Replica<'_> {
             match self.check(check, timeout).await {
                 Ok(()) => {
                     failures = 0;
-                    self.endpoint.is_well();
+                    self.endpoint.mark_healthy();
                 }
                 Err(why) => {
                     failures += 1;
-                    if failures >= FAILURES {
-                        // longer than until the next word, so that without one requests see for
-                        // themselves
-                        self.endpoint.is_unwell(&why, every + timeout);
+                    if failures >= FAILURES_TO_OPEN {
+                        // longer than until the next result, so that without one requests probe the
+                        // endpoint
+                        self.endpoint.mark_unhealthy(&why, every + timeout);
                     }
                 }
             }
         }
     }
 
-    /// Any answer but a server's own failure will do: which paths there are is the server's to say.
+    /// Returns an error unless a response other than a 5xx arrives within `limit`: which paths
+    /// exist is the server's affair.
     async fn check(self, check: &HealthCheck, limit: Duration) -> Result<(), String> {
-        let answer = match check {
+        let response = match check {
             HealthCheck::Models => self.get("/models", false, limit).await,
             HealthCheck::Path(path) => self.get(path, true, limit).await,
         };
-        match answer {
+        match response {
             Ok(Answered { status, .. }) if status.is_server_error() => {
                 Err(format!("HTTP {}", status.as_u16()))
             }
@@ -159,32 +161,32 @@ impl Replica<'_> {
         }
     }
 
-    async fn keep_looking(self) -> Infallible {
-        let mut told = true;
+    async fn poll_load(self) -> Infallible {
+        let mut had_load = true;
         loop {
-            pause(LOOK_EVERY).await;
-            let answer = self.get("/metrics", true, LOOK_EVERY * 2).await;
-            let text = answer
+            pause(POLL_EVERY).await;
+            let response = self.get("/metrics", true, POLL_EVERY * 2).await;
+            let text = response
                 .as_ref()
                 .ok()
-                .filter(|answer| answer.status.is_success())
-                .map(|answer| &*answer.body);
-            let load = text.and_then(|text| Load::read(&String::from_utf8_lossy(text)));
+                .filter(|response| response.status.is_success())
+                .map(|response| &*response.body);
+            let load = text.and_then(|text| ReportedLoad::parse(&String::from_utf8_lossy(text)));
             match load {
-                Some(load) => self.endpoint.tells(load),
-                None if told => {
+                Some(load) => self.endpoint.report_load(load),
+                None if had_load => {
                     let (model, endpoint) = (&self.model.id, &self.endpoint.url);
-                    tracing::warn!(%model, %endpoint, "no load of vLLM's at /metrics: requests are counted here until there is");
+                    tracing::warn!(%model, %endpoint, "no vLLM load gauges at /metrics: balancing by our own requests until there are");
                 }
                 None => {}
             }
-            told = load.is_some();
+            had_load = load.is_some();
         }
     }
 
-    /// A document of the server's, asked for with the model's key.
+    /// Gets a document from the server, with the model's key.
     async fn get(self, path: &str, at_root: bool, limit: Duration) -> Result<Answered, FetchError> {
-        let Endpoint { url, way, .. } = self.endpoint;
+        let Endpoint { url, connect_options, .. } = self.endpoint;
         let root = url.without_base();
         let url = if at_root { &root } else { url };
         let mut outbound = Outbound {
@@ -194,17 +196,19 @@ impl Replica<'_> {
             body: Bytes::new().into(),
         };
         let attempt = Attempt { endpoint: url, now: SystemTime::now() };
-        // a key that cannot be had is told to those who ask the model; here it goes without
+        // a missing key is reported to the requests for the model; the check goes without it
         let _ = dialect(self.model.provider).authorize(&mut outbound, self.model, &attempt);
-        let asked =
+        let request =
             Asked { method: "GET", url, path, headers: outbound.headers, body: Bytes::new() };
-        // never closed
-        let _place = self.places.acquire().await;
-        timeout(limit, ask(asked, way, limit)).await.unwrap_or(Err(FetchError::Expired))
+        // never closed: this waits, and does not fail
+        let _permit = self.permits.acquire().await;
+        timeout(limit, send_request(request, connect_options, limit))
+            .await
+            .unwrap_or(Err(FetchError::Expired))
     }
 }
 
-/// Spread, so that neither replicas nor gateways keep step.
+/// Sleeps for the time ±10 %, so that neither replicas nor gateways run in step.
 async fn pause(time: Duration) {
     sleep(time.mul_f64(0.9 + 0.2 * fastrand::f64())).await;
 }

@@ -1,12 +1,12 @@
-//! One request and its answer on one connection. No task drives it: whoever waits for the answer
-//! polls the socket, so a chunk goes from one socket to the other within one poll, and dropping the
-//! exchange closes the connection, which makes a model server stop (providers.md d3.4).
+//! One request and its response on one connection. No task drives it: the task that waits for the
+//! response polls the socket, so a chunk goes from one socket to the other within one poll, and
+//! dropping the exchange closes the connection, which makes a model server stop (providers.md
+//! d3.4).
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -14,77 +14,79 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use crate::upstream::Stream;
-use crate::upstream::endpoint::{Endpoint, Entered};
-use crate::upstream::http::pool::Pool;
-use crate::upstream::limit::concurrency::Place;
+use crate::upstream::net::stream::Stream;
 use crate::upstream::net::tls::is_alert;
 use crate::wire::{Framing, Head, NotHttp, Payload, read_head};
 
-/// Bytes taken from a socket at once, on the stack: an open stream keeps no read buffer.
-const READ: usize = 16 << 10;
+/// The bytes read from a socket at once, on the stack: an open stream keeps no read buffer.
+const READ_SIZE: usize = 16 << 10;
 
-/// A connection between two requests, or under one.
+/// A connection, idle or with a request under way.
 pub(crate) struct Connection {
     stream: Stream,
-    /// What was read beyond the last response head.
+    /// The bytes read beyond the last response head.
     buffer: BytesMut,
-    made: Instant,
+    opened_at: Instant,
 }
 
 /// Why an exchange failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
-    /// The peer closed before a byte of an answer: on a kept connection, the request may go once
-    /// more.
+    /// The peer closed before a byte of the response: if the connection was pooled, the request may
+    /// be sent again.
     #[error("the connection closed before an answer")]
-    Unanswered,
-    /// The socket.
+    NoResponse,
+    /// The socket failed.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// The bytes.
+    /// The response is not HTTP.
     #[error("{0}")]
     NotHttp(#[from] NotHttp),
-    /// The body ended before its end.
+    /// The connection closed before the end of the body.
     #[error("the connection closed in the middle of the answer")]
-    Cut,
+    Truncated,
 }
 
 impl Connection {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream, buffer: BytesMut::new(), made: Instant::now() }
+        Self { stream, buffer: BytesMut::new(), opened_at: Instant::now() }
     }
 
-    /// How long ago it was made.
+    /// Returns the time since the connection was opened.
     pub(crate) fn age(&self) -> Duration {
-        self.made.elapsed()
+        self.opened_at.elapsed()
     }
 
-    /// Whether a kept connection is still open and silent, as far as the kernel has told us.
-    pub(crate) fn is_quiet(&mut self) -> bool {
+    /// Returns whether an idle connection is still open and silent, as far as the kernel knows.
+    pub(crate) fn is_idle_and_open(&mut self) -> bool {
         let mut space = [MaybeUninit::uninit(); 16];
         let mut read = ReadBuf::uninit(&mut space);
         let mut cx = Context::from_waker(Waker::noop());
         Pin::new(&mut self.stream).poll_read(&mut cx, &mut read).is_pending()
     }
 
-    /// Sends a request and waits for the head of its answer. The caller bounds the time.
+    /// Returns whether bytes were read beyond the last response head.
+    pub(super) fn has_unread_bytes(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
+    /// Sends a request and waits for the head of its response. The caller bounds the time.
     pub(crate) async fn exchange(
         &mut self,
         head: Bytes,
         body: &Payload,
     ) -> Result<Head, ExchangeError> {
         match self.write(head, body).await {
-            Ok(None) => self.head().await,
-            // A server that refuses a request may answer before it has read all of it; the rest is
+            Ok(None) => self.read_head().await,
+            // A server that refuses a request may respond before it has read all of it; the rest is
             // not sent.
             Ok(Some(head)) => Ok(Head { keep_alive: false, ..head }),
-            // Or close.
+            // Or it closes the connection.
             Err(ExchangeError::Io(error)) => {
-                self.head().await.map_err(|read| match (read, error.kind()) {
-                    (ExchangeError::Io(said), _) if is_alert(&said) => said.into(),
+                self.read_head().await.map_err(|read| match (read, error.kind()) {
+                    (ExchangeError::Io(alert), _) if is_alert(&alert) => alert.into(),
                     (_, io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
-                        ExchangeError::Unanswered
+                        ExchangeError::NoResponse
                     }
                     _ => error.into(),
                 })
@@ -93,7 +95,7 @@ impl Connection {
         }
     }
 
-    /// Sends a request; returns an answer's head that came before all of it was sent.
+    /// Sends a request. Returns the head of a response that arrived before all of it was sent.
     async fn write(&mut self, head: Bytes, body: &Payload) -> Result<Option<Head>, ExchangeError> {
         let mut pieces: Vec<Bytes> = Vec::with_capacity(1 + body.pieces().len());
         pieces.push(head);
@@ -108,8 +110,8 @@ impl Connection {
                 {
                     return Poll::Ready(written.map(Some));
                 }
-                // The server reads no more for now: does it say why? Its close is the next write's
-                // to find.
+                // The server does not read for now: has it sent the reason? Its close is left to
+                // the next write.
                 let read = ready!(poll_read(&mut self.stream, cx, |bytes| self
                     .buffer
                     .extend_from_slice(bytes)))?;
@@ -137,8 +139,8 @@ impl Connection {
         Ok(None)
     }
 
-    /// Reads the whole of a body that is a document; `None` when it is longer than `limit` bytes.
-    pub(crate) async fn document(
+    /// Reads a whole body; returns `None` when it is longer than `limit` bytes.
+    pub(crate) async fn read_body(
         &mut self,
         framing: Framing,
         limit: usize,
@@ -153,7 +155,7 @@ impl Connection {
         Ok(Some(whole.freeze()))
     }
 
-    async fn head(&mut self) -> Result<Head, ExchangeError> {
+    async fn read_head(&mut self) -> Result<Head, ExchangeError> {
         loop {
             if let Some(head) = read_head(&mut self.buffer)? {
                 return Ok(head);
@@ -163,13 +165,13 @@ impl Connection {
             })
             .await;
             match read {
-                Ok(0) if self.buffer.is_empty() => return Err(ExchangeError::Unanswered),
+                Ok(0) if self.buffer.is_empty() => return Err(ExchangeError::NoResponse),
                 Err(error)
                     if self.buffer.is_empty() && error.kind() == io::ErrorKind::ConnectionReset =>
                 {
-                    return Err(ExchangeError::Unanswered);
+                    return Err(ExchangeError::NoResponse);
                 }
-                Ok(0) => return Err(ExchangeError::Cut),
+                Ok(0) => return Err(ExchangeError::Truncated),
                 Err(error) => return Err(error.into()),
                 Ok(_) => {}
             }
@@ -177,94 +179,21 @@ impl Connection {
     }
 }
 
-/// Reads once; hands the bytes to `take` and says how many they were.
+/// Reads once, passes the bytes to `take` and returns their number.
 fn poll_read(
     stream: &mut Stream,
     cx: &mut Context<'_>,
     take: impl FnOnce(&[u8]),
 ) -> Poll<io::Result<usize>> {
-    let mut space = [MaybeUninit::uninit(); READ];
+    let mut space = [MaybeUninit::uninit(); READ_SIZE];
     let mut read = ReadBuf::uninit(&mut space);
     ready!(Pin::new(stream).poll_read(cx, &mut read))?;
     take(read.filled());
     Poll::Ready(Ok(read.filled().len()))
 }
 
-/// The body of an answer. When it was read to its end the connection goes back to the pool; dropped
-/// before, it closes.
-pub struct AnswerBody {
-    connection: Option<Connection>,
-    framing: Framing,
-    keep_alive: bool,
-    entered: Entered,
-    /// At the model; ends with this.
-    place: Option<Place>,
-    pool: Arc<Pool>,
-}
-
-impl AnswerBody {
-    pub(crate) const fn new(
-        connection: Connection,
-        framing: Framing,
-        keep_alive: bool,
-        entered: Entered,
-        pool: Arc<Pool>,
-    ) -> Self {
-        Self { connection: Some(connection), framing, keep_alive, entered, place: None, pool }
-    }
-
-    /// Keeps the request's place at its model until it ends.
-    pub fn hold(&mut self, place: Option<Place>) {
-        self.place = place;
-    }
-
-    /// Who answers.
-    pub const fn endpoint(&self) -> &Arc<Endpoint> {
-        self.entered.endpoint()
-    }
-
-    /// Whether all of it was read.
-    pub const fn is_over(&self) -> bool {
-        self.connection.is_none()
-    }
-
-    /// The next bytes, or `None` at the end.
-    pub fn poll_chunk(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, ExchangeError>>> {
-        let mut out = BytesMut::new();
-        let read = match &mut self.connection {
-            None => return Poll::Ready(None),
-            Some(_) if self.framing.is_over() => Ok(()),
-            Some(connection) => ready!(poll_body(connection, &mut self.framing, cx, &mut out)),
-        };
-        if let Err(error) = read {
-            self.connection = None;
-            return Poll::Ready(Some(Err(error)));
-        }
-        if self.framing.is_over() {
-            self.end();
-        }
-        match (out.is_empty(), self.is_over()) {
-            (true, true) => Poll::Ready(None),
-            _ => Poll::Ready(Some(Ok(out.freeze()))),
-        }
-    }
-
-    /// The connection may serve again, unless the server said otherwise or sent more than its
-    /// answer, which would be read as the next one.
-    fn end(&mut self) {
-        if let Some(connection) =
-            self.connection.take().filter(|c| self.keep_alive && c.buffer.is_empty())
-        {
-            self.pool.put(self.entered.endpoint().pool_key, connection);
-        }
-    }
-}
-
-/// Reads until some of the body is there or the framing says that it is over.
-fn poll_body(
+/// Reads until a part of the body has arrived or the framing has reached its end.
+pub(super) fn poll_body(
     connection: &mut Connection,
     framing: &mut Framing,
     cx: &mut Context<'_>,
@@ -273,7 +202,7 @@ fn poll_body(
     let Connection { stream, buffer, .. } = connection;
     loop {
         if !buffer.is_empty() {
-            // what came with the head
+            // the bytes that arrived with the head
             let read = std::mem::take(buffer);
             framing.decode(&read, out)?;
         } else {
@@ -282,7 +211,7 @@ fn poll_body(
             decoded?;
             match (read, &framing) {
                 (0, Framing::UntilClose) => *framing = Framing::Length(0),
-                (0, _) => return Poll::Ready(Err(ExchangeError::Cut)),
+                (0, _) => return Poll::Ready(Err(ExchangeError::Truncated)),
                 _ => {}
             }
         }

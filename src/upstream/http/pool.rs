@@ -1,5 +1,5 @@
-//! Kept connections of one worker. Bounded per endpoint, and closed before the server would close
-//! them.
+//! The idle connections of one worker. Bounded per endpoint, and closed before the server would
+//! close them.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,15 +9,15 @@ use tokio::time::Instant;
 
 use crate::upstream::http::connection::Connection;
 
-/// How long an unused connection is kept. Below uvicorn's (vLLM's) 5 s, so that we close first
+/// How long an idle connection is kept. Below uvicorn's (vLLM's) 5 s, so that we close first
 /// (providers.md d3.5).
 const KEEP_IDLE: Duration = Duration::from_secs(4);
-/// How long a connection is used at all: behind a name there may be other servers by then.
+/// How long a connection is used at all: its host name may have other servers by then.
 const MAX_AGE: Duration = Duration::from_mins(5);
-/// Unused connections kept per endpoint and worker.
+/// The most idle connections per endpoint and worker.
 const MAX_IDLE: usize = 256;
 
-/// Connections waiting for their next request, newest last.
+/// The idle connections, the one used last at the end.
 #[derive(Default)]
 pub(crate) struct Pool {
     idle: Mutex<HashMap<u32, Vec<Idle>>>,
@@ -29,22 +29,24 @@ struct Idle {
 }
 
 impl Pool {
-    /// The connection used last, if one is fresh enough: the others may then grow old and go.
+    /// Takes the connection used last, if it was idle for less than [`KEEP_IDLE`] and is still
+    /// open: the others may then expire.
     pub(crate) fn take(&self, key: u32) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = idle.get_mut(&key)?;
         while let Some(Idle { mut connection, since }) = kept.pop() {
             if since.elapsed() >= KEEP_IDLE {
-                // everything below is older still
+                // all the others are older
                 kept.clear();
-            } else if connection.is_quiet() {
+            } else if connection.is_idle_and_open() {
                 return Some(connection);
             }
         }
         None
     }
 
-    /// Keeps a connection whose answer was read to its end.
+    /// Keeps a connection whose response was read to its end, unless it is too old or there are
+    /// enough.
     pub(crate) fn put(&self, key: u32, connection: Connection) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = idle.entry(key).or_default();
@@ -53,7 +55,7 @@ impl Pool {
         }
     }
 
-    /// Drops what is too old. The worker's tick calls it.
+    /// Drops the expired connections. The worker's tick calls it.
     pub(crate) fn prune(&self) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.retain(|_, kept| {
@@ -73,13 +75,13 @@ mod tests {
     use crate::upstream::http::connection::Connection;
 
     #[tokio::test(start_paused = true)]
-    async fn a_connection_is_kept_while_it_is_fresh_and_used_for_five_minutes() {
+    async fn a_connection_is_reused_for_five_minutes_and_then_dropped() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let _server = listener.accept().await.unwrap();
         let pool = Pool::default();
         pool.put(1, Connection::new(Stream::Plain(stream)));
-        assert!(pool.take(2).is_none(), "another's");
+        assert!(pool.take(2).is_none(), "another endpoint's");
         let mut rounds = 0;
         while let Some(connection) = pool.take(1) {
             rounds += 1;
@@ -90,7 +92,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_waits_longer_than_the_server_would_is_closed() {
+    async fn a_connection_that_is_idle_longer_than_the_server_allows_is_closed() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let pool = Pool::default();
         for _ in 0..2 {

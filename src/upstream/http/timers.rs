@@ -1,4 +1,4 @@
-//! Runs a `Budget` against one request: four limits, one timer.
+//! Enforces the timeouts of a `Budget` on one request: four timeouts, one timer.
 //!
 //! The timer is re-armed lazily: a chunk only moves `phase_at`; the sleep is touched when it fires.
 //! So a stream of a thousand chunks costs one timer registration per idle period, not one per
@@ -15,23 +15,23 @@ use crate::error::GatewayError;
 use crate::model::Budget;
 use crate::telemetry::labels::Phase;
 
-/// Which limit expired, and how long it was.
+/// A timeout that has expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expired {
-    /// The limit.
+    /// The phase that took too long.
     pub phase: Phase,
-    /// Its length.
+    /// The timeout's length.
     pub limit: Duration,
 }
 
 impl Expired {
-    /// A1000, in the name of this model.
+    /// Converts it to the error A1000, with the model's name.
     pub fn error(self, model: &str) -> GatewayError {
         GatewayError::expired(self.phase, self.limit, model)
     }
 }
 
-/// The limits of one request, as instants.
+/// The deadlines of one request.
 #[derive(Debug)]
 pub struct Timers {
     budget: Budget,
@@ -42,26 +42,26 @@ pub struct Timers {
 }
 
 impl Timers {
-    /// For a request that arrived at `started`.
+    /// Starts the total timeout of a request that arrived at `started`.
     pub fn start(budget: Budget, started: Instant) -> Self {
         let total_at = started + budget.total;
         Self { budget, total_at, phase: Phase::Total, phase_at: total_at, sleep: None }
     }
 
-    /// A phase begins now.
+    /// Begins a phase now.
     pub fn enter(&mut self, phase: Phase) {
         self.phase = phase;
         self.phase_at = Instant::now() + self.budget.limit(phase);
     }
 
-    /// Something arrived: the next silence begins now.
+    /// Restarts the idle timeout: data arrived at `now`.
     pub fn arrived(&mut self, now: Instant) {
         self.phase = Phase::Idle;
         self.phase_at = now + self.budget.idle;
     }
 
-    /// Runs a future until it is ready or the phase, which begins now, or the total expires. Pinned
-    /// by the caller: an async function would hold it twice.
+    /// Begins a phase and runs a future until it is ready, or fails when the phase or the total
+    /// timeout expires. The caller pins the future: an async function would hold it twice.
     pub async fn run<F: Future + Unpin>(
         &mut self,
         phase: Phase,
@@ -71,7 +71,7 @@ impl Timers {
         self.go_on(future).await
     }
 
-    /// Runs a future within the phase that is already under way.
+    /// Runs a future within the phase that is already under way; fails as [`Self::run`] does.
     pub async fn go_on<F: Future + Unpin>(&mut self, mut future: F) -> Result<F::Output, Expired> {
         poll_fn(|cx| match Pin::new(&mut future).poll(cx) {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
@@ -80,14 +80,15 @@ impl Timers {
         .await
     }
 
-    /// Ready when the total has expired: the one limit that runs while the client does not read.
+    /// Becomes ready when the total timeout has expired: the only one that runs while the client
+    /// does not read.
     pub fn poll_total(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
         self.phase = Phase::Total;
         self.phase_at = self.total_at;
         self.poll_expired(cx)
     }
 
-    /// Ready when a limit has expired.
+    /// Becomes ready when a timeout has expired.
     pub fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
         let at = self.phase_at.min(self.total_at);
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep_until(at)));
@@ -96,7 +97,7 @@ impl Timers {
         }
         loop {
             let fired = sleep.as_mut().poll(cx).is_ready();
-            // A task whose source never waits has used up its turn when it comes here, and then no
+            // A task whose source never waits has used up its budget when it gets here, and then no
             // timer fires.
             if Instant::now() >= at {
                 let phase = if self.total_at <= self.phase_at { Phase::Total } else { self.phase };
@@ -130,7 +131,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_phase_has_its_limit_and_the_total_rules_them_all() {
+    async fn each_phase_has_its_timeout_within_the_total_one() {
         let started = Instant::now();
         let mut timers = Timers::start(budget(), started);
         assert_eq!(

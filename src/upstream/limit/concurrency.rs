@@ -1,9 +1,8 @@
-//! How many requests are at one model at a time, over all workers: `max_parallel` places, a bounded
-//! queue by class (who waits at a cursor goes first, FIFO within a class), and no wait longer than
-//! `max_wait`.
+//! The concurrency limit of one model, over all workers: `max_parallel` permits, a bounded queue by
+//! class (editors' completions first, FIFO within a class), and no wait longer than `max_wait`.
 //!
-//! A place is held until the answer's body ends. The state outlives a reload; new numbers hold at
-//! once, for those that wait already but for how long they do.
+//! A permit is held until the response's body ends. The state outlives a reload; new settings apply
+//! at once, also to the requests that wait already, except for how long they wait.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,9 +15,9 @@ use crate::error::{GatewayError, Kind};
 use crate::model::{ModelId, Room};
 use crate::route::Class;
 
-/// The places of one model.
+/// The concurrency limit of one model.
 #[derive(Debug)]
-pub struct Places {
+pub(crate) struct ConcurrencyLimit {
     model: ModelId,
     state: Mutex<State>,
     waiting: IntGauge,
@@ -26,101 +25,105 @@ pub struct Places {
 
 #[derive(Debug)]
 struct State {
-    /// None: no limit; those under way are counted all the same, since a reload may set one.
-    room: Option<Room>,
-    taken: usize,
+    /// `None` for no limit; permits are counted all the same, since a reload may set one.
+    settings: Option<Room>,
+    in_use: usize,
     queue: Queue<oneshot::Sender<Place>>,
 }
 
-/// A request's place at its model. Dropping it lets the next one in.
+/// The permission to send one request to the model. Dropping it grants the next one.
 #[derive(Debug)]
-pub struct Place(Arc<Places>);
+pub struct Place {
+    limit: Arc<ConcurrencyLimit>,
+}
 
-/// What is got at once.
-pub(crate) enum Asked {
-    /// A place.
-    Place(Place),
-    /// One in the queue.
-    Queued(Waiting),
+/// The result of [`ConcurrencyLimit::acquire`].
+pub(crate) enum Acquire {
+    /// A permit was free.
+    Permit(Place),
+    /// The request has to wait for one.
+    Queued(Waiter),
 }
 
 /// A request in the queue. Dropping it leaves the queue.
-pub(crate) struct Waiting {
-    places: Arc<Places>,
+pub(crate) struct Waiter {
+    limit: Arc<ConcurrencyLimit>,
     class: Class,
     ticket: u64,
-    turn: oneshot::Receiver<Place>,
-    until: Instant,
+    granted: oneshot::Receiver<Place>,
+    deadline: Instant,
 }
 
-impl Places {
-    /// Of this model; `waiting` shows the length of the queue.
-    pub(crate) fn new(model: ModelId, room: Option<Room>, waiting: IntGauge) -> Self {
+impl ConcurrencyLimit {
+    /// Creates the limit of one model; the gauge `waiting` follows the length of the queue.
+    pub(crate) fn new(model: ModelId, settings: Option<Room>, waiting: IntGauge) -> Self {
         Self {
             model,
-            state: Mutex::new(State { room, taken: 0, queue: Queue::default() }),
+            state: Mutex::new(State { settings, in_use: 0, queue: Queue::default() }),
             waiting,
         }
     }
 
-    /// Puts other numbers in force.
-    pub(crate) fn set(self: &Arc<Self>, room: Option<Room>) {
-        let (next, shed) = {
+    /// Replaces the settings.
+    pub(crate) fn set(self: &Arc<Self>, settings: Option<Room>) {
+        let (next, truncated) = {
             let mut state = self.lock();
-            state.room = room;
-            let next = state.admit();
-            let most = state.room.map_or(0, |room| room.queue);
-            let shed: Vec<_> = std::iter::from_fn(|| state.queue.shorten(most)).collect();
-            self.show(&state);
-            (next, shed)
+            state.settings = settings;
+            let next = state.take_next();
+            let max = state.settings.map_or(0, |settings| settings.queue);
+            let truncated: Vec<_> = std::iter::from_fn(|| state.queue.truncate(max)).collect();
+            self.publish_waiting(&state);
+            (next, truncated)
         };
-        drop(shed);
-        self.hand_on(next);
+        drop(truncated);
+        self.grant(next);
     }
 
-    /// A place, or one in the queue: behind those of its class, before those of lower ones. When
-    /// the queue is full, the last of the lowest class has to go, if that is lower than the one
-    /// that comes.
-    pub(crate) fn ask(self: &Arc<Self>, class: Class) -> Result<Asked, GatewayError> {
+    /// Returns a permit, or a position in the queue: behind the requests of the same class, before
+    /// those of lower ones. When the queue is full, the last request of the lowest class is evicted
+    /// if that class is lower than this one; else this fails.
+    pub(crate) fn acquire(self: &Arc<Self>, class: Class) -> Result<Acquire, GatewayError> {
         let mut state = self.lock();
-        let Some(room) = state.full() else { return Ok(Asked::Place(self.take(&mut state))) };
-        let pushed_out =
-            if state.queue.len() < room.queue { None } else { state.queue.push_out(class) };
-        if pushed_out.is_none() && state.queue.len() >= room.queue {
-            return Err(self.refusal("max_queue"));
+        let Some(settings) = state.exhausted() else {
+            return Ok(Acquire::Permit(self.new_permit(&mut state)));
+        };
+        let evicted =
+            if state.queue.len() < settings.queue { None } else { state.queue.evict_lowest(class) };
+        if evicted.is_none() && state.queue.len() >= settings.queue {
+            return Err(self.overloaded("max_queue"));
         }
-        let (sender, turn) = oneshot::channel();
+        let (sender, granted) = oneshot::channel();
         let ticket = state.queue.push(class, sender);
-        self.show(&state);
+        self.publish_waiting(&state);
         drop(state);
-        let until = Instant::now() + room.wait;
-        Ok(Asked::Queued(Waiting { places: Arc::clone(self), class, ticket, turn, until }))
+        let deadline = Instant::now() + settings.wait;
+        Ok(Acquire::Queued(Waiter { limit: Arc::clone(self), class, ticket, granted, deadline }))
     }
 
-    /// A place if one is free: who comes so waits for none, and pushes nobody out.
-    pub(crate) fn free(self: &Arc<Self>) -> Result<Place, GatewayError> {
+    /// Returns a permit if one is free, else an error: this neither waits nor evicts.
+    pub(crate) fn try_acquire(self: &Arc<Self>) -> Result<Place, GatewayError> {
         let mut state = self.lock();
-        if state.full().is_some() {
-            Err(self.refusal("max_queue"))
+        if state.exhausted().is_some() {
+            Err(self.overloaded("max_queue"))
         } else {
-            Ok(self.take(&mut state))
+            Ok(self.new_permit(&mut state))
         }
     }
 
-    fn take(self: &Arc<Self>, state: &mut State) -> Place {
-        state.taken += 1;
-        Place(Arc::clone(self))
+    fn new_permit(self: &Arc<Self>, state: &mut State) -> Place {
+        state.in_use += 1;
+        Place { limit: Arc::clone(self) }
     }
 
-    /// Places for whoever they were freed for. One that left in this moment gives its own back as
-    /// it is dropped.
-    fn hand_on(self: &Arc<Self>, next: Vec<oneshot::Sender<Place>>) {
+    /// Sends permits to the waiters that they were freed for. A waiter that has left at this moment
+    /// returns its permit as it is dropped.
+    fn grant(self: &Arc<Self>, next: Vec<oneshot::Sender<Place>>) {
         for sender in next {
-            drop(sender.send(Place(Arc::clone(self))));
+            drop(sender.send(Place { limit: Arc::clone(self) }));
         }
     }
 
-    fn refusal(&self, key: &str) -> GatewayError {
+    fn overloaded(&self, key: &str) -> GatewayError {
         let model = &self.model;
         let why = format!(
             "The model {model} is full (models.{model}.max_parallel, {key}): try again later"
@@ -128,7 +131,7 @@ impl Places {
         GatewayError::new(Kind::Overloaded, why)
     }
 
-    fn show(&self, state: &State) {
+    fn publish_waiting(&self, state: &State) {
         self.waiting.set(i64::try_from(state.queue.len()).unwrap_or(i64::MAX));
     }
 
@@ -138,18 +141,18 @@ impl Places {
 }
 
 impl State {
-    /// The limit, if it is reached.
-    fn full(&self) -> Option<Room> {
-        self.room.filter(|room| self.taken >= room.parallel)
+    /// Returns the settings if all permits are in use.
+    fn exhausted(&self) -> Option<Room> {
+        self.settings.filter(|settings| self.in_use >= settings.parallel)
     }
 
-    /// Takes the places that are free for those whose turn it is.
-    fn admit(&mut self) -> Vec<oneshot::Sender<Place>> {
+    /// Takes the free permits for the next waiters.
+    fn take_next(&mut self) -> Vec<oneshot::Sender<Place>> {
         let mut next = Vec::new();
-        while self.room.is_none_or(|room| self.taken < room.parallel)
+        while self.settings.is_none_or(|settings| self.in_use < settings.parallel)
             && let Some(sender) = self.queue.pop()
         {
-            self.taken += 1;
+            self.in_use += 1;
             next.push(sender);
         }
         next
@@ -159,90 +162,90 @@ impl State {
 impl Drop for Place {
     fn drop(&mut self) {
         let next = {
-            let mut state = self.0.lock();
-            state.taken -= 1;
-            let next = state.admit();
-            self.0.show(&state);
+            let mut state = self.limit.lock();
+            state.in_use -= 1;
+            let next = state.take_next();
+            self.limit.publish_waiting(&state);
             next
         };
-        self.0.hand_on(next);
+        self.limit.grant(next);
     }
 }
 
-impl Waiting {
-    /// The place, when it is this one's turn; an error when that is not in time, or when it was
-    /// pushed out.
-    pub(crate) async fn place(mut self) -> Result<Place, GatewayError> {
-        match timeout_at(self.until, &mut self.turn).await {
-            Ok(Ok(place)) => Ok(place),
-            Ok(Err(_)) => Err(self.places.refusal("max_queue")),
-            Err(_) => Err(self.places.refusal("max_wait")),
+impl Waiter {
+    /// Waits for the permit; fails when that takes longer than `max_wait`, or when the request is
+    /// evicted.
+    pub(crate) async fn wait(mut self) -> Result<Place, GatewayError> {
+        match timeout_at(self.deadline, &mut self.granted).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) => Err(self.limit.overloaded("max_queue")),
+            Err(_) => Err(self.limit.overloaded("max_wait")),
         }
     }
 }
 
-impl Drop for Waiting {
+impl Drop for Waiter {
     fn drop(&mut self) {
-        let mut state = self.places.lock();
+        let mut state = self.limit.lock();
         let left = state.queue.remove(self.class, self.ticket);
-        self.places.show(&state);
+        self.limit.publish_waiting(&state);
         drop(state);
         drop(left);
     }
 }
 
-/// Who waits: one line for each class, each with the tickets in ascending order.
+/// The waiting requests: a queue for each class, each with the tickets in ascending order.
 #[derive(Debug)]
 struct Queue<T> {
-    lines: [VecDeque<(u64, T)>; Class::COUNT],
+    by_class: [VecDeque<(u64, T)>; Class::COUNT],
     next: u64,
 }
 
 impl<T> Default for Queue<T> {
     fn default() -> Self {
-        Self { lines: Default::default(), next: 0 }
+        Self { by_class: Default::default(), next: 0 }
     }
 }
 
 impl<T> Queue<T> {
     fn len(&self) -> usize {
-        self.lines.iter().map(VecDeque::len).sum()
+        self.by_class.iter().map(VecDeque::len).sum()
     }
 
     fn push(&mut self, class: Class, value: T) -> u64 {
         let ticket = self.next;
         self.next += 1;
-        self.lines[class as usize].push_back((ticket, value));
+        self.by_class[class as usize].push_back((ticket, value));
         ticket
     }
 
-    /// The first of the highest class.
+    /// Removes the first of the highest class.
     fn pop(&mut self) -> Option<T> {
-        self.lines.iter_mut().find_map(VecDeque::pop_front).map(|(_, value)| value)
+        self.by_class.iter_mut().find_map(VecDeque::pop_front).map(|(_, value)| value)
     }
 
-    /// The last of the lowest class, if that is lower than this one.
-    fn push_out(&mut self, class: Class) -> Option<T> {
-        self.lines[class as usize + 1..]
+    /// Removes the last of the lowest class, if that is lower than this one.
+    fn evict_lowest(&mut self, class: Class) -> Option<T> {
+        self.by_class[class as usize + 1..]
             .iter_mut()
             .rev()
             .find_map(VecDeque::pop_back)
             .map(|(_, value)| value)
     }
 
-    /// The last of the lowest class, if there are more than `most`.
-    fn shorten(&mut self, most: usize) -> Option<T> {
-        let too_long = self.len() > most;
+    /// Removes the last of the lowest class, if there are more than `max`.
+    fn truncate(&mut self, max: usize) -> Option<T> {
+        let too_long = self.len() > max;
         too_long
-            .then(|| self.lines.iter_mut().rev().find_map(VecDeque::pop_back))
+            .then(|| self.by_class.iter_mut().rev().find_map(VecDeque::pop_back))
             .flatten()
             .map(|(_, value)| value)
     }
 
     fn remove(&mut self, class: Class, ticket: u64) -> Option<T> {
-        let line = &mut self.lines[class as usize];
-        let at = line.binary_search_by_key(&ticket, |(ticket, _)| *ticket).ok()?;
-        line.remove(at).map(|(_, value)| value)
+        let waiters = &mut self.by_class[class as usize];
+        let at = waiters.binary_search_by_key(&ticket, |(ticket, _)| *ticket).ok()?;
+        waiters.remove(at).map(|(_, value)| value)
     }
 }
 
@@ -254,28 +257,32 @@ mod tests {
     use prometheus::IntGauge;
     use tokio::time::{Instant, advance};
 
-    use super::{Asked, Place, Places, Queue, Waiting};
+    use super::{Acquire, ConcurrencyLimit, Place, Queue, Waiter};
     use crate::error::Kind;
     use crate::model::Room;
     use crate::route::Class;
 
-    const ROOM: Room = Room { parallel: 1, queue: 2, wait: Duration::from_secs(3) };
+    const SETTINGS: Room = Room { parallel: 1, queue: 2, wait: Duration::from_secs(3) };
 
-    fn places(room: Room) -> Arc<Places> {
-        Arc::new(Places::new("m".into(), Some(room), IntGauge::new("waiting", "waiting").unwrap()))
+    fn limit(settings: Room) -> Arc<ConcurrencyLimit> {
+        Arc::new(ConcurrencyLimit::new(
+            "m".into(),
+            Some(settings),
+            IntGauge::new("waiting", "waiting").unwrap(),
+        ))
     }
 
-    fn place(places: &Arc<Places>) -> Place {
-        match places.ask(Class::Chat).unwrap() {
-            Asked::Place(place) => place,
-            Asked::Queued(_) => panic!("no place"),
+    fn permit(limit: &Arc<ConcurrencyLimit>) -> Place {
+        match limit.acquire(Class::Chat).unwrap() {
+            Acquire::Permit(permit) => permit,
+            Acquire::Queued(_) => panic!("no permit"),
         }
     }
 
-    fn queue(places: &Arc<Places>, class: Class) -> Waiting {
-        match places.ask(class).unwrap() {
-            Asked::Place(_) => panic!("not full"),
-            Asked::Queued(waiting) => waiting,
+    fn queue(limit: &Arc<ConcurrencyLimit>, class: Class) -> Waiter {
+        match limit.acquire(class).unwrap() {
+            Acquire::Permit(_) => panic!("not full"),
+            Acquire::Queued(waiting) => waiting,
         }
     }
 
@@ -299,11 +306,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_next_goes_in_when_one_ends_and_not_before() {
-        let places = places(ROOM);
-        let first = place(&places);
-        let mut second = Box::pin(queue(&places, Class::Chat).place());
-        assert_eq!(places.waiting.get(), 1);
+    async fn the_next_waiter_gets_its_permit_when_one_is_dropped() {
+        let limit = limit(SETTINGS);
+        let first = permit(&limit);
+        let mut second = Box::pin(queue(&limit, Class::Chat).wait());
+        assert_eq!(limit.waiting.get(), 1);
         tokio::select! {
             biased;
             _ = &mut second => panic!("two at a time"),
@@ -311,80 +318,80 @@ mod tests {
         }
         drop(first);
         let second = second.await.unwrap();
-        assert_eq!((places.lock().taken, places.waiting.get()), (1, 0));
+        assert_eq!((limit.lock().in_use, limit.waiting.get()), (1, 0));
         drop(second);
-        assert_eq!(places.lock().taken, 0);
+        assert_eq!(limit.lock().in_use, 0);
     }
 
     #[tokio::test]
-    async fn a_full_queue_sheds_and_a_higher_class_pushes_the_lowest_out() {
-        let places = places(ROOM);
-        let _under_way = place(&places);
-        let _chat = queue(&places, Class::Chat);
-        let batch = queue(&places, Class::Batch);
-        let refused = places.ask(Class::Batch).map(|_| ()).unwrap_err();
+    async fn a_full_queue_refuses_and_a_higher_class_evicts_the_lowest() {
+        let limit = limit(SETTINGS);
+        let _under_way = permit(&limit);
+        let _chat = queue(&limit, Class::Chat);
+        let batch = queue(&limit, Class::Batch);
+        let refused = limit.acquire(Class::Batch).map(|_| ()).unwrap_err();
         assert_eq!(refused.kind(), Kind::Overloaded);
-        let _completion = queue(&places, Class::Completion);
-        assert!(batch.place().await.unwrap_err().public().contains("max_queue"));
-        assert!(places.ask(Class::Batch).is_err(), "full again");
-        let _another = queue(&places, Class::Completion);
-        assert!(places.ask(Class::Completion).is_err(), "nobody lower is left");
+        let _completion = queue(&limit, Class::Completion);
+        assert!(batch.wait().await.unwrap_err().public().contains("max_queue"));
+        assert!(limit.acquire(Class::Batch).is_err(), "full again");
+        let _another = queue(&limit, Class::Completion);
+        assert!(limit.acquire(Class::Completion).is_err(), "no lower class is left");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_waits_longer_than_max_wait() {
-        let places = places(ROOM);
-        let _under_way = place(&places);
-        let (since, waiting) = (Instant::now(), queue(&places, Class::Chat));
-        assert!(waiting.place().await.unwrap_err().public().contains("max_wait"));
-        assert_eq!((since.elapsed(), places.waiting.get()), (ROOM.wait, 0));
+    async fn no_request_waits_longer_than_max_wait() {
+        let limit = limit(SETTINGS);
+        let _under_way = permit(&limit);
+        let (since, waiting) = (Instant::now(), queue(&limit, Class::Chat));
+        assert!(waiting.wait().await.unwrap_err().public().contains("max_wait"));
+        assert_eq!((since.elapsed(), limit.waiting.get()), (SETTINGS.wait, 0));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_leaves_is_skipped_and_keeps_no_place() {
-        let places = places(ROOM);
-        let first = place(&places);
-        let (left, stays) = (queue(&places, Class::Completion), queue(&places, Class::Chat));
+    async fn a_waiter_that_leaves_is_skipped_and_keeps_no_permit() {
+        let limit = limit(SETTINGS);
+        let first = permit(&limit);
+        let (left, stays) = (queue(&limit, Class::Completion), queue(&limit, Class::Chat));
         drop(left);
         drop(first);
-        let second = stays.place().await.unwrap();
-        let called_and_gone = queue(&places, Class::Chat);
+        let second = stays.wait().await.unwrap();
+        let granted_and_dropped = queue(&limit, Class::Chat);
         drop(second);
-        drop(called_and_gone);
-        advance(ROOM.wait).await;
-        assert_eq!((places.lock().taken, places.waiting.get()), (0, 0));
+        drop(granted_and_dropped);
+        advance(SETTINGS.wait).await;
+        assert_eq!((limit.lock().in_use, limit.waiting.get()), (0, 0));
     }
 
     #[tokio::test]
-    async fn who_takes_only_what_is_free_disturbs_nobody() {
-        let places = places(Room { queue: 1, ..ROOM });
-        let first = places.free().unwrap();
-        let waits = queue(&places, Class::Batch);
-        assert_eq!(places.free().map(|_| ()).unwrap_err().kind(), Kind::Overloaded);
-        assert_eq!(places.waiting.get(), 1);
+    async fn try_acquire_neither_waits_nor_overtakes_nor_evicts() {
+        let limit = limit(Room { queue: 1, ..SETTINGS });
+        let first = limit.try_acquire().unwrap();
+        let waits = queue(&limit, Class::Batch);
+        assert_eq!(limit.try_acquire().map(|_| ()).unwrap_err().kind(), Kind::Overloaded);
+        assert_eq!(limit.waiting.get(), 1);
         drop(first);
-        assert!(places.free().is_err(), "whoever waits is before");
-        drop(waits.place().await.unwrap());
-        assert!(places.free().is_ok());
+        assert!(limit.try_acquire().is_err(), "the waiter comes first");
+        drop(waits.wait().await.unwrap());
+        assert!(limit.try_acquire().is_ok());
     }
 
     #[tokio::test]
-    async fn other_numbers_hold_at_once() {
-        let places = places(ROOM);
-        let first = place(&places);
-        let (second, third) = (queue(&places, Class::Chat), queue(&places, Class::Batch));
-        places.set(Some(Room { parallel: 2, queue: 0, ..ROOM }));
-        let second = second.place().await.unwrap();
-        assert!(third.place().await.is_err(), "the queue got shorter");
-        places.set(Some(Room { parallel: 1, ..ROOM }));
+    async fn new_settings_apply_at_once() {
+        let limit = limit(SETTINGS);
+        let first = permit(&limit);
+        let (second, third) = (queue(&limit, Class::Chat), queue(&limit, Class::Batch));
+        limit.set(Some(Room { parallel: 2, queue: 0, ..SETTINGS }));
+        let second = second.wait().await.unwrap();
+        assert!(third.wait().await.is_err(), "the queue got shorter");
+        limit.set(Some(Room { parallel: 1, ..SETTINGS }));
         drop(first);
-        let fourth = queue(&places, Class::Chat);
+        let fourth = queue(&limit, Class::Chat);
         drop(second);
-        let _fourth = fourth.place().await.unwrap();
-        let fifth = queue(&places, Class::Chat);
-        places.set(None);
-        let _fifth = fifth.place().await.unwrap();
-        let _sixth = place(&places);
-        assert_eq!(places.lock().taken, 3, "they are counted without a limit, too");
+        let _fourth = fourth.wait().await.unwrap();
+        let fifth = queue(&limit, Class::Chat);
+        limit.set(None);
+        let _fifth = fifth.wait().await.unwrap();
+        let _sixth = permit(&limit);
+        assert_eq!(limit.lock().in_use, 3, "permits are counted without a limit, too");
     }
 }

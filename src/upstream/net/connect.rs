@@ -1,4 +1,4 @@
-//! One connection: DNS, TCP, TLS, each timed, so that `weir probe` can show where it hangs.
+//! One connection: DNS, TCP, TLS, each timed, so that `weir probe` can show which step is slow.
 
 use std::future::{Future as _, poll_fn};
 use std::io;
@@ -14,57 +14,57 @@ use tokio_rustls::client::TlsStream;
 
 use crate::error::{GatewayError, Kind};
 use crate::model::{EndpointUrl, Scheme, is_refused_address};
-use crate::upstream::net::egress::{Checked, Way};
+use crate::upstream::net::egress::{Checked, ConnectOptions};
 use crate::upstream::net::proxy::{TunnelError, is_near};
 use crate::upstream::{Proxy, Stream};
 
-/// Silence after which the kernel asks whether the peer is still there: a model may think for
-/// minutes.
+/// The silence after which the kernel checks whether the peer is still there: a model may compute
+/// for minutes.
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// How long an address has before the next one is tried beside it (RFC 8305 §5).
+/// How long an address has before the next one is tried in parallel (RFC 8305 §5).
 const STAGGER: Duration = Duration::from_millis(250);
-/// Addresses of one name that are tried.
+/// The most addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 4;
 
-/// How long each step took.
+/// The duration of each step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Steps {
-    /// Name → addresses; of the proxy, where there is one.
+    /// Name resolution; of the proxy's name, where there is one.
     pub dns: Duration,
-    /// Handshake, with the proxy where there is one.
+    /// The TCP handshake, with the proxy where there is one.
     pub tcp: Duration,
     /// The proxy's tunnel; zero without one.
     pub tunnel: Duration,
-    /// Handshake; zero for `http`.
+    /// The TLS handshake; zero for `http`.
     pub tls: Duration,
 }
 
 /// Why there is no connection. `Display` is for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The name has no address.
+    /// The name does not resolve.
     #[error("{0} does not resolve: {1}")]
     Dns(String, io::Error),
-    /// A request named an address that it must not.
+    /// A request named an address that requests may not name.
     #[error("{0} is a link-local, loopback or metadata address, which a request may not name")]
     Refused(IpAddr),
-    /// TCP.
+    /// The TCP connection failed.
     #[error("{0}: {1}")]
     Tcp(SocketAddr, io::Error),
-    /// The proxy on the way.
+    /// The proxy failed, or refused.
     #[error("proxy {0}: {1}")]
     Proxy(String, TunnelError),
-    /// The handshake or the certificate.
+    /// The handshake failed, or the certificate was refused.
     #[error("TLS with {0}: {1}{2}")]
     Tls(String, io::Error, &'static str),
-    /// Our own side of TLS.
+    /// Our own TLS configuration failed.
     #[error("TLS is not available: {0}")]
     TlsSetup(String),
 }
 
 impl ConnectError {
-    /// As the failure of a request. The address stays in the log.
-    pub fn error(&self) -> GatewayError {
+    /// Converts it to the error of a request. The address is in the internal text only.
+    pub fn to_gateway_error(&self) -> GatewayError {
         let (kind, public) = match self {
             Self::Dns(..) => (Kind::UpstreamConnect, "the model server's name does not resolve"),
             Self::Refused(_) => {
@@ -89,53 +89,58 @@ impl ConnectError {
     }
 }
 
-/// Connects. The caller bounds the time.
+/// Connects to a server, and returns the stream with the duration of each step. The caller bounds
+/// the time.
 ///
-/// A server that a request named is resolved and checked here, proxy or not, and the proxy is asked
-/// for the address that was checked: the name might lead elsewhere there.
-pub(crate) async fn connect(url: &EndpointUrl, way: &Way) -> Result<(Stream, Steps), ConnectError> {
+/// The name of a server that a request named is resolved and checked here, proxy or not, and the
+/// proxy is sent the address that was checked: the name might resolve to another one there.
+pub(crate) async fn connect(
+    url: &EndpointUrl,
+    options: &ConnectOptions,
+) -> Result<(Stream, Steps), ConnectError> {
     let started = Instant::now();
-    let checked = match way.checked {
+    let checked = match options.checked {
         Some(check) => Some(resolve_checked(url, check).await?),
         None => None,
     };
     let first = checked.as_ref().and_then(|addresses| addresses.first()).copied();
-    let by = way.proxy.as_ref().filter(|_| !first.is_some_and(|address| is_near(address.ip())));
-    let addresses = match (by, checked) {
+    let proxy =
+        options.proxy.as_ref().filter(|_| !first.is_some_and(|address| is_near(address.ip())));
+    let addresses = match (proxy, checked) {
         (Some(proxy), _) => {
-            resolve(&proxy.url).await.map_err(|error| not_reached(proxy, &error))?
+            resolve(&proxy.url).await.map_err(|error| proxy_error(proxy, &error))?
         }
         (None, Some(addresses)) => addresses,
         (None, None) => resolve(url).await?,
     };
-    let mut steps = Steps { dns: started.elapsed(), ..Steps::default() };
+    let mut timings = Steps { dns: started.elapsed(), ..Steps::default() };
     let dialled = dial(&addresses).await;
-    steps.tcp = started.elapsed() - steps.dns;
-    let tcp = match by {
+    timings.tcp = started.elapsed() - timings.dns;
+    let tcp = match proxy {
         Some(proxy) => {
-            let mut tcp = dialled.map_err(|error| not_reached(proxy, &error))?;
-            let goal = first.map_or_else(|| authority(url), |address| address.to_string());
-            let tunnel = proxy.tunnel(&mut tcp, &goal).await;
+            let mut tcp = dialled.map_err(|error| proxy_error(proxy, &error))?;
+            let target = first.map_or_else(|| authority(url), |address| address.to_string());
+            let tunnel = proxy.tunnel(&mut tcp, &target).await;
             tunnel.map_err(|error| ConnectError::Proxy(proxy.to_string(), error))?;
             tcp
         }
         None => dialled?,
     };
-    steps.tunnel = started.elapsed() - steps.dns - steps.tcp;
+    timings.tunnel = started.elapsed() - timings.dns - timings.tcp;
     let stream = match url.scheme() {
         Scheme::Http => Stream::Plain(tcp),
-        Scheme::Https => Stream::Tls(Box::new(handshake(url, way, tcp).await?.into())),
+        Scheme::Https => Stream::Tls(Box::new(handshake(url, options, tcp).await?.into())),
     };
-    steps.tls = started.elapsed() - steps.dns - steps.tcp - steps.tunnel;
-    Ok((stream, steps))
+    timings.tls = started.elapsed() - timings.dns - timings.tcp - timings.tunnel;
+    Ok((stream, timings))
 }
 
-/// As an error of the proxy's.
-fn not_reached(proxy: &Proxy, error: &ConnectError) -> ConnectError {
+/// Converts it to an error of the proxy.
+fn proxy_error(proxy: &Proxy, error: &ConnectError) -> ConnectError {
     ConnectError::Proxy(proxy.to_string(), TunnelError::Io(io::Error::other(error.to_string())))
 }
 
-/// `host:port`, the port always.
+/// Returns `host:port`, with the port in any case.
 fn authority(url: &EndpointUrl) -> String {
     let (host, port) = (url.host(), url.port());
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
@@ -154,35 +159,35 @@ async fn resolve_checked(
 
 async fn handshake(
     url: &EndpointUrl,
-    way: &Way,
+    options: &ConnectOptions,
     tcp: TcpStream,
 ) -> Result<TlsStream<TcpStream>, ConnectError> {
-    let config = way.tls.config().map_err(|error| ConnectError::TlsSetup(error.to_string()))?;
+    let config = options.tls.config().map_err(|error| ConnectError::TlsSetup(error.to_string()))?;
     let host = url.host().to_owned();
     let name = ServerName::try_from(host.clone())
         .map_err(|error| ConnectError::Tls(host.clone(), io::Error::other(error), ""))?;
     let connecting = TlsConnector::from(config).connect(name, tcp).await;
     connecting.map_err(|error| {
-        let advice = way.tls.advice(&error);
-        ConnectError::Tls(host, error, advice)
+        let hint = options.tls.hint(&error);
+        ConnectError::Tls(host, error, hint)
     })
 }
 
-/// Literal addresses skip the resolver; names go through the system's, so `/etc/hosts` and search
-/// domains work as operators expect.
+/// Resolves a URL's host. Literal addresses skip the resolver; names go through the system's, so
+/// `/etc/hosts` and search domains work as operators expect.
 async fn resolve(url: &EndpointUrl) -> Result<Vec<SocketAddr>, ConnectError> {
     if let Ok(ip) = url.host().parse::<IpAddr>() {
         return Ok(vec![SocketAddr::new(ip, url.port())]);
     }
     let fault = |error| ConnectError::Dns(url.host().to_owned(), error);
-    let list = in_turn(lookup_host((url.host(), url.port())).await.map_err(fault)?.collect());
+    let list = spread(lookup_host((url.host(), url.port())).await.map_err(fault)?.collect());
     if list.is_empty() { Err(fault(io::Error::other("no addresses"))) } else { Ok(list) }
 }
 
-/// Spreads connections over the addresses of a name, as a headless service of Kubernetes has them.
-/// The resolver's preference of a family is kept, and the other one comes second, for a host that
-/// has no way to the first (RFC 8305 §4).
-fn in_turn(list: Vec<SocketAddr>) -> Vec<SocketAddr> {
+/// Shuffles the addresses of a name, so that connections are spread over a headless service of
+/// Kubernetes. The family that the resolver prefers stays first, and one address of the other
+/// family comes second, for a host without a route to the first (RFC 8305 §4).
+fn spread(list: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let is_first_v4 = list.first().is_some_and(SocketAddr::is_ipv4);
     let (mut preferred, others): (Vec<_>, Vec<_>) =
         list.into_iter().partition(|each| each.is_ipv4() == is_first_v4);
@@ -194,8 +199,8 @@ fn in_turn(list: Vec<SocketAddr>) -> Vec<SocketAddr> {
     preferred
 }
 
-/// The first that answers: one after the other, and beside the one before when that has not
-/// answered soon.
+/// Returns the first connection that succeeds. Each address is tried when the one before has
+/// failed, or in parallel when it has not connected soon.
 async fn dial(addresses: &[SocketAddr]) -> Result<TcpStream, ConnectError> {
     if let [only] = addresses {
         return dial_one(*only).await;
@@ -212,9 +217,9 @@ async fn dial(addresses: &[SocketAddr]) -> Result<TcpStream, ConnectError> {
             None => {}
         }
         let one = poll_fn(|cx| {
-            for place in 0..dialling.len() {
-                if let Poll::Ready(dialled) = dialling[place].as_mut().poll(cx) {
-                    drop(dialling.swap_remove(place));
+            for index in 0..dialling.len() {
+                if let Poll::Ready(dialled) = dialling[index].as_mut().poll(cx) {
+                    drop(dialling.swap_remove(index));
                     return Poll::Ready(dialled);
                 }
             }
@@ -248,7 +253,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
     use tokio::time::{Instant, timeout};
 
-    use super::{MAX_ADDRESSES, STAGGER, dial, in_turn};
+    use super::{MAX_ADDRESSES, STAGGER, dial, spread};
 
     fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
@@ -257,16 +262,16 @@ mod tests {
     #[test]
     fn connections_are_spread_over_a_names_addresses() {
         let many = ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80", "10.0.0.4:80", "10.0.0.5:80"];
-        let firsts: HashSet<_> = (0..200).map(|_| in_turn(addresses(&many))[0]).collect();
+        let firsts: HashSet<_> = (0..200).map(|_| spread(addresses(&many))[0]).collect();
         assert_eq!(firsts.len(), many.len(), "each is the first now and then");
-        assert_eq!(in_turn(addresses(&many)).len(), MAX_ADDRESSES);
+        assert_eq!(spread(addresses(&many)).len(), MAX_ADDRESSES);
         let both =
-            in_turn(addresses(&["[fd00::1]:80", "10.0.0.1:80", "[fd00::2]:80", "10.0.0.2:80"]));
+            spread(addresses(&["[fd00::1]:80", "10.0.0.1:80", "[fd00::2]:80", "10.0.0.2:80"]));
         assert!(
             both[0].is_ipv6() && both[1].is_ipv4() && both[2].is_ipv6(),
             "the other family comes second: {both:?}"
         );
-        assert!(in_turn(Vec::new()).is_empty());
+        assert!(spread(Vec::new()).is_empty());
     }
 
     #[tokio::test]
@@ -280,7 +285,7 @@ mod tests {
         assert_eq!(dial(&[refusing, to_good]).await.unwrap().peer_addr().unwrap(), to_good);
         assert!(dial(&[refusing, refusing]).await.is_err());
 
-        // a full queue: what comes is not answered
+        // a full backlog: nothing is answered
         let full =
             socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         full.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();

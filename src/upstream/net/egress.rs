@@ -1,6 +1,6 @@
-//! `Outward`: how servers are reached, as one configuration says it. A reload may change all of it:
-//! connections that are made from then on follow the new one, those that are there live on and are
-//! kept for nobody else.
+//! How servers are connected to, according to one configuration: TLS identities and proxies. A
+//! reload may change all of it: connections that are made from then on follow the new one, those
+//! that exist live on and are reused for nothing else.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,83 +11,94 @@ use arc_swap::ArcSwap;
 use crate::model::{EndpointUrl, Model, ModelId, ProviderKind};
 use crate::upstream::{ClientTls, Proxies, Proxy};
 
-/// What the file and the environment say about connecting outward.
+/// The settings of outgoing connections, from the file and the environment.
 #[derive(Debug)]
 pub struct Outward {
     id: u32,
-    says: OutwardSettings,
+    settings: OutwardSettings,
 }
 
-/// The same, as it is read.
+/// The settings as they are read.
 #[derive(Debug, Default, PartialEq)]
 pub struct OutwardSettings {
-    /// Of issuers of keys and credentials, and of GitLab's cloud: nobody is told who we are.
+    /// For issuers of keys and credentials, and for GitLab's cloud: without a client certificate.
     pub anonymous: Arc<ClientTls>,
-    /// Of model servers: `[tls]`.
+    /// For model servers: `[tls]`.
     pub models: Arc<ClientTls>,
-    /// Of those whose `[models.…]` has a `tls` of its own.
+    /// For the models whose `[models.…]` has a `tls` of its own.
     pub own: HashMap<ModelId, Arc<ClientTls>>,
-    /// By way of whom.
+    /// The outbound proxies.
     pub proxies: Proxies,
-    /// Whether a model that a *request* names may be on a loopback address.
+    /// Whether a model that a *request* names may have a loopback address.
     pub request_loopback: bool,
 }
 
-/// How one server is reached.
+/// How a connection to one server is made.
 #[derive(Clone, Debug)]
-pub(crate) struct Way {
-    /// Whose: connections of one configuration are not used by the next.
-    pub(crate) outward: u32,
-    /// Whom we believe there, and who we are.
+pub(crate) struct ConnectOptions {
+    /// The settings that these options come from: connections of one configuration are not used by
+    /// the next.
+    pub(crate) egress_id: u32,
+    /// The authorities trusted there, and the client certificate.
     pub(crate) tls: Arc<ClientTls>,
-    /// The proxy on the way.
+    /// The proxy to connect through.
     pub(crate) proxy: Option<Arc<Proxy>>,
-    /// Where a request named the server: its address is checked after resolution.
+    /// The check of the resolved address, where a request named the server.
     pub(crate) checked: Option<Checked>,
 }
 
-/// What is checked of an address that a request named.
+/// The check of an address that a request named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Checked {
     /// Whether it may be on this machine.
     pub(crate) loopback: bool,
 }
 
-impl Way {
-    /// ` by way of …`, behind the server's address; nothing without a proxy.
-    pub(crate) fn told(&self) -> String {
+impl ConnectOptions {
+    /// Returns ` by way of …`, to be appended to the server's address; empty without a proxy.
+    pub(crate) fn describe(&self) -> String {
         self.proxy.as_ref().map_or_else(String::new, |proxy| format!(" by way of {proxy}"))
     }
 }
 
 impl Outward {
-    /// Of these settings.
-    pub fn new(says: OutwardSettings) -> Self {
+    /// Creates an instance with an id of its own.
+    pub fn new(settings: OutwardSettings) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), says }
+        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), settings }
     }
 
-    /// What it was made of.
+    /// Returns the settings.
     pub const fn settings(&self) -> &OutwardSettings {
-        &self.says
+        &self.settings
     }
 
-    /// To a model's server.
-    pub(crate) fn to_model(&self, model: &Model, url: &EndpointUrl) -> Way {
-        let OutwardSettings { anonymous, models, own, proxies, request_loopback } = &self.says;
+    /// Returns how to connect to a model's server.
+    pub(crate) fn options_for_model(&self, model: &Model, url: &EndpointUrl) -> ConnectOptions {
+        let OutwardSettings { anonymous, models, own, proxies, request_loopback } = &self.settings;
         let tls = match model.provider {
             ProviderKind::Gitlab => anonymous,
-            // a model that a request brings is `request`, which no model of the file may be called
+            // a model that a request names is called `request`, which no configured model may be
             _ => own.get(&model.id).unwrap_or(models),
         };
         let checked = model.from_request.then_some(Checked { loopback: *request_loopback });
-        Way { outward: self.id, tls: Arc::clone(tls), proxy: proxies.of(url).cloned(), checked }
+        ConnectOptions {
+            egress_id: self.id,
+            tls: Arc::clone(tls),
+            proxy: proxies.of(url).cloned(),
+            checked,
+        }
     }
 
-    /// To a server of the operator's choice that is no model's.
-    pub(crate) fn to_other(&self, url: &EndpointUrl) -> Way {
-        let proxy = self.says.proxies.of(url).cloned();
-        Way { outward: self.id, tls: Arc::clone(&self.says.anonymous), proxy, checked: None }
+    /// Returns how to connect to a configured server that is not a model's.
+    pub(crate) fn options_for_server(&self, url: &EndpointUrl) -> ConnectOptions {
+        let proxy = self.settings.proxies.of(url).cloned();
+        ConnectOptions {
+            egress_id: self.id,
+            tls: Arc::clone(&self.settings.anonymous),
+            proxy,
+            checked: None,
+        }
     }
 }
 
@@ -97,26 +108,28 @@ impl Default for Outward {
     }
 }
 
-/// The one in force, for what outlives a configuration.
+/// The egress settings in force, for components that outlive a configuration.
 #[derive(Clone, Debug, Default)]
-pub struct SharedOutward(Arc<ArcSwap<Outward>>);
+pub struct SharedOutward {
+    current: Arc<ArcSwap<Outward>>,
+}
 
 impl SharedOutward {
-    /// Starts with this one.
-    pub fn new(outward: Arc<Outward>) -> Self {
-        Self(Arc::new(ArcSwap::new(outward)))
+    /// Creates a handle that holds these settings.
+    pub fn new(egress: Arc<Outward>) -> Self {
+        Self { current: Arc::new(ArcSwap::new(egress)) }
     }
 
-    /// The one in force.
+    /// Returns the settings in force.
     pub fn load(&self) -> Arc<Outward> {
-        self.0.load_full()
+        self.current.load_full()
     }
 
-    /// Puts another in force, unless it says the same: then connections are kept. Returns what is
-    /// in force.
+    /// Puts other settings in force, unless they are equal: then connections are kept. Returns
+    /// those in force.
     pub fn put(&self, next: Arc<Outward>) -> Arc<Outward> {
-        if self.0.load().says != next.says {
-            self.0.store(next);
+        if self.current.load().settings != next.settings {
+            self.current.store(next);
         }
         self.load()
     }
@@ -147,13 +160,19 @@ mod tests {
             priority: false,
             from_request: false,
         };
-        let outward = Outward::new(OutwardSettings {
+        let egress = Outward::new(OutwardSettings {
             models: Arc::new(ClientTls::default()),
             ..Default::default()
         });
-        let OutwardSettings { anonymous, models, .. } = outward.settings();
-        assert!(Arc::ptr_eq(&outward.to_model(&model(ProviderKind::OpenAi), &url).tls, models));
-        assert!(Arc::ptr_eq(&outward.to_model(&model(ProviderKind::Gitlab), &url).tls, anonymous));
-        assert!(Arc::ptr_eq(&outward.to_other(&url).tls, anonymous));
+        let OutwardSettings { anonymous, models, .. } = egress.settings();
+        assert!(Arc::ptr_eq(
+            &egress.options_for_model(&model(ProviderKind::OpenAi), &url).tls,
+            models
+        ));
+        assert!(Arc::ptr_eq(
+            &egress.options_for_model(&model(ProviderKind::Gitlab), &url).tls,
+            anonymous
+        ));
+        assert!(Arc::ptr_eq(&egress.options_for_server(&url).tls, anonymous));
     }
 }

@@ -1,9 +1,8 @@
-//! An HTTP proxy on the way out: which servers are reached through it, and the tunnel that it is
-//! asked for.
+//! Outbound HTTP proxies: which servers are reached through one, and its tunnel.
 //!
-//! Every server is asked for with CONNECT, those of plain HTTP too: what goes through the tunnel is
-//! what would go without one, so keys, streams and kept connections need no second form, and the
-//! proxy's own credentials are in nothing but its own request.
+//! Every server is reached with CONNECT, those of plain HTTP too: the bytes in the tunnel are those
+//! that would be sent without one, so keys, streams and pooled connections need no second form, and
+//! the proxy's own credentials are in its own request only.
 
 use std::fmt;
 use std::io;
@@ -22,63 +21,66 @@ use crate::wire::read_head;
 /// One proxy.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proxy {
-    /// Where it is; `http`, without a path.
+    /// Its URL; `http`, without a path.
     pub url: EndpointUrl,
     /// The value of `Proxy-Authorization`.
     pub authorization: Option<Secret<String>>,
-    /// Who named it: `proxy.url`, `HTTPS_PROXY`.
+    /// The setting that it comes from: `proxy.url`, `HTTPS_PROXY`.
     pub named_by: Arc<str>,
 }
 
 /// Which servers are reached through which proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Proxies {
-    /// Of `https` servers.
+    /// For `https` servers.
     pub https: Option<Arc<Proxy>>,
-    /// Of `http` servers.
+    /// For `http` servers.
     pub http: Option<Arc<Proxy>>,
-    /// Servers that are reached without one.
+    /// Servers that are reached without a proxy.
     pub except: Vec<Except>,
 }
 
-/// One server, or several, that are reached without a proxy; as curl and Go read `NO_PROXY`.
+/// A rule for servers that are reached without a proxy; read as curl and Go read `NO_PROXY`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Except {
     /// `*`
     All,
     /// `example.com`, `.example.com`, `*.example.com`, with or without a port: the name and all
-    /// below it.
+    /// subdomains.
     Name(Box<str>, Option<u16>),
-    /// `10.0.0.0/8`, `10.1.2.3`: of servers that are named by an address.
+    /// `10.0.0.0/8`, `10.1.2.3`: servers whose URL has an address.
     Network(IpAddr, u8),
 }
 
 /// Why there is no tunnel.
 #[derive(Debug, thiserror::Error)]
 pub enum TunnelError {
-    /// Not reached, or the connection broke.
+    /// No connection to the proxy, or it broke.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// Credentials.
+    /// The proxy requires other credentials.
     #[error(
-        "it wants other credentials (HTTP 407): proxy.credentials, or user:password@ in the variable"
+        "it requires other credentials (HTTP 407): proxy.credentials, or user:password@ in the variable"
     )]
     Credentials,
-    /// Another status.
+    /// The proxy refused with another status.
     #[error(
         "it makes no tunnel to {0}: HTTP {1}. Allow CONNECT to this port there, or name the server in {2}"
     )]
     Refused(String, StatusCode, &'static str),
-    /// What came is no answer to CONNECT.
+    /// The response is not one to CONNECT.
     #[error("it does not answer as an HTTP proxy: {0}")]
     NotHttp(&'static str),
 }
 
 impl Proxy {
-    /// Asks for a tunnel to `host:port` on a fresh connection to the proxy. The caller bounds the
-    /// time.
-    pub(crate) async fn tunnel(&self, tcp: &mut TcpStream, goal: &str) -> Result<(), TunnelError> {
-        tcp.write_all(self.request(goal).expose()).await?;
+    /// Opens a tunnel to `host:port` on a new connection to the proxy. The caller bounds the time.
+    pub(crate) async fn tunnel(
+        &self,
+        tcp: &mut TcpStream,
+        target: &str,
+    ) -> Result<(), TunnelError> {
+        tcp.write_all(self.request(target).expose()).await?;
         let mut buffer = BytesMut::with_capacity(512);
         let head = loop {
             if let Some(head) = read_head(&mut buffer).map_err(|why| TunnelError::NotHttp(why.0))? {
@@ -90,23 +92,23 @@ impl Proxy {
         };
         match head.status {
             status if status.is_success() && buffer.is_empty() => Ok(()),
-            // in a tunnel we speak first: these bytes are nobody's
+            // in a tunnel the client sends first: these bytes belong to nothing
             status if status.is_success() => Err(TunnelError::NotHttp("bytes before the tunnel")),
             StatusCode::PROXY_AUTHENTICATION_REQUIRED => Err(TunnelError::Credentials),
             status => {
-                let is_of_file = self.named_by.contains('.');
-                let except = if is_of_file { "proxy.except" } else { "NO_PROXY or proxy.except" };
-                Err(TunnelError::Refused(goal.to_owned(), status, except))
+                let is_from_file = self.named_by.contains('.');
+                let except = if is_from_file { "proxy.except" } else { "NO_PROXY or proxy.except" };
+                Err(TunnelError::Refused(target.to_owned(), status, except))
             }
         }
     }
 
-    fn request(&self, goal: &str) -> Secret<Vec<u8>> {
+    fn request(&self, target: &str) -> Secret<Vec<u8>> {
         let agent = concat!("user-agent: weir/", env!("CARGO_PKG_VERSION"));
         let mut head =
-            format!("CONNECT {goal} HTTP/1.1\r\nhost: {goal}\r\n{agent}\r\n").into_bytes();
+            format!("CONNECT {target} HTTP/1.1\r\nhost: {target}\r\n{agent}\r\n").into_bytes();
         if let Some(value) = &self.authorization {
-            // no growing, which would leave a copy behind
+            // reserved at once: growing would leave a copy of the secret behind
             head.reserve_exact(value.expose().len() + 32);
             head.extend_from_slice(b"proxy-authorization: ");
             head.extend_from_slice(value.expose().as_bytes());
@@ -117,7 +119,7 @@ impl Proxy {
     }
 }
 
-/// Where, and who said so.
+/// Writes the URL and the setting that it comes from.
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ({})", self.url, self.named_by)
@@ -131,8 +133,8 @@ impl fmt::Debug for Proxy {
 }
 
 impl Proxies {
-    /// The proxy on the way to a server. Never for this machine and for link-local addresses: what
-    /// a cloud's metadata service or an agent beside us gives out is for us alone.
+    /// Returns the proxy for a server. `None` for this machine and for link-local addresses: what a
+    /// cloud's metadata service or a local agent returns is for this process alone.
     pub fn of(&self, url: &EndpointUrl) -> Option<&Arc<Proxy>> {
         let proxy = match url.scheme() {
             Scheme::Https => &self.https,
@@ -149,7 +151,7 @@ impl Proxies {
     }
 }
 
-/// Loopback, link-local and the clouds' metadata addresses.
+/// Returns whether it is a loopback, link-local or cloud metadata address.
 pub(crate) fn is_near(address: IpAddr) -> bool {
     /// EKS gives pods their credentials at `fd00:ec2::23`, EC2 instances at `fd00:ec2::254`.
     const AWS: [u16; 2] = [0xfd00, 0xec2];
@@ -158,7 +160,7 @@ pub(crate) fn is_near(address: IpAddr) -> bool {
 }
 
 impl Except {
-    /// One entry of a list; the error is what was expected.
+    /// Parses one entry of a list; the error is what was expected.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         const EXPECTED: &str =
             "a name like \"example.com\", an address or a network like \"10.0.0.0/8\"";
@@ -189,12 +191,12 @@ impl Except {
     fn covers(&self, host: &str, address: Option<IpAddr>, port: u16) -> bool {
         match self {
             Self::All => true,
-            Self::Name(name, only) => {
+            Self::Name(name, required_port) => {
                 let is_below = || {
                     host.strip_suffix(&**name)
                         .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
                 };
-                only.is_none_or(|only| only == port) && is_below()
+                required_port.is_none_or(|required_port| required_port == port) && is_below()
             }
             Self::Network(network, bits) => {
                 address.is_some_and(|address| is_within(address, *network, *bits))

@@ -1,4 +1,4 @@
-//! A connection's bytes, encrypted or not: towards model servers here, towards clients in `server`.
+//! A connection's byte stream, encrypted or not: to model servers here, to clients in `server`.
 
 use std::io;
 use std::pin::Pin;
@@ -11,9 +11,9 @@ use tokio_rustls::TlsStream;
 /// A plain or a TLS stream. TLS is boxed: its state is larger than a plain connection in all.
 #[derive(Debug)]
 pub enum Stream {
-    /// As it comes.
+    /// Unencrypted.
     Plain(TcpStream),
-    /// Of either side.
+    /// Encrypted, as client or as server.
     Tls(Box<TlsStream<TcpStream>>),
 }
 

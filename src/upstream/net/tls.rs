@@ -1,5 +1,5 @@
 //! TLS to servers: the system's authorities and the operator's own, verification always on; and the
-//! certificate that says who we are, for those who ask.
+//! client certificate, for servers that request one.
 
 use std::fmt;
 use std::io;
@@ -13,7 +13,7 @@ use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 
 use crate::upstream::{PairError, Validity, certified};
 
-/// Why there is no TLS.
+/// Why there is no TLS configuration.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum TlsError {
     /// Neither the system nor the file names an authority.
@@ -24,51 +24,51 @@ pub enum TlsError {
     Setup(#[from] rustls::Error),
 }
 
-/// Who we are to servers that ask: a certificate and its key.
+/// The client certificate and its key.
 pub struct ClientIdentity {
     certified: Arc<CertifiedKey>,
     validity: Validity,
 }
 
 impl ClientIdentity {
-    /// Reads the content of both files.
+    /// Parses the content of both files; fails when they do not belong together.
     pub fn parse(cert: &[u8], key: &[u8]) -> Result<Self, PairError> {
         let (certified, validity) = certified(cert, key, &ring::default_provider())?;
         Ok(Self { certified: Arc::new(certified), validity })
     }
 
-    /// From when until when the whole chain holds.
+    /// Returns the period in which the whole chain is valid.
     pub const fn validity(&self) -> Validity {
         self.validity
     }
 }
 
-/// The key belongs to the certificate, which was checked: it is the same if that is.
+/// The key belongs to the certificate, which was checked: it is equal if the certificate is.
 impl PartialEq for ClientIdentity {
     fn eq(&self, other: &Self) -> bool {
         self.certified.cert == other.certified.cert
     }
 }
 
-/// Keys stay where they are.
+/// Omits the key.
 impl fmt::Debug for ClientIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientIdentity").field("validity", &self.validity).finish_non_exhaustive()
     }
 }
 
-/// Whom we believe, and who we are.
+/// The authorities that are trusted, and the client identity.
 pub struct ClientTls {
-    /// Which one it is: connections of one are never used for another.
+    /// Its id: connections of one are never used for another.
     pub(crate) id: u32,
     extra_ca: Vec<CertificateDer<'static>>,
     identity: Option<Arc<ClientIdentity>>,
-    /// Made at the first `https` connection: the system's authorities take a while to read.
+    /// Built at the first `https` connection: the system's authorities take a while to load.
     config: OnceLock<Result<Arc<ClientConfig>, TlsError>>,
 }
 
 impl ClientTls {
-    /// With these authorities besides the system's.
+    /// Creates a configuration with these authorities in addition to the system's.
     pub fn new(
         extra_ca: Vec<CertificateDer<'static>>,
         identity: Option<Arc<ClientIdentity>>,
@@ -82,12 +82,13 @@ impl ClientTls {
         }
     }
 
-    /// Who we are, if we say so.
+    /// Returns the client identity, if there is one.
     pub fn identity(&self) -> Option<&ClientIdentity> {
         self.identity.as_deref()
     }
 
-    /// As rustls wants it. Its sessions are its own: none is resumed as somebody else.
+    /// Returns the rustls configuration, built at the first call; fails when there is no authority.
+    /// It resumes no other configuration's sessions, so none under another identity.
     pub fn config(&self) -> Result<Arc<ClientConfig>, TlsError> {
         self.config.get_or_init(|| self.build()).clone()
     }
@@ -106,34 +107,35 @@ impl ClientTls {
         let builder = builder.with_root_certificates(roots);
         Ok(Arc::new(match &self.identity {
             Some(identity) => {
-                let shown = SingleCertAndKey::from(Arc::clone(&identity.certified));
-                builder.with_client_cert_resolver(Arc::new(shown))
+                let resolver = SingleCertAndKey::from(Arc::clone(&identity.certified));
+                builder.with_client_cert_resolver(Arc::new(resolver))
             }
             None => builder.with_no_client_auth(),
         }))
     }
 
-    /// What to do about a connection that TLS ended: for the operator, behind the error.
-    pub(crate) fn advice(&self, error: &io::Error) -> &'static str {
+    /// Returns what the operator may do about a connection that TLS ended, to be appended to the
+    /// error; empty when nothing is known.
+    pub(crate) fn hint(&self, error: &io::Error) -> &'static str {
         use AlertDescription as Alert;
         match (rustls_error(error), &self.identity) {
             (Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)), _) => {
                 " (name its authority in tls.extra_ca)"
             }
             (Some(rustls::Error::AlertReceived(Alert::CertificateRequired)), None) => {
-                " (the server wants a client certificate: set tls.client_cert and tls.client_key, or the model's own)"
+                " (the server requires a client certificate: set tls.client_cert and tls.client_key, or the model's own)"
             }
             (
                 Some(rustls::Error::AlertReceived(Alert::HandshakeFailure | Alert::BadCertificate)),
                 None,
             ) => {
-                " (does the server want a client certificate? tls.client_cert and tls.client_key, or the model's own)"
+                " (does the server require a client certificate? tls.client_cert and tls.client_key, or the model's own)"
             }
             (Some(rustls::Error::AlertReceived(alert)), Some(_))
                 if is_about_certificates(*alert) =>
             {
                 " (the server does not take our client certificate: is it the right one in tls.client_cert or the \
-                 model's own, still valid, and of an authority that the server knows?)"
+                 model's own, still valid, and issued by an authority that the server trusts?)"
             }
             _ => "",
         }
@@ -146,7 +148,7 @@ impl Default for ClientTls {
     }
 }
 
-/// Whether both say the same, made once or twice.
+/// Equal settings are equal, however often they were built.
 impl PartialEq for ClientTls {
     fn eq(&self, other: &Self) -> bool {
         self.extra_ca == other.extra_ca && self.identity == other.identity
@@ -161,8 +163,9 @@ impl fmt::Debug for ClientTls {
     }
 }
 
-/// The alert by which the other side ended a connection. With TLS 1.3 a server may refuse our
-/// certificate after we took the handshake to be over: the alert is then read instead of an answer.
+/// Returns whether the peer ended the connection with a TLS alert. With TLS 1.3 a server may refuse
+/// our certificate after the handshake is over for us: the alert is then read in place of a
+/// response.
 pub(crate) fn is_alert(error: &io::Error) -> bool {
     matches!(rustls_error(error), Some(rustls::Error::AlertReceived(_)))
 }
