@@ -61,7 +61,7 @@ impl JsonScanner {
         }
     }
 
-    /// Whether the outermost object or array has been closed.
+    /// Returns whether the outermost object or array has been closed.
     pub(super) const fn is_complete(self) -> bool {
         self.is_complete
     }

@@ -68,7 +68,7 @@ async fn read_all(mut body: Incoming, max: u64, is_http2: bool) -> Result<Bytes,
     Ok(all.into_bytes())
 }
 
-/// Whether a body is incomplete because its client disconnected.
+/// Returns whether a body is incomplete because its client disconnected.
 fn is_disconnect(error: &hyper::Error) -> bool {
     let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     error.is_incomplete_message()

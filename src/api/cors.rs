@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Response, header};
 
 use crate::relay::Content;
 
-/// Whether a browser sends this for a page of another origin; other programs send no `Origin`.
+/// Returns whether a page of another origin sends this: only browsers send `Origin`.
 pub fn is_cross_origin(headers: &HeaderMap) -> bool {
     headers.contains_key(header::ORIGIN)
 }

@@ -1,6 +1,6 @@
-//! Two tables: path → endpoint ([`Matched::of`]), and one row per endpoint ([`Endpoint::row`]) with
-//! its method, metrics label, metering, error shape and permission. How an endpoint is answered is
-//! the dispatcher's in `mod.rs`; no other file names an endpoint's variants (tests/tidy.rs).
+//! Two tables: the path table, and one row per endpoint with its method, metrics label, metering,
+//! error shape and permission. How an endpoint is answered is in the dispatcher of `mod.rs`; no
+//! other file names the endpoints' variants (tests/tidy.rs checks it).
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ use crate::relay::HeadStart;
 use crate::route::Feature;
 use crate::telemetry::labels::Surface;
 
-/// What a request is for. [`Endpoint::row`] and the dispatcher hold the only `match`es over it.
+/// What a request is for. `Endpoint::row` and the dispatcher hold the only `match`es over it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// `HEAD` on any path: GitLab's admin health check accepts any status (gitlab-client.md §10.2).
@@ -134,8 +134,8 @@ impl Matched {
         }
     }
 
-    /// Returns the shape of error responses, also for a path or method that is refused: clients of
-    /// `/v1/…` other than GitLab expect OpenAI's.
+    /// Returns the shape of error responses. A refused method gets the vendor's shape on a vendor's
+    /// path, since its clients are not GitLab's; everything else that is refused gets GitLab's.
     pub fn shape(&self) -> Shape {
         match (&self.endpoint, self.surface) {
             (Ok(endpoint), _) => endpoint.row().shape,
@@ -182,7 +182,7 @@ impl Endpoint {
     /// The vendors' calls are not GitLab's, so no primitive of GitLab's names them: an instance
     /// that is entitled to any part of Duo may make them, through the proxy or not.
     pub(super) fn row(self) -> Row {
-        use Access::{AnyOf, AnyPart, OfFeature, Open};
+        use Access::{AnyPart, Open};
         use Shape::{Anthropic, Gitlab, GitlabCode, GitlabPrompts, GitlabSentence, OpenAi};
         use Surface::{AnthropicCountTokens, AnthropicMessages, GitlabChat, GitlabChatAgent};
         use Surface::{GitlabDefinitions, GitlabDocs, GitlabEmbeddings, GitlabModelCheck};
@@ -195,11 +195,12 @@ impl Endpoint {
         const MODELS: Access = AnyPart("models");
         const PROXY: Access = AnyPart("proxy");
         const CHECK: Access =
-            OfFeature(Feature::CODE_COMPLETIONS, "access", "'model_configuration/check'");
-        const TOKEN: Access = OfFeature(Feature::CODE_COMPLETIONS, "create", "user access token");
-        const INDEX: Access = AnyOf(&["generate_embeddings_codebase"], "access", "code embeddings");
+            of_feature(Feature::CODE_COMPLETIONS, "access", "'model_configuration/check'");
+        const TOKEN: Access = of_feature(Feature::CODE_COMPLETIONS, "create", "user access token");
+        const INDEX: Access =
+            any_of(&["generate_embeddings_codebase"], "access", "code embeddings");
         const DOCS: Access =
-            AnyOf(&["documentation_search", "duo_chat"], "search", "documentations");
+            any_of(&["documentation_search", "duo_chat"], "search", "documentations");
         match self {
             // probes carry no credentials, nor does GitLab's request for the list of models
             // (ai-gateway-server.md §1.0)
@@ -249,24 +250,36 @@ impl Endpoint {
     }
 }
 
+const fn of_feature(feature: Feature, act: &'static str, what: &'static str) -> Access {
+    Access::OfFeature { feature, act, what }
+}
+
+const fn any_of(
+    primitives: &'static [&'static str],
+    act: &'static str,
+    what: &'static str,
+) -> Access {
+    Access::AnyOf { primitives, act, what }
+}
+
 /// Returns the permission of a chat call.
 fn chat(feature: Feature) -> Access {
     let what = if feature == Feature::DUO_CHAT { "duo chat" } else { feature.name() };
-    Access::OfFeature(feature, "access", what)
+    of_feature(feature, "access", what)
 }
 
-/// The permission column: what the caller has to be entitled to. Where a variant has two texts,
-/// they are the `act` and the `what` of the [`Permission`]; one text is the `what` of `access`.
+/// The permission column: what the caller has to be entitled to, and the `act` and `what` of the
+/// [`Permission`] that is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Access {
     /// Nothing, not even credentials.
     Open,
-    /// Any part of Duo.
+    /// Any part of Duo, in order to access this.
     AnyPart(&'static str),
     /// This feature.
-    OfFeature(Feature, &'static str, &'static str),
+    OfFeature { feature: Feature, act: &'static str, what: &'static str },
     /// Any of these unit primitives.
-    AnyOf(&'static [&'static str], &'static str, &'static str),
+    AnyOf { primitives: &'static [&'static str], act: &'static str, what: &'static str },
     /// Code suggestions: depends on the call.
     Code(CodeCall),
 }
@@ -278,8 +291,8 @@ impl Access {
             Self::Open => return None,
             Self::Code(call) => return Some(call.permission()),
             Self::AnyPart(what) => (Scopes::ANY, "access", what),
-            Self::OfFeature(feature, act, what) => (Scopes::of_feature(feature), act, what),
-            Self::AnyOf(primitives, act, what) => {
+            Self::OfFeature { feature, act, what } => (Scopes::of_feature(feature), act, what),
+            Self::AnyOf { primitives, act, what } => {
                 (Scopes::of(primitives.iter().copied()), act, what)
             }
         };
@@ -315,7 +328,7 @@ pub(super) fn prompt_id(path: &str) -> String {
     split_prompt(&normalize(path)).map(|(_, id)| id.to_owned()).unwrap_or_default()
 }
 
-/// Whether a path belongs to GitLab's API for its gateway.
+/// Returns whether a path belongs to GitLab's API for its gateway.
 fn is_gitlab_path(path: &str) -> bool {
     ["/v1/", "/v2/", "/v3/", "/v4/"].iter().any(|version| path.starts_with(version))
 }

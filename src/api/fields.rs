@@ -147,7 +147,7 @@ pub(super) fn with_paths(items: Vec<Value>, list: &JsonPath) -> Vec<(Value, Json
     items.into_iter().enumerate().map(|(i, item)| (item, path(i))).collect()
 }
 
-/// Whether a text has the form of base64, as an image's bytes must.
+/// Returns whether a text has the form of base64, as an image's bytes must.
 pub(super) fn is_base64(data: &str) -> bool {
     let digits = data.trim_end_matches('=');
     !digits.is_empty()

@@ -147,8 +147,8 @@ impl Api {
 }
 
 impl Context<'_> {
-    /// Reads the body under the snapshot's limits, and keeps a copy for the prompt log where that is
-    /// allowed.
+    /// Reads the body under the snapshot's limits, and keeps a copy for the prompt log where that
+    /// is allowed.
     async fn body(&mut self, body: Incoming) -> Result<Bytes, GatewayError> {
         let bytes = body::collect(self.parts, body, &self.snapshot.limits).await?;
         self.facts.bytes_in = bytes.len() as u64;

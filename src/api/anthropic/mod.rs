@@ -80,7 +80,7 @@ pub fn read_messages_request(body: &[u8]) -> Result<Generation, GatewayError> {
     MessagesRequest::parse(body).map(|request| request.generation)
 }
 
-/// Whether a request has the version header that Anthropic's clients send.
+/// Returns whether a request has the version header that Anthropic's clients send.
 pub(super) fn is_anthropic_client(headers: &HeaderMap) -> bool {
     headers.contains_key(VERSION)
 }
@@ -173,7 +173,7 @@ fn forwarded_headers(received: &HeaderMap) -> (HeaderMap, Option<String>) {
     (headers, (!left_out.is_empty()).then_some(note))
 }
 
-/// Whether a beta (`name-2025-01-31`) has a name of the list, with any date.
+/// Returns whether a beta (`name-2025-01-31`) has a name of the list, with any date.
 fn is_known_beta(beta: &str) -> bool {
     let is_date = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
     BETAS.iter().any(|known| beta.strip_prefix(known).is_some_and(is_date))

@@ -10,7 +10,7 @@ use crate::generation::{CacheFor, Image, Message, Part, Role, ToolCall};
 /// every provider supports.
 const IMAGE_PLACEHOLDER: &str = "(see the picture that follows)";
 
-/// Translates `system`, or returns `None` if it is absent or empty.
+/// Translates `system`, or returns `None` if it is absent or an empty list.
 pub(super) fn system(body: &mut Fields) -> Result<Option<Message>, BodyFault> {
     let path = body.path_of("system");
     let Some(value) = body.take("system") else { return Ok(None) };

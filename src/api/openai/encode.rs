@@ -1,8 +1,8 @@
 //! Deltas → OpenAI's chat answers, streamed (`chat.completion.chunk`) or whole (`chat.completion`).
 //!
 //! Field order and what is null follow OpenAI's own responses. Thinking is sent as
-//! `reasoning_content`, as vLLM does; signed thinking also as `thinking_blocks`, as LiteLLM does, so
-//! that a client can send it back.
+//! `reasoning_content`, as vLLM does; signed thinking also as `thinking_blocks`, as LiteLLM does,
+//! so that a client can send it back.
 
 use bytes::{BufMut as _, BytesMut};
 use serde::Serialize;

@@ -1,6 +1,6 @@
-//! OpenAI's API towards clients: bodies pass through byte for byte. Only the top level is inspected,
-//! and only what must change is changed: the model's name, and `include_usage` where we need the
-//! token counts. Chat with a model whose server has another API is translated.
+//! OpenAI's API towards clients: bodies pass through byte for byte. Only the top level is
+//! inspected, and only what must change is changed: the model's name, and `include_usage` where we
+//! need the token counts. Chat with a model whose server has another API is translated.
 
 mod chat;
 mod encode;

@@ -1,4 +1,4 @@
-//! A chat request of OpenAI's → [`Generation`], for models whose server does not have OpenAI's API.
+//! A chat request of OpenAI's API → [`Generation`], for models whose server has another API.
 //!
 //! Each field is translated, or does not affect the response and is dropped (the list is below), or
 //! is refused by name with a 422. What a provider cannot do is refused by its dialect.
@@ -172,7 +172,7 @@ fn tool_choice(body: &mut Fields, tools: &[Tool]) -> Result<ToolChoice, BodyFaul
         }
     };
     if tools.is_empty() {
-        return Err(fault(&path, "value_error", "asks for a call, but `tools` offers no function"));
+        return Err(fault(&path, "value_error", "requires a call, but `tools` offers no function"));
     }
     Ok(choice)
 }
@@ -333,7 +333,7 @@ mod tests {
                 "tools.0.function.name: Field required",
             ),
             (json!({"tool_choice": "any"}), "tool_choice: expected none, auto"),
-            (json!({"tool_choice": "required"}), "tool_choice: asks for a call"),
+            (json!({"tool_choice": "required"}), "tool_choice: requires a call"),
             (
                 json!({"tool_choice": {"type": "function", "function": {"name": "f"}}}),
                 "tool_choice: names a function",

@@ -1,8 +1,8 @@
 //! Deltas → Anthropic's answers, streamed (`message_start` … `message_stop`) or whole (`message`).
 //!
-//! Content is a sequence of blocks: a block ends when content of another kind arrives. A call's block
-//! ends with its arguments: what a model sends before that, mostly fragments of another call, is
-//! buffered. Thinking that no provider signed has an empty signature.
+//! Content is a sequence of blocks: a block ends when content of another kind arrives. A call's
+//! block ends with its arguments: what a model sends before that, mostly fragments of another call,
+//! is buffered. Thinking that no provider signed has an empty signature.
 
 use bytes::{BufMut as _, BytesMut};
 use serde_json::{Map, Value, json};
@@ -191,7 +191,7 @@ impl AnthropicStreamEncoder {
         }
     }
 
-    /// Whether this delta is for a block that cannot be opened yet.
+    /// Returns whether this delta is for a block that cannot be opened yet.
     fn is_blocked(&self, delta: &Delta) -> bool {
         let Some(open) = self.incomplete_call() else { return false };
         match delta {

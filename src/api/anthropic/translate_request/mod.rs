@@ -1,4 +1,4 @@
-//! A request of Anthropic's → [`Generation`], for models whose server does not have Anthropic's API.
+//! A request of Anthropic's API → [`Generation`], for models whose server has another API.
 //!
 //! Each field is translated, or does not affect the response and is dropped, or is refused by name.
 //! What a provider cannot do is refused by its dialect.
@@ -176,7 +176,7 @@ fn tool_choice(body: &mut Fields, tools: &[Tool]) -> Result<(ToolChoice, Option<
             return Err(fault(&path, "value_error", "names a tool that `tools` does not offer"));
         }
         ToolChoice::Required if tools.is_empty() => {
-            return Err(fault(&path, "value_error", "asks for a call, but `tools` offers no tool"));
+            return Err(fault(&path, "value_error", "requires a call, but `tools` offers no tool"));
         }
         ToolChoice::Auto | ToolChoice::None | ToolChoice::Required | ToolChoice::Named(_) => {}
     }

@@ -273,7 +273,7 @@ fn faults_name_their_path() {
             json!({"tools": [{"name": "f", "input_schema": {}, "defer_loading": true}]}),
             "tools.0.defer_loading: `defer_loading`",
         ),
-        (json!({"tool_choice": {"type": "any"}}), "tool_choice: asks for a call"),
+        (json!({"tool_choice": {"type": "any"}}), "tool_choice: requires a call"),
         (json!({"tool_choice": {"type": "tool", "name": "f"}}), "tool_choice: names a tool"),
         (json!({"tool_choice": {"type": "required"}}), "tool_choice.type: expected auto"),
     ] {
