@@ -199,11 +199,18 @@ fn what_cannot_be_translated_is_named() {
     }
 }
 
+/// Checks that each body fails with a text that starts like this.
+fn check_faults(cases: impl IntoIterator<Item = (Value, &'static str)>) {
+    for (extra, expected) in cases {
+        let text = fault_of(&with(&extra));
+        assert!(text.starts_with(expected), "{text} for {extra}");
+    }
+}
+
 #[test]
-fn faults_name_their_path() {
+fn faults_of_messages_name_their_path() {
     let content = |block: Value| json!({"messages": [{"role": "user", "content": [block]}]});
-    for (extra, expected) in [
-        (json!({"model": null}), "model: Field required"),
+    check_faults([
         (json!({"messages": []}), "messages: expected at least one message"),
         (
             json!({"messages": [{"role": "tool", "content": ""}]}),
@@ -251,6 +258,13 @@ fn faults_name_their_path() {
             json!({"messages": [{"role": "assistant", "content": [{"type": "tool_use", "id": "1", "name": "f", "input": []}]}]}),
             "messages.0.content.0.input: expected an object",
         ),
+    ]);
+}
+
+#[test]
+fn faults_of_other_fields_name_their_path() {
+    check_faults([
+        (json!({"model": null}), "model: Field required"),
         (json!({"system": [{"type": "image"}]}), "system.0.type: `image` cannot be"),
         (json!({"max_tokens": 0}), "max_tokens: expected at least 1"),
         (json!({"max_tokens": "5"}), "max_tokens: expected a number of tokens"),
@@ -276,10 +290,7 @@ fn faults_name_their_path() {
         (json!({"tool_choice": {"type": "any"}}), "tool_choice: requires a call"),
         (json!({"tool_choice": {"type": "tool", "name": "f"}}), "tool_choice: names a tool"),
         (json!({"tool_choice": {"type": "required"}}), "tool_choice.type: expected auto"),
-    ] {
-        let text = fault_of(&with(&extra));
-        assert!(text.starts_with(expected), "{text} for {extra}");
-    }
+    ]);
     assert!(
         MessagesRequest::parse(b"{")
             .unwrap_err()
