@@ -19,7 +19,8 @@
 //! - Each module defines its own checked settings; `config` builds them. Only `config/load.rs`
 //!   reads the environment.
 //! - `api` never names a provider, `provider` never names a surface; they meet in `generation`.
-//! - `provider/mod.rs` and `error/kind.rs` hold the only `match` over their enum.
+//! - `provider/mod.rs`, `error/kind.rs` and `api/endpoint.rs` hold the only `match` over their enum;
+//!   `Endpoint` has a second one, the dispatcher in `api/mod.rs`, and no other file names its variants.
 //! - Only `app` and `server` spawn tasks; only `main.rs` ends the process.
 //! - Nothing fails in `Drop`; `Drop` only hands a finished value on.
 

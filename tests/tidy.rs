@@ -407,6 +407,58 @@ fn pure_modules_name_no_runtime() {
     );
 }
 
+/// The files that name a variant of `api::Endpoint`: its tables, and the dispatcher.
+const ENDPOINT_FILES: &[&str] = &["src/api/endpoint.rs", "src/api/mod.rs"];
+
+/// Returns the lines that name a variant of an enum `Endpoint`, or import its variants: other types
+/// of that name have functions, in lower case.
+fn endpoint_variants(source: &Source) -> Vec<usize> {
+    let names_a_variant = |at: &usize| {
+        let rest = source.code[*at..].strip_prefix("Endpoint::");
+        rest.is_some_and(|rest| {
+            rest.starts_with(|c: char| c.is_ascii_uppercase() || "{*".contains(c))
+        })
+    };
+    let found = words(&source.code, "Endpoint").into_iter().filter(names_a_variant);
+    found.map(|at| line_of(&source.code, at)).collect()
+}
+
+/// Returns how many `match`es and `matches!` the methods of `Endpoint` have.
+fn matches_over_endpoint(source: &Source) -> usize {
+    let body = source.code.split("impl Endpoint {").nth(1).unwrap_or_default();
+    let body = body.split("\n}").next().unwrap_or_default();
+    words(body, "match").len() + body.matches("matches!").count()
+}
+
+#[test]
+fn endpoints_are_matched_in_two_files() {
+    let sources = rust_files("src");
+    let others = sources.iter().filter(|source| !ENDPOINT_FILES.contains(&source.path.as_str()));
+    let offenders: Vec<String> = others
+        .flat_map(|source| {
+            endpoint_variants(source).into_iter().map(|line| format!("{}:{line}", source.path))
+        })
+        .collect();
+    report("only api/endpoint.rs and api/mod.rs name the variants of api's Endpoint", &offenders);
+    let table = sources.iter().find(|source| source.path == ENDPOINT_FILES[0]).unwrap();
+    assert_eq!(matches_over_endpoint(table), 1, "Endpoint::row is the only match in its file");
+}
+
+#[test]
+fn a_match_over_endpoints_elsewhere_is_found() {
+    let planted = |text: &str| {
+        let code = blank_comments_and_literals(text);
+        Source { path: "src/api/body.rs".into(), text: text.into(), production: code.clone(), code }
+    };
+    let text = "fn a(e: Endpoint) {\n    match e {\n        Endpoint::Head => {}\n        super::Endpoint::Code(_) => \
+                {}\n    }\n}\nuse super::Endpoint::{Ready, Healthz};\nuse super::Endpoint::*;\n// Endpoint::Head\n\
+                fn b() { upstream::Endpoint::new(); CompletionEndpoint::Chat; \"Endpoint::Head\"; }\n";
+    assert_eq!(endpoint_variants(&planted(text)), [3, 4, 7, 8]);
+    let twice = "impl Endpoint {\n    fn row(self) { match self { _ => 1 } }\n    fn is_open(self) { matches!(self, \
+                 Self::Head) }\n}\nimpl Access {\n    fn a(self) { match self { _ => 1 } }\n}\n";
+    assert_eq!(matches_over_endpoint(&planted(twice)), 2);
+}
+
 #[test]
 fn only_the_loader_reads_the_environment() {
     let mut offenders = Vec::new();

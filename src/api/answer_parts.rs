@@ -1,45 +1,51 @@
-//! What encoders of every surface need: calls by a running index of our own, JSON appended to a
-//! buffer.
+//! What the encoders of both vendors' surfaces share: tool calls numbered by a running index of our
+//! own, JSON appended to a buffer.
 
 use bytes::{BufMut as _, BytesMut};
 use serde::Serialize;
 
-/// Appends JSON. Writing to memory does not fail, and neither do the values written here.
-pub(super) fn put(out: &mut BytesMut, value: &(impl Serialize + ?Sized)) {
+/// Appends a value as JSON. Writing to memory does not fail, nor does serializing the values that
+/// encoders have.
+pub(super) fn put_json(out: &mut BytesMut, value: &(impl Serialize + ?Sized)) {
     let _ = serde_json::to_writer(out.writer(), value);
 }
 
-/// Calls by our own running index. Model servers number theirs as they like: some start anew with
-/// every call, so a piece with another id than its number has belongs to a new call.
+/// Tool calls by our own running index. Model servers number theirs in different ways: some restart
+/// with every call, so a fragment whose id differs from the one known for its number starts a new
+/// call.
 #[derive(Debug, Default)]
-pub(super) struct Calls(pub(super) Vec<Call>);
-
-/// One call.
-#[derive(Debug)]
-pub(super) struct Call {
-    theirs: u32,
-    pub(super) id: String,
-    pub(super) name: String,
-    /// JSON text as it came; empty in a stream, where it is not kept.
-    pub(super) arguments: String,
-    /// Whether any arguments came.
-    pub(super) has_arguments: bool,
-    pub(super) progress: Progress,
+pub(super) struct IndexedCalls {
+    pub(super) list: Vec<IndexedCall>,
 }
 
-/// How far a JSON object has come whose text arrives in pieces.
+/// One tool call of a response.
+#[derive(Debug)]
+pub(super) struct IndexedCall {
+    /// The model server's number.
+    upstream_index: u32,
+    pub(super) id: String,
+    pub(super) name: String,
+    /// The JSON text as received; empty in stream encoders, which do not buffer it.
+    pub(super) arguments: String,
+    /// Whether any arguments were received.
+    pub(super) has_arguments: bool,
+    /// Finds the end of the arguments; only stream encoders feed it.
+    pub(super) scanner: JsonScanner,
+}
+
+/// Finds the end of a JSON object whose text arrives in fragments.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Progress {
+pub(super) struct JsonScanner {
     depth: u32,
     in_string: bool,
     escaped: bool,
-    ended: bool,
+    is_complete: bool,
 }
 
-impl Progress {
-    /// Goes on with a piece.
-    pub(super) fn read(&mut self, piece: &str) {
-        for byte in piece.bytes() {
+impl JsonScanner {
+    /// Scans the next fragment.
+    pub(super) fn feed(&mut self, fragment: &str) {
+        for byte in fragment.bytes() {
             match byte {
                 _ if self.escaped => self.escaped = false,
                 b'\\' => self.escaped = self.in_string,
@@ -48,47 +54,50 @@ impl Progress {
                 b'{' | b'[' => self.depth = self.depth.saturating_add(1),
                 b'}' | b']' => {
                     self.depth = self.depth.saturating_sub(1);
-                    self.ended |= self.depth == 0;
+                    self.is_complete |= self.depth == 0;
                 }
                 _ => {}
             }
         }
     }
 
-    /// Whether all of it is there.
-    pub(super) const fn has_ended(self) -> bool {
-        self.ended
+    /// Returns whether the outermost object or array has been closed.
+    pub(super) const fn is_complete(self) -> bool {
+        self.is_complete
     }
 }
 
-impl Calls {
-    /// The place of the call that a piece belongs to, and whether this piece begins it.
-    pub(super) fn place(
+impl IndexedCalls {
+    /// Returns the index of the call that a fragment belongs to, and whether the fragment starts
+    /// it. A call without an id gets one of ours.
+    pub(super) fn get_or_insert(
         &mut self,
-        theirs: u32,
+        upstream_index: u32,
         id: Option<&str>,
         name: Option<&str>,
     ) -> (usize, bool) {
-        if let Some(at) = self.find(theirs, id) {
-            return (at, false);
+        if let Some(index) = self.find(upstream_index, id) {
+            return (index, false);
         }
-        let at = self.0.len();
-        let id = id.filter(|id| !id.is_empty()).map_or_else(|| format!("call_{at}"), str::to_owned);
+        let index = self.list.len();
+        let id =
+            id.filter(|id| !id.is_empty()).map_or_else(|| format!("call_{index}"), str::to_owned);
         let name = name.unwrap_or_default().to_owned();
-        self.0.push(Call {
-            theirs,
+        self.list.push(IndexedCall {
+            upstream_index,
             id,
             name,
             arguments: String::new(),
             has_arguments: false,
-            progress: Progress::default(),
+            scanner: JsonScanner::default(),
         });
-        (at, true)
+        (index, true)
     }
 
-    /// The place of the call that a piece belongs to, unless it begins one.
-    pub(super) fn find(&self, theirs: u32, id: Option<&str>) -> Option<usize> {
-        let known = self.0.iter().rposition(|call| call.theirs == theirs);
-        known.filter(|at| id.is_none_or(|id| id.is_empty() || id == self.0[*at].id))
+    /// Returns the index of the call that a fragment belongs to, or `None` if the fragment starts a
+    /// new one.
+    pub(super) fn find(&self, upstream_index: u32, id: Option<&str>) -> Option<usize> {
+        let known = self.list.iter().rposition(|call| call.upstream_index == upstream_index);
+        known.filter(|index| id.is_none_or(|id| id.is_empty() || id == self.list[*index].id))
     }
 }

@@ -1,4 +1,4 @@
-//! Request bodies: read under a limit, parsed once, faults with their place in the JSON.
+//! Request bodies: read under a limit, parsed once, faults with their path in the JSON.
 
 use std::borrow::Cow;
 use std::error::Error as _;
@@ -18,8 +18,8 @@ use crate::error::{BodyFault, GatewayError, Kind};
 use crate::snapshot::Limits;
 use crate::wire::Gather;
 
-/// Reads a body of at most `max_body` bytes within `body_timeout`. A length that says more is
-/// refused before a byte is read. A body that came in one piece is not copied.
+/// Reads a body of at most `max_body` bytes within `body_timeout`. A `Content-Length` above the
+/// limit is refused before a byte is read. A body that arrives in one frame is not copied.
 pub(super) async fn collect(
     parts: &request::Parts,
     body: Incoming,
@@ -32,7 +32,7 @@ pub(super) async fn collect(
     if announced.is_some_and(|length| length > limits.max_body) {
         return Err(too_large(limits.max_body));
     }
-    let reading = read(body, limits.max_body, parts.version == Version::HTTP_2);
+    let reading = read_all(body, limits.max_body, parts.version == Version::HTTP_2);
     timeout(limits.body_timeout, reading).await.unwrap_or_else(|_| {
         Err(GatewayError::new(
             Kind::BodyTimeout,
@@ -41,35 +41,35 @@ pub(super) async fn collect(
     })
 }
 
-async fn read(mut body: Incoming, max: u64, is_http2: bool) -> Result<Bytes, GatewayError> {
+async fn read_all(mut body: Incoming, max: u64, is_http2: bool) -> Result<Bytes, GatewayError> {
     let mut all = Gather::default();
     while let Some(frame) = body.frame().await {
         let frame = match frame {
             Ok(frame) => frame,
-            // Nobody is left to be told: the connection is about to end, and this future with it.
-            // In HTTP/2 a body breaks off only with its stream.
-            Err(error) if is_http2 || has_left(&error) => pending().await,
+            // There is no client to answer: the connection is about to close, which drops this
+            // future. In HTTP/2 a body fails only when its stream is reset.
+            Err(error) if is_http2 || is_disconnect(&error) => pending().await,
             Err(error) => {
-                let message = "The request's body is not framed as HTTP says";
+                let message = "The request's body is not framed as HTTP requires";
                 return Err(GatewayError::new(Kind::Invalid, message).internal(error.to_string()));
             }
         };
         let Ok(data) = frame.into_data() else { continue };
-        // Memory grows only as bytes arrive, whatever length was announced.
+        // Memory grows only as bytes arrive, whatever the announced length.
         if (all.len() + data.len()) as u64 > max {
             return Err(too_large(max));
         }
         all.push(data);
     }
     if is_http2 && !body.is_end_stream() {
-        // hyper ends a body whose stream was cancelled like one that is complete
+        // hyper ends the body of a cancelled stream like a complete one
         return pending().await;
     }
     Ok(all.into_bytes())
 }
 
-/// Whether a body has no end because its client has left.
-fn has_left(error: &hyper::Error) -> bool {
+/// Returns whether a body is incomplete because its client disconnected.
+fn is_disconnect(error: &hyper::Error) -> bool {
     let io = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     error.is_incomplete_message()
         || io.is_some_and(|io| {
@@ -89,7 +89,8 @@ fn too_large(max: u64) -> GatewayError {
     )
 }
 
-/// Parses a body. On a fault it is parsed a second time to learn the fault's path.
+/// Parses a body. If that fails, parses it a second time to find the fault's path, and returns a
+/// 422 with it.
 pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, GatewayError> {
     serde_json::from_slice(body)
         .map_err(|error| GatewayError::invalid(vec![fault::<T>(body, &error)]))
@@ -104,20 +105,20 @@ fn fault<'a, T: Deserialize<'a>>(body: &'a [u8], error: &serde_json::Error) -> B
             "JSON decode error at line {}, column {}: {}",
             error.line(),
             error.column(),
-            reason(error)
+            message(error)
         );
         return BodyFault::body("json_invalid", msg);
     }
     let mut json = serde_json::Deserializer::from_slice(body);
-    let place = serde_path_to_error::deserialize::<_, T>(&mut json).err();
-    let path = place.map(|error| error.path().to_string()).unwrap_or_default();
+    let located = serde_path_to_error::deserialize::<_, T>(&mut json).err();
+    let path = located.map(|error| error.path().to_string()).unwrap_or_default();
     let mut loc = vec![Cow::Borrowed("body")];
     loc.extend(
         path.split(['.', '[', ']'])
             .filter(|part| !part.is_empty())
             .map(|part| Cow::Owned(part.to_owned())),
     );
-    let msg = reason(error);
+    let msg = message(error);
     let Some(field) = msg.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'))
     else {
         return BodyFault { loc, msg, kind: "type_error" };
@@ -126,8 +127,9 @@ fn fault<'a, T: Deserialize<'a>>(body: &'a [u8], error: &serde_json::Error) -> B
     BodyFault { loc, msg: "Field required".into(), kind: "missing" }
 }
 
-/// serde's sentence without its position and without the value it met, which may be anything.
-fn reason(error: &serde_json::Error) -> String {
+/// Returns serde's message without its position and without the value it found, which may be
+/// anything.
+fn message(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
     match (text.starts_with("invalid type: "), text.find(", expected ")) {
@@ -161,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_have_a_place() {
+    fn faults_have_a_path() {
         assert_eq!(
             fault(r#"{"list":[{"name":"a"},{}]}"#),
             r#"{"detail":[{"loc":["body","list",1,"name"],"msg":"Field required","type":"missing"}]}"#

@@ -1,5 +1,6 @@
-//! The path table: what is answered, by which method, in which error shape, with or without
-//! credentials.
+//! Two tables: the path table, and one row per endpoint with its method, metrics label, metering,
+//! error shape and permission. How an endpoint is answered is in the dispatcher of `mod.rs`; no
+//! other file names the endpoints' variants (tests/tidy.rs checks it).
 
 use std::borrow::Cow;
 
@@ -14,12 +15,12 @@ use crate::relay::HeadStart;
 use crate::route::Feature;
 use crate::telemetry::labels::Surface;
 
-/// What a request is for.
+/// What a request is for. `Endpoint::row` and the dispatcher hold the only `match`es over it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
-    /// `HEAD` on any path: GitLab's admin health check takes any status (gitlab-client.md §10.2).
+    /// `HEAD` on any path: GitLab's admin health check accepts any status (gitlab-client.md §10.2).
     Head,
-    /// `OPTIONS` on any path: a browser asks whether its page may call (gitlab-client.md §6.4).
+    /// `OPTIONS` on any path: a browser's CORS preflight (gitlab-client.md §6.4).
     Preflight,
     /// `GET /monitoring/healthz`
     Healthz,
@@ -27,9 +28,9 @@ pub enum Endpoint {
     Ready,
     /// `GET /v1/models`
     OpenAiModels,
-    /// `POST /v1/chat/completions` and its like
+    /// `POST /v1/chat/completions`, `/v1/completions`, `/v1/embeddings`
     OpenAi(OpenAiCall),
-    /// `POST /v1/messages` and its like
+    /// `POST /v1/messages`, `/v1/messages/count_tokens`
     Anthropic(AnthropicCall),
     /// `/v1/proxy/{vendor}/…`
     Proxy(Proxied),
@@ -37,7 +38,7 @@ pub enum Endpoint {
     ChatV1(Feature),
     /// `POST /v2/chat/agent`
     ChatAgent,
-    /// `POST /v1|v2/prompts/model_configuration/check`; the version
+    /// `POST /v1|v2/prompts/model_configuration/check`, with the path's version
     ModelCheck(u8),
     /// `POST /v1/code/user_access_token`
     UserToken,
@@ -47,44 +48,42 @@ pub enum Endpoint {
     CodeEmbeddings,
     /// `POST /v1/search/gitlab-docs`
     DocsSearch,
-    /// `POST /v1|v2/prompts/{id}`; the version
+    /// `POST /v1|v2/prompts/{id}`, with the path's version
     Prompts(u8),
-    /// Code suggestions
+    /// Code suggestions (`/v2/code/…`, `/v3/code/completions`, `/v4/code/suggestions`)
     Code(CodeCall),
-    /// Any other call of GitLab's (`/v1/…` to `/v4/…`), by any method: GitLab's cloud may know it.
-    Elsewhere,
+    /// Any other path of GitLab's API (`/v1/…` to `/v4/…`), by any method: GitLab's cloud may have
+    /// it.
+    UnknownGitlab,
 }
 
-/// A request's place in the table, good or not; the record needs the surface either way.
+/// The result of matching a request line, also of one that is refused: the access log needs its
+/// surface either way.
 pub struct Matched {
-    /// What it is for, or why it is for nothing.
+    /// The endpoint, or the 404 or 405 to return.
     pub endpoint: Result<Endpoint, GatewayError>,
-    /// The label.
+    /// The `surface` label.
     pub surface: Surface,
-    /// Whether the path takes anybody, by whatever method. A path that is none does not: who has no
-    /// credentials learns nothing of which there are (ai-gateway-server.md §1.0).
+    /// Whether the path takes no credentials, whatever the method. An unknown path is not open:
+    /// clients without credentials cannot find out which paths exist (ai-gateway-server.md §1.0).
     pub is_open: bool,
-    /// Where its answer's head may be promised, if its surface has bytes that break a silence.
+    /// The slot for an early response head, on surfaces that have keep-alive bytes.
     pub head_start: Option<HeadStart>,
 }
 
 impl Matched {
     /// Finds the endpoint of a request line.
     pub fn of(method: &Method, path: &str) -> Self {
-        let of_method = match *method {
+        let any_path = match *method {
             Method::HEAD => Some(Endpoint::Head),
             Method::OPTIONS => Some(Endpoint::Preflight),
             _ => None,
         };
-        if let Some(endpoint) = of_method {
-            return Self {
-                endpoint: Ok(endpoint),
-                surface: endpoint.surface(),
-                is_open: true,
-                head_start: None,
-            };
+        if let Some(endpoint) = any_path {
+            let surface = endpoint.row().surface;
+            return Self { endpoint: Ok(endpoint), surface, is_open: true, head_start: None };
         }
-        let path = normal(path);
+        let path = normalize(path);
         let found = match path.as_ref() {
             "/v1/chat/completions" => Some(Endpoint::OpenAi(OpenAiCall::Chat)),
             "/v1/completions" => Some(Endpoint::OpenAi(OpenAiCall::Completions)),
@@ -109,35 +108,37 @@ impl Matched {
             "/v4/code/suggestions" => Some(Endpoint::Code(CodeCall::SuggestionEvents)),
             "/monitoring/healthz" => Some(Endpoint::Healthz),
             "/monitoring/ready" => Some(Endpoint::Ready),
-            other => chat_v1(other)
+            other => chat_v1_feature(other)
                 .map(Endpoint::ChatV1)
-                .or_else(|| prompts(other).map(|(version, _)| Endpoint::Prompts(version)))
+                .or_else(|| split_prompt(other).map(|(version, _)| Endpoint::Prompts(version)))
                 .or_else(|| Proxied::parse(other.strip_prefix("/v1/proxy/")?).map(Endpoint::Proxy)),
         };
         let Some(endpoint) = found else {
-            let endpoint =
-                if is_gitlabs(&path) { Ok(Endpoint::Elsewhere) } else { Err(not_found(&path)) };
+            let endpoint = if is_gitlab_path(&path) {
+                Ok(Endpoint::UnknownGitlab)
+            } else {
+                Err(not_found(&path))
+            };
             return Self { endpoint, surface: Surface::Unknown, is_open: false, head_start: None };
         };
-        let allowed = endpoint.methods();
-        let matched = allowed == method.as_str();
-        let refused =
+        let Row { method: allowed, surface, access, .. } = endpoint.row();
+        let method_not_allowed =
             || GatewayError::new(Kind::MethodNotAllowed, "Method Not Allowed").allow(allowed);
-        let (surface, is_open) = (endpoint.surface(), endpoint.permission().is_none());
-        let head_start = (endpoint == Endpoint::ChatAgent).then(HeadStart::default);
         Self {
-            endpoint: matched.then_some(endpoint).ok_or_else(refused),
+            endpoint: (allowed == method.as_str())
+                .then_some(endpoint)
+                .ok_or_else(method_not_allowed),
             surface,
-            is_open,
-            head_start,
+            is_open: access == Access::Open,
+            head_start: (endpoint == Endpoint::ChatAgent).then(HeadStart::default),
         }
     }
 
-    /// How errors look here, a wrong path included: a client of `/v1/…` that is not GitLab's speaks
-    /// OpenAI.
+    /// Returns the shape of error responses. A refused method gets the vendor's shape on a vendor's
+    /// path, since its clients are not GitLab's; everything else that is refused gets GitLab's.
     pub fn shape(&self) -> Shape {
         match (&self.endpoint, self.surface) {
-            (Ok(endpoint), _) => endpoint.shape(),
+            (Ok(endpoint), _) => endpoint.row().shape,
             (
                 _,
                 Surface::OpenAiChat
@@ -151,148 +152,157 @@ impl Matched {
     }
 }
 
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row {
+    /// The one method that the path accepts: the `Allow` header's value.
+    method: &'static str,
+    /// The `surface` label.
+    surface: Surface,
+    /// Whether a request may cost a model's time: those count against their caller's rates.
+    pub(super) is_metered: bool,
+    /// The shape of error responses.
+    shape: Shape,
+    access: Access,
+}
+
+const fn row(
+    method: &'static str,
+    surface: Surface,
+    is_metered: bool,
+    shape: Shape,
+    access: Access,
+) -> Row {
+    Row { method, surface, is_metered, shape, access }
+}
+
 impl Endpoint {
-    /// The `Allow` header's value.
-    const fn methods(self) -> &'static str {
-        match self {
-            Self::Head => "HEAD",
-            Self::Preflight => "OPTIONS",
-            Self::Healthz
-            | Self::Ready
-            | Self::OpenAiModels
-            | Self::Definitions
-            | Self::Proxy(Proxied::OpenAiModels) => "GET",
-            Self::OpenAi(_)
-            | Self::Anthropic(_)
-            | Self::Proxy(_)
-            | Self::ChatV1(_)
-            | Self::ChatAgent
-            | Self::ModelCheck(_)
-            | Self::Prompts(_)
-            | Self::UserToken
-            | Self::CodeEmbeddings
-            | Self::DocsSearch
-            | Self::Code(_)
-            | Self::Elsewhere => "POST",
-        }
-    }
-
-    const fn surface(self) -> Surface {
-        match self {
-            Self::Head | Self::Preflight | Self::Healthz | Self::Ready => Surface::Monitoring,
-            Self::Definitions => Surface::GitlabDefinitions,
-            Self::OpenAiModels => Surface::OpenAiModels,
-            Self::OpenAi(OpenAiCall::Chat) => Surface::OpenAiChat,
-            Self::OpenAi(OpenAiCall::Completions) => Surface::OpenAiCompletions,
-            Self::OpenAi(OpenAiCall::Embeddings) => Surface::OpenAiEmbeddings,
-            Self::Anthropic(AnthropicCall::Messages) => Surface::AnthropicMessages,
-            Self::Anthropic(AnthropicCall::CountTokens) => Surface::AnthropicCountTokens,
-            Self::Proxy(_) => Surface::GitlabProxy,
-            Self::ChatV1(_) => Surface::GitlabChat,
-            Self::ChatAgent => Surface::GitlabChatAgent,
-            Self::ModelCheck(_) => Surface::GitlabModelCheck,
-            Self::UserToken => Surface::GitlabUserToken,
-            Self::CodeEmbeddings => Surface::GitlabEmbeddings,
-            Self::DocsSearch => Surface::GitlabDocs,
-            Self::Prompts(_) => Surface::GitlabPrompts,
-            Self::Code(_) => Surface::GitlabCode,
-            Self::Elsewhere => Surface::Unknown,
-        }
-    }
-
-    /// Whether a request may cost a model's time: those are counted against their caller's rates.
-    pub const fn asks_a_model(self) -> bool {
-        match self {
-            Self::Head
-            | Self::Preflight
-            | Self::Healthz
-            | Self::Ready
-            | Self::OpenAiModels
-            | Self::Proxy(Proxied::OpenAiModels)
-            | Self::UserToken
-            | Self::Definitions
-            | Self::DocsSearch => false,
-            Self::OpenAi(_)
-            | Self::Anthropic(_)
-            | Self::Proxy(_)
-            | Self::ChatV1(_)
-            | Self::ChatAgent
-            | Self::ModelCheck(_)
-            | Self::CodeEmbeddings
-            | Self::Prompts(_)
-            | Self::Code(_)
-            | Self::Elsewhere => true,
-        }
-    }
-
-    /// How errors look here.
-    pub const fn shape(self) -> Shape {
-        match self {
-            Self::OpenAi(_)
-            | Self::OpenAiModels
-            | Self::Proxy(Proxied::OpenAi(_) | Proxied::OpenAiModels) => Shape::OpenAi,
-            Self::Anthropic(_) | Self::Proxy(Proxied::Anthropic(_)) => Shape::Anthropic,
-            Self::ModelCheck(_) | Self::Prompts(_) => Shape::GitlabPrompts,
-            Self::Code(_) => Shape::GitlabCode,
-            Self::UserToken | Self::CodeEmbeddings | Self::DocsSearch => Shape::GitlabSentence,
-            Self::Head
-            | Self::Preflight
-            | Self::Healthz
-            | Self::Ready
-            | Self::Definitions
-            | Self::ChatV1(_)
-            | Self::ChatAgent
-            | Self::Elsewhere => Shape::Gitlab,
-        }
-    }
-
-    /// What a caller needs (gitlab-client.md §5.3). Probes carry no credentials, nor does what asks
-    /// for the models (ai-gateway-server.md §1.0).
+    /// Returns the endpoint's row: the only `match` over the enum apart from the dispatcher.
     ///
     /// The vendors' calls are not GitLab's, so no primitive of GitLab's names them: an instance
     /// that is entitled to any part of Duo may make them, through the proxy or not.
-    pub fn permission(self) -> Option<Permission> {
-        let (any_of, what) = match self {
-            Self::Head | Self::Preflight | Self::Healthz | Self::Ready | Self::Definitions => {
-                return None;
+    pub(super) fn row(self) -> Row {
+        use Access::{AnyPart, Open};
+        use Shape::{Anthropic, Gitlab, GitlabCode, GitlabPrompts, GitlabSentence, OpenAi};
+        use Surface::{AnthropicCountTokens, AnthropicMessages, GitlabChat, GitlabChatAgent};
+        use Surface::{GitlabDefinitions, GitlabDocs, GitlabEmbeddings, GitlabModelCheck};
+        use Surface::{GitlabProxy, GitlabUserToken, Monitoring, Unknown};
+        use Surface::{OpenAiChat, OpenAiCompletions, OpenAiEmbeddings, OpenAiModels};
+        const METERED: bool = true;
+        const FREE: bool = false;
+        const GET: &str = "GET";
+        const POST: &str = "POST";
+        const MODELS: Access = AnyPart("models");
+        const PROXY: Access = AnyPart("proxy");
+        const CHECK: Access =
+            of_feature(Feature::CODE_COMPLETIONS, "access", "'model_configuration/check'");
+        const TOKEN: Access = of_feature(Feature::CODE_COMPLETIONS, "create", "user access token");
+        const INDEX: Access =
+            any_of(&["generate_embeddings_codebase"], "access", "code embeddings");
+        const DOCS: Access =
+            any_of(&["documentation_search", "duo_chat"], "search", "documentations");
+        match self {
+            // probes carry no credentials, nor does GitLab's request for the list of models
+            // (ai-gateway-server.md §1.0)
+            Self::Head => row("HEAD", Monitoring, FREE, Gitlab, Open),
+            Self::Preflight => row("OPTIONS", Monitoring, FREE, Gitlab, Open),
+            Self::Healthz | Self::Ready => row(GET, Monitoring, FREE, Gitlab, Open),
+            Self::Definitions => row(GET, GitlabDefinitions, FREE, Gitlab, Open),
+            Self::OpenAiModels => row(GET, OpenAiModels, FREE, OpenAi, MODELS),
+            Self::OpenAi(OpenAiCall::Chat) => row(POST, OpenAiChat, METERED, OpenAi, MODELS),
+            Self::OpenAi(OpenAiCall::Completions) => {
+                row(POST, OpenAiCompletions, METERED, OpenAi, MODELS)
             }
-            Self::OpenAiModels | Self::OpenAi(_) | Self::Anthropic(_) => {
-                (Scopes::ANY, "models".into())
+            Self::OpenAi(OpenAiCall::Embeddings) => {
+                row(POST, OpenAiEmbeddings, METERED, OpenAi, MODELS)
             }
-            Self::Proxy(_) => (Scopes::ANY, "proxy".into()),
-            Self::Elsewhere => (Scopes::ANY, "this path".into()),
-            Self::ChatAgent | Self::ChatV1(Feature::DUO_CHAT) => {
-                (Scopes::of_feature(Feature::DUO_CHAT), "duo chat".into())
+            Self::Anthropic(AnthropicCall::Messages) => {
+                row(POST, AnthropicMessages, METERED, Anthropic, MODELS)
             }
-            Self::ChatV1(feature) => (Scopes::of_feature(feature), feature.name().into()),
-            Self::ModelCheck(_) => (
-                Scopes::of_feature(Feature::CODE_COMPLETIONS),
-                "'model_configuration/check'".into(),
-            ),
-            Self::CodeEmbeddings => {
-                (Scopes::of(["generate_embeddings_codebase"]), "code embeddings".into())
+            Self::Anthropic(AnthropicCall::CountTokens) => {
+                row(POST, AnthropicCountTokens, METERED, Anthropic, MODELS)
             }
-            Self::DocsSearch => {
-                (Scopes::of(["documentation_search", "duo_chat"]), "documentations".into())
+            Self::Proxy(Proxied::OpenAiModels) => row(GET, GitlabProxy, FREE, OpenAi, PROXY),
+            Self::Proxy(Proxied::OpenAi(_)) => row(POST, GitlabProxy, METERED, OpenAi, PROXY),
+            Self::Proxy(Proxied::Anthropic(_)) => row(POST, GitlabProxy, METERED, Anthropic, PROXY),
+            Self::ChatV1(feature) => row(POST, GitlabChat, METERED, Gitlab, chat(feature)),
+            Self::ChatAgent => row(POST, GitlabChatAgent, METERED, Gitlab, chat(Feature::DUO_CHAT)),
+            Self::ModelCheck(_) => row(POST, GitlabModelCheck, METERED, GitlabPrompts, CHECK),
+            // any part of Duo here; the handler checks the prompt's own primitive
+            Self::Prompts(_) => {
+                row(POST, Surface::GitlabPrompts, METERED, GitlabPrompts, AnyPart("prompts"))
             }
-            Self::UserToken => {
-                (Scopes::of_feature(Feature::CODE_COMPLETIONS), "user access token".into())
+            Self::Code(call) => {
+                row(POST, Surface::GitlabCode, METERED, GitlabCode, Access::Code(call))
             }
-            // any part of Duo here; the handler asks for the prompt's own primitive
-            Self::Prompts(_) => (Scopes::ANY, "prompts".into()),
-            Self::Code(call) => return Some(call.permission()),
-        };
-        let act = match self {
-            Self::UserToken => "create",
-            Self::DocsSearch => "search",
-            _ => "access",
-        };
-        Some(Permission { any_of, act, what, users: false })
+            Self::UserToken => row(POST, GitlabUserToken, FREE, GitlabSentence, TOKEN),
+            Self::CodeEmbeddings => row(POST, GitlabEmbeddings, METERED, GitlabSentence, INDEX),
+            Self::DocsSearch => row(POST, GitlabDocs, FREE, GitlabSentence, DOCS),
+            // takes any method: the path table does not look at this one
+            Self::UnknownGitlab => row(POST, Unknown, METERED, Gitlab, AnyPart("this path")),
+        }
+    }
+
+    /// Returns what a caller has to be entitled to (gitlab-client.md §5.3), or `None` where no
+    /// credentials are required.
+    pub(super) fn permission(self) -> Option<Permission> {
+        self.row().access.permission()
     }
 }
 
-/// GitLab's older chat calls, by name (ai-gateway-server.md §1.6).
-fn chat_v1(path: &str) -> Option<Feature> {
+const fn of_feature(feature: Feature, act: &'static str, what: &'static str) -> Access {
+    Access::OfFeature { feature, act, what }
+}
+
+const fn any_of(
+    primitives: &'static [&'static str],
+    act: &'static str,
+    what: &'static str,
+) -> Access {
+    Access::AnyOf { primitives, act, what }
+}
+
+/// Returns the permission of a chat call.
+fn chat(feature: Feature) -> Access {
+    let what = if feature == Feature::DUO_CHAT { "duo chat" } else { feature.name() };
+    of_feature(feature, "access", what)
+}
+
+/// The permission column: what the caller has to be entitled to, and the `act` and `what` of the
+/// [`Permission`] that is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    /// Nothing, not even credentials.
+    Open,
+    /// Any part of Duo, in order to access this.
+    AnyPart(&'static str),
+    /// This feature.
+    OfFeature { feature: Feature, act: &'static str, what: &'static str },
+    /// Any of these unit primitives.
+    AnyOf { primitives: &'static [&'static str], act: &'static str, what: &'static str },
+    /// Code suggestions: depends on the call.
+    Code(CodeCall),
+}
+
+impl Access {
+    /// Returns the permission to check, or `None` where there is none.
+    fn permission(self) -> Option<Permission> {
+        let (any_of, act, what) = match self {
+            Self::Open => return None,
+            Self::Code(call) => return Some(call.permission()),
+            Self::AnyPart(what) => (Scopes::ANY, "access", what),
+            Self::OfFeature { feature, act, what } => (Scopes::of_feature(feature), act, what),
+            Self::AnyOf { primitives, act, what } => {
+                (Scopes::of(primitives.iter().copied()), act, what)
+            }
+        };
+        Some(Permission { any_of, act, what: what.into(), users: false })
+    }
+}
+
+/// Returns the feature of one of GitLab's older chat calls, by its name in the path
+/// (ai-gateway-server.md §1.6).
+fn chat_v1_feature(path: &str) -> Option<Feature> {
     let feature = match path.strip_prefix("/v1/chat/")? {
         "agent" => "duo_chat",
         "explain_code" => "duo_chat_explain_code",
@@ -306,35 +316,37 @@ fn chat_v1(path: &str) -> Option<Feature> {
     Feature::parse(feature)
 }
 
-/// The version and the id of a prompt's path.
-fn prompts(path: &str) -> Option<(u8, &str)> {
+/// Returns the version and the id of a prompt's path, or `None` for any other path.
+fn split_prompt(path: &str) -> Option<(u8, &str)> {
     let v1 = path.strip_prefix("/v1/prompts/").map(|id| (1, id));
     v1.or_else(|| path.strip_prefix("/v2/prompts/").map(|id| (2, id)))
         .filter(|(_, id)| !id.is_empty())
 }
 
-/// The id of the prompt that a path asks for; empty where it asks for none.
+/// Returns the id of the prompt that a path names; empty where it names none.
 pub(super) fn prompt_id(path: &str) -> String {
-    prompts(&normal(path)).map(|(_, id)| id.to_owned()).unwrap_or_default()
+    split_prompt(&normalize(path)).map(|(_, id)| id.to_owned()).unwrap_or_default()
 }
 
-/// Whether a path is of GitLab's API for its gateway.
-fn is_gitlabs(path: &str) -> bool {
+/// Returns whether a path belongs to GitLab's API for its gateway.
+fn is_gitlab_path(path: &str) -> bool {
     ["/v1/", "/v2/", "/v3/", "/v4/"].iter().any(|version| path.starts_with(version))
 }
 
-/// 404, with the path for the log.
+/// Returns a 404, with the path for the log.
 pub(super) fn not_found(path: &str) -> GatewayError {
     let shown: String = path.chars().take(200).collect();
-    GatewayError::new(Kind::NotFound, not_served(path)).internal(format!("no such path: {shown}"))
+    GatewayError::new(Kind::NotFound, not_found_text(path))
+        .internal(format!("no such path: {shown}"))
 }
 
-/// Where 404 has the proxies' own spelling (ai-gateway-server.md §1.11). For other vendors it is
-/// everybody's.
+/// Prefixes whose 404 has the proxies' own spelling (ai-gateway-server.md §1.11). Other vendors'
+/// paths get the usual one.
 const PROXIES: [&str; 3] = ["/v1/proxy/anthropic/", "/v1/proxy/openai/", "/v1/proxy/vertex-ai/"];
 
-/// Calls of GitLab's that have no place here are told why (gitlab-client.md §9.6, §9.7).
-fn not_served(path: &str) -> &'static str {
+/// Returns the text of a 404; for calls of GitLab's that are not served here it gives the reason
+/// (gitlab-client.md §9.6, §9.7).
+fn not_found_text(path: &str) -> &'static str {
     if path.starts_with("/v1/x-ray/") {
         "Not Found: X-Ray scans are deprecated in GitLab and not served here, remove the job from the pipeline"
     } else if path.starts_with("/v1/amazon_q/") {
@@ -346,9 +358,9 @@ fn not_served(path: &str) -> &'static str {
     }
 }
 
-/// One slash where GitLab's plain concatenation put two, `%2F` read as a slash (gitlab-client.md
-/// §1, §10.1), no trailing slash. Borrowed when nothing had to change.
-fn normal(path: &str) -> Cow<'_, str> {
+/// Returns the path with one slash where GitLab's plain concatenation put two, `%2F` decoded
+/// (gitlab-client.md §1, §10.1), and without a trailing slash. Borrows when nothing has to change.
+fn normalize(path: &str) -> Cow<'_, str> {
     let is_normal =
         !path.contains("//") && !path.contains('%') && (path.len() < 2 || !path.ends_with('/'));
     if is_normal {
@@ -372,7 +384,7 @@ mod tests {
     use crate::error::Kind;
     use crate::route::Feature;
 
-    fn of(method: &Method, path: &str) -> Result<Endpoint, Kind> {
+    fn find(method: &Method, path: &str) -> Result<Endpoint, Kind> {
         Matched::of(method, path).endpoint.map_err(|error| error.kind())
     }
 
@@ -380,25 +392,25 @@ mod tests {
     fn finds_paths_in_every_spelling_gitlab_uses() {
         let post = Method::POST;
         assert_eq!(
-            of(&post, "/v1/prompts/model_configuration%2Fcheck"),
+            find(&post, "/v1/prompts/model_configuration%2Fcheck"),
             Ok(Endpoint::ModelCheck(1))
         );
         assert_eq!(
-            of(&post, "//v2/prompts/model_configuration/check"),
+            find(&post, "//v2/prompts/model_configuration/check"),
             Ok(Endpoint::ModelCheck(2))
         );
-        assert_eq!(of(&post, "/v1/prompts/chat%2Fexplain_code"), Ok(Endpoint::Prompts(1)));
-        assert_eq!(of(&post, "/v2/prompts/generate_commit_message"), Ok(Endpoint::Prompts(2)));
+        assert_eq!(find(&post, "/v1/prompts/chat%2Fexplain_code"), Ok(Endpoint::Prompts(1)));
+        assert_eq!(find(&post, "/v2/prompts/generate_commit_message"), Ok(Endpoint::Prompts(2)));
         assert_eq!(prompt_id("//v1/prompts/chat%2Fexplain_code/"), "chat/explain_code");
-        assert_eq!(of(&post, "//v1//chat/completions/"), Ok(Endpoint::OpenAi(OpenAiCall::Chat)));
-        assert_eq!(of(&post, "//v2/chat/agent"), Ok(Endpoint::ChatAgent));
-        assert_eq!(of(&post, "/v1/chat/agent"), Ok(Endpoint::ChatV1(Feature::DUO_CHAT)));
+        assert_eq!(find(&post, "//v1//chat/completions/"), Ok(Endpoint::OpenAi(OpenAiCall::Chat)));
+        assert_eq!(find(&post, "//v2/chat/agent"), Ok(Endpoint::ChatAgent));
+        assert_eq!(find(&post, "/v1/chat/agent"), Ok(Endpoint::ChatV1(Feature::DUO_CHAT)));
         for path in ["", "/index", "/search"] {
             let path = format!("/v1/embeddings/code_embeddings{path}");
-            assert_eq!(of(&post, &path), Ok(Endpoint::CodeEmbeddings));
+            assert_eq!(find(&post, &path), Ok(Endpoint::CodeEmbeddings));
         }
-        assert_eq!(of(&post, "/v1/search/gitlab-docs"), Ok(Endpoint::DocsSearch));
-        assert_eq!(of(&Method::GET, "/v1/models%2Fdefinitions"), Ok(Endpoint::Definitions));
+        assert_eq!(find(&post, "/v1/search/gitlab-docs"), Ok(Endpoint::DocsSearch));
+        assert_eq!(find(&Method::GET, "/v1/models%2Fdefinitions"), Ok(Endpoint::Definitions));
         for (path, call) in [
             ("/v2/code/completions", CodeCall::Completion),
             ("//v2/completions", CodeCall::Completion),
@@ -406,11 +418,11 @@ mod tests {
             ("/v3/code/completions", CodeCall::Suggestion),
             ("/v4/code/suggestions/", CodeCall::SuggestionEvents),
         ] {
-            assert_eq!(of(&post, path), Ok(Endpoint::Code(call)));
+            assert_eq!(find(&post, path), Ok(Endpoint::Code(call)));
         }
-        assert_eq!(of(&Method::HEAD, "/anything/at/all"), Ok(Endpoint::Head));
-        assert_eq!(of(&Method::OPTIONS, "/anything/at/all"), Ok(Endpoint::Preflight));
-        assert_eq!(of(&Method::GET, "/monitoring/healthz"), Ok(Endpoint::Healthz));
+        assert_eq!(find(&Method::HEAD, "/anything/at/all"), Ok(Endpoint::Head));
+        assert_eq!(find(&Method::OPTIONS, "/anything/at/all"), Ok(Endpoint::Preflight));
+        assert_eq!(find(&Method::GET, "/monitoring/healthz"), Ok(Endpoint::Healthz));
     }
 
     #[test]
@@ -466,17 +478,17 @@ mod tests {
 
     #[test]
     fn refuses_the_rest() {
-        assert_eq!(of(&Method::POST, "/"), Err(Kind::NotFound));
-        assert_eq!(of(&Method::POST, "/v5/chat/agent"), Err(Kind::NotFound));
-        assert_eq!(of(&Method::GET, "/v1/chat/completions"), Err(Kind::MethodNotAllowed));
-        assert_eq!(of(&Method::POST, "/v1/models"), Err(Kind::MethodNotAllowed));
+        assert_eq!(find(&Method::POST, "/"), Err(Kind::NotFound));
+        assert_eq!(find(&Method::POST, "/v5/chat/agent"), Err(Kind::NotFound));
+        assert_eq!(find(&Method::GET, "/v1/chat/completions"), Err(Kind::MethodNotAllowed));
+        assert_eq!(find(&Method::POST, "/v1/models"), Err(Kind::MethodNotAllowed));
     }
 
     #[test]
-    fn what_only_gitlab_knows_is_told_apart() {
+    fn unknown_paths_of_gitlabs_api_are_an_endpoint() {
         for path in ["/v1/chat/nothing", "/v1/amazon_q/events", "//v3%2Fnew/call"] {
-            assert_eq!(of(&Method::POST, path), Ok(Endpoint::Elsewhere), "{path}");
+            assert_eq!(find(&Method::POST, path), Ok(Endpoint::UnknownGitlab), "{path}");
         }
-        assert_eq!(of(&Method::GET, "/v4/anything"), Ok(Endpoint::Elsewhere));
+        assert_eq!(find(&Method::GET, "/v4/anything"), Ok(Endpoint::UnknownGitlab));
     }
 }

@@ -1,6 +1,6 @@
-//! The models of a feature, asked one after the other as long as nothing of an answer has begun. A
-//! fallback may speak another dialect and be of another family, so each handler asks it from the
-//! beginning, with a prompt of its own.
+//! The models of a feature, tried one after the other as long as no part of a response was sent. A
+//! fallback may have another dialect and be of another family, so each handler starts over with it,
+//! with a prompt of its own.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use crate::error::{Elsewhere, GatewayError, Kind};
 use crate::route::Route;
 
 impl Context<'_> {
-    /// The model to ask instead of the one that failed, noted for metrics and log; or what the
-    /// client is told.
+    /// Returns the next model to try after `failed`, and records it for metrics and log; or returns
+    /// the error for the client if no model is left or another one cannot help.
     ///
-    /// A fallback that refuses the request (its window is too small, its server has no such thing)
-    /// is passed over, and does not count: that the request is wrong is for the first model to say.
-    /// So is one that the caller may not use.
+    /// A fallback that refuses the request (its context window is too small, its server lacks the
+    /// feature) is skipped and its error is dropped: only the first model decides that a request is
+    /// invalid. A fallback that the caller may not use is skipped, too.
     pub(super) fn instead(
         &mut self,
         failed: &Route,
@@ -25,12 +25,12 @@ impl Context<'_> {
         if refused && (self.failed.is_none() || matches!(kind, Kind::Expired(_))) {
             return Err(error);
         }
-        let told = if refused { self.failed.take().unwrap_or(error) } else { error };
+        let reported = if refused { self.failed.take().unwrap_or(error) } else { error };
         let Some(next) = failed.fallbacks().find(|next| self.caller.may_use(&next.model).is_ok())
         else {
-            return Err(told);
+            return Err(reported);
         };
-        self.failed = Some(told);
+        self.failed = Some(reported);
         self.facts.fall_back(kind);
         self.routed(next);
         Ok(Arc::clone(next))

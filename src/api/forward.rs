@@ -1,8 +1,8 @@
-//! Requests that are not answered here but go on as they came: `"gitlab"` in `[features]`.
+//! Requests that are not answered here but passed on unchanged: `"gitlab"` in `[features]`.
 //!
-//! The caller's own token goes with them, so it must be one that the other side knows: a key of
-//! this gateway's file is nobody's business there. Nor is a self-hosted model's address and key,
-//! which the other side refuses anyway (ai-gateway-server.md §2.1).
+//! The caller's own token is sent with them, so it must be one that the other gateway accepts: a
+//! static key of this gateway must not leave it. Nor must a self-hosted model's address and key,
+//! which the other gateway refuses anyway (ai-gateway-server.md §2.1).
 
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -15,8 +15,8 @@ use crate::provider::{Received, dialect, forwarded};
 use crate::relay::Passed;
 use crate::route::{Ask, Route};
 
-/// A call of GitLab's that this version does not know: `features.default` says whether the cloud
-/// gets it. To the holder of a static key it is a path like any other that is not there.
+/// Handles a path of GitLab's API that this version does not implement: passes it to the cloud if
+/// `features.default` is `"gitlab"`, else returns 404. Holders of a static key always get the 404.
 pub(super) async fn elsewhere(mut context: Context<'_>, incoming: Incoming) -> Answer {
     let route = context.snapshot.table.resolve(Ask::default()).ok();
     match route.filter(|route| dialect(route.model.provider).is_gateway()) {
@@ -30,11 +30,13 @@ pub(super) async fn elsewhere(mut context: Context<'_>, incoming: Incoming) -> A
 }
 
 impl Context<'_> {
-    /// Passes the request on along this route, and the answer back, byte for byte.
+    /// Passes the request on along this route, and the response back, byte for byte. Fails with 403
+    /// for callers whose credentials are this gateway's own, and with 422 for a request that has a
+    /// self-hosted model's metadata.
     pub(super) async fn forward(
         &mut self,
         route: &Route,
-        names_a_model: bool,
+        has_metadata: bool,
         body: &Bytes,
     ) -> Answer {
         match self.caller {
@@ -42,19 +44,19 @@ impl Context<'_> {
             Caller::Key(_) => {
                 return Err(GatewayError::new(
                     Kind::Forbidden,
-                    "This feature is GitLab's AI vendor model, which takes GitLab's own tokens only: a static key of \
-                     this gateway does not open it",
+                    "This feature is GitLab's AI vendor model, which accepts GitLab's own tokens only, not a static key of \
+                     this gateway",
                 ));
             }
             Caller::User(_) => {
                 return Err(GatewayError::new(
                     Kind::Forbidden,
-                    "This feature is GitLab's AI vendor model, which knows no token of this gateway: turn direct \
+                    "This feature is GitLab's AI vendor model, which accepts no token of this gateway: turn direct \
                      connections off in GitLab",
                 ));
             }
         }
-        if names_a_model {
+        if has_metadata {
             return Err(GatewayError::new(
                 Kind::EndpointRefused,
                 "The request names a self-hosted model, but this gateway sends the feature to GitLab's cloud \

@@ -1,5 +1,5 @@
-//! What clients speak to: endpoint → auth → parse → route → relay. One file per surface; none of
-//! them names a provider.
+//! What clients call: endpoint → auth → parse → route → relay. One file per surface; none of them
+//! names a provider.
 
 mod answer_parts;
 mod anthropic;
@@ -36,50 +36,52 @@ use crate::route::{Ask, Feature, Route, Table};
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::{Facts, Words};
 
-/// Whether an administrator of the request's GitLab lets prompts be logged (gitlab-client.md §2.1).
+/// The header by which GitLab's administrators allow prompts to be logged (gitlab-client.md §2.1).
 const DETAILED_LOGS: &str = "x-gitlab-enabled-instance-verbose-ai-logs";
 
-/// Answers requests; one per worker.
+/// Handles requests; one per worker.
 pub struct Api {
     shared: Shared,
     relay: Relay,
     draining: Arc<AtomicBool>,
 }
 
-/// What an endpoint works with: the request's head, the snapshot it runs on, its facts.
+/// What a handler works with: the request's head, the configuration snapshot, what is recorded.
 struct Context<'a> {
     parts: &'a request::Parts,
     snapshot: &'a Snapshot,
     relay: &'a Relay,
     caller: Caller,
-    head_start: Option<HeadStart>,
-    /// What the model that was asked last said, if it was not the first.
+    early_response: Option<HeadStart>,
+    /// The error of the last model tried; `None` while the first model is being tried.
     failed: Option<GatewayError>,
     facts: &'a mut Facts,
 }
 
-/// What came of routing a request.
+/// The result of routing a request.
 enum Routed {
-    /// This model answers; the handler asks it.
+    /// The model that the handler has to call.
     Model(Arc<Route>),
-    /// The request went on as it came, and this is the answer: there is nothing left to do.
+    /// The response of another gateway, to which the request was passed unchanged: nothing is left
+    /// to do.
     Answered(Response<Content>),
 }
 
+/// The response, or the error to render in the client's shape.
 type Answer = Result<Response<Content>, GatewayError>;
 
 impl Api {
-    /// On this configuration, through this relay.
+    /// Creates the handler of one worker from the shared configuration and the worker's relay.
     pub const fn new(shared: Shared, relay: Relay, draining: Arc<AtomicBool>) -> Self {
         Self { shared, relay, draining }
     }
 
-    /// The relay, for the worker's tick.
+    /// Returns the relay, for the worker's tick.
     pub const fn relay(&self) -> &Relay {
         &self.relay
     }
 
-    /// Answers one request. The snapshot is loaded once, here.
+    /// Handles one request. The configuration snapshot is loaded once, here.
     pub async fn answer(
         &self,
         matched: Matched,
@@ -88,28 +90,29 @@ impl Api {
     ) -> Answer {
         let snapshot = self.shared.load();
         let (parts, body) = request.into_parts();
-        let Matched { endpoint, head_start, is_open, .. } = matched;
-        let lists_for_anthropic =
-            matches!(endpoint, Ok(Endpoint::OpenAiModels)) && anthropic::speaks(&parts.headers);
+        let lists_for_anthropic = matches!(matched.endpoint, Ok(Endpoint::OpenAiModels))
+            && anthropic::is_anthropic_client(&parts.headers);
         if lists_for_anthropic {
             facts.shape = Shape::Anthropic;
         }
         let mut caller = Caller::Anyone;
-        if !is_open {
+        if !matched.is_open {
             caller = snapshot.auth.admit(&parts.headers, SystemTime::now()).await?;
         }
-        let endpoint = endpoint?;
+        let endpoint = matched.endpoint?;
         if let Some(permission) = endpoint.permission() {
             caller.may(&permission)?;
         }
         let rates = caller.rates(snapshot.limits.rates);
-        if endpoint.asks_a_model() && !rates.is_unlimited() {
-            // boxed, since few have rates: every request's future would otherwise hold its space
+        if endpoint.row().is_metered && !rates.is_unlimited() {
+            // boxed: few callers have rates, and every request's future would reserve its size
             facts.meter =
                 Some(Box::pin(snapshot.meters.admit(caller.account(facts.client), rates)).await?);
         }
         let (parts, snapshot, relay) = (&parts, &*snapshot, &self.relay);
-        let context = Context { parts, snapshot, relay, caller, head_start, failed: None, facts };
+        let early_response = matched.head_start;
+        let context =
+            Context { parts, snapshot, relay, caller, early_response, failed: None, facts };
         match endpoint {
             Endpoint::Head => Ok(Response::new(Content::Whole(Bytes::new()))),
             Endpoint::Preflight => Ok(cors::preflight(&parts.headers)),
@@ -130,7 +133,7 @@ impl Api {
             Endpoint::ChatV1(feature) => gitlab::chat_v1::answer(context, feature, body).await,
             Endpoint::Code(call) => gitlab::code::answer(context, call, body).await,
             Endpoint::ChatAgent => gitlab::chat_agent::answer(context, body).await,
-            Endpoint::Elsewhere => forward::elsewhere(context, body).await,
+            Endpoint::UnknownGitlab => forward::elsewhere(context, body).await,
             Endpoint::ModelCheck(version) => {
                 gitlab::model_check::answer(context, version, body).await
             }
@@ -144,55 +147,56 @@ impl Api {
 }
 
 impl Context<'_> {
-    /// Reads the body under the snapshot's limits.
+    /// Reads the body under the snapshot's limits, and keeps a copy for the prompt log where that
+    /// is allowed.
     async fn body(&mut self, body: Incoming) -> Result<Bytes, GatewayError> {
         let bytes = body::collect(self.parts, body, &self.snapshot.limits).await?;
         self.facts.bytes_in = bytes.len() as u64;
-        let allows = |value: &str| value.trim().eq_ignore_ascii_case("true");
+        let is_true = |value: &str| value.trim().eq_ignore_ascii_case("true");
         if self.snapshot.log_prompts
-            && text_header(&self.parts.headers, DETAILED_LOGS).is_some_and(allows)
+            && text_header(&self.parts.headers, DETAILED_LOGS).is_some_and(is_true)
         {
             self.facts.words = Some(Box::new(Words::of(&bytes)));
         }
         Ok(bytes)
     }
 
-    /// Notes the feature before the decision, so that a refusal is counted for it, too.
+    /// Records the feature before the routing decision, so that a refusal counts for it, too.
     fn asked_for(&mut self, feature: Option<Feature>) {
         self.facts.feature = feature.map_or(self.facts.feature, Feature::name);
     }
 
-    /// The model for this request, noted for metrics and log; or the answer, if the request was
-    /// passed on.
+    /// Returns the model for this request and records it for metrics and log; or returns the
+    /// response, if the request was passed on.
     ///
-    /// `body` is the request's, as received. What a handler needs for the `ask` is parsed before,
-    /// the rest after: a body that goes on is for another gateway to judge.
-    async fn route(&mut self, ask: Ask, body: &Bytes) -> Result<Routed, GatewayError> {
-        self.asked_for(ask.feature);
-        let names_a_model = ask.metadata.is_some();
-        if names_a_model {
+    /// `body` is the request's, as received. Handlers parse what the `query` needs before, the rest
+    /// after: a body that is passed on is validated by the other gateway.
+    async fn route(&mut self, query: Ask, body: &Bytes) -> Result<Routed, GatewayError> {
+        self.asked_for(query.feature);
+        let has_metadata = query.metadata.is_some();
+        if has_metadata {
             self.caller.may_name_a_model()?;
         }
-        let route = self.snapshot.table.resolve_for(ask, self.caller.bound_model())?;
+        let route = self.snapshot.table.resolve_for(query, self.caller.bound_model())?;
         self.routed(&route);
         self.caller.may_use(&route.model)?;
         if dialect(route.model.provider).is_gateway() {
-            // boxed, since it is rare: every handler's future would otherwise hold its space
-            return Box::pin(self.forward(&route, names_a_model, body)).await.map(Routed::Answered);
+            // boxed: it is rare, and every handler's future would reserve its size
+            return Box::pin(self.forward(&route, has_metadata, body)).await.map(Routed::Answered);
         }
         Ok(Routed::Model(route))
     }
 
-    /// As [`Self::route`], for a call in a vendor's dialect: the model that it names, or what
-    /// `otherwise` asks for when the file has no model of that name.
+    /// Does what [`Self::route`] does for a call in a vendor's dialect: returns the model that it
+    /// names, or the result of `default_query` if no model of that name is configured.
     async fn route_named(
         &mut self,
         model: &str,
-        otherwise: Option<Ask>,
+        default_query: Option<Ask>,
         body: &Bytes,
     ) -> Result<Routed, GatewayError> {
-        if let Some(ask) = otherwise.filter(|_| !self.snapshot.table.knows(model)) {
-            return self.route(ask, body).await;
+        if let Some(query) = default_query.filter(|_| !self.snapshot.table.knows(model)) {
+            return self.route(query, body).await;
         }
         self.asked_for(model.strip_prefix("feature/").and_then(Feature::parse));
         let route = self.snapshot.table.resolve_named(model)?;
@@ -201,16 +205,16 @@ impl Context<'_> {
         Ok(Routed::Model(route))
     }
 
-    /// Notes the decision, so that metrics and log carry it whatever comes next.
+    /// Records the routing decision, so that metrics and log have it whatever happens next.
     fn routed(&mut self, route: &Route) {
         self.facts.feature = route.feature_label();
         self.facts.model = Arc::clone(&route.model.id);
         self.facts.provider = route.model.provider.label();
     }
 
-    /// Asks the model, and writes its answer in a vendor's dialect: as events, or whole as one JSON
-    /// value.
-    async fn written(
+    /// Calls the model and encodes its output in a vendor's dialect: as a stream of events if the
+    /// request asks for one, else as one JSON value.
+    async fn respond(
         &mut self,
         route: &Route,
         generation: &Generation,
@@ -230,21 +234,22 @@ impl Context<'_> {
         Ok(json(out.freeze()))
     }
 
-    /// From here on the answer is a stream of this type, of lines of which clients skip the blank
-    /// ones, whatever happens.
+    /// Allows the response head to be sent before the model's, whatever happens later: a stream of
+    /// this type, with blank lines (which its clients skip) as keep-alive bytes. Does nothing on
+    /// surfaces without an early response.
     fn promise_lines(&self, content_type: &'static str) {
         let every = self.snapshot.chat.heartbeat;
-        self.head_start
-            .iter()
-            .for_each(|start| start.promise(Promise { content_type, beat: b"\n", every }));
+        if let Some(slot) = &self.early_response {
+            slot.promise(Promise { content_type, beat: b"\n", every });
+        }
     }
 
-    /// When the request came, in Unix seconds: the time that answers carry.
+    /// Returns when the request arrived, in Unix seconds: the time that response bodies contain.
     fn unix_time(&self) -> u64 {
         self.facts.wall.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
     }
 
-    /// The call along this route.
+    /// Returns the relay's input for a call to this route's model.
     const fn call<'r>(&self, route: &'r Route) -> Call<'r>
     where
         Self: 'r,
@@ -253,24 +258,24 @@ impl Context<'_> {
     }
 }
 
-/// The file's models that this caller may use, then `feature/<name>` for every feature that one of
-/// them answers.
+/// Returns the names of the configured models that this caller may use, then `feature/<name>` for
+/// every feature that is routed to one of them.
 fn model_names(table: &Table, caller: &Caller) -> Vec<String> {
-    let may_use = |route: &Route| caller.may_use(&route.model).is_ok();
+    let is_usable = |route: &Route| caller.may_use(&route.model).is_ok();
     let mut names: Vec<String> = table
         .models()
-        .filter(|route| may_use(route))
+        .filter(|route| is_usable(route))
         .map(|route| route.model.id.to_string())
         .collect();
     names.sort_unstable();
     let features = Feature::all().map(|feature| format!("feature/{}", feature.name()));
     names.extend(
-        features.filter(|name| table.resolve_named(name).is_ok_and(|route| may_use(&route))),
+        features.filter(|name| table.resolve_named(name).is_ok_and(|route| is_usable(&route))),
     );
     names
 }
 
-/// A 200 with JSON.
+/// Returns a 200 with a JSON body.
 fn json(body: impl Into<Bytes>) -> Response<Content> {
     let mut response = Response::new(Content::Whole(body.into()));
     response
@@ -279,7 +284,7 @@ fn json(body: impl Into<Bytes>) -> Response<Content> {
     response
 }
 
-/// A header as text, if it is there and is text.
+/// Returns a header's value, or `None` if it is absent or not visible ASCII.
 fn text_header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).and_then(|value| value.to_str().ok())
 }

@@ -1,5 +1,5 @@
-//! A body that passes through: the few fields of its top level that are looked at, and the splice
-//! of its model's name. Both vendors' dialects name these fields alike.
+//! A body that passes through: the few top-level fields that are inspected, and the splice of its
+//! model's name. Both vendors' dialects have the same names for these fields.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -10,7 +10,7 @@ use crate::error::{BodyFault, GatewayError};
 use crate::model::Model;
 use crate::wire::{Edits, place_of};
 
-/// The fields, where they stand in the body.
+/// The inspected fields, borrowed from the body so that their spans are known.
 #[derive(Deserialize)]
 pub(super) struct Peek<'a> {
     #[serde(borrow)]
@@ -22,34 +22,35 @@ pub(super) struct Peek<'a> {
 }
 
 impl Peek<'_> {
-    /// The model that the client names.
+    /// Returns the `model` that the client sent. Fails if it is missing or not a string.
     pub(super) fn model(&self) -> Result<String, GatewayError> {
-        value("model", self.model)?.ok_or_else(|| missing("model"))
+        parse_field("model", self.model)?.ok_or_else(|| missing("model"))
     }
 
-    /// Whether a stream is wanted.
+    /// Returns whether the client requests a stream. Fails if `stream` is not a boolean.
     pub(super) fn stream(&self) -> Result<bool, GatewayError> {
-        Ok(value("stream", self.stream)?.unwrap_or(false))
+        Ok(parse_field("stream", self.stream)?.unwrap_or(false))
     }
 
-    /// Puts the name that the model's server knows in place of the client's.
-    pub(super) fn rename(
+    /// Replaces the client's `model` with the name that the model's server has for it.
+    pub(super) fn replace_model(
         &self,
         body: &Bytes,
         model: &Model,
         edits: &mut Edits,
     ) -> Result<(), GatewayError> {
         if *model.upstream_name != *self.model()? {
-            let range =
+            let span =
                 self.model.and_then(|raw| place_of(body, raw)).ok_or_else(|| missing("model"))?;
-            edits.replace(range, Value::from(&*model.upstream_name).to_string());
+            edits.replace(span, Value::from(&*model.upstream_name).to_string());
         }
         Ok(())
     }
 }
 
-/// A field of the expected type; absent and `null` are the same, as OpenAI's clients send either.
-pub(super) fn value<T: for<'de> Deserialize<'de>>(
+/// Parses a field, or returns `None` if it is absent or `null`, since OpenAI's clients send either.
+/// Fails with a 422 if it has another type.
+pub(super) fn parse_field<T: for<'de> Deserialize<'de>>(
     field: &'static str,
     raw: Option<&RawValue>,
 ) -> Result<Option<T>, GatewayError> {
@@ -64,7 +65,7 @@ pub(super) fn value<T: for<'de> Deserialize<'de>>(
     })
 }
 
-/// A field that has to be there.
+/// Returns the fault of a required field that is missing.
 pub(super) fn missing(field: &'static str) -> GatewayError {
     GatewayError::invalid(vec![BodyFault::at(field, "missing", "Field required")])
 }

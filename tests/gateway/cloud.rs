@@ -238,11 +238,7 @@ async fn a_static_key_never_leaves() {
     let key = [("authorization", "Bearer sk-canary")];
     let answer = ask(&gateway, &key).await;
     assert_eq!(answer.status(), 403);
-    assert!(
-        answer.text().contains("a static key of this gateway does not open it"),
-        "{}",
-        answer.text()
-    );
+    assert!(answer.text().contains("not a static key of this gateway"), "{}", answer.text());
     let answer = gateway.call("POST", "/v1/amazon_q/events", &key, b"{}").await;
     assert!(
         answer.status() == 404 && answer.text().contains("Not Found: Amazon Q"),

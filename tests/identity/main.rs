@@ -344,10 +344,7 @@ fn gitlabs_cloud_is_asked_with_gitlabs_token_only() {
     let token = weir.token(&["duo_chat"]);
     assert_eq!(weir.post(AGENT, &token, &chat()), (200, json!({ "heard": token }).to_string()));
     let (status, body) = weir.post_with(AGENT, "authorization: Bearer static-key\r\n", &chat());
-    assert!(
-        status == 403 && body.contains("a static key of this gateway does not open it"),
-        "{body}"
-    );
+    assert!(status == 403 && body.contains("not a static key of this gateway"), "{body}");
     assert_eq!(
         weir.post(AGENT, &weir.token(&["complete_code"]), &chat()).0,
         403,

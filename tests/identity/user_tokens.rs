@@ -242,7 +242,7 @@ fn a_users_token_does_not_go_to_gitlabs_cloud() {
     {
         let (status, answer) = weir.by_ide(path, &token, &body);
         assert!(
-            status == 403 && answer.contains("knows no token of this gateway"),
+            status == 403 && answer.contains("accepts no token of this gateway"),
             "{path}: {status} {answer}"
         );
     }

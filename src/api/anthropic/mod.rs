@@ -1,5 +1,5 @@
-//! Anthropic's Messages API towards clients. A model whose server speaks it gets the body as it
-//! came, but for the model's name; every other model gets it translated.
+//! Anthropic's Messages API towards clients. A model whose server has this API gets the body as it
+//! came, except for the model's name; for every other model it is translated.
 //!
 //! Source: Anthropic's Python SDK 2.14 for the shapes, gitlab-client.md §9.2, providers.md
 //! d1.19–20.
@@ -21,14 +21,15 @@ use crate::provider::{Native, Outbound, dialect};
 use crate::relay::Passed;
 use crate::route::{Ask, Route};
 use crate::wire::Edits;
-use encode::{Events, Naming, Whole};
+use encode::{AnthropicFullEncoder, AnthropicResponseMeta, AnthropicStreamEncoder};
 use translate_request::MessagesRequest;
 
 const VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 
-/// Betas that shape a request or its answer, by their names without the date. Others stay behind:
-/// they may reach services that the operator has not chosen (files, code execution, remote tools).
+/// Betas that affect a request or its response, by their names without the date. Others are not
+/// sent on: they may reach services that the operator has not chosen (files, code execution, remote
+/// tools).
 const BETAS: [&str; 15] = [
     "claude-code",
     "computer-use",
@@ -47,14 +48,14 @@ const BETAS: [&str; 15] = [
     "token-efficient-tools",
 ];
 
-/// What a dialect calls a field it refuses, and what Anthropic's clients call it.
-const FIELDS: [(&str, &str); 3] = [
+/// The name of a field in a dialect's faults, and its name in Anthropic's API.
+const FIELD_NAMES: [(&str, &str); 3] = [
     ("parallel_tool_calls", "tool_choice.disable_parallel_tool_use"),
     ("response_format", "output_config.format"),
     ("reasoning_effort", "output_config.effort"),
 ];
 
-/// Which of the two calls.
+/// The calls of this API that are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnthropicCall {
     /// `/v1/messages`
@@ -64,7 +65,7 @@ pub enum AnthropicCall {
 }
 
 impl AnthropicCall {
-    /// The same, where the model's server speaks it.
+    /// Returns the call's name for the dialects: a model's server may have it natively.
     const fn native(self) -> Native {
         match self {
             Self::Messages => Native::AnthropicMessages,
@@ -73,42 +74,42 @@ impl AnthropicCall {
     }
 }
 
-/// What a body of `POST /v1/messages` asks, of whichever model. Fails with the first fault and its
-/// place.
+/// Parses a body of `POST /v1/messages`, whatever its model. Fails with the first fault and its
+/// path.
 pub fn read_messages_request(body: &[u8]) -> Result<Generation, GatewayError> {
     MessagesRequest::parse(body).map(|request| request.generation)
 }
 
-/// Whether a client says that it is Anthropic's.
-pub(super) fn speaks(headers: &HeaderMap) -> bool {
+/// Returns whether a request has the version header that Anthropic's clients send.
+pub(super) fn is_anthropic_client(headers: &HeaderMap) -> bool {
     headers.contains_key(VERSION)
 }
 
-/// Forwards a call to the model that its `model` names, or to what `otherwise` asks for when no
-/// model of the file has that name.
+/// Sends a call to the model that its `model` names, or to the model of `default_query` if none of
+/// that name is configured, then to its fallbacks.
 pub(super) async fn forward(
     mut context: Context<'_>,
     call: AnthropicCall,
-    otherwise: Option<Ask>,
+    default_query: Option<Ask>,
     incoming: Incoming,
 ) -> Answer {
     let bytes = context.body(incoming).await?;
     let peek: Peek<'_> = body::parse(&bytes)?;
     context.facts.stream = call == AnthropicCall::Messages && peek.stream()?;
-    let mut route = match context.route_named(&peek.model()?, otherwise, &bytes).await? {
+    let mut route = match context.route_named(&peek.model()?, default_query, &bytes).await? {
         Routed::Model(route) => route,
         Routed::Answered(response) => return Ok(response),
     };
     loop {
-        match ask(&mut context, call, &route, &peek, &bytes).await {
+        match try_model(&mut context, call, &route, &peek, &bytes).await {
             Err(error) => route = context.instead(&route, error)?,
             answer => return answer,
         }
     }
 }
 
-/// Asks one model: in the client's own words, or translated.
-async fn ask(
+/// Calls one model: passes the body through if its server has this API, else translates it.
+async fn try_model(
     context: &mut Context<'_>,
     call: AnthropicCall,
     route: &Route,
@@ -117,13 +118,13 @@ async fn ask(
 ) -> Answer {
     let path = match (dialect(route.model.provider).native(call.native(), &route.model), call) {
         (Some(path), _) => path,
-        (None, AnthropicCall::Messages) => return translated(context, route, body).await,
-        (None, AnthropicCall::CountTokens) => return counted(context, route, body).await,
+        (None, AnthropicCall::Messages) => return call_translated(context, route, body).await,
+        (None, AnthropicCall::CountTokens) => return count_tokens(context, route, body).await,
     };
     let mut edits = Edits::default();
-    peek.rename(body, &route.model, &mut edits)?;
-    let (headers, left_out) = forwarded(&context.parts.headers);
-    context.facts.note = left_out;
+    peek.replace_model(body, &route.model, &mut edits)?;
+    let (headers, note) = forwarded_headers(&context.parts.headers);
+    context.facts.note = note;
     let path = if context.parts.uri.query() == Some("beta=true") {
         format!("{path}?beta=true").into()
     } else {
@@ -134,32 +135,34 @@ async fn ask(
     context.relay.pass(context.call(route), passed, context.facts).await
 }
 
-/// A call to a model whose server speaks another dialect: translated both ways.
-async fn translated(context: &mut Context<'_>, route: &Route, body: &Bytes) -> Answer {
+/// Translates a call for a model whose server has another API, and the response for the client.
+async fn call_translated(context: &mut Context<'_>, route: &Route, body: &Bytes) -> Answer {
     let MessagesRequest { model, generation } = MessagesRequest::parse(body)?;
-    let naming = Naming { id: format!("msg_{:032x}", fastrand::u128(..)), model };
+    let meta = AnthropicResponseMeta { id: format!("msg_{:032x}", fastrand::u128(..)), model };
     let encoder = || -> Box<dyn Encode> {
-        let naming = naming.clone();
-        if generation.stream { Box::new(Events::new(naming)) } else { Box::new(Whole::new(naming)) }
+        match generation.stream {
+            true => Box::new(AnthropicStreamEncoder::new(meta.clone())),
+            false => Box::new(AnthropicFullEncoder::new(meta.clone())),
+        }
     };
     context
-        .written(route, &generation, &encoder)
+        .respond(route, &generation, &encoder)
         .await
-        .map_err(|error| error.with_fields_named(&FIELDS))
+        .map_err(|error| error.with_fields_named(&FIELD_NAMES))
 }
 
-/// The headers that go to a server of Anthropic's, and what the operator is told was left out of
-/// them.
-fn forwarded(theirs: &HeaderMap) -> (HeaderMap, Option<String>) {
+/// Returns the headers to send to a server of Anthropic's, and a note for the access log if betas
+/// were left out of them.
+fn forwarded_headers(received: &HeaderMap) -> (HeaderMap, Option<String>) {
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    // without one the dialect sets its own
-    if let Some(version) = theirs.get(VERSION) {
+    // without it the dialect sets its own
+    if let Some(version) = received.get(VERSION) {
         headers.insert(VERSION, version.clone());
     }
-    let all = theirs.get_all(BETA).iter().filter_map(|value| value.to_str().ok());
+    let all = received.get_all(BETA).iter().filter_map(|value| value.to_str().ok());
     let all = all.flat_map(|value| value.split(',')).map(str::trim).filter(|beta| !beta.is_empty());
-    let (kept, left_out): (Vec<&str>, Vec<&str>) = all.partition(|beta| is_known(beta));
+    let (kept, left_out): (Vec<&str>, Vec<&str>) = all.partition(|beta| is_known_beta(beta));
     if let Ok(value) = HeaderValue::try_from(kept.join(","))
         && !value.is_empty()
     {
@@ -170,23 +173,24 @@ fn forwarded(theirs: &HeaderMap) -> (HeaderMap, Option<String>) {
     (headers, (!left_out.is_empty()).then_some(note))
 }
 
-/// `name-2025-01-31`: the name is one of the list.
-fn is_known(beta: &str) -> bool {
+/// Returns whether a beta (`name-2025-01-31`) has a name of the list, with any date.
+fn is_known_beta(beta: &str) -> bool {
     let is_date = |rest: &str| rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
     BETAS.iter().any(|known| beta.strip_prefix(known).is_some_and(is_date))
 }
 
-/// How much a call to such a model would read, where its server can tell.
-async fn counted(context: &mut Context<'_>, route: &Route, body: &Bytes) -> Answer {
+/// Returns how many tokens a call would use as input, as counted by the server of a model with
+/// another API. Fails with 404 if that server cannot count.
+async fn count_tokens(context: &mut Context<'_>, route: &Route, body: &Bytes) -> Answer {
     let generation = read_messages_request(body)?;
     let count = context.relay.count(context.call(route), &generation, context.facts).await;
     let tokens = count
-        .map_err(|error| error.with_fields_named(&FIELDS))?
-        .ok_or_else(|| cannot_count(route))?;
+        .map_err(|error| error.with_fields_named(&FIELD_NAMES))?
+        .ok_or_else(|| counting_unsupported(route))?;
     Ok(json(serde_json::json!({ "input_tokens": tokens }).to_string()))
 }
 
-fn cannot_count(route: &Route) -> GatewayError {
+fn counting_unsupported(route: &Route) -> GatewayError {
     let (id, kind) = (&route.model.id, route.model.provider.label());
     let text = format!("The server of the model `{id}` ({kind}) does not count tokens beforehand");
     GatewayError::new(Kind::NotFound, text)
@@ -196,19 +200,19 @@ fn cannot_count(route: &Route) -> GatewayError {
 mod tests {
     use http::{HeaderMap, HeaderValue};
 
-    use super::forwarded;
+    use super::forwarded_headers;
 
     #[test]
-    fn betas_pass_by_name_whatever_their_date() {
-        let mut theirs = HeaderMap::new();
+    fn known_betas_are_sent_on_whatever_their_date() {
+        let mut received = HeaderMap::new();
         let mut betas = |text: &'static str| {
-            theirs.append("anthropic-beta", HeaderValue::from_static(text));
+            received.append("anthropic-beta", HeaderValue::from_static(text));
         };
         betas("context-1m-2025-08-07, files-api-2025-04-14");
         betas("effort-2025-11-24,effortless-1, ");
-        theirs.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
-        theirs.insert("x-api-key", HeaderValue::from_static("canary"));
-        let (headers, note) = forwarded(&theirs);
+        received.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+        received.insert("x-api-key", HeaderValue::from_static("canary"));
+        let (headers, note) = forwarded_headers(&received);
         assert_eq!(headers["anthropic-beta"], "context-1m-2025-08-07,effort-2025-11-24");
         assert_eq!(headers["anthropic-version"], "2023-06-01");
         assert_eq!(headers.len(), 3, "nothing else: {headers:?}");
@@ -216,6 +220,6 @@ mod tests {
             note.as_deref(),
             Some("anthropic-beta left out: files-api-2025-04-14,effortless-1")
         );
-        assert_eq!(forwarded(&HeaderMap::new()).1, None);
+        assert_eq!(forwarded_headers(&HeaderMap::new()).1, None);
     }
 }

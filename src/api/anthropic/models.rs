@@ -1,4 +1,4 @@
-//! `GET /v1/models` for clients that send `anthropic-version`: the same names in Anthropic's words.
+//! `GET /v1/models` for clients that send `anthropic-version`: the same names as Anthropic's JSON.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::api::model_names;
 use crate::auth::Caller;
 use crate::route::Table;
 
-/// One page with all of them. When a model was made is not known here.
+/// Returns all of them as one page. The date of a model's release is not known here.
 pub(crate) fn list(table: &Table, caller: &Caller) -> String {
     let entry = |id: &String| {
         json!({

@@ -1,94 +1,95 @@
-//! The `system` and `messages` of a request in Anthropic's words → [`Message`]s.
+//! The `system` and `messages` of a request of Anthropic's → [`Message`]s.
 
 use serde_json::Value;
 
-use crate::api::fields::{Fields, Place, fault, is_base64, placed, refused};
+use crate::api::fields::{Fields, JsonPath, fault, is_base64, unsupported, with_paths};
 use crate::error::BodyFault;
 use crate::generation::{CacheFor, Image, Message, Part, Role, ToolCall};
 
-/// What a picture among a call's results leaves in its place: it follows as the person's own, which
-/// every provider has words for.
-const PICTURE: &str = "(see the picture that follows)";
+/// What replaces an image in a call's result: the image follows in a message of the user, which
+/// every provider supports.
+const IMAGE_PLACEHOLDER: &str = "(see the picture that follows)";
 
-/// The instructions, if there are any.
+/// Translates `system`, or returns `None` if it is absent or an empty list.
 pub(super) fn system(body: &mut Fields) -> Result<Option<Message>, BodyFault> {
-    let place = body.at("system");
+    let path = body.path_of("system");
     let Some(value) = body.take("system") else { return Ok(None) };
     let mut parts = Vec::new();
-    for block in blocks(value, &place)? {
-        words(block, &mut parts)?;
+    for block in blocks(value, &path)? {
+        text_only(block, &mut parts)?;
     }
     Ok((!parts.is_empty()).then_some(Message { role: Role::System, parts }))
 }
 
-/// All messages, in order. One of Anthropic's may be several here: each result of a call is a
-/// message of its own.
-pub(super) fn messages(list: Vec<(Value, Place)>) -> Result<Vec<Message>, BodyFault> {
+/// Translates all messages, in order. One of Anthropic's may be several here: each result of a call
+/// is a message of its own.
+pub(super) fn messages(list: Vec<(Value, JsonPath)>) -> Result<Vec<Message>, BodyFault> {
     let mut messages = Vec::with_capacity(list.len());
-    for (value, place) in list {
-        let mut message = Fields::of(value, place)?;
+    for (value, path) in list {
+        let mut message = Fields::from_value(value, path)?;
         let role = message.required("role")?;
-        let place = message.at("content");
+        let path = message.path_of("content");
         let value =
-            message.take("content").ok_or_else(|| fault(&place, "missing", "Field required"))?;
-        let content = blocks(value, &place)?;
+            message.take("content").ok_or_else(|| fault(&path, "missing", "Field required"))?;
+        let content = blocks(value, &path)?;
         match role.as_str() {
-            "user" => user(content, &mut messages)?,
+            "user" => user_messages(content, &mut messages)?,
             "assistant" => {
                 let mut parts = Vec::with_capacity(content.len());
-                content.into_iter().try_for_each(|block| said(block, &mut parts))?;
+                content.into_iter().try_for_each(|block| assistant_block(block, &mut parts))?;
                 messages.push(Message { role: Role::Assistant, parts });
             }
             "system" => {
                 let mut parts = Vec::with_capacity(content.len());
-                content.into_iter().try_for_each(|block| words(block, &mut parts))?;
+                content.into_iter().try_for_each(|block| text_only(block, &mut parts))?;
                 messages.push(Message { role: Role::System, parts });
             }
-            _ => return Err(refused(&message.at("role"), &role)),
+            _ => return Err(unsupported(&message.path_of("role"), &role)),
         }
-        message.end()?;
+        message.finish()?;
     }
     Ok(messages)
 }
 
-/// A text as the one block that it stands for, or the blocks of a list.
-fn blocks(value: Value, place: &Place) -> Result<Vec<Fields>, BodyFault> {
+/// Returns the blocks of a list; a string is short for one text block.
+fn blocks(value: Value, path: &JsonPath) -> Result<Vec<Fields>, BodyFault> {
     match value {
         Value::String(text) => {
             let block = serde_json::json!({"type": "text", "text": text});
-            Ok(vec![Fields::of(block, place.clone())?])
+            Ok(vec![Fields::from_value(block, path.clone())?])
         }
-        Value::Array(items) => {
-            placed(items, place).into_iter().map(|(item, place)| Fields::of(item, place)).collect()
-        }
-        _ => Err(fault(place, "type_error", "expected a string or a list of blocks")),
+        Value::Array(items) => with_paths(items, path)
+            .into_iter()
+            .map(|(item, path)| Fields::from_value(item, path))
+            .collect(),
+        _ => Err(fault(path, "type_error", "expected a string or a list of blocks")),
     }
 }
 
-/// The end of any block: what is worth keeping may end with it.
-fn end(mut block: Fields, parts: &mut Vec<Part>) -> Result<(), BodyFault> {
+/// Finishes any block: adds the cache point that it may have, and fails if a field is left.
+fn finish(mut block: Fields, parts: &mut Vec<Part>) -> Result<(), BodyFault> {
     parts.extend(block.cache_control()?.map(|CacheFor(ttl)| Part::CachePoint { ttl }));
-    block.end()
+    block.finish()
 }
 
-/// A block that can only be text.
-fn words(mut block: Fields, parts: &mut Vec<Part>) -> Result<(), BodyFault> {
+/// Translates a block that can only be text.
+fn text_only(mut block: Fields, parts: &mut Vec<Part>) -> Result<(), BodyFault> {
     let kind = block.required("type")?;
     if kind != "text" {
-        return Err(refused(&block.at("type"), &kind));
+        return Err(unsupported(&block.path_of("type"), &kind));
     }
     text(block, parts)
 }
 
 fn text(mut block: Fields, parts: &mut Vec<Part>) -> Result<(), BodyFault> {
     parts.push(Part::Text(block.required("text")?));
-    // where an earlier answer found its words
+    // the sources of an earlier response
     block.ignore(&["citations"]);
-    end(block, parts)
+    finish(block, parts)
 }
 
-/// What the person says, and before it the results of calls.
-fn user(content: Vec<Fields>, messages: &mut Vec<Message>) -> Result<(), BodyFault> {
+/// Adds a message for each result of a call, then one with the rest of what the user sent.
+fn user_messages(content: Vec<Fields>, messages: &mut Vec<Message>) -> Result<(), BodyFault> {
     let mut parts = Vec::new();
     for mut block in content {
         let kind = block.required("type")?;
@@ -96,10 +97,10 @@ fn user(content: Vec<Fields>, messages: &mut Vec<Message>) -> Result<(), BodyFau
             "text" => text(block, &mut parts)?,
             "image" => image(block, &mut parts)?,
             "tool_result" => {
-                let result = result(block, &mut parts)?;
+                let result = tool_result(block, &mut parts)?;
                 messages.push(Message { role: Role::Tool, parts: result });
             }
-            _ => return Err(refused(&block.at("type"), &kind)),
+            _ => return Err(unsupported(&block.path_of("type"), &kind)),
         }
     }
     if !parts.is_empty() {
@@ -108,41 +109,41 @@ fn user(content: Vec<Fields>, messages: &mut Vec<Message>) -> Result<(), BodyFau
     Ok(())
 }
 
-/// The result of a call; its pictures go to `pictures`.
-fn result(mut block: Fields, pictures: &mut Vec<Part>) -> Result<Vec<Part>, BodyFault> {
+/// Translates the result of a call; its images are added to `images`.
+fn tool_result(mut block: Fields, images: &mut Vec<Part>) -> Result<Vec<Part>, BodyFault> {
     let id = block.required("tool_use_id")?;
     let is_error = block.get("is_error", "true or false")?.unwrap_or(false);
-    let place = block.at("content");
+    let path = block.path_of("content");
     let content =
-        block.take("content").map_or_else(|| Ok(Vec::new()), |value| blocks(value, &place))?;
-    let (mut said, mut kept) = (Vec::new(), None);
+        block.take("content").map_or_else(|| Ok(Vec::new()), |value| blocks(value, &path))?;
+    let (mut texts, mut cache_point) = (Vec::new(), None);
     for mut inner in content {
         let kind = inner.required("type")?;
         let mut parts = Vec::new();
         match kind.as_str() {
             "text" => text(inner, &mut parts)?,
             "image" => image(inner, &mut parts)?,
-            _ => return Err(refused(&inner.at("type"), &kind)),
+            _ => return Err(unsupported(&inner.path_of("type"), &kind)),
         }
         for part in parts {
             match part {
-                Part::Text(text) => said.push(text),
-                Part::CachePoint { .. } => kept = Some(part),
-                picture => {
-                    said.push(PICTURE.into());
-                    pictures.push(picture);
+                Part::Text(text) => texts.push(text),
+                Part::CachePoint { .. } => cache_point = Some(part),
+                image => {
+                    texts.push(IMAGE_PLACEHOLDER.into());
+                    images.push(image);
                 }
             }
         }
     }
-    let mut parts = vec![Part::ToolResult { id, content: said.join("\n"), is_error }];
-    parts.extend(kept);
-    end(block, &mut parts)?;
+    let mut parts = vec![Part::ToolResult { id, content: texts.join("\n"), is_error }];
+    parts.extend(cache_point);
+    finish(block, &mut parts)?;
     Ok(parts)
 }
 
-/// What the model said.
-fn said(mut block: Fields, parts: &mut Vec<Part>) -> Result<(), BodyFault> {
+/// Translates a block of the model's.
+fn assistant_block(mut block: Fields, parts: &mut Vec<Part>) -> Result<(), BodyFault> {
     let kind = block.required("type")?;
     match kind.as_str() {
         "text" => return text(block, parts),
@@ -153,46 +154,46 @@ fn said(mut block: Fields, parts: &mut Vec<Part>) -> Result<(), BodyFault> {
                 signature,
             });
         }
-        // encrypted for the server that made it, which is another one
+        // encrypted for the server that produced it, which is a different one
         "redacted_thinking" => block.ignore(&["data"]),
         "tool_use" => {
             let (id, name) = (block.required("id")?, block.required("name")?);
-            let place = block.at("input");
+            let path = block.path_of("input");
             let arguments = match block.take("input") {
                 None => "{}".to_owned(),
                 Some(Value::Object(map)) => Value::Object(map).to_string(),
-                Some(_) => return Err(fault(&place, "type_error", "expected an object")),
+                Some(_) => return Err(fault(&path, "type_error", "expected an object")),
             };
-            block.only("caller", |caller| caller["type"] == "direct")?;
+            block.accept_only("caller", |caller| caller["type"] == "direct")?;
             parts.push(Part::ToolCall(ToolCall { id, name, arguments }));
         }
-        _ => return Err(refused(&block.at("type"), &kind)),
+        _ => return Err(unsupported(&block.path_of("type"), &kind)),
     }
-    end(block, parts)
+    finish(block, parts)
 }
 
 fn image(mut block: Fields, parts: &mut Vec<Part>) -> Result<(), BodyFault> {
-    let missing = fault(&block.at("source"), "missing", "Field required");
+    let missing = fault(&block.path_of("source"), "missing", "Field required");
     let mut source = block.object("source")?.ok_or(missing)?;
     let kind = source.required("type")?;
     let image = match kind.as_str() {
         "base64" => {
             let (media_type, base64) = (source.required("media_type")?, source.required("data")?);
             if !is_base64(&base64) {
-                return Err(fault(&source.at("data"), "value_error", "expected base64"));
+                return Err(fault(&source.path_of("data"), "value_error", "expected base64"));
             }
             Image::Inline { media_type: media_type.to_ascii_lowercase(), base64 }
         }
         "url" => {
             let url = source.required("url")?;
             if !url.starts_with("https://") && !url.starts_with("http://") {
-                return Err(fault(&source.at("url"), "value_error", "expected https://…"));
+                return Err(fault(&source.path_of("url"), "value_error", "expected https://…"));
             }
             Image::Url(url)
         }
-        _ => return Err(refused(&source.at("type"), &kind)),
+        _ => return Err(unsupported(&source.path_of("type"), &kind)),
     };
-    source.end()?;
+    source.finish()?;
     parts.push(Part::Image(image));
-    end(block, parts)
+    finish(block, parts)
 }

@@ -1,22 +1,22 @@
 //! Deltas → OpenAI's chat answers, streamed (`chat.completion.chunk`) or whole (`chat.completion`).
 //!
-//! Field order and what is null follow OpenAI's own answers. Thinking goes in `reasoning_content`,
-//! as vLLM has it; signed thinking also in `thinking_blocks`, as LiteLLM has it, so that a client
-//! can send it back.
+//! Field order and what is null follow OpenAI's own responses. Thinking is sent as
+//! `reasoning_content`, as vLLM does; signed thinking also as `thinking_blocks`, as LiteLLM does,
+//! so that a client can send it back.
 
 use bytes::{BufMut as _, BytesMut};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::api::answer_parts::{Call, Calls, put};
+use crate::api::answer_parts::{IndexedCall, IndexedCalls, put_json};
 use crate::generation::{Delta, Encode, StopReason, Usage};
 
-/// What names an answer.
+/// The fields that identify a response.
 #[derive(Clone, Debug)]
-pub(super) struct Naming {
+pub(super) struct OpenAiResponseMeta {
     /// `chatcmpl-…`
     pub(super) id: String,
-    /// The model as the client named it.
+    /// The model's name as the client sent it.
     pub(super) model: String,
     /// Unix time in seconds.
     pub(super) created: u64,
@@ -40,61 +40,62 @@ fn usage_json(usage: &Usage) -> Value {
     })
 }
 
-/// Writes a stream of `chat.completion.chunk` events.
+/// Encodes a response as a stream of `chat.completion.chunk` events.
 #[derive(Debug)]
-pub(super) struct Chunks {
-    /// `data: {"id":…,"object":…,"created":…,"model":…,` of every chunk.
+pub(super) struct OpenAiStreamEncoder {
+    /// The start of every chunk: `data: {"id":…,"object":…,"created":…,"model":…`
     head: Vec<u8>,
     include_usage: bool,
-    begun: bool,
-    stopped: bool,
-    calls: Calls,
+    has_started: bool,
+    has_stopped: bool,
+    calls: IndexedCalls,
+    /// Thinking that the next signature covers.
     thinking: String,
     usage: Option<Usage>,
 }
 
-impl Chunks {
-    /// `include_usage`: whether the client asked for the chunk of token counts.
-    pub(super) fn new(naming: &Naming, include_usage: bool) -> Self {
+impl OpenAiStreamEncoder {
+    /// Creates the encoder of one stream, which ends with a chunk of token counts if
+    /// `include_usage`.
+    pub(super) fn new(meta: &OpenAiResponseMeta, include_usage: bool) -> Self {
         let mut head = BytesMut::new();
         head.put_slice(b"data: {\"id\":");
-        put(&mut head, &naming.id);
+        put_json(&mut head, &meta.id);
         head.put_slice(b",\"object\":\"chat.completion.chunk\",\"created\":");
-        put(&mut head, &naming.created);
+        put_json(&mut head, &meta.created);
         head.put_slice(b",\"model\":");
-        put(&mut head, &naming.model);
-        let (calls, thinking) = (Calls::default(), String::new());
+        put_json(&mut head, &meta.model);
         Self {
             head: head.to_vec(),
             include_usage,
-            begun: false,
-            stopped: false,
-            calls,
-            thinking,
+            has_started: false,
+            has_stopped: false,
+            calls: IndexedCalls::default(),
+            thinking: String::new(),
             usage: None,
         }
     }
 
-    /// A chunk with this delta.
-    fn chunk(
+    /// Writes a chunk with this delta, and before the first one the chunk with the role.
+    fn write_chunk(
         &mut self,
         delta: &(impl Serialize + ?Sized),
         finish: Option<&str>,
         out: &mut BytesMut,
     ) {
-        if !self.begun {
-            self.begun = true;
-            self.chunk(&json!({"role": "assistant", "content": ""}), None, out);
+        if !self.has_started {
+            self.has_started = true;
+            self.write_chunk(&json!({"role": "assistant", "content": ""}), None, out);
         }
         out.put_slice(&self.head);
         out.put_slice(b",\"choices\":[{\"index\":0,\"delta\":");
-        put(out, delta);
+        put_json(out, delta);
         out.put_slice(b",\"logprobs\":null,\"finish_reason\":");
-        put(out, &finish);
+        put_json(out, &finish);
         out.put_slice(if self.include_usage { b"}],\"usage\":null}\n\n" } else { b"}]}\n\n" });
     }
 
-    fn call(
+    fn write_call(
         &mut self,
         index: u32,
         id: Option<&str>,
@@ -102,78 +103,87 @@ impl Chunks {
         arguments: &str,
         out: &mut BytesMut,
     ) {
-        let (at, is_new) = self.calls.place(index, id, name);
-        self.calls.0[at].has_arguments |= !arguments.is_empty();
+        let (at, is_new) = self.calls.get_or_insert(index, id, name);
+        self.calls.list[at].has_arguments |= !arguments.is_empty();
         if is_new {
-            let call = &self.calls.0[at];
+            let call = &self.calls.list[at];
             let function = json!({"name": call.name, "arguments": arguments});
             let delta = json!({"tool_calls": [{"index": at, "id": call.id, "type": "function", "function": function}]});
-            self.chunk(&delta, None, out);
+            self.write_chunk(&delta, None, out);
         } else if !arguments.is_empty() {
             let delta =
                 json!({"tool_calls": [{"index": at, "function": {"arguments": arguments}}]});
-            self.chunk(&delta, None, out);
+            self.write_chunk(&delta, None, out);
         }
     }
 
-    /// The last chunk of the answer. Calls without arguments are calls with none of them.
-    fn stop(&mut self, reason: StopReason, out: &mut BytesMut) {
-        if std::mem::replace(&mut self.stopped, true) {
+    /// Writes the last chunk of the choice, once. Calls that received no arguments get `{}` before.
+    fn write_stop(&mut self, reason: StopReason, out: &mut BytesMut) {
+        if std::mem::replace(&mut self.has_stopped, true) {
             return;
         }
-        let without = self.calls.0.iter_mut().enumerate().filter(|(_, call)| !call.has_arguments);
+        let without = self.calls.list.iter().enumerate().filter(|(_, call)| !call.has_arguments);
         let without: Vec<usize> = without.map(|(at, _)| at).collect();
         for at in without {
-            self.chunk(
+            self.write_chunk(
                 &json!({"tool_calls": [{"index": at, "function": {"arguments": "{}"}}]}),
                 None,
                 out,
             );
         }
-        self.chunk(&json!({}), Some(finish_reason(reason)), out);
+        self.write_chunk(&json!({}), Some(finish_reason(reason)), out);
     }
 }
 
+/// A chunk's delta with text or thinking: most of a stream.
 #[derive(Serialize)]
-struct Words<'a> {
+struct TextDelta<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     content: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reasoning_content: Option<&'a str>,
 }
 
-impl Encode for Chunks {
+impl Encode for OpenAiStreamEncoder {
     fn delta(&mut self, delta: &Delta, out: &mut BytesMut) {
         match delta {
             Delta::Text(text) => {
-                self.chunk(&Words { content: Some(text), reasoning_content: None }, None, out);
+                self.write_chunk(
+                    &TextDelta { content: Some(text), reasoning_content: None },
+                    None,
+                    out,
+                );
             }
             Delta::Reasoning(text) => {
                 self.thinking.push_str(text);
-                self.chunk(&Words { content: None, reasoning_content: Some(text) }, None, out);
+                self.write_chunk(
+                    &TextDelta { content: None, reasoning_content: Some(text) },
+                    None,
+                    out,
+                );
             }
             Delta::ReasoningSignature(signature) => {
                 let thinking = std::mem::take(&mut self.thinking);
-                self.chunk(
+                self.write_chunk(
                     &json!({ "thinking_blocks": [thinking_block(&thinking, signature)] }),
                     None,
                     out,
                 );
             }
             Delta::ToolCall { index, id, name, arguments } => {
-                self.call(*index, id.as_deref(), name.as_deref(), arguments, out);
+                self.write_call(*index, id.as_deref(), name.as_deref(), arguments, out);
             }
             Delta::Usage(usage) => self.usage = Some(*usage),
-            Delta::Stop(reason) => self.stop(*reason, out),
+            Delta::Stop(reason) => self.write_stop(*reason, out),
         }
     }
 
     fn finish(&mut self, out: &mut BytesMut) {
-        self.stop(StopReason::End, out);
+        self.write_stop(StopReason::End, out);
         if self.include_usage {
             out.put_slice(&self.head);
             out.put_slice(b",\"choices\":[],\"usage\":");
-            put(out, &usage_json(&self.usage.unwrap_or_default()));
+            put_json(out, &usage_json(&self.usage.unwrap_or_default()));
             out.put_slice(b"}\n\n");
         }
         out.put_slice(b"data: [DONE]\n\n");
@@ -184,37 +194,37 @@ fn thinking_block(thinking: &str, signature: &str) -> Value {
     json!({"type": "thinking", "thinking": thinking, "signature": signature})
 }
 
-/// Writes one whole `chat.completion`, at the end.
+/// Encodes a response as one `chat.completion`, written at the end.
 #[derive(Debug)]
-pub(super) struct Whole {
-    naming: Naming,
+pub(super) struct OpenAiFullEncoder {
+    meta: OpenAiResponseMeta,
     text: String,
     reasoning: String,
-    /// Where in `reasoning` the thinking begins that the next signature covers.
+    /// The offset in `reasoning` from which the next signature covers it.
     unsigned: usize,
     blocks: Vec<Value>,
-    calls: Calls,
+    calls: IndexedCalls,
     usage: Usage,
     stop: StopReason,
 }
 
-impl Whole {
-    /// An answer that says nothing yet.
-    pub(super) fn new(naming: Naming) -> Self {
+impl OpenAiFullEncoder {
+    /// Creates the encoder of one response, which is empty so far.
+    pub(super) fn new(meta: OpenAiResponseMeta) -> Self {
         Self {
-            naming,
+            meta,
             text: String::new(),
             reasoning: String::new(),
             unsigned: 0,
             blocks: Vec::new(),
-            calls: Calls::default(),
+            calls: IndexedCalls::default(),
             usage: Usage::default(),
             stop: StopReason::End,
         }
     }
 
     fn message(&self) -> Value {
-        let no_text = self.text.is_empty() && !self.calls.0.is_empty();
+        let no_text = self.text.is_empty() && !self.calls.list.is_empty();
         let content = if no_text { Value::Null } else { json!(self.text) };
         let mut message = json!({"role": "assistant", "content": content, "refusal": null});
         if !self.reasoning.is_empty() {
@@ -223,18 +233,18 @@ impl Whole {
         if !self.blocks.is_empty() {
             message["thinking_blocks"] = json!(self.blocks);
         }
-        if !self.calls.0.is_empty() {
-            let call = |call: &Call| {
+        if !self.calls.list.is_empty() {
+            let call = |call: &IndexedCall| {
                 let arguments = if call.arguments.is_empty() { "{}" } else { &call.arguments };
                 json!({"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}})
             };
-            message["tool_calls"] = self.calls.0.iter().map(call).collect();
+            message["tool_calls"] = self.calls.list.iter().map(call).collect();
         }
         message
     }
 }
 
-impl Encode for Whole {
+impl Encode for OpenAiFullEncoder {
     fn delta(&mut self, delta: &Delta, _out: &mut BytesMut) {
         match delta {
             Delta::Text(text) => self.text.push_str(text),
@@ -244,8 +254,8 @@ impl Encode for Whole {
                 self.unsigned = self.reasoning.len();
             }
             Delta::ToolCall { index, id, name, arguments } => {
-                let (at, _) = self.calls.place(*index, id.as_deref(), name.as_deref());
-                self.calls.0[at].arguments.push_str(arguments);
+                let (at, _) = self.calls.get_or_insert(*index, id.as_deref(), name.as_deref());
+                self.calls.list[at].arguments.push_str(arguments);
             }
             Delta::Usage(usage) => self.usage = *usage,
             Delta::Stop(reason) => self.stop = *reason,
@@ -257,10 +267,10 @@ impl Encode for Whole {
             "index": 0, "message": self.message(), "logprobs": null, "finish_reason": finish_reason(self.stop),
         });
         let answer = json!({
-            "id": self.naming.id, "object": "chat.completion", "created": self.naming.created, "model": self.naming.model,
+            "id": self.meta.id, "object": "chat.completion", "created": self.meta.created, "model": self.meta.model,
             "choices": [choice], "usage": usage_json(&self.usage),
         });
-        put(out, &answer);
+        put_json(out, &answer);
     }
 }
 
@@ -269,11 +279,11 @@ mod tests {
     use bytes::BytesMut;
     use serde_json::{Value, json};
 
-    use super::{Chunks, Naming, Whole};
+    use super::{OpenAiFullEncoder, OpenAiResponseMeta, OpenAiStreamEncoder};
     use crate::generation::{Delta, Encode, StopReason, Usage};
 
-    fn naming() -> Naming {
-        Naming { id: "chatcmpl-1".into(), model: "m\"".into(), created: 7 }
+    fn meta() -> OpenAiResponseMeta {
+        OpenAiResponseMeta { id: "chatcmpl-1".into(), model: "m\"".into(), created: 7 }
     }
 
     fn text(text: &str) -> Delta {
@@ -293,7 +303,7 @@ mod tests {
         Delta::Usage(Usage { input: 10, output: 4, cached: 3, reasoning: 2 })
     }
 
-    fn written(encoder: &mut dyn Encode, deltas: &[Delta]) -> String {
+    fn encode(encoder: &mut dyn Encode, deltas: &[Delta]) -> String {
         let mut out = BytesMut::new();
         deltas.iter().for_each(|delta| encoder.delta(delta, &mut out));
         encoder.finish(&mut out);
@@ -302,7 +312,7 @@ mod tests {
 
     /// The events of a stream; the last is checked to be `[DONE]`.
     fn chunks(include_usage: bool, deltas: &[Delta]) -> Vec<Value> {
-        let stream = written(&mut Chunks::new(&naming(), include_usage), deltas);
+        let stream = encode(&mut OpenAiStreamEncoder::new(&meta(), include_usage), deltas);
         let stream = stream.strip_suffix("data: [DONE]\n\n").expect("ends with [DONE]");
         let event =
             |event: &str| serde_json::from_str(event.strip_prefix("data: ").unwrap()).unwrap();
@@ -315,8 +325,8 @@ mod tests {
 
     #[test]
     fn the_bytes_of_a_plain_stream() {
-        let stream = written(
-            &mut Chunks::new(&naming(), false),
+        let stream = encode(
+            &mut OpenAiStreamEncoder::new(&meta(), false),
             &[text("Hi \"é\"\n"), usage(), Delta::Stop(StopReason::Length)],
         );
         let head = r#"data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":7,"model":"m\"","choices":[{"index":0,"delta":"#;
@@ -342,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_come_last_and_only_when_asked_for() {
+    fn counts_come_last_and_only_when_requested() {
         let deltas =
             [Delta::Usage(Usage::default()), text("a"), Delta::Stop(StopReason::End), usage()];
         assert!(chunks(false, &deltas).iter().all(|chunk| chunk.get("usage").is_none()));
@@ -411,7 +421,7 @@ mod tests {
             ]
         );
         let whole: Value =
-            serde_json::from_str(&written(&mut Whole::new(naming()), &deltas)).unwrap();
+            serde_json::from_str(&encode(&mut OpenAiFullEncoder::new(meta()), &deltas)).unwrap();
         let message = &whole["choices"][0]["message"];
         assert_eq!(
             (&message["reasoning_content"], &message["thinking_blocks"][0]),
@@ -421,8 +431,8 @@ mod tests {
 
     #[test]
     fn whole_answers() {
-        let written = written(
-            &mut Whole::new(naming()),
+        let encoded = encode(
+            &mut OpenAiFullEncoder::new(meta()),
             &[
                 call(0, Some("a"), Some("f"), ""),
                 call(1, Some("b"), Some("g"), "{\"x\":"),
@@ -431,7 +441,7 @@ mod tests {
                 usage(),
             ],
         );
-        let whole: Value = serde_json::from_str(&written).unwrap();
+        let whole: Value = serde_json::from_str(&encoded).unwrap();
         assert_eq!(
             whole["choices"][0],
             json!({"index": 0, "logprobs": null, "finish_reason": "tool_calls", "message": {"role": "assistant", "content": null, "refusal": null, "tool_calls": [
@@ -443,12 +453,12 @@ mod tests {
             (&json!("chat.completion"), &json!(14))
         );
         let empty: Value =
-            serde_json::from_str(&self::written(&mut Whole::new(naming()), &[])).unwrap();
+            serde_json::from_str(&encode(&mut OpenAiFullEncoder::new(meta()), &[])).unwrap();
         assert_eq!(empty["choices"][0]["message"]["content"], "");
     }
 
     #[test]
-    fn an_answer_without_words_still_has_a_beginning_and_an_end() {
+    fn a_response_without_text_still_has_a_first_and_a_last_chunk() {
         let all = chunks(false, &[]);
         assert_eq!(deltas_of(&all), [json!({"role": "assistant", "content": ""}), json!({})]);
         assert_eq!(all[1]["choices"][0]["finish_reason"], "stop");

@@ -1,6 +1,6 @@
-//! OpenAI's API towards clients: bodies pass through byte for byte. Only the top level is looked
-//! at, and only what must change is changed: the model's name, and `include_usage` where we need
-//! the token counts. Chat with a model whose server speaks otherwise is translated.
+//! OpenAI's API towards clients: bodies pass through byte for byte. Only the top level is
+//! inspected, and only what must change is changed: the model's name, and `include_usage` where we
+//! need the token counts. Chat with a model whose server has another API is translated.
 
 mod chat;
 mod encode;
@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::peek::{Peek, missing, value};
+use super::peek::{Peek, missing, parse_field};
 use super::{Answer, Context, Routed, body};
 use crate::error::{BodyFault, GatewayError};
 use crate::model::Model;
@@ -23,7 +23,7 @@ use crate::relay::Passed;
 use crate::route::{Ask, Route};
 use crate::wire::{Edits, place_of};
 
-/// Which of the three calls.
+/// The calls of this API that are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpenAiCall {
     /// `/v1/chat/completions`
@@ -35,7 +35,7 @@ pub enum OpenAiCall {
 }
 
 impl OpenAiCall {
-    /// The same, where the model's server speaks it.
+    /// Returns the call's name for the dialects: a model's server may have it natively.
     const fn native(self) -> Native {
         match self {
             Self::Chat => Native::OpenAiChat,
@@ -44,7 +44,7 @@ impl OpenAiCall {
         }
     }
 
-    const fn streams(self) -> bool {
+    const fn can_stream(self) -> bool {
         match self {
             Self::Chat | Self::Completions => true,
             Self::Embeddings => false,
@@ -52,24 +52,24 @@ impl OpenAiCall {
     }
 }
 
-/// Forwards a call to the model that its `model` names, or to what `otherwise` asks for when no
-/// model of the file has that name.
+/// Sends a call to the model that its `model` names, or to the model of `default_query` if none of
+/// that name is configured, then to its fallbacks.
 pub(super) async fn forward(
     mut context: Context<'_>,
     call: OpenAiCall,
-    otherwise: Option<Ask>,
+    default_query: Option<Ask>,
     incoming: Incoming,
 ) -> Answer {
     let bytes = context.body(incoming).await?;
     let peek: Peek<'_> = body::parse(&bytes)?;
-    context.facts.stream = call.streams() && peek.stream()?;
-    let mut route = match context.route_named(&peek.model()?, otherwise, &bytes).await? {
+    context.facts.stream = call.can_stream() && peek.stream()?;
+    let mut route = match context.route_named(&peek.model()?, default_query, &bytes).await? {
         Routed::Model(route) => route,
         Routed::Answered(response) => return Ok(response),
     };
     loop {
-        match ask(&mut context, call, &route, &peek, &bytes).await {
-            // vectors of another model would not fit those that are stored
+        match try_model(&mut context, call, &route, &peek, &bytes).await {
+            // another model's vectors are not comparable with those that are stored
             Err(error) if call != OpenAiCall::Embeddings => {
                 route = context.instead(&route, error)?
             }
@@ -78,8 +78,8 @@ pub(super) async fn forward(
     }
 }
 
-/// Asks one model: in the client's own words, or translated.
-async fn ask(
+/// Calls one model: passes the body through if its server has this API, else translates it.
+async fn try_model(
     context: &mut Context<'_>,
     call: OpenAiCall,
     route: &Route,
@@ -89,15 +89,15 @@ async fn ask(
     let native = dialect(route.model.provider).native(call.native(), &route.model);
     let path = match (native, call) {
         (Some(path), _) => path,
-        (None, OpenAiCall::Chat) => return chat::translated(context, route, body).await,
+        (None, OpenAiCall::Chat) => return chat::call_translated(context, route, body).await,
         (None, OpenAiCall::Completions | OpenAiCall::Embeddings) => {
-            return Err(not_translated(&route.model));
+            return Err(translation_unsupported(&route.model));
         }
     };
     let stream = context.facts.stream;
     let mut edits = Edits::default();
-    peek.rename(body, &route.model, &mut edits)?;
-    let hide_usage = stream && ask_for_usage(body, peek.stream_options, &mut edits)?;
+    peek.replace_model(body, &route.model, &mut edits)?;
+    let hide_usage = stream && request_usage(body, peek.stream_options, &mut edits)?;
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let outbound = Outbound { method: Method::POST, path, headers, body: edits.apply(body) };
@@ -107,8 +107,9 @@ async fn ask(
         .await
 }
 
-/// Makes the stream report its token counts; true when the client had not asked for them itself.
-fn ask_for_usage(
+/// Requests token counts from the stream. Returns true if the client did not request them itself,
+/// so that they have to be hidden from it.
+fn request_usage(
     body: &Bytes,
     options: Option<&RawValue>,
     edits: &mut Edits,
@@ -118,17 +119,18 @@ fn ask_for_usage(
         edits.add_member(body, MEMBER);
         return Ok(true);
     };
-    let mut options: Map<String, Value> = value("stream_options", Some(raw))?.unwrap_or_default();
+    let mut options: Map<String, Value> =
+        parse_field("stream_options", Some(raw))?.unwrap_or_default();
     if options.get("include_usage") == Some(&Value::Bool(true)) {
         return Ok(false);
     }
     options.insert("include_usage".into(), Value::Bool(true));
-    let range = place_of(body, raw).ok_or_else(|| missing("stream_options"))?;
-    edits.replace(range, Value::Object(options).to_string());
+    let span = place_of(body, raw).ok_or_else(|| missing("stream_options"))?;
+    edits.replace(span, Value::Object(options).to_string());
     Ok(true)
 }
 
-fn not_translated(model: &Model) -> GatewayError {
+fn translation_unsupported(model: &Model) -> GatewayError {
     let kind = model.provider.label();
     let text =
         format!("The model `{}` is a {kind} model: it answers /v1/chat/completions only", model.id);
@@ -139,30 +141,30 @@ fn not_translated(model: &Model) -> GatewayError {
 mod tests {
     use bytes::Bytes;
 
-    use super::ask_for_usage;
+    use super::request_usage;
     use crate::api::peek::Peek;
     use crate::wire::Edits;
 
-    fn asked(body: &'static str) -> (bool, String) {
+    fn with_usage(body: &'static str) -> (bool, String) {
         let bytes = Bytes::from_static(body.as_bytes());
         let peek: Peek<'_> = serde_json::from_slice(&bytes).unwrap();
         let mut edits = Edits::default();
-        let hide = ask_for_usage(&bytes, peek.stream_options, &mut edits).unwrap();
+        let hide = request_usage(&bytes, peek.stream_options, &mut edits).unwrap();
         (hide, String::from_utf8(edits.apply(&bytes).to_bytes().to_vec()).unwrap())
     }
 
     #[test]
-    fn usage_is_asked_for_once() {
+    fn usage_is_requested_once() {
         let same = r#"{"stream_options":{"include_usage":true},"x":1}"#;
-        assert_eq!(asked(same), (false, same.into()));
+        assert_eq!(with_usage(same), (false, same.into()));
         assert_eq!(
-            asked(r#"{"x":1}"#),
+            with_usage(r#"{"x":1}"#),
             (true, r#"{"stream_options":{"include_usage":true},"x":1}"#.into())
         );
         assert_eq!(
-            asked(r#"{"stream_options":{"a":1}}"#),
+            with_usage(r#"{"stream_options":{"a":1}}"#),
             (true, r#"{"stream_options":{"a":1,"include_usage":true}}"#.into())
         );
-        assert!(asked(r#"{"stream_options":null,"x":1}"#).0);
+        assert!(with_usage(r#"{"stream_options":null,"x":1}"#).0);
     }
 }

@@ -1,31 +1,33 @@
-//! The `messages` of a chat request in OpenAI's words → [`Message`]s.
+//! The `messages` of a chat request of OpenAI's → [`Message`]s.
 
 use serde_json::Value;
 
-use crate::api::fields::{Fields, Place, fault, is_base64, placed, refused};
+use crate::api::fields::{Fields, JsonPath, fault, is_base64, unsupported, with_paths};
 use crate::error::BodyFault;
 use crate::generation::{CacheFor, Image, Message, Part, Role, ToolCall};
 
-/// All of them, in order.
-pub(super) fn messages(list: Vec<(Value, Place)>) -> Result<Vec<Message>, BodyFault> {
-    list.into_iter().map(|(value, place)| message(Fields::of(value, place)?)).collect()
+/// Translates all messages, in order. Fails with the first fault.
+pub(super) fn messages(list: Vec<(Value, JsonPath)>) -> Result<Vec<Message>, BodyFault> {
+    list.into_iter().map(|(value, path)| message(Fields::from_value(value, path)?)).collect()
 }
 
 fn message(mut message: Fields) -> Result<Message, BodyFault> {
     let name = message.required("role")?;
-    let Some(role) = Role::parse(&name) else { return Err(refused(&message.at("role"), &name)) };
-    let parts = match role {
-        Role::System | Role::User => named(&mut message, role)?,
-        Role::Assistant => assistant(&mut message)?,
-        Role::Tool => result(&mut message)?,
+    let Some(role) = Role::parse(&name) else {
+        return Err(unsupported(&message.path_of("role"), &name));
     };
-    message.end()?;
+    let parts = match role {
+        Role::System | Role::User => named_content(&mut message, role)?,
+        Role::Assistant => assistant(&mut message)?,
+        Role::Tool => tool_result(&mut message)?,
+    };
+    message.finish()?;
     Ok(Message { role, parts })
 }
 
-/// What a person or the program says. No other provider knows speakers' names: one of several
-/// speakers is told apart by the words themselves, as in a play.
-fn named(message: &mut Fields, role: Role) -> Result<Vec<Part>, BodyFault> {
+/// Translates a message of the user or the system. Other providers have no field for a speaker's
+/// name, so it is put in front of the text, as in a play.
+fn named_content(message: &mut Fields, role: Role) -> Result<Vec<Part>, BodyFault> {
     let name = message.text("name")?;
     let mut parts = content(message, role)?;
     match (name, parts.first_mut()) {
@@ -36,37 +38,38 @@ fn named(message: &mut Fields, role: Role) -> Result<Vec<Part>, BodyFault> {
     Ok(parts)
 }
 
-/// What the model said: thinking, then words, then calls, which is the order it made them in.
+/// Translates a message of the model: thinking, then text, then calls, which is the order in which
+/// it produced them.
 fn assistant(message: &mut Fields) -> Result<Vec<Part>, BodyFault> {
     let mut parts = reasoning(message)?;
     parts.extend(content(message, Role::Assistant)?);
     parts.extend(message.text("refusal")?.map(Part::Text));
-    for (value, place) in message.list("tool_calls")?.unwrap_or_default() {
-        let mut call = Fields::of(value, place)?;
+    for (value, path) in message.list("tool_calls")?.unwrap_or_default() {
+        let mut call = Fields::from_value(value, path)?;
         let kind = call.text("type")?.unwrap_or_else(|| "function".into());
         if kind != "function" {
-            return Err(refused(&call.at("type"), &kind));
+            return Err(unsupported(&call.path_of("type"), &kind));
         }
-        // a client that repeats what a stream gave it may repeat the index
+        // a client that sends back the calls of a stream may include their index
         call.ignore(&["index"]);
         let id = call.required("id")?;
-        let missing = fault(&call.at("function"), "missing", "Field required");
+        let missing = fault(&call.path_of("function"), "missing", "Field required");
         let mut function = call.object("function")?.ok_or(missing)?;
         let name = function.required("name")?;
         let arguments = function.text("arguments")?.unwrap_or_default();
-        function.end()?;
-        call.end()?;
+        function.finish()?;
+        call.finish()?;
         parts.push(Part::ToolCall(ToolCall { id, name, arguments }));
     }
-    // which of several agents spoke, the model is told by the role; the rest are parts of an answer
-    // that clients send back whole
+    // the model sees from the role which messages are an assistant's, whatever its name; the rest
+    // are fields of a response that clients send back whole
     message.ignore(&["name"]);
-    message.only("annotations", |value| value.as_array().is_some_and(Vec::is_empty))?;
+    message.accept_only("annotations", |value| value.as_array().is_some_and(Vec::is_empty))?;
     Ok(parts)
 }
 
-/// Earlier thinking: `thinking_blocks` with the provider's signature, as our own answers and
-/// LiteLLM's have them, or else `reasoning_content` without one.
+/// Translates earlier thinking: `thinking_blocks` with the provider's signature, as our own
+/// responses and LiteLLM's have them, or else `reasoning_content` without one.
 fn reasoning(message: &mut Fields) -> Result<Vec<Part>, BodyFault> {
     let plain = message.text("reasoning_content")?.or(message.text("reasoning")?);
     let Some(blocks) = message.list("thinking_blocks")? else {
@@ -76,84 +79,87 @@ fn reasoning(message: &mut Fields) -> Result<Vec<Part>, BodyFault> {
             .collect());
     };
     let mut parts = Vec::with_capacity(blocks.len());
-    for (value, place) in blocks {
-        let mut block = Fields::of(value, place)?;
+    for (value, path) in blocks {
+        let mut block = Fields::from_value(value, path)?;
         let kind = block.required("type")?;
         if kind != "thinking" {
-            return Err(refused(&block.at("type"), &kind));
+            return Err(unsupported(&block.path_of("type"), &kind));
         }
         let (text, signature) =
             (block.text("thinking")?.unwrap_or_default(), block.text("signature")?);
-        block.end()?;
+        block.finish()?;
         parts.push(Part::Reasoning { text, signature });
     }
     Ok(parts)
 }
 
-/// The result of a call: one text, and behind it what its parts say of caching.
-fn result(message: &mut Fields) -> Result<Vec<Part>, BodyFault> {
+/// Translates a call's result into one text, followed by the cache point of its parts, if any.
+fn tool_result(message: &mut Fields) -> Result<Vec<Part>, BodyFault> {
     let id = message.required("tool_call_id")?;
     // the call's own name, repeated
     message.ignore(&["name"]);
-    let (mut text, mut kept) = (String::new(), None);
+    let (mut text, mut cache_point) = (String::new(), None);
     for part in content(message, Role::Tool)? {
         match part {
             Part::Text(piece) => text.push_str(&piece),
-            Part::CachePoint { .. } => kept = Some(part),
+            Part::CachePoint { .. } => cache_point = Some(part),
             Part::Image(_)
             | Part::Reasoning { .. }
             | Part::ToolCall(_)
             | Part::ToolResult { .. } => {}
         }
     }
-    Ok([Part::ToolResult { id, content: text, is_error: false }].into_iter().chain(kept).collect())
+    Ok([Part::ToolResult { id, content: text, is_error: false }]
+        .into_iter()
+        .chain(cache_point)
+        .collect())
 }
 
-/// `content`: a text, a list of parts, or for the model's own turns nothing.
+/// Translates `content`: a string or a list of parts. In the model's own messages it may be absent.
 fn content(message: &mut Fields, role: Role) -> Result<Vec<Part>, BodyFault> {
-    let place = message.at("content");
+    let path = message.path_of("content");
     match message.take("content") {
         None if role == Role::Assistant => Ok(Vec::new()),
-        None => Err(fault(&place, "missing", "Field required")),
+        None => Err(fault(&path, "missing", "Field required")),
         Some(Value::String(text)) => Ok(vec![Part::Text(text)]),
         Some(Value::Array(parts)) => {
-            let mut read = Vec::with_capacity(parts.len());
-            for (value, place) in placed(parts, &place) {
-                part(Fields::of(value, place)?, role, &mut read)?;
+            let mut translated = Vec::with_capacity(parts.len());
+            for (value, path) in with_paths(parts, &path) {
+                content_part(Fields::from_value(value, path)?, role, &mut translated)?;
             }
-            Ok(read)
+            Ok(translated)
         }
-        Some(_) => Err(fault(&place, "type_error", "expected a string or a list of parts")),
+        Some(_) => Err(fault(&path, "type_error", "expected a string or a list of parts")),
     }
 }
 
-fn part(mut part: Fields, role: Role, read: &mut Vec<Part>) -> Result<(), BodyFault> {
+fn content_part(mut part: Fields, role: Role, out: &mut Vec<Part>) -> Result<(), BodyFault> {
     let kind = part.required("type")?;
-    read.push(match (kind.as_str(), role) {
+    out.push(match (kind.as_str(), role) {
         ("text", _) => Part::Text(part.required("text")?),
         ("refusal", Role::Assistant) => Part::Text(part.required("refusal")?),
         ("image_url", Role::User) => Part::Image(image(&mut part)?),
-        _ => return Err(refused(&part.at("type"), &kind)),
+        _ => return Err(unsupported(&part.path_of("type"), &kind)),
     });
-    read.extend(part.cache_control()?.map(|CacheFor(ttl)| Part::CachePoint { ttl }));
-    part.end()
+    out.extend(part.cache_control()?.map(|CacheFor(ttl)| Part::CachePoint { ttl }));
+    part.finish()
 }
 
-/// `detail` is a hint for OpenAI's own pricing; no other provider has such a thing.
+/// Translates an image. `detail` is a hint for OpenAI's own pricing, which no other provider has.
 fn image(part: &mut Fields) -> Result<Image, BodyFault> {
-    let missing = fault(&part.at("image_url"), "missing", "Field required");
+    let missing = fault(&part.path_of("image_url"), "missing", "Field required");
     let mut source = part.object("image_url")?.ok_or(missing)?;
     source.ignore(&["detail"]);
     let url = source.required("url")?;
-    let place = source.at("url");
-    source.end()?;
+    let path = source.path_of("url");
+    source.finish()?;
     if url.starts_with("https://") || url.starts_with("http://") {
         return Ok(Image::Url(url));
     }
     let inline = url.strip_prefix("data:").and_then(|rest| rest.split_once(";base64,"));
     let Some((media_type, base64)) = inline.filter(|(_, data)| is_base64(data)) else {
         let msg = "expected https://… or data:image/…;base64,…";
-        return Err(fault(&place, "value_error", msg));
+        return Err(fault(&path, "value_error", msg));
     };
     Ok(Image::Inline { media_type: media_type.to_ascii_lowercase(), base64: base64.to_owned() })
 }
@@ -163,17 +169,17 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::messages;
-    use crate::api::fields::placed;
+    use crate::api::fields::with_paths;
     use crate::generation::{Image, Message, Part, Role, ToolCall};
 
     fn read(list: Value) -> Result<Vec<Message>, String> {
         let Value::Array(items) = list else { unreachable!() };
-        messages(placed(items, &vec!["messages".into()]))
+        messages(with_paths(items, &vec!["messages".into()]))
             .map_err(|fault| format!("{}: {}", fault.loc.join("."), fault.msg))
     }
 
     #[test]
-    fn a_conversation_with_calls_pictures_and_thinking() {
+    fn a_conversation_with_calls_images_and_thinking() {
         let read = read(json!([
             {"role": "developer", "content": "brief"},
             {"role": "user", "content": [{"type": "text", "text": "what"}, {"type": "image_url", "image_url": {"url": "data:image/PNG;base64,AAA=", "detail": "high"}},
@@ -223,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_worth_keeping_is_marked() {
+    fn cache_control_becomes_cache_points() {
         let cache = json!({"type": "ephemeral", "ttl": "1h"});
         let read = read(
             json!([{"role": "system", "content": [{"type": "text", "text": "brief", "cache_control": cache}]}]),
@@ -238,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn speakers_are_told_apart_by_their_words() {
+    fn speakers_names_are_put_in_front_of_their_text() {
         let read = read(json!([
             {"role": "user", "name": "eve", "content": "hi"}, {"role": "assistant", "name": "helper", "content": "hello"},
         ]));
@@ -249,8 +255,8 @@ mod tests {
     }
 
     #[test]
-    fn faults_say_where() {
-        for (message, said) in [
+    fn faults_name_their_path() {
+        for (message, expected) in [
             (json!("hi"), "messages.0: expected an object"),
             (json!({"content": "hi"}), "messages.0.role: Field required"),
             (json!({"role": "function", "content": ""}), "messages.0.role: `function` cannot be"),
@@ -294,7 +300,7 @@ mod tests {
             ),
         ] {
             let text = read(json!([message])).unwrap_err();
-            assert!(text.starts_with(said), "{text}");
+            assert!(text.starts_with(expected), "{text}");
         }
     }
 }

@@ -1,18 +1,17 @@
-//! A chat request in OpenAI's words → [`Generation`], for models whose server does not speak
-//! OpenAI's API.
+//! A chat request of OpenAI's API → [`Generation`], for models whose server has another API.
 //!
-//! Each field is translated, or says nothing about the answer and is left out (the list is below),
-//! or is refused by name with a 422. What a field's provider cannot do is the dialect's to refuse.
+//! Each field is translated, or does not affect the response and is dropped (the list is below), or
+//! is refused by name with a 422. What a provider cannot do is refused by its dialect.
 
 use serde_json::{Map, Value};
 
 use super::translate_messages::messages;
-use crate::api::fields::{Fields, fault, of_body, refused};
+use crate::api::fields::{Fields, fault, parse_body, unsupported};
 use crate::error::{BodyFault, GatewayError};
 use crate::generation::{CacheFor, Format, Generation, Sampling, Tool, ToolChoice};
 
-/// Who asks and how the answer is kept: nothing about the answer itself.
-const NOT_ABOUT_THE_ANSWER: [&str; 6] = [
+/// Fields about the caller and the storage of the response, which do not affect the response.
+const IGNORED: [&str; 6] = [
     "user",
     "metadata",
     "safety_identifier",
@@ -21,32 +20,36 @@ const NOT_ABOUT_THE_ANSWER: [&str; 6] = [
     "stream_options",
 ];
 
-/// A chat request.
+/// A parsed chat request.
 #[derive(Debug)]
 pub(super) struct ChatRequest {
-    /// The model's name as the client knows it.
+    /// The model's name as the client sent it.
     pub(super) model: String,
-    /// What is asked.
+    /// The request in the common form that dialects encode.
     pub(super) generation: Generation,
     /// Whether a stream ends with a chunk of token counts (`stream_options.include_usage`).
     pub(super) include_usage: bool,
 }
 
 impl ChatRequest {
-    /// Reads the body of `POST /v1/chat/completions`. Fails with the first fault and its place.
+    /// Parses the body of `POST /v1/chat/completions`. Fails with the first fault and its path.
     pub(super) fn parse(body: &[u8]) -> Result<Self, GatewayError> {
-        read(body).map_err(|fault| GatewayError::invalid(vec![fault]))
+        translate(body).map_err(|fault| GatewayError::invalid(vec![fault]))
     }
 }
 
-fn read(body: &[u8]) -> Result<ChatRequest, BodyFault> {
-    let mut body = of_body(body)?;
+fn translate(body: &[u8]) -> Result<ChatRequest, BodyFault> {
+    let mut body = parse_body(body)?;
     let model = body.required("model")?;
     let list = body
         .list("messages")?
-        .ok_or_else(|| fault(&body.at("messages"), "missing", "Field required"))?;
+        .ok_or_else(|| fault(&body.path_of("messages"), "missing", "Field required"))?;
     if list.is_empty() {
-        return Err(fault(&body.at("messages"), "value_error", "expected at least one message"));
+        return Err(fault(
+            &body.path_of("messages"),
+            "value_error",
+            "expected at least one message",
+        ));
     }
     let options: Option<Map<String, Value>> = body.get("stream_options", "an object")?;
     let include_usage =
@@ -65,9 +68,9 @@ fn read(body: &[u8]) -> Result<ChatRequest, BodyFault> {
         sampling: sampling(&mut body)?,
         stream: body.get("stream", "true or false")?.unwrap_or(false),
     };
-    body.ignore(&NOT_ABOUT_THE_ANSWER);
-    neutral(&mut body)?;
-    body.end()?;
+    body.ignore(&IGNORED);
+    drop_neutral(&mut body)?;
+    body.finish()?;
     Ok(ChatRequest { model, generation, include_usage })
 }
 
@@ -75,13 +78,13 @@ fn sampling(body: &mut Fields) -> Result<Sampling, BodyFault> {
     let older = body.get("max_tokens", "a number of tokens")?;
     let max_tokens = body.get("max_completion_tokens", "a number of tokens")?.or(older);
     if max_tokens == Some(0) {
-        return Err(fault(&body.at("max_tokens"), "value_error", "expected at least 1"));
+        return Err(fault(&body.path_of("max_tokens"), "value_error", "expected at least 1"));
     }
     let stop = match body.take("stop") {
         None => Vec::new(),
         Some(Value::String(text)) => vec![text],
         Some(list) => serde_json::from_value(list).map_err(|_| {
-            fault(&body.at("stop"), "type_error", "expected a string or a list of strings")
+            fault(&body.path_of("stop"), "type_error", "expected a string or a list of strings")
         })?,
     };
     Ok(Sampling {
@@ -93,33 +96,33 @@ fn sampling(body: &mut Fields) -> Result<Sampling, BodyFault> {
     })
 }
 
-/// Fields of which only the value that changes nothing can be honoured.
-fn neutral(body: &mut Fields) -> Result<(), BodyFault> {
+/// Drops fields that no other provider has, if their value changes nothing. Fails on any other.
+fn drop_neutral(body: &mut Fields) -> Result<(), BodyFault> {
     let zero = |value: &Value| value.as_f64() == Some(0.0);
     let no = |value: &Value| *value == Value::Bool(false);
-    body.only("n", |value| *value == 1)?;
-    body.only("frequency_penalty", zero)?;
-    body.only("presence_penalty", zero)?;
-    body.only("logprobs", no)?;
-    body.only("top_logprobs", zero)?;
-    body.only("logit_bias", |value| value.as_object().is_some_and(Map::is_empty))?;
-    body.only("store", no)?;
-    body.only("service_tier", |value| value == "auto" || value == "default")?;
-    body.only("verbosity", |value| value == "medium")?;
-    body.only("modalities", |value| {
+    body.accept_only("n", |value| *value == 1)?;
+    body.accept_only("frequency_penalty", zero)?;
+    body.accept_only("presence_penalty", zero)?;
+    body.accept_only("logprobs", no)?;
+    body.accept_only("top_logprobs", zero)?;
+    body.accept_only("logit_bias", |value| value.as_object().is_some_and(Map::is_empty))?;
+    body.accept_only("store", no)?;
+    body.accept_only("service_tier", |value| value == "auto" || value == "default")?;
+    body.accept_only("verbosity", |value| value == "medium")?;
+    body.accept_only("modalities", |value| {
         value.as_array().is_some_and(|list| list.iter().all(|kind| kind == "text"))
     })
 }
 
 fn tools(body: &mut Fields) -> Result<(Vec<Tool>, Option<CacheFor>), BodyFault> {
-    let (mut tools, mut kept) = (Vec::new(), None);
-    for (value, place) in body.list("tools")?.unwrap_or_default() {
-        let mut tool = Fields::of(value, place)?;
+    let (mut tools, mut cache_point) = (Vec::new(), None);
+    for (value, path) in body.list("tools")?.unwrap_or_default() {
+        let mut tool = Fields::from_value(value, path)?;
         let kind = tool.required("type")?;
         if kind != "function" {
-            return Err(refused(&tool.at("type"), &kind));
+            return Err(unsupported(&tool.path_of("type"), &kind));
         }
-        let missing = fault(&tool.at("function"), "missing", "Field required");
+        let missing = fault(&tool.path_of("function"), "missing", "Field required");
         let mut function = tool.object("function")?.ok_or(missing)?;
         tools.push(Tool {
             name: function.required("name")?,
@@ -127,15 +130,15 @@ fn tools(body: &mut Fields) -> Result<(Vec<Tool>, Option<CacheFor>), BodyFault> 
             parameters: function.take("parameters").unwrap_or(Value::Null),
             strict: function.get("strict", "true or false")?,
         });
-        function.end()?;
-        kept = tool.cache_control()?.or(kept);
-        tool.end()?;
+        function.finish()?;
+        cache_point = tool.cache_control()?.or(cache_point);
+        tool.finish()?;
     }
-    Ok((tools, kept))
+    Ok((tools, cache_point))
 }
 
 fn tool_choice(body: &mut Fields, tools: &[Tool]) -> Result<ToolChoice, BodyFault> {
-    let place = body.at("tool_choice");
+    let path = body.path_of("tool_choice");
     let choice = match body.take("tool_choice") {
         None => return Ok(ToolChoice::Auto),
         Some(Value::String(word)) => match word.as_str() {
@@ -144,23 +147,23 @@ fn tool_choice(body: &mut Fields, tools: &[Tool]) -> Result<ToolChoice, BodyFaul
             "required" => ToolChoice::Required,
             _ => {
                 return Err(fault(
-                    &place,
+                    &path,
                     "value_error",
                     "expected none, auto, required or a function",
                 ));
             }
         },
         Some(value) => {
-            let mut choice = Fields::of(value, place.clone())?;
+            let mut choice = Fields::from_value(value, path.clone())?;
             let kind = choice.required("type")?;
             if kind != "function" {
-                return Err(refused(&choice.at("type"), &kind));
+                return Err(unsupported(&choice.path_of("type"), &kind));
             }
-            let missing = fault(&choice.at("function"), "missing", "Field required");
+            let missing = fault(&choice.path_of("function"), "missing", "Field required");
             let name = choice.object("function")?.ok_or(missing)?.required("name")?;
             if !tools.iter().any(|tool| tool.name == name) {
                 return Err(fault(
-                    &place,
+                    &path,
                     "value_error",
                     "names a function that `tools` does not offer",
                 ));
@@ -169,11 +172,7 @@ fn tool_choice(body: &mut Fields, tools: &[Tool]) -> Result<ToolChoice, BodyFaul
         }
     };
     if tools.is_empty() {
-        return Err(fault(
-            &place,
-            "value_error",
-            "asks for a call, but `tools` offers no function",
-        ));
+        return Err(fault(&path, "value_error", "requires a call, but `tools` offers no function"));
     }
     Ok(choice)
 }
@@ -185,18 +184,18 @@ fn format(body: &mut Fields) -> Result<Format, BodyFault> {
         "text" => Format::Text,
         "json_object" => Format::JsonObject,
         "json_schema" => {
-            let missing = fault(&format.at("json_schema"), "missing", "Field required");
+            let missing = fault(&format.path_of("json_schema"), "missing", "Field required");
             let mut inner = format.object("json_schema")?.ok_or(missing)?;
             let name = inner.required("name")?;
             let schema = inner.take("schema").unwrap_or_else(|| Value::Object(Map::new()));
             let (description, strict) =
                 (inner.text("description")?, inner.get("strict", "true or false")?);
-            inner.end()?;
+            inner.finish()?;
             Format::JsonSchema { name, description, schema, strict }
         }
-        _ => return Err(refused(&format.at("type"), &kind)),
+        _ => return Err(unsupported(&format.path_of("type"), &kind)),
     };
-    format.end()?;
+    format.finish()?;
     Ok(parsed)
 }
 
@@ -212,7 +211,7 @@ mod tests {
         ChatRequest::parse(body.to_string().as_bytes())
     }
 
-    /// The plain request with these fields besides.
+    /// Returns the plain request with these additional fields.
     fn with(extra: &Value) -> Value {
         let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
         for (name, value) in extra.as_object().unwrap() {
@@ -221,8 +220,8 @@ mod tests {
         body
     }
 
-    /// What is wrong, as `param: message`.
-    fn wrong(body: &Value) -> String {
+    /// Returns the fault of a body, as `param: message`.
+    fn fault_of(body: &Value) -> String {
         let error = parse(body).unwrap_err();
         let response = render(&error, Shape::OpenAi, "r");
         assert_eq!(response.status(), 422);
@@ -254,10 +253,10 @@ mod tests {
             "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"z": 1, "a": 2}, "strict": true}},
         })))
         .unwrap();
-        let asked = request.generation;
-        assert!(request.include_usage && asked.stream);
+        let generation = request.generation;
+        assert!(request.include_usage && generation.stream);
         assert_eq!(
-            asked.sampling,
+            generation.sampling,
             Sampling {
                 max_tokens: Some(7),
                 temperature: Some(0.5),
@@ -267,12 +266,15 @@ mod tests {
             }
         );
         assert_eq!(
-            (asked.tools[0].strict, asked.tools[1].parameters.clone()),
+            (generation.tools[0].strict, generation.tools[1].parameters.clone()),
             (Some(true), Value::Null)
         );
-        assert_eq!(asked.tool_choice, ToolChoice::Named("f".into()));
-        assert_eq!((asked.parallel_tools, asked.effort.as_deref()), (Some(false), Some("low")));
-        let Format::JsonSchema { schema, .. } = asked.format else { panic!("no schema") };
+        assert_eq!(generation.tool_choice, ToolChoice::Named("f".into()));
+        assert_eq!(
+            (generation.parallel_tools, generation.effort.as_deref()),
+            (Some(false), Some("low"))
+        );
+        let Format::JsonSchema { schema, .. } = generation.format else { panic!("no schema") };
         assert_eq!(schema.to_string(), r#"{"z":1,"a":2}"#, "in the order it was sent");
     }
 
@@ -306,7 +308,7 @@ mod tests {
         ] {
             let body = with(&json!({ name: value }));
             assert_eq!(
-                wrong(&body),
+                fault_of(&body),
                 format!(
                     "{name}: `{name}` cannot be translated for this model's provider: leave it out"
                 )
@@ -315,8 +317,8 @@ mod tests {
     }
 
     #[test]
-    fn faults_say_where() {
-        for (extra, said) in [
+    fn faults_name_their_path() {
+        for (extra, expected) in [
             (json!({"model": null}), "model: Field required"),
             (json!({"messages": []}), "messages: expected at least one message"),
             (json!({"messages": "hi"}), "messages: expected a list"),
@@ -331,7 +333,7 @@ mod tests {
                 "tools.0.function.name: Field required",
             ),
             (json!({"tool_choice": "any"}), "tool_choice: expected none, auto"),
-            (json!({"tool_choice": "required"}), "tool_choice: asks for a call"),
+            (json!({"tool_choice": "required"}), "tool_choice: requires a call"),
             (
                 json!({"tool_choice": {"type": "function", "function": {"name": "f"}}}),
                 "tool_choice: names a function",
@@ -345,8 +347,8 @@ mod tests {
                 "response_format.json_schema: Field required",
             ),
         ] {
-            let text = wrong(&with(&extra));
-            assert!(text.starts_with(said), "{text} for {extra}");
+            let text = fault_of(&with(&extra));
+            assert!(text.starts_with(expected), "{text} for {extra}");
         }
         assert!(
             ChatRequest::parse(b"{\"model\":")

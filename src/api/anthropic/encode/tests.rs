@@ -1,13 +1,13 @@
-//! Blocks, one after the other, whatever order a model says their pieces in.
+//! Blocks are written one after the other, in whatever order a model sends their fragments.
 
 use bytes::BytesMut;
 use serde_json::{Value, json};
 
-use super::{Events, Naming, Whole};
+use super::{AnthropicFullEncoder, AnthropicResponseMeta, AnthropicStreamEncoder};
 use crate::generation::{Delta, Encode, StopReason, Usage};
 
-fn naming() -> Naming {
-    Naming { id: "msg_1".into(), model: "m".into() }
+fn meta() -> AnthropicResponseMeta {
+    AnthropicResponseMeta { id: "msg_1".into(), model: "m".into() }
 }
 
 fn call(index: u32, id: Option<&str>, name: Option<&str>, arguments: &str) -> Delta {
@@ -19,16 +19,16 @@ fn call(index: u32, id: Option<&str>, name: Option<&str>, arguments: &str) -> De
     }
 }
 
-fn written(encoder: &mut dyn Encode, deltas: &[Delta]) -> String {
+fn encode(encoder: &mut dyn Encode, deltas: &[Delta]) -> String {
     let mut out = BytesMut::new();
     deltas.iter().for_each(|delta| encoder.delta(delta, &mut out));
     encoder.finish(&mut out);
     String::from_utf8(out.to_vec()).unwrap()
 }
 
-/// The events of a stream; each one's name is checked to be its type.
+/// Returns the events of a stream, after a check that each one's name is its type.
 fn events(deltas: &[Delta]) -> Vec<Value> {
-    let stream = written(&mut Events::new(naming()), deltas);
+    let stream = encode(&mut AnthropicStreamEncoder::new(meta()), deltas);
     let event = |event: &str| {
         let (name, data) = event.strip_prefix("event: ").unwrap().split_once("\ndata: ").unwrap();
         let data: Value = serde_json::from_str(data).unwrap();
@@ -38,11 +38,11 @@ fn events(deltas: &[Delta]) -> Vec<Value> {
     stream.split_terminator("\n\n").map(event).collect()
 }
 
-fn whole(deltas: &[Delta]) -> Value {
-    serde_json::from_str(&written(&mut Whole::new(naming()), deltas)).unwrap()
+fn full(deltas: &[Delta]) -> Value {
+    serde_json::from_str(&encode(&mut AnthropicFullEncoder::new(meta()), deltas)).unwrap()
 }
 
-/// Everything an answer can have.
+/// Returns everything that a response can have.
 fn everything() -> Vec<Delta> {
     vec![
         Delta::Usage(Usage { input: 10, cached: 3, ..Usage::default() }),
@@ -101,7 +101,7 @@ fn a_stream_of_blocks() {
     );
 }
 
-/// What stands in each block; a block that is not the only open one fails the test.
+/// Returns the content of each block; fails the test if two blocks are open at once.
 fn blocks(deltas: &[Delta]) -> Vec<String> {
     let (mut open, mut blocks) = (None, Vec::new());
     for event in events(deltas) {
@@ -142,9 +142,9 @@ fn calls_whose_pieces_are_mixed_are_blocks_one_after_the_other() {
         call(2, None, None, "{}"),
     ];
     assert_eq!(blocks(&mixed), ["f{\"x\":[1]}", "g{\"s\":\"}\\\"{\"}", "so ", "h{}", "it is"]);
-    // an end is an end, also of what is not complete
+    // the end of the stream ends incomplete calls, too
     assert_eq!(blocks(&mixed[..5]), ["f{\"x\":", "g{\"s\":\"}", "so ", "h{}"]);
-    // white space behind a call is no news
+    // white space after a call is ignored
     let late = [
         call(0, Some("a"), Some("f"), "{}"),
         call(1, Some("b"), Some("g"), "{}"),
@@ -154,23 +154,23 @@ fn calls_whose_pieces_are_mixed_are_blocks_one_after_the_other() {
 }
 
 #[test]
-fn a_call_that_is_complete_holds_nothing_back() {
-    let mut encoder = Events::new(naming());
+fn a_complete_call_buffers_nothing() {
+    let mut encoder = AnthropicStreamEncoder::new(meta());
     let mut write = |delta: Delta| {
         let mut out = BytesMut::new();
         encoder.delta(&delta, &mut out);
         (out.is_empty(), encoder.held())
     };
     assert_eq!(write(call(0, Some("a"), Some("f"), "{\"x\":{}")), (false, 0));
-    assert_eq!(write(call(1, Some("b"), Some("g"), "1234")), (true, super::HELD + 4));
+    assert_eq!(write(call(1, Some("b"), Some("g"), "1234")), (true, super::DELTA_OVERHEAD + 4));
     assert_eq!(write(call(0, None, None, "}")), (false, 0));
     assert_eq!(write(call(1, None, None, "5")), (false, 0));
-    assert_eq!(write(call(2, Some("c"), Some("h"), "{}")), (true, super::HELD + 2));
+    assert_eq!(write(call(2, Some("c"), Some("h"), "{}")), (true, super::DELTA_OVERHEAD + 2));
 }
 
 #[test]
-fn a_whole_message() {
-    let message = whole(&everything());
+fn a_full_message() {
+    let message = full(&everything());
     assert_eq!(
         message["content"],
         json!([
@@ -183,33 +183,33 @@ fn a_whole_message() {
         (&message["stop_reason"], &message["usage"]["input_tokens"]),
         (&json!("tool_use"), &json!(7))
     );
-    let broken = whole(&[call(0, Some("a"), Some("f"), "{\"x"), Delta::Stop(StopReason::Length)]);
+    let broken = full(&[call(0, Some("a"), Some("f"), "{\"x"), Delta::Stop(StopReason::Length)]);
     assert_eq!(broken["content"][0]["input"], json!({"unparsed_arguments": "{\"x"}));
 }
 
 #[test]
-fn nothing_said_is_an_answer_too() {
+fn an_empty_response_is_valid_too() {
     let kinds: Vec<Value> = events(&[]).iter().map(|event| event["type"].clone()).collect();
     assert_eq!(kinds, ["message_start", "message_delta", "message_stop"]);
     assert_eq!(
-        (&whole(&[])["content"], &whole(&[])["stop_reason"]),
+        (&full(&[])["content"], &full(&[])["stop_reason"]),
         (&json!([]), &json!("end_turn"))
     );
 }
 
 #[test]
-fn reasons() {
-    let of = |deltas: &[Delta]| whole(deltas)["stop_reason"].as_str().unwrap().to_owned();
-    for (reason, said) in [
+fn stop_reasons() {
+    let of = |deltas: &[Delta]| full(deltas)["stop_reason"].as_str().unwrap().to_owned();
+    for (reason, expected) in [
         (StopReason::End, "end_turn"),
         (StopReason::Other, "end_turn"),
         (StopReason::Length, "max_tokens"),
         (StopReason::ToolCalls, "tool_use"),
         (StopReason::ContentFilter, "refusal"),
     ] {
-        assert_eq!(of(&[Delta::Stop(reason)]), said);
+        assert_eq!(of(&[Delta::Stop(reason)]), expected);
     }
-    // a demanded call ends with `stop` on vLLM
+    // a call that the request required ends with `stop` on vLLM
     assert_eq!(
         of(&[call(0, Some("a"), Some("f"), "{}"), Delta::Stop(StopReason::End)]),
         "tool_use"

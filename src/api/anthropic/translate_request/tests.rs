@@ -1,4 +1,4 @@
-//! Requests in Anthropic's words: what each field becomes, what is refused and where.
+//! Requests of Anthropic's API: what each field becomes, what is refused and at which path.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ fn parse(body: &Value) -> Result<MessagesRequest, GatewayError> {
     MessagesRequest::parse(body.to_string().as_bytes())
 }
 
-/// The plain request with these fields besides.
+/// Returns the plain request with these additional fields.
 fn with(extra: &Value) -> Value {
     let mut body =
         json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]});
@@ -23,8 +23,8 @@ fn with(extra: &Value) -> Value {
     body
 }
 
-/// What a client is told.
-fn wrong(body: &Value) -> String {
+/// Returns the error message that a client gets for a body.
+fn fault_of(body: &Value) -> String {
     let response = render(&parse(body).unwrap_err(), Shape::Anthropic, "r");
     assert_eq!(response.status(), 400);
     let body: Value = serde_json::from_slice(response.body()).unwrap();
@@ -46,7 +46,7 @@ fn the_plain_request() {
 #[test]
 fn every_translated_field() {
     let schema = json!({"type": "object", "z": 1, "a": 2});
-    let asked = parse(&with(&json!({
+    let generation = parse(&with(&json!({
         "stream": true, "temperature": 0.5, "top_p": 1, "stop_sequences": ["a", "b"], "metadata": {"user_id": "u"}, "service_tier": "auto",
         "system": [{"type": "text", "text": "brief", "cache_control": {"type": "ephemeral", "ttl": "1h"}}, {"type": "text", "text": "kind"}],
         "thinking": {"type": "enabled", "budget_tokens": 2048, "display": "omitted"}, "speed": "standard", "top_k": null,
@@ -59,7 +59,7 @@ fn every_translated_field() {
     .generation;
     let text = |text: &str| Part::Text(text.into());
     assert_eq!(
-        asked.messages,
+        generation.messages,
         [
             Message {
                 role: Role::System,
@@ -72,7 +72,7 @@ fn every_translated_field() {
             Message { role: Role::User, parts: vec![text("hi"), Part::CachePoint { ttl: None }] },
         ]
     );
-    assert!(asked.stream);
+    assert!(generation.stream);
     let stop = vec!["a".into(), "b".into()];
     let sampling = Sampling {
         max_tokens: Some(9),
@@ -81,38 +81,41 @@ fn every_translated_field() {
         stop,
         seed: None,
     };
-    assert_eq!(asked.sampling, sampling);
+    assert_eq!(generation.sampling, sampling);
     assert_eq!(
-        asked.thinking,
+        generation.thinking,
         Some(Thinking { budget: Some(2048), display: Some("omitted".into()) })
     );
-    assert_eq!((asked.effort.as_deref(), asked.parallel_tools), (Some("low"), Some(false)));
-    assert_eq!(asked.tool_choice, ToolChoice::Named("f".into()));
-    assert_eq!((asked.tools.len(), &asked.tools_cached), (2, &Some(CacheFor(None))));
+    assert_eq!(
+        (generation.effort.as_deref(), generation.parallel_tools),
+        (Some("low"), Some(false))
+    );
+    assert_eq!(generation.tool_choice, ToolChoice::Named("f".into()));
+    assert_eq!((generation.tools.len(), &generation.tools_cached), (2, &Some(CacheFor(None))));
     let tool = Tool {
         name: "f".into(),
         description: "d".into(),
         parameters: json!({"type": "object"}),
         strict: Some(true),
     };
-    assert_eq!(asked.tools[0], tool);
-    let Format::JsonSchema { schema, strict: Some(true), .. } = asked.format else {
+    assert_eq!(generation.tools[0], tool);
+    let Format::JsonSchema { schema, strict: Some(true), .. } = generation.format else {
         panic!("no schema")
     };
     assert_eq!(schema.to_string(), r#"{"type":"object","z":1,"a":2}"#, "in the order it was sent");
 }
 
 #[test]
-fn a_conversation_with_calls_pictures_and_thinking() {
-    let picture = json!({"type": "image", "source": {"type": "base64", "media_type": "image/PNG", "data": "AAA="}});
-    let asked = parse(&with(&json!({"messages": [
+fn a_conversation_with_calls_images_and_thinking() {
+    let image = json!({"type": "image", "source": {"type": "base64", "media_type": "image/PNG", "data": "AAA="}});
+    let request = parse(&with(&json!({"messages": [
         {"role": "user", "content": [{"type": "text", "text": "what"}, {"type": "image", "source": {"type": "url", "url": "https://h/x.png"}}]},
         {"role": "assistant", "content": [
             {"type": "thinking", "thinking": "hm", "signature": "sig"}, {"type": "thinking", "thinking": "unsigned", "signature": ""},
             {"type": "redacted_thinking", "data": "x"}, {"type": "text", "text": "Looking.", "citations": null},
             {"type": "tool_use", "id": "t1", "name": "f", "input": {"b": 1, "a": 2}, "caller": {"type": "direct"}}, {"type": "tool_use", "id": "t2", "name": "g", "input": {}}]},
         {"role": "user", "content": [
-            {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "text", "text": "a"}, picture, {"type": "text", "text": "b"}]},
+            {"type": "tool_result", "tool_use_id": "t1", "content": [{"type": "text", "text": "a"}, image, {"type": "text", "text": "b"}]},
             {"type": "tool_result", "tool_use_id": "t2", "is_error": true, "cache_control": {"type": "ephemeral"}},
             {"type": "text", "text": "and?"}]},
         {"role": "system", "content": "be quick"},
@@ -134,7 +137,7 @@ fn a_conversation_with_calls_pictures_and_thinking() {
     };
     let inline = Image::Inline { media_type: "image/png".into(), base64: "AAA=".into() };
     assert_eq!(
-        asked.generation.messages,
+        request.generation.messages,
         [
             Message {
                 role: Role::User,
@@ -167,14 +170,14 @@ fn a_conversation_with_calls_pictures_and_thinking() {
 
 #[test]
 fn what_changes_nothing_is_fine() {
-    let asked = parse(&with(&json!({
+    let generation = parse(&with(&json!({
         "thinking": {"type": "disabled"}, "tool_choice": {"type": "auto", "disable_parallel_tool_use": false}, "tools": [], "system": "",
         "stop_sequences": null, "unknown": null,
     })))
     .unwrap()
     .generation;
     assert_eq!(
-        (asked.thinking, asked.parallel_tools, asked.tool_choice),
+        (generation.thinking, generation.parallel_tools, generation.tool_choice),
         (None, None, ToolChoice::Auto)
     );
 }
@@ -189,18 +192,25 @@ fn what_cannot_be_translated_is_named() {
         ("speed", json!("fast")),
         ("inference_geo", json!("us")),
     ] {
-        let said = format!(
+        let expected = format!(
             "{name}: `{name}` cannot be translated for this model's provider: leave it out"
         );
-        assert_eq!(wrong(&with(&json!({ name: value }))), said);
+        assert_eq!(fault_of(&with(&json!({ name: value }))), expected);
+    }
+}
+
+/// Checks that each body fails with a text that starts like this.
+fn check_faults(cases: impl IntoIterator<Item = (Value, &'static str)>) {
+    for (extra, expected) in cases {
+        let text = fault_of(&with(&extra));
+        assert!(text.starts_with(expected), "{text} for {extra}");
     }
 }
 
 #[test]
-fn faults_say_where() {
+fn faults_of_messages_name_their_path() {
     let content = |block: Value| json!({"messages": [{"role": "user", "content": [block]}]});
-    for (extra, said) in [
-        (json!({"model": null}), "model: Field required"),
+    check_faults([
         (json!({"messages": []}), "messages: expected at least one message"),
         (
             json!({"messages": [{"role": "tool", "content": ""}]}),
@@ -248,6 +258,13 @@ fn faults_say_where() {
             json!({"messages": [{"role": "assistant", "content": [{"type": "tool_use", "id": "1", "name": "f", "input": []}]}]}),
             "messages.0.content.0.input: expected an object",
         ),
+    ]);
+}
+
+#[test]
+fn faults_of_other_fields_name_their_path() {
+    check_faults([
+        (json!({"model": null}), "model: Field required"),
         (json!({"system": [{"type": "image"}]}), "system.0.type: `image` cannot be"),
         (json!({"max_tokens": 0}), "max_tokens: expected at least 1"),
         (json!({"max_tokens": "5"}), "max_tokens: expected a number of tokens"),
@@ -270,13 +287,10 @@ fn faults_say_where() {
             json!({"tools": [{"name": "f", "input_schema": {}, "defer_loading": true}]}),
             "tools.0.defer_loading: `defer_loading`",
         ),
-        (json!({"tool_choice": {"type": "any"}}), "tool_choice: asks for a call"),
+        (json!({"tool_choice": {"type": "any"}}), "tool_choice: requires a call"),
         (json!({"tool_choice": {"type": "tool", "name": "f"}}), "tool_choice: names a tool"),
         (json!({"tool_choice": {"type": "required"}}), "tool_choice.type: expected auto"),
-    ] {
-        let text = wrong(&with(&extra));
-        assert!(text.starts_with(said), "{text} for {extra}");
-    }
+    ]);
     assert!(
         MessagesRequest::parse(b"{")
             .unwrap_err()
