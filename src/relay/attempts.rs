@@ -183,7 +183,9 @@ impl<'a> Attempts<'a> {
         let error = self.min_retry_after(error);
         self.attempted = self.attempted.and(self.shared.map(TriedTogether::so_far));
         let is_retryable = error.kind().row().elsewhere == Elsewhere::Replica;
-        if !(is_retryable && self.attempted.another(index, self.replicas.len())) {
+        let was_recorded = self.attempted.insert(index);
+        let is_another_left = was_recorded && self.attempted.has_remaining(self.replicas.len());
+        if !(is_retryable && is_another_left) {
             return Err(error);
         }
         if !is_unsent && !endpoint.may_retry(Instant::now()) {

@@ -49,11 +49,6 @@ impl Tried {
     pub fn has_remaining(self, replicas: usize) -> bool {
         self.count() < replicas.min(64)
     }
-
-    /// Inserts an index and returns whether another replica is left to attempt.
-    pub fn another(&mut self, index: usize, replicas: usize) -> bool {
-        self.insert(index) && self.has_remaining(replicas)
-    }
 }
 
 impl TriedTogether {
