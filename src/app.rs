@@ -17,6 +17,7 @@ use crate::credentials::{Credentials, Keeper};
 use crate::server::upgrade::{Predecessor, Sockets, Succession, SuccessionError, Successor};
 use crate::server::{Admin, Certificates, Parts, Server, Settings, Stop};
 use crate::snapshot::{LastReload, Reloads, Shared, Snapshot};
+use crate::telemetry::labels::{ReloadLabels, ReloadOutcome};
 use crate::telemetry::{LogWriter, Metrics, OperatorLog};
 use crate::upstream::{Fetcher, Registry, SharedOutward, Watch, Watcher};
 
@@ -306,7 +307,7 @@ impl Reloader {
         self.shared.swap(self.lasting.snapshot(config, generation));
         self.metrics.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         self.metrics.config_reload_ok.set(1);
-        self.metrics.config_reloads.with_label_values(&["ok"]).inc();
+        self.metrics.config_reloads.get(&ReloadLabels { outcome: ReloadOutcome::Ok }).inc();
         self.reloads.note(LastReload { at: SystemTime::now(), ok: true, faults: restart });
         tracing::info!(generation, "configuration in force");
     }
@@ -314,7 +315,7 @@ impl Reloader {
     /// Notes a configuration that did not check. What runs goes on.
     pub fn refuse(&self, faults: &Faults) {
         self.metrics.config_reload_ok.set(0);
-        self.metrics.config_reloads.with_label_values(&["failed"]).inc();
+        self.metrics.config_reloads.get(&ReloadLabels { outcome: ReloadOutcome::Failed }).inc();
         for fault in faults.iter() {
             tracing::error!("{}", fault.headline());
         }

@@ -34,7 +34,7 @@ use crate::provider::dialect;
 use crate::relay::{Call, Content, Encoder, HeadStart, Promise, Relay};
 use crate::route::{Ask, Feature, Route, Table};
 use crate::snapshot::{Shared, Snapshot};
-use crate::telemetry::{Facts, Words};
+use crate::telemetry::{Facts, PromptLog};
 
 /// Whether an administrator of the request's GitLab lets prompts be logged (gitlab-client.md §2.1).
 const DETAILED_LOGS: &str = "x-gitlab-enabled-instance-verbose-ai-logs";
@@ -152,7 +152,7 @@ impl Context<'_> {
         if self.snapshot.log_prompts
             && text_header(&self.parts.headers, DETAILED_LOGS).is_some_and(allows)
         {
-            self.facts.words = Some(Box::new(Words::of(&bytes)));
+            self.facts.prompt_log = Some(Box::new(PromptLog::new(&bytes)));
         }
         Ok(bytes)
     }

@@ -11,11 +11,10 @@ use http::HeaderValue;
 use tokio::time::Instant;
 
 use super::{Call, collect};
-use crate::error::{Elsewhere, GatewayError, Kind};
+use crate::error::{Elsewhere, GatewayError, Kind, Phase};
 use crate::model::Budget;
 use crate::provider::{Dialect, Outbound, dialect};
 use crate::telemetry::Facts;
-use crate::telemetry::labels::Phase;
 use crate::upstream::{Endpoint, Inbound, Place, Sending, Timers, Tried, TriedTogether, Upstreams};
 
 /// A model server's error body is read up to this size.

@@ -267,7 +267,7 @@ impl Ask for Passed {
         }
         let events = self.stream && is_event_stream(&headers);
         let flow = if events {
-            facts.uncounted.asked(passthrough::text_len(&self.outbound.body));
+            facts.token_estimate.set_request(passthrough::text_len(&self.outbound.body));
             Flow::Events(passthrough::Tap::new(dialect, self.hide_usage))
         } else {
             // what a gateway sends, or a server in another format than events, may be a stream all
@@ -306,8 +306,8 @@ impl Ask for Translated<'_> {
     ) -> Result<Self::Answer, GatewayError> {
         let (Inbound { body, sent, .. }, timers) = attempts.send(&mut self.outbound, facts).await?;
         facts
-            .uncounted
-            .asked(self.outbound.body.len().saturating_sub(self.generation.picture_bytes()));
+            .token_estimate
+            .set_request(self.outbound.body.len().saturating_sub(self.generation.picture_bytes()));
         let decoder = attempts.dialect().decoder(self.generation);
         let translator = translate::Translator::new(decoder, (self.encoder)());
         begin(attempts, Source { body, timers, sent }, Flow::Deltas(translator), facts).await

@@ -58,11 +58,11 @@ impl Translator {
                 delta.text_len() + if matches!(delta, Delta::ToolCall { .. }) { CALL } else { 0 };
             if delta.is_content() {
                 facts.first_token.get_or_insert(now);
-                facts.uncounted.piece(delta.text_len());
+                facts.token_estimate.add_chunk(delta.text_len());
             }
             if let Delta::Usage(usage) = &delta {
                 facts.usage = *usage;
-                facts.uncounted.reported();
+                facts.token_estimate.on_report();
             }
             self.encoder.delta(&delta, &mut out);
         }

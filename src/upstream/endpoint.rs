@@ -16,6 +16,7 @@ use crate::error::{Elsewhere, GatewayError, Kind};
 use crate::model::{EndpointUrl, Model, ModelId};
 use crate::provider::ClockOffset;
 use crate::telemetry::Metrics;
+use crate::telemetry::labels::{EndpointLabels, ModelLabels};
 use crate::upstream::balance::affinity::Affinity;
 use crate::upstream::balance::inflight::Inflight;
 use crate::upstream::balance::peak_ewma::Wait;
@@ -470,8 +471,7 @@ impl Registry {
             self.forget(model, url);
         }
         for model in known.places.keys().filter(|model| !places.contains_key(*model)) {
-            // Not there when the model never had a queue.
-            let _ = self.metrics.model_waiting.remove_label_values(&[model]);
+            self.metrics.model_waiting.remove(&ModelLabels { model: Arc::clone(model) });
         }
         (known.endpoints, known.extras) = (kept, extras);
         known.places.clone_from(&places);
@@ -482,7 +482,8 @@ impl Registry {
     /// A model's places, found again if it had some, with the numbers that hold now.
     fn places(&self, known: &HashMap<ModelId, Arc<Places>>, model: &Model) -> Arc<Places> {
         let Some(places) = known.get(&model.id) else {
-            let waiting = self.metrics.model_waiting.with_label_values(&[&model.id]);
+            let waiting =
+                self.metrics.model_waiting.get(&ModelLabels { model: Arc::clone(&model.id) });
             return Arc::new(Places::new(Arc::clone(&model.id), model.room, waiting));
         };
         places.set(model.room);
@@ -520,12 +521,12 @@ impl Registry {
         let address = (url.without_base(), way.checked.is_some(), way.outward, way.tls.id);
         let Peer { pool_key, clock } = addresses.entry(address).or_insert_with(new).clone();
         let in_file = extra.is_some();
-        let label = if in_file { url.authority().to_string() } else { "request".to_owned() };
-        let labels = &[&*model.id, label.as_str()];
+        let label = if in_file { url.authority().as_str() } else { "request" };
+        let labels = EndpointLabels { model: Arc::clone(&model.id), endpoint: label.into() };
         let judged = in_file.then(|| Judged {
             model: Arc::clone(&model.id),
-            healthy: self.metrics.upstream_healthy.with_label_values(labels),
-            breaker: self.metrics.breaker_state.with_label_values(labels),
+            healthy: self.metrics.upstream_healthy.get(&labels),
+            breaker: self.metrics.breaker_state.get(&labels),
         });
         let endpoint = Endpoint {
             host: HeaderValue::from_str(url.authority().as_str())
@@ -533,7 +534,7 @@ impl Registry {
             url: url.clone(),
             way,
             pool_key,
-            inflight: Inflight::new(self.metrics.upstream_inflight.with_label_values(labels)),
+            inflight: Inflight::new(self.metrics.upstream_inflight.get(&labels)),
             wait: Wait::default(),
             besides: Stamped::default(),
             breaker: Breaker::default(),
@@ -549,11 +550,11 @@ impl Registry {
     }
 
     fn forget(&self, model: &ModelId, url: &EndpointUrl) {
-        let labels = &[&**model, url.authority().as_str()];
-        // Not there when two endpoints shared host and port: the first removal took it.
-        let _ = self.metrics.upstream_inflight.remove_label_values(labels);
-        let _ = self.metrics.upstream_healthy.remove_label_values(labels);
-        let _ = self.metrics.breaker_state.remove_label_values(labels);
+        let endpoint = url.authority().as_str().into();
+        let labels = EndpointLabels { model: Arc::clone(model), endpoint };
+        self.metrics.upstream_inflight.remove(&labels);
+        self.metrics.upstream_healthy.remove(&labels);
+        self.metrics.breaker_state.remove(&labels);
     }
 }
 
@@ -563,11 +564,10 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::{Registry, Resilience, Seen, Standing, is_endpoints_fault};
-    use crate::error::Kind;
+    use crate::error::{Kind, Phase};
     use crate::model::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind};
     use crate::provider::ClockOffset;
     use crate::telemetry::Metrics;
-    use crate::telemetry::labels::Phase;
     use crate::upstream::Outward;
 
     fn model(from_request: bool) -> Model {

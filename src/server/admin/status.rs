@@ -11,10 +11,10 @@ use serde::Serialize;
 
 use super::numbers::{Buckets, Family, count, label_of, sum, sum_by};
 use crate::auth::{IssuerStatus, Policy};
+use crate::error::Outcome;
 use crate::model::Budget;
 use crate::route::{Ask, Choice, Feature, Route, Rule, Table};
 use crate::snapshot::{LastReload, Snapshot};
-use crate::telemetry::labels::Outcome;
 use crate::telemetry::rfc3339;
 use crate::upstream::{Condition, Endpoint};
 
