@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
+use crate::api::initial_series;
 use crate::auth::{Issuers, Meters, Refresher};
 use crate::config::{Config, Fault, Faults};
 use crate::credentials::{Credentials, Keeper};
@@ -87,6 +88,7 @@ pub struct Reloader {
 
 /// What outlives a configuration and is found again by the next one.
 struct Lasting {
+    metrics: Arc<Metrics>,
     registry: Arc<Registry>,
     issuers: Issuers,
     meters: Arc<Meters>,
@@ -120,6 +122,7 @@ impl App {
         let settings = config.server.clone();
         let warnings = config.warnings.iter().map(Fault::headline).collect();
         let lasting = Lasting {
+            metrics: Arc::clone(&metrics),
             registry: Arc::clone(&registry),
             issuers: Issuers::default(),
             meters: Arc::new(Meters::new(Arc::clone(&metrics))),
@@ -335,6 +338,7 @@ impl Reloader {
 
 impl Lasting {
     fn snapshot(&self, config: Config, generation: u64) -> Snapshot {
+        self.metrics.create(&initial_series(&config.table));
         let cloud = config.table.cloud().map(|route| &route.model);
         let outward = self.outward.put(config.outward);
         let endpoints =

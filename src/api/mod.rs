@@ -10,6 +10,7 @@ mod fallback;
 mod fields;
 mod forward;
 mod gitlab;
+mod initial_series;
 mod openai;
 mod peek;
 
@@ -25,6 +26,7 @@ pub use anthropic::{AnthropicCall, read_messages_request};
 pub use cors::{allow_any_origin, is_cross_origin};
 pub use endpoint::{Endpoint, Matched};
 pub use gitlab::{CodeCall, Proxied};
+pub use initial_series::initial_series;
 pub use openai::OpenAiCall;
 
 use crate::auth::Caller;
