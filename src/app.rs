@@ -11,12 +11,14 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
+use crate::api::initial_series;
 use crate::auth::{Issuers, Meters, Refresher};
 use crate::config::{Config, Fault, Faults};
 use crate::credentials::{Credentials, Keeper};
 use crate::server::upgrade::{Predecessor, Sockets, Succession, SuccessionError, Successor};
 use crate::server::{Admin, Certificates, Parts, Server, Settings, Stop};
 use crate::snapshot::{LastReload, Reloads, Shared, Snapshot};
+use crate::telemetry::labels::{ReloadLabels, ReloadOutcome};
 use crate::telemetry::{LogWriter, Metrics, OperatorLog};
 use crate::upstream::{Fetcher, Registry, SharedOutward, Watch, Watcher};
 
@@ -86,6 +88,7 @@ pub struct Reloader {
 
 /// What outlives a configuration and is found again by the next one.
 struct Lasting {
+    metrics: Arc<Metrics>,
     registry: Arc<Registry>,
     issuers: Issuers,
     meters: Arc<Meters>,
@@ -119,6 +122,7 @@ impl App {
         let settings = config.server.clone();
         let warnings = config.warnings.iter().map(Fault::headline).collect();
         let lasting = Lasting {
+            metrics: Arc::clone(&metrics),
             registry: Arc::clone(&registry),
             issuers: Issuers::default(),
             meters: Arc::new(Meters::new(Arc::clone(&metrics))),
@@ -306,7 +310,7 @@ impl Reloader {
         self.shared.swap(self.lasting.snapshot(config, generation));
         self.metrics.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         self.metrics.config_reload_ok.set(1);
-        self.metrics.config_reloads.with_label_values(&["ok"]).inc();
+        self.metrics.config_reloads.get(&ReloadLabels { outcome: ReloadOutcome::Ok }).inc();
         self.reloads.note(LastReload { at: SystemTime::now(), ok: true, faults: restart });
         tracing::info!(generation, "configuration in force");
     }
@@ -314,7 +318,7 @@ impl Reloader {
     /// Notes a configuration that did not check. What runs goes on.
     pub fn refuse(&self, faults: &Faults) {
         self.metrics.config_reload_ok.set(0);
-        self.metrics.config_reloads.with_label_values(&["failed"]).inc();
+        self.metrics.config_reloads.get(&ReloadLabels { outcome: ReloadOutcome::Failed }).inc();
         for fault in faults.iter() {
             tracing::error!("{}", fault.headline());
         }
@@ -334,6 +338,7 @@ impl Reloader {
 
 impl Lasting {
     fn snapshot(&self, config: Config, generation: u64) -> Snapshot {
+        self.metrics.create(&initial_series(&config.table));
         let cloud = config.table.cloud().map(|route| &route.model);
         let outward = self.outward.put(config.outward);
         let endpoints =

@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! main → command → app → {config, demo} → server → api → snapshot → {relay, auth, credentials} → {upstream, provider}
-//!      → {route, prompt} → model → {error, telemetry} → {wire, generation, docs} → {secret, refreshed}
+//!      → {route, prompt} → model → telemetry → error → {wire, generation, docs} → {secret, refreshed}
 //! ```
 //!
 //! # Invariants

@@ -24,7 +24,8 @@ const LAYERS: &[&[&str]] = &[
     &["upstream", "provider"],
     &["route", "prompt"],
     &["model"],
-    &["error", "telemetry"],
+    &["telemetry"],
+    &["error"],
     &["wire", "generation", "docs"],
     &["secret", "refreshed"],
 ];

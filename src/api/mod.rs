@@ -10,6 +10,7 @@ mod fallback;
 mod fields;
 mod forward;
 mod gitlab;
+mod initial_series;
 mod openai;
 mod peek;
 
@@ -25,6 +26,7 @@ pub use anthropic::{AnthropicCall, read_messages_request};
 pub use cors::{allow_any_origin, is_cross_origin};
 pub use endpoint::{Endpoint, Matched};
 pub use gitlab::{CodeCall, Proxied};
+pub use initial_series::initial_series;
 pub use openai::OpenAiCall;
 
 use crate::auth::Caller;
@@ -34,7 +36,7 @@ use crate::provider::dialect;
 use crate::relay::{Call, Content, Encoder, HeadStart, Promise, Relay};
 use crate::route::{Ask, Feature, Route, Table};
 use crate::snapshot::{Shared, Snapshot};
-use crate::telemetry::{Facts, Words};
+use crate::telemetry::{Facts, PromptLog};
 
 /// The header by which GitLab's administrators allow prompts to be logged (gitlab-client.md §2.1).
 const DETAILED_LOGS: &str = "x-gitlab-enabled-instance-verbose-ai-logs";
@@ -156,7 +158,7 @@ impl Context<'_> {
         if self.snapshot.log_prompts
             && text_header(&self.parts.headers, DETAILED_LOGS).is_some_and(is_true)
         {
-            self.facts.words = Some(Box::new(Words::of(&bytes)));
+            self.facts.prompt_log = Some(Box::new(PromptLog::new(&bytes)));
         }
         Ok(bytes)
     }

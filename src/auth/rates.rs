@@ -16,7 +16,7 @@ use http::HeaderValue;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::error::{GatewayError, Kind};
-use crate::telemetry::labels::Rate;
+use crate::telemetry::labels::{NoLabels, Rate, RateLabels};
 use crate::telemetry::{Meter, Metrics};
 use crate::upstream::{Redis, RedisUrl};
 
@@ -71,13 +71,12 @@ impl Meters {
         match url {
             Some(url) if current.as_ref().is_some_and(|redis| redis.is_of(&url)) => {}
             Some(url) => {
-                let up = self.metrics.shared_limits_up.with_label_values::<&str>(&[]);
+                let up = self.metrics.shared_limits_up.get(&NoLabels {});
                 self.shared.store(Some(Arc::new(Redis::new(url, up))));
             }
             None => {
                 self.shared.store(None);
-                // Not there unless there was a Redis.
-                let _ = self.metrics.shared_limits_up.remove_label_values::<&str>(&[]);
+                self.metrics.shared_limits_up.remove(&NoLabels {});
             }
         }
     }
@@ -126,7 +125,7 @@ impl Meters {
             }
         });
         if let Err(spent) = taken {
-            self.metrics.rate_limited.with_label_values(&[spent.rate.label()]).inc();
+            self.metrics.rate_limited.get(&RateLabels { scope: spent.rate }).inc();
             return Err(spent.error(rates));
         }
         Ok(Box::new(Charge { meters: Arc::clone(self), caller, rates }))

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use super::Out;
 use super::out::{aligned, instead};
 use crate::config::{Config, show_duration};
+use crate::error::Phase;
 use crate::model::ProviderKind;
 use crate::route::{Choice, Class, Feature, RequestModels, Route, Rule};
-use crate::telemetry::labels::Phase;
 
 /// Prints the route of a feature or of `default`.
 pub(super) fn run(config: &Config, name: &str, out: &mut Out) -> ExitCode {

@@ -1,26 +1,26 @@
-//! Failures as GitLab's chat reads them: one event of its JSON lines (gitlab-client.md §7.2,
+//! Failures in the format of GitLab's chat: one event of its JSON lines (gitlab-client.md §7.2,
 //! §11.1).
 
 use bytes::{Bytes, BytesMut};
 use serde_json::json;
 
-use super::{GatewayError, Kind, respond};
+use super::{GatewayError, Kind, text};
 use crate::wire::write_line;
 
-/// `timeouts.chat_surface`: what a user of GitLab's chat sees of an expired limit.
+/// `timeouts.chat_surface`: what a user of GitLab's chat sees of an expired timeout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ExpiryAs {
-    /// GitLab's sentence for any failure; the reason is in its log.
+    /// GitLab's message for any failure; the reason is in its log.
     #[default]
     Event,
-    /// The sentence of A1000 and its code, as the answer.
+    /// The message of A1000 and its code, as the model's answer.
     Answer,
 }
 
-/// What GitLab looks for to tell a user to start a new conversation (A1005).
+/// The phrase on which GitLab asks the user to start a new conversation (A1005).
 const LITERAL: &str = "prompt is too long";
-/// What model servers say when a conversation does not fit: OpenAI and vLLM, llama.cpp, Anthropic
-/// and Bedrock, SGLang and TGI. In lower case.
+/// Phrases in model servers' errors when a conversation exceeds the context window: OpenAI and
+/// vLLM, llama.cpp, Anthropic and Bedrock, SGLang and TGI. In lower case.
 const TOO_LONG: [&str; 7] = [
     "context length",
     "context_length",
@@ -31,12 +31,12 @@ const TOO_LONG: [&str; 7] = [
     "input tokens exceed",
 ];
 
-/// The event for an error.
+/// Renders an error as one line of the stream.
 pub(super) fn of(error: &GatewayError, expiry_as: ExpiryAs) -> Bytes {
     let mut out = BytesMut::new();
     if matches!(error.kind(), Kind::Expired(_)) && expiry_as == ExpiryAs::Answer {
-        // the empty line parts it from what was answered before
-        let text = format!("\n\n{}", respond::text(error));
+        // the empty line separates it from the text sent before
+        let text = format!("\n\n{}", text(error));
         write_line(
             &json!({"type": "final_answer_delta", "data": {"text": text, "finish_reason": null}}),
             &mut out,
@@ -49,8 +49,8 @@ pub(super) fn of(error: &GatewayError, expiry_as: ExpiryAs) -> Bytes {
     out.freeze()
 }
 
-/// Appends an `error` event. `retryable` makes GitLab ask up to twice more, at once: only for what
-/// may then be over.
+/// Appends an `error` event. `retryable` makes GitLab retry up to twice, without a delay: only for
+/// failures that may be over by then.
 pub fn chat_error(message: &str, retryable: bool, out: &mut BytesMut) {
     write_line(
         &json!({"type": "error", "data": {"message": message, "retryable": retryable}}),
@@ -63,10 +63,10 @@ const fn is_overload(kind: Kind) -> bool {
 }
 
 fn is_too_long(error: &GatewayError) -> bool {
-    let refused = matches!(error.kind(), Kind::UpstreamStatus(400 | 413 | 422));
-    let texts = [Some(error.public()), error.operator()];
-    let mut said = texts.into_iter().flatten().map(str::to_ascii_lowercase);
-    refused && said.any(|said| TOO_LONG.iter().any(|words| said.contains(words)))
+    let is_rejected = matches!(error.kind(), Kind::UpstreamStatus(400 | 413 | 422));
+    let messages = [Some(error.public()), error.operator()];
+    let mut messages = messages.into_iter().flatten().map(str::to_ascii_lowercase);
+    is_rejected && messages.any(|text| TOO_LONG.iter().any(|phrase| text.contains(phrase)))
 }
 
 #[cfg(test)]
@@ -76,8 +76,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::{ExpiryAs, of};
-    use crate::error::{GatewayError, Kind, Shape, render};
-    use crate::telemetry::labels::Phase;
+    use crate::error::{GatewayError, Kind, Phase, Shape, render};
 
     fn event(error: &GatewayError, expiry_as: ExpiryAs) -> Value {
         let line = of(error, expiry_as);
@@ -91,18 +90,18 @@ mod tests {
     #[test]
     fn an_expiry_is_an_event_or_an_answer() {
         let error = GatewayError::expired(Phase::Idle, Duration::from_secs(60), "sonnet");
-        let said = json!({"type": "error", "data": {"message": "A1000: sonnet did not answer within 60 s (idle)", "retryable": false}});
-        assert_eq!(event(&error, ExpiryAs::Event), said);
-        let said = event(&error, ExpiryAs::Answer);
-        assert_eq!(said["type"], "final_answer_delta");
+        let expected = json!({"type": "error", "data": {"message": "A1000: sonnet did not answer within 60 s (idle)", "retryable": false}});
+        assert_eq!(event(&error, ExpiryAs::Event), expected);
+        let answer = event(&error, ExpiryAs::Answer);
+        assert_eq!(answer["type"], "final_answer_delta");
         assert_eq!(
-            said["data"]["text"],
+            answer["data"]["text"],
             "\n\nI'm sorry, I couldn't respond in time. Please try again. (A1000)"
         );
     }
 
     #[test]
-    fn only_overload_is_worth_another_try() {
+    fn only_overload_is_retryable() {
         let busy = [429, 503, 529].map(Kind::UpstreamStatus);
         for kind in busy.into_iter().chain([Kind::Overloaded, Kind::Draining]) {
             assert_eq!(failure(kind, "x")["retryable"], true, "{kind:?}");
@@ -118,27 +117,24 @@ mod tests {
     }
 
     #[test]
-    fn a_full_context_is_what_gitlab_looks_for() {
-        let said = [
+    fn a_full_context_has_the_phrase_that_gitlab_matches() {
+        let messages = [
             "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens",
             "the request exceeds the available context size, try increasing it",
             "Input is too long for requested model.",
             "prompt is too long: 210000 tokens > 200000 maximum",
         ];
-        for said in said {
-            let message = failure(Kind::UpstreamStatus(400), said)["message"].clone();
+        for text in messages {
+            let message = failure(Kind::UpstreamStatus(400), text)["message"].clone();
             assert!(message.as_str().unwrap().starts_with("prompt is too long"), "{message}");
         }
         assert_eq!(
             failure(Kind::UpstreamStatus(400), "temperature must be positive")["message"],
             "temperature must be positive"
         );
-        let told_the_operator =
+        let internal =
             GatewayError::new(Kind::UpstreamStatus(413), "x").internal("context_length_exceeded");
-        assert_eq!(
-            event(&told_the_operator, ExpiryAs::Event)["data"]["message"],
-            "prompt is too long: x"
-        );
+        assert_eq!(event(&internal, ExpiryAs::Event)["data"]["message"], "prompt is too long: x");
     }
 
     #[test]

@@ -1,31 +1,31 @@
 //! Every way a request can fail, in one table: HTTP status, the code operators look for, the
-//! outcome it counts as and whether another try may help. How a row looks on a surface is
+//! outcome it counts as and whether another attempt may succeed. How a row looks on a surface is
 //! `respond.rs`.
 
 use http::StatusCode;
 
-use crate::telemetry::labels::{Outcome, Phase};
+use super::{Outcome, Phase};
 
 /// What went wrong. The one place that matches over it is [`Kind::row`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The body or a field of it is not what the endpoint takes.
+    /// The body or one of its fields does not fit the endpoint's schema.
     Invalid,
-    /// The same where GitLab's own gateway answers 400.
+    /// The same where GitLab's own gateway returns 400.
     BadRequest,
-    /// A prompt has no version that fits the constraint.
+    /// No version of the prompt satisfies the constraint.
     NoPromptVersion,
-    /// The version asked for is no constraint.
+    /// The requested version is not a version constraint.
     PromptVersion,
-    /// A prompt's input is not in the request.
+    /// The request lacks an input of the prompt.
     MissingInput,
     /// No credentials, or wrong ones.
     Unauthorized,
-    /// The keys that tokens are verified with were never fetched: nobody can be told apart yet.
+    /// No signing keys have been fetched yet, so no token can be verified.
     NoSigningKeys,
-    /// The credentials that a model server wants could not be fetched, or have expired.
+    /// The credentials for the model server could not be fetched, or have expired.
     NoCredentials,
-    /// Known caller, but not for this.
+    /// An authenticated caller without the permission.
     Forbidden,
     /// The operator set this feature to `disabled`.
     Disabled,
@@ -35,34 +35,34 @@ pub enum Kind {
     MethodNotAllowed,
     /// The model named by an OpenAI-style request is not in the file.
     UnknownModel,
-    /// No rule of `[features]` and nothing in the request names a model.
+    /// Neither `[features]` nor the request names a model.
     NoModel,
-    /// The request names an endpoint that Weir must not call.
+    /// The request names an endpoint to which Weir must not connect.
     EndpointRefused,
     /// Body over `limits.max_body`.
     BodyTooLarge,
     /// The client did not finish its body within `limits.body_timeout`.
     BodyTimeout,
-    /// The caller has used up what it may ask for in a minute.
+    /// The caller is over its requests or tokens per minute.
     RateLimited,
     /// More requests in flight than `[limits]` allows.
     Overloaded,
-    /// Weir is being stopped, and its clients have had the time that `resilience.drain` gives.
+    /// Weir is stopping, and `resilience.drain` has expired.
     Draining,
     /// DNS, TCP or TLS to the model server failed.
     UpstreamConnect,
-    /// The model server answered with this status.
+    /// The model server returned this status.
     UpstreamStatus(u16),
-    /// The model server's content filter refused the request or its own answer: nobody's failure,
-    /// and the same again elsewhere.
+    /// The model server's content filter blocked the request or the response: not a failure of the
+    /// server, and the same on every other one.
     ContentFilter,
-    /// The model server's bytes are not HTTP, not the dialect, or end too early.
+    /// The model server's bytes are not HTTP, not its dialect, or end too early.
     UpstreamBroken,
-    /// The model server did its part, but the model said nothing that can be shown.
+    /// The model server succeeded, but the response has no content that can be shown.
     NoAnswer,
-    /// One of our four limits expired: A1000.
+    /// One of the four timeouts expired: A1000.
     Expired(Phase),
-    /// Our own fault.
+    /// A fault of Weir's own.
     Internal,
 }
 
@@ -77,19 +77,28 @@ pub struct Row {
     pub openai_type: &'static str,
     /// What the request counts as.
     pub outcome: Outcome,
-    /// Where the same request may succeed.
+    /// Which other attempts may succeed.
     pub elsewhere: Elsewhere,
+    /// The `phase` label: the timeout that expired, or the phase in which the connection failed.
+    pub phase: Option<Phase>,
 }
 
-/// Where a request that failed may succeed, as long as nothing of an answer has reached the client.
+impl Row {
+    const fn in_phase(self, phase: Phase) -> Self {
+        Self { phase: Some(phase), ..self }
+    }
+}
+
+/// Which other attempts of a failed request may succeed, as long as no byte of a response has
+/// reached the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Elsewhere {
-    /// Nowhere: the request itself is at fault, or there is no time left.
+    /// None: the request itself is at fault, or its time is over.
     Nowhere,
-    /// At another model: what failed is true of every replica of this one (our key, its name, its
-    /// limit).
+    /// One at another model: the cause (our key, the model's name, its limit) is common to all
+    /// replicas of this one.
     Model,
-    /// At another replica, and at another model.
+    /// One at another replica, or at another model.
     Replica,
 }
 
@@ -104,12 +113,12 @@ const fn row(
         Ok(status) => status,
         Err(_) => StatusCode::BAD_GATEWAY,
     };
-    Row { status, code, openai_type: openai, outcome, elsewhere }
+    Row { status, code, openai_type: openai, outcome, elsewhere, phase: None }
 }
 
 impl Kind {
-    /// What the answer of a gateway that is passed on counts as, if it is a failure. Its 401 and
-    /// 403 are about the caller, not about us.
+    /// Returns what a forwarded response of another gateway counts as, or `None` below 400. Its
+    /// 401 and 403 concern the caller, not Weir's credentials.
     pub const fn of_gateway(status: u16) -> Option<Self> {
         match status {
             401 => Some(Self::Unauthorized),
@@ -119,12 +128,12 @@ impl Kind {
         }
     }
 
-    /// Whether a server that says when to come back is well, and full.
+    /// Whether the status means a healthy server at its limits, if it comes with `Retry-After`.
     pub const fn is_busy(self) -> bool {
         matches!(self, Self::UpstreamStatus(429 | 503))
     }
 
-    /// The table.
+    /// Returns the row of the table.
     pub const fn row(self) -> Row {
         use Elsewhere::{Model, Nowhere, Replica};
         use Outcome::{Internal, Overload, Refused, Timeout, UpstreamError};
@@ -156,58 +165,29 @@ impl Kind {
             }
             Self::Overloaded => row(503, "overloaded", "overloaded_error", Overload, Model),
             Self::Draining => row(503, "draining", "overloaded_error", Overload, Nowhere),
-            Self::UpstreamConnect => row(502, "upstream_connect", UPSTREAM, UpstreamError, Replica),
+            Self::UpstreamConnect => row(502, "upstream_connect", UPSTREAM, UpstreamError, Replica)
+                .in_phase(Phase::Connect),
             Self::UpstreamStatus(status) => upstream_status(status),
             Self::ContentFilter => row(400, "content_filter", INVALID, Refused, Nowhere),
             Self::UpstreamBroken => row(502, "upstream_broken", UPSTREAM, UpstreamError, Replica),
             Self::NoAnswer => row(502, "no_answer", UPSTREAM, UpstreamError, Nowhere),
-            Self::Expired(Phase::Total) => row(504, "A1000", "timeout_error", Timeout, Nowhere),
-            Self::Expired(_) => row(504, "A1000", "timeout_error", Timeout, Replica),
+            Self::Expired(phase) => {
+                let elsewhere = if matches!(phase, Phase::Total) { Nowhere } else { Replica };
+                row(504, "A1000", "timeout_error", Timeout, elsewhere).in_phase(phase)
+            }
             Self::Internal => row(500, "internal", "internal_error", Internal, Nowhere),
-        }
-    }
-
-    /// The `phase` label: which limit expired, or the phase a failed connection died in.
-    pub const fn phase(self) -> Option<Phase> {
-        match self {
-            Self::Expired(phase) => Some(phase),
-            Self::UpstreamConnect => Some(Phase::Connect),
-            Self::Invalid
-            | Self::BadRequest
-            | Self::NoPromptVersion
-            | Self::PromptVersion
-            | Self::MissingInput
-            | Self::Unauthorized
-            | Self::NoSigningKeys
-            | Self::NoCredentials
-            | Self::Forbidden
-            | Self::Disabled
-            | Self::NotFound
-            | Self::MethodNotAllowed
-            | Self::UnknownModel
-            | Self::NoModel
-            | Self::EndpointRefused
-            | Self::BodyTooLarge
-            | Self::BodyTimeout
-            | Self::RateLimited
-            | Self::Overloaded
-            | Self::Draining
-            | Self::UpstreamStatus(_)
-            | Self::ContentFilter
-            | Self::UpstreamBroken
-            | Self::NoAnswer
-            | Self::Internal => None,
         }
     }
 }
 
-/// A model server's own status keeps its meaning where it has one for the client (4xx, 503 and
-/// their `Retry-After`); any other 5xx is a bad gateway. So is 401, 403 and 407: it is our key that
-/// was refused, and GitLab would tell the user to buy a subscription (M3006).
+/// Returns the row of a model server's status. It is passed on where it has a meaning for the
+/// client (4xx, and 503 with its `Retry-After`); any other 5xx is a bad gateway. So are 401, 403
+/// and 407: it is Weir's key that was rejected, and GitLab would ask the user to buy a subscription
+/// (M3006).
 const fn upstream_status(status: u16) -> Row {
     let elsewhere = match status {
         408 | 409 | 424 | 425 | 429 => Elsewhere::Replica,
-        // our account, our key, its name for the model, calls that it does not have
+        // Weir's account or key, the upstream name of the model, an unsupported call
         401..=405 | 407 | 501 | 505 => Elsewhere::Model,
         500.. => Elsewhere::Replica,
         _ => Elsewhere::Nowhere,

@@ -1,10 +1,11 @@
-//! One error type for everything a request can run into.
+//! One error type for everything that can fail in a request.
 //!
 //! It carries two messages: `public` for the client and `internal` for the operator's log. There is
-//! no `Display`, so that the second cannot reach the first by accident (omicron's `MessagePair`).
+//! no `Display`, so that the second cannot reach the client by accident (omicron's `MessagePair`).
 
 mod chat_event;
 mod kind;
+mod outcome;
 mod respond;
 
 use std::borrow::Cow;
@@ -14,32 +15,33 @@ use http::HeaderValue;
 
 pub use chat_event::{ExpiryAs, chat_error};
 pub use kind::{Elsewhere, Kind, Row};
+pub use outcome::{Outcome, Phase};
 pub use respond::{NDJSON, Shape, in_band, render};
 
-/// One fault in a request body, in the form FastAPI's clients know (`loc`, `msg`, `type`).
+/// One fault in a request body, in the form that FastAPI's clients parse (`loc`, `msg`, `type`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BodyFault {
-    /// Where: `["body", "messages", "0", "role"]`; a number is printed as a number.
+    /// The path of the field: `["body", "messages", "0", "role"]`; a number is printed as a number.
     pub loc: Vec<Cow<'static, str>>,
-    /// What is wrong and what is expected.
+    /// What was found and what is expected.
     pub msg: String,
     /// A stable name: `missing`, `json_invalid`, `value_error`, `type_error`.
     pub kind: &'static str,
 }
 
 impl BodyFault {
-    /// A fault at a top-level field of the body.
+    /// Returns a fault at a top-level field of the body.
     pub fn at(field: &'static str, kind: &'static str, msg: impl Into<String>) -> Self {
         Self { loc: vec!["body".into(), field.into()], msg: msg.into(), kind }
     }
 
-    /// A fault of the body as a whole.
+    /// Returns a fault of the body as a whole.
     pub fn body(kind: &'static str, msg: impl Into<String>) -> Self {
         Self { loc: vec!["body".into()], msg: msg.into(), kind }
     }
 }
 
-/// A failed request: what kind, what the client is told, what the operator is told.
+/// The failure of a request: its kind, the message for the client and the message for the operator.
 #[derive(Debug)]
 pub struct GatewayError(Box<Inner>);
 
@@ -56,7 +58,7 @@ struct Inner {
 }
 
 impl GatewayError {
-    /// An error with the sentence the client sees.
+    /// Returns an error with this message for the client.
     pub fn new(kind: Kind, public: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Inner {
             kind,
@@ -70,7 +72,7 @@ impl GatewayError {
         }))
     }
 
-    /// A body that does not parse or lacks something: 422 with every fault found.
+    /// Returns the error of a body that does not parse or lacks a field: 422 with every fault found.
     pub fn invalid(faults: Vec<BodyFault>) -> Self {
         let public =
             faults.first().map_or_else(|| "Validation error".into(), |fault| fault.msg.clone());
@@ -79,27 +81,28 @@ impl GatewayError {
         error
     }
 
-    /// One of the four limits expired: A1000. `who` is the model's name.
-    pub fn expired(phase: crate::telemetry::labels::Phase, limit: Duration, who: &str) -> Self {
+    /// Returns the error of an expired timeout: A1000. `model` is the model's name in the file.
+    pub fn expired(phase: Phase, limit: Duration, model: &str) -> Self {
         let seconds = format_seconds(limit);
-        let public = format!("A1000: {who} did not answer within {seconds} s ({})", phase.label());
+        let public =
+            format!("A1000: {model} did not answer within {seconds} s ({})", phase.label());
         let mut error = Self::new(Kind::Expired(phase), public);
         error.0.limit = Some(limit);
         error
     }
 
-    /// Names the fields of a wrong body as the client's dialect does: (what was said, what is to be
-    /// said).
+    /// Renames the fields in the faults of a body to those of the client's dialect: (the name in
+    /// the fault, the client's name).
     #[must_use]
     pub fn with_fields_named(mut self, names: &[(&str, &'static str)]) -> Self {
         for fault in &mut self.0.faults {
-            let place =
-                fault.loc.get(1).and_then(|said| names.iter().find(|(theirs, _)| theirs == said));
-            if let Some((theirs, ours)) = place {
-                fault.msg = fault.msg.replace(&format!("`{theirs}`"), &format!("`{ours}`"));
+            let renamed =
+                fault.loc.get(1).and_then(|field| names.iter().find(|(from, _)| from == field));
+            if let Some((from, to)) = renamed {
+                fault.msg = fault.msg.replace(&format!("`{from}`"), &format!("`{to}`"));
                 fault.loc = [Cow::Borrowed("body")]
                     .into_iter()
-                    .chain(ours.split('.').map(Cow::Borrowed))
+                    .chain(to.split('.').map(Cow::Borrowed))
                     .collect();
             }
         }
@@ -109,14 +112,14 @@ impl GatewayError {
         self
     }
 
-    /// Adds what only the operator may read: addresses, causes, upstream bodies.
+    /// Sets the message that only the operator may read: addresses, causes, upstream bodies.
     #[must_use]
     pub fn internal(mut self, text: impl Into<String>) -> Self {
         self.0.internal = Some(text.into());
         self
     }
 
-    /// Adds to what the operator may read.
+    /// Appends to the operator's message.
     #[must_use]
     pub fn remarked(mut self, text: &str) -> Self {
         let before = self.0.internal.take();
@@ -125,33 +128,34 @@ impl GatewayError {
         self
     }
 
-    /// Passes a `Retry-After` on.
+    /// Sets the `Retry-After` of the response.
     #[must_use]
     pub fn retry_after(mut self, value: Option<HeaderValue>) -> Self {
         self.0.retry_after = value;
         self
     }
 
-    /// The `Retry-After` in seconds, if there is one that is no date.
+    /// Returns the `Retry-After` in seconds, or `None` when there is none or it is a date.
     pub fn retry_after_seconds(&self) -> Option<u64> {
         self.0.retry_after.as_ref()?.to_str().ok()?.trim().parse().ok()
     }
 
-    /// Names the methods of a path (RFC 9110 §15.5.6).
+    /// Sets the `Allow` header: the methods of the path (RFC 9110 §15.5.6).
     #[must_use]
     pub fn allow(mut self, methods: &'static str) -> Self {
         self.0.allow = Some(methods);
         self
     }
 
-    /// Keeps the model server's own JSON error body, for surfaces that speak its dialect.
+    /// Keeps the model server's own JSON error body, for surfaces of the same dialect.
     #[must_use]
     pub fn upstream_body(mut self, body: bytes::Bytes) -> Self {
         self.0.upstream_body = Some(body);
         self
     }
 
-    /// Takes a secret out that a model server repeated: its own words go, whole.
+    /// Removes a secret that a model server repeated: its error body and message are dropped
+    /// whole, the operator's message is masked.
     #[must_use]
     pub fn withholding(mut self, secret: &str) -> Self {
         let repeats = |text: &[u8]| {
@@ -171,23 +175,34 @@ impl GatewayError {
         self
     }
 
-    /// What went wrong.
+    /// Returns the kind of failure.
     pub fn kind(&self) -> Kind {
         self.0.kind
     }
 
-    /// The sentence for the client.
+    /// Returns the message for the client.
     pub fn public(&self) -> &str {
         &self.0.public
     }
 
-    /// The sentence for the log, if there is more to say than `public`.
+    /// Returns the message for the operator's log, or `None` when `public` is all there is.
     pub fn operator(&self) -> Option<&str> {
         self.0.internal.as_deref()
     }
 }
 
-/// Seconds without a needless fraction: `60`, `2.5`.
+/// The message that GitLab itself shows for A1000.
+const A1000_MESSAGE: &str = "I'm sorry, I couldn't respond in time. Please try again.";
+
+/// Returns the error as plain text for the user of a surface without JSON.
+fn text(error: &GatewayError) -> String {
+    match error.kind() {
+        Kind::Expired(_) => format!("{A1000_MESSAGE} (A1000)"),
+        _ => error.public().to_owned(),
+    }
+}
+
+/// Formats seconds without a needless fraction: `60`, `2.5`.
 fn format_seconds(limit: Duration) -> String {
     let millis = limit.as_millis();
     if millis.is_multiple_of(1000) {

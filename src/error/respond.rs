@@ -1,4 +1,4 @@
-//! error × surface × phase → response, or in-band frame, or nothing (then the stream is aborted).
+//! error × surface × phase → response, or in-band frame, or `None` (then the stream is aborted).
 //!
 //! Source: architecture.md §3, gitlab-client.md §11. The tests at the end are the table's contract.
 
@@ -7,16 +7,14 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::chat_event::{self, ExpiryAs};
-use super::{BodyFault, GatewayError, Kind};
+use super::{A1000_MESSAGE, BodyFault, GatewayError, Kind, text};
 
-/// The type of JSON lines, as GitLab's own gateway writes it.
+/// The content type of JSON lines, as GitLab's own gateway writes it.
 pub const NDJSON: &str = "application/x-ndjson; charset=utf-8";
-/// The sentence GitLab itself shows for A1000.
-const A1000_SENTENCE: &str = "I'm sorry, I couldn't respond in time. Please try again.";
 const TEXT: &str = "text/plain; charset=utf-8";
 const WEIR_ERROR: HeaderName = HeaderName::from_static("x-weir-error");
 
-/// How errors look to this client.
+/// The format in which errors are rendered for this client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Shape {
     /// GitLab's JSON: `{"detail": …}`.
@@ -24,21 +22,20 @@ pub enum Shape {
     Gitlab,
     /// GitLab's prompts and Test connection: a failed model is 421 `"NNN: Phrase"`.
     GitlabPrompts,
-    /// The GitLab calls whose `detail` is read as one sentence: embeddings, tokens, documentation.
+    /// The GitLab calls whose `detail` is one sentence: embeddings, tokens, documentation.
     GitlabSentence,
-    /// The same, streamed as an object a line: a failure after the head is one more line.
+    /// Prompts streamed as one object a line: a failure after the head is one more line.
     GitlabPromptsLines,
-    /// The same, streamed as raw text to GitLab's chat: its words are read by people, its status by
-    /// GitLab.
+    /// Prompts streamed as raw text to GitLab's chat: people read the text, GitLab the status.
     GitlabPromptsText,
-    /// Code suggestions, as JSON or raw text: a failed model is 421, but a busy one 429, which
-    /// editors wait for.
+    /// Code suggestions, as JSON or raw text: a failed model is 421, but a rate-limited one 429,
+    /// after which editors back off.
     GitlabCode,
-    /// The same, streamed as events: a failure after the head is an `error` event.
+    /// Code suggestions streamed as events: a failure after the head is an `error` event.
     GitlabCodeEvents,
-    /// GitLab's streamed raw text: a non-2xx body is shown to the user as it is.
+    /// GitLab's streamed raw text: the user sees the body of a non-2xx response as it is.
     GitlabText,
-    /// GitLab's chat once a model was chosen: an event in a 200, before the head as after it.
+    /// GitLab's chat once a model was selected: an event in a 200, before the head and after it.
     GitlabChat(ExpiryAs),
     /// OpenAI's `{"error": {…}}`.
     OpenAi,
@@ -46,7 +43,7 @@ pub enum Shape {
     Anthropic,
 }
 
-/// The whole response for an error that came before the head.
+/// Renders an error before the response head as a whole response.
 pub fn render(error: &GatewayError, shape: Shape, request_id: &str) -> Response<Bytes> {
     let row = error.kind().row();
     let (status, body) = match shape {
@@ -69,8 +66,8 @@ pub fn render(error: &GatewayError, shape: Shape, request_id: &str) -> Response<
     finish(error, status, "application/json", body.to_string().into())
 }
 
-/// The frame that tells a client of a failure after the head, or `None` where the surface has none
-/// and a clean end would be a lie.
+/// Renders an error after the response head as one frame of the stream, or returns `None` where the
+/// surface has no such frame: the stream is then aborted, since a clean end would mean success.
 pub fn in_band(error: &GatewayError, shape: Shape, request_id: &str) -> Option<Bytes> {
     match shape {
         Shape::OpenAi => Some(format!("data: {}\n\n", openai(error, request_id)).into()),
@@ -117,7 +114,7 @@ fn finish(
     response
 }
 
-/// `{"error": {...}}`, and FastAPI's `detail` list beside it when the request itself was wrong.
+/// Returns `{"error": {...}}`, with FastAPI's `detail` list beside it when the body is at fault.
 fn openai(error: &GatewayError, request_id: &str) -> Value {
     if let Some(own) = upstream_json(error) {
         return own;
@@ -137,8 +134,8 @@ fn openai(error: &GatewayError, request_id: &str) -> Value {
     body
 }
 
-/// Anthropic's statuses and types, which its clients sort errors by. A wrong request is 400 there,
-/// never 422, and its message names the field. `code` is ours.
+/// Returns Anthropic's status and body; its clients classify errors by both. An invalid request is
+/// 400 there, never 422, and its message names the field. `code` is Weir's own.
 fn anthropic(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
     let row = error.kind().row();
     let status = if row.status == StatusCode::UNPROCESSABLE_ENTITY {
@@ -158,7 +155,7 @@ fn anthropic(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
         _ => "api_error",
     };
     let message = match param(&error.0.faults) {
-        Value::String(place) => format!("{place}: {}", error.public()),
+        Value::String(path) => format!("{path}: {}", error.public()),
         _ => error.public().to_owned(),
     };
     let mut body = json!({
@@ -171,8 +168,8 @@ fn anthropic(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
     (status, body)
 }
 
-/// The model server's own error object, when it is one: clients know how to read it. What it says
-/// of our key is not for them.
+/// Returns the model server's own error object, which clients of its dialect parse, or `None` when
+/// the body is no such object or concerns Weir's key.
 fn upstream_json(error: &GatewayError) -> Option<Value> {
     if matches!(error.kind(), Kind::UpstreamStatus(401 | 403 | 407)) {
         return None;
@@ -204,15 +201,15 @@ fn gitlab(error: &GatewayError, request_id: &str) -> Value {
         | Kind::PromptVersion
         | Kind::MissingInput => json!({"detail": error.public()}),
         _ if !error.0.faults.is_empty() => json!({"detail": fault_list(&error.0.faults)}),
-        // the list form is the one whose text GitLab shows (§10.1)
+        // GitLab shows the text of the list form (§10.1)
         kind => {
             json!({"detail": [{"loc": ["body"], "msg": error.public(), "type": kind.row().code}]})
         }
     }
 }
 
-/// 421 `"NNN: Phrase"` when the model server failed (§8.4, §10.1): it opens no circuit breaker in
-/// GitLab and its text is what Test connection shows.
+/// Returns 421 `"NNN: Phrase"` when the model server failed (§8.4, §10.1): it opens no circuit
+/// breaker in GitLab, and Test connection shows its text.
 fn prompts(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
     let detail = match error.kind() {
         Kind::UpstreamStatus(status) => status_phrase(status),
@@ -226,8 +223,9 @@ fn prompts(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
     (StatusCode::MISDIRECTED_REQUEST, json!({ "detail": detail }))
 }
 
-/// A model server's 400, 401 and 429 are passed on (ai-gateway-server.md §1.7): here no user reads
-/// them, but a background job and the administrator who gave it its key.
+/// Returns status and body with one sentence as `detail`. A model server's 400, 401 and 429 are
+/// passed on (ai-gateway-server.md §1.7): these calls come from a background job, and the
+/// administrator who reads them has set its key.
 fn sentence(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
     let status = match error.kind() {
         Kind::UpstreamStatus(401) => StatusCode::UNAUTHORIZED,
@@ -240,20 +238,17 @@ fn sentence(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
     }
 }
 
-/// `contents.0: expected a string`, one after the other.
+/// Joins the faults with `; `, each as `contents.0: expected a string`.
 fn faults_as_text(error: &GatewayError) -> String {
-    let place = |fault: &BodyFault| {
-        fault.loc.iter().skip(1).map(AsRef::as_ref).collect::<Vec<&str>>().join(".")
-    };
-    let faults = error.0.faults.iter().map(|fault| match place(fault) {
-        place if place.is_empty() => fault.msg.clone(),
-        place => format!("{place}: {}", fault.msg),
+    let faults = error.0.faults.iter().map(|fault| match field_path(fault) {
+        path if path.is_empty() => fault.msg.clone(),
+        path => format!("{path}: {}", fault.msg),
     });
     let text = faults.collect::<Vec<_>>().join("; ");
     if text.is_empty() { error.public().to_owned() } else { text }
 }
 
-/// As prompts, but for a model server that asks to come back later (ai-gateway-server.md §8.1).
+/// As [`prompts`], but 429 for a rate-limited model server (ai-gateway-server.md §8.1).
 fn code(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
     let (status, body) = prompts(error, request_id);
     let is_busy = error.kind() == Kind::UpstreamStatus(429);
@@ -268,21 +263,14 @@ fn status_phrase(status: u16) -> String {
     format!("{status}: {phrase}")
 }
 
-pub(super) fn text(error: &GatewayError) -> String {
-    match error.kind() {
-        Kind::Expired(_) => format!("{A1000_SENTENCE} (A1000)"),
-        _ => error.public().to_owned(),
-    }
-}
-
-/// The `error` object of an expiry.
+/// Returns the `error` object of an expired timeout, or `None` for any other kind.
 fn expiry(error: &GatewayError, request_id: &str) -> Option<Value> {
     let Kind::Expired(phase) = error.kind() else {
         return None;
     };
     let limit = error.0.limit.unwrap_or_default();
     Some(json!({
-        "code": "A1000", "message": A1000_SENTENCE, "phase": phase.label(),
+        "code": "A1000", "message": A1000_MESSAGE, "phase": phase.label(),
         "limit_ms": u64::try_from(limit.as_millis()).unwrap_or(u64::MAX), "request_id": request_id,
     }))
 }
@@ -299,12 +287,15 @@ fn fault_list(faults: &[BodyFault]) -> Value {
     Value::Array(list.collect())
 }
 
-/// OpenAI's `param`: the first fault's place without `body`.
+/// Returns OpenAI's `param`: the path of the first fault, or null.
 fn param(faults: &[BodyFault]) -> Value {
-    let place = faults
-        .first()
-        .map(|fault| fault.loc.iter().skip(1).map(AsRef::as_ref).collect::<Vec<&str>>().join("."));
-    place.filter(|place| !place.is_empty()).map_or(Value::Null, Value::String)
+    let path = faults.first().map(field_path);
+    path.filter(|path| !path.is_empty()).map_or(Value::Null, Value::String)
+}
+
+/// Returns the path of the field, dotted and without `body`; empty for the body as a whole.
+fn field_path(fault: &BodyFault) -> String {
+    fault.loc.iter().skip(1).map(AsRef::as_ref).collect::<Vec<&str>>().join(".")
 }
 
 #[cfg(test)]
@@ -312,8 +303,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{Shape, in_band, render};
-    use crate::error::{BodyFault, GatewayError, Kind};
-    use crate::telemetry::labels::Phase;
+    use crate::error::{BodyFault, GatewayError, Kind, Phase};
 
     fn body(error: &GatewayError, shape: Shape) -> (u16, String) {
         let response = render(error, shape, "req-1");
@@ -347,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn anthropics_clients_read_types_and_statuses_of_their_own() {
+    fn anthropics_clients_get_types_and_statuses_of_their_own() {
         let of = |error: GatewayError| {
             let (status, text) = body(&error, Shape::Anthropic);
             let body: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -356,8 +346,8 @@ mod tests {
                 (&"error".into(), &"req-1".into()),
                 "{text}"
             );
-            let said = |field: &str| body["error"][field].as_str().unwrap().to_owned();
-            (status, said("type"), said("message"), said("code"))
+            let field = |name: &str| body["error"][name].as_str().unwrap().to_owned();
+            (status, field("type"), field("message"), field("code"))
         };
         let row = |status, kind: &str, message: &str, code: &str| {
             (status, kind.into(), message.into(), code.into())
@@ -393,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn prompts_say_421_with_the_phrase() {
+    fn failed_models_are_421_with_the_phrase_on_prompts() {
         let error =
             GatewayError::new(Kind::UpstreamStatus(401), "the model server refused the key");
         for shape in [Shape::GitlabPrompts, Shape::GitlabPromptsLines] {
@@ -417,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn code_says_421_but_429_to_those_who_can_wait() {
+    fn failed_models_are_421_on_code_and_rate_limited_ones_429() {
         let error =
             |status| GatewayError::new(Kind::UpstreamStatus(status), "the model server failed");
         assert_eq!(
@@ -437,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_bodies_are_a_list() {
+    fn invalid_bodies_are_a_list_of_faults() {
         let error =
             GatewayError::invalid(vec![BodyFault::at("model", "missing", "Field required")]);
         let (status, text) = body(&error, Shape::Gitlab);
@@ -456,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn after_the_head_only_framed_surfaces_speak() {
+    fn after_the_head_only_framed_surfaces_carry_an_error() {
         let error =
             GatewayError::new(Kind::UpstreamBroken, "the model server closed the stream early");
         assert!(in_band(&error, Shape::OpenAi, "r").unwrap().starts_with(b"data: {"));

@@ -13,7 +13,7 @@ mod request;
 mod usage;
 
 pub use delta::{Delta, Encode, StopReason};
-pub use estimate::Uncounted;
+pub use estimate::TokenEstimate;
 pub use filter::{
     Blank, Echo, Fences, Filter, Filtered, Filters, NewCode, OwnLine, Think, Underscores,
     without_thinking,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::telemetry::labels::Phase;
+use crate::error::Phase;
 
 /// The limits in force for one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,11 +11,10 @@ use http::HeaderValue;
 use tokio::time::Instant;
 
 use super::{Call, read_to_end};
-use crate::error::{Elsewhere, GatewayError, Kind};
+use crate::error::{Elsewhere, GatewayError, Kind, Phase};
 use crate::model::Budget;
 use crate::provider::{Dialect, Outbound, dialect};
 use crate::telemetry::Facts;
-use crate::telemetry::labels::Phase;
 use crate::upstream::{Endpoint, Inbound, Place, Sending, Timers, Tried, TriedTogether, Upstreams};
 
 /// The most that is read of a model server's error body, in bytes.

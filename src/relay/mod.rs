@@ -276,7 +276,7 @@ impl UpstreamCall for Passed {
         }
         let events = self.stream && is_event_stream(&headers);
         let mode = if events {
-            facts.uncounted.asked(passthrough::text_len(&self.outbound.body));
+            facts.token_estimate.set_request(passthrough::text_len(&self.outbound.body));
             BodyMode::SseTap(passthrough::Tap::new(dialect, self.hide_usage))
         } else {
             // the body may still be a stream: of a gateway, or in another format than SSE
@@ -314,8 +314,8 @@ impl UpstreamCall for TranslatedCall<'_> {
     ) -> Result<Self::Answer, GatewayError> {
         let (Inbound { body, sent, .. }, timers) = attempts.send(&mut self.outbound, facts).await?;
         facts
-            .uncounted
-            .asked(self.outbound.body.len().saturating_sub(self.generation.picture_bytes()));
+            .token_estimate
+            .set_request(self.outbound.body.len().saturating_sub(self.generation.picture_bytes()));
         let decoder = attempts.dialect().decoder(self.generation);
         let translator = translate::Translator::new(decoder, (self.encoder)());
         begin_stream(

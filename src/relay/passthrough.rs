@@ -207,7 +207,7 @@ impl Tap {
         self.stopped |= finished;
         if self.saw_content && !finished && !is_interesting(event) {
             if event.first() != Some(&b':') {
-                facts.uncounted.piece(event.len().saturating_sub(self.envelope));
+                facts.token_estimate.add_chunk(event.len().saturating_sub(self.envelope));
             }
             return Ok(false);
         }
@@ -223,7 +223,7 @@ impl Tap {
         }
         if content {
             facts.first_token.get_or_insert(now);
-            facts.uncounted.piece(text_len);
+            facts.token_estimate.add_chunk(text_len);
         }
         if content && !self.saw_content {
             self.saw_content = true;
@@ -231,7 +231,7 @@ impl Tap {
         }
         if let Some(usage) = usage {
             facts.usage = facts.usage.and_then(usage);
-            facts.uncounted.reported();
+            facts.token_estimate.on_report();
         }
         self.done |= done;
         Ok(only_usage && self.hide_usage)

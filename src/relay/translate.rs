@@ -57,11 +57,11 @@ impl Translator {
                 + if matches!(delta, Delta::ToolCall { .. }) { CALL_OVERHEAD } else { 0 };
             if delta.is_content() {
                 facts.first_token.get_or_insert(now);
-                facts.uncounted.piece(delta.text_len());
+                facts.token_estimate.add_chunk(delta.text_len());
             }
             if let Delta::Usage(usage) = &delta {
                 facts.usage = *usage;
-                facts.uncounted.reported();
+                facts.token_estimate.on_report();
             }
             self.encoder.delta(&delta, &mut out);
         }

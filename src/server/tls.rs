@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
-use prometheus::IntGaugeVec;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::CertificateRevocationListDer;
 use rustls::pki_types::pem::PemObject as _;
@@ -22,6 +21,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use crate::telemetry::Gauges;
+use crate::telemetry::labels::{HandshakeFailure, HandshakeLabels, NoLabels};
 use crate::upstream::{PairError, Stream, Validity, certificates, certified};
 
 /// Bytes that a client may leave unread in our memory, besides the kernel's. One record.
@@ -170,12 +171,12 @@ fn config(
 #[derive(Clone, Debug)]
 pub struct Certificates {
     identity: Arc<ArcSwapOption<Identity>>,
-    expiry: IntGaugeVec,
+    expiry: Gauges<NoLabels>,
 }
 
 impl Certificates {
     /// None yet. The gauge shows when the one in force ends.
-    pub fn new(expiry: IntGaugeVec) -> Self {
+    pub fn new(expiry: Gauges<NoLabels>) -> Self {
         Self { identity: Arc::default(), expiry }
     }
 
@@ -186,12 +187,11 @@ impl Certificates {
 
     /// Connections that are accepted from now on get this one.
     pub fn put(&self, identity: Option<Arc<Identity>>) {
-        self.expiry.reset();
         if let Some(Identity { validity, .. }) = identity.as_deref() {
             let seconds = validity.until.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            self.expiry
-                .with_label_values::<&str>(&[])
-                .set(i64::try_from(seconds).unwrap_or(i64::MAX));
+            self.expiry.get(&NoLabels {}).set(i64::try_from(seconds).unwrap_or(i64::MAX));
+        } else {
+            self.expiry.remove(&NoLabels {});
         }
         self.identity.store(identity);
     }
@@ -209,7 +209,7 @@ impl Certificates {
     }
 }
 
-/// Why a handshake came to nothing. `Display` is for the operator, the label for the metric.
+/// Why a handshake failed. `Display` is for the operator, the labels for the metric.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refused {
     #[error("not TLS: plain HTTP on the TLS port?")]
@@ -242,15 +242,16 @@ impl Refused {
         }
     }
 
-    pub(super) const fn label(&self) -> &'static str {
-        match self {
-            Self::NotTls => "not_tls",
-            Self::TimedOut => "timed_out",
-            Self::ByClient(_) => "refused_by_client",
-            Self::Client(_) => "client_certificate",
-            Self::Failed(_) => "failed",
-            Self::Draining => "draining",
-        }
+    pub(super) const fn labels(&self) -> HandshakeLabels {
+        let reason = match self {
+            Self::NotTls => HandshakeFailure::NotTls,
+            Self::TimedOut => HandshakeFailure::TimedOut,
+            Self::ByClient(_) => HandshakeFailure::RefusedByClient,
+            Self::Client(_) => HandshakeFailure::ClientCertificate,
+            Self::Failed(_) => HandshakeFailure::Failed,
+            Self::Draining => HandshakeFailure::Draining,
+        };
+        HandshakeLabels { reason }
     }
 }
 

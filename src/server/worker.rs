@@ -185,16 +185,16 @@ impl Worker {
             let stream = match identity {
                 None => Stream::Plain(stream),
                 // boxed: a handshake's state would stay a part of every connection's
-                Some(identity) => match Box::pin(handshake(stream, &identity, limit, stop.clone()))
-                    .await
-                {
-                    Ok(stream) => stream,
-                    Err(refused) => {
-                        metrics.tls_handshakes_failed.with_label_values(&[refused.label()]).inc();
-                        tracing::debug!(%client, %refused, "connection ended");
-                        return;
+                Some(identity) => {
+                    match Box::pin(handshake(stream, &identity, limit, stop.clone())).await {
+                        Ok(stream) => stream,
+                        Err(refused) => {
+                            metrics.tls_handshakes_failed.get(&refused.labels()).inc();
+                            tracing::debug!(%client, %refused, "connection ended");
+                            return;
+                        }
                     }
-                },
+                }
             };
             // Clients leave, send rubbish or let their headers time out: theirs to know, ours to
             // count.

@@ -1,6 +1,5 @@
-//! `Record` → one JSON line. Written by hand into a buffer that is reused: this runs once per
-//! request, and a line of about 400 bytes through a generic serializer costs more than the routing
-//! does.
+//! `Record` → one JSON line. Written by hand into a reused buffer: this runs once per request, and
+//! a line of about 400 bytes through a generic serializer costs more than the routing.
 
 use std::io::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,8 +9,7 @@ use tokio::time::Instant;
 use super::record::Facts;
 use super::redact::redacted;
 
-/// Formats lines; keeps the text of the current second, which hardly ever changes between two
-/// requests.
+/// Formats lines; caches the text of the current second, which rarely changes between two requests.
 #[derive(Debug, Default)]
 pub struct AccessLog {
     second: u64,
@@ -19,7 +17,7 @@ pub struct AccessLog {
 }
 
 impl AccessLog {
-    /// Appends the line of a finished request, newline included.
+    /// Appends the line of a finished request, including the newline.
     pub fn line(&mut self, facts: &Facts, now: Instant, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"ts\":\"");
         self.timestamp(facts.wall, out);
@@ -42,7 +40,7 @@ impl AccessLog {
             token(out, "phase", phase.label());
         }
         if let Some(note) = &facts.note {
-            // a model server's words may quote the key that it refuses
+            // a model server's error may quote the key that it rejects
             text(out, "note", &redacted(note));
         }
         out.extend_from_slice(if facts.stream {
@@ -101,7 +99,7 @@ impl AccessLog {
         number(out, "bytes_out", facts.bytes_out);
     }
 
-    /// `2026-11-24T06:46:36.123Z`.
+    /// Appends a time as `2026-11-24T06:46:36.123Z`.
     fn timestamp(&mut self, wall: SystemTime, out: &mut Vec<u8>) {
         let since = wall.duration_since(UNIX_EPOCH).unwrap_or_default();
         if since.as_secs() != self.second || self.second_text.is_empty() {
@@ -124,12 +122,12 @@ const fn digit(n: u32) -> u8 {
     b'0' + (n % 10) as u8
 }
 
-/// RFC 3339 in UTC, to the second: for people, not for lines.
+/// Formats a time by RFC 3339, in UTC and to the second.
 pub fn rfc3339(at: SystemTime) -> String {
     second_text(at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()) + "Z"
 }
 
-/// `YYYY-MM-DDTHH:MM:SS` of a Unix second (days to civil date: Howard Hinnant's algorithm).
+/// Formats a Unix second as `YYYY-MM-DDTHH:MM:SS` (days to civil date: Howard Hinnant's algorithm).
 fn second_text(unix: u64) -> String {
     let (days, rest) = (unix / 86_400, unix % 86_400);
     let z = days + 719_468;
@@ -145,7 +143,7 @@ fn second_text(unix: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}")
 }
 
-/// A field whose value was checked to need no escaping: our own labels, the ids.
+/// Appends a field whose value is known to need no escaping: Weir's own labels, the ids.
 fn token(out: &mut Vec<u8>, key: &str, value: &str) {
     key_of(out, key);
     out.push(b'"');
@@ -153,7 +151,7 @@ fn token(out: &mut Vec<u8>, key: &str, value: &str) {
     out.push(b'"');
 }
 
-/// A field whose value may hold anything.
+/// Appends a field with its value escaped.
 fn text(out: &mut Vec<u8>, key: &str, value: &str) {
     key_of(out, key);
     // Writing to a Vec cannot fail, and a str is always serialisable.
@@ -165,7 +163,7 @@ fn number(out: &mut Vec<u8>, key: &str, value: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
-/// Milliseconds with three decimals, from microseconds.
+/// Appends a field in milliseconds with three decimals, from microseconds.
 fn millis(out: &mut Vec<u8>, key: &str, micros: u128) {
     let micros = u64::try_from(micros).unwrap_or(u64::MAX);
     number(out, key, micros / 1000);

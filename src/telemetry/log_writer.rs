@@ -1,5 +1,5 @@
 //! The thread that writes the access log, so that a slow pipe never stalls a worker. Its queue is
-//! bounded; what does not fit is counted in `weir_access_log_lines_dropped_total`, not waited for.
+//! bounded: lines over it are dropped and counted in `weir_access_log_lines_dropped_total`.
 
 use std::io::Write;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use prometheus::IntCounter;
 
-/// Batches waiting for the writer; a batch is at most about 32 KiB.
+/// Capacity of the queue in batches; a batch is at most about 32 KiB.
 const QUEUE: usize = 256;
 
 /// Handle of the writer thread. Cloning it is cheap; the thread ends when the last clone is
@@ -19,7 +19,8 @@ pub struct LogWriter {
 }
 
 impl LogWriter {
-    /// Starts the thread. It writes batches to `out` until every handle is gone.
+    /// Starts the thread, which writes batches to `out` until every handle is dropped. Fails when
+    /// the system refuses a thread.
     pub fn start(
         out: Box<dyn Write + Send>,
         dropped: IntCounter,
@@ -31,7 +32,7 @@ impl LogWriter {
         Ok((Self { queue, dropped }, thread))
     }
 
-    /// Hands a batch of whole lines to the thread, or counts them as dropped when it is behind.
+    /// Queues a batch of whole lines, or counts them as dropped when the queue is full.
     pub fn send(&self, batch: Vec<u8>) {
         if let Err(TrySendError::Full(lost) | TrySendError::Disconnected(lost)) =
             self.queue.try_send(batch)

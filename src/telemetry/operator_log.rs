@@ -1,5 +1,5 @@
 //! The operator's log on standard error: reloads, drains, faults. `tracing` with a level that a
-//! reload may change; text on a terminal, JSON elsewhere, unless the file says.
+//! reload may change; text on a terminal, JSON elsewhere, unless the file sets the format.
 
 use std::io::IsTerminal as _;
 
@@ -11,17 +11,17 @@ use tracing_subscriber::{Layer as _, Registry, fmt, reload};
 /// `telemetry.level`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Level {
-    /// Only what needs a person.
+    /// Faults that need an operator.
     Error,
-    /// And what may need one soon.
+    /// Conditions that may become faults.
     Warn,
-    /// And what changed.
+    /// Changes of state.
     #[default]
     Info,
-    /// And why.
+    /// Causes and details of changes.
     Debug,
-    /// And everything else; still no secret, and no prompt unless `telemetry.log_prompts` and
-    /// GitLab allow it.
+    /// Everything else; no secret, and no prompt unless `telemetry.log_prompts` and GitLab allow
+    /// it.
     Trace,
 }
 
@@ -33,17 +33,17 @@ pub enum Format {
     Auto,
     /// One JSON object a line.
     Json,
-    /// For people.
+    /// Plain lines.
     Text,
 }
 
-/// Handle to change the level of the running log.
+/// The handle by which the level of the running log is changed.
 #[derive(Clone, Debug)]
 pub struct OperatorLog(reload::Handle<LevelFilter, Registry>);
 
 impl OperatorLog {
-    /// Installs the log for the process. The first call wins; later ones (tests) only return a
-    /// handle.
+    /// Installs the log for the process and returns its handle. Only the first call installs one;
+    /// handles of later calls (tests) have no effect.
     pub fn init(level: Level, format: Format) -> Self {
         let (filter, handle) = reload::Layer::new(filter(level));
         let json = match format {
@@ -58,19 +58,18 @@ impl OperatorLog {
             let colour = std::io::stderr().is_terminal();
             fmt::layer().with_target(false).with_ansi(colour).with_writer(std::io::stderr).boxed()
         };
-        // AWS's crates tell at `trace` what they read and sign: of them only what an operator can
-        // act on.
+        // AWS's crates log at `trace` what they read and sign: only their warnings are kept.
         let layer = layer.with_filter(filter_fn(|line| {
             !line.target().starts_with("aws_") || *line.level() <= tracing::Level::WARN
         }));
-        // Fails when a test already installed one: that log then serves.
+        // Fails when a test has already installed one, which then stays.
         let _ = registry.with(filter).with(layer).try_init();
         Self(handle)
     }
 
-    /// Changes the level at once.
+    /// Sets the level, effective at once.
     pub fn set_level(&self, level: Level) {
-        // Fails only when the subscriber is gone, and then nobody reads the log.
+        // Fails only when the subscriber is gone, and the log with it.
         let _ = self.0.reload(filter(level));
     }
 }

@@ -1,6 +1,6 @@
-//! `Record`: the facts of one request, filled in as it goes and handed on exactly once, when the
-//! body ends, fails or is dropped. Metrics, the access log and `/status` all read it and nothing
-//! else.
+//! `Record`: the facts of one request, filled in as it runs and handed to the sink exactly once,
+//! when the response body ends, fails or is dropped. Metrics, the access log and `/status` all read
+//! it and nothing else.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,112 +9,112 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-use super::labels::{Outcome, Phase, Surface};
-use super::{TraceIds, Words};
-use crate::error::{Kind, Shape};
-use crate::generation::{Uncounted, Usage};
+use super::labels::Surface;
+use super::{PromptLog, TraceIds};
+use crate::error::{Kind, Outcome, Phase, Shape};
+use crate::generation::{TokenEstimate, Usage};
 
-/// Whom a finished record goes to.
+/// The receiver of finished records.
 pub trait Sink: Send + Sync {
-    /// A request has arrived on this surface.
+    /// Called when a request has arrived on this surface.
     fn begin(&self, surface: Surface);
-    /// The request is over.
+    /// Called when the request has ended.
     fn finish(&self, facts: &Facts);
 }
 
-/// Whom the tokens of a request are charged to.
+/// An account that the tokens of a request are charged to.
 pub trait Meter: fmt::Debug + Send + Sync {
-    /// The request is over, and this is what its model read and wrote.
+    /// Charges the tokens that the model read and wrote, once the request has ended.
     fn charge(&self, tokens: u64);
 }
 
-/// Facts of one request.
+/// The facts of one request.
 #[derive(Debug)]
 pub struct Facts {
     /// When the request's head had been read.
     pub started: Instant,
-    /// The same moment for people.
+    /// The same moment as wall-clock time.
     pub wall: SystemTime,
-    /// Correlation.
+    /// The request id and the trace id.
     pub ids: TraceIds,
-    /// The peer, for the log only.
+    /// The peer's address, for the access log only.
     pub client: Option<IpAddr>,
-    /// What was called.
+    /// The endpoint family.
     pub surface: Surface,
-    /// How errors look to this client.
+    /// The format of errors for this client.
     pub shape: Shape,
-    /// The path, kept only where no surface answers it.
+    /// The path, kept only for [`Surface::Unknown`].
     pub path: Option<Box<str>>,
-    /// GitLab's feature; `direct` for a model named by the client; `-` before routing.
+    /// GitLab's feature; `direct` for a model that the client names; `-` before routing.
     pub feature: &'static str,
-    /// The model's name in the file, `request` for one that the request brought, `-` before
-    /// routing.
+    /// The model's name in the file; `request` for one that the request brings; `-` before routing.
     pub model: Arc<str>,
     /// The provider kind's label.
     pub provider: &'static str,
-    /// Whether the client asked for a stream.
+    /// Whether the client requested a stream.
     pub stream: bool,
-    /// The status sent; 0 while none was.
+    /// The status sent; 0 before the response head.
     pub status: u16,
-    /// What failed, if anything did.
+    /// The failure, if there was one.
     pub failure: Option<Kind>,
-    /// What the operator should know of it.
+    /// The operator's message of the failure.
     pub note: Option<String>,
-    /// The body was handed on to its end; without it and without a failure, the client left.
+    /// Whether the response body was sent to its end; if not and without a failure, the client
+    /// disconnected.
     pub complete: bool,
-    /// What its tokens are charged to, if its caller has a rate.
+    /// The account that its tokens are charged to, if its caller has a rate limit.
     pub meter: Option<Box<dyn Meter>>,
-    /// Waiting for a place.
+    /// The time spent in queues for a permit.
     pub queue: QueueTime,
     /// When the first upstream request was about to be sent.
     pub upstream_started: Option<Instant>,
-    /// How long it had waited for a place by then.
+    /// The queue time by then.
     pub queued_before: Duration,
-    /// When the last one was: the one that is answered, if any is.
+    /// When the last upstream request was about to be sent: the one that is relayed, if any is.
     pub sent: Option<Instant>,
     /// When the upstream's last byte had been read.
     pub upstream_ended: Option<Instant>,
     /// When the first content arrived.
     pub first_token: Option<Instant>,
-    /// Extra sends of the same request, to replicas of any model.
+    /// Retries of the request, at replicas of any model.
     pub retries: u32,
-    /// The models that were asked before the one in `model`, and failed.
+    /// The models that failed before the one in `model` was tried.
     pub earlier: Vec<Earlier>,
-    /// Tokens as reported; with what is missing estimated, once the request is over.
+    /// Tokens as reported; missing counts are estimated once the request has ended.
     pub usage: Usage,
-    /// What of a stream no report of tokens covers.
-    pub uncounted: Uncounted,
-    /// Whether something in `usage` is an estimate.
+    /// The part of a stream that no reported count covers.
+    pub token_estimate: TokenEstimate,
+    /// Whether `usage` contains an estimate.
     pub usage_estimated: bool,
-    /// Request body.
+    /// Bytes of the request body.
     pub bytes_in: u64,
-    /// Response body.
+    /// Bytes of the response body.
     pub bytes_out: u64,
-    /// What was said, where it may be logged.
-    pub words: Option<Box<Words>>,
+    /// Prompt and response, where they may be logged.
+    pub prompt_log: Option<Box<PromptLog>>,
 }
 
-/// A model that failed before its answer had begun, so that another was asked.
+/// A model that failed before its response began, so that its fallback was tried.
 #[derive(Clone, Debug)]
 pub struct Earlier {
     /// Its name in the file.
     pub model: Arc<str>,
-    /// Why it failed.
+    /// The kind of failure.
     pub failure: Kind,
-    /// Extra sends to its replicas.
+    /// Retries at its replicas.
     pub retries: u32,
 }
 
 impl Facts {
-    /// Counts bytes of the answer.
+    /// Counts bytes of the response body.
     pub fn answered(&mut self, bytes: &[u8]) {
         self.bytes_out += bytes.len() as u64;
-        if let Some(words) = &mut self.words {
-            words.answer(bytes);
+        if let Some(prompt_log) = &mut self.prompt_log {
+            prompt_log.add_response(bytes);
         }
     }
 
-    /// A request to a model server is about to be sent.
+    /// Notes that a request to a model server is about to be sent.
     pub fn sending(&mut self, now: Instant) {
         if self.upstream_started.is_none() {
             self.upstream_started = Some(now);
@@ -123,17 +123,17 @@ impl Facts {
         self.sent = Some(now);
     }
 
-    /// Forgets what an attempt told that failed before its answer had begun: another one is made.
+    /// Resets the facts of an attempt that failed before its response began, for the next one.
     pub fn start_over(&mut self) {
         self.failure = None;
         self.sent = None;
         self.upstream_ended = None;
         self.first_token = None;
         self.usage = Usage::default();
-        self.uncounted = Uncounted::default();
+        self.token_estimate = TokenEstimate::default();
     }
 
-    /// The account of an attempt that is made beside this one's, at the same model.
+    /// Returns the facts of a second attempt at the same model, which runs concurrently.
     #[must_use]
     pub fn beside(&self) -> Self {
         Self {
@@ -145,12 +145,12 @@ impl Facts {
             queue: QueueTime::default(),
             retries: 0,
             earlier: Vec::new(),
-            words: None,
+            prompt_log: None,
             ..*self
         }
     }
 
-    /// The attempt beside this one's answers: what it learnt is what counts.
+    /// Takes over the facts of a concurrent attempt, whose response is the one that is relayed.
     pub fn take_over(&mut self, beside: Self) {
         let Self {
             failure,
@@ -160,28 +160,29 @@ impl Facts {
             upstream_ended,
             first_token,
             usage,
-            uncounted,
+            token_estimate,
             ..
         } = beside;
         self.retries += beside.retries;
         (self.failure, self.first_token) = (failure, first_token);
         (self.sent, self.upstream_ended) = (sent, upstream_ended);
-        (self.note, self.complete, self.usage, self.uncounted) = (note, complete, usage, uncounted);
+        (self.note, self.complete) = (note, complete);
+        (self.usage, self.token_estimate) = (usage, token_estimate);
     }
 
-    /// The model in `model` failed, and another one is asked.
+    /// Records the failure of the current model, before its fallback is tried.
     pub fn fall_back(&mut self, failure: Kind) {
         let retries = self.retries - self.retries_before();
         self.earlier.push(Earlier { model: Arc::clone(&self.model), failure, retries });
         self.start_over();
     }
 
-    /// Extra sends to replicas of the models that were asked before.
+    /// Returns the number of retries at the models that failed before.
     pub fn retries_before(&self) -> u32 {
         self.earlier.iter().map(|earlier| earlier.retries).sum()
     }
 
-    /// How it ended.
+    /// Returns how the request ended.
     pub fn outcome(&self) -> Outcome {
         match self.failure {
             Some(kind) => kind.row().outcome,
@@ -190,18 +191,18 @@ impl Facts {
         }
     }
 
-    /// `error_code`, when there is one.
+    /// Returns the `error_code`, or `None` without a failure.
     pub fn error_code(&self) -> Option<&'static str> {
         self.failure.map(|kind| kind.row().code)
     }
 
-    /// The limit or stage that failed.
+    /// Returns the phase of the failure, or `None` where it has none.
     pub fn phase(&self) -> Option<Phase> {
-        self.failure.and_then(Kind::phase)
+        self.failure?.row().phase
     }
 
-    /// Time spent waiting for model servers, from the first sending to the last byte: all attempts,
-    /// at all models, but not the wait for a place at another one between them.
+    /// Returns the time spent on model servers, from the first send to the last byte: all attempts
+    /// at all models, without the queue time between them. `None` when nothing was sent.
     pub fn upstream_time(&self, now: Instant) -> Option<Duration> {
         let span =
             self.upstream_ended.unwrap_or(now).saturating_duration_since(self.upstream_started?);
@@ -209,46 +210,46 @@ impl Facts {
         Some(span.saturating_sub(queued))
     }
 
-    /// The same of the attempt that was answered alone, at the model in `model`; of its last one if
-    /// none was.
+    /// Returns the time spent on the attempt that was relayed, at the model in `model`, or on its
+    /// last one. `None` when none was sent.
     pub fn attempt_time(&self, now: Instant) -> Option<Duration> {
         Some(self.upstream_ended.unwrap_or(now).saturating_duration_since(self.sent?))
     }
 
-    /// Weir's own time: neither waiting for the model server nor for a place.
+    /// Returns Weir's own time: the duration without the upstream and the queue.
     pub fn overhead(&self, now: Instant) -> Duration {
         let total = now.saturating_duration_since(self.started);
-        let waited =
+        let waiting =
             self.queue.total(now).unwrap_or_default() + self.upstream_time(now).unwrap_or_default();
-        total.saturating_sub(waited)
+        total.saturating_sub(waiting)
     }
 
-    /// From arrival to the first content.
+    /// Returns the time from arrival to the first content, or `None` before it.
     pub fn time_to_first_token(&self) -> Option<Duration> {
         Some(self.first_token?.saturating_duration_since(self.started))
     }
 }
 
-/// How long a request waited for a place, in Weir's own queue and in its model's.
+/// The time that a request spent in queues for a permit: Weir's own and its model's.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct QueueTime {
     waited: Duration,
-    /// It waits still.
+    /// When the current wait began.
     since: Option<Instant>,
 }
 
 impl QueueTime {
-    /// It begins to wait.
+    /// Starts the clock: the request is queued.
     pub fn begin(&mut self) {
         self.since = Some(Instant::now());
     }
 
-    /// It waits no longer.
+    /// Stops the clock: the request has left the queue.
     pub fn end(&mut self) {
         self.waited += self.since.take().map(|since| since.elapsed()).unwrap_or_default();
     }
 
-    /// All of it, if it had to wait.
+    /// Returns the sum of all waits, or `None` when the request was never queued.
     pub fn total(&self, now: Instant) -> Option<Duration> {
         let waiting = self.since.map(|since| now.saturating_duration_since(since));
         let total = self.waited + waiting.unwrap_or_default();
@@ -256,7 +257,7 @@ impl QueueTime {
     }
 }
 
-/// Owns the facts; dropping it hands them on.
+/// Owns the facts of a request; dropping it hands them to the sink.
 pub struct Record {
     /// The facts so far.
     pub facts: Facts,
@@ -264,7 +265,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// Opens the record of a request whose head was just read.
+    /// Opens the record of a request whose head has just been read.
     pub fn open(
         sink: Arc<dyn Sink>,
         surface: Surface,
@@ -297,34 +298,34 @@ impl Record {
             retries: 0,
             earlier: Vec::new(),
             usage: Usage::default(),
-            uncounted: Uncounted::default(),
+            token_estimate: TokenEstimate::default(),
             usage_estimated: false,
             bytes_in: 0,
             bytes_out: 0,
-            words: None,
+            prompt_log: None,
         };
         sink.begin(surface);
         Self { facts, sink }
     }
 
-    /// A record that goes to nobody.
+    /// Opens a record whose sink discards it.
     #[cfg(test)]
     pub fn for_nobody() -> Self {
-        struct Nobody;
+        struct Discard;
 
-        impl Sink for Nobody {
+        impl Sink for Discard {
             fn begin(&self, _surface: Surface) {}
 
             fn finish(&self, _facts: &Facts) {}
         }
 
-        Self::open(Arc::new(Nobody), Surface::Unknown, TraceIds::of(&http::HeaderMap::new()), None)
+        Self::open(Arc::new(Discard), Surface::Unknown, TraceIds::of(&http::HeaderMap::new()), None)
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if let Some(usage) = self.facts.uncounted.estimate(self.facts.usage) {
+        if let Some(usage) = self.facts.token_estimate.complete(self.facts.usage) {
             self.facts.usage = usage;
             self.facts.usage_estimated = true;
         }
@@ -332,16 +333,15 @@ impl Drop for Record {
             meter.charge(self.facts.usage.input.saturating_add(self.facts.usage.output));
         }
         self.sink.finish(&self.facts);
-        // of what no model was asked nobody needs the words
-        if let Some(words) =
-            self.facts.words.take().filter(|_| self.facts.upstream_started.is_some())
-        {
-            words.tell(self.facts.ids.request_id_str(), &self.facts.model);
+        // a prompt that reached no model is not logged
+        let is_sent = self.facts.upstream_started.is_some();
+        if let Some(prompt_log) = self.facts.prompt_log.take().filter(|_| is_sent) {
+            prompt_log.emit(self.facts.ids.request_id_str(), &self.facts.model);
         }
     }
 }
 
-/// The label of a request that no model was chosen for; shared, since most error paths end with it.
+/// Returns the `model` label of a request before routing; shared, since most error paths use it.
 fn no_model() -> Arc<str> {
     static NONE: std::sync::LazyLock<Arc<str>> = std::sync::LazyLock::new(|| Arc::from("-"));
     Arc::clone(&NONE)

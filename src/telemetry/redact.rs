@@ -1,10 +1,10 @@
-//! What looks like a key is taken out of a text, whoever wrote it there: a user into a prompt, a
-//! model into an answer, a client into a field of its request.
+//! Masks what looks like a key in a text, wherever it comes from: a user's prompt, a model's
+//! response, a field of a client's request.
 
-/// What stands where a key was.
+/// The replacement of a key.
 const MASK: &str = "•••";
-/// How the keys of providers, forges and clouds begin.
-const BEGINNINGS: [&str; 25] = [
+/// Prefixes of the keys of providers, forges and clouds.
+const PREFIXES: [&str; 25] = [
     "glpat-",
     "gloas-",
     "gldt-",
@@ -31,7 +31,7 @@ const BEGINNINGS: [&str; 25] = [
     "xoxp-",
     "npm_",
 ];
-/// A shorter word is none: `sk-learn` is a library.
+/// Bytes of the shortest key: `sk-learn` is a library.
 const SHORTEST: usize = 12;
 /// Names of JSON fields and headers whose value is a secret, in lower case.
 const NAMES: [&str; 8] = [
@@ -45,12 +45,12 @@ const NAMES: [&str; 8] = [
     "access_token",
 ];
 
-/// The text with dots for keys: bearer tokens, JWTs, the keys of known makers, PEM blocks, the
-/// values of fields called so.
+/// Returns the text with keys masked: bearer tokens, JWTs, keys with a known prefix, PEM blocks, and
+/// the values of fields with a secret's name.
 pub(super) fn redacted(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
-    // what comes next is a secret whatever it looks like
+    // whether the next word is a secret, whatever it looks like
     let mut follows = false;
     while !rest.is_empty() {
         if let Some(length) = pem(rest) {
@@ -61,7 +61,7 @@ pub(super) fn redacted(text: &str) -> String {
         let (word, tail) = rest.split_at(word_end(rest));
         if word.is_empty() {
             let gap = rest.chars().next().map_or(rest.len(), char::len_utf8);
-            // a line's end ends what a name has announced
+            // the value of a name ends with the line
             follows &= !rest.starts_with(['\n', '\r', ',', ';']);
             out.push_str(&rest[..gap]);
             rest = &rest[gap..];
@@ -80,18 +80,19 @@ pub(super) fn redacted(text: &str) -> String {
         } else {
             out.push_str(word);
             follows =
-                (is_scheme && tail.starts_with(' ')) || (names_a_secret(&lower) && announces(tail));
+                (is_scheme && tail.starts_with(' ')) || (names_a_secret(&lower) && has_value(tail));
         }
     }
     out
 }
 
-/// Characters that keys are made of; the others part words.
+/// Returns the length of the word at the start: the characters of keys, all others separate words.
 fn word_end(text: &str) -> usize {
     text.find(|c: char| !(c.is_ascii_alphanumeric() || "-_.+/~=".contains(c))).unwrap_or(text.len())
 }
 
-/// `is_cut`: the text ends here, and may have been cut in the middle of it.
+/// Whether a word is a key, or starts like one when `is_cut`: the text ends here and may have been
+/// truncated.
 fn is_key(word: &str, is_cut: bool) -> bool {
     let word = word.trim_matches(['=', '/', '.', '+']);
     // `password=…`, `key=sk-…`
@@ -100,7 +101,7 @@ fn is_key(word: &str, is_cut: bool) -> bool {
         return true;
     }
     let is_long = is_cut || word.len() >= SHORTEST;
-    let is_known = BEGINNINGS.iter().any(|beginning| word.starts_with(beginning));
+    let is_known = PREFIXES.iter().any(|prefix| word.starts_with(prefix));
     let is_jwt = word.starts_with("eyJ") && (word.contains('.') || is_cut);
     is_long && (is_known || is_jwt)
 }
@@ -109,13 +110,13 @@ fn names_a_secret(word: &str) -> bool {
     NAMES.iter().any(|name| word.ends_with(name))
 }
 
-/// Whether a value stands behind a name: `": "`, `=`, `: `.
-fn announces(tail: &str) -> bool {
+/// Whether a value follows a name: `": "`, `=`, `: `.
+fn has_value(tail: &str) -> bool {
     tail.trim_start_matches(['"', '\'', '\\', ' ']).starts_with([':', '='])
 }
 
-/// The length of a PEM block, or of what is left of the text when its end is not in it. Line breaks
-/// may be written as JSON writes them.
+/// Returns the length of the PEM block at the start, up to the end of the text when it is truncated.
+/// Line breaks may be escaped as in JSON.
 fn pem(text: &str) -> Option<usize> {
     let body = text.strip_prefix("-----BEGIN ")?;
     let end = body.find("-----END ").and_then(|at| {
@@ -131,7 +132,7 @@ mod tests {
 
     #[test]
     fn keys_are_dots_and_prose_stays() {
-        for (text, told) in [
+        for (text, masked) in [
             ("Authorization: Bearer abc.def", "Authorization: Bearer •••"),
             ("curl -H 'PRIVATE-TOKEN: glpat-0123456789abcdef'", "curl -H 'PRIVATE-TOKEN: •••'"),
             ("key=sk-proj-0123456789", "•••"),
@@ -150,7 +151,7 @@ mod tests {
             ("Bearers of news, a basic idea", "Bearers of news, a basic •••"),
             ("ключ «glpat-0123456789abcdef» é", "ключ «•••» é"),
         ] {
-            assert_eq!(redacted(text), told, "{text}");
+            assert_eq!(redacted(text), masked, "{text}");
         }
     }
 

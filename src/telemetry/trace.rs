@@ -1,4 +1,4 @@
-//! Who is asking, across systems: `X-Request-ID` and W3C `traceparent`, in and out.
+//! Correlation across systems: `X-Request-ID` and W3C `traceparent`, inbound and outbound.
 //!
 //! Sources: gitlab-client.md §2.1 (`X-Request-ID` is GitLab's correlation id), W3C Trace Context
 //! §3.2.
@@ -7,14 +7,14 @@ use std::fmt::Write as _;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// GitLab's correlation id, echoed in every answer and sent to the model server.
+/// GitLab's correlation id, echoed in every response and sent upstream.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// W3C Trace Context.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 const MAX_REQUEST_ID: usize = 128;
 
-/// The two ids of one request.
+/// The request id and the trace id of one request.
 #[derive(Clone, Debug)]
 pub struct TraceIds {
     request_id: HeaderValue,
@@ -23,33 +23,32 @@ pub struct TraceIds {
 }
 
 impl TraceIds {
-    /// Takes the caller's ids where they are well formed, else makes new ones.
+    /// Returns the caller's ids where they are well formed, else new ones.
     pub fn of(headers: &HeaderMap) -> Self {
         let given = headers.get(X_REQUEST_ID).filter(|value| is_plain(value));
-        // a copy: the value is a part of the 8 KiB that the head was read into, and would hold them
-        // all
+        // copied: the value is a slice of the head's 8 KiB buffer, and would keep it alive
         let request_id = given.and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok());
         let parent = headers.get(TRACEPARENT).and_then(|value| parse_traceparent(value.as_bytes()));
         let (trace_id, sampled) = parent.unwrap_or_else(|| (random_hex(), false));
         Self { request_id: request_id.unwrap_or_else(new_request_id), trace_id, sampled }
     }
 
-    /// For the header of the answer and of the upstream request.
+    /// Returns the request id as the header of the response and of the upstream request.
     pub const fn request_id(&self) -> &HeaderValue {
         &self.request_id
     }
 
-    /// For logs and bodies. It was checked to be plain ASCII.
+    /// Returns the request id for logs and bodies, in plain ASCII.
     pub fn request_id_str(&self) -> &str {
         self.request_id.to_str().unwrap_or_default()
     }
 
-    /// 32 hex digits.
+    /// Returns the trace id: 32 hex digits.
     pub fn trace_id_str(&self) -> &str {
         std::str::from_utf8(&self.trace_id).unwrap_or_default()
     }
 
-    /// The header for the upstream request: the same trace, a span of our own.
+    /// Returns the header of the upstream request: the same trace, with a new span.
     pub fn traceparent(&self) -> HeaderValue {
         let mut text = String::with_capacity(55);
         // Writing to a String cannot fail.
@@ -65,8 +64,8 @@ impl TraceIds {
     }
 }
 
-/// An id we are willing to repeat in headers and logs as it is: short, visible ASCII, nothing that
-/// JSON escapes.
+/// Whether an id may be repeated in headers and logs as it is: short, visible ASCII, no character
+/// that JSON escapes.
 fn is_plain(value: &HeaderValue) -> bool {
     let bytes = value.as_bytes();
     !bytes.is_empty()
@@ -88,7 +87,8 @@ fn nonzero() -> u64 {
     fastrand::u64(1..)
 }
 
-/// `00-<trace id>-<parent id>-<flags>`; anything else starts a new trace (§3.2.2).
+/// Parses `00-<trace id>-<parent id>-<flags>` to the trace id and the sampled flag. `None` for
+/// anything else, which starts a new trace (§3.2.2).
 fn parse_traceparent(value: &[u8]) -> Option<([u8; 32], bool)> {
     let hex = |part: &[u8]| part.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     if value.len() != 55 || &value[..3] != b"00-" || value[35] != b'-' || value[52] != b'-' {

@@ -1,36 +1,38 @@
-//! One worker's end of telemetry: its buffer of log lines and its map of metric handles. Locks here
-//! are never contended, since one thread uses them; they exist so that the type is `Send`.
+//! One worker's end of telemetry: its buffer of access-log lines and its handles of series. The
+//! locks are never contended, since one thread uses them; they make the type `Send`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use prometheus::IntGauge;
 use tokio::time::Instant;
 
-use super::labels::Surface;
-use super::metrics::Series;
+use super::labels::{RouteLabels, Surface, SurfaceLabels};
 use super::record::{Facts, Sink};
+use super::series::{RouteKey, RouteSeries};
 use super::{AccessLog, LogWriter, Metrics};
 
-/// A batch goes to the writer when it is this long, or when the flush tick comes.
+/// Bytes after which a batch is sent to the writer, if no flush tick comes before.
 const BATCH: usize = 16 * 1024;
 
-type SeriesKey = (Surface, &'static str, Arc<str>);
-
-/// Where this worker's records go.
+/// The sink of one worker's records.
 pub struct WorkerTelemetry {
     metrics: Arc<Metrics>,
     writer: LogWriter,
     lines: Mutex<(AccessLog, Vec<u8>)>,
-    series: Mutex<HashMap<SeriesKey, Arc<Series>>>,
+    series: Mutex<HashMap<RouteKey, Arc<RouteSeries>>>,
+    /// Requests in flight, by surface.
+    inflight: [IntGauge; Surface::ALL.len()],
 }
 
 impl WorkerTelemetry {
-    /// For one worker thread.
+    /// Returns the sink of one worker thread.
     pub fn new(metrics: Arc<Metrics>, writer: LogWriter) -> Self {
-        Self { metrics, writer, lines: Mutex::default(), series: Mutex::default() }
+        let inflight = Surface::ALL.map(|surface| metrics.inflight.get(&SurfaceLabels { surface }));
+        Self { metrics, writer, lines: Mutex::default(), series: Mutex::default(), inflight }
     }
 
-    /// Sends what is buffered. Called by the worker's tick and at its end.
+    /// Sends the buffered lines to the writer. Called by the worker's tick and at its end.
     pub fn flush(&self) {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if !lines.1.is_empty() {
@@ -48,28 +50,40 @@ impl WorkerTelemetry {
         }
     }
 
-    fn series(&self, facts: &Facts) -> Arc<Series> {
+    fn series(&self, facts: &Facts) -> Arc<RouteSeries> {
         let mut map = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (facts.surface, facts.feature, Arc::clone(&facts.model));
-        Arc::clone(map.entry(key).or_insert_with(|| Arc::new(self.metrics.series(facts))))
+        let (surface, feature, model) = (facts.surface, facts.feature, Arc::clone(&facts.model));
+        let route = RouteLabels { surface, feature, model };
+        let key = RouteKey { route, provider: facts.provider };
+        if let Some(series) = map.get(&key) {
+            return Arc::clone(series);
+        }
+        let series = Arc::new(RouteSeries::of(&self.metrics, &key));
+        map.insert(key, Arc::clone(&series));
+        series
+    }
+
+    const fn inflight(&self, surface: Surface) -> &IntGauge {
+        // `Surface::ALL` is in order of declaration
+        &self.inflight[surface as usize]
     }
 }
 
 impl Sink for WorkerTelemetry {
     fn begin(&self, surface: Surface) {
-        self.metrics.inflight(surface).inc();
+        self.inflight(surface).inc();
     }
 
     fn finish(&self, facts: &Facts) {
         let now = Instant::now();
-        self.metrics.inflight(facts.surface).dec();
-        self.series(facts).finish(facts, now);
-        if facts.failure.is_some()
-            || !facts.complete
-            || facts.retries > 0
-            || !facts.earlier.is_empty()
-        {
-            self.metrics.failed(facts);
+        self.inflight(facts.surface).dec();
+        self.series(facts).observe(facts, now);
+        let is_plain = facts.failure.is_none()
+            && facts.complete
+            && facts.retries == 0
+            && facts.earlier.is_empty();
+        if !is_plain {
+            self.metrics.count_failures(facts);
         }
         self.log(facts, now);
     }

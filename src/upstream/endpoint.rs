@@ -393,8 +393,7 @@ impl Drop for InFlightGuard {
 #[cfg(test)]
 mod tests {
     use super::is_endpoints_fault;
-    use crate::error::Kind;
-    use crate::telemetry::labels::Phase;
+    use crate::error::{Kind, Phase};
 
     #[test]
     fn only_failures_that_another_replica_may_avoid_count_against_an_endpoint() {

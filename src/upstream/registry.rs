@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::Resilience;
 use crate::model::{EndpointUrl, Model, ModelId};
 use crate::telemetry::Metrics;
+use crate::telemetry::labels::{EndpointLabels, ModelLabels};
 use crate::upstream::balance::affinity::Affinity;
 use crate::upstream::balance::inflight::Inflight;
 use crate::upstream::endpoint::{Endpoint, EndpointMetrics, EndpointParts, SharedClock};
@@ -164,8 +165,7 @@ impl Registry {
         }
         let known_limits = known.concurrency_limits.keys();
         for model in known_limits.filter(|model| !concurrency_limits.contains_key(*model)) {
-            // Not there when the model never had a queue.
-            let _ = self.metrics.model_waiting.remove_label_values(&[model]);
+            self.metrics.model_waiting.remove(&ModelLabels { model: Arc::clone(model) });
         }
         (known.endpoints, known.budgets) = (kept, kept_budgets);
         known.concurrency_limits.clone_from(&concurrency_limits);
@@ -181,7 +181,8 @@ impl Registry {
         model: &Model,
     ) -> Arc<ConcurrencyLimit> {
         let Some(limit) = known.get(&model.id) else {
-            let waiting = self.metrics.model_waiting.with_label_values(&[&model.id]);
+            let waiting =
+                self.metrics.model_waiting.get(&ModelLabels { model: Arc::clone(&model.id) });
             return Arc::new(ConcurrencyLimit::new(Arc::clone(&model.id), model.room, waiting));
         };
         limit.set(model.room);
@@ -214,18 +215,18 @@ impl Registry {
         };
         let Peer { pool_key, clock } = peer(addresses, address);
         let is_configured = budgets.is_some();
-        let label = if is_configured { url.authority().to_string() } else { "request".to_owned() };
-        let labels = &[&*model.id, label.as_str()];
+        let label = if is_configured { url.authority().as_str() } else { "request" };
+        let labels = EndpointLabels { model: Arc::clone(&model.id), endpoint: label.into() };
         let metrics = is_configured.then(|| EndpointMetrics {
             model: Arc::clone(&model.id),
-            healthy: self.metrics.upstream_healthy.with_label_values(labels),
-            breaker: self.metrics.breaker_state.with_label_values(labels),
+            healthy: self.metrics.upstream_healthy.get(&labels),
+            breaker: self.metrics.breaker_state.get(&labels),
         });
         Arc::new(Endpoint::new(EndpointParts {
             url: url.clone(),
             pool_key,
             connect_options,
-            inflight: Inflight::new(self.metrics.upstream_inflight.with_label_values(labels)),
+            inflight: Inflight::new(self.metrics.upstream_inflight.get(&labels)),
             breaker_settings: Arc::clone(&self.breaker_settings),
             epoch: self.epoch,
             clock,
@@ -237,11 +238,11 @@ impl Registry {
     }
 
     fn remove_metrics(&self, model: &ModelId, url: &EndpointUrl) {
-        let labels = &[&**model, url.authority().as_str()];
-        // Not there when two endpoints shared host and port: the first removal took it.
-        let _ = self.metrics.upstream_inflight.remove_label_values(labels);
-        let _ = self.metrics.upstream_healthy.remove_label_values(labels);
-        let _ = self.metrics.breaker_state.remove_label_values(labels);
+        let endpoint = url.authority().as_str().into();
+        let labels = EndpointLabels { model: Arc::clone(model), endpoint };
+        self.metrics.upstream_inflight.remove(&labels);
+        self.metrics.upstream_healthy.remove(&labels);
+        self.metrics.breaker_state.remove(&labels);
     }
 }
 

@@ -110,6 +110,79 @@ async fn the_admin_listener_answers_and_is_not_public() {
 }
 
 #[tokio::test]
+async fn series_exist_at_zero_from_the_start() {
+    let model = |name: &str| {
+        format!(
+            "[models.{name}]\nidentifier = \"custom_openai/up\"\nfamily = \"general\"\nendpoints = [\"http://127.0.0.1:9/v1\"]\n"
+        )
+    };
+    let features = "[features]\ncode_completions = \"disabled\"\n";
+    let file = format!(
+        "{}{}{features}duo_chat = {{ model = \"one\", fallback = [\"two\"] }}\n",
+        model("one"),
+        model("two")
+    );
+    let gateway = Gateway::start(&file).await;
+    let metrics = gateway.metrics().await;
+    let chat =
+        |model| [("surface", "gitlab_chat_agent"), ("feature", "duo_chat"), ("model", model)];
+    for name in ["one", "two"] {
+        for outcome in ["ok", "refused", "upstream_error", "timeout", "cancelled"] {
+            let labels = [&chat(name)[..], &[("provider", "openai"), ("outcome", outcome)]];
+            assert!(metrics.is_zero("weir_requests_total", &labels.concat()), "{}", metrics.text);
+        }
+        for seconds in ["request_duration", "time_to_first_token"] {
+            let count = format!("weir_{seconds}_seconds_count");
+            assert!(metrics.is_zero(&count, &chat(name)), "{count}: {}", metrics.text);
+        }
+        for series in [
+            "upstream_duration_seconds_count",
+            "queue_seconds_count",
+            "upstream_inflight",
+            "breaker_state",
+            "model_waiting",
+            "retries_total",
+        ] {
+            let series = format!("weir_{series}");
+            assert!(metrics.is_zero(&series, &[("model", name)]), "{series}: {}", metrics.text);
+        }
+        let route = [("feature", "duo_chat_explain_code"), ("model", name)];
+        for direction in ["input", "output"] {
+            let labels = [&route[..], &[("direction", direction)]].concat();
+            assert!(metrics.is_zero("weir_tokens_total", &labels), "{}", metrics.text);
+        }
+        for phase in ["connect", "first_byte", "idle", "total"] {
+            let labels = [&route[..], &[("code", "A1000"), ("phase", phase)]].concat();
+            assert!(metrics.is_zero("weir_errors_total", &labels), "{}", metrics.text);
+        }
+        let direct = [("surface", "openai_chat"), ("feature", "direct"), ("model", name)];
+        assert!(metrics.is_zero("weir_requests_total", &direct), "{}", metrics.text);
+    }
+    for (name, label, value) in [
+        ("weir_fallbacks_total", "from", "one"),
+        ("weir_overhead_seconds_count", "surface", "gitlab_chat_agent"),
+        ("weir_client_disconnects_total", "surface", "gitlab_chat_agent"),
+        ("weir_inflight", "surface", "gitlab_prompts"),
+        ("weir_rate_limited_total", "scope", "requests"),
+        ("weir_tls_handshakes_failed_total", "reason", "not_tls"),
+        ("weir_config_reloads_total", "outcome", "failed"),
+    ] {
+        assert!(metrics.is_zero(name, &[(label, value)]), "{name}: {}", metrics.text);
+    }
+    assert!(!metrics.text.contains("code_completions"), "a disabled feature has no series");
+    assert!(!metrics.text.contains("three"), "{}", metrics.text);
+    assert_eq!(gateway.admin("/status").await.json()["errors"], json!({}), "none has occurred");
+
+    gateway.reload(&format!("{file}review_merge_request = \"three\"\n{}", model("three")));
+    let metrics = gateway.metrics().await;
+    let review = [("surface", "gitlab_prompts"), ("feature", "review_merge_request")];
+    let labels = [&review[..], &[("model", "three"), ("outcome", "timeout")]].concat();
+    assert!(metrics.is_zero("weir_requests_total", &labels), "{}", metrics.text);
+    assert!(metrics.is_zero("weir_retries_total", &[("model", "three")]), "{}", metrics.text);
+    assert_eq!(metrics.sum("weir_config_reloads_total", &[("outcome", "ok")]), 1.0);
+}
+
+#[tokio::test]
 async fn a_model_that_is_down_leaves_the_gateway_ready() {
     let gateway = Gateway::start(&crate::support::one_model("http://127.0.0.1:9/v1")).await;
     assert_eq!(gateway.chat("m", false).await.status(), 502);

@@ -116,7 +116,7 @@ async fn beyond_the_models_queue_it_is_503_at_once_and_a_completion_takes_a_jobs
 async fn a_wait_is_bounded_and_seen_in_the_log_the_metrics_and_the_status() {
     let (upstream, gate) = gated().await;
     let gateway =
-        Gateway::start(&limited(&upstream, "max_parallel = 1\nmax_wait = \"60ms\"")).await;
+        Gateway::start(&limited(&upstream, "max_parallel = 1\nmax_wait = \"300ms\"")).await;
     let first = gateway.open_chat("m", false).await;
     upstream.received(1).await;
     let waits = gateway.open_chat("m", false).await;
@@ -127,7 +127,7 @@ async fn a_wait_is_bounded_and_seen_in_the_log_the_metrics_and_the_status() {
     assert!(late.text().contains("max_wait"), "{}", late.text());
     let line = gateway.line(&late).await;
     let [queued, total] = ["queue_ms", "duration_ms"].map(|key| line[key].as_f64().unwrap());
-    assert!(queued >= 60.0 && total >= queued, "{line}");
+    assert!(queued >= 300.0 && total >= queued, "{line}");
     assert!(
         line["overhead_us"].as_f64().unwrap() < 1000.0 * (total - queued) + 1000.0,
         "not Weir's own time: {line}"

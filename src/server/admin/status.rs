@@ -11,10 +11,10 @@ use serde::Serialize;
 
 use super::numbers::{Buckets, Family, count, label_of, sum, sum_by};
 use crate::auth::{IssuerStatus, Policy};
+use crate::error::Outcome;
 use crate::model::Budget;
 use crate::route::{Ask, Choice, Feature, Route, Rule, Table};
 use crate::snapshot::{LastReload, Snapshot};
-use crate::telemetry::labels::Outcome;
 use crate::telemetry::rfc3339;
 use crate::upstream::{Condition, Endpoint};
 
@@ -44,7 +44,7 @@ pub(super) struct Status<'a> {
     requests: BTreeMap<&'a str, u64>,
     /// By outcome.
     outcomes: BTreeMap<&'a str, u64>,
-    /// By code.
+    /// By code, of those that occurred.
     errors: BTreeMap<&'a str, u64>,
     /// Upper bounds of `models[].duration_buckets` and `ttft_buckets`; these have one count more,
     /// of all.
@@ -178,7 +178,7 @@ pub(super) fn of<'a>(
         requests_total: sum(requests.all()),
         requests: sum_by(requests.all(), "surface"),
         outcomes: sum_by(requests.all(), "outcome"),
-        errors: sum_by(Family::of(families, "weir_errors_total").all(), "code"),
+        errors: occurred(sum_by(Family::of(families, "weir_errors_total").all(), "code")),
         bucket_bounds_s: Buckets::merge(durations.all().take(1)).bounds(),
     }
 }
@@ -352,15 +352,23 @@ fn numbers<'a>(name: &'a str, families: &'a [MetricFamily]) -> ModelRow<'a> {
     }
 }
 
-/// Most frequent first.
+/// Removes what has not occurred: common errors have a series from the start.
+fn occurred<K: Ord>(mut counts: BTreeMap<K, u64>) -> BTreeMap<K, u64> {
+    counts.retain(|_, count| *count > 0);
+    counts
+}
+
+/// Returns the errors of a model that occurred, the most frequent first.
 fn errors<'a>(model: &'a str, families: &'a [MetricFamily]) -> Vec<ErrorRow<'a>> {
     let mut counts: BTreeMap<_, u64> = BTreeMap::new();
     for metric in Family::of(families, "weir_errors_total").with("model", model) {
         *counts.entry((label_of(metric, "code"), label_of(metric, "phase"))).or_default() +=
             count(metric);
     }
-    let mut rows: Vec<_> =
-        counts.into_iter().map(|((code, phase), count)| ErrorRow { code, phase, count }).collect();
+    let mut rows: Vec<_> = occurred(counts)
+        .into_iter()
+        .map(|((code, phase), count)| ErrorRow { code, phase, count })
+        .collect();
     rows.sort_by_key(|row| std::cmp::Reverse(row.count));
     rows
 }

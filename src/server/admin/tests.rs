@@ -12,13 +12,13 @@ use tokio::sync::watch;
 
 use super::{Admin, base64, script};
 use crate::auth::{GitlabSettings, Issuers, Meters, Policy, Settings, StaticKey};
-use crate::error::Kind;
+use crate::error::{Kind, Phase};
 use crate::generation::Usage;
 use crate::model::{Budget, BudgetPatch, EndpointUrl, Model, ProviderKind};
 use crate::route::{Choice, Feature, RequestModels, Route, Rule, Table};
 use crate::secret::Secret;
 use crate::snapshot::{Chat, LastReload, Limits, Reloads, Shared, Snapshot};
-use crate::telemetry::labels::{Phase, Surface};
+use crate::telemetry::labels::Surface;
 use crate::telemetry::{LogWriter, Metrics, Record, Sink, TraceIds, WorkerTelemetry};
 use crate::upstream::{Registry, Resilience, Seen};
 

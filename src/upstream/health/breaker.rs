@@ -86,7 +86,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let last = |kind: &Kind| match kind {
             Kind::UpstreamStatus(status) => format!("HTTP {status}"),
-            other => other.phase().map_or(other.row().code, |phase| phase.label()).to_owned(),
+            other => other.row().phase.map_or(other.row().code, |phase| phase.label()).to_owned(),
         };
         match self {
             Self::ConsecutiveFailures(1, kind) => {

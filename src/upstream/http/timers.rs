@@ -11,9 +11,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::error::GatewayError;
+use crate::error::{GatewayError, Phase};
 use crate::model::Budget;
-use crate::telemetry::labels::Phase;
 
 /// A timeout that has expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,8 +121,8 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::Timers;
+    use crate::error::Phase;
     use crate::model::Budget;
-    use crate::telemetry::labels::Phase;
 
     fn budget() -> Budget {
         let s = Duration::from_secs;

@@ -18,14 +18,23 @@ impl Metrics {
 
     /// The sum of every series of that name that has these labels; 0 when there is none.
     pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        self.matching(name, labels).sum()
+    }
+
+    fn matching(&self, name: &str, labels: &[(&str, &str)]) -> impl Iterator<Item = f64> {
         let has = |have: &BTreeMap<String, String>| {
             labels.iter().all(|(k, v)| have.get(*k).is_some_and(|h| h == v))
         };
         self.samples
             .iter()
-            .filter(|(n, have, _)| n == name && has(have))
-            .map(|(_, _, value)| value)
-            .sum()
+            .filter(move |(n, have, _)| n == name && has(have))
+            .map(|(_, _, value)| *value)
+    }
+
+    /// Whether series of that name with these labels exist, all of them at 0.
+    pub(crate) fn is_zero(&self, name: &str, labels: &[(&str, &str)]) -> bool {
+        let mut values = self.matching(name, labels).peekable();
+        values.peek().is_some() && values.all(|value| value == 0.0)
     }
 
     /// The values that a label takes in a family.
