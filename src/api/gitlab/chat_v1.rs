@@ -15,7 +15,8 @@ use crate::error::{BodyFault, GatewayError, Shape};
 use crate::generation::{Generation, Message, Role, Sampling};
 use crate::route::{Ask, Feature, Metadata, RawMetadata, Route};
 
-/// `max_tokens` of requests that set none. The official default of 8192 does not fit small models' contexts.
+/// `max_tokens` of requests that set none. The official default of 8192 does not fit small models'
+/// contexts.
 const MAX_TOKENS: u32 = 2048;
 /// Temperature of requests that set none, the official gateway's.
 const TEMPERATURE: f64 = 0.2;

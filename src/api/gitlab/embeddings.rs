@@ -119,8 +119,8 @@ impl EmbeddingsRequest<'_> {
     }
 }
 
-/// Returns the vectors of all texts and records the usage. Retries once without `dimensions` if they
-/// may be dropped and the model server rejects the request.
+/// Returns the vectors of all texts and records the usage. Retries once without `dimensions` if
+/// they may be dropped and the model server rejects the request.
 async fn embed(
     context: &mut Context<'_>,
     route: &Route,

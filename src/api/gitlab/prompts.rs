@@ -1,5 +1,5 @@
-//! `POST /v1|v2/prompts/{id}`: one of our prompts rendered with GitLab's inputs, answered in full or
-//! as a stream.
+//! `POST /v1|v2/prompts/{id}`: one of our prompts rendered with GitLab's inputs, answered in full
+//! or as a stream.
 //!
 //! Sources: gitlab-client.md §8, ai-gateway-server.md §1.2, §8.2. In full: v1 is a JSON string, v2
 //! an object. Streamed: v1 is raw text, v2 one object per line. Neither is SSE, despite the content
@@ -125,7 +125,8 @@ pub(super) fn full_body(version: u8, deltas: &[Delta], model: &Model) -> String 
     content_object(&text, last_usage(deltas).as_ref(), &model.upstream_name)
 }
 
-/// Returns `{"content": …}`, with the token counts under the model's real name: GitLab adds them up.
+/// Returns `{"content": …}`, with the token counts under the model's real name: GitLab adds them
+/// up.
 fn content_object(text: &str, usage: Option<&Usage>, model: &str) -> String {
     let mut object = json!({ "content": text });
     if let Some(usage) = usage {
@@ -169,8 +170,8 @@ impl Encode for LineEncoder {
     }
 }
 
-/// Returns the shape of error bodies. GitLab shows the error body of a streamed chat tool to the user
-/// as text (gitlab-client.md §11.3).
+/// Returns the shape of error bodies. GitLab shows the error body of a streamed chat tool to the
+/// user as text (gitlab-client.md §11.3).
 const fn error_shape(version: u8, stream: bool, base: &Prompt) -> Shape {
     match (stream, version) {
         (true, 1) if base.streams => Shape::GitlabPromptsText,

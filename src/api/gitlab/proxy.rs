@@ -26,8 +26,8 @@ pub enum Proxied {
 }
 
 impl Proxied {
-    /// Parses the path after `/v1/proxy/`; `None` for a path that is not supported. The `v1/` after the
-    /// vendor is optional.
+    /// Parses the path after `/v1/proxy/`; `None` for a path that is not supported. The `v1/` after
+    /// the vendor is optional.
     pub(in crate::api) fn parse(path: &str) -> Option<Self> {
         let (vendor, path) = path.split_once('/')?;
         match (vendor, path.strip_prefix("v1/").unwrap_or(path)) {

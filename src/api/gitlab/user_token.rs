@@ -2,9 +2,9 @@
 //! directly.
 //!
 //! Source: gitlab-client.md §3.4, §6.4; ai-gateway-server.md §1.9, §5.4. The IDE's own requests
-//! name no model, so the token is pinned to the model that completes code now. Without one the token
-//! would grant nothing: GitLab gets an error with the reason, and the IDE keeps sending its requests
-//! through GitLab, whose requests name a model.
+//! name no model, so the token is pinned to the model that completes code now. Without one the
+//! token would grant nothing: GitLab gets an error with the reason, and the IDE keeps sending its
+//! requests through GitLab, whose requests name a model.
 
 use std::time::SystemTime;
 

@@ -30,8 +30,8 @@ impl FirstCall {
         }
     }
 
-    /// Returns the tool's input: the argument `input`, or the first one of models that do not keep to
-    /// the schema, or all of the text if it is not an object.
+    /// Returns the tool's input: the argument `input`, or the first one of models that do not keep
+    /// to the schema, or all of the text if it is not an object.
     pub(super) fn input(&self) -> String {
         let value = match serde_json::from_str::<Value>(&self.arguments) {
             Ok(Value::Object(mut map)) => {

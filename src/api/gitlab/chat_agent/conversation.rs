@@ -1,5 +1,5 @@
-//! Converts the conversation to messages for the model: context that the user has added comes before
-//! the question it was added to.
+//! Converts the conversation to messages for the model: context that the user has added comes
+//! before the question it was added to.
 
 use std::fmt::Write as _;
 
@@ -18,8 +18,8 @@ pub(super) enum ToolProtocol {
     React,
 }
 
-/// Returns every message that follows the prompt's own: the conversation without its system messages
-/// (see [`instructions`]), then the steps taken for the last question.
+/// Returns every message that follows the prompt's own: the conversation without its system
+/// messages (see [`instructions`]), then the steps taken for the last question.
 pub(super) fn messages(request: &ChatRequest<'_>, protocol: ToolProtocol) -> Vec<Message> {
     let converted = request.messages.iter().filter_map(|message| match message.role() {
         Role::User => Some(Message::text(Role::User, user_text(message))),
@@ -51,8 +51,8 @@ pub(super) fn instructions<'a>(request: &'a ChatRequest<'_>) -> impl Iterator<It
     system.filter_map(|message| message.content.as_deref())
 }
 
-/// Returns a step as a function call and its result. Mistral's templates require ids of nine letters
-/// and digits.
+/// Returns a step as a function call and its result. Mistral's templates require ids of nine
+/// letters and digits.
 fn native_step(step: &AgentStep<'_>, index: usize, result: String) -> [Message; 2] {
     let id = format!("step{:05}", index + 1);
     let arguments = serde_json::json!({ "input": step.input }).to_string();
@@ -65,8 +65,8 @@ fn native_step(step: &AgentStep<'_>, index: usize, result: String) -> [Message; 
     [Message { role: Role::Assistant, parts }, Message { role: Role::Tool, parts: vec![result] }]
 }
 
-/// Returns a step as two messages of text. The last one is the user's: not every server accepts a last
-/// message of the assistant to continue from.
+/// Returns a step as two messages of text. The last one is the user's: not every server accepts a
+/// last message of the assistant to continue from.
 fn react_step(step: &AgentStep<'_>, result: &str) -> [Message; 2] {
     let AgentStep { thought, tool, input, .. } = step;
     let call = format!("Thought: {thought}\nAction: {tool}\nAction Input: {input}");
@@ -76,8 +76,8 @@ fn react_step(step: &AgentStep<'_>, result: &str) -> [Message; 2] {
     ]
 }
 
-/// Returns the tool's result for the model. The last step that GitLab allows adds the instruction to
-/// answer.
+/// Returns the tool's result for the model. The last step that GitLab allows adds the instruction
+/// to answer.
 fn tool_result(step: &AgentStep<'_>, is_last: bool) -> String {
     let result = if step.observation.trim().is_empty() {
         "The tool failed and returned nothing."

@@ -44,7 +44,8 @@ impl ChatEventEncoder {
         }
     }
 
-    /// Ends the turn and returns its result. A native function call is accepted whatever the protocol.
+    /// Ends the turn and returns its result. A native function call is accepted whatever the
+    /// protocol.
     fn end_turn(&mut self) -> ParsedTurn {
         let turn = self.parser.take().map_or(ParsedTurn::Answer, TurnParser::finish);
         match (turn, self.call.take()) {
@@ -145,8 +146,8 @@ fn write_answer(text: &str, stop: Option<StopReason>, out: &mut BytesMut) {
     );
 }
 
-/// Returns the error for a turn without any text. GitLab would otherwise show an empty line, or take
-/// a stream without events for a timeout (A1002).
+/// Returns the error for a turn without any text. GitLab would otherwise show an empty line, or
+/// take a stream without events for a timeout (A1002).
 const fn empty_turn_message(stop: Option<StopReason>) -> &'static str {
     match stop {
         Some(StopReason::Length) => "The model used up its tokens before it answered",

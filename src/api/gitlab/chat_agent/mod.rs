@@ -59,7 +59,8 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, incoming: Incoming)
     }
 }
 
-/// Sends the request to one model; once more with the tools in text if its server rejects functions.
+/// Sends the request to one model; once more with the tools in text if its server rejects
+/// functions.
 async fn run_attempt(
     context: &mut Context<'_>,
     route: &Route,
@@ -137,7 +138,7 @@ mod tests {
         assert!(!is_tool_rejection(&error(429, "too many tools")));
         assert!(
             !is_tool_rejection(&error(400, "tools.0.function.name: too long")),
-            "a fault of ours, the same again in text"
+            "our own fault, which would repeat with tools in text"
         );
     }
 }

@@ -1,5 +1,5 @@
-//! The body that GitLab sends (gitlab-client.md §7.1, ai-gateway-server.md §4.1), parsed tolerantly:
-//! new categories, page types and fields of later GitLab versions are accepted.
+//! The body that GitLab sends (gitlab-client.md §7.1, ai-gateway-server.md §4.1), parsed
+//! tolerantly: new categories, page types and fields of later GitLab versions are accepted.
 
 use std::borrow::Cow;
 
@@ -178,8 +178,8 @@ impl ChatMessage<'_> {
 }
 
 impl ChatRequest<'_> {
-    /// Refuses conversations that cannot be answered, and context that the caller is not authorized to
-    /// send.
+    /// Refuses conversations that cannot be answered, and context that the caller is not authorized
+    /// to send.
     pub(super) fn validate(&self, caller: &Caller) -> Result<(), GatewayError> {
         for (index, message) in self.messages.iter().enumerate() {
             check_role(index, message)?;

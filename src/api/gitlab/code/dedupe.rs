@@ -46,8 +46,8 @@ fn has_unopened_brackets(text: &str) -> bool {
     })
 }
 
-/// Returns generated code without comments that are also above the cursor, and without blocks of five
-/// lines or more that are.
+/// Returns generated code without comments that are also above the cursor, and without blocks of
+/// five lines or more that are.
 pub(super) fn without_lines_above(text: &str, above: &str) -> String {
     let before: Vec<&str> = above.lines().map(str::trim).collect();
     let known: HashSet<&str> = before.iter().copied().filter(|line| !line.is_empty()).collect();

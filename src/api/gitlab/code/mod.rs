@@ -2,7 +2,8 @@
 //! `/v4/code/suggestions`.
 //!
 //! Sources: gitlab-client.md §6, ai-gateway-server.md §1.3, §1.4, §2.7, §2.8. Workhorse carries
-//! these calls and gives up after 55 s without a response head; the features' own limit of 50 s comes first.
+//! these calls and gives up after 55 s without a response head; the features' own limit of 50 s
+//! comes first.
 
 mod dedupe;
 mod language;
@@ -55,7 +56,8 @@ impl CodeCall {
         }
     }
 
-    /// Returns the permission for the call. For v3 and v4 it is one of two, and the body decides which.
+    /// Returns the permission for the call. For v3 and v4 it is one of two, and the body decides
+    /// which.
     pub(in crate::api) fn permission(self) -> Permission {
         let (any_of, what) = match self {
             Self::Completion => (Scopes::of_feature(Feature::CODE_COMPLETIONS), "code completions"),
@@ -343,8 +345,8 @@ fn empty_response(
     })
 }
 
-/// Inserts the headers by which GitLab's clients recognize events and proxies do not buffer or cache
-/// them (ai-gateway-server.md §1.4).
+/// Inserts the headers by which GitLab's clients recognize events and proxies do not buffer or
+/// cache them (ai-gateway-server.md §1.4).
 fn insert_event_headers(headers: &mut HeaderMap) {
     headers.insert(HeaderName::from_static("x-streaming-format"), HeaderValue::from_static("sse"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

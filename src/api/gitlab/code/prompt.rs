@@ -258,8 +258,8 @@ fn file_inputs(file: &EditorFile<'_>, language: &Language<'_>) -> Map<String, Va
     inputs
 }
 
-/// Adds the enhancer's inputs and the request's context to the prompt's inputs. Items that no longer
-/// fit into `room` bytes are skipped.
+/// Adds the enhancer's inputs and the request's context to the prompt's inputs. Items that no
+/// longer fit into `room` bytes are skipped.
 fn add_context(
     request: &CodeRequest<'_>,
     input: &GenerationInput<'_>,

@@ -56,8 +56,8 @@ pub(super) fn truncate_around<'a>(
     (truncate_start(above, max_bytes - below.len()), below)
 }
 
-/// Concatenates items in their order until `max_bytes` are full; the last one may be truncated. Each
-/// is followed by a line end.
+/// Concatenates items in their order until `max_bytes` are full; the last one may be truncated.
+/// Each is followed by a line end.
 fn truncate_context<'a>(items: impl Iterator<Item = &'a str>, max_bytes: usize) -> String {
     let mut out = String::new();
     for item in items.filter(|item| !item.is_empty()) {

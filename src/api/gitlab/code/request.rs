@@ -1,5 +1,5 @@
-//! Parses the bodies of the code calls. Limits are the official gateway's (ai-gateway-server.md §1.3,
-//! §1.4); lengths are counted in characters, and every fault is reported with its path.
+//! Parses the bodies of the code calls. Limits are the official gateway's (ai-gateway-server.md
+//! §1.3, §1.4); lengths are counted in characters, and every fault is reported with its path.
 
 use std::borrow::Cow;
 
@@ -17,7 +17,7 @@ use crate::route::{Feature, Metadata, RawMetadata};
 const MAX_NAME: usize = 255;
 /// Longest text above or below the cursor, and longest context item of v3 and v4, in characters.
 const MAX_CONTENT: usize = 100_000;
-/// Most faults that are reported: more help nobody, and a list of a million wrong items would
+/// Most faults that are reported: more would not help, and a list of a million wrong items would
 /// otherwise make a gigabyte of them.
 const MAX_FAULTS: usize = 100;
 
@@ -29,7 +29,7 @@ pub(super) struct CodeRouting {
     pub(super) metadata: Option<Metadata>,
 }
 
-/// A code call's body, the same for every version of the call.
+/// The body of a code call, in the same form for every version.
 pub(super) struct CodeRequest<'a> {
     pub(super) file: EditorFile<'a>,
     pub(super) context: Vec<ContextSnippet<'a>>,
@@ -188,8 +188,8 @@ struct FlatBody<'a> {
     prompt: Option<Value>,
 }
 
-/// Parses the body of `/v2/code/completions` or `/v2/code/generations`. A prompt of the client's own
-/// is used for generations only: the form of a completion's prompt depends on the model.
+/// Parses the body of `/v2/code/completions` or `/v2/code/generations`. A prompt of the client's
+/// own is used for generations only: the form of a completion's prompt depends on the model.
 fn parse_flat(bytes: &[u8], generates: bool) -> Result<CodeRequest<'_>, GatewayError> {
     let mut body: FlatBody<'_> = body::parse(bytes)?;
     let mut faults = Faults::default();

@@ -1,9 +1,9 @@
 //! Parses a model's turn as text: ReAct's `Thought: … Action: … Action Input: …` or
 //! `Thought: … Final Answer: …`, or free text.
 //!
-//! The text is parsed as it arrives, in deltas cut anywhere; the result does not depend on the cuts.
-//! The rules are those of ai-gateway-server.md §4.5; small models' habits (bold markers, quotes, an
-//! observation of their own) are allowed for.
+//! The text is parsed as it arrives, in deltas cut anywhere; the result does not depend on the
+//! cuts. The rules are those of ai-gateway-server.md §4.5; small models' habits (bold markers,
+//! quotes, an observation of their own) are allowed for.
 //!
 //! A model that calls functions writes free text: text before a call is its thought, text without a
 //! call the answer. GitLab ignores a call once it has a delta of an answer, so the beginning is
@@ -193,8 +193,8 @@ impl TurnParser {
     }
 }
 
-/// Takes the text that can be sent, or `None` if there is none. Trailing white space stays until more
-/// text follows or it exceeds [`MAX_BLANK`].
+/// Takes the text that can be sent, or `None` if there is none. Trailing white space stays until
+/// more text follows or it exceeds [`MAX_BLANK`].
 fn take_visible(text: &mut String) -> Option<String> {
     let end = text.trim_end().len();
     let rest = if text.len() - end > MAX_BLANK { String::new() } else { text.split_off(end) };
@@ -235,7 +235,8 @@ fn without_label(text: &str) -> &str {
     text.strip_prefix(THOUGHT).map_or(text, str::trim_start)
 }
 
-/// Returns a tool's name in GitLab's spelling: `snake_case`, without what small models add around it.
+/// Returns a tool's name in GitLab's spelling: `snake_case`, without what small models add around
+/// it.
 pub(super) fn normalize_tool_name(text: &str) -> String {
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '\\');
     let bare = text.split(|c| !is_name(c)).find(|word| !word.is_empty()).unwrap_or_default();
