@@ -246,5 +246,5 @@ async fn a_chat_that_is_switched_off_is_a_matter_of_the_administrator() {
 async fn a_tool_that_does_not_exist_is_the_models_fault() {
     let reply = Reply::sse().text("Action: web_search\nAction Input: x").done(true);
     let said = check(reply, 1, "A1004", Some("no_answer")).await;
-    assert_eq!(said, "The model asked for a tool that does not exist");
+    assert_eq!(said, "The model called a tool that does not exist");
 }

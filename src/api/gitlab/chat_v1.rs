@@ -1,5 +1,5 @@
 //! `POST /v1/chat/{name}`: GitLab's older chat call, which its troubleshooting page still shows as
-//! a `curl`.
+//! a `curl` command.
 //!
 //! Source: ai-gateway-server.md §1.6. The official gateway answers 500 to every valid request here.
 
@@ -9,36 +9,37 @@ use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{RawText, STREAM, filtered, text_of};
+use super::{RawTextEncoder, STREAM_CONTENT_TYPE, filtered_for, response_text};
 use crate::api::{Answer, Context, Routed, body, json};
 use crate::error::{BodyFault, GatewayError, Shape};
 use crate::generation::{Generation, Message, Role, Sampling};
 use crate::route::{Ask, Feature, Metadata, RawMetadata, Route};
 
-/// When the request sets none. The official default of 8192 does not fit small models' contexts.
+/// `max_tokens` of requests that set none. The official default of 8192 does not fit small models'
+/// contexts.
 const MAX_TOKENS: u32 = 2048;
-/// As the official gateway's.
+/// Temperature of requests that set none, the official gateway's.
 const TEMPERATURE: f64 = 0.2;
 
 #[derive(Deserialize)]
-struct Request<'a> {
+struct ChatV1Request<'a> {
     #[serde(borrow)]
-    prompt_components: Vec<Component<'a>>,
+    prompt_components: Vec<ChatV1Component<'a>>,
     stream: Option<bool>,
 }
 
 #[derive(Deserialize)]
-struct Component<'a> {
+struct ChatV1Component<'a> {
     #[serde(borrow)]
-    payload: Payload<'a>,
+    payload: ChatV1Payload<'a>,
 }
 
 #[derive(Deserialize)]
-struct Payload<'a> {
+struct ChatV1Payload<'a> {
     #[serde(borrow)]
-    content: Content<'a>,
+    content: ChatV1Content<'a>,
     #[serde(default)]
-    params: Params,
+    params: ChatV1Params,
     #[serde(borrow)]
     model: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -51,15 +52,15 @@ struct Payload<'a> {
 
 #[derive(Deserialize)]
 #[serde(untagged, expecting = "a string or a list of {role, content}")]
-enum Content<'a> {
+enum ChatV1Content<'a> {
     #[serde(borrow)]
     Text(Cow<'a, str>),
     #[serde(borrow)]
-    Messages(Vec<Turn<'a>>),
+    Messages(Vec<ChatV1Message<'a>>),
 }
 
 #[derive(Deserialize)]
-struct Turn<'a> {
+struct ChatV1Message<'a> {
     #[serde(borrow)]
     role: Cow<'a, str>,
     #[serde(borrow)]
@@ -67,7 +68,7 @@ struct Turn<'a> {
 }
 
 #[derive(Default, Deserialize)]
-struct Params {
+struct ChatV1Params {
     #[serde(default)]
     stop_sequences: Vec<String>,
     temperature: Option<f64>,
@@ -81,8 +82,8 @@ pub(in crate::api) async fn answer(
     incoming: Incoming,
 ) -> Answer {
     let bytes = context.body(incoming).await?;
-    let request: Request<'_> = body::parse(&bytes)?;
-    let [Component { payload }] = request.prompt_components.as_slice() else {
+    let request: ChatV1Request<'_> = body::parse(&bytes)?;
+    let [ChatV1Component { payload }] = request.prompt_components.as_slice() else {
         let fault =
             BodyFault::at("prompt_components", "value_error", "exactly one component is expected");
         return Err(GatewayError::invalid(vec![fault]));
@@ -93,8 +94,8 @@ pub(in crate::api) async fn answer(
         context.facts.shape = Shape::GitlabText;
     }
     context.asked_for(Some(feature));
-    let ask = Ask { feature: Some(feature), metadata: metadata(payload)? };
-    let mut route = match context.route(ask, &bytes).await? {
+    let query = Ask { feature: Some(feature), metadata: metadata(payload)? };
+    let mut route = match context.route(query, &bytes).await? {
         Routed::Model(route) => route,
         Routed::Answered(response) => return Ok(response),
     };
@@ -110,48 +111,53 @@ pub(in crate::api) async fn answer(
         ..Generation::default()
     };
     loop {
-        match ask_model(&mut context, &route, &generation).await {
+        match run_attempt(&mut context, &route, &generation).await {
             Err(error) => route = context.instead(&route, error)?,
             answer => return answer,
         }
     }
 }
 
-/// Asks one model.
-async fn ask_model(context: &mut Context<'_>, route: &Route, generation: &Generation) -> Answer {
+/// Sends the request to one model.
+async fn run_attempt(context: &mut Context<'_>, route: &Route, generation: &Generation) -> Answer {
     let (call, family) = (context.call(route), &route.model.family);
     if generation.stream {
-        let encoder = || filtered(family, Box::new(RawText));
-        return context.relay.stream(call, generation, &encoder, STREAM, context.facts).await;
+        let encoder = || filtered_for(family, Box::new(RawTextEncoder));
+        return context
+            .relay
+            .stream(call, generation, &encoder, STREAM_CONTENT_TYPE, context.facts)
+            .await;
     }
     let deltas = context.relay.ask(call, generation, context.facts).await?;
     let metadata = json!({
         "provider": route.model.provider.label(), "model": &*route.model.upstream_name,
         "timestamp": context.unix_time(),
     });
-    Ok(json(json!({"response": text_of(family, &deltas), "metadata": metadata}).to_string()))
+    Ok(json(json!({"response": response_text(family, &deltas), "metadata": metadata}).to_string()))
 }
 
-/// The flat fields name a model as `model_metadata` does elsewhere.
-fn metadata(payload: &Payload<'_>) -> Result<Option<Metadata>, GatewayError> {
+/// Reads the model that the payload's flat fields name, as `model_metadata` does in other calls;
+/// `None` if they name none.
+fn metadata(payload: &ChatV1Payload<'_>) -> Result<Option<Metadata>, GatewayError> {
     let raw = RawMetadata {
         name: payload.model.clone(),
         endpoint: payload.model_endpoint.clone(),
         api_key: payload.model_api_key.clone(),
         identifier: payload.model_identifier.clone(),
     };
-    let place = &["prompt_components", "0", "payload"];
-    Metadata::check_flat(&raw, place).map_err(|fault| GatewayError::invalid(vec![fault]))
+    let path = &["prompt_components", "0", "payload"];
+    Metadata::check_flat(&raw, path).map_err(|fault| GatewayError::invalid(vec![fault]))
 }
 
-fn messages(content: &Content<'_>) -> Result<Vec<Message>, GatewayError> {
-    let turns = match content {
-        Content::Text(text) => return Ok(vec![Message::text(Role::User, text.as_ref())]),
-        Content::Messages(turns) => turns,
+/// Converts the content to messages; fails on an unknown role.
+fn messages(content: &ChatV1Content<'_>) -> Result<Vec<Message>, GatewayError> {
+    let items = match content {
+        ChatV1Content::Text(text) => return Ok(vec![Message::text(Role::User, text.as_ref())]),
+        ChatV1Content::Messages(items) => items,
     };
-    let message = |(index, turn): (usize, &Turn<'_>)| match Role::parse(&turn.role) {
+    let message = |(index, item): (usize, &ChatV1Message<'_>)| match Role::parse(&item.role) {
         Some(role @ (Role::System | Role::User | Role::Assistant)) => {
-            Ok(Message::text(role, turn.content.as_ref()))
+            Ok(Message::text(role, item.content.as_ref()))
         }
         Some(Role::Tool) | None => {
             let path = ["body", "prompt_components", "0", "payload", "content"];
@@ -161,5 +167,5 @@ fn messages(content: &Content<'_>) -> Result<Vec<Message>, GatewayError> {
             Err(GatewayError::invalid(vec![BodyFault { loc, msg, kind: "value_error" }]))
         }
     };
-    turns.iter().enumerate().map(message).collect()
+    items.iter().enumerate().map(message).collect()
 }

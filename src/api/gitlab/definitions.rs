@@ -1,9 +1,8 @@
-//! `GET /v1/models/definitions`: the operator's models, in the shape of GitLab's list of its own.
+//! `GET /v1/models/definitions`: the operator's models, in the format of GitLab's own list.
 //!
-//! Source: gitlab-client.md §9.5, ai-gateway-server.md §1.10. It is served to anybody, as the
-//! official one is: names and kinds of models, never an address. What a feature answers with is its
-//! default and its only choice, since the operator's file decides; features that nothing answers
-//! are left out.
+//! Source: gitlab-client.md §9.5, ai-gateway-server.md §1.10. It is public, as the official one is:
+//! names and kinds of models, never an address. The model configured for a feature is its default
+//! and its only choice, since the operator's file decides; features without a model are left out.
 
 use serde_json::{Value, json};
 
@@ -12,7 +11,7 @@ use crate::model::Model;
 use crate::provider::dialect;
 use crate::route::{Choice, Feature, Table};
 
-/// The list as JSON.
+/// Returns the list of models and features as JSON.
 pub(in crate::api) fn list(table: &Table) -> String {
     let mut models: Vec<&Model> = table
         .models()
@@ -20,20 +19,22 @@ pub(in crate::api) fn list(table: &Table) -> String {
         .filter(|model| !dialect(model.provider).is_gateway())
         .collect();
     models.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-    let models: Vec<Value> = models.into_iter().map(model).collect();
+    let models: Vec<Value> = models.into_iter().map(model_entry).collect();
     let features: Vec<Value> =
-        Feature::all().filter_map(|feature| primitive(table, feature)).collect();
+        Feature::all().filter_map(|feature| feature_entry(table, feature)).collect();
     json!({ "models": models, "unit_primitives": features }).to_string()
 }
 
-fn model(model: &Model) -> Value {
+/// Returns the list's entry of one model.
+fn model_entry(model: &Model) -> Value {
     json!({
         "name": &*model.id, "identifier": &*model.id, "provider": model.provider.label(), "description": null,
         "cost_indicator": null, "deprecation": null,
     })
 }
 
-fn primitive(table: &Table, feature: Feature) -> Option<Value> {
+/// Returns the list's entry of one feature, or `None` if no local model answers it.
+fn feature_entry(table: &Table, feature: Feature) -> Option<Value> {
     let choice = table
         .feature_choice(feature)
         .map(|(choice, _)| choice)

@@ -1,8 +1,8 @@
-//! `POST /v1/search/gitlab-docs`: what GitLab's chat reads before it answers a question about
-//! GitLab.
+//! `POST /v1/search/gitlab-docs`: the search that GitLab's chat runs before it answers a question
+//! about GitLab.
 //!
-//! Source: gitlab-client.md §9.1, ai-gateway-server.md §1.8. Without an index nothing is found,
-//! which is no error: GitLab's tool fails on anything but a list.
+//! Source: gitlab-client.md §9.1, ai-gateway-server.md §1.8. Without an index the response is an
+//! empty list and no error: GitLab's tool fails on anything but a list.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -18,37 +18,39 @@ use crate::error::{BodyFault, GatewayError};
 use crate::provider::dialect;
 use crate::route::{Ask, Feature, Route};
 
-/// The official gateway's limits.
+/// Longest query in characters; the official gateway's limit.
 const MAX_QUERY: usize = 400_000;
+/// Valid page sizes; the official gateway's limits.
 const PAGE_SIZES: std::ops::RangeInclusive<u32> = 1..=20;
-const PAGE_SIZE: u32 = 4;
+/// Page size of requests that set none.
+const DEFAULT_PAGE_SIZE: u32 = 4;
 
-/// `type` and `metadata` say nothing that a search needs.
+/// The body. Its `type` and `metadata` are ignored, since the search does not depend on them.
 #[derive(Deserialize)]
-struct Request<'a> {
+struct DocsSearchRequest<'a> {
     #[serde(borrow)]
-    payload: Payload<'a>,
+    payload: SearchPayload<'a>,
 }
 
 #[derive(Deserialize)]
-struct Payload<'a> {
+struct SearchPayload<'a> {
     #[serde(borrow)]
     query: Cow<'a, str>,
     page_size: Option<u32>,
 }
 
-/// Answers with the sections that fit the question best.
+/// Answers with the sections that match the query best.
 ///
 /// The search runs here and not on another thread: in an index of the size of GitLab's
-/// documentation a question takes half a millisecond (`docs::tests::measure`).
+/// documentation a query takes half a millisecond (`docs::tests::measure`).
 pub(in crate::api) async fn answer(mut context: Context<'_>, incoming: Incoming) -> Answer {
     let bytes = context.body(incoming).await?;
-    if let Some(route) = cloud(&context) {
+    if let Some(route) = gitlab_cloud_route(&context) {
         context.routed(&route);
         return context.forward(&route, false, &bytes).await;
     }
-    let Request { payload } = body::parse(&bytes)?;
-    let limit = payload.page_size.unwrap_or(PAGE_SIZE);
+    let DocsSearchRequest { payload } = body::parse(&bytes)?;
+    let limit = payload.page_size.unwrap_or(DEFAULT_PAGE_SIZE);
     let fault = |field: &'static str, msg: &str| {
         let loc = ["body", "payload", field].map(Cow::Borrowed).to_vec();
         GatewayError::invalid(vec![BodyFault { loc, msg: msg.to_owned(), kind: "value_error" }])
@@ -65,25 +67,27 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, incoming: Incoming)
         .as_ref()
         .map(|index| index.search(&payload.query, limit as usize))
         .unwrap_or_default();
-    let results: Vec<Value> = hits.iter().map(|hit| result(docs, hit)).collect();
+    let results: Vec<Value> = hits.iter().map(|hit| search_result(docs, hit)).collect();
     // the official gateway's name for an index of the operator's own
     let metadata = json!({ "provider": "sqlite", "timestamp": context.unix_time() });
     Ok(json(json!({ "response": { "results": results }, "metadata": metadata }).to_string()))
 }
 
-/// GitLab's cloud searches its own documentation for a chat that is its own, unless there is an
-/// index here. To the holder of a static key it is not open, and nothing is found.
-fn cloud(context: &Context<'_>) -> Option<Arc<Route>> {
+/// Returns the route to GitLab's cloud, which searches its own documentation if it also answers the
+/// chat. `None` if there is a local index or the chat's model is local, and for holders of a static
+/// key, which the cloud does not accept: they get an empty list.
+fn gitlab_cloud_route(context: &Context<'_>) -> Option<Arc<Route>> {
     if context.snapshot.docs.index.is_some() || matches!(context.caller, Caller::Key(_)) {
         return None;
     }
-    let ask = Ask { feature: Some(Feature::DUO_CHAT), metadata: None };
-    let route = context.snapshot.table.resolve(ask).ok()?;
+    let query = Ask { feature: Some(Feature::DUO_CHAT), metadata: None };
+    let route = context.snapshot.table.resolve(query).ok()?;
     dialect(route.model.provider).is_gateway().then_some(route)
 }
 
-/// The way to the section stands above its text, so that the model knows what it reads.
-fn result(docs: &Settings, hit: &Hit<'_>) -> Value {
+/// Returns one search result. Its content begins with the path of headings to the section, which
+/// gives the model the context of the text.
+fn search_result(docs: &Settings, hit: &Hit<'_>) -> Value {
     let titles: Vec<&str> =
         std::iter::once(hit.title).chain(hit.headings.iter().copied()).collect();
     let mut metadata: Map<String, Value> = titles

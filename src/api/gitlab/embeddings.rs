@@ -1,8 +1,8 @@
 //! `POST /v1/embeddings/code_embeddings`, `/index`, `/search`: vectors for GitLab's semantic code
 //! search.
 //!
-//! Source: gitlab-client.md §9.4, ai-gateway-server.md §1.7. All three do the same. The model is
-//! asked in OpenAI's dialect, of which only the addressing differs between kinds of servers.
+//! Source: gitlab-client.md §9.4, ai-gateway-server.md §1.7. All three do the same. The request to
+//! the model is in OpenAI's dialect, of which only the URL differs between kinds of servers.
 
 use std::borrow::Cow;
 
@@ -20,81 +20,89 @@ use crate::model::Model;
 use crate::provider::{Native, Outbound, dialect};
 use crate::route::{Ask, Feature, Metadata, RawMetadata, Route, Rule};
 
-/// OpenAI's own limit for one request, which most servers share.
+/// Most texts in one request: OpenAI's own limit, which most servers share.
 const MAX_CONTENTS: usize = 2048;
-/// 2048 vectors of 1024 numbers are about half of it.
-const MAX_ANSWER: usize = 64 << 20;
+/// Longest response of a model server in bytes. 2048 vectors of 1024 numbers are about half of it.
+const MAX_RESPONSE: usize = 64 << 20;
 
-/// What decides about the model.
+/// The fields that routing needs.
 #[derive(Deserialize)]
-struct Addressed<'a> {
+struct EmbeddingsRouting<'a> {
     #[serde(borrow)]
-    model_metadata: Option<Named<'a>>,
+    model_metadata: Option<EmbeddingsModel<'a>>,
 }
 
+/// The model that the request names, and the provider that GitLab chose for it.
 #[derive(Deserialize)]
-struct Named<'a> {
+struct EmbeddingsModel<'a> {
     #[serde(borrow)]
     provider: Option<Cow<'a, str>>,
     #[serde(borrow, flatten)]
-    model: RawMetadata<'a>,
+    fields: RawMetadata<'a>,
 }
 
+/// The fields that the request to the model needs.
 #[derive(Deserialize)]
-struct Request<'a> {
+struct EmbeddingsRequest<'a> {
     #[serde(borrow)]
     contents: Vec<Cow<'a, str>>,
     dimensions: Option<u32>,
-    /// Whether the model may be asked without `dimensions` when it does not know them.
+    /// Whether the request may be retried without `dimensions` if the model does not support them.
     litellm_drop_params: Option<bool>,
 }
 
-/// Answers with one vector for each of `contents`, in their order.
+/// Answers with one vector for each of `contents`, in the same order.
 pub(in crate::api) async fn answer(mut context: Context<'_>, incoming: Incoming) -> Answer {
     let bytes = context.body(incoming).await?;
     let feature = Feature::parse("embeddings_code");
     context.asked_for(feature);
-    let addressed: Addressed<'_> = body::parse(&bytes)?;
-    let metadata = addressed.model_metadata.as_ref().map(metadata).transpose()?.flatten();
+    let routing: EmbeddingsRouting<'_> = body::parse(&bytes)?;
+    let metadata = routing.model_metadata.as_ref().map(check_model).transpose()?.flatten();
     let route = match context.route(Ask { feature, metadata }, &bytes).await? {
         Routed::Model(route) => route,
         Routed::Answered(response) => return Ok(response),
     };
-    let request: Request<'_> = body::parse(&bytes)?;
+    let request: EmbeddingsRequest<'_> = body::parse(&bytes)?;
     request.check()?;
-    let predictions = vectors(&mut context, &route, &request).await?;
-    let said = addressed.model_metadata.and_then(|named| named.model.identifier);
-    let identifier = match said {
-        Some(said) if route.rule == Rule::Request => said,
-        // the file decided otherwise than the request
+    let predictions = embed(&mut context, &route, &request).await?;
+    let requested = routing.model_metadata.and_then(|model| model.fields.identifier);
+    let identifier = match requested {
+        Some(requested) if route.rule == Rule::Request => requested,
+        // the file overrode the request
         _ => Cow::Borrowed(&*route.model.upstream_name),
     };
     let model =
         json!({ "engine": "litellm_embedding", "name": "embedding", "identifier": identifier });
-    Ok(json(serde_json::to_vec(&Predictions { model, predictions }).unwrap_or_default()))
+    Ok(json(serde_json::to_vec(&PredictionsBody { model, predictions }).unwrap_or_default()))
 }
 
-/// The model that the request names, by GitLab's own rules and in the official gateway's words.
-fn metadata(named: &Named<'_>) -> Result<Option<Metadata>, GatewayError> {
-    let wrong = |text: &'static str| Err(GatewayError::new(Kind::Invalid, text));
-    match named.provider.as_deref() {
+/// Checks the model that the request names by GitLab's own rules, with the official gateway's error
+/// texts. `None` leaves the choice to this gateway's configuration.
+fn check_model(model: &EmbeddingsModel<'_>) -> Result<Option<Metadata>, GatewayError> {
+    let invalid = |text: &'static str| Err(GatewayError::new(Kind::Invalid, text));
+    match model.provider.as_deref() {
         Some("gitlab") => return Ok(None),
         Some("litellm") => {}
-        _ => return wrong("Allowed providers are: gitlab|litellm."),
+        _ => return invalid("Allowed providers are: gitlab|litellm."),
     }
-    match named.model.name.as_deref() {
-        None | Some("") => return wrong("Model `name` must be set when using `litellm` provider."),
+    match model.fields.name.as_deref() {
+        None | Some("") => {
+            return invalid("Model `name` must be set when using `litellm` provider.");
+        }
         Some("embedding") => {}
-        Some(_) => return wrong("Model `name` must be 'embedding' when using `litellm` provider."),
+        Some(_) => {
+            return invalid("Model `name` must be 'embedding' when using `litellm` provider.");
+        }
     }
-    if named.model.endpoint.as_deref().unwrap_or_default().trim().is_empty() {
-        return wrong("Model `endpoint` must be set when using `litellm` provider.");
+    if model.fields.endpoint.as_deref().unwrap_or_default().trim().is_empty() {
+        return invalid("Model `endpoint` must be set when using `litellm` provider.");
     }
-    Metadata::check(&named.model, &["model_metadata"])
+    Metadata::check(&model.fields, &["model_metadata"])
         .map_err(|fault| GatewayError::invalid(vec![fault]))
 }
 
-impl Request<'_> {
+impl EmbeddingsRequest<'_> {
+    /// Refuses a request without texts or with too many, and a dimension of 0.
     fn check(&self) -> Result<(), GatewayError> {
         let fault = match (self.contents.len(), self.dimensions) {
             (0, _) => BodyFault::at("contents", "value_error", "expected at least one text"),
@@ -111,19 +119,19 @@ impl Request<'_> {
     }
 }
 
-/// Asks the model; once more without `dimensions` if they may be dropped and it is them that it
-/// refuses.
-async fn vectors(
+/// Returns the vectors of all texts and records the usage. Retries once without `dimensions` if
+/// they may be dropped and the model server rejects the request.
+async fn embed(
     context: &mut Context<'_>,
     route: &Route,
-    request: &Request<'_>,
+    request: &EmbeddingsRequest<'_>,
 ) -> Result<Vec<Prediction>, GatewayError> {
-    let first = ask(context, route, request, request.dimensions).await;
-    let may_drop = request.dimensions.is_some() && request.litellm_drop_params == Some(true);
-    let (predictions, usage) = match first {
-        Err(error) if may_drop && matches!(error.kind(), Kind::UpstreamStatus(400 | 422)) => {
+    let first = fetch_vectors(context, route, request, request.dimensions).await;
+    let can_drop = request.dimensions.is_some() && request.litellm_drop_params == Some(true);
+    let Vectors { predictions, usage } = match first {
+        Err(error) if can_drop && matches!(error.kind(), Kind::UpstreamStatus(400 | 422)) => {
             context.facts.retries += 1;
-            ask(context, route, request, None).await?
+            fetch_vectors(context, route, request, None).await?
         }
         first => first?,
     };
@@ -131,9 +139,9 @@ async fn vectors(
     Ok(predictions)
 }
 
-/// The body of OpenAI's call.
+/// The body of the request in OpenAI's dialect.
 #[derive(Serialize)]
-struct Asked<'a> {
+struct OutboundEmbeddings<'a> {
     input: &'a [Cow<'a, str>],
     model: &'a str,
     encoding_format: &'static str,
@@ -141,32 +149,34 @@ struct Asked<'a> {
     dimensions: Option<u32>,
 }
 
-async fn ask(
+/// Sends one request to the model server and returns the vectors.
+async fn fetch_vectors(
     context: &mut Context<'_>,
     route: &Route,
-    request: &Request<'_>,
+    request: &EmbeddingsRequest<'_>,
     dimensions: Option<u32>,
 ) -> Result<Vectors, GatewayError> {
     let model = &route.model;
     let path = dialect(model.provider)
         .native(Native::OpenAiEmbeddings, model)
         .ok_or_else(|| no_embeddings(model))?;
-    let asked = Asked {
+    let request_body = OutboundEmbeddings {
         input: &request.contents,
         model: &model.upstream_name,
         encoding_format: "float",
         dimensions,
     };
-    let body = serde_json::to_vec(&asked).unwrap_or_default();
+    let body = serde_json::to_vec(&request_body).unwrap_or_default();
     let headers = HeaderMap::from_iter([(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/json"),
     )]);
     let outbound = Outbound { method: Method::POST, path, headers, body: Bytes::from(body).into() };
-    let read = |body: &[u8]| read(body, request.contents.len());
-    context.relay.fetch(context.call(route), outbound, MAX_ANSWER, read, context.facts).await
+    let read = |body: &[u8]| parse_response(body, request.contents.len());
+    context.relay.fetch(context.call(route), outbound, MAX_RESPONSE, read, context.facts).await
 }
 
+/// Returns the error for a model whose kind of provider has no embeddings.
 fn no_embeddings(model: &Model) -> GatewayError {
     let kind = model.provider.label();
     let text = format!(
@@ -177,81 +187,90 @@ fn no_embeddings(model: &Model) -> GatewayError {
     GatewayError::new(Kind::Invalid, text)
 }
 
+/// The response's body.
 #[derive(Serialize)]
-struct Predictions {
+struct PredictionsBody {
     model: serde_json::Value,
     predictions: Vec<Prediction>,
 }
 
-/// One vector; its digits are handed on as they came.
+/// One vector, kept as JSON text so that its digits do not change.
 #[derive(Deserialize, Serialize)]
 struct Prediction {
     embedding: Box<RawValue>,
     index: usize,
 }
 
-/// The vectors of an answer, and what they were counted as.
-type Vectors = (Vec<Prediction>, Option<Usage>);
+/// The vectors of a response, sorted by index, and their usage.
+struct Vectors {
+    predictions: Vec<Prediction>,
+    usage: Option<Usage>,
+}
 
+/// A model server's response in OpenAI's dialect.
 #[derive(Deserialize)]
-struct Answered {
+struct OpenAiEmbeddings {
     data: Vec<Prediction>,
-    usage: Option<Counted>,
+    usage: Option<OpenAiEmbeddingsUsage>,
 }
 
 #[derive(Deserialize)]
-struct Counted {
+struct OpenAiEmbeddingsUsage {
     #[serde(default)]
     prompt_tokens: u64,
 }
 
-/// Reads a server's answer: one vector for each text, in their order.
-fn read(body: &[u8], expected: usize) -> Result<Vectors, GatewayError> {
+/// Parses a server's response. Fails unless it has exactly one vector for each text.
+fn parse_response(body: &[u8], expected: usize) -> Result<Vectors, GatewayError> {
     let broken = |why: String| {
         GatewayError::new(Kind::UpstreamBroken, "The model server's answer could not be read")
             .internal(why)
     };
-    let Answered { mut data, usage } = serde_json::from_slice(body)
+    let OpenAiEmbeddings { mut data, usage } = serde_json::from_slice(body)
         .map_err(|error| broken(format!("not a list of embeddings: {error}")))?;
     data.sort_unstable_by_key(|prediction| prediction.index);
-    let in_order = data.iter().enumerate().all(|(at, prediction)| prediction.index == at);
+    let in_order = data.iter().enumerate().all(|(index, prediction)| prediction.index == index);
     if data.len() != expected || !in_order {
         return Err(broken(format!("{} embeddings for {expected} texts", data.len())));
     }
     if !data.iter().all(|prediction| prediction.embedding.get().starts_with('[')) {
         return Err(broken("an embedding is not an array of numbers".to_owned()));
     }
-    Ok((data, usage.map(|counted| Usage { input: counted.prompt_tokens, ..Usage::default() })))
+    let usage = usage.map(|usage| Usage { input: usage.prompt_tokens, ..Usage::default() });
+    Ok(Vectors { predictions: data, usage })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::read;
+    use super::{Vectors, parse_response};
 
     #[test]
-    fn vectors_come_in_order_with_their_own_digits() {
+    fn vectors_are_sorted_and_keep_their_digits() {
         let body = br#"{"data":[{"index":1,"embedding":[0.10, 1e-9]},{"embedding":[2],"index":0}],"usage":{"prompt_tokens":5}}"#;
-        let (vectors, usage) = read(body, 2).unwrap();
+        let Vectors { predictions, usage } = parse_response(body, 2).unwrap();
         let shown: Vec<_> =
-            vectors.iter().map(|vector| (vector.index, vector.embedding.get())).collect();
+            predictions.iter().map(|vector| (vector.index, vector.embedding.get())).collect();
         assert_eq!(shown, [(0, "[2]"), (1, "[0.10, 1e-9]")]);
         assert_eq!(usage.unwrap().input, 5);
     }
 
     #[test]
-    fn anything_else_than_one_vector_a_text_is_broken() {
-        let of = |body: &str, expected| {
-            read(body.as_bytes(), expected).err().unwrap().operator().unwrap().to_owned()
+    fn responses_without_one_vector_per_text_are_refused() {
+        let reason = |body: &str, expected| {
+            parse_response(body.as_bytes(), expected).err().unwrap().operator().unwrap().to_owned()
         };
-        assert_eq!(of(r#"{"data":[{"index":0,"embedding":[1]}]}"#, 2), "1 embeddings for 2 texts");
+        assert_eq!(
+            reason(r#"{"data":[{"index":0,"embedding":[1]}]}"#, 2),
+            "1 embeddings for 2 texts"
+        );
         assert!(
-            of(r#"{"data":[{"index":0,"embedding":[1]},{"index":0,"embedding":[1]}]}"#, 2)
+            reason(r#"{"data":[{"index":0,"embedding":[1]},{"index":0,"embedding":[1]}]}"#, 2)
                 .starts_with("2 ")
         );
         assert_eq!(
-            of(r#"{"data":[{"index":0,"embedding":"AAAA"}]}"#, 1),
+            reason(r#"{"data":[{"index":0,"embedding":"AAAA"}]}"#, 1),
             "an embedding is not an array of numbers"
         );
-        assert!(of("<html>", 1).starts_with("not a list of embeddings"));
+        assert!(reason("<html>", 1).starts_with("not a list of embeddings"));
     }
 }

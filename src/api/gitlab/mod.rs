@@ -19,19 +19,20 @@ use bytes::BytesMut;
 use crate::generation::{Delta, Encode, Filtered, Filters, Think, Usage, without_thinking};
 use crate::model::Family;
 
-/// Not SSE, despite the type: the official gateway says so, and clients read raw text or lines
+/// The content type of streams of raw text, lines and v4's events. Only the last are SSE: the
+/// official gateway sends this type for all of them, and clients ignore it
 /// (ai-gateway-server.md §1.2).
-const STREAM: &str = "text/event-stream; charset=utf-8";
+const STREAM_CONTENT_TYPE: &str = "text/event-stream; charset=utf-8";
 
-/// The words of an answer, without the thinking of a model whose family has it taken off.
-fn text_of(family: &Family, deltas: &[Delta]) -> String {
-    let words = words(deltas);
-    if family.strip_reasoning { without_thinking(&words) } else { words }
+/// Returns the text of a response, without its reasoning if the family is configured to strip it.
+fn response_text(family: &Family, deltas: &[Delta]) -> String {
+    let text = concat_text(deltas);
+    if family.strip_reasoning { without_thinking(&text) } else { text }
 }
 
-/// The words of an answer as they came.
-fn words(deltas: &[Delta]) -> String {
-    let words = deltas.iter().filter_map(|delta| match delta {
+/// Concatenates the text deltas of a response, unchanged.
+fn concat_text(deltas: &[Delta]) -> String {
+    let texts = deltas.iter().filter_map(|delta| match delta {
         Delta::Text(text) => Some(text.as_str()),
         Delta::Reasoning(_)
         | Delta::ReasoningSignature(_)
@@ -39,31 +40,31 @@ fn words(deltas: &[Delta]) -> String {
         | Delta::Usage(_)
         | Delta::Stop(_) => None,
     });
-    words.collect()
+    texts.collect()
 }
 
-/// What was counted last, if anything was.
-fn usage_of(deltas: &[Delta]) -> Option<Usage> {
+/// Returns the last token usage of a response, or `None` if the server reported none.
+fn last_usage(deltas: &[Delta]) -> Option<Usage> {
     deltas
         .iter()
         .rev()
         .find_map(|delta| if let Delta::Usage(usage) = delta { Some(*usage) } else { None })
 }
 
-/// This encoder, behind the filter that takes a reasoning model's thinking off.
-fn unthinking(encoder: Box<dyn Encode>) -> Box<dyn Encode> {
+/// Wraps an encoder in the filter that removes `<think>` blocks.
+fn without_reasoning(encoder: Box<dyn Encode>) -> Box<dyn Encode> {
     Box::new(Filtered::new(Filters::new(vec![Box::<Think>::default()]), encoder))
 }
 
-/// This encoder; behind that filter if the family says so.
-fn filtered(family: &Family, encoder: Box<dyn Encode>) -> Box<dyn Encode> {
-    if family.strip_reasoning { unthinking(encoder) } else { encoder }
+/// Wraps an encoder as [`without_reasoning`] does if the family is configured to strip reasoning.
+fn filtered_for(family: &Family, encoder: Box<dyn Encode>) -> Box<dyn Encode> {
+    if family.strip_reasoning { without_reasoning(encoder) } else { encoder }
 }
 
-/// Raw text: the words, and nothing else.
-struct RawText;
+/// Encodes a stream as raw text, without any framing.
+struct RawTextEncoder;
 
-impl Encode for RawText {
+impl Encode for RawTextEncoder {
     fn delta(&mut self, delta: &Delta, out: &mut BytesMut) {
         if let Delta::Text(text) = delta {
             out.extend_from_slice(text.as_bytes());

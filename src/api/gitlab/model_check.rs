@@ -1,39 +1,41 @@
 //! `POST /v1|v2/prompts/model_configuration/check`: the "Test connection" button of GitLab's model
 //! form.
 //!
-//! Source: gitlab-client.md §10.1. It asks the very model that the form names: `[features]` decides
-//! only when the form names none.
+//! Source: gitlab-client.md §10.1. The request goes to the very model that the form names;
+//! `[features]` decides only when the form names none.
 
 use std::time::Duration;
 
 use hyper::body::Incoming;
 use serde::Deserialize;
 
-use super::prompts::whole;
+use super::prompts::full_body;
 use crate::api::{Answer, Context, Routed, body, json, text_header};
 use crate::error::GatewayError;
 use crate::generation::{Generation, Message, Role, Sampling};
 use crate::route::{Ask, Metadata, RawMetadata, Route};
 
-/// GitLab before 19.0 waits 3 s for this answer, later versions 15 s (§10.1); the button then shows
-/// our words instead of its own timeout.
-const LIMIT_BEFORE_19: Duration = Duration::from_millis(2800);
-const LIMIT: Duration = Duration::from_millis(14_500);
+/// Timeout for GitLab before 19.0, which waits 3 s for this response; later versions wait 15 s
+/// (§10.1). Just below GitLab's own, so that the button shows our error instead of its timeout.
+const TIMEOUT_BEFORE_19: Duration = Duration::from_millis(2800);
+/// Timeout for GitLab 19.0 and later, and for clients without a version.
+const TIMEOUT: Duration = Duration::from_millis(14_500);
 
 #[derive(Deserialize)]
-struct Request<'a> {
+struct ModelCheckRequest<'a> {
     #[serde(borrow)]
     model_metadata: Option<RawMetadata<'a>>,
 }
 
-/// Asks the model for a word. 200 says it answered; the text is shown to nobody.
+/// Requests a single word from the model. GitLab reads the status only: 200 means that the model
+/// answered.
 pub(in crate::api) async fn answer(
     mut context: Context<'_>,
     version: u8,
     incoming: Incoming,
 ) -> Answer {
     let bytes = context.body(incoming).await?;
-    let request: Request<'_> = body::parse(&bytes)?;
+    let request: ModelCheckRequest<'_> = body::parse(&bytes)?;
     let raw = request.model_metadata.unwrap_or_default();
     let metadata = Metadata::check(&raw, &["model_metadata"])
         .map_err(|fault| GatewayError::invalid(vec![fault]))?;
@@ -41,9 +43,9 @@ pub(in crate::api) async fn answer(
         Routed::Model(route) => route,
         Routed::Answered(response) => return Ok(response),
     };
-    let limit = limit(text_header(&context.parts.headers, "x-gitlab-version"));
-    // this very model is tested, and no other
-    let (model, budget) = (route.model.clone(), route.budget.capped(Some(limit)));
+    let timeout = timeout_for(text_header(&context.parts.headers, "x-gitlab-version"));
+    // this very model is tested, without a fallback
+    let (model, budget) = (route.model.clone(), route.budget.capped(Some(timeout)));
     let route = Route { model, budget, fallback: None, ..*route };
     let generation = Generation {
         messages: vec![Message::text(Role::User, "Reply with the single word OK.")],
@@ -51,22 +53,23 @@ pub(in crate::api) async fn answer(
         ..Generation::default()
     };
     let deltas = context.relay.ask(context.call(&route), &generation, context.facts).await?;
-    Ok(json(whole(version, &deltas, &route.model)))
+    Ok(json(full_body(version, &deltas, &route.model)))
 }
 
-fn limit(gitlab_version: Option<&str>) -> Duration {
+/// Returns the timeout for a GitLab of this version.
+fn timeout_for(gitlab_version: Option<&str>) -> Duration {
     let major = gitlab_version.and_then(|version| version.split('.').next()?.parse::<u32>().ok());
-    if major.is_some_and(|major| major < 19) { LIMIT_BEFORE_19 } else { LIMIT }
+    if major.is_some_and(|major| major < 19) { TIMEOUT_BEFORE_19 } else { TIMEOUT }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{LIMIT, LIMIT_BEFORE_19, limit};
+    use super::{TIMEOUT, TIMEOUT_BEFORE_19, timeout_for};
 
     #[test]
-    fn answers_before_gitlab_gives_up() {
-        assert_eq!(limit(Some("18.9.0")), LIMIT_BEFORE_19);
-        assert_eq!(limit(Some("19.1.0-pre")), LIMIT);
-        assert_eq!(limit(None), LIMIT);
+    fn times_out_before_gitlab_does() {
+        assert_eq!(timeout_for(Some("18.9.0")), TIMEOUT_BEFORE_19);
+        assert_eq!(timeout_for(Some("19.1.0-pre")), TIMEOUT);
+        assert_eq!(timeout_for(None), TIMEOUT);
     }
 }

@@ -1,9 +1,9 @@
-//! `POST /v1|v2/prompts/{id}`: one of our prompts with GitLab's inputs, answered whole or as it
-//! comes.
+//! `POST /v1|v2/prompts/{id}`: one of our prompts rendered with GitLab's inputs, answered in full
+//! or as a stream.
 //!
-//! Sources: gitlab-client.md §8, ai-gateway-server.md §1.2, §8.2. Whole: v1 is a JSON string, v2 an
-//! object. Streamed: v1 is raw text, v2 an object a line. Neither is SSE, whatever the content type
-//! says.
+//! Sources: gitlab-client.md §8, ai-gateway-server.md §1.2, §8.2. In full: v1 is a JSON string, v2
+//! an object. Streamed: v1 is raw text, v2 one object per line. Neither is SSE, despite the content
+//! type.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{RawText, STREAM, filtered, text_of, usage_of};
+use super::{RawTextEncoder, STREAM_CONTENT_TYPE, filtered_for, last_usage, response_text};
 use crate::api::{Answer, Context, Routed, body, endpoint, forward, json};
 use crate::auth::{Permission, Scopes};
 use crate::error::{GatewayError, Kind, Shape};
@@ -24,22 +24,24 @@ use crate::prompt::{Missing, Prompt, RenderError};
 use crate::route::{Ask, Metadata, RawMetadata, Route};
 use crate::telemetry::rfc3339;
 
-/// What routing needs; the rest of the body may be another gateway's to judge.
+/// The fields that routing needs. The rest of the body is parsed after routing: a request that is
+/// forwarded to another gateway is validated there.
 #[derive(Deserialize)]
-struct Head<'a> {
+struct PromptRouting<'a> {
     stream: Option<bool>,
     #[serde(borrow)]
     model_metadata: Option<RawMetadata<'a>>,
 }
 
+/// The fields that the prompt needs.
 #[derive(Deserialize)]
-struct Request<'a> {
+struct PromptRequest<'a> {
     inputs: Map<String, Value>,
     #[serde(borrow)]
     prompt_version: Option<Cow<'a, str>>,
 }
 
-/// Answers with what the model makes of the prompt.
+/// Renders the prompt, sends it to the model and answers with its response.
 pub(in crate::api) async fn answer(
     mut context: Context<'_>,
     version: u8,
@@ -50,21 +52,21 @@ pub(in crate::api) async fn answer(
     let base = match prompts.base(&id) {
         Ok(base) => base,
         Err(unknown) => {
-            // GitLab's cloud may know it
+            // GitLab's cloud may have it
             let answer = forward::elsewhere(context, incoming).await;
             return answer.map_err(|error| {
-                if error.kind() == Kind::NotFound { missing(&unknown) } else { error }
+                if error.kind() == Kind::NotFound { missing_prompt(&unknown) } else { error }
             });
         }
     };
     context.caller.may(&permission(base))?;
     let bytes = context.body(incoming).await?;
-    let head: Head<'_> = body::parse(&bytes)?;
-    let stream = head.stream.unwrap_or(false);
+    let routing: PromptRouting<'_> = body::parse(&bytes)?;
+    let stream = routing.stream.unwrap_or(false);
     context.facts.stream = stream;
-    context.facts.shape = shape(version, stream, base);
+    context.facts.shape = error_shape(version, stream, base);
     context.asked_for(Some(base.feature));
-    let raw = head.model_metadata.unwrap_or_default();
+    let raw = routing.model_metadata.unwrap_or_default();
     let metadata = Metadata::check(&raw, &["model_metadata"])
         .map_err(|fault| GatewayError::invalid(vec![fault]))?;
     let mut route =
@@ -72,79 +74,86 @@ pub(in crate::api) async fn answer(
             Routed::Model(route) => route,
             Routed::Answered(response) => return Ok(response),
         };
-    let mut request: Request<'_> = body::parse(&bytes)?;
+    let mut request: PromptRequest<'_> = body::parse(&bytes)?;
     request.inputs.entry("current_date").or_insert_with(|| current_date(context.facts.wall).into());
     loop {
-        match ask(&mut context, &route, version, &id, &request).await {
+        match run_attempt(&mut context, &route, version, &id, &request).await {
             Err(error) => route = context.instead(&route, error)?,
             answer => return answer,
         }
     }
 }
 
-/// Asks one model, with the prompt for its family.
-async fn ask(
+/// Sends one model the prompt for its family.
+async fn run_attempt(
     context: &mut Context<'_>,
     route: &Route,
     version: u8,
     id: &str,
-    request: &Request<'_>,
+    request: &PromptRequest<'_>,
 ) -> Answer {
     let (family, stream) = (&route.model.family, context.facts.stream);
     let prompt = context.snapshot.prompts.get(id, family, request.prompt_version.as_deref());
-    let prompt = prompt.map_err(|error| missing(&error))?;
-    let rendered = prompt.render(&request.inputs).map_err(|error| unrendered(id, &error))?;
+    let prompt = prompt.map_err(|error| missing_prompt(&error))?;
+    let rendered = prompt.render(&request.inputs).map_err(|error| render_failed(id, &error))?;
     let generation = rendered.into_generation(family, stream);
     let call = context.call(route);
     if stream {
         let encoder = || {
-            let form: Box<dyn Encode> =
-                if version == 1 { Box::new(RawText) } else { Box::new(Lines::new(&route.model)) };
-            filtered(family, form)
+            let encoder: Box<dyn Encode> = if version == 1 {
+                Box::new(RawTextEncoder)
+            } else {
+                Box::new(LineEncoder::new(&route.model))
+            };
+            filtered_for(family, encoder)
         };
-        return context.relay.stream(call, &generation, &encoder, STREAM, context.facts).await;
+        return context
+            .relay
+            .stream(call, &generation, &encoder, STREAM_CONTENT_TYPE, context.facts)
+            .await;
     }
     let deltas = context.relay.ask(call, &generation, context.facts).await?;
-    Ok(json(whole(version, &deltas, &route.model)))
+    Ok(json(full_body(version, &deltas, &route.model)))
 }
 
-/// The whole answer in this version's form.
-pub(super) fn whole(version: u8, deltas: &[Delta], model: &Model) -> String {
-    let text = text_of(&model.family, deltas);
+/// Returns the body of a response that is not streamed: v1 a JSON string, v2 an object.
+pub(super) fn full_body(version: u8, deltas: &[Delta], model: &Model) -> String {
+    let text = response_text(&model.family, deltas);
     if version == 1 {
         return Value::String(text).to_string();
     }
-    line(&text, usage_of(deltas).as_ref(), &model.upstream_name)
+    content_object(&text, last_usage(deltas).as_ref(), &model.upstream_name)
 }
 
-/// `{"content": …}`, with the token counts under the model's real name: GitLab adds them up.
-fn line(text: &str, usage: Option<&Usage>, model: &str) -> String {
-    let mut line = json!({ "content": text });
+/// Returns `{"content": …}`, with the token counts under the model's real name: GitLab adds them
+/// up.
+fn content_object(text: &str, usage: Option<&Usage>, model: &str) -> String {
+    let mut object = json!({ "content": text });
     if let Some(usage) = usage {
-        line["usage"] =
+        object["usage"] =
             json!({model: {"input_tokens": usage.input, "output_tokens": usage.output}});
     }
-    line.to_string()
+    object.to_string()
 }
 
-/// One object a line; the last one has the token counts.
-struct Lines {
+/// Encodes a stream as one object per line; the last one carries the token counts.
+struct LineEncoder {
     model: Arc<str>,
     usage: Option<Usage>,
 }
 
-impl Lines {
+impl LineEncoder {
     fn new(model: &Model) -> Self {
         Self { model: Arc::clone(&model.upstream_name), usage: None }
     }
 
     fn write(&self, text: &str, usage: Option<&Usage>, out: &mut BytesMut) {
-        out.extend_from_slice(line(text, usage, &self.model).as_bytes());
+        out.extend_from_slice(content_object(text, usage, &self.model).as_bytes());
         out.extend_from_slice(b"\n");
     }
 }
 
-impl Encode for Lines {
+impl Encode for LineEncoder {
     fn delta(&mut self, delta: &Delta, out: &mut BytesMut) {
         match delta {
             Delta::Text(text) => self.write(text, None, out),
@@ -161,9 +170,9 @@ impl Encode for Lines {
     }
 }
 
-/// GitLab shows the error body of a streamed chat tool to the user as text (gitlab-client.md
-/// §11.3).
-const fn shape(version: u8, stream: bool, base: &Prompt) -> Shape {
+/// Returns the shape of error bodies. GitLab shows the error body of a streamed chat tool to the
+/// user as text (gitlab-client.md §11.3).
+const fn error_shape(version: u8, stream: bool, base: &Prompt) -> Shape {
     match (stream, version) {
         (true, 1) if base.streams => Shape::GitlabPromptsText,
         (false, _) | (true, 1) => Shape::GitlabPrompts,
@@ -171,14 +180,15 @@ const fn shape(version: u8, stream: bool, base: &Prompt) -> Shape {
     }
 }
 
-/// The prompt's own unit primitive (gitlab-client.md §5.3).
+/// Returns the permission for a prompt: any of its unit primitives (gitlab-client.md §5.3).
 fn permission(base: &Prompt) -> Permission {
     let any_of = Scopes::of(base.unit_primitives.iter().map(String::as_str));
     Permission::to_access(any_of, format!("'{}'", base.id))
 }
 
-/// gitlab-client.md §8.4
-pub(super) fn missing(missing: &Missing) -> GatewayError {
+/// Returns the error for a prompt that does not exist, or not in this version (gitlab-client.md
+/// §8.4).
+pub(super) fn missing_prompt(missing: &Missing) -> GatewayError {
     let kind = match missing {
         Missing::Prompt(_) => Kind::NotFound,
         Missing::Version { .. } => Kind::NoPromptVersion,
@@ -187,18 +197,19 @@ pub(super) fn missing(missing: &Missing) -> GatewayError {
     GatewayError::new(kind, missing.to_string())
 }
 
-pub(super) fn unrendered(id: &str, error: &RenderError) -> GatewayError {
+/// Returns the error for a prompt that could not be rendered.
+pub(super) fn render_failed(id: &str, error: &RenderError) -> GatewayError {
     match error {
         RenderError::Missing(_) => GatewayError::new(Kind::MissingInput, error.to_string()),
         RenderError::Failed(failure) => GatewayError::new(
             Kind::Internal,
-            format!("The prompt '{id}' cannot be written with these inputs"),
+            format!("The prompt '{id}' cannot be rendered with these inputs"),
         )
         .internal(failure.to_string()),
     }
 }
 
-/// `November 23, 2026`, in UTC (gitlab-client.md §8.1).
+/// Formats the date as `November 23, 2026`, in UTC (gitlab-client.md §8.1).
 fn current_date(now: SystemTime) -> String {
     const MONTHS: [&str; 12] = [
         "January",
@@ -228,7 +239,7 @@ mod tests {
     use super::current_date;
 
     #[test]
-    fn dates_are_written_as_gitlab_expects_them() {
+    fn dates_are_formatted_as_gitlab_expects_them() {
         let at = |seconds| current_date(UNIX_EPOCH + Duration::from_secs(seconds));
         assert_eq!(at(1_795_392_000), "November 23, 2026");
         assert_eq!(at(0), "January 01, 1970");

@@ -1,10 +1,10 @@
-//! `/v1/proxy/{vendor}/…`: GitLab's way to vendors' APIs, answered by the operator's models.
+//! `/v1/proxy/{vendor}/…`: GitLab's proxy to vendors' APIs, answered by the operator's models.
 //!
 //! Source: gitlab-client.md §9.2, ai-gateway-server.md §1.11. GitLab names the vendor's model of
-//! its own choice, which nobody here runs: the call goes to the feature that
-//! `X-Gitlab-Unit-Primitive` belongs to, else to `features.default` (so does
-//! `description_composer`, which is no feature of GitLab's screens). A model that does have this
-//! name in the file is taken at its word.
+//! its own choice, which is not available here: the call is routed by the feature that
+//! `X-Gitlab-Unit-Primitive` belongs to, else by `features.default` (so is `description_composer`,
+//! which belongs to no feature of GitLab's settings). A configured model of exactly this name takes
+//! precedence.
 
 use hyper::body::Incoming;
 
@@ -14,19 +14,20 @@ use crate::api::{Answer, Context, json, text_header};
 use crate::auth::Scopes;
 use crate::route::{Ask, Feature};
 
-/// Which vendor's call.
+/// A call in a vendor's dialect below `/v1/proxy/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proxied {
-    /// `/v1/proxy/anthropic/v1/messages` and its like
+    /// `/v1/proxy/anthropic/v1/messages` and the other calls of the Messages API
     Anthropic(AnthropicCall),
-    /// `/v1/proxy/openai/v1/chat/completions` and its like
+    /// `/v1/proxy/openai/v1/chat/completions` and OpenAI's other calls that run a model
     OpenAi(OpenAiCall),
     /// `/v1/proxy/openai/v1/models`
     OpenAiModels,
 }
 
 impl Proxied {
-    /// By what stands behind `/v1/proxy/`. OpenAI's paths go with their `/v1` or without.
+    /// Parses the path after `/v1/proxy/`; `None` for a path that is not supported. The `v1/` after
+    /// the vendor is optional.
     pub(in crate::api) fn parse(path: &str) -> Option<Self> {
         let (vendor, path) = path.split_once('/')?;
         match (vendor, path.strip_prefix("v1/").unwrap_or(path)) {
@@ -43,7 +44,7 @@ impl Proxied {
     }
 }
 
-/// Answers the call as the vendor's own surface does.
+/// Answers the call through the vendor's own surface.
 pub(in crate::api) async fn forward(
     context: Context<'_>,
     proxied: Proxied,
@@ -51,17 +52,17 @@ pub(in crate::api) async fn forward(
 ) -> Answer {
     let feature =
         text_header(&context.parts.headers, "x-gitlab-unit-primitive").and_then(feature_of);
-    let otherwise = Some(Ask { feature, metadata: None });
+    let by_feature = Some(Ask { feature, metadata: None });
     match proxied {
-        Proxied::Anthropic(call) => anthropic::forward(context, call, otherwise, incoming).await,
-        Proxied::OpenAi(call) => openai::forward(context, call, otherwise, incoming).await,
+        Proxied::Anthropic(call) => anthropic::forward(context, call, by_feature, incoming).await,
+        Proxied::OpenAi(call) => openai::forward(context, call, by_feature, incoming).await,
         Proxied::OpenAiModels => {
             Ok(json(openai::models::list(&context.snapshot.table, &context.caller)))
         }
     }
 }
 
-/// The feature that a unit primitive belongs to.
+/// Returns the feature that a unit primitive belongs to, or `None` if it belongs to none.
 fn feature_of(primitive: &str) -> Option<Feature> {
     let primitive = Scopes::of([primitive]);
     Feature::all().find(|feature| Scopes::of_feature(*feature).intersects(primitive))
@@ -73,7 +74,7 @@ mod tests {
     use crate::route::Feature;
 
     #[test]
-    fn the_vendors_paths_that_have_an_answer() {
+    fn parses_the_supported_vendor_paths() {
         assert_eq!(
             Proxied::parse("anthropic/v1/messages"),
             Some(Proxied::Anthropic(AnthropicCall::Messages))
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn primitives_have_features() {
+    fn unit_primitives_map_to_features() {
         assert_eq!(feature_of("duo_classic_chat"), Some(Feature::DUO_CHAT));
         assert_eq!(feature_of("complete_code"), Some(Feature::CODE_COMPLETIONS));
         assert_eq!(feature_of("review_merge_request"), Feature::parse("review_merge_request"));

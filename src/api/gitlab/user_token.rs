@@ -2,9 +2,9 @@
 //! directly.
 //!
 //! Source: gitlab-client.md §3.4, §6.4; ai-gateway-server.md §1.9, §5.4. The IDE's own requests
-//! name no model, so the token is bound to the one that completes code now. Where that is none, the
-//! token would open nothing: GitLab is told why, and the IDE goes on by way of GitLab, whose
-//! requests name a model.
+//! name no model, so the token is pinned to the model that completes code now. Without one the
+//! token would grant nothing: GitLab gets an error with the reason, and the IDE keeps sending its
+//! requests through GitLab, whose requests name a model.
 
 use std::time::SystemTime;
 
@@ -16,13 +16,13 @@ use crate::auth::{Caller, User};
 use crate::error::{GatewayError, Kind};
 use crate::route::{Ask, Feature};
 
-/// Answers with `{"token", "expires_at"}`.
+/// Issues a token and answers with `{"token", "expires_at"}`.
 pub(in crate::api) async fn answer(mut context: Context<'_>, incoming: Incoming) -> Answer {
-    // there is none, and nothing in it would be read
+    // GitLab sends no body, and nothing in it would be read
     let bytes = context.body(incoming).await?;
-    let ask = Ask { feature: Some(Feature::CODE_COMPLETIONS), metadata: None };
-    // GitLab's cloud issues tokens of its own for what is its own
-    let route = match context.route(ask, &bytes).await? {
+    let query = Ask { feature: Some(Feature::CODE_COMPLETIONS), metadata: None };
+    // where GitLab's cloud completes code, it also issues the tokens
+    let route = match context.route(query, &bytes).await? {
         Routed::Model(route) => route,
         Routed::Answered(response) => return Ok(response),
     };
@@ -33,7 +33,7 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, incoming: Incoming)
         instance_id: header("x-gitlab-instance-id"),
         model: &route.model.id,
     };
-    // realm and instance were held against GitLab's token; without a user anybody could use this
+    // realm and instance were checked against GitLab's token; without a user anybody could use this
     // one
     if user.id.is_empty() && context.caller != Caller::Anyone {
         return Err(GatewayError::new(Kind::BadRequest, "Missing X-Gitlab-Global-User-Id header"));

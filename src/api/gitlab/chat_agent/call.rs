@@ -1,11 +1,11 @@
-//! A call that a model makes by itself: the first of a turn, put together from its pieces.
+//! A native function call of a model: the first of a turn, assembled from its deltas.
 
 use serde_json::Value;
 
-/// Arguments are read up to here; the input is a question or a reference. Bytes.
-const LONGEST: usize = 256 << 10;
+/// Longest arguments in bytes; the rest is dropped. The input is a question or a reference.
+const MAX_ARGUMENTS: usize = 256 << 10;
 
-/// The first call of a turn; GitLab runs one at a time.
+/// The first call of a turn. GitLab runs one at a time, so the others are dropped.
 #[derive(Debug)]
 pub(super) struct FirstCall {
     index: u32,
@@ -14,26 +14,26 @@ pub(super) struct FirstCall {
 }
 
 impl FirstCall {
-    /// Begins with its first piece.
+    /// Creates a call without name and arguments; `index` is the model server's index of it.
     pub(super) fn new(index: u32) -> Self {
         Self { index, name: String::new(), arguments: String::new() }
     }
 
-    /// Takes a piece, if it is this call's.
+    /// Appends a delta; deltas of other calls are ignored.
     pub(super) fn feed(&mut self, index: u32, name: Option<&str>, arguments: &str) {
         if index != self.index {
             return;
         }
         self.name.push_str(name.filter(|_| self.name.is_empty()).unwrap_or_default());
-        if self.arguments.len() + arguments.len() <= LONGEST {
+        if self.arguments.len() + arguments.len() <= MAX_ARGUMENTS {
             self.arguments.push_str(arguments);
         }
     }
 
-    /// The one string among the arguments. Models that do not keep to the schema mean the only
-    /// thing they say.
+    /// Returns the tool's input: the argument `input`, or the first one of models that do not keep
+    /// to the schema, or all of the text if it is not an object.
     pub(super) fn input(&self) -> String {
-        let said = match serde_json::from_str::<Value>(&self.arguments) {
+        let value = match serde_json::from_str::<Value>(&self.arguments) {
             Ok(Value::Object(mut map)) => {
                 let first = map.keys().next().cloned().unwrap_or_default();
                 map.remove("input").or_else(|| map.remove(&first)).unwrap_or_default()
@@ -41,7 +41,7 @@ impl FirstCall {
             Ok(other) => other,
             Err(_) => Value::String(self.arguments.trim().to_owned()),
         };
-        match said {
+        match value {
             Value::String(text) => text,
             Value::Null => String::new(),
             other => other.to_string(),
@@ -54,8 +54,8 @@ mod tests {
     use super::FirstCall;
 
     #[test]
-    fn an_input_is_found_however_it_was_given() {
-        for (arguments, meant) in [
+    fn the_input_is_found_in_any_form() {
+        for (arguments, expected) in [
             (r##"{"input":"#1"}"##, "#1"),
             (r##"{"reason":"x","input":"#1"}"##, "#1"),
             (r##"{"issue":"#1"}"##, "#1"),
@@ -71,7 +71,7 @@ mod tests {
             call.feed(4, Some("epic_reader"), "{}");
             assert_eq!(
                 (call.name.as_str(), call.input().as_str()),
-                ("issue_reader", meant),
+                ("issue_reader", expected),
                 "{arguments}"
             );
         }

@@ -1,5 +1,5 @@
-//! What the model does → the events that GitLab's chat reads (gitlab-client.md §7.2,
-//! ai-gateway-server.md §4.4). Both ways of calling tools end in the same lines.
+//! Encodes the model's turn as the events that GitLab's chat reads (gitlab-client.md §7.2,
+//! ai-gateway-server.md §4.4). Both tool protocols result in the same lines.
 
 use std::sync::Arc;
 
@@ -7,34 +7,36 @@ use bytes::BytesMut;
 use serde_json::json;
 
 use super::call::FirstCall;
-use super::conversation::Way;
-use super::react::{Action, Reader, Turn, tool_name};
+use super::conversation::ToolProtocol;
+use super::react::{Action, ParsedTurn, TurnParser, normalize_tool_name};
 use super::tools::{self, Tool};
 use crate::error::chat_error;
 use crate::generation::{Delta, Encode, StopReason, Usage, without_thinking};
 use crate::wire::write_line;
 
-/// Writes one turn.
-pub(super) struct Events {
-    /// Gone at the end.
-    reader: Option<Reader>,
+/// Encodes one turn.
+pub(super) struct ChatEventEncoder {
+    /// `None` once the turn has ended.
+    parser: Option<TurnParser>,
     call: Option<FirstCall>,
-    offered: Vec<&'static Tool>,
-    /// What the usage is counted for.
+    /// The tools that the request may use.
+    tools: Vec<&'static Tool>,
+    /// The model under whose name the usage is reported.
     model: Arc<str>,
     stop: Option<StopReason>,
     usage: Option<Usage>,
+    /// What was wrong with the turn, for the log.
     fault: Option<String>,
 }
 
-impl Events {
-    /// For a model that was offered these tools in this way.
-    pub(super) fn new(way: Way, offered: &[&'static Tool], model: Arc<str>) -> Self {
-        let reader = Some(Reader::new(way, !offered.is_empty()));
+impl ChatEventEncoder {
+    /// Creates the encoder of a turn of a model that may call `tools` by `protocol`.
+    pub(super) fn new(protocol: ToolProtocol, tools: &[&'static Tool], model: Arc<str>) -> Self {
+        let parser = Some(TurnParser::new(protocol, !tools.is_empty()));
         Self {
-            reader,
+            parser,
             call: None,
-            offered: offered.to_vec(),
+            tools: tools.to_vec(),
             model,
             stop: None,
             usage: None,
@@ -42,53 +44,54 @@ impl Events {
         }
     }
 
-    /// What the turn came to. A call counts whichever way was asked for.
-    fn turn(&mut self) -> Turn {
-        let turn = self.reader.take().map_or(Turn::Answer, Reader::finish);
+    /// Ends the turn and returns its result. A native function call is accepted whatever the
+    /// protocol.
+    fn end_turn(&mut self) -> ParsedTurn {
+        let turn = self.parser.take().map_or(ParsedTurn::Answer, TurnParser::finish);
         match (turn, self.call.take()) {
-            (Turn::Unknown(thought) | Turn::Words(thought), Some(call)) => {
-                let (tool, input) = (tool_name(&call.name), call.input());
-                Turn::Action(Action { thought: without_thinking(&thought), tool, input })
+            (ParsedTurn::Unknown(thought) | ParsedTurn::FreeText(thought), Some(call)) => {
+                let (tool, input) = (normalize_tool_name(&call.name), call.input());
+                ParsedTurn::Action(Action { thought: without_thinking(&thought), tool, input })
             }
-            (Turn::Unknown(text), None) => Turn::Unknown(without_thinking(&text)),
-            (Turn::Words(text), None) => Turn::Words(without_thinking(&text)),
+            (ParsedTurn::Unknown(text), None) => ParsedTurn::Unknown(without_thinking(&text)),
+            (ParsedTurn::FreeText(text), None) => ParsedTurn::FreeText(without_thinking(&text)),
             (turn, _) => turn,
         }
     }
 
-    /// Whether the turn came to something.
-    fn tell(&mut self, turn: Turn, out: &mut BytesMut) -> bool {
+    /// Writes the turn's final events; `false` if the turn failed, which is an error event.
+    fn write_turn(&mut self, turn: ParsedTurn, out: &mut BytesMut) -> bool {
         match turn {
-            Turn::Answer => piece("", self.stop, out),
-            Turn::Words(text) if !text.is_empty() => {
-                piece(&text, None, out);
-                piece("", self.stop, out);
+            ParsedTurn::Answer => write_answer("", self.stop, out),
+            ParsedTurn::FreeText(text) if !text.is_empty() => {
+                write_answer(&text, None, out);
+                write_answer("", self.stop, out);
             }
-            Turn::Unknown(text) if !text.is_empty() => {
+            ParsedTurn::Unknown(text) if !text.is_empty() => {
                 write_line(&json!({"type": "unknown", "data": {"text": text}}), out);
             }
-            Turn::Action(Action { thought, tool, input })
-                if self.offered.iter().any(|offered| offered.name == tool) =>
+            ParsedTurn::Action(Action { thought, tool, input })
+                if self.tools.iter().any(|available| available.name == tool) =>
             {
                 let data = json!({"thought": thought, "tool": tool, "tool_input": input});
                 write_line(&json!({"type": "action", "data": data}), out);
             }
-            // GitLab looks for these words: the user lacks a subscription (G3001)
-            Turn::Action(Action { tool, .. }) if tools::exists(&tool) => {
+            // GitLab looks for this text: the user lacks a subscription (G3001)
+            ParsedTurn::Action(Action { tool, .. }) if tools::is_known(&tool) => {
                 chat_error("tool not available", false, out);
                 return false;
             }
-            Turn::Action(Action { tool, .. }) => {
-                chat_error("The model asked for a tool that does not exist", false, out);
+            ParsedTurn::Action(Action { tool, .. }) => {
+                chat_error("The model called a tool that does not exist", false, out);
                 let tool: String = tool.chars().take(100).collect();
                 self.fault =
-                    Some(format!("the model asked for the tool `{tool}`, which does not exist"));
+                    Some(format!("the model called the tool `{tool}`, which does not exist"));
                 return false;
             }
-            Turn::Words(_) | Turn::Unknown(_) => {
-                let nothing = nothing(self.stop);
-                chat_error(nothing, false, out);
-                self.fault = Some(nothing.to_owned());
+            ParsedTurn::FreeText(_) | ParsedTurn::Unknown(_) => {
+                let message = empty_turn_message(self.stop);
+                chat_error(message, false, out);
+                self.fault = Some(message.to_owned());
                 return false;
             }
         }
@@ -96,12 +99,12 @@ impl Events {
     }
 }
 
-impl Encode for Events {
+impl Encode for ChatEventEncoder {
     fn delta(&mut self, delta: &Delta, out: &mut BytesMut) {
         match delta {
             Delta::Text(text) => {
-                let said = self.reader.as_mut().and_then(|reader| reader.feed(text));
-                said.iter().for_each(|said| piece(said, None, out));
+                let answer = self.parser.as_mut().and_then(|parser| parser.feed(text));
+                answer.iter().for_each(|answer| write_answer(answer, None, out));
             }
             Delta::ToolCall { index, name, arguments, .. } => {
                 let call = self.call.get_or_insert_with(|| FirstCall::new(*index));
@@ -114,8 +117,8 @@ impl Encode for Events {
     }
 
     fn finish(&mut self, out: &mut BytesMut) {
-        let turn = self.turn();
-        if !self.tell(turn, out) {
+        let turn = self.end_turn();
+        if !self.write_turn(turn, out) {
             return;
         }
         if let Some(usage) = self.usage.filter(Usage::is_reported) {
@@ -130,8 +133,8 @@ impl Encode for Events {
     }
 }
 
-/// A piece of the answer; the last one is empty and gives the reason for the end.
-fn piece(text: &str, stop: Option<StopReason>, out: &mut BytesMut) {
+/// Writes a delta of the answer; the last one is empty and carries the finish reason.
+fn write_answer(text: &str, stop: Option<StopReason>, out: &mut BytesMut) {
     let reason = stop.map(|stop| match stop {
         StopReason::Length => "length",
         StopReason::ContentFilter => "content_filter",
@@ -143,8 +146,9 @@ fn piece(text: &str, stop: Option<StopReason>, out: &mut BytesMut) {
     );
 }
 
-/// GitLab would show an empty line, or take a stream without events for a timeout (A1002).
-const fn nothing(stop: Option<StopReason>) -> &'static str {
+/// Returns the error for a turn without any text. GitLab would otherwise show an empty line, or
+/// take a stream without events for a timeout (A1002).
+const fn empty_turn_message(stop: Option<StopReason>) -> &'static str {
     match stop {
         Some(StopReason::Length) => "The model used up its tokens before it answered",
         Some(StopReason::ContentFilter) => {
@@ -159,17 +163,18 @@ mod tests {
     use bytes::BytesMut;
     use serde_json::{Value, json};
 
-    use super::{Events, Way};
+    use super::{ChatEventEncoder, ToolProtocol};
     use crate::api::gitlab::chat_agent::tools;
     use crate::auth::Caller;
     use crate::generation::{Delta, Encode as _, StopReason, Usage};
 
-    /// The events of a turn; merge requests cannot be read.
-    fn events(way: Way, deltas: &[Delta]) -> Vec<Value> {
-        let offered = tools::offered(&Caller::Anyone, None, &["Merge Requests"]);
-        let (mut events, mut out) = (Events::new(way, &offered, "m".into()), BytesMut::new());
-        deltas.iter().for_each(|delta| events.delta(delta, &mut out));
-        events.finish(&mut out);
+    /// Returns the events of a turn; merge requests cannot be read.
+    fn events(protocol: ToolProtocol, deltas: &[Delta]) -> Vec<Value> {
+        let tools = tools::available_to(&Caller::Anyone, None, &["Merge Requests"]);
+        let mut encoder = ChatEventEncoder::new(protocol, &tools, "m".into());
+        let mut out = BytesMut::new();
+        deltas.iter().for_each(|delta| encoder.delta(delta, &mut out));
+        encoder.finish(&mut out);
         let text = String::from_utf8(out.to_vec()).unwrap();
         assert!(text.is_ascii() && text.ends_with('\n'), "{text}");
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -183,7 +188,7 @@ mod tests {
         Delta::ToolCall { index, id: None, name: name.map(Into::into), arguments: arguments.into() }
     }
 
-    fn said(text: &str, reason: Option<&str>) -> Value {
+    fn answer(text: &str, reason: Option<&str>) -> Value {
         json!({"type": "final_answer_delta", "data": {"text": text, "finish_reason": reason}})
     }
 
@@ -196,17 +201,22 @@ mod tests {
     #[test]
     fn a_react_answer_is_streamed_and_counted() {
         let usage = Delta::Usage(Usage { input: 11, output: 6, ..Usage::default() });
-        let all =
-            events(Way::React, &[text("Thought: x\nFinal Answer: Grü"), text("ße."), STOP, usage]);
+        let all = events(
+            ToolProtocol::React,
+            &[text("Thought: x\nFinal Answer: Grü"), text("ße."), STOP, usage],
+        );
         let counts = json!({"type": "usage", "data": {"usage": {"m": {"input_tokens": 11, "output_tokens": 6}}}});
-        assert_eq!(all, [said("Grü", None), said("ße.", None), said("", Some("stop")), counts]);
+        assert_eq!(
+            all,
+            [answer("Grü", None), answer("ße.", None), answer("", Some("stop")), counts]
+        );
     }
 
     #[test]
-    fn both_ways_call_a_tool_with_the_same_line() {
-        let meant = json!({"type": "action", "data": {"thought": "Look.", "tool": "issue_reader", "tool_input": "#1"}});
+    fn both_protocols_call_a_tool_with_the_same_line() {
+        let expected = json!({"type": "action", "data": {"thought": "Look.", "tool": "issue_reader", "tool_input": "#1"}});
         let react = [text("Thought: Look.\nAction: issue_reader\nAction Input: #1"), STOP];
-        assert_eq!(events(Way::React, &react), std::slice::from_ref(&meant));
+        assert_eq!(events(ToolProtocol::React, &react), std::slice::from_ref(&expected));
         let native = [
             Delta::Reasoning("hm".into()),
             text("Look."),
@@ -215,41 +225,44 @@ mod tests {
             call(1, Some("epic_reader"), "{}"),
             Delta::Stop(StopReason::ToolCalls),
         ];
-        assert_eq!(events(Way::Native, &native), std::slice::from_ref(&meant));
-        assert_eq!(events(Way::React, &native), [meant]);
+        assert_eq!(events(ToolProtocol::Native, &native), std::slice::from_ref(&expected));
+        assert_eq!(events(ToolProtocol::React, &native), [expected]);
     }
 
     #[test]
-    fn words_without_a_call_are_the_answer_only_where_calls_are_native() {
+    fn text_without_a_call_is_the_answer_only_where_calls_are_native() {
         assert_eq!(
-            events(Way::Native, &[text("Hi."), STOP]),
-            [said("Hi.", None), said("", Some("stop"))]
+            events(ToolProtocol::Native, &[text("Hi."), STOP]),
+            [answer("Hi.", None), answer("", Some("stop"))]
         );
         assert_eq!(
-            events(Way::React, &[text("Hi."), STOP]),
+            events(ToolProtocol::React, &[text("Hi."), STOP]),
             [json!({"type": "unknown", "data": {"text": "Hi."}})]
         );
-        let thinking = events(Way::React, &[text("so\n</think>\nHi."), STOP]);
+        let thinking = events(ToolProtocol::React, &[text("so\n</think>\nHi."), STOP]);
         assert_eq!(thinking, [json!({"type": "unknown", "data": {"text": "Hi."}})]);
     }
 
     #[test]
-    fn tools_that_are_not_there_are_told_apart() {
-        let ask = |tool: &str| [text(&format!("Action: {tool}\nAction Input: x")), STOP];
-        assert_eq!(events(Way::React, &ask("merge_request_reader")), failed("tool not available"));
+    fn unavailable_and_unknown_tools_have_different_errors() {
+        let call = |tool: &str| [text(&format!("Action: {tool}\nAction Input: x")), STOP];
         assert_eq!(
-            events(Way::React, &ask("web_search")),
-            failed("The model asked for a tool that does not exist")
+            events(ToolProtocol::React, &call("merge_request_reader")),
+            failed("tool not available")
+        );
+        assert_eq!(
+            events(ToolProtocol::React, &call("web_search")),
+            failed("The model called a tool that does not exist")
         );
     }
 
     #[test]
-    fn nothing_is_an_error() {
-        for way in [Way::Native, Way::React] {
-            assert_eq!(events(way, &[STOP]), failed("The model's answer was empty"));
+    fn an_empty_turn_is_an_error() {
+        for protocol in [ToolProtocol::Native, ToolProtocol::React] {
+            assert_eq!(events(protocol, &[STOP]), failed("The model's answer was empty"));
             let length = Delta::Stop(StopReason::Length);
             assert_eq!(
-                events(way, &[length]),
+                events(protocol, &[length]),
                 failed("The model used up its tokens before it answered")
             );
         }

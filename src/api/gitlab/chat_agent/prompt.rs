@@ -1,28 +1,30 @@
-//! What the model is asked: the registry's prompt, GitLab's own instructions, the conversation, and
-//! the tools. What changes least stands first, so that model servers find it in their caches.
+//! Builds the request to the model: the registry's prompt, GitLab's own instructions, the
+//! conversation, and the tools. What changes least comes first, so that model servers find the
+//! prefix in their caches.
 
 use serde_json::{Value, json};
 
-use super::conversation::{self, Way};
+use super::conversation::{self, ToolProtocol};
 use super::react::STOP;
-use super::request::Request;
+use super::request::ChatRequest;
 use super::tools::Tool;
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Generation, Part, Role};
 use crate::model::Model;
 use crate::prompt::Registry;
 
-/// What a prompt depends on besides the request.
-pub(super) struct Setting<'a> {
-    pub(super) prompts: &'a Registry,
+/// What a prompt is built from in addition to the request.
+pub(super) struct ChatPromptBuilder<'a> {
+    pub(super) registry: &'a Registry,
     pub(super) model: &'a Model,
-    /// `YYYY-MM-DD`: with a time of day no two prompts would be the same.
+    /// `YYYY-MM-DD`, without the time of day: with it no two prompts would be equal, and no cache
+    /// would hit.
     pub(super) date: &'a str,
 }
 
-impl Way {
-    /// The prompt's id.
-    const fn prompt(self) -> &'static str {
+impl ToolProtocol {
+    /// Returns the prompt's id.
+    const fn prompt_id(self) -> &'static str {
         match self {
             Self::Native => "chat/agent",
             Self::React => "chat/react",
@@ -30,42 +32,51 @@ impl Way {
     }
 }
 
-impl Setting<'_> {
-    /// The request to the model.
-    pub(super) fn generation(
+impl ChatPromptBuilder<'_> {
+    /// Builds the request to the model. Fails if the registry's prompt is missing or cannot be
+    /// rendered.
+    pub(super) fn build(
         &self,
-        request: &Request<'_>,
-        way: Way,
-        offered: &[&'static Tool],
+        request: &ChatRequest<'_>,
+        protocol: ToolProtocol,
+        tools: &[&'static Tool],
     ) -> Result<Generation, GatewayError> {
         let family = &self.model.family;
-        let prompt =
-            self.prompts.get(way.prompt(), family, None).map_err(|error| broken(&error))?;
-        let tools: Vec<Value> = offered.iter().map(|tool| tool.described()).collect();
-        let inputs =
-            json!({"tools": tools, "unavailable": request.unavailable(), "date": self.date});
-        let Value::Object(inputs) = inputs else { return Err(broken(&"no inputs")) };
-        let rendered = prompt.render(&inputs).map_err(|error| broken(&error))?;
+        let prompt = self
+            .registry
+            .get(protocol.prompt_id(), family, None)
+            .map_err(|error| prompt_error(&error))?;
+        let entries: Vec<Value> = tools.iter().map(|tool| tool.prompt_entry()).collect();
+        let inputs = json!({
+            "tools": entries,
+            "unavailable": request.unavailable_resources(),
+            "date": self.date,
+        });
+        let Value::Object(inputs) = inputs else { return Err(prompt_error(&"no inputs")) };
+        let rendered = prompt.render(&inputs).map_err(|error| prompt_error(&error))?;
         let mut generation = rendered.into_generation(family, true);
-        instruct(&mut generation, conversation::instructions(request));
-        generation.messages.extend(conversation::messages(request, way));
-        match way {
-            Way::Native => generation.tools = offered.iter().map(|tool| tool.function()).collect(),
-            // OpenAI's reasoning models refuse `stop`; what they say after it is cut off anyway
-            Way::React if &*family.name == "gpt" => {}
-            Way::React => generation.sampling.stop.push(STOP.to_owned()),
+        extend_system(&mut generation, conversation::instructions(request));
+        generation.messages.extend(conversation::messages(request, protocol));
+        match protocol {
+            ToolProtocol::Native => {
+                generation.tools = tools.iter().map(|tool| tool.function()).collect();
+            }
+            // OpenAI's reasoning models reject `stop`; the text after it is cut off anyway
+            ToolProtocol::React if &*family.name == "gpt" => {}
+            ToolProtocol::React => generation.sampling.stop.push(STOP.to_owned()),
         }
         Ok(generation)
     }
 }
 
-/// Adds to the one system message: not every model's template takes a second.
-fn instruct<'a>(generation: &mut Generation, instructions: impl Iterator<Item = &'a str>) {
+/// Appends instructions to the one system message: not every model's template accepts a second.
+fn extend_system<'a>(generation: &mut Generation, instructions: impl Iterator<Item = &'a str>) {
     let system = generation.messages.iter_mut().find(|message| message.role == Role::System);
     let Some(system) = system else { return };
     system.parts.extend(instructions.map(|text| Part::Text(text.to_owned())));
 }
 
-fn broken(why: &dyn std::fmt::Display) -> GatewayError {
-    GatewayError::new(Kind::Internal, "The prompt could not be made").internal(why.to_string())
+/// Returns the error for a prompt that could not be built.
+fn prompt_error(why: &dyn std::fmt::Display) -> GatewayError {
+    GatewayError::new(Kind::Internal, "The prompt could not be built").internal(why.to_string())
 }

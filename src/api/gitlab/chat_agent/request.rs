@@ -1,5 +1,5 @@
-//! What GitLab sends (gitlab-client.md §7.1, ai-gateway-server.md §4.1), read tolerantly:
-//! categories, page types and fields that GitLab adds are taken as they come.
+//! The body that GitLab sends (gitlab-client.md §7.1, ai-gateway-server.md §4.1), parsed
+//! tolerantly: new categories, page types and fields of later GitLab versions are accepted.
 
 use std::borrow::Cow;
 
@@ -11,47 +11,49 @@ use crate::error::{BodyFault, GatewayError, Kind};
 use crate::generation::Role;
 use crate::route::RawMetadata;
 
-/// The part that routing needs.
+/// The fields that routing needs.
 #[derive(Deserialize)]
-pub(super) struct Named<'a> {
+pub(super) struct ChatRouting<'a> {
     #[serde(borrow)]
     pub(super) model_metadata: Option<RawMetadata<'a>>,
 }
 
-/// All of it.
+/// The whole body.
 #[derive(Deserialize)]
-pub(super) struct Request<'a> {
-    /// Oldest first. A last one without content asks to go on with the question before it.
+pub(super) struct ChatRequest<'a> {
+    /// Oldest first. A last message without content carries the steps taken for the question before
+    /// it.
     #[serde(borrow)]
-    pub(super) messages: Vec<Turn<'a>>,
+    pub(super) messages: Vec<ChatMessage<'a>>,
     /// No longer sent, but shown by GitLab's troubleshooting page.
     #[serde(borrow)]
-    options: Option<Options<'a>>,
-    /// What the tools cannot read; each may be a list.
+    options: Option<LegacyOptions<'a>>,
+    /// Resources that the tools cannot read; each item may be a comma-separated list.
     #[serde(borrow)]
     unavailable_resources: Option<Vec<Cow<'a, str>>>,
 }
 
-/// One message.
+/// One message of the conversation.
 #[derive(Deserialize)]
-pub(super) struct Turn<'a> {
+pub(super) struct ChatMessage<'a> {
     #[serde(borrow)]
     role: Cow<'a, str>,
     #[serde(borrow)]
     pub(super) content: Option<Cow<'a, str>>,
-    /// The page that the user looks at.
+    /// The page that the user has open.
     #[serde(borrow)]
-    pub(super) context: Option<Page<'a>>,
+    pub(super) context: Option<PageContext<'a>>,
     #[serde(borrow)]
     pub(super) current_file: Option<CurrentFile<'a>>,
     #[serde(borrow)]
-    additional_context: Option<Vec<Item<'a>>>,
+    additional_context: Option<Vec<ContextItem<'a>>>,
     #[serde(borrow)]
-    agent_scratchpad: Option<Vec<Step<'a>>>,
+    agent_scratchpad: Option<Vec<ScratchpadStep<'a>>>,
 }
 
+/// The GitLab page that the user has open.
 #[derive(Deserialize)]
-pub(super) struct Page<'a> {
+pub(super) struct PageContext<'a> {
     #[serde(borrow, rename = "type")]
     pub(super) kind: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -60,6 +62,7 @@ pub(super) struct Page<'a> {
     pub(super) content: Option<Cow<'a, str>>,
 }
 
+/// The file that the user has open.
 #[derive(Deserialize)]
 pub(super) struct CurrentFile<'a> {
     #[serde(borrow)]
@@ -70,9 +73,9 @@ pub(super) struct CurrentFile<'a> {
     pub(super) selected_code: Option<bool>,
 }
 
-/// Something the user, or the editor, has added.
+/// Context that the user, or the editor, has added.
 #[derive(Deserialize)]
-pub(super) struct Item<'a> {
+pub(super) struct ContextItem<'a> {
     #[serde(borrow)]
     pub(super) category: Cow<'a, str>,
     #[serde(borrow)]
@@ -82,18 +85,19 @@ pub(super) struct Item<'a> {
     pub(super) metadata: Option<Value>,
 }
 
-/// A tool that was called, and what it said.
+/// A tool call and its result.
 #[derive(Deserialize)]
-struct Step<'a> {
+struct ScratchpadStep<'a> {
     #[serde(borrow)]
-    action: Option<Call<'a>>,
-    /// Missing where the tool failed.
+    action: Option<ScratchpadAction<'a>>,
+    /// The tool's result; missing if the tool failed.
     #[serde(borrow)]
     observation: Option<Cow<'a, str>>,
 }
 
+/// The call of a step.
 #[derive(Deserialize)]
-struct Call<'a> {
+struct ScratchpadAction<'a> {
     #[serde(borrow)]
     thought: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -103,19 +107,19 @@ struct Call<'a> {
 }
 
 #[derive(Deserialize)]
-struct Options<'a> {
+struct LegacyOptions<'a> {
     #[serde(borrow)]
-    agent_scratchpad: Option<OldScratchpad<'a>>,
+    agent_scratchpad: Option<LegacyScratchpad<'a>>,
 }
 
 #[derive(Deserialize)]
-struct OldScratchpad<'a> {
+struct LegacyScratchpad<'a> {
     #[serde(borrow, default)]
-    steps: Vec<OldStep<'a>>,
+    steps: Vec<LegacyStep<'a>>,
 }
 
 #[derive(Deserialize)]
-struct OldStep<'a> {
+struct LegacyStep<'a> {
     #[serde(borrow)]
     thought: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -126,103 +130,93 @@ struct OldStep<'a> {
     observation: Option<Cow<'a, str>>,
 }
 
-/// One step of the loop so far.
+/// One step of the agent loop, from either scratchpad. Missing texts are empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Done<'a> {
+pub(super) struct AgentStep<'a> {
     pub(super) thought: &'a str,
     pub(super) tool: &'a str,
     pub(super) input: &'a str,
     pub(super) observation: &'a str,
 }
 
-impl<'a> From<&'a OldStep<'_>> for Done<'a> {
-    fn from(step: &'a OldStep<'_>) -> Self {
+impl<'a> From<&'a LegacyStep<'_>> for AgentStep<'a> {
+    fn from(step: &'a LegacyStep<'_>) -> Self {
         let (thought, tool, input) = (text(&step.thought), &*step.tool, text(&step.tool_input));
         Self { thought, tool, input, observation: text(&step.observation) }
     }
 }
 
-impl<'a> Done<'a> {
-    /// A step without an action says nothing.
-    fn of(step: &'a Step<'_>) -> Option<Self> {
+impl<'a> AgentStep<'a> {
+    /// Converts a step; `None` without an action.
+    fn from_step(step: &'a ScratchpadStep<'_>) -> Option<Self> {
         let call = step.action.as_ref()?;
         let (thought, tool, input) = (text(&call.thought), &*call.tool, text(&call.tool_input));
         Some(Self { thought, tool, input, observation: text(&step.observation) })
     }
 }
 
+/// Returns the text, or an empty one.
 fn text<'a>(text: &'a Option<Cow<'_, str>>) -> &'a str {
     text.as_deref().unwrap_or_default()
 }
 
-impl Turn<'_> {
-    /// Who speaks; checked by [`Request::check`].
+impl ChatMessage<'_> {
+    /// Returns the role of the author, which [`ChatRequest::validate`] has checked.
     pub(super) fn role(&self) -> Role {
         Role::parse(&self.role).unwrap_or(Role::User)
     }
 
-    /// Everything added, in order.
-    pub(super) fn items(&self) -> &[Item<'_>] {
+    /// Returns the context added to this message, in the client's order.
+    pub(super) fn context_items(&self) -> &[ContextItem<'_>] {
         self.additional_context.as_deref().unwrap_or_default()
     }
 
-    /// Whether it only carries what the tools have said.
-    fn is_bare(&self) -> bool {
+    /// Returns whether the message carries only tool results.
+    fn is_scratchpad(&self) -> bool {
         self.role() == Role::Assistant && self.content.is_none()
     }
 }
 
-impl Request<'_> {
-    /// Refuses what cannot be answered, and what the caller may not send.
-    pub(super) fn check(&self, caller: &Caller) -> Result<(), GatewayError> {
-        for (index, turn) in self.messages.iter().enumerate() {
-            self.check_turn(index, turn)?;
-            turn.items().iter().try_for_each(|item| may_include(caller, &item.category))?;
+impl ChatRequest<'_> {
+    /// Refuses conversations that cannot be answered, and context that the caller is not authorized
+    /// to send.
+    pub(super) fn validate(&self, caller: &Caller) -> Result<(), GatewayError> {
+        for (index, message) in self.messages.iter().enumerate() {
+            check_role(index, message)?;
+            message
+                .context_items()
+                .iter()
+                .try_for_each(|item| authorize_category(caller, &item.category))?;
         }
         let fault = |msg: &str| {
             Err(GatewayError::invalid(vec![BodyFault::at("messages", "value_error", msg)]))
         };
-        let mut said = self.messages.iter().filter(|turn| !turn.is_bare());
-        match said.next_back() {
+        let mut with_content = self.messages.iter().filter(|message| !message.is_scratchpad());
+        match with_content.next_back() {
             None => fault("at least one message of the user is expected"),
             Some(last) if last.role() == Role::User => Ok(()),
             Some(_) => fault("the last message with content must be the user's"),
         }
     }
 
-    fn check_turn(&self, index: usize, turn: &Turn<'_>) -> Result<(), GatewayError> {
-        match Role::parse(&turn.role) {
-            Some(Role::Assistant) => Ok(()),
-            Some(Role::System | Role::User) if turn.agent_scratchpad.is_none() => Ok(()),
-            Some(Role::System | Role::User) => {
-                // the sentence of GitLab's own gateway
-                let text = "agent_scratchpad can only be present when role is ASSISTANT";
-                Err(GatewayError::new(Kind::BadRequest, text))
-            }
-            Some(Role::Tool) | None => {
-                let loc =
-                    vec!["body".into(), "messages".into(), index.to_string().into(), "role".into()];
-                let msg = "expected system, user or assistant".to_owned();
-                Err(GatewayError::invalid(vec![BodyFault { loc, msg, kind: "value_error" }]))
-            }
-        }
-    }
-
-    /// What was done for the last question so far.
-    pub(super) fn steps(&self) -> Vec<Done<'_>> {
+    /// Returns the steps taken for the last question so far. The old scratchpad in `options` takes
+    /// precedence.
+    pub(super) fn steps(&self) -> Vec<AgentStep<'_>> {
         if let Some(old) =
             self.options.as_ref().and_then(|options| options.agent_scratchpad.as_ref())
         {
-            return old.steps.iter().map(Done::from).collect();
+            return old.steps.iter().map(AgentStep::from).collect();
         }
-        let last = self.messages.last().filter(|turn| turn.is_bare());
-        let steps = last.and_then(|turn| turn.agent_scratchpad.as_deref()).unwrap_or_default();
-        steps.iter().filter_map(Done::of).collect()
+        let last = self.messages.last().filter(|message| message.is_scratchpad());
+        let steps =
+            last.and_then(|message| message.agent_scratchpad.as_deref()).unwrap_or_default();
+        steps.iter().filter_map(AgentStep::from_step).collect()
     }
 
-    /// What the tools cannot read, one name each. What GitLab's gateway assumes where nothing is
-    /// sent, but for merge requests, which every GitLab of this decade can read.
-    pub(super) fn unavailable(&self) -> Vec<&str> {
+    /// Returns the names of the resources that the tools cannot read. Without a list in the request
+    /// they are the official gateway's defaults, except for merge requests, which every GitLab of
+    /// this decade can read.
+    pub(super) fn unavailable_resources(&self) -> Vec<&str> {
         let Some(lists) = &self.unavailable_resources else {
             return vec!["Pipelines", "Vulnerabilities"];
         };
@@ -231,8 +225,28 @@ impl Request<'_> {
     }
 }
 
-/// GitLab names a unit primitive for each category that it guards; others are open.
-fn may_include(caller: &Caller, category: &str) -> Result<(), GatewayError> {
+/// Checks the role of a message, and that a scratchpad belongs to the assistant.
+fn check_role(index: usize, message: &ChatMessage<'_>) -> Result<(), GatewayError> {
+    match Role::parse(&message.role) {
+        Some(Role::Assistant) => Ok(()),
+        Some(Role::System | Role::User) if message.agent_scratchpad.is_none() => Ok(()),
+        Some(Role::System | Role::User) => {
+            // the sentence of GitLab's own gateway
+            let text = "agent_scratchpad can only be present when role is ASSISTANT";
+            Err(GatewayError::new(Kind::BadRequest, text))
+        }
+        Some(Role::Tool) | None => {
+            let loc =
+                vec!["body".into(), "messages".into(), index.to_string().into(), "role".into()];
+            let msg = "expected system, user or assistant".to_owned();
+            Err(GatewayError::invalid(vec![BodyFault { loc, msg, kind: "value_error" }]))
+        }
+    }
+}
+
+/// Checks that the caller may send context of a category. GitLab has a unit primitive for each
+/// category that it guards; the others are open.
+fn authorize_category(caller: &Caller, category: &str) -> Result<(), GatewayError> {
     let name = format!("include_{category}_context");
     let any_of = Scopes::of([name.as_str()]);
     if any_of == Scopes::default() {
@@ -246,23 +260,23 @@ fn may_include(caller: &Caller, category: &str) -> Result<(), GatewayError> {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{Done, Request};
+    use super::{AgentStep, ChatRequest};
     use crate::auth::{Caller, Claims, Scopes};
 
-    fn with<T>(body: &Value, look: impl FnOnce(&Request<'_>) -> T) -> T {
+    fn with_request<T>(body: &Value, run: impl FnOnce(&ChatRequest<'_>) -> T) -> T {
         let text = body.to_string();
-        look(&serde_json::from_str(&text).unwrap())
+        run(&serde_json::from_str(&text).unwrap())
     }
 
     fn refusal(body: &Value) -> (u16, String) {
-        with(body, |request| {
-            let error = request.check(&Caller::Anyone).unwrap_err();
+        with_request(body, |request| {
+            let error = request.validate(&Caller::Anyone).unwrap_err();
             (error.kind().row().status.as_u16(), error.public().to_owned())
         })
     }
 
     #[test]
-    fn everything_that_gitlab_documents_is_taken() {
+    fn everything_that_gitlab_documents_is_accepted() {
         let categories =
             ["file", "user_rule", "os_information", "agent_user_environment", "not_yet_invented"];
         let items: Vec<Value> =
@@ -278,33 +292,36 @@ mod tests {
             "model_metadata": null,
             "unavailable_resources": ["Pipelines, Vulnerabilities", "Merge Requests"],
         });
-        with(&body, |request| {
-            request.check(&Caller::Anyone).unwrap();
+        with_request(&body, |request| {
+            request.validate(&Caller::Anyone).unwrap();
             assert_eq!(
                 request.steps(),
-                [Done { thought: "t", tool: "issue_reader", input: "#1", observation: "" }]
+                [AgentStep { thought: "t", tool: "issue_reader", input: "#1", observation: "" }]
             );
-            assert_eq!(request.unavailable(), ["Pipelines", "Vulnerabilities", "Merge Requests"]);
-            assert_eq!(request.messages[2].items().len(), 5);
+            assert_eq!(
+                request.unavailable_resources(),
+                ["Pipelines", "Vulnerabilities", "Merge Requests"]
+            );
+            assert_eq!(request.messages[2].context_items().len(), 5);
         });
     }
 
     #[test]
-    fn the_old_place_of_the_steps_wins() {
+    fn the_old_scratchpad_takes_precedence() {
         let body = json!({
             "messages": [{"role": "user", "content": "Hi"}],
             "options": {"agent_scratchpad": {"agent_type": "react", "steps": [
                 {"thought": "t", "tool": "x", "tool_input": "i", "observation": "o"}]}},
         });
-        with(&body, |request| {
-            let done = Done { thought: "t", tool: "x", input: "i", observation: "o" };
+        with_request(&body, |request| {
+            let done = AgentStep { thought: "t", tool: "x", input: "i", observation: "o" };
             assert_eq!(request.steps(), [done]);
-            assert_eq!(request.unavailable(), ["Pipelines", "Vulnerabilities"]);
+            assert_eq!(request.unavailable_resources(), ["Pipelines", "Vulnerabilities"]);
         });
     }
 
     #[test]
-    fn a_token_opens_the_categories_it_names_and_those_without_a_primitive() {
+    fn a_token_grants_the_categories_in_its_scopes_and_those_without_a_primitive() {
         let caller = |scopes: &[&str]| {
             let scopes = Scopes::of(scopes.iter().copied());
             Caller::Gitlab(Claims {
@@ -321,8 +338,8 @@ mod tests {
             {"role": "user", "content": "Q1", "additional_context": items(category)}, {"role": "user", "content": "Q2"}]})
         };
         let check = |category, scopes: &[&str]| {
-            with(&body(category), |request| {
-                request.check(&caller(scopes)).map_err(|error| error.public().to_owned())
+            with_request(&body(category), |request| {
+                request.validate(&caller(scopes)).map_err(|error| error.public().to_owned())
             })
         };
         assert_eq!(
@@ -339,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_answered_is_refused() {
+    fn invalid_conversations_are_refused() {
         let user = json!({"role": "user", "content": "Q"});
         let scratch =
             json!({"messages": [{"role": "user", "content": "Q", "agent_scratchpad": []}]});

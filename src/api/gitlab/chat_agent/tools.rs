@@ -1,38 +1,41 @@
-//! The tools that GitLab can run for a chat, and who is offered which (gitlab-client.md §7.3,
-//! ai-gateway-server.md §4.3).
+//! The tools that GitLab can run for a chat, and which of them a request may use (gitlab-client.md
+//! §7.3, ai-gateway-server.md §4.3).
 
 use serde_json::{Value, json};
 
 use crate::auth::{Caller, Permission, Scopes};
 use crate::generation;
 
-/// One tool.
+/// A tool that GitLab runs.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Tool {
-    /// As GitLab looks it up.
+    /// The name by which GitLab looks it up.
     pub(super) name: &'static str,
-    /// The unit primitive that opens it.
+    /// The unit primitive that grants it.
     primitive: &'static str,
-    /// The first GitLab that has it: major and minor.
+    /// The first GitLab version with it: major and minor.
     since: (u32, u32),
-    /// What it reads, as `unavailable_resources` calls it.
+    /// The resource that it reads, as named in `unavailable_resources`.
     resource: &'static str,
-    /// For the model.
+    /// What it does, for the model.
     pub(super) description: &'static str,
-    /// An input it may be given.
+    /// A typical input, for the model.
     pub(super) example: &'static str,
 }
 
-const READER: &str = "Give it what the user wrote that points to it: a URL, a reference, or \"current\" for the one on the page \
+/// What the input of every reader contains, for the model.
+const READER_USAGE: &str = "Give it what the user wrote that points to it: a URL, a reference, or \"current\" for the one on the page \
 the user looks at; and what is to be found out.";
 
-const ALWAYS: (u32, u32) = (0, 0);
+/// Lower than any version of GitLab.
+const ANY_VERSION: (u32, u32) = (0, 0);
 
+/// Every tool, in the order that the model sees.
 static TOOLS: [Tool; 7] = [
     Tool {
         name: "issue_reader",
         primitive: "ask_issue",
-        since: ALWAYS,
+        since: ANY_VERSION,
         resource: "Issues",
         description: "Reads a GitLab issue: its description, state, labels, people, dates and comments.",
         example: "Who is assigned to issue #123?",
@@ -40,7 +43,7 @@ static TOOLS: [Tool; 7] = [
     Tool {
         name: "epic_reader",
         primitive: "ask_epic",
-        since: ALWAYS,
+        since: ANY_VERSION,
         resource: "Epics",
         description: "Reads a GitLab epic: its description, state, labels, dates and comments.",
         example: "Summarize epic &42",
@@ -48,7 +51,7 @@ static TOOLS: [Tool; 7] = [
     Tool {
         name: "work_item_reader",
         primitive: "ask_work_item",
-        since: ALWAYS,
+        since: ANY_VERSION,
         resource: "Work Items",
         description: "Reads a GitLab work item (a task, an objective, a key result) by its URL, which contains /work_items/.",
         example: "Summarize https://gitlab.example.com/group/project/-/work_items/7",
@@ -80,7 +83,7 @@ static TOOLS: [Tool; 7] = [
     Tool {
         name: "gitlab_documentation",
         primitive: "documentation_search",
-        since: ALWAYS,
+        since: ANY_VERSION,
         resource: "Documentation",
         description: "Searches GitLab's documentation. For questions about how GitLab works or is set up, not about the user's own data.",
         example: "How do I protect a branch?",
@@ -88,16 +91,16 @@ static TOOLS: [Tool; 7] = [
 ];
 
 impl Tool {
-    /// What a reader's input is to hold.
+    /// Returns what the input contains, for the model.
     pub(super) fn usage(&self) -> &'static str {
         if self.name == "gitlab_documentation" {
             "Give it the question in the user's words."
         } else {
-            READER
+            READER_USAGE
         }
     }
 
-    /// The function a model may call.
+    /// Returns the function definition for models that call functions.
     pub(super) fn function(&self) -> generation::Tool {
         let input = json!({"type": "string", "description": format!("{} For example: {}", self.usage(), self.example)});
         generation::Tool {
@@ -108,39 +111,38 @@ impl Tool {
         }
     }
 
-    /// For a prompt that describes tools in words.
-    pub(super) fn described(&self) -> Value {
+    /// Returns the entry for a prompt that describes the tools in its text.
+    pub(super) fn prompt_entry(&self) -> Value {
         json!({"name": self.name, "description": self.description, "usage": self.usage(), "example": self.example})
     }
 }
 
-/// The tools for this caller, in a fixed order. Who is not a GitLab instance is asked for no
-/// version and no scope.
-pub(super) fn offered(
+/// Returns the tools that a caller may use, in a fixed order. Version and scopes are checked for
+/// GitLab instances only.
+pub(super) fn available_to(
     caller: &Caller,
     version: Option<&str>,
     unavailable: &[&str],
 ) -> Vec<&'static Tool> {
-    let instance = matches!(caller, Caller::Gitlab(_));
-    let version = version.map_or(ALWAYS, parsed);
-    let is_offered = |tool: &&Tool| {
+    let is_instance = matches!(caller, Caller::Gitlab(_));
+    let version = version.map_or(ANY_VERSION, parse_version);
+    let is_available = |tool: &&Tool| {
         let any_of = Scopes::of([tool.primitive]);
-        let entitled = caller.may(&Permission::to_access(any_of, tool.name)).is_ok();
-        let is_there = !instance || version >= tool.since;
-        entitled
-            && is_there
-            && !unavailable.iter().any(|name| name.eq_ignore_ascii_case(tool.resource))
+        let is_entitled = caller.may(&Permission::to_access(any_of, tool.name)).is_ok();
+        let is_supported = !is_instance || version >= tool.since;
+        let is_blocked = unavailable.iter().any(|name| name.eq_ignore_ascii_case(tool.resource));
+        is_entitled && is_supported && !is_blocked
     };
-    TOOLS.iter().filter(is_offered).collect()
+    TOOLS.iter().filter(is_available).collect()
 }
 
-/// Whether GitLab has a tool of this name at all.
-pub(super) fn exists(name: &str) -> bool {
+/// Returns whether GitLab has a tool of this name.
+pub(super) fn is_known(name: &str) -> bool {
     TOOLS.iter().any(|tool| tool.name == name)
 }
 
-/// `18.9.0-pre` → (18, 9).
-fn parsed(version: &str) -> (u32, u32) {
+/// Parses major and minor: `18.9.0-pre` → (18, 9). A part that is no number counts as 0.
+fn parse_version(version: &str) -> (u32, u32) {
     let mut numbers = version.split('.').map(|part| part.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
@@ -149,11 +151,11 @@ fn parsed(version: &str) -> (u32, u32) {
 mod tests {
     use std::sync::Arc;
 
-    use super::{TOOLS, offered, parsed};
+    use super::{TOOLS, available_to, parse_version};
     use crate::auth::{Caller, Claims, Scopes, StaticKey};
 
     fn names(caller: &Caller, version: Option<&str>, unavailable: &[&str]) -> Vec<&'static str> {
-        offered(caller, version, unavailable).iter().map(|tool| tool.name).collect()
+        available_to(caller, version, unavailable).iter().map(|tool| tool.name).collect()
     }
 
     #[test]
@@ -165,13 +167,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_unavailable_is_not_offered() {
+    fn tools_of_unavailable_resources_are_left_out() {
         let left = names(&Caller::Anyone, None, &["merge requests", "Pipelines"]);
         assert!(left.len() == 6 && !left.contains(&"merge_request_reader"), "{left:?}");
     }
 
     #[test]
-    fn a_token_opens_tools_that_its_gitlab_has() {
+    fn a_token_grants_tools_that_its_gitlab_has() {
         let scopes = Scopes::of(["duo_chat", "ask_issue", "ask_commit"]);
         let (realm, model) = ("self-managed".into(), String::new());
         let claims = Claims { subject: "i".into(), realm, instance_id: "i".into(), scopes, model };
@@ -184,7 +186,7 @@ mod tests {
 
     #[test]
     fn versions_are_compared_as_numbers() {
-        assert!(parsed("18.10.0-pre") > parsed("18.9.1"));
-        assert_eq!((parsed("17.5.0-pre"), parsed("x")), ((17, 5), (0, 0)));
+        assert!(parse_version("18.10.0-pre") > parse_version("18.9.1"));
+        assert_eq!((parse_version("17.5.0-pre"), parse_version("x")), ((17, 5), (0, 0)));
     }
 }

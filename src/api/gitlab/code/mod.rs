@@ -2,14 +2,15 @@
 //! `/v4/code/suggestions`.
 //!
 //! Sources: gitlab-client.md §6, ai-gateway-server.md §1.3, §1.4, §2.7, §2.8. Workhorse carries
-//! these calls and gives up after 55 s without a head; the features' own limit of 50 s comes first.
+//! these calls and gives up after 55 s without a response head; the features' own limit of 50 s
+//! comes first.
 
-mod answer;
-mod ask;
-mod fit;
+mod dedupe;
 mod language;
-mod repeat;
+mod prompt;
+mod prompt_window;
 mod request;
+mod response;
 
 use std::borrow::Cow;
 
@@ -17,7 +18,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
-use super::{RawText, STREAM, usage_of, words};
+use super::{RawTextEncoder, STREAM_CONTENT_TYPE, concat_text, last_usage};
 use crate::api::{Answer, Context, Routed, json, text_header};
 use crate::auth::{Permission, Scopes};
 use crate::error::{GatewayError, Kind, Shape};
@@ -25,15 +26,14 @@ use crate::generation::{
     Blank, Delta, Echo, Encode, Fences, Filter, Filtered, Filters, NewCode, OwnLine, StopReason,
     Think, Underscores, without_thinking,
 };
-use crate::model::Family;
 use crate::relay::Content;
 use crate::route::{Ask, Feature, Route};
-use answer::{Events, Naming};
-use ask::{Asked, Way};
 use language::Language;
-use request::{Head, Wanted};
+use prompt::{CodePrompt, CodePromptBuilder, CompletionPrompt};
+use request::{CodeRequest, CodeRouting};
+use response::{SuggestionEventEncoder, SuggestionMeta};
 
-/// Which of the calls.
+/// One of the code calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CodeCall {
     /// `POST /v2/code/completions`, `/v2/completions`
@@ -47,7 +47,7 @@ pub enum CodeCall {
 }
 
 impl CodeCall {
-    /// The feature, where the path alone decides it.
+    /// Returns the feature if the path alone decides it; for v3 and v4 the body does.
     const fn feature(self) -> Option<Feature> {
         match self {
             Self::Completion => Some(Feature::CODE_COMPLETIONS),
@@ -56,7 +56,8 @@ impl CodeCall {
         }
     }
 
-    /// What a caller needs. For v3 and v4 one of the two; which one, the body decides.
+    /// Returns the permission for the call. For v3 and v4 it is one of two, and the body decides
+    /// which.
     pub(in crate::api) fn permission(self) -> Permission {
         let (any_of, what) = match self {
             Self::Completion => (Scopes::of_feature(Feature::CODE_COMPLETIONS), "code completions"),
@@ -69,14 +70,14 @@ impl CodeCall {
     }
 }
 
-/// Answers with code for the cursor.
+/// Answers with a code suggestion for the cursor.
 pub(in crate::api) async fn answer(
     mut context: Context<'_>,
     call: CodeCall,
     incoming: Incoming,
 ) -> Answer {
     let bytes = context.body(incoming).await?;
-    let Head { feature, stream, metadata } = Head::of(call, &bytes)?;
+    let CodeRouting { feature, stream, metadata } = CodeRouting::parse(call, &bytes)?;
     context.asked_for(Some(feature));
     context.facts.stream = stream;
     if stream && call == CodeCall::SuggestionEvents {
@@ -88,116 +89,139 @@ pub(in crate::api) async fn answer(
         Routed::Model(route) => route,
         Routed::Answered(response) => return Ok(response),
     };
-    let wanted = Wanted::of(call, &bytes)?;
-    let editor = wanted.file.language_identifier.as_deref();
-    let Some(language) = language::of(wanted.file.file_name.trim(), editor) else {
-        return Ok(nothing(&context, call, &wanted, &route));
+    let request = CodeRequest::parse(call, &bytes)?;
+    let editor_language = request.file.language_identifier.as_deref();
+    let Some(language) = language::detect(request.file.file_name.trim(), editor_language) else {
+        return Ok(empty_response(&context, call, &request, &route));
     };
     loop {
-        let suggesting =
-            Suggesting { call, wanted: &wanted, language: &language, route: &route, stream };
-        match suggesting.answer(&mut context).await {
+        let suggestion =
+            Suggestion { call, request: &request, language: &language, route: &route, stream };
+        match suggestion.run(&mut context).await {
             Err(error) => route = context.instead(&route, error)?,
             answer => return answer,
         }
     }
 }
 
-/// One suggestion on its way, by one model.
-struct Suggesting<'a> {
+/// A suggestion in progress, from one model.
+struct Suggestion<'a> {
     call: CodeCall,
-    wanted: &'a Wanted<'a>,
+    request: &'a CodeRequest<'a>,
     language: &'a Language<'a>,
     route: &'a Route,
     stream: bool,
 }
 
-impl Suggesting<'_> {
-    async fn answer(self, context: &mut Context<'_>) -> Answer {
-        let way = Way::of(&self.route.model);
-        let asked = self.ask(context, way)?;
-        let first = self.send(context, &asked, way).await;
-        match first {
-            // a server without /completions, or one that has only a chat under this name
-            Err(error) if way == Way::Raw && self.completes() && is_absent(&error) => {
-                let asked = self.ask(context, Way::Words)?;
+impl Suggestion<'_> {
+    /// Sends the request to the model; once more as an instruction if the server has no
+    /// `/completions` for a raw prompt.
+    async fn run(self, context: &mut Context<'_>) -> Answer {
+        let form = CompletionPrompt::for_model(&self.route.model);
+        let is_raw = self.is_completion() && form == CompletionPrompt::Fim;
+        let prompt = self.prompt(context, form)?;
+        match self.send(context, &prompt, form).await {
+            // a server without /completions, or one that serves this model as a chat only
+            Err(error) if is_raw && is_endpoint_missing(&error) => {
+                let form = CompletionPrompt::Instruct;
+                let prompt = self.prompt(context, form)?;
                 context.facts.retries += 1;
-                self.send(context, &asked, Way::Words).await
+                self.send(context, &prompt, form).await
             }
             answer => answer,
         }
     }
 
-    const fn completes(&self) -> bool {
-        self.wanted.generation.is_none()
+    const fn is_completion(&self) -> bool {
+        self.request.generation.is_none()
     }
 
-    fn ask(&self, context: &Context<'_>, way: Way) -> Result<Asked, GatewayError> {
-        let (model, registry) = (&self.route.model, &context.snapshot.prompts);
-        match &self.wanted.generation {
-            None => ask::completion(self.wanted, self.language, model, way, registry, self.stream),
-            Some(generate) => ask::generation(
-                self.wanted,
-                generate,
-                self.language,
-                &model.family,
-                registry,
-                self.stream,
-            ),
+    /// Returns whether the model is instructed in chat messages, so that its response may contain
+    /// reasoning, fences and an echo. A response to FIM tokens is code from the first byte on.
+    fn is_instructed(&self, form: CompletionPrompt) -> bool {
+        !self.is_completion() || form == CompletionPrompt::Instruct
+    }
+
+    /// Builds the prompt. `form` applies to completions only.
+    fn prompt(
+        &self,
+        context: &Context<'_>,
+        form: CompletionPrompt,
+    ) -> Result<CodePrompt, GatewayError> {
+        let builder = CodePromptBuilder {
+            request: self.request,
+            language: self.language,
+            family: &self.route.model.family,
+            registry: &context.snapshot.prompts,
+            stream: self.stream,
+        };
+        match &self.request.generation {
+            None => builder.completion(form),
+            Some(input) => builder.generation(input),
         }
     }
 
-    async fn send(&self, context: &mut Context<'_>, asked: &Asked, way: Way) -> Answer {
-        let naming = naming(context, self.call, self.wanted, self.route, self.language.id);
+    /// Sends the prompt to the model and answers with its response.
+    async fn send(
+        &self,
+        context: &mut Context<'_>,
+        prompt: &CodePrompt,
+        form: CompletionPrompt,
+    ) -> Answer {
+        let meta = suggestion_meta(context, self.call, self.request, self.route, self.language.id);
         let call = context.call(self.route);
         if !self.stream {
-            let deltas = context.relay.ask(call, &asked.generation, context.facts).await?;
-            return Ok(json(self.whole(&naming, asked, way, &deltas)));
+            let deltas = context.relay.ask(call, &prompt.generation, context.facts).await?;
+            return Ok(json(self.full_body(&meta, prompt, form, &deltas)));
         }
         let is_events = self.call == CodeCall::SuggestionEvents;
         let encoder = || -> Box<dyn Encode> {
-            let inner: Box<dyn Encode> =
-                if is_events { Box::new(Events::new(&naming)) } else { Box::new(RawText) };
-            Box::new(Filtered::new(self.filters(way), inner))
+            let inner: Box<dyn Encode> = if is_events {
+                Box::new(SuggestionEventEncoder::new(&meta))
+            } else {
+                Box::new(RawTextEncoder)
+            };
+            Box::new(Filtered::new(self.filters(form), inner))
         };
-        let mut response =
-            context.relay.stream(call, &asked.generation, &encoder, STREAM, context.facts).await?;
+        let mut response = context
+            .relay
+            .stream(call, &prompt.generation, &encoder, STREAM_CONTENT_TYPE, context.facts)
+            .await?;
         if is_events {
-            events_headers(response.headers_mut());
+            insert_event_headers(response.headers_mut());
         }
         Ok(response)
     }
 
-    /// What is taken off the model's words. What goes on between marks is code from the first byte
-    /// on.
-    fn filters(&self, way: Way) -> Filters {
+    /// Returns the filters for the model's text.
+    fn filters(&self, form: CompletionPrompt) -> Filters {
         let mut filters: Vec<Box<dyn Filter>> = Vec::new();
-        let is_talk = !self.completes() || way == Way::Words;
-        if is_talk {
+        let is_instructed = self.is_instructed(form);
+        if is_instructed {
             filters.push(Box::<Think>::default());
             filters.push(Box::<NewCode>::default());
-            // in Markdown a fence may be what was asked for
+            // in Markdown a fence may be part of the requested text
             if self.language.id != "markdown" {
                 filters.push(Box::<Fences>::default());
             }
         }
-        if self.completes() && is_talk {
+        if self.is_completion() && is_instructed {
             filters.push(Box::new(Echo::new(self.cursor_line())));
         }
         if self.route.model.family.unescape_underscores {
             filters.push(Box::<Underscores>::default());
         }
         filters.push(Box::<Blank>::default());
-        if self.needs_own_line() {
+        if self.is_new_line_needed() {
             filters.push(Box::<OwnLine>::default());
         }
         Filters::new(filters)
     }
 
-    /// Whether generated code would stand behind something on the cursor's line. On v2 the official
-    /// gateway begins a new line behind indentation, too.
-    fn needs_own_line(&self) -> bool {
-        if self.completes() {
+    /// Returns whether generated code has to start on a new line because there is text before the
+    /// cursor. On v2 indentation counts as text, too, as in the official gateway.
+    fn is_new_line_needed(&self) -> bool {
+        if self.is_completion() {
             return false;
         }
         let line = self.cursor_line();
@@ -209,65 +233,74 @@ impl Suggesting<'_> {
         }
     }
 
-    /// What stands before the cursor on its line.
+    /// Returns the text before the cursor on its line.
     fn cursor_line(&self) -> &str {
-        self.wanted.file.content_above_cursor.rsplit('\n').next().unwrap_or_default()
+        self.request.file.content_above_cursor.rsplit('\n').next().unwrap_or_default()
     }
 
-    fn whole(&self, naming: &Naming, asked: &Asked, way: Way, deltas: &[Delta]) -> String {
-        let family = &self.route.model.family;
-        let text = self.filters(way).whole(&self.words(way, family, deltas));
-        let text = self.without_repetition(&text, way);
+    /// Returns the body of a response that is not streamed.
+    fn full_body(
+        &self,
+        meta: &SuggestionMeta,
+        prompt: &CodePrompt,
+        form: CompletionPrompt,
+        deltas: &[Delta],
+    ) -> String {
+        let text = self.filters(form).whole(&self.text(form, deltas));
+        let text = self.dedupe(&text, form);
         match self.call {
             CodeCall::Completion | CodeCall::Generation => {
-                answer::v2(naming, &text, &tokens(asked, deltas))
+                response::v2_body(meta, &text, &tokens_metadata(prompt, deltas))
             }
-            CodeCall::Suggestion | CodeCall::SuggestionEvents => answer::v3(naming, &text),
+            CodeCall::Suggestion | CodeCall::SuggestionEvents => response::v3_body(meta, &text),
         }
     }
 
-    fn words(&self, way: Way, family: &Family, deltas: &[Delta]) -> String {
-        let text = words(deltas);
-        let may_think = family.strip_reasoning && (!self.completes() || way == Way::Words);
-        if may_think { without_thinking(&text) } else { text }
+    /// Returns the model's text, without its reasoning if it may contain any.
+    fn text(&self, form: CompletionPrompt, deltas: &[Delta]) -> String {
+        let text = concat_text(deltas);
+        let may_reason = self.route.model.family.strip_reasoning && self.is_instructed(form);
+        if may_reason { without_thinking(&text) } else { text }
     }
 
-    fn without_repetition<'t>(&self, text: &'t str, way: Way) -> Cow<'t, str> {
-        let file = &self.wanted.file;
-        let text: Cow<'t, str> = if self.completes() {
-            let text = repeat::without_line_below(text, &file.content_below_cursor);
-            // the line's end is the fence's or the conversation's, not the code's
-            let is_doubled =
-                way == Way::Words && file.content_below_cursor.starts_with(['\n', '\r']);
+    /// Removes what the text repeats from the file; a blank rest becomes empty.
+    fn dedupe<'t>(&self, text: &'t str, form: CompletionPrompt) -> Cow<'t, str> {
+        let file = &self.request.file;
+        let text: Cow<'t, str> = if self.is_completion() {
+            let text = dedupe::without_line_below(text, &file.content_below_cursor);
+            // the line's end belongs to the fence or the message, not to the code
+            let is_doubled = form == CompletionPrompt::Instruct
+                && file.content_below_cursor.starts_with(['\n', '\r']);
             if is_doubled { text.trim_end_matches(['\n', '\r']) } else { text }.into()
         } else {
-            repeat::without_lines_above(text, &file.content_above_cursor).into()
+            dedupe::without_lines_above(text, &file.content_above_cursor).into()
         };
         if text.trim().is_empty() { Cow::Borrowed("") } else { text }
     }
 }
 
-/// Whether the server has no such call. A model that it does not know looks the same, and is told
-/// by the second try.
-fn is_absent(error: &GatewayError) -> bool {
+/// Returns whether the server has no such endpoint. An unknown model looks the same; the second
+/// attempt then fails again and its error is returned.
+fn is_endpoint_missing(error: &GatewayError) -> bool {
     matches!(error.kind(), Kind::UpstreamStatus(404 | 405 | 501))
 }
 
-fn naming(
+/// Returns the metadata of a call's response, with GitLab's literals for engine and name.
+fn suggestion_meta(
     context: &Context<'_>,
     call: CodeCall,
-    wanted: &Wanted<'_>,
+    request: &CodeRequest<'_>,
     route: &Route,
     lang: &'static str,
-) -> Naming {
-    let (engine, name) = match (call, &wanted.generation) {
+) -> SuggestionMeta {
+    let (engine, name) = match (call, &request.generation) {
         (CodeCall::Completion | CodeCall::Generation, None) => {
             ("litellm", route.model.family.name.to_string())
         }
         (CodeCall::Suggestion | CodeCall::SuggestionEvents, None) => {
             ("openai", route.model.family.name.to_string())
         }
-        (_, Some(generate)) if generate.messages.is_empty() => {
+        (_, Some(input)) if input.messages.is_empty() => {
             ("agent", "Code Generations Agent".to_owned())
         }
         (_, Some(_)) => ("litellm", route.model.family.name.to_string()),
@@ -280,49 +313,52 @@ fn naming(
         .filter(|flag| !flag.is_empty())
         .map(str::to_owned)
         .collect();
-    Naming { engine, name, lang, now: context.unix_time(), flags }
+    SuggestionMeta { engine, name, lang, timestamp: context.unix_time(), flags }
 }
 
-/// The answer for a file of which nothing tells the language: no suggestion, and no model is asked.
-fn nothing(
+/// Returns the response for a file whose language cannot be detected: no suggestion, without a call
+/// to a model.
+fn empty_response(
     context: &Context<'_>,
     call: CodeCall,
-    wanted: &Wanted<'_>,
+    request: &CodeRequest<'_>,
     route: &Route,
 ) -> Response<Content> {
-    let naming = naming(context, call, wanted, route, "");
+    let meta = suggestion_meta(context, call, request, route, "");
     if context.facts.stream {
         let mut out = bytes::BytesMut::new();
         if call == CodeCall::SuggestionEvents {
-            Events::new(&naming).finish(&mut out);
+            SuggestionEventEncoder::new(&meta).finish(&mut out);
         }
         let mut response = Response::new(Content::Whole(out.freeze()));
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(STREAM));
+        response
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(STREAM_CONTENT_TYPE));
         if call == CodeCall::SuggestionEvents {
-            events_headers(response.headers_mut());
+            insert_event_headers(response.headers_mut());
         }
         return response;
     }
     json(match call {
-        CodeCall::Completion | CodeCall::Generation => answer::v2(&naming, "", &Value::Null),
-        CodeCall::Suggestion | CodeCall::SuggestionEvents => answer::v3(&naming, ""),
+        CodeCall::Completion | CodeCall::Generation => response::v2_body(&meta, "", &Value::Null),
+        CodeCall::Suggestion | CodeCall::SuggestionEvents => response::v3_body(&meta, ""),
     })
 }
 
-/// Tells GitLab's clients that these are events, and proxies not to keep them (ai-gateway-server.md
-/// §1.4).
-fn events_headers(headers: &mut HeaderMap) {
+/// Inserts the headers by which GitLab's clients recognize events and proxies do not buffer or
+/// cache them (ai-gateway-server.md §1.4).
+fn insert_event_headers(headers: &mut HeaderMap) {
     headers.insert(HeaderName::from_static("x-streaming-format"), HeaderValue::from_static("sse"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 }
 
-/// `tokens_consumption_metadata`: the server's counts, and our estimate of the context.
-fn tokens(asked: &Asked, deltas: &[Delta]) -> Value {
-    let usage = usage_of(deltas).unwrap_or_default();
-    let cut = deltas.iter().any(|delta| matches!(delta, Delta::Stop(StopReason::Length)));
+/// Returns `tokens_consumption_metadata`: the server's counts, and our estimate of the context.
+fn tokens_metadata(prompt: &CodePrompt, deltas: &[Delta]) -> Value {
+    let usage = last_usage(deltas).unwrap_or_default();
+    let is_truncated = deltas.iter().any(|delta| matches!(delta, Delta::Stop(StopReason::Length)));
     json!({
-        "input_tokens": usage.input, "output_tokens": usage.output, "max_output_tokens_used": cut,
-        "context_tokens_sent": asked.context.sent, "context_tokens_used": asked.context.used,
+        "input_tokens": usage.input, "output_tokens": usage.output, "max_output_tokens_used": is_truncated,
+        "context_tokens_sent": prompt.context.sent, "context_tokens_used": prompt.context.used,
     })
 }

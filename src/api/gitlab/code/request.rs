@@ -1,6 +1,5 @@
-//! The bodies of the code calls → what is wanted. Limits are the official gateway's
-//! (ai-gateway-server.md §1.3, §1.4); lengths are counted in characters, and every fault is told
-//! with its place.
+//! Parses the bodies of the code calls. Limits are the official gateway's (ai-gateway-server.md
+//! §1.3, §1.4); lengths are counted in characters, and every fault is reported with its path.
 
 use std::borrow::Cow;
 
@@ -14,29 +13,33 @@ use crate::error::{BodyFault, GatewayError};
 use crate::generation::{Message, Role};
 use crate::route::{Feature, Metadata, RawMetadata};
 
+/// Longest name of a file, language, project or model, in characters.
 const MAX_NAME: usize = 255;
+/// Longest text above or below the cursor, and longest context item of v3 and v4, in characters.
 const MAX_CONTENT: usize = 100_000;
-/// More faults than this help nobody; a list of a million wrong items would be a gigabyte of them.
+/// Most faults that are reported: more would not help, and a list of a million wrong items would
+/// otherwise make a gigabyte of them.
 const MAX_FAULTS: usize = 100;
 
-/// What routing needs of a body; the rest of it may be another gateway's to judge.
-pub(super) struct Head {
+/// The fields that routing needs. The rest of the body is parsed after routing: a request that is
+/// forwarded to another gateway is validated there.
+pub(super) struct CodeRouting {
     pub(super) feature: Feature,
     pub(super) stream: bool,
     pub(super) metadata: Option<Metadata>,
 }
 
-/// What is wanted.
-pub(super) struct Wanted<'a> {
-    pub(super) file: File<'a>,
-    pub(super) context: Vec<Snippet<'a>>,
+/// The body of a code call, in the same form for every version.
+pub(super) struct CodeRequest<'a> {
+    pub(super) file: EditorFile<'a>,
+    pub(super) context: Vec<ContextSnippet<'a>>,
     /// `None` for a completion.
-    pub(super) generation: Option<Generate<'a>>,
+    pub(super) generation: Option<GenerationInput<'a>>,
 }
 
-/// The file and the cursor in it.
+/// The file in the editor, split at the cursor.
 #[derive(Deserialize)]
-pub(super) struct File<'a> {
+pub(super) struct EditorFile<'a> {
     #[serde(borrow)]
     pub(super) file_name: Cow<'a, str>,
     #[serde(borrow)]
@@ -47,9 +50,9 @@ pub(super) struct File<'a> {
     pub(super) content_below_cursor: Cow<'a, str>,
 }
 
-/// Text from elsewhere in the project.
+/// Context from another part of the project.
 #[derive(Deserialize)]
-pub(super) struct Snippet<'a> {
+pub(super) struct ContextSnippet<'a> {
     #[serde(borrow, rename = "type")]
     kind: Cow<'a, str>,
     #[serde(borrow)]
@@ -58,28 +61,29 @@ pub(super) struct Snippet<'a> {
     pub(super) content: Cow<'a, str>,
 }
 
-impl Snippet<'_> {
-    /// Whole files before snippets.
+impl ContextSnippet<'_> {
+    /// Returns whether this is a whole file, which is used before snippets.
     pub(super) fn is_file(&self) -> bool {
         self.kind == "file"
     }
 }
 
-/// How code is generated.
+/// What a generation needs in addition to the file.
 #[derive(Default)]
-pub(super) struct Generate<'a> {
+pub(super) struct GenerationInput<'a> {
     pub(super) prompt_id: Option<Cow<'a, str>>,
     pub(super) prompt_version: Option<Cow<'a, str>>,
-    /// Inputs of the prompt that GitLab prepared.
+    /// Inputs of the prompt, prepared by GitLab's prompt enhancer.
     pub(super) enhancer: Map<String, Value>,
-    /// What the developer asked for.
+    /// The developer's instruction.
     pub(super) instruction: Option<Cow<'a, str>>,
-    /// A prompt that the caller wrote itself; then ours is not used.
+    /// A prompt of the client's own, used instead of ours. Empty if there is none.
     pub(super) messages: Vec<Message>,
 }
 
+/// The fields of a v2 body that routing needs.
 #[derive(Deserialize)]
-struct FlatHead<'a> {
+struct FlatRouting<'a> {
     stream: Option<bool>,
     #[serde(borrow)]
     model_name: Option<Cow<'a, str>>,
@@ -91,33 +95,34 @@ struct FlatHead<'a> {
     model_identifier: Option<Cow<'a, str>>,
 }
 
+/// The fields of a v3 or v4 body that routing needs.
 #[derive(Deserialize)]
-struct ComponentsHead<'a> {
+struct ComponentsRouting<'a> {
     #[serde(borrow)]
-    prompt_components: Vec<ComponentHead<'a>>,
+    prompt_components: Vec<ComponentRouting<'a>>,
     #[serde(borrow)]
     model_metadata: Option<RawMetadata<'a>>,
 }
 
 #[derive(Deserialize)]
-struct ComponentHead<'a> {
+struct ComponentRouting<'a> {
     #[serde(borrow, rename = "type")]
     kind: Cow<'a, str>,
-    payload: Option<StreamOnly>,
+    payload: Option<StreamFlag>,
 }
 
 #[derive(Deserialize)]
-struct StreamOnly {
+struct StreamFlag {
     stream: Option<bool>,
 }
 
-impl Head {
-    /// Reads it, whichever form the call has.
-    pub(super) fn of(call: CodeCall, bytes: &[u8]) -> Result<Self, GatewayError> {
+impl CodeRouting {
+    /// Parses the fields from the body of a call of any version.
+    pub(super) fn parse(call: CodeCall, bytes: &[u8]) -> Result<Self, GatewayError> {
         let invalid = |fault| GatewayError::invalid(vec![fault]);
         let Some(feature) = call.feature() else {
-            let head: ComponentsHead<'_> = body::parse(bytes)?;
-            let Some(first) = head.prompt_components.first() else {
+            let routing: ComponentsRouting<'_> = body::parse(bytes)?;
+            let Some(first) = routing.prompt_components.first() else {
                 return Err(invalid(BodyFault::at(
                     "prompt_components",
                     "too_short",
@@ -138,72 +143,76 @@ impl Head {
                 }
             };
             let stream = first.payload.as_ref().and_then(|payload| payload.stream).unwrap_or(false);
-            let raw = head.model_metadata.unwrap_or_default();
+            let raw = routing.model_metadata.unwrap_or_default();
             let metadata = Metadata::check(&raw, &["model_metadata"]).map_err(invalid)?;
             return Ok(Self { feature, stream, metadata });
         };
-        let head: FlatHead<'_> = body::parse(bytes)?;
+        let routing: FlatRouting<'_> = body::parse(bytes)?;
         let raw = RawMetadata {
-            name: head.model_name,
-            endpoint: head.model_endpoint,
-            api_key: head.model_api_key,
-            identifier: head.model_identifier,
+            name: routing.model_name,
+            endpoint: routing.model_endpoint,
+            api_key: routing.model_api_key,
+            identifier: routing.model_identifier,
         };
         let metadata = Metadata::check_flat(&raw, &[]).map_err(invalid)?;
-        Ok(Self { feature, stream: head.stream.unwrap_or(false), metadata })
+        Ok(Self { feature, stream: routing.stream.unwrap_or(false), metadata })
     }
 }
 
-impl<'a> Wanted<'a> {
-    /// Reads the whole body of a call.
-    pub(super) fn of(call: CodeCall, bytes: &'a [u8]) -> Result<Self, GatewayError> {
+impl<'a> CodeRequest<'a> {
+    /// Parses the whole body of a call; fails with every fault found, at most [`MAX_FAULTS`].
+    pub(super) fn parse(call: CodeCall, bytes: &'a [u8]) -> Result<Self, GatewayError> {
         match call {
-            CodeCall::Completion => flat(bytes, false),
-            CodeCall::Generation => flat(bytes, true),
-            CodeCall::Suggestion | CodeCall::SuggestionEvents => components(bytes),
+            CodeCall::Completion => parse_flat(bytes, false),
+            CodeCall::Generation => parse_flat(bytes, true),
+            CodeCall::Suggestion | CodeCall::SuggestionEvents => parse_components(bytes),
         }
     }
 }
 
+/// The body of a v2 call.
 #[derive(Deserialize)]
-struct Flat<'a> {
+struct FlatBody<'a> {
     prompt_version: Option<i64>,
     #[serde(borrow)]
     project_path: Option<Cow<'a, str>>,
     #[serde(borrow)]
-    current_file: File<'a>,
+    current_file: EditorFile<'a>,
     #[serde(borrow)]
     model_name: Option<Cow<'a, str>>,
     telemetry: Option<Vec<IgnoredAny>>,
     #[serde(borrow)]
-    context: Option<Vec<Snippet<'a>>>,
+    context: Option<Vec<ContextSnippet<'a>>>,
     #[serde(borrow)]
     prompt_id: Option<Cow<'a, str>>,
     prompt: Option<Value>,
 }
 
-/// `/v2/code/completions` and `/v2/code/generations`. A prompt of the caller's counts for
-/// generations only: completions are asked for in the model's own way.
-fn flat(bytes: &[u8], generates: bool) -> Result<Wanted<'_>, GatewayError> {
-    let mut body: Flat<'_> = body::parse(bytes)?;
+/// Parses the body of `/v2/code/completions` or `/v2/code/generations`. A prompt of the client's
+/// own is used for generations only: the form of a completion's prompt depends on the model.
+fn parse_flat(bytes: &[u8], generates: bool) -> Result<CodeRequest<'_>, GatewayError> {
+    let mut body: FlatBody<'_> = body::parse(bytes)?;
     let mut faults = Faults::default();
     let version = body.prompt_version.unwrap_or(1);
     if !(1..=3).contains(&version) {
         faults.add(&["prompt_version"], "value_error", "1, 2 or 3 is expected");
     }
-    faults.length(&["project_path"], body.project_path.as_deref(), MAX_NAME);
-    faults.length(&["model_name"], body.model_name.as_deref(), 50);
-    faults.count("telemetry", body.telemetry.as_ref().map_or(0, Vec::len), 10);
-    faults.file(&["current_file"], &body.current_file);
+    faults.check_length(&["project_path"], body.project_path.as_deref(), MAX_NAME);
+    faults.check_length(&["model_name"], body.model_name.as_deref(), 50);
+    faults.check_count("telemetry", body.telemetry.as_ref().map_or(0, Vec::len), 10);
+    faults.check_file(&["current_file"], &body.current_file);
     let context = body.context.unwrap_or_default();
-    faults.count("context", context.len(), 100);
-    for (at, item) in context.iter().enumerate() {
-        faults.snippet(&["context", &at.to_string()], item, 500_000);
+    faults.check_count("context", context.len(), 100);
+    for (index, item) in context.iter().enumerate() {
+        faults.check_snippet(&["context", &index.to_string()], item, 500_000);
     }
     let prompt = body.prompt.take().filter(|_| generates);
-    let mut generation = Generate { prompt_id: body.prompt_id, ..Generate::default() };
+    let mut generation =
+        GenerationInput { prompt_id: body.prompt_id, ..GenerationInput::default() };
     match prompt {
-        Some(Value::Array(turns)) if version == 3 => generation.messages = faults.messages(&turns),
+        Some(Value::Array(items)) if version == 3 => {
+            generation.messages = faults.parse_messages(&items);
+        }
         Some(Value::String(text)) if version < 3 => {
             generation.instruction =
                 Some(text).filter(|text| !text.trim().is_empty()).map(Cow::Owned);
@@ -214,12 +223,14 @@ fn flat(bytes: &[u8], generates: bool) -> Result<Wanted<'_>, GatewayError> {
         Some(_) => faults.add(&["prompt"], "type_error", "a string is expected"),
         None => {}
     }
-    faults.end()?;
-    Ok(Wanted { file: body.current_file, context, generation: generates.then_some(generation) })
+    faults.into_result()?;
+    let generation = generates.then_some(generation);
+    Ok(CodeRequest { file: body.current_file, context, generation })
 }
 
+/// The body of a v3 or v4 call.
 #[derive(Deserialize)]
-struct Components<'a> {
+struct ComponentsBody<'a> {
     #[serde(borrow)]
     prompt_components: Vec<Component<'a>>,
 }
@@ -229,12 +240,12 @@ struct Component<'a> {
     #[serde(borrow, rename = "type")]
     kind: Cow<'a, str>,
     #[serde(borrow)]
-    payload: Payload<'a>,
+    payload: ComponentPayload<'a>,
 }
 
-/// Any component's payload; which fields must be there depends on its type.
+/// The payload of any component; which fields are required depends on its type.
 #[derive(Deserialize)]
-struct Payload<'a> {
+struct ComponentPayload<'a> {
     #[serde(borrow)]
     file_name: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -257,30 +268,30 @@ struct Payload<'a> {
     content: Option<Cow<'a, str>>,
 }
 
-/// `/v3/code/completions` and `/v4/code/suggestions`.
-fn components(bytes: &[u8]) -> Result<Wanted<'_>, GatewayError> {
-    let body: Components<'_> = body::parse(bytes)?;
+/// Parses the body of `/v3/code/completions` or `/v4/code/suggestions`.
+fn parse_components(bytes: &[u8]) -> Result<CodeRequest<'_>, GatewayError> {
+    let body: ComponentsBody<'_> = body::parse(bytes)?;
     let mut faults = Faults::default();
-    faults.count("prompt_components", body.prompt_components.len(), 100);
+    faults.check_count("prompt_components", body.prompt_components.len(), 100);
     let (mut editor, mut context) = (None, Vec::new());
-    for (at, component) in body.prompt_components.into_iter().enumerate() {
-        let index = at.to_string();
-        let place = ["prompt_components", index.as_str(), "payload"];
+    for (index, component) in body.prompt_components.into_iter().enumerate() {
+        let index = index.to_string();
+        let path = ["prompt_components", index.as_str(), "payload"];
         let payload = component.payload;
         match &*component.kind {
             "code_context" => {
-                let snippet = Snippet {
-                    kind: faults.required(&place, "type", payload.kind),
-                    name: faults.required(&place, "name", payload.name),
-                    content: faults.required(&place, "content", payload.content),
+                let snippet = ContextSnippet {
+                    kind: faults.required(&path, "type", payload.kind),
+                    name: faults.required(&path, "name", payload.name),
+                    content: faults.required(&path, "content", payload.content),
                 };
-                faults.snippet(&place, &snippet, MAX_CONTENT);
+                faults.check_snippet(&path, &snippet, MAX_CONTENT);
                 context.push(snippet);
             }
             "code_editor_completion" | "code_editor_generation" => {
                 let generates = component.kind == "code_editor_generation";
-                let read = editor_of(payload, generates, &place, &mut faults);
-                editor.get_or_insert(read);
+                let parsed = parse_editor(payload, generates, &path, &mut faults);
+                editor.get_or_insert(parsed);
             }
             _ => {
                 let msg =
@@ -289,7 +300,7 @@ fn components(bytes: &[u8]) -> Result<Wanted<'_>, GatewayError> {
             }
         }
     }
-    faults.end()?;
+    faults.into_result()?;
     let Some((file, generation)) = editor else {
         let msg = "a code_editor component is expected";
         return Err(GatewayError::invalid(vec![BodyFault::at(
@@ -298,36 +309,37 @@ fn components(bytes: &[u8]) -> Result<Wanted<'_>, GatewayError> {
             msg,
         )]));
     };
-    Ok(Wanted { file, context, generation })
+    Ok(CodeRequest { file, context, generation })
 }
 
-fn editor_of<'a>(
-    payload: Payload<'a>,
+/// Converts an editor component; missing fields and lengths are added to `faults`.
+fn parse_editor<'a>(
+    payload: ComponentPayload<'a>,
     generates: bool,
-    place: &[&str],
+    path: &[&str],
     faults: &mut Faults,
-) -> (File<'a>, Option<Generate<'a>>) {
-    let file = File {
-        file_name: faults.required(place, "file_name", payload.file_name),
+) -> (EditorFile<'a>, Option<GenerationInput<'a>>) {
+    let file = EditorFile {
+        file_name: faults.required(path, "file_name", payload.file_name),
         language_identifier: payload.language_identifier,
         content_above_cursor: faults.required(
-            place,
+            path,
             "content_above_cursor",
             payload.content_above_cursor,
         ),
         content_below_cursor: faults.required(
-            place,
+            path,
             "content_below_cursor",
             payload.content_below_cursor,
         ),
     };
-    faults.file(place, &file);
+    faults.check_file(path, &file);
     if !generates {
         return (file, None);
     }
     let prompt = payload.prompt.as_ref().and_then(Value::as_str);
-    faults.length(&[place, &["prompt"]].concat(), prompt, 400_000);
-    let generation = Generate {
+    faults.check_length(&[path, &["prompt"]].concat(), prompt, 400_000);
+    let generation = GenerationInput {
         prompt_id: payload.prompt_id,
         prompt_version: payload.prompt_version,
         enhancer: payload.prompt_enhancer.unwrap_or_default(),
@@ -339,81 +351,102 @@ fn editor_of<'a>(
     (file, Some(generation))
 }
 
-/// What is wrong with a body, collected.
+/// The faults of a body, at most [`MAX_FAULTS`].
 #[derive(Default)]
-struct Faults(Vec<BodyFault>);
+struct Faults {
+    found: Vec<BodyFault>,
+}
 
 impl Faults {
-    fn add(&mut self, place: &[&str], kind: &'static str, msg: impl Into<String>) {
-        if self.0.len() < MAX_FAULTS {
-            self.0.push(fault(place, kind, msg));
+    /// Adds a fault, unless there are enough already.
+    fn add(&mut self, path: &[&str], kind: &'static str, msg: impl Into<String>) {
+        if self.found.len() < MAX_FAULTS {
+            self.found.push(fault(path, kind, msg));
         }
     }
 
+    /// Returns the value of a required field; an empty text and a fault if it is missing.
     fn required<'a>(
         &mut self,
-        place: &[&str],
+        path: &[&str],
         field: &str,
         value: Option<Cow<'a, str>>,
     ) -> Cow<'a, str> {
         value.unwrap_or_else(|| {
-            self.add(&[place, &[field]].concat(), "missing", "Field required");
+            self.add(&[path, &[field]].concat(), "missing", "Field required");
             Cow::Borrowed("")
         })
     }
 
-    fn length(&mut self, place: &[&str], text: Option<&str>, max: usize) {
+    /// Adds a fault if the text has more than `max` characters.
+    fn check_length(&mut self, path: &[&str], text: Option<&str>, max: usize) {
         // no text has more characters than bytes
         if text.is_some_and(|text| text.len() > max && text.chars().count() > max) {
-            self.add(place, "string_too_long", format!("at most {max} characters are expected"));
+            self.add(path, "string_too_long", format!("at most {max} characters are expected"));
         }
     }
 
-    fn count(&mut self, field: &'static str, found: usize, max: usize) {
+    /// Adds a fault if a list has more than `max` items.
+    fn check_count(&mut self, field: &'static str, found: usize, max: usize) {
         if found > max {
             self.add(&[field], "too_long", format!("at most {max} are expected, not {found}"));
         }
     }
 
-    fn file(&mut self, place: &[&str], file: &File<'_>) {
-        let at = |field| [place, &[field]].concat();
-        self.length(&at("file_name"), Some(file.file_name.trim()), MAX_NAME);
-        self.length(&at("language_identifier"), file.language_identifier.as_deref(), MAX_NAME);
-        self.length(&at("content_above_cursor"), Some(&file.content_above_cursor), MAX_CONTENT);
-        self.length(&at("content_below_cursor"), Some(&file.content_below_cursor), MAX_CONTENT);
+    fn check_file(&mut self, path: &[&str], file: &EditorFile<'_>) {
+        let field_path = |field| [path, &[field]].concat();
+        self.check_length(&field_path("file_name"), Some(file.file_name.trim()), MAX_NAME);
+        self.check_length(
+            &field_path("language_identifier"),
+            file.language_identifier.as_deref(),
+            MAX_NAME,
+        );
+        self.check_length(
+            &field_path("content_above_cursor"),
+            Some(&file.content_above_cursor),
+            MAX_CONTENT,
+        );
+        self.check_length(
+            &field_path("content_below_cursor"),
+            Some(&file.content_below_cursor),
+            MAX_CONTENT,
+        );
     }
 
-    fn snippet(&mut self, place: &[&str], snippet: &Snippet<'_>, max: usize) {
-        let at = |field| [place, &[field]].concat();
-        self.length(&at("type"), Some(&snippet.kind), 1024);
-        self.length(&at("name"), Some(&snippet.name), 1024);
-        self.length(&at("content"), Some(&snippet.content), max);
+    fn check_snippet(&mut self, path: &[&str], snippet: &ContextSnippet<'_>, max: usize) {
+        let field_path = |field| [path, &[field]].concat();
+        self.check_length(&field_path("type"), Some(&snippet.kind), 1024);
+        self.check_length(&field_path("name"), Some(&snippet.name), 1024);
+        self.check_length(&field_path("content"), Some(&snippet.content), max);
     }
 
-    fn messages(&mut self, turns: &[Value]) -> Vec<Message> {
-        let mut messages = Vec::with_capacity(turns.len());
-        for (at, turn) in turns.iter().enumerate() {
+    /// Converts a list of `{role, content}`; adds a fault for every item that is none.
+    fn parse_messages(&mut self, items: &[Value]) -> Vec<Message> {
+        let mut messages = Vec::with_capacity(items.len());
+        for (index, item) in items.iter().enumerate() {
             let role =
-                turn["role"].as_str().and_then(Role::parse).filter(|role| *role != Role::Tool);
-            match (role, turn["content"].as_str()) {
+                item["role"].as_str().and_then(Role::parse).filter(|role| *role != Role::Tool);
+            match (role, item["content"].as_str()) {
                 (Some(role), Some(text)) => messages.push(Message::text(role, text)),
                 _ => {
                     let msg = "{role: system, user or assistant, content: a string} is expected";
-                    self.add(&["prompt", &at.to_string()], "value_error", msg);
+                    self.add(&["prompt", &index.to_string()], "value_error", msg);
                 }
             }
         }
         messages
     }
 
-    fn end(self) -> Result<(), GatewayError> {
-        if self.0.is_empty() { Ok(()) } else { Err(GatewayError::invalid(self.0)) }
+    /// Returns an error with all faults, or `Ok` if there are none.
+    fn into_result(self) -> Result<(), GatewayError> {
+        if self.found.is_empty() { Ok(()) } else { Err(GatewayError::invalid(self.found)) }
     }
 }
 
-fn fault(place: &[&str], kind: &'static str, msg: impl Into<String>) -> BodyFault {
+/// Creates a fault at a path below the body.
+fn fault(path: &[&str], kind: &'static str, msg: impl Into<String>) -> BodyFault {
     let loc = std::iter::once("body")
-        .chain(place.iter().copied())
+        .chain(path.iter().copied())
         .map(|part| Cow::Owned(part.to_owned()))
         .collect();
     BodyFault { loc, msg: msg.into(), kind }

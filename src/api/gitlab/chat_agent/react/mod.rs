@@ -1,104 +1,110 @@
-//! A model's turn as text: ReAct's `Thought: … Action: … Action Input: …` or
-//! `Thought: … Final Answer: …`, or free words.
+//! Parses a model's turn as text: ReAct's `Thought: … Action: … Action Input: …` or
+//! `Thought: … Final Answer: …`, or free text.
 //!
-//! Read as it arrives, in pieces cut anywhere. What is said does not depend on the cuts. The rules
-//! are those of ai-gateway-server.md §4.5; small models' habits (bold markers, quotes, an
-//! observation of their own) are allowed for.
+//! The text is parsed as it arrives, in deltas cut anywhere; the result does not depend on the
+//! cuts. The rules are those of ai-gateway-server.md §4.5; small models' habits (bold markers,
+//! quotes, an observation of their own) are allowed for.
 //!
-//! A model that calls functions speaks freely: words before a call are its thought, words without
-//! one the answer. GitLab ignores a call once it has a piece of an answer, so the beginning is held
-//! until it is too long to be a thought. Some models write ReAct all the same, and are read so.
+//! A model that calls functions writes free text: text before a call is its thought, text without a
+//! call the answer. GitLab ignores a call once it has a delta of an answer, so the beginning is
+//! buffered until it is too long to be a thought. Some of these models write ReAct all the same,
+//! which is then parsed as such.
 
 use memchr::memmem;
 
-use super::conversation::Way;
+use super::conversation::ToolProtocol;
 use crate::generation::without_thinking;
 
-const FINAL: &[u8] = b"Final Answer:";
-const INPUT: &[u8] = b"Action Input:";
-/// What the model is stopped at. What it says after it is made up.
+/// The marker before the answer.
+const FINAL_ANSWER: &[u8] = b"Final Answer:";
+/// The marker before a tool's input.
+const ACTION_INPUT: &[u8] = b"Action Input:";
+/// The stop sequence. Text after it is an observation that the model made up.
 pub(super) const STOP: &str = "\nObservation:";
+/// The label of a thought.
 const THOUGHT: &str = "Thought:";
-/// Free words are held this long: models say a sentence or two before they call. Bytes.
-const HELD: usize = 240;
-/// The same of a model that has nothing to call: a marker may still come. Bytes.
-const HELD_WITHOUT_TOOLS: usize = 24;
-/// White space in the answer is held this long. Bytes.
+/// Free text is buffered up to this many bytes: models write a sentence or two before they call.
+const MAX_BUFFERED: usize = 240;
+/// The same for a model without tools, whose text may still contain a marker.
+const MAX_BUFFERED_WITHOUT_TOOLS: usize = 24;
+/// White space in the answer is buffered up to this many bytes.
 const MAX_BLANK: usize = 4096;
-/// A turn without an answer is held whole; a longer one is cut here. Bytes.
-const LONGEST: usize = 1 << 20;
+/// A turn without an answer is buffered whole, and truncated to this many bytes.
+const MAX_TURN: usize = 1 << 20;
 
-/// What a turn came to.
+/// The result of a turn.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
-    /// The answer, all of which was handed out.
+pub(super) enum ParsedTurn {
+    /// An answer, all of which [`TurnParser::feed`] has returned.
     Answer,
-    /// Free words, none of which were.
-    Words(String),
-    /// A tool is to be called.
+    /// Free text, none of which it has returned.
+    FreeText(String),
+    /// A call of a tool.
     Action(Action),
-    /// Neither; the whole text, which may be empty.
+    /// None of these; the whole text, which may be empty.
     Unknown(String),
 }
 
 /// A call of a tool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Action {
-    /// Why.
+    /// The model's reason for the call; may be empty.
     pub(super) thought: String,
-    /// Which, as GitLab spells it.
+    /// The tool's name in GitLab's spelling.
     pub(super) tool: String,
-    /// With what.
+    /// The tool's input.
     pub(super) input: String,
 }
 
-/// A turn as far as it was read.
+/// An incremental parser of one turn.
 #[derive(Debug)]
-pub(super) struct Reader {
-    /// What was not handed out yet.
+pub(super) struct TurnParser {
+    /// The text that has not been returned yet.
     text: String,
-    /// How much of it holds no marker that is still to be found.
-    seen: usize,
+    /// The length of the prefix of `text` that needs no further search for markers.
+    scanned: usize,
     phase: Phase,
 }
 
+/// The position within a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// The beginning of free words, up to this length.
-    Free(usize),
-    /// ReAct, and no answer yet.
-    Open,
-    /// The same, behind `Action Input:`.
-    Called,
-    /// An observation that the model made up: nothing more is read.
-    Over,
-    /// `Final Answer:` was read, nothing of the answer. Whether the marker was bold.
-    Opening(bool),
+    /// The beginning of free text, which is buffered up to `max_bytes`.
+    FreeText { max_bytes: usize },
+    /// ReAct before any answer.
+    React,
+    /// ReAct after `Action Input:`.
+    ActionInput,
+    /// After the end of the turn, as an observation that the model made up: the rest is dropped.
+    Ended,
+    /// After `Final Answer:` and before the answer's first text.
+    AnswerStart { is_bold: bool },
     /// In the answer.
     Answer,
 }
 
-impl Reader {
-    /// Of a model that is asked in this way.
-    pub(super) fn new(way: Way, may_call: bool) -> Self {
-        let phase = match way {
-            Way::React => Phase::Open,
-            Way::Native => Phase::Free(if may_call { HELD } else { HELD_WITHOUT_TOOLS }),
+impl TurnParser {
+    /// Creates the parser for a model that calls tools by `protocol`, if it has any.
+    pub(super) fn new(protocol: ToolProtocol, has_tools: bool) -> Self {
+        let max_bytes = if has_tools { MAX_BUFFERED } else { MAX_BUFFERED_WITHOUT_TOOLS };
+        let phase = match protocol {
+            ToolProtocol::React => Phase::React,
+            ToolProtocol::Native => Phase::FreeText { max_bytes },
         };
-        Self { text: String::new(), seen: 0, phase }
+        Self { text: String::new(), scanned: 0, phase }
     }
 
-    /// Reads on. What comes back is the next piece of the final answer.
-    pub(super) fn feed(&mut self, piece: &str) -> Option<String> {
-        self.text.push_str(piece);
+    /// Parses the next delta and returns the text to append to the final answer, if there is any.
+    pub(super) fn feed(&mut self, delta: &str) -> Option<String> {
+        self.text.push_str(delta);
         loop {
             let before = self.phase;
             match before {
-                Phase::Free(held) => self.judge(held),
-                Phase::Open | Phase::Called => self.look(),
-                Phase::Over => self.text.truncate(self.seen),
-                Phase::Opening(bold) => self.open(bold),
-                Phase::Answer => return settled(&mut self.text),
+                Phase::FreeText { max_bytes } => self.classify_free_text(max_bytes),
+                Phase::React | Phase::ActionInput => self.scan_for_marker(),
+                Phase::Ended => self.text.truncate(self.scanned),
+                Phase::AnswerStart { is_bold } => self.start_answer(is_bold),
+                Phase::Answer => return take_visible(&mut self.text),
             }
             if self.phase == before {
                 return None;
@@ -106,70 +112,78 @@ impl Reader {
         }
     }
 
-    /// The turn is over.
-    pub(super) fn finish(self) -> Turn {
+    /// Ends the turn and returns its result.
+    pub(super) fn finish(self) -> ParsedTurn {
         match self.phase {
-            Phase::Answer => Turn::Answer,
-            Phase::Free(_) => Turn::Words(self.text.trim_end().to_owned()),
-            // the marker and nothing behind it
-            Phase::Opening(_) => Turn::Unknown(String::new()),
-            Phase::Open | Phase::Called | Phase::Over => action(&self.text)
-                .map_or_else(|| Turn::Unknown(unlabelled(&self.text).to_owned()), Turn::Action),
+            Phase::Answer => ParsedTurn::Answer,
+            Phase::FreeText { .. } => ParsedTurn::FreeText(self.text.trim_end().to_owned()),
+            // the marker and nothing after it
+            Phase::AnswerStart { .. } => ParsedTurn::Unknown(String::new()),
+            Phase::React | Phase::ActionInput | Phase::Ended => parse_action(&self.text)
+                .map_or_else(
+                    || ParsedTurn::Unknown(without_label(&self.text).to_owned()),
+                    ParsedTurn::Action,
+                ),
         }
     }
 
-    /// Decides whether free words are ReAct after all, or the answer.
-    fn judge(&mut self, held: usize) {
-        // white space without end is not held
+    /// Decides whether free text is ReAct after all, or the answer, or still undecided.
+    fn classify_free_text(&mut self, max_bytes: usize) {
+        // leading white space is dropped, so that any amount of it is not buffered
         self.text.drain(..self.text.len() - self.text.trim_start().len());
-        let beginning = &self.text.as_bytes()[..self.text.len().min(held)];
+        let beginning = &self.text.as_bytes()[..self.text.len().min(max_bytes)];
         let has = |marker: &[u8]| memmem::find(beginning, marker).is_some();
-        if self.text.trim_start_matches('*').starts_with(THOUGHT) || has(FINAL) || has(INPUT) {
-            self.phase = Phase::Open;
-        } else if self.text.len() >= held {
+        if self.text.trim_start_matches('*').starts_with(THOUGHT)
+            || has(FINAL_ANSWER)
+            || has(ACTION_INPUT)
+        {
+            self.phase = Phase::React;
+        } else if self.text.len() >= max_bytes {
             self.phase = Phase::Answer;
         }
     }
 
-    /// Looks for the next marker.
-    fn look(&mut self) {
+    /// Searches the new text for the next marker and enters its phase.
+    fn scan_for_marker(&mut self) {
         let text = self.text.as_bytes();
-        let found =
-            |marker: &[u8]| memmem::find(&text[self.seen..], marker).map(|at| self.seen + at);
-        let last = found(FINAL);
-        let (other, next) = match self.phase {
-            Phase::Called => (found(STOP.as_bytes()), Phase::Over),
-            _ => (found(INPUT), Phase::Called),
+        let found = |marker: &[u8]| {
+            memmem::find(&text[self.scanned..], marker).map(|offset| self.scanned + offset)
         };
-        match (last, other) {
-            (last, Some(other)) if last.is_none_or(|last| other < last) => {
-                self.seen = if next == Phase::Over { other } else { other + INPUT.len() };
+        let answer = found(FINAL_ANSWER);
+        let (other, next) = match self.phase {
+            Phase::ActionInput => (found(STOP.as_bytes()), Phase::Ended),
+            _ => (found(ACTION_INPUT), Phase::ActionInput),
+        };
+        match (answer, other) {
+            (answer, Some(other)) if answer.is_none_or(|answer| other < answer) => {
+                let is_end = next == Phase::Ended;
+                self.scanned = if is_end { other } else { other + ACTION_INPUT.len() };
                 self.phase = next;
             }
-            (Some(last), _) => {
-                let bold = text[..last].ends_with(b"**");
-                self.text.drain(..last + FINAL.len());
-                self.phase = Phase::Opening(bold);
+            (Some(answer), _) => {
+                let is_bold = text[..answer].ends_with(b"**");
+                self.text.drain(..answer + FINAL_ANSWER.len());
+                self.phase = Phase::AnswerStart { is_bold };
             }
-            (None, _) if text.len() > LONGEST => {
-                self.seen = self.text.floor_char_boundary(LONGEST);
-                self.phase = Phase::Over;
+            (None, _) if text.len() > MAX_TURN => {
+                self.scanned = self.text.floor_char_boundary(MAX_TURN);
+                self.phase = Phase::Ended;
             }
             // a marker may have begun at the end
             (None, _) => {
-                self.seen =
-                    self.seen.max(text.len().saturating_sub(FINAL.len().max(STOP.len()) - 1))
+                let longest_marker = FINAL_ANSWER.len().max(STOP.len());
+                self.scanned = self.scanned.max(text.len().saturating_sub(longest_marker - 1));
             }
         }
     }
 
-    /// Leaves out the white space before the answer, and what makes the marker bold.
-    fn open(&mut self, bold: bool) {
+    /// Drops the white space before the answer and the `**` that closes a bold marker.
+    fn start_answer(&mut self, is_bold: bool) {
         self.text.drain(..self.text.len() - self.text.trim_start().len());
         let start = self.text.as_str();
         let start = match start.strip_prefix("**") {
-            Some(rest) if bold => rest.trim_start(),
-            None if bold && start == "*" => "",
+            Some(rest) if is_bold => rest.trim_start(),
+            None if is_bold && start == "*" => "",
             _ => start,
         };
         if !start.is_empty() {
@@ -179,17 +193,18 @@ impl Reader {
     }
 }
 
-/// Takes what can be handed out: white space only once more text follows it, or it is very much.
-fn settled(text: &mut String) -> Option<String> {
+/// Takes the text that can be sent, or `None` if there is none. Trailing white space stays until
+/// more text follows or it exceeds [`MAX_BLANK`].
+fn take_visible(text: &mut String) -> Option<String> {
     let end = text.trim_end().len();
     let rest = if text.len() - end > MAX_BLANK { String::new() } else { text.split_off(end) };
     Some(std::mem::replace(text, rest)).filter(|text| !text.is_empty())
 }
 
-/// The first call in a turn.
-fn action(text: &str) -> Option<Action> {
-    let (before, behind) = text.split_once("Action:")?;
-    let (tool, input) = behind.split_once("Action Input:")?;
+/// Parses the first call in a turn; `None` without one.
+fn parse_action(text: &str) -> Option<Action> {
+    let (before, after) = text.split_once("Action:")?;
+    let (tool, input) = after.split_once("Action Input:")?;
     // what follows the input is the model's own next step
     let end = ["\nThought:", "\n**Thought:", "\nAction:", "\n**Action:"]
         .iter()
@@ -199,28 +214,30 @@ fn action(text: &str) -> Option<Action> {
     let input =
         if tool.ends_with("**") { input.trim_start().trim_start_matches("**") } else { input };
     Some(Action {
-        thought: thought(&without_thinking(before)),
-        tool: tool_name(tool),
-        input: unquoted(input.trim()).to_owned(),
+        thought: parse_thought(&without_thinking(before)),
+        tool: normalize_tool_name(tool),
+        input: without_quotes(input.trim()).to_owned(),
     })
 }
 
-/// A thought without its label and its bold markers.
-fn thought(text: &str) -> String {
-    let bare =
+/// Returns a thought without its label and its bold markers.
+fn parse_thought(text: &str) -> String {
+    let trim =
         |text: &'_ str| text.trim_matches(|c: char| c == '*' || c.is_whitespace()).to_owned();
-    let text = bare(text);
-    bare(text.strip_prefix(THOUGHT).unwrap_or(&text)).replace("\\_", "_")
+    let text = trim(text);
+    trim(text.strip_prefix(THOUGHT).unwrap_or(&text)).replace("\\_", "_")
 }
 
-/// What is shown as it is, if it is all there is.
-fn unlabelled(text: &str) -> &str {
+/// Returns the text to show for a turn that is neither an answer nor a call: all of it, without the
+/// label of a thought.
+fn without_label(text: &str) -> &str {
     let text = text.trim();
     text.strip_prefix(THOUGHT).map_or(text, str::trim_start)
 }
 
-/// GitLab's spelling of a tool's name: `snake_case`, without what small models put around it.
-pub(super) fn tool_name(text: &str) -> String {
+/// Returns a tool's name in GitLab's spelling: `snake_case`, without what small models add around
+/// it.
+pub(super) fn normalize_tool_name(text: &str) -> String {
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '\\');
     let bare = text.split(|c| !is_name(c)).find(|word| !word.is_empty()).unwrap_or_default();
     let mut name = String::with_capacity(bare.len() + 4);
@@ -235,8 +252,8 @@ pub(super) fn tool_name(text: &str) -> String {
     name
 }
 
-/// Without quotes around the whole.
-fn unquoted(text: &str) -> &str {
+/// Removes a pair of quotes around the whole text.
+fn without_quotes(text: &str) -> &str {
     let inside = |quote| {
         text.strip_prefix(quote)?.strip_suffix(quote).filter(|inside| !inside.contains(quote))
     };

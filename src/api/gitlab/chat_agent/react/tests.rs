@@ -1,37 +1,41 @@
-//! Every sample, cut at every place.
+//! Tests of the parser: every sample, cut at every position.
 
-use super::{Action, HELD, Reader, Turn, Way};
+use super::{Action, MAX_BUFFERED, ParsedTurn, ToolProtocol, TurnParser};
 
-/// A turn read in these pieces: the answer as it was handed out, and what the turn came to.
-fn read_as<'a>(
-    mut reader: Reader,
-    pieces: impl IntoIterator<Item = &'a str>,
-) -> (Vec<String>, Turn) {
-    let said = pieces.into_iter().filter_map(|piece| reader.feed(piece)).collect();
-    (said, reader.finish())
+/// Parses a turn in these deltas; returns the answer as it was returned, and the turn's result.
+fn parse_with<'a>(
+    mut parser: TurnParser,
+    deltas: impl IntoIterator<Item = &'a str>,
+) -> (Vec<String>, ParsedTurn) {
+    let answer = deltas.into_iter().filter_map(|delta| parser.feed(delta)).collect();
+    (answer, parser.finish())
 }
 
-fn read<'a>(pieces: impl IntoIterator<Item = &'a str>) -> (Vec<String>, Turn) {
-    read_as(Reader::new(Way::React, true), pieces)
+fn parse<'a>(deltas: impl IntoIterator<Item = &'a str>) -> (Vec<String>, ParsedTurn) {
+    parse_with(TurnParser::new(ToolProtocol::React, true), deltas)
 }
 
-fn action(thought: &str, tool: &str, input: &str) -> (String, Turn) {
+fn action(thought: &str, tool: &str, input: &str) -> (String, ParsedTurn) {
     (
         String::new(),
-        Turn::Action(Action { thought: thought.into(), tool: tool.into(), input: input.into() }),
+        ParsedTurn::Action(Action {
+            thought: thought.into(),
+            tool: tool.into(),
+            input: input.into(),
+        }),
     )
 }
 
-fn answer(text: &str) -> (String, Turn) {
-    (text.into(), Turn::Answer)
+fn answer(text: &str) -> (String, ParsedTurn) {
+    (text.into(), ParsedTurn::Answer)
 }
 
-fn unknown(text: &str) -> (String, Turn) {
-    (String::new(), Turn::Unknown(text.into()))
+fn unknown(text: &str) -> (String, ParsedTurn) {
+    (String::new(), ParsedTurn::Unknown(text.into()))
 }
 
-/// What a model says, and what it means.
-fn samples() -> Vec<(&'static str, (String, Turn))> {
+/// Turns of models, and their results.
+fn samples() -> Vec<(&'static str, (String, ParsedTurn))> {
     vec![
         (
             "Thought: I know this.\nFinal Answer: It is\n\n- one\n- two \n",
@@ -93,34 +97,38 @@ fn samples() -> Vec<(&'static str, (String, Turn))> {
 }
 
 #[test]
-fn a_turn_is_what_it_means() {
-    for (text, meant) in samples() {
-        let (said, turn) = read([text]);
-        assert_eq!((said.concat(), turn), meant, "{text:?}");
+fn samples_are_parsed() {
+    for (text, expected) in samples() {
+        let (answered, turn) = parse([text]);
+        assert_eq!((answered.concat(), turn), expected, "{text:?}");
     }
 }
 
 #[test]
-fn cuts_change_nothing() {
-    for (text, meant) in samples() {
-        let places: Vec<usize> = (0..=text.len()).filter(|at| text.is_char_boundary(*at)).collect();
-        for first in &places {
-            for second in places.iter().filter(|second| *second >= first) {
-                let (said, turn) =
-                    read([&text[..*first], &text[*first..*second], &text[*second..]]);
-                assert_eq!((said.concat(), turn), meant, "{text:?} cut at {first} and {second}");
+fn cuts_do_not_change_the_result() {
+    for (text, expected) in samples() {
+        let cuts: Vec<usize> = (0..=text.len()).filter(|at| text.is_char_boundary(*at)).collect();
+        for first in &cuts {
+            for second in cuts.iter().filter(|second| *second >= first) {
+                let (answered, turn) =
+                    parse([&text[..*first], &text[*first..*second], &text[*second..]]);
+                assert_eq!(
+                    (answered.concat(), turn),
+                    expected,
+                    "{text:?} cut at {first} and {second}"
+                );
             }
         }
-        let (said, turn) = read(text.split_inclusive(|_| true));
-        assert_eq!((said.concat(), turn), meant, "{text:?} by characters");
-        assert!(!said.iter().any(String::is_empty), "{said:?}");
+        let (answered, turn) = parse(text.split_inclusive(|_| true));
+        assert_eq!((answered.concat(), turn), expected, "{text:?} by characters");
+        assert!(!answered.iter().any(String::is_empty), "{answered:?}");
     }
 }
 
-/// Anything a model might say, in any order, cut anywhere.
+/// Markers and text in any order, cut anywhere.
 #[test]
 fn no_order_of_markers_depends_on_the_cuts() {
-    const WORDS: [&str; 14] = [
+    const TOKENS: [&str; 14] = [
         "Final Answer:",
         "Action:",
         "Action Input:",
@@ -142,64 +150,68 @@ fn no_order_of_markers_depends_on_the_cuts() {
         (state >> 16) as usize % bound
     };
     for _ in 0..3000 {
-        let text: String = (0..1 + below(12)).map(|_| WORDS[below(WORDS.len())]).collect();
-        let (said, turn) = read([text.as_str()]);
-        let mut pieces = Vec::new();
+        let text: String = (0..1 + below(12)).map(|_| TOKENS[below(TOKENS.len())]).collect();
+        let (answered, turn) = parse([text.as_str()]);
+        let mut deltas = Vec::new();
         let mut rest = text.as_str();
         while !rest.is_empty() {
             let at = rest.ceil_char_boundary((1 + below(6)).min(rest.len()));
-            pieces.push(&rest[..at]);
+            deltas.push(&rest[..at]);
             rest = &rest[at..];
         }
-        let (cut, turn_of_cut) = read(pieces.iter().copied());
-        assert_eq!((said.concat(), turn), (cut.concat(), turn_of_cut), "{pieces:?}");
+        let (cut, turn_of_cut) = parse(deltas.iter().copied());
+        assert_eq!((answered.concat(), turn), (cut.concat(), turn_of_cut), "{deltas:?}");
     }
 }
 
 #[test]
-fn an_answer_is_handed_out_as_it_comes() {
-    let (said, _) = read(["Thought: a\nFinal", " Answer: It", " is ", "a fake", " answer.\n"]);
-    assert_eq!(said, ["It", " is", " a fake", " answer."]);
+fn an_answer_is_streamed() {
+    let (answered, _) = parse(["Thought: a\nFinal", " Answer: It", " is ", "a fake", " answer.\n"]);
+    assert_eq!(answered, ["It", " is", " a fake", " answer."]);
 }
 
 #[test]
-fn a_turn_without_end_is_cut() {
+fn an_endless_turn_is_truncated() {
     let piece = "x".repeat(64 << 10);
-    let (said, turn) = read(std::iter::repeat_n(piece.as_str(), 40));
-    assert!(said.is_empty());
-    assert!(matches!(turn, Turn::Unknown(text) if text.len() == super::LONGEST));
+    let (answered, turn) = parse(std::iter::repeat_n(piece.as_str(), 40));
+    assert!(answered.is_empty());
+    assert!(matches!(turn, ParsedTurn::Unknown(text) if text.len() == super::MAX_TURN));
 }
 
-/// A native model's turn, the same however it is cut in two.
-fn free(may_call: bool, text: &str) -> (String, Turn) {
-    let read = |pieces: &[&str]| {
-        let (said, turn) = read_as(Reader::new(Way::Native, may_call), pieces.iter().copied());
-        (said.concat(), turn)
+/// Parses a native model's turn, and checks that cuts do not change the result.
+fn parse_native(has_tools: bool, text: &str) -> (String, ParsedTurn) {
+    let parse = |deltas: &[&str]| {
+        let parser = TurnParser::new(ToolProtocol::Native, has_tools);
+        let (answer, turn) = parse_with(parser, deltas.iter().copied());
+        (answer.concat(), turn)
     };
-    let whole = read(&[text]);
+    let whole = parse(&[text]);
     for at in (0..=text.len()).filter(|at| text.is_char_boundary(*at)) {
-        assert_eq!(read(&[&text[..at], &text[at..]]), whole, "{text:?} cut at {at}");
+        assert_eq!(parse(&[&text[..at], &text[at..]]), whole, "{text:?} cut at {at}");
     }
     let characters: Vec<&str> = text.split_inclusive(|_| true).collect();
-    assert_eq!(read(&characters), whole, "{text:?} by characters");
+    assert_eq!(parse(&characters), whole, "{text:?} by characters");
     whole
 }
 
 #[test]
-fn short_free_words_are_held_and_long_ones_are_the_answer() {
-    assert_eq!(free(true, " Let me look.\n"), (String::new(), Turn::Words("Let me look.".into())));
-    let long = format!("\n{} end. ", "é".repeat(HELD));
-    assert_eq!(free(true, &long), answer(long.trim()));
+fn short_free_text_is_buffered_and_long_text_is_the_answer() {
+    assert_eq!(
+        parse_native(true, " Let me look.\n"),
+        (String::new(), ParsedTurn::FreeText("Let me look.".into()))
+    );
+    let long = format!("\n{} end. ", "é".repeat(MAX_BUFFERED));
+    assert_eq!(parse_native(true, &long), answer(long.trim()));
     let without_tools = "I know this without any tool. ";
-    assert_eq!(free(false, without_tools), answer(without_tools.trim()));
-    assert_eq!(free(false, "Hi."), (String::new(), Turn::Words("Hi.".into())));
-    assert_eq!(free(true, " \n"), (String::new(), Turn::Words(String::new())));
+    assert_eq!(parse_native(false, without_tools), answer(without_tools.trim()));
+    assert_eq!(parse_native(false, "Hi."), (String::new(), ParsedTurn::FreeText("Hi.".into())));
+    assert_eq!(parse_native(true, " \n"), (String::new(), ParsedTurn::FreeText(String::new())));
 }
 
 #[test]
-fn a_native_model_that_writes_react_is_read_so() {
-    for may_call in [true, false] {
-        for (text, meant) in samples() {
+fn react_of_a_native_model_is_parsed() {
+    for has_tools in [true, false] {
+        for (text, expected) in samples() {
             let is_marked = text.contains("Final Answer:")
                 || text.contains("Action Input:")
                 || text.contains("Thought:");
@@ -209,22 +221,23 @@ fn a_native_model_that_writes_react_is_read_so() {
                 && !text.starts_with(" need")
                 && !text.starts_with("so")
             {
-                assert_eq!(free(may_call, text), meant, "{text:?}");
+                assert_eq!(parse_native(has_tools, text), expected, "{text:?}");
             }
         }
-        let thought = "Thought: ".to_owned() + &"long ".repeat(HELD) + "\nFinal Answer: yes";
-        assert_eq!(free(may_call, &thought), answer("yes"));
+        let thought =
+            "Thought: ".to_owned() + &"long ".repeat(MAX_BUFFERED) + "\nFinal Answer: yes";
+        assert_eq!(parse_native(has_tools, &thought), answer("yes"));
     }
     assert_eq!(
-        free(true, "Action: issue_reader\nAction Input: #1"),
+        parse_native(true, "Action: issue_reader\nAction Input: #1"),
         action("", "issue_reader", "#1")
     );
 }
 
 #[test]
-fn white_space_without_end_is_not_held() {
+fn endless_white_space_is_not_buffered() {
     let blank = " ".repeat(1000);
-    let (said, turn) =
-        read(std::iter::once("Final Answer: a").chain(std::iter::repeat_n(blank.as_str(), 5)));
-    assert_eq!((said.concat().len(), turn), (1 + 5000, Turn::Answer));
+    let (answered, turn) =
+        parse(std::iter::once("Final Answer: a").chain(std::iter::repeat_n(blank.as_str(), 5)));
+    assert_eq!((answered.concat().len(), turn), (1 + 5000, ParsedTurn::Answer));
 }

@@ -1,15 +1,17 @@
-//! What a model says again although it is there: the line behind the cursor, comments and blocks
-//! from above it. Only for whole answers, where the end is known (ai-gateway-server.md §2.8).
+//! Removes what a model repeats from the file: the line below the cursor, comments and blocks from
+//! above it. Only for responses that are not streamed, whose end is known (ai-gateway-server.md
+//! §2.8).
 
 use std::collections::HashSet;
 
-/// So many lines in a row from above the cursor are a repetition, not a coincidence.
-const BLOCK: usize = 5;
+/// From this many lines in a row on, equal lines above the cursor are a repetition and no
+/// coincidence.
+const MIN_BLOCK_LINES: usize = 5;
 /// A block is kept if this share of its characters, in percent, is punctuation: braces repeat in
 /// any code.
 const PUNCTUATION_PERCENT: usize = 25;
 
-/// A completion without the line that stands behind the cursor already.
+/// Returns a completion without its last line if the file has that line right below the cursor.
 pub(super) fn without_line_below<'a>(text: &'a str, below: &str) -> &'a str {
     let same_line = below.lines().next().unwrap_or_default().trim();
     let Some(line) = below.lines().map(str::trim).find(|line| !line.is_empty()) else {
@@ -17,10 +19,10 @@ pub(super) fn without_line_below<'a>(text: &'a str, below: &str) -> &'a str {
     };
     let end = text.trim_end();
     let Some(rest) = end.strip_suffix(line) else { return text };
-    // a line of its own, unless the cursor stands in the middle of one
+    // a line of its own, unless the cursor is in the middle of one
     let is_whole = rest.is_empty() || rest.trim_end_matches([' ', '\t']).ends_with('\n');
     let repeats = if line.contains(['}', ')', ']']) {
-        closes_too_much(end) && (is_whole || !same_line.is_empty())
+        has_unopened_brackets(end) && (is_whole || !same_line.is_empty())
     } else {
         is_whole
     };
@@ -30,9 +32,9 @@ pub(super) fn without_line_below<'a>(text: &'a str, below: &str) -> &'a str {
     if same_line.is_empty() { rest.trim_end_matches([' ', '\t']) } else { rest }
 }
 
-/// Whether a text closes brackets that it did not open: then they are the ones that stand behind
-/// it.
-fn closes_too_much(text: &str) -> bool {
+/// Returns whether a text closes brackets that it did not open: then they are the ones that follow
+/// it in the file.
+fn has_unopened_brackets(text: &str) -> bool {
     let mut open = 0_i64;
     text.chars().any(|char| {
         match char {
@@ -44,46 +46,47 @@ fn closes_too_much(text: &str) -> bool {
     })
 }
 
-/// Generated code without the comments that stand above the cursor, and without blocks of five
-/// lines or more that do.
+/// Returns generated code without comments that are also above the cursor, and without blocks of
+/// five lines or more that are.
 pub(super) fn without_lines_above(text: &str, above: &str) -> String {
     let before: Vec<&str> = above.lines().map(str::trim).collect();
     let known: HashSet<&str> = before.iter().copied().filter(|line| !line.is_empty()).collect();
     let pairs: HashSet<(&str, &str)> = before.windows(2).map(|pair| (pair[0], pair[1])).collect();
     let lines: Vec<&str> = text.split_inclusive('\n').collect();
     let mut out = String::with_capacity(text.len());
-    let mut at = 0;
-    while at < lines.len() {
-        let line = |at: usize| lines[at].trim();
-        let mut end = at;
-        if known.contains(line(at)) {
+    let mut index = 0;
+    while index < lines.len() {
+        let line = |index: usize| lines[index].trim();
+        let mut end = index;
+        if known.contains(line(index)) {
             end += 1;
             while end < lines.len() && pairs.contains(&(line(end - 1), line(end))) {
                 end += 1;
             }
         }
-        if end - at >= BLOCK && !is_punctuation(&lines[at..end].concat()) {
-            at = end;
+        if end - index >= MIN_BLOCK_LINES && !is_punctuation(&lines[index..end].concat()) {
+            index = end;
             continue;
         }
-        if !(known.contains(line(at)) && is_comment(line(at))) {
-            out.push_str(lines[at]);
+        if !(known.contains(line(index)) && is_comment(line(index))) {
+            out.push_str(lines[index]);
         }
-        at += 1;
+        index += 1;
     }
     out
 }
 
 fn is_comment(line: &str) -> bool {
-    ["//", "#", "/*"].iter().any(|mark| line.starts_with(mark))
+    ["//", "#", "/*"].iter().any(|marker| line.starts_with(marker))
 }
 
+/// Returns whether a block is mostly punctuation ([`PUNCTUATION_PERCENT`]).
 fn is_punctuation(text: &str) -> bool {
     let visible = text.chars().filter(|char| !char.is_whitespace());
-    let (all, marks) = visible.fold((0, 0), |(all, marks), char| {
-        (all + 1, marks + usize::from("()[];.,$%&^*@#!{}/".contains(char)))
+    let (all, punctuation) = visible.fold((0, 0), |(all, punctuation), char| {
+        (all + 1, punctuation + usize::from("()[];.,$%&^*@#!{}/".contains(char)))
     });
-    marks * 100 >= all * PUNCTUATION_PERCENT
+    punctuation * 100 >= all * PUNCTUATION_PERCENT
 }
 
 #[cfg(test)]
@@ -91,7 +94,7 @@ mod tests {
     use super::{without_line_below, without_lines_above};
 
     #[test]
-    fn the_line_below_is_not_said_twice() {
+    fn the_line_below_is_removed() {
         for (text, below, expected) in [
             ("  bar();\n}", "\n}\n", "  bar();\n"),
             ("  if x {\n    y();\n  }", "\n}\n", "  if x {\n    y();\n  }"),
@@ -108,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_from_above_go() {
+    fn comments_from_above_are_removed() {
         assert_eq!(
             without_lines_above("# add numbers\nx = 1\n# new\n", "import a\n  # add numbers\n"),
             "x = 1\n# new\n"
@@ -116,12 +119,12 @@ mod tests {
         assert_eq!(
             without_lines_above("x = 1\n", "x = 1\n"),
             "x = 1\n",
-            "a line alone may be meant"
+            "a single line may be intended"
         );
     }
 
     #[test]
-    fn blocks_from_above_go() {
+    fn blocks_from_above_are_removed() {
         let block: String = (0..6).map(|n| format!("let value{n} = first{n} + second\n")).collect();
         let above = format!("start\n{block}");
         assert_eq!(without_lines_above(&format!("{block}last\n"), &above), "last\n");
