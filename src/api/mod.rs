@@ -30,7 +30,6 @@ pub use openai::OpenAiCall;
 use crate::auth::Caller;
 use crate::error::{GatewayError, Kind, Shape};
 use crate::generation::Generation;
-use crate::provider::dialect;
 use crate::relay::{Call, Content, Encoder, HeadStart, Promise, Relay};
 use crate::route::{Ask, Feature, Route, Table};
 use crate::snapshot::{Shared, Snapshot};
@@ -176,7 +175,7 @@ impl Context<'_> {
         let route = self.snapshot.table.resolve_for(ask, self.caller.bound_model())?;
         self.routed(&route);
         self.caller.may_use(&route.model)?;
-        if dialect(route.model.provider).is_gateway() {
+        if route.model.provider.is_gateway() {
             // boxed, since it is rare: every handler's future would otherwise hold its space
             return Box::pin(self.forward(&route, names_a_model, body)).await.map(Routed::Answered);
         }

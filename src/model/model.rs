@@ -3,44 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Access, BudgetPatch, EndpointUrl, Family};
+use crate::model::{Access, BudgetPatch, EndpointUrl, Family, ProviderKind};
 use crate::secret::Secret;
 
 /// A model's name in the file (GitLab's "deployment name"), or `request` for one that a request
 /// brought.
 pub type ModelId = Arc<str>;
-
-/// Which kind of server answers. The identifier's prefix decides; `provider` in a request never
-/// does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ProviderKind {
-    /// OpenAI's API, as vLLM and most model servers speak it.
-    OpenAi,
-    /// Azure OpenAI.
-    Azure,
-    /// Amazon Bedrock's Converse.
-    Bedrock,
-    /// Amazon Bedrock's OpenAI-compatible endpoint: a `bedrock/` model with
-    /// `bedrock_openai = true`.
-    BedrockOpenAi,
-    /// Anthropic's Messages API.
-    Anthropic,
-    /// GitLab's cloud gateway: no identifier names it, `"gitlab"` in `[features]` does.
-    Gitlab,
-}
-
-impl ProviderKind {
-    /// The `provider` label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::OpenAi => "openai",
-            Self::Azure => "azure",
-            Self::Bedrock | Self::BedrockOpenAi => "bedrock",
-            Self::Anthropic => "anthropic",
-            Self::Gitlab => "gitlab",
-        }
-    }
-}
 
 /// `prefix/model` as GitLab's admins write it, split at the first slash (gitlab-client.md §4.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,9 +23,7 @@ pub struct Identifier {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentifierError {
     /// A prefix this version does not know.
-    #[error(
-        "unknown prefix `{0}/`: expected custom_openai/, openai/, hosted_vllm/, litellm_proxy/, azure/, bedrock/ or anthropic/"
-    )]
+    #[error("unknown prefix `{0}/`: expected {prefixes}", prefixes = known_prefixes())]
     UnknownPrefix(String),
     /// Nothing behind the prefix.
     #[error("no model behind the prefix")]
@@ -70,20 +36,25 @@ impl Identifier {
     pub fn parse(text: &str) -> Result<Self, IdentifierError> {
         let text = text.trim();
         let (provider, model) = match text.split_once('/') {
-            None => (ProviderKind::OpenAi, text),
-            Some(("custom_openai" | "openai" | "hosted_vllm" | "litellm_proxy", model)) => {
-                (ProviderKind::OpenAi, model)
-            }
-            Some(("azure", model)) => (ProviderKind::Azure, model),
-            Some(("bedrock", model)) => (ProviderKind::Bedrock, model),
-            Some(("anthropic", model)) => (ProviderKind::Anthropic, model),
-            Some((other, _)) => return Err(IdentifierError::UnknownPrefix(other.to_owned())),
+            None => (ProviderKind::default(), text),
+            Some((prefix, model)) => match ProviderKind::of_prefix(prefix) {
+                Some(provider) => (provider, model),
+                None => return Err(IdentifierError::UnknownPrefix(prefix.to_owned())),
+            },
         };
         if model.is_empty() {
             return Err(IdentifierError::NoModel);
         }
         Ok(Self { provider, model: model.into() })
     }
+}
+
+/// Returns the known prefixes as a list in words: `a/, b/ or c/`.
+fn known_prefixes() -> String {
+    let mut prefixes: Vec<String> =
+        ProviderKind::prefixes().map(|prefix| format!("{prefix}/")).collect();
+    let last = prefixes.pop().unwrap_or_default();
+    format!("{} or {last}", prefixes.join(", "))
 }
 
 /// How many requests a model's server is sent at a time, and how many wait for it how long.
@@ -147,6 +118,26 @@ pub struct Model {
     pub from_request: bool,
 }
 
+impl Model {
+    /// Creates GitLab's cloud gateway at this address, as a model of this name.
+    pub fn gitlab_cloud(name: &str, url: EndpointUrl) -> Self {
+        Self {
+            id: name.into(),
+            provider: ProviderKind::GATEWAY,
+            upstream_name: name.into(),
+            family: Arc::default(),
+            endpoints: vec![url],
+            api_key: None,
+            access: Access::Key,
+            timeouts: BudgetPatch::default(),
+            replicas: Replicas::default(),
+            room: None,
+            priority: false,
+            from_request: false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Identifier, IdentifierError, ProviderKind};
@@ -165,6 +156,11 @@ mod tests {
             Ok((ProviderKind::Bedrock, "apac.anthropic.claude:0".into()))
         );
         assert_eq!(parse("openai/"), Err(IdentifierError::NoModel));
-        assert!(matches!(parse("nope/x"), Err(IdentifierError::UnknownPrefix(p)) if p == "nope"));
+        let unknown = parse("nope/x").unwrap_err();
+        assert_eq!(
+            unknown.to_string(),
+            "unknown prefix `nope/`: expected custom_openai/, openai/, hosted_vllm/, \
+             litellm_proxy/, azure/, bedrock/ or anthropic/"
+        );
     }
 }

@@ -6,8 +6,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::uri::{Authority, PathAndQuery};
 
-use crate::model::ProviderKind;
-
 /// Plain or TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scheme {
@@ -81,32 +79,6 @@ impl EndpointUrl {
         Ok(Self { scheme, host: host.into(), port, base: base.into(), authority })
     }
 
-    /// Parses an endpoint of a model of this provider. An Azure endpoint is reduced to the
-    /// resource's root: admins paste the whole URL, with deployment and api-version, which the
-    /// model's own settings decide (ai-gateway-server.md §2.5). An Anthropic one may or may not end
-    /// in `/v1`.
-    pub fn parse_for(provider: ProviderKind, text: &str) -> Result<Self, EndpointUrlError> {
-        match provider {
-            ProviderKind::OpenAi
-            | ProviderKind::Bedrock
-            | ProviderKind::BedrockOpenAi
-            | ProviderKind::Gitlab => Self::parse(text),
-            ProviderKind::Azure => {
-                let mut url = Self::parse(text.split('?').next().unwrap_or_default())?;
-                if let Some(cut) = format!("{}/", url.base).rfind("/openai/") {
-                    url.base = url.base[..cut].into();
-                }
-                Ok(url)
-            }
-            ProviderKind::Anthropic => {
-                let mut url = Self::parse(text)?;
-                let base = url.base.strip_suffix("/messages").unwrap_or(&url.base);
-                url.base = base.strip_suffix("/v1").unwrap_or(base).into();
-                Ok(url)
-            }
-        }
-    }
-
     /// Plain or TLS.
     pub const fn scheme(&self) -> Scheme {
         self.scheme
@@ -131,6 +103,12 @@ impl EndpointUrl {
     #[must_use]
     pub fn without_base(&self) -> Self {
         Self { base: Box::default(), ..self.clone() }
+    }
+
+    /// Returns the URL with the first `len` bytes of its path only. `len` is a character boundary.
+    #[must_use]
+    pub(super) fn truncated_base(self, len: usize) -> Self {
+        Self { base: self.base[..len].into(), ..self }
     }
 
     /// Path before the API's own, e.g. `/v1`; may be empty.
@@ -197,7 +175,7 @@ fn refused_v6(v6: Ipv6Addr, allow_loopback: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{EndpointUrl, EndpointUrlError, ProviderKind, is_refused_address};
+    use super::{EndpointUrl, EndpointUrlError, is_refused_address};
 
     #[test]
     fn parses_what_operators_write() {
@@ -206,33 +184,6 @@ mod tests {
         assert_eq!(url.to_string(), "http://gpu-1:8000/v1");
         let url = EndpointUrl::parse("https://[::1]").unwrap();
         assert_eq!((url.host(), url.port(), url.base()), ("::1", 443, ""));
-    }
-
-    #[test]
-    fn azure_endpoints_are_reduced_to_the_resource() {
-        let root =
-            |text: &str| EndpointUrl::parse_for(ProviderKind::Azure, text).unwrap().to_string();
-        for pasted in [
-            "https://acme.openai.azure.com/",
-            "https://acme.openai.azure.com/openai",
-            "https://acme.openai.azure.com/openai/v1",
-            "https://acme.openai.azure.com/openai/deployments/gpt/chat/completions?api-version=2024-10-21",
-        ] {
-            assert_eq!(root(pasted), "https://acme.openai.azure.com", "{pasted}");
-        }
-        let foundry = "https://acme.services.ai.azure.com/api/projects/p";
-        assert_eq!(root(&format!("{foundry}/openai/v1")), foundry);
-        assert_eq!(root("https://h/openai-proxy"), "https://h/openai-proxy");
-    }
-
-    #[test]
-    fn anthropic_endpoints_end_before_v1() {
-        let root =
-            |text: &str| EndpointUrl::parse_for(ProviderKind::Anthropic, text).unwrap().to_string();
-        for pasted in ["https://h", "https://h/v1/", "https://h/v1/messages"] {
-            assert_eq!(root(pasted), "https://h");
-        }
-        assert_eq!(root("https://h/anthropic"), "https://h/anthropic");
     }
 
     #[test]

@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::openai::OpenAi;
 use super::{
-    Attempt, Decode, Dialect, Native, Outbound, Seen, encoded_once, excerpt, is_filter_code,
-    retry_after,
+    Attempt, Decode, Dialect, Markers, Native, Outbound, Seen, encoded_once, excerpt,
+    is_filter_code, retry_after,
 };
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
@@ -78,6 +78,10 @@ impl Dialect for Azure {
 
     fn look(&self, data: &[u8]) -> Seen {
         OpenAi.look(data)
+    }
+
+    fn markers(&self) -> &'static Markers {
+        OpenAi.markers()
     }
 
     fn usage_of(&self, body: &[u8]) -> Option<Usage> {

@@ -4,10 +4,11 @@
 mod anthropic;
 mod azure;
 mod bedrock;
-mod claude;
-mod cloud;
-mod open_calls;
+mod claude_models;
+mod gitlab_cloud;
+mod markers;
 mod openai;
+mod pending_tool_calls;
 mod tool_names;
 mod turns;
 
@@ -16,7 +17,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
-pub use cloud::{Received, forwarded};
+pub use gitlab_cloud::{Received, forwarded};
+pub use markers::Markers;
 
 use crate::error::{BodyFault, GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
@@ -133,11 +135,6 @@ pub trait Dialect: Sync {
     fn counted(&self, _body: &[u8]) -> Option<u64> {
         None
     }
-    /// Whether it is a gateway like this one, not a model server: requests go on as they came (see
-    /// [`forwarded`]) with no header of ours, and every answer, refusals included, is the client's.
-    fn is_gateway(&self) -> bool {
-        false
-    }
     /// Tells the server whose request goes first in its own queue, over what the client says of it.
     /// Only for models with `priority`, which the file gives to no other dialects than those that
     /// can.
@@ -156,6 +153,10 @@ pub trait Dialect: Sync {
     fn decoder(&self, asked: &Generation) -> Box<dyn Decode>;
     /// Reads the `data` of one passed-through event.
     fn look(&self, data: &[u8]) -> Seen;
+    /// Returns the byte patterns by which a passed-through response is searched before it is parsed.
+    fn markers(&self) -> &'static Markers {
+        Markers::none()
+    }
     /// Reads the token counts of a passed-through, unstreamed answer.
     fn usage_of(&self, body: &[u8]) -> Option<Usage>;
     /// What a non-2xx answer means.
@@ -181,7 +182,7 @@ pub const fn dialect(kind: ProviderKind) -> &'static dyn Dialect {
         ProviderKind::Bedrock => &bedrock::Bedrock,
         ProviderKind::BedrockOpenAi => &bedrock::BedrockOpenAi,
         ProviderKind::Anthropic => &anthropic::Anthropic,
-        ProviderKind::Gitlab => &cloud::Cloud,
+        ProviderKind::Gitlab => &gitlab_cloud::GitlabCloud,
     }
 }
 

@@ -262,17 +262,19 @@ impl Ask for Passed {
         let dialect = attempts.dialect();
         let (Inbound { status, mut headers, body, sent }, timers) =
             attempts.send(&mut self.outbound, facts).await?;
-        if dialect.is_gateway() {
+        let is_gateway = attempts.call().route.model.provider.is_gateway();
+        if is_gateway {
             facts.failure = Kind::of_gateway(status.as_u16());
         }
         let events = self.stream && is_event_stream(&headers);
         let flow = if events {
-            facts.uncounted.asked(passthrough::text_len(&self.outbound.body));
+            let markers = dialect.markers();
+            facts.uncounted.asked(markers.text_len(&self.outbound.body));
             Flow::Events(passthrough::Tap::new(dialect, self.hide_usage))
         } else {
             // what a gateway sends, or a server in another format than events, may be a stream all
             // the same
-            let streams = self.stream || dialect.is_gateway();
+            let streams = self.stream || is_gateway;
             Flow::Whole { tail: passthrough::Tail::new(dialect), streams }
         };
         passthrough::clean_headers(&mut headers, events);

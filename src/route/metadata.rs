@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 
 use crate::error::BodyFault;
-use crate::model::{BedrockModel, EndpointUrl, Identifier, ProviderKind};
+use crate::model::{BedrockModel, CredentialKind, EndpointUrl, Identifier, ProviderKind};
 use crate::secret::Secret;
 
 /// The fields as sent. Unknown fields are ignored; `provider` is read by nobody: the identifier's
@@ -95,15 +95,18 @@ impl Metadata {
             Some(text) => text,
         };
         let endpoint = raw.endpoint.as_deref().filter(|text| !text.trim().is_empty());
+        let is_aws = |provider: ProviderKind| provider.credentials() == CredentialKind::Aws;
+        let prefix =
+            || text.split_once('/').and_then(|(prefix, _)| ProviderKind::of_prefix(prefix));
         let identifier = match (Identifier::parse(text), endpoint) {
-            (Ok(identifier), _) if identifier.provider == ProviderKind::Bedrock => identifier,
-            (Err(error), None) if text.starts_with("bedrock/") => {
+            (Ok(identifier), _) if is_aws(identifier.provider) => identifier,
+            (Err(error), None) if prefix().is_some_and(is_aws) => {
                 return Err(fault("identifier", error.to_string()));
             }
             (_, None) => return Ok(None),
             (parsed, Some(_)) => parsed.map_err(|error| fault("identifier", error.to_string()))?,
         };
-        let target = if identifier.provider == ProviderKind::Bedrock {
+        let target = if is_aws(identifier.provider) {
             let model = BedrockModel::parse(&identifier.model);
             Target::Bedrock(model.map_err(|error| fault("identifier", error.to_string()))?)
         } else {
@@ -114,7 +117,11 @@ impl Metadata {
             if raw.api_key.as_deref().is_some_and(|key| key.len() > MAX_API_KEY) {
                 return Err(fault("api_key", format!("at most {MAX_API_KEY} characters")));
             }
-            let url = EndpointUrl::parse_for(identifier.provider, endpoint)
+            let url = identifier
+                .provider
+                .profile()
+                .url
+                .parse(endpoint)
                 .map_err(|error| fault("endpoint", error.to_string()))?;
             let api_key = raw
                 .api_key

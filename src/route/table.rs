@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::{Feature, Metadata, Route, Rule, Target};
 use crate::error::{GatewayError, Kind};
 use crate::model::{
-    Access, AzureAccess, Budget, BudgetPatch, EndpointUrl, Families, Model, ModelId,
-    ProviderDefaults, ProviderKind, Renewed,
+    Access, AzureAccess, Budget, BudgetPatch, CredentialKind, EndpointUrl, Families, Model,
+    ModelId, ProviderDefaults, Renewed,
 };
 
 /// What `[features]` says of one feature, or of `default`.
@@ -141,7 +141,7 @@ impl Table {
     /// GitLab's cloud, if anything is routed there.
     pub fn cloud(&self) -> Option<&Arc<Route>> {
         self.features.iter().flatten().chain(&self.default).find_map(|choice| match choice {
-            Choice::Model(route) if route.model.provider == ProviderKind::Gitlab => Some(route),
+            Choice::Model(route) if route.model.provider.is_gateway() => Some(route),
             Choice::Model(_) | Choice::Disabled => None,
         })
     }
@@ -177,7 +177,7 @@ impl Table {
         if let Some(feature) = name.strip_prefix("feature/") {
             let feature = Feature::parse(feature).ok_or_else(|| unknown_model(name))?;
             let route = self.resolve(Ask { feature: Some(feature), metadata: None })?;
-            return if route.model.provider == ProviderKind::Gitlab {
+            return if route.model.provider.is_gateway() {
                 Err(gitlabs_own(feature))
             } else {
                 Ok(route)
@@ -215,7 +215,9 @@ impl Table {
         let provider = metadata.identifier.provider;
         let from_request = matches!(metadata.target, Target::Endpoint { .. });
         let (endpoint, api_key, access) = match metadata.target {
-            Target::Endpoint { url, api_key } if provider == ProviderKind::Azure => {
+            Target::Endpoint { url, api_key }
+                if provider.credentials() == CredentialKind::Azure =>
+            {
                 let version = self.providers.api_version.clone();
                 (url, api_key, Access::Azure(AzureAccess { version, entra: None }))
             }

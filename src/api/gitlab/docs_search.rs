@@ -15,7 +15,6 @@ use crate::api::{Answer, Context, body, json};
 use crate::auth::Caller;
 use crate::docs::{Hit, Settings};
 use crate::error::{BodyFault, GatewayError};
-use crate::provider::dialect;
 use crate::route::{Ask, Feature, Route};
 
 /// The official gateway's limits.
@@ -79,7 +78,7 @@ fn cloud(context: &Context<'_>) -> Option<Arc<Route>> {
     }
     let ask = Ask { feature: Some(Feature::DUO_CHAT), metadata: None };
     let route = context.snapshot.table.resolve(ask).ok()?;
-    dialect(route.model.provider).is_gateway().then_some(route)
+    route.model.provider.is_gateway().then_some(route)
 }
 
 /// The way to the section stands above its text, so that the model knows what it reads.

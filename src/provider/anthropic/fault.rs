@@ -6,7 +6,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
 use crate::error::{GatewayError, Kind};
-use crate::provider::claude::says_filtered;
+use crate::provider::claude_models::says_filtered;
 use crate::provider::{excerpt, retry_after};
 
 #[derive(Deserialize)]

@@ -7,9 +7,12 @@ mod fault;
 mod request;
 mod response;
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
+use super::markers::{ErrorStart, Markers};
 use super::{Attempt, Decode, Dialect, Native, Outbound, Seen};
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
@@ -21,6 +24,9 @@ const VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 const VERSION_IS: HeaderValue = HeaderValue::from_static("2023-06-01");
 /// Below the host: endpoints are reduced to what stands before `/v1` (`EndpointUrl::parse_for`).
 const PATH: &str = "/v1/messages";
+
+/// How an error in a response with status 200 begins: `{"type":"error",…`, or its members in the other order.
+const ERRORS: &[ErrorStart] = &[ErrorStart::NotNull("error"), ErrorStart::Is("type", "\"error\"")];
 
 /// The dialect; it has no state.
 pub(super) struct Anthropic;
@@ -71,6 +77,17 @@ impl Dialect for Anthropic {
 
     fn look(&self, data: &[u8]) -> Seen {
         response::look(data)
+    }
+
+    fn markers(&self) -> &'static Markers {
+        static MARKERS: LazyLock<Markers> = LazyLock::new(|| {
+            Markers::new(
+                &["\"usage\"", "\"error\"", "\"message_stop\""],
+                "\"stop_reason\":",
+                ERRORS,
+            )
+        });
+        &MARKERS
     }
 
     fn usage_of(&self, body: &[u8]) -> Option<Usage> {

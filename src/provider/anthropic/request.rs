@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::error::GatewayError;
 use crate::generation::{Format, Generation, Image, Part, Sampling, ToolChoice};
-use crate::provider::claude::{takes_temperature, thinking};
+use crate::provider::claude_models::{takes_temperature, thinking};
 use crate::provider::tool_names::{ToolNames, safe_id};
 use crate::provider::turns::{Block, Conversation, JSON_OBJECT, arguments, result_text, schema};
 use crate::provider::{chat_only, untranslatable};

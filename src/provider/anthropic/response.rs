@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::fault;
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, StopReason, Usage};
-use crate::provider::open_calls::OpenCalls;
+use crate::provider::pending_tool_calls::OpenCalls;
 use crate::provider::tool_names::ToolNames;
 use crate::provider::{Decode, Seen, unreadable};
 use crate::wire::{SseFrames, data_of, last_member};

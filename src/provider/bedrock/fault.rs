@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 
 use crate::error::{GatewayError, Kind};
-use crate::provider::claude::says_filtered;
+use crate::provider::claude_models::says_filtered;
 use crate::provider::{ClockOffset, excerpt};
 use crate::wire::Frame;
 

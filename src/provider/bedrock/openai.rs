@@ -12,7 +12,9 @@ use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
 use crate::model::{Access, Guardrail, Model};
 use crate::provider::openai::OpenAi;
-use crate::provider::{Attempt, ClockOffset, Decode, Dialect, Native, Outbound, Seen, chat_only};
+use crate::provider::{
+    Attempt, ClockOffset, Decode, Dialect, Markers, Native, Outbound, Seen, chat_only,
+};
 
 /// The dialect; it has no state.
 pub(in crate::provider) struct BedrockOpenAi;
@@ -60,6 +62,10 @@ impl Dialect for BedrockOpenAi {
 
     fn look(&self, data: &[u8]) -> Seen {
         OpenAi.look(data)
+    }
+
+    fn markers(&self) -> &'static Markers {
+        OpenAi.markers()
     }
 
     fn usage_of(&self, body: &[u8]) -> Option<Usage> {

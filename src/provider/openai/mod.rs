@@ -8,14 +8,21 @@ mod priority;
 mod request;
 mod response;
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
+use super::markers::{ErrorStart, Markers};
 use super::{Attempt, Decode, Dialect, Native, Outbound, Seen};
 use crate::error::GatewayError;
 use crate::generation::{Delta, Generation, Usage};
 use crate::model::Model;
 use crate::route::Class;
+
+/// How an error in a response with status 200 begins: `{"error":…`, where servers that always name the
+/// field send `null`; or as gateways in front of Anthropic send it.
+const ERRORS: &[ErrorStart] = &[ErrorStart::NotNull("error"), ErrorStart::Is("type", "\"error\"")];
 
 /// The dialect; it has no state.
 pub(super) struct OpenAi;
@@ -71,6 +78,13 @@ impl Dialect for OpenAi {
 
     fn look(&self, data: &[u8]) -> Seen {
         response::look(data)
+    }
+
+    fn markers(&self) -> &'static Markers {
+        static MARKERS: LazyLock<Markers> = LazyLock::new(|| {
+            Markers::new(&["\"usage\"", "[DONE]", "\"error\""], "\"finish_reason\":", ERRORS)
+        });
+        &MARKERS
     }
 
     fn usage_of(&self, body: &[u8]) -> Option<Usage> {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use arc_swap::ArcSwap;
 
-use crate::model::{EndpointUrl, Model, ModelId, ProviderKind};
+use crate::model::{EndpointUrl, Model, ModelId};
 use crate::upstream::{ClientTls, Proxies, Proxy};
 
 /// What the file and the environment say about connecting outward.
@@ -75,10 +75,11 @@ impl Outward {
     /// To a model's server.
     pub(crate) fn to_model(&self, model: &Model, url: &EndpointUrl) -> Way {
         let OutwardSettings { anonymous, models, own, proxies, request_loopback } = &self.says;
-        let tls = match model.provider {
-            ProviderKind::Gitlab => anonymous,
+        let tls = if model.provider.is_gateway() {
+            anonymous
+        } else {
             // a model that a request brings is `request`, which no model of the file may be called
-            _ => own.get(&model.id).unwrap_or(models),
+            own.get(&model.id).unwrap_or(models)
         };
         let checked = model.from_request.then_some(Checked { loopback: *request_loopback });
         Way { outward: self.id, tls: Arc::clone(tls), proxy: proxies.of(url).cloned(), checked }

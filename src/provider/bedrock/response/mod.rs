@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::fault;
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, StopReason, Usage};
-use crate::provider::open_calls::OpenCalls;
+use crate::provider::pending_tool_calls::OpenCalls;
 use crate::provider::tool_names::ToolNames;
 use crate::provider::{Decode, unreadable};
 use crate::wire::{EventStreamFrames, FrameKind};

@@ -68,19 +68,15 @@ pub fn forwarded(received: &Received<'_>) -> Outbound {
 }
 
 /// The cloud; it has no state.
-pub(super) struct Cloud;
+pub(super) struct GitlabCloud;
 
-impl Dialect for Cloud {
+impl Dialect for GitlabCloud {
     fn encode(&self, _generation: &Generation, _model: &Model) -> Result<Outbound, GatewayError> {
         Err(not_a_model())
     }
 
     fn native(&self, _call: Native, _model: &Model) -> Option<Box<str>> {
         None
-    }
-
-    fn is_gateway(&self) -> bool {
-        true
     }
 
     fn authorize(
@@ -118,7 +114,7 @@ impl Dialect for Cloud {
 }
 
 /// Nothing is ever asked of it that would have to be decoded.
-impl Decode for Cloud {
+impl Decode for GitlabCloud {
     fn feed(&mut self, _chunk: Bytes, _out: &mut Vec<Delta>) -> Result<(), GatewayError> {
         Err(not_a_model())
     }
