@@ -1,5 +1,5 @@
-//! What a model is: its identifier and provider, its address, its credentials, its family, its time
-//! limits. Which model answers a request is decided in [`crate::route`].
+//! What a model is: its identifier and provider, its address, its credentials, its family, its
+//! timeouts. Which model answers a request is decided in [`crate::route`].
 //!
 //! Pure data and functions: no I/O, no clock.
 

@@ -1,12 +1,12 @@
-//! `EndpointUrl`: a model server's base address, parsed once; and which addresses a request may not
-//! name.
+//! `EndpointUrl`: a model server's base address, parsed once; and the addresses that a request may
+//! not name.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::uri::{Authority, PathAndQuery};
 
-/// Plain or TLS.
+/// Scheme of an endpoint: plain HTTP or TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scheme {
     /// `http`
@@ -15,7 +15,7 @@ pub enum Scheme {
     Https,
 }
 
-/// `http://host:port/base/path`, without a trailing slash, a user, a query or a fragment.
+/// Base URL `http://host:port/base/path`, without a trailing slash, a user, a query or a fragment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EndpointUrl {
     scheme: Scheme,
@@ -25,19 +25,19 @@ pub struct EndpointUrl {
     base: Box<str>,
 }
 
-/// Why a text is not an endpoint.
+/// Reason why a text is not an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointUrlError {
-    /// Not `http://` or `https://`.
+    /// Neither `http://` nor `https://`.
     #[error("an endpoint starts with http:// or https://")]
     Scheme,
-    /// No host, a bad port, a user part, spaces.
+    /// No host, a bad port, or characters that a URL may not contain.
     #[error("not a URL of the form http://host:port/path")]
     Malformed,
-    /// `user:password@` would end up in logs.
+    /// `user:password@`, which would end up in logs.
     #[error("no user or password in the address: use api_key")]
     UserInfo,
-    /// `?` or `#`
+    /// A query (`?`) or a fragment (`#`).
     #[error("no query and no fragment in the address")]
     Query,
 }
@@ -79,27 +79,27 @@ impl EndpointUrl {
         Ok(Self { scheme, host: host.into(), port, base: base.into(), authority })
     }
 
-    /// Plain or TLS.
+    /// Returns the scheme.
     pub const fn scheme(&self) -> Scheme {
         self.scheme
     }
 
-    /// `host` or `host:port`, as written: the `Host` header.
+    /// Returns `host` or `host:port` as written: the value of the `Host` header.
     pub const fn authority(&self) -> &Authority {
         &self.authority
     }
 
-    /// Name or address, without brackets.
+    /// Returns the host name or IP address, without brackets.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port, the scheme's own if none was written.
+    /// Returns the port, by default the scheme's.
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// The same address without its path: what a connection is made to.
+    /// Returns the URL without its path: what a connection is opened to.
     #[must_use]
     pub fn without_base(&self) -> Self {
         Self { base: Box::default(), ..self.clone() }
@@ -111,7 +111,7 @@ impl EndpointUrl {
         Self { base: self.base[..len].into(), ..self }
     }
 
-    /// Path before the API's own, e.g. `/v1`; may be empty.
+    /// Returns the path that precedes the API's own, e.g. `/v1`; may be empty.
     pub fn base(&self) -> &str {
         &self.base
     }
@@ -127,20 +127,21 @@ impl fmt::Display for EndpointUrl {
     }
 }
 
-/// Whether an address that a *request* named must not be connected to (config.md, precedence rule
-/// 2).
+/// Returns whether an address that a *request* named must not be connected to (config.md,
+/// precedence rule 2).
 ///
 /// Checked after DNS resolution, so every spelling (decimal, hex, mapped IPv6, trailing dot) is the
 /// same address here. Link-local covers the clouds' metadata services; `fd00:ec2::254` is AWS's
 /// over IPv6.
 pub fn is_refused_address(address: IpAddr, allow_loopback: bool) -> bool {
     match canonical(address) {
-        IpAddr::V4(v4) => refused_v4(v4, allow_loopback),
-        IpAddr::V6(v6) => refused_v6(v6, allow_loopback),
+        IpAddr::V4(v4) => is_refused_v4(v4, allow_loopback),
+        IpAddr::V6(v6) => is_refused_v6(v6, allow_loopback),
     }
 }
 
-/// IPv4 in its mapped (`::ffff:a.b.c.d`), NAT64 (`64:ff9b::`) or 6to4 form is that IPv4 address.
+/// Returns the IPv4 address that is embedded in a mapped (`::ffff:a.b.c.d`), NAT64 (`64:ff9b::`) or
+/// 6to4 address; any other address is returned unchanged.
 fn canonical(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else {
         return address;
@@ -155,7 +156,7 @@ fn canonical(address: IpAddr) -> IpAddr {
     }
 }
 
-const fn refused_v4(v4: Ipv4Addr, allow_loopback: bool) -> bool {
+const fn is_refused_v4(v4: Ipv4Addr, allow_loopback: bool) -> bool {
     let first = v4.octets()[0];
     (v4.is_loopback() && !allow_loopback)
         || v4.is_link_local()
@@ -164,7 +165,7 @@ const fn refused_v4(v4: Ipv4Addr, allow_loopback: bool) -> bool {
         || first >= 240
 }
 
-fn refused_v6(v6: Ipv6Addr, allow_loopback: bool) -> bool {
+fn is_refused_v6(v6: Ipv6Addr, allow_loopback: bool) -> bool {
     const AWS_METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
     (v6.is_loopback() && !allow_loopback)
         || v6.is_unicast_link_local()
