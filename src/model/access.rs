@@ -215,11 +215,10 @@ impl Region {
         let error = || RegionError(text.chars().take(100).collect());
         let (name, number) = text.rsplit_once('-').ok_or_else(error)?;
         let is_word = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase());
-        let is_number = (1..=2).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit());
-        let is_region = text.len() <= 40
-            && name.contains('-')
-            && name.split('-').all(is_word)
-            && is_number;
+        let is_number =
+            (1..=2).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit());
+        let is_region =
+            text.len() <= 40 && name.contains('-') && name.split('-').all(is_word) && is_number;
         if is_region { Ok(Self(text.into())) } else { Err(error()) }
     }
 

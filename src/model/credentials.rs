@@ -62,7 +62,7 @@ impl Default for AwsChain {
 impl AwsChain {
     /// Stores the region of a model that uses the chain; the first one is kept.
     pub fn near(&self, region: &Region) {
-///         let _ = self.region.set(region.clone());
+        let _ = self.region.set(region.clone());
     }
 
     /// Returns the region whose STS is called when neither the environment nor the profile sets one.

@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use memchr::memmem::Finder;
 
-use crate::wire::{Beginning, Payload};
+use crate::wire::{JsonStart, Payload};
 
 /// What precedes the bytes of a picture in a `data:` URL.
 const INLINE_PICTURE: &[u8] = b";base64,";
@@ -75,10 +75,10 @@ impl Markers {
     /// Returns whether an unstreamed response that begins with `start` has to be read before it is
     /// passed on, since it may be an error whatever its status is.
     pub fn may_be_error(&self, start: &[u8]) -> bool {
-        match Beginning::of(start) {
-            Beginning::Unknown => !self.errors.is_empty(),
-            Beginning::Other => false,
-            Beginning::Member(key, value) => self.errors.iter().any(|error| match error {
+        match JsonStart::parse(start) {
+            JsonStart::Incomplete => !self.errors.is_empty(),
+            JsonStart::Other => false,
+            JsonStart::Member(key, value) => self.errors.iter().any(|error| match error {
                 ErrorStart::NotNull(name) => key == name.as_bytes() && value[0] != b'n',
                 ErrorStart::Is(name, text) => {
                     let text = text.as_bytes();
