@@ -35,10 +35,11 @@ const IO_CRATES: &[&str] = &["tokio", "hyper", "hyper_util", "tokio_rustls"];
 /// Names that say nothing about what is inside.
 const EMPTY_NAMES: &[&str] =
     &["utils", "util", "helpers", "helper", "common", "types", "core", "manager", "misc"];
-/// The files that tell one kind of provider from another: the table of profiles, and the one `match`
-/// that chooses a dialect.
+/// The files that tell one kind of provider from another: the table of profiles, and the one
+/// `match` that chooses a dialect.
 const PROVIDER_FILES: &[&str] = &["src/model/provider_kind.rs", "src/provider/mod.rs"];
-/// Names and marks of vendors' bodies. The relay gets them from the dialect (`provider/markers.rs`).
+/// Names and marks of vendors' bodies. The relay gets them from the dialect
+/// (`provider/markers.rs`).
 const VENDORS_WORDS: &[&str] = &[
     "choices",
     "usage",
@@ -444,8 +445,8 @@ fn only_the_loader_reads_the_environment() {
     report("only config/load.rs names std::env (main.rs its args)", &offenders);
 }
 
-/// The lines on which code names a variant of `ProviderKind`. Constants and functions of the type are
-/// for everybody.
+/// Returns the lines on which code names a variant of `ProviderKind`. Constants and functions of the
+/// type are allowed everywhere.
 fn provider_variants(source: &Source) -> Vec<usize> {
     let kind = "ProviderKind";
     let names_variant = |at: &usize| {
@@ -475,7 +476,7 @@ fn providers_are_matched_in_two_files() {
     );
 }
 
-/// The string literals that hold a word of a vendor's body, with their lines.
+/// Returns the lines of string literals that contain a word of a vendor's body, with the word.
 fn vendors_words(source: &Source) -> Vec<(usize, &'static str)> {
     let bytes = source.production.as_bytes();
     let (mut found, mut at) = (Vec::new(), 0);
@@ -593,7 +594,7 @@ fn the_top_level_is_the_card() {
     report("the top level of the repository is fixed", &extra.chain(missing).collect::<Vec<_>>());
 }
 
-/// A file of this text, for tests of the rules themselves.
+/// Creates a file of this text, for tests of the rules themselves.
 fn planted(text: &str) -> Source {
     let production = without_tests(text);
     let code = blank_comments_and_literals(&production);

@@ -11,8 +11,8 @@ pub enum Delta {
     Text(String),
     /// Text of a reasoning model's thinking; never part of the response's text.
     Reasoning(String),
-    /// Provider's signature over the preceding thinking: a client that sends the thinking back sends
-    /// this with it.
+    /// Provider's signature over the preceding thinking: a client that sends the thinking back
+    /// sends this with it.
     ReasoningSignature(String),
     /// Fragment of a function call.
     ToolCall {

@@ -1,9 +1,9 @@
 //! Estimates of token counts that were not reported: of a stream that broke off before its last
 //! event, which has them, or of a server that does not count.
 //!
-//! Estimated from bytes, at four per token: OpenAI's rule of thumb for English, about right for code,
-//! low for scripts of three bytes per character. A stream gives a better lower bound than bytes do:
-//! no server sends less than one token per event.
+//! Estimated from bytes, at four per token: OpenAI's rule of thumb for English, about right for
+//! code, low for scripts of three bytes per character. A stream gives a better lower bound than
+//! bytes do: no server sends less than one token per event.
 
 use super::{Generation, Image, Part, Usage};
 
@@ -11,8 +11,8 @@ use super::{Generation, Image, Part, Usage};
 const BYTES_PER_TOKEN: u64 = 4;
 
 /// Amount of text that a stream has delivered since the counts were last reported. A provider that
-/// reports running counts (vLLM's `continuous_usage_stats`, Anthropic's `message_start`) leaves little
-/// or nothing to estimate.
+/// reports running counts (vLLM's `continuous_usage_stats`, Anthropic's `message_start`) leaves
+/// little or nothing to estimate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Uncounted {
     request_bytes: u64,
@@ -38,8 +38,8 @@ impl Uncounted {
         self.response_bytes = 0;
     }
 
-    /// Returns the reported counts with estimates of the missing ones added, or `None` when nothing is
-    /// missing. A request whose response never began is not estimated: it is unknown whether the
+    /// Returns the reported counts with estimates of the missing ones added, or `None` when nothing
+    /// is missing. A request whose response never began is not estimated: it is unknown whether the
     /// model ever read it.
     pub fn estimate(self, reported: Usage) -> Option<Usage> {
         if self.events == 0 {
@@ -58,8 +58,8 @@ impl Uncounted {
 }
 
 impl Generation {
-    /// Returns the length of the inline pictures in base64, in bytes: part of a request's length, but
-    /// no text.
+    /// Returns the length of the inline pictures in base64, in bytes: part of a request's length,
+    /// but no text.
     pub fn picture_bytes(&self) -> usize {
         let parts = self.messages.iter().flat_map(|message| &message.parts);
         let bytes = parts.map(|part| match part {

@@ -50,7 +50,8 @@ pub enum ToolChoice {
 pub struct Thinking {
     /// Maximum tokens of thinking; `None` lets the model decide whether and how long.
     pub budget: Option<u32>,
-    /// How much of the thinking is returned, as a value of the provider's (`summarized`, `omitted`).
+    /// How much of the thinking is returned, as a value of the provider's (`summarized`,
+    /// `omitted`).
     pub display: Option<String>,
 }
 

@@ -244,8 +244,8 @@ impl fmt::Display for Region {
 /// id, or an ARN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BedrockModel {
-    /// Region in front of the id (`us-west-2/anthropic.claude-…`) or in the ARN. It applies when the
-    /// model's `region` is not set; a different `region` is an error.
+    /// Region in front of the id (`us-west-2/anthropic.claude-…`) or in the ARN. It applies when
+    /// the model's `region` is not set; a different `region` is an error.
     pub region: Option<Region>,
     /// Id or ARN, not percent-encoded.
     pub id: Box<str>,
@@ -284,7 +284,8 @@ impl BedrockModel {
         Ok(Self { region, id: id.into() })
     }
 
-    /// Returns the region in front of the id, else the one in its ARN, which is served nowhere else.
+    /// Returns the region in front of the id, else the one in its ARN, which is served nowhere
+    /// else.
     pub fn named_region(&self) -> Option<Region> {
         let of_arn = || Region::parse(self.id.strip_prefix("arn:")?.split(':').nth(2)?).ok();
         self.region.clone().or_else(of_arn)

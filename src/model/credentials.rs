@@ -1,6 +1,6 @@
 //! Credentials that expire, of AWS's credential chain and of Entra ID. `credentials` fetches them
-//! outside of the data path; a request uses the last ones until they expire, and waits a moment when
-//! there are none.
+//! outside of the data path; a request uses the last ones until they expire, and waits a moment
+//! when there are none.
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -11,7 +11,8 @@ use crate::model::{AwsKeys, EndpointUrl, Region};
 use crate::refreshed::{Fresh, Pace};
 use crate::secret::Secret;
 
-/// Refresh policy. At this point callers are authenticated, and `[limits]` has bounded their number.
+/// Refresh policy. At this point callers are authenticated, and `[limits]` has bounded their
+/// number.
 const REFRESH: Pace = Pace {
     min_interval: Duration::from_secs(5),
     max_interval: Duration::from_secs(60),
@@ -37,8 +38,8 @@ impl<T> Temporary<T> {
         self.expires.is_none_or(|expires| now < expires)
     }
 
-    /// Returns the remaining lifetime at `now`, zero after the expiry; `None` when there is no expiry
-    /// time.
+    /// Returns the remaining lifetime at `now`, zero after the expiry; `None` when there is no
+    /// expiry time.
     pub fn left(&self, now: SystemTime) -> Option<Duration> {
         Some(self.expires?.duration_since(now).unwrap_or_default())
     }
@@ -65,7 +66,8 @@ impl AwsChain {
         let _ = self.region.set(region.clone());
     }
 
-    /// Returns the region whose STS is called when neither the environment nor the profile sets one.
+    /// Returns the region whose STS is called when neither the environment nor the profile sets
+    /// one.
     pub fn region(&self) -> Option<&Region> {
         self.region.get()
     }
@@ -156,8 +158,8 @@ pub enum Renewed {
 }
 
 impl Renewed {
-    /// Waits for valid credentials, for at most the refresh policy's `wait`; returns at once when there
-    /// are any.
+    /// Waits for valid credentials, for at most the refresh policy's `wait`; returns at once when
+    /// there are any.
     pub async fn ready(&self, now: SystemTime) {
         match self {
             Self::Aws(chain) => drop(chain.keys.get_if(|keys| keys.is_valid(now)).await),
@@ -215,14 +217,14 @@ impl Renewed {
 
 /// Returns the credentials that are valid at `now`; or the error, and why there are none.
 fn current<T>(
-    fresh: &Fresh<Temporary<T>>,
+    refreshed: &Fresh<Temporary<T>>,
     now: SystemTime,
     without: &'static str,
 ) -> Result<Arc<Temporary<T>>, (GatewayError, String)> {
-    let held = fresh.get();
-    let expired = if held.is_some() { "the last ones have expired; " } else { "" };
-    held.filter(|held| held.is_valid(now)).ok_or_else(|| {
-        let reason = fresh.fault().unwrap_or_else(|| "they are being fetched".to_owned());
+    let last = refreshed.get();
+    let expired = if last.is_some() { "the last ones have expired; " } else { "" };
+    last.filter(|last| last.is_valid(now)).ok_or_else(|| {
+        let reason = refreshed.fault().unwrap_or_else(|| "they are being fetched".to_owned());
         (GatewayError::new(Kind::NoCredentials, without), format!("{expired}{reason}"))
     })
 }

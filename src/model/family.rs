@@ -130,8 +130,8 @@ impl FimTemplate {
     const PREFIX: &str = "{prefix}";
     const SUFFIX: &str = "{suffix}";
 
-    /// Parses `<PRE>{prefix}<SUF>{suffix}<MID>` and its like. Fails when a placeholder is missing or
-    /// repeated.
+    /// Parses `<PRE>{prefix}<SUF>{suffix}<MID>` and its like. Fails when a placeholder is missing
+    /// or repeated.
     pub fn parse(text: &str) -> Result<Self, FimTemplateError> {
         let position_of = |placeholder| {
             let (before, after) = text.split_once(placeholder)?;
@@ -198,8 +198,8 @@ impl Families {
         self.named.get(name)
     }
 
-    /// Returns the family of that name, or `general` for an unknown one: GitLab adds families with its releases
-    /// (gitlab-client.md §5.2).
+    /// Returns the family of that name, or `general` for an unknown one: GitLab adds families with
+    /// its releases (gitlab-client.md §5.2).
     pub fn get(&self, name: &str) -> Arc<Family> {
         Arc::clone(self.find(name).unwrap_or(&self.general))
     }

@@ -10,7 +10,8 @@ use crate::secret::Secret;
 /// request brought.
 pub type ModelId = Arc<str>;
 
-/// Identifier `prefix/model` as GitLab's admins write it, split at the first slash (gitlab-client.md §4.4).
+/// Identifier `prefix/model` as GitLab's admins write it, split at the first slash
+/// (gitlab-client.md §4.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identifier {
     /// Kind of server, from the prefix.
@@ -26,7 +27,7 @@ pub enum IdentifierError {
     #[error("unknown prefix `{0}/`: expected {prefixes}", prefixes = known_prefixes())]
     UnknownPrefix(String),
     /// Empty model name.
-    #[error("no model behind the prefix")]
+    #[error("no model after the prefix")]
     NoModel,
 }
 

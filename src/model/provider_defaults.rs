@@ -8,7 +8,8 @@ use crate::model::{
     ApiVersion, AwsCredentials, BedrockAccess, BedrockModel, EndpointUrl, Guardrail, Region,
 };
 
-/// Api-version of Azure models that requests bring when `AZURE_API_VERSION` is not set (ai-gateway-server.md §2.5).
+/// Api-version of Azure models that requests bring when `AZURE_API_VERSION` is not set
+/// (ai-gateway-server.md §2.5).
 const API_VERSION: &str = "2025-02-01-preview";
 
 /// Settings for models that requests bring; one per configuration.
@@ -34,8 +35,8 @@ impl Default for ProviderDefaults {
 }
 
 impl ProviderDefaults {
-    /// Returns the endpoint and the credentials for a request's Bedrock model. Fails with a 422 when
-    /// the operator has configured no region or no credentials.
+    /// Returns the endpoint and the credentials for a request's Bedrock model. Fails with a 422
+    /// when the operator has configured no region or no credentials.
     pub fn bedrock(
         &self,
         model: &BedrockModel,

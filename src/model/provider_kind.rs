@@ -1,6 +1,6 @@
-//! `ProviderKind`: which kind of server answers, and [`Profile`], the one table of what configuration,
-//! routing and connections have to know about each kind. How a kind's requests and responses read is
-//! its dialect (`provider/`); a new kind is a folder there and a row here.
+//! `ProviderKind`: which kind of server answers, and [`Profile`], the one table of what
+//! configuration, routing and connections have to know about each kind. How a kind's requests and
+//! responses read is its dialect (`provider/`); a new kind is a folder there and a row here.
 
 use crate::model::{EndpointUrl, EndpointUrlError};
 
@@ -53,8 +53,8 @@ pub struct Profile {
 pub enum UrlRule {
     /// As it is, without trailing slashes.
     AsWritten,
-    /// The Azure resource's root: admins paste the whole URL, with deployment and api-version, which
-    /// the model's own settings decide (ai-gateway-server.md §2.5).
+    /// The Azure resource's root: admins paste the whole URL, with deployment and api-version,
+    /// which the model's own settings decide (ai-gateway-server.md §2.5).
     AzureResource,
     /// What precedes Anthropic's `/v1/messages` or `/v1`, if the URL ends in one.
     BeforeV1,

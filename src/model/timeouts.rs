@@ -18,8 +18,8 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Defaults of `[timeouts]`. 60 s is GitLab's own default and 600 s its maximum (gitlab-client.md
-    /// §12.1).
+    /// Defaults of `[timeouts]`. 60 s is GitLab's own default and 600 s its maximum
+    /// (gitlab-client.md §12.1).
     pub const DEFAULT: Self = Self {
         connect: Duration::from_secs(2),
         first_byte: Duration::from_secs(60),
@@ -48,7 +48,8 @@ impl Budget {
         }
     }
 
-    /// Returns these timeouts with the total cut to GitLab's own limit for a feature, if it has one.
+    /// Returns these timeouts with the total cut to GitLab's own limit for a feature, if it has
+    /// one.
     #[must_use]
     pub fn capped(mut self, total: Option<Duration>) -> Self {
         if let Some(total) = total {

@@ -1,6 +1,6 @@
 //! [`Markers`]: the byte patterns by which the relay judges a response that passes through in the
-//! client's own dialect. Almost every event of a stream holds a piece of text and nothing else, so it
-//! is searched, not parsed.
+//! client's own dialect. Almost every event of a stream holds a piece of text and nothing else, so
+//! it is searched, not parsed.
 //!
 //! The patterns cannot hide from a search: JSON escapes neither the letters of a name nor, outside
 //! strings, its quotes. A false positive costs one parse.
@@ -33,9 +33,9 @@ pub(super) enum ErrorStart {
 }
 
 impl Markers {
-    /// Creates the patterns of a dialect. `beyond_content`: an event with none of them holds content
-    /// at most. `finish_reason`: the member that gives the reason for the end, with its colon.
-    /// `errors`: how an unstreamed response that is an error begins.
+    /// Creates the patterns of a dialect. `beyond_content`: an event with none of them holds
+    /// content at most. `finish_reason`: the member that gives the reason for the end, with its
+    /// colon. `errors`: how an unstreamed response that is an error begins.
     pub(super) fn new(
         beyond_content: &[&'static str],
         finish_reason: &'static str,
@@ -89,8 +89,8 @@ impl Markers {
         }
     }
 
-    /// Returns the bytes of a request without its inline pictures (`data:image/png;base64,…`), which
-    /// are no text.
+    /// Returns the bytes of a request without its inline pictures (`data:image/png;base64,…`),
+    /// which are no text.
     pub fn text_len(&self, body: &Payload) -> usize {
         let pictures = |piece: &Bytes| -> usize {
             let starts = self.inline_picture.find_iter(piece).map(|at| &piece[at..]);

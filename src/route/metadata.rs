@@ -1,6 +1,5 @@
-//! The model that GitLab names in a request: `model_metadata`, or the flat `model_*` fields of older
-//! calls, validated. Source: gitlab-client.md §4, ai-gateway-server.md §2.1,
-//! §2.3.
+//! The model that GitLab names in a request: `model_metadata`, or the flat `model_*` fields of
+//! older calls, validated. Source: gitlab-client.md §4, ai-gateway-server.md §2.1, §2.3.
 
 use std::borrow::Cow;
 
@@ -10,8 +9,8 @@ use crate::error::BodyFault;
 use crate::model::{BedrockModel, CredentialKind, EndpointUrl, Identifier, ProviderKind};
 use crate::secret::Secret;
 
-/// Fields as sent. Unknown fields are ignored, and so is `provider`: the identifier's prefix decides
-/// (GitLab sends `openai` for every self-hosted model, Bedrock included).
+/// Fields as sent. Unknown fields are ignored, and so is `provider`: the identifier's prefix
+/// decides (GitLab sends `openai` for every self-hosted model, Bedrock included).
 #[derive(Debug, Default, Deserialize)]
 pub struct RawMetadata<'a> {
     /// Family of the model, despite the field's name.
@@ -49,8 +48,8 @@ pub enum Target {
         /// Key of the model server; never logged, never echoed.
         api_key: Option<Secret<String>>,
     },
-    /// The operator's Bedrock, with the operator's credentials. GitLab's form requires an endpoint for
-    /// every model, so the request has one here too: a dummy, which like the key is ignored
+    /// The operator's Bedrock, with the operator's credentials. GitLab's form requires an endpoint
+    /// for every model, so the request has one here too: a dummy, which like the key is ignored
     /// (ai-gateway-server.md §2.6).
     Bedrock(BedrockModel),
 }
@@ -74,8 +73,8 @@ impl Metadata {
     }
 
     /// Validates the fields. Returns `Ok(None)` when they name no self-hosted model: GitLab's
-    /// "vendored" form, a missing endpoint, no field at all. `prefix` is the path of the fields in the
-    /// body, for the `loc` of a fault.
+    /// "vendored" form, a missing endpoint, no field at all. `prefix` is the path of the fields in
+    /// the body, for the `loc` of a fault.
     pub fn check(
         raw: &RawMetadata<'_>,
         prefix: &[&'static str],

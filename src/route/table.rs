@@ -266,8 +266,8 @@ impl Table {
     }
 }
 
-/// Returns the `model` label of a model that a request brought: a constant, since requests are not a
-/// closed set.
+/// Returns the `model` label of a model that a request brought: a constant, since requests are not
+/// a closed set.
 fn request_label() -> ModelId {
     static LABEL: std::sync::LazyLock<ModelId> = std::sync::LazyLock::new(|| Arc::from("request"));
     Arc::clone(&LABEL)

@@ -2,10 +2,10 @@
 //!
 //! A frame is
 //! `total_len u32be | headers_len u32be | prelude_crc | headers | payload | message_crc`. Lengths
-//! and the prelude's CRC are checked here as soon as the twelve bytes have arrived, so that a stream
-//! does not wait for a corrupt length; AWS's own decoder then parses the whole frame and checks the
-//! second CRC. It never gets less than a frame: AWS's streaming decoder was rejected since it loses
-//! the prelude of an incomplete one.
+//! and the prelude's CRC are checked here as soon as the twelve bytes have arrived, so that a
+//! stream does not wait for a corrupt length; AWS's own decoder then parses the whole frame and
+//! checks the second CRC. It never gets less than a frame: AWS's streaming decoder was rejected
+//! since it loses the prelude of an incomplete one.
 
 use aws_smithy_eventstream::frame::read_message_from;
 use aws_smithy_types::event_stream::Message;
@@ -70,7 +70,8 @@ impl Frame {
         self.kind
     }
 
-    /// Returns the `:event-type`, `:exception-type` or `:error-code`; empty when the frame has none.
+    /// Returns the `:event-type`, `:exception-type` or `:error-code`; empty when the frame has
+    /// none.
     pub fn name(&self) -> &str {
         let header = match self.kind {
             FrameKind::Event => ":event-type",
@@ -114,8 +115,8 @@ impl EventStreamFrames {
         self.pending.extend_from_slice(chunk);
     }
 
-    /// Returns the next whole frame, or `None` until more has been fed. Fails on the first corrupt or
-    /// oversized frame.
+    /// Returns the next whole frame, or `None` until more has been fed. Fails on the first corrupt
+    /// or oversized frame.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
         let Some(total) = self.length()? else { return Ok(None) };
         if self.pending.len() < total {
@@ -138,8 +139,8 @@ impl EventStreamFrames {
         &self.pending
     }
 
-    /// Returns the length of the first frame in bytes, or `None` until its prelude has arrived. Fails
-    /// when the prelude is corrupt or the length exceeds the limit.
+    /// Returns the length of the first frame in bytes, or `None` until its prelude has arrived.
+    /// Fails when the prelude is corrupt or the length exceeds the limit.
     fn length(&self) -> Result<Option<usize>, FrameError> {
         let Some((total, rest)) = self.pending.split_first_chunk::<4>() else { return Ok(None) };
         let total = u32::from_be_bytes(*total);

@@ -20,8 +20,8 @@ const MAX_LINE: usize = 8 << 10;
 #[error("{0}")]
 pub struct NotHttp(pub &'static str);
 
-/// Appends a request head; `path` is in parts that are concatenated. The caller's headers are complete
-/// but for the length, which a GET without a body has none of (RFC 9110 §8.6).
+/// Appends a request head; `path` is in parts that are concatenated. The caller's headers are
+/// complete but for the length, which a GET without a body has none of (RFC 9110 §8.6).
 pub fn write_head(
     out: &mut BytesMut,
     method: &str,
@@ -99,8 +99,8 @@ pub fn read_head(buffer: &mut BytesMut) -> Result<Option<Head>, NotHttp> {
     }
 }
 
-/// Byte spans of a header's name and value: offsets, since the parser's borrow ends before the bytes
-/// are frozen.
+/// Byte spans of a header's name and value: offsets, since the parser's borrow ends before the
+/// bytes are frozen.
 struct HeaderSpan {
     name: Range<usize>,
     value: Range<usize>,
@@ -174,7 +174,8 @@ impl Framing {
         Ok(length.map_or(Self::UntilClose, Self::Length))
     }
 
-    /// Returns whether the body is complete. A body that lasts until the connection closes never is.
+    /// Returns whether the body is complete. A body that lasts until the connection closes never
+    /// is.
     pub const fn is_over(&self) -> bool {
         match self {
             Self::Length(left) => *left == 0,
@@ -183,8 +184,8 @@ impl Framing {
         }
     }
 
-    /// Decodes bytes of the connection and appends the body's to `out`. Bytes after the body's end are
-    /// an error: a connection never has two requests in flight.
+    /// Decodes bytes of the connection and appends the body's to `out`. Bytes after the body's end
+    /// are an error: a connection never has two requests in flight.
     pub fn decode(&mut self, read: &[u8], out: &mut BytesMut) -> Result<(), NotHttp> {
         match self {
             Self::UntilClose => out.extend_from_slice(read),

@@ -10,16 +10,16 @@ use serde_json::value::RawValue;
 
 use super::Payload;
 
-/// Returns the byte span in `body` of a raw value that was borrowed from it, or `None` if the value was
-/// borrowed from elsewhere. Addresses are compared, nothing is dereferenced.
+/// Returns the byte span in `body` of a raw value that was borrowed from it, or `None` if the value
+/// was borrowed from elsewhere. Addresses are compared, nothing is dereferenced.
 pub fn place_of(body: &[u8], raw: &RawValue) -> Option<Range<usize>> {
     let start = raw.get().as_ptr().addr().checked_sub(body.as_ptr().addr())?;
     let end = start.checked_add(raw.get().len())?;
     (end <= body.len()).then_some(start..end)
 }
 
-/// Returns the value of the last member with this name, at any depth; `None` if there is none or if it
-/// does not parse. `text` may be only the end of a JSON text, since no more is kept of large
+/// Returns the value of the last member with this name, at any depth; `None` if there is none or if
+/// it does not parse. `text` may be only the end of a JSON text, since no more is kept of large
 /// responses. `quoted` is the name with its quotes, which inside a string would be escaped.
 pub fn last_member<T: DeserializeOwned>(text: &[u8], quoted: &str) -> Option<T> {
     let name = memchr::memmem::rfind(text, quoted.as_bytes())?;

@@ -1,6 +1,6 @@
-//! Bytes on the wire, without I/O and without a clock: framing, and edits that leave all other bytes
-//! untouched. Everything here accepts hostile input: size limits are constructor arguments, and the
-//! fuzz targets start here.
+//! Bytes on the wire, without I/O and without a clock: framing, and edits that leave all other
+//! bytes untouched. Everything here accepts hostile input: size limits are constructor arguments,
+//! and the fuzz targets start here.
 
 mod event_stream;
 mod gather;

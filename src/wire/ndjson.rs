@@ -19,8 +19,8 @@ pub fn write_line(value: &(impl Serialize + ?Sized), out: &mut BytesMut) {
     out.put_u8(b'\n');
 }
 
-/// Formatter of compact JSON that escapes every non-ASCII character; line breaks are escaped by JSON
-/// itself.
+/// Formatter of compact JSON that escapes every non-ASCII character; line breaks are escaped by
+/// JSON itself.
 struct Ascii;
 
 impl Formatter for Ascii {

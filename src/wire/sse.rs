@@ -1,5 +1,5 @@
-//! Server-sent events: splitting a byte stream into events (WHATWG HTML §9.2.5). Events remain bytes;
-//! a chunk of whole events is passed on without a copy.
+//! Server-sent events: splitting a byte stream into events (WHATWG HTML §9.2.5). Events remain
+//! bytes; a chunk of whole events is passed on without a copy.
 //!
 //! Line ends are `\n` and `\r\n`; a lone `\r`, which the standard allows and no model server sends,
 //! is an ordinary byte here.
@@ -44,8 +44,8 @@ impl SseFrames {
         self.joined.extend_from_slice(&chunk);
     }
 
-    /// Returns the next whole event, or `None` until more has been fed. Fails when the event exceeds
-    /// the limit.
+    /// Returns the next whole event, or `None` until more has been fed. Fails when the event
+    /// exceeds the limit.
     pub fn next_event(&mut self) -> Result<Option<Bytes>, TooLong> {
         let pending = self.pending();
         let end = event_end(pending, self.searched);
@@ -80,8 +80,8 @@ impl SseFrames {
     }
 }
 
-/// Returns the index after the blank line that ends the first event, or `None`. No event ends before
-/// `from`.
+/// Returns the index after the blank line that ends the first event, or `None`. No event ends
+/// before `from`.
 fn event_end(bytes: &[u8], mut from: usize) -> Option<usize> {
     while let Some(newline) = memchr(b'\n', bytes.get(from..)?) {
         let next = from + newline + 1;

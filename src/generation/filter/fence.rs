@@ -1,14 +1,14 @@
-//! Markdown around code: prompts request bare code, and models write a fence all the same, often with
-//! a line before it ("Here is the code:").
+//! Markdown around code: prompts request bare code, and models write a fence all the same, often
+//! with a line before it ("Here is the code:").
 
 use super::Filter;
 
-/// Filter that removes fences (ai-gateway-server.md §2.8). A line passes when it is complete; the rest
-/// at the end.
+/// Filter that removes fences (ai-gateway-server.md §2.8). A line passes when it is complete; the
+/// rest at the end.
 ///
-/// A fence that opens the response, or follows one line of talk, wraps the code: everything before it
-/// is removed, and everything from its closing fence on. Fences elsewhere are lines that no code has,
-/// and only they are removed.
+/// A fence that opens the response, or follows one line of talk, wraps the code: everything before
+/// it is removed, and everything from its closing fence on. Fences elsewhere are lines that no code
+/// has, and only they are removed.
 #[derive(Debug, Default)]
 pub struct Fences {
     state: State,
@@ -54,8 +54,8 @@ impl Filter for Fences {
             let code = if last.len() - code.len() < 3 { &last } else { code };
             self.feed_line(code, out);
         }
-        if let State::Before(held) = std::mem::replace(&mut self.state, State::After) {
-            out.push_str(&held);
+        if let State::Before(buffered) = std::mem::replace(&mut self.state, State::After) {
+            out.push_str(&buffered);
         }
     }
 }
@@ -69,11 +69,11 @@ impl Fences {
             (State::Fenced(open), Some(ticks)) if ticks >= *open && is_bare(line) => {
                 self.state = State::After
             }
-            (State::Before(held), None) => {
-                let has_talk = !held.trim().is_empty();
-                held.push_str(line);
+            (State::Before(buffered), None) => {
+                let has_talk = !buffered.trim().is_empty();
+                buffered.push_str(line);
                 if has_talk && !line.trim().is_empty() {
-                    out.push_str(held);
+                    out.push_str(buffered);
                     self.state = State::Bare;
                 }
             }
@@ -82,8 +82,8 @@ impl Fences {
     }
 }
 
-/// Returns how many backticks a fence has: three or more, followed by at most one word. `None` for any
-/// other line.
+/// Returns how many backticks a fence has: three or more, followed by at most one word. `None` for
+/// any other line.
 fn fence(line: &str) -> Option<usize> {
     let line = line.trim();
     let info = line.trim_start_matches('`');

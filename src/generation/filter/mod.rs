@@ -17,8 +17,8 @@ pub use wrapper::NewCode;
 
 /// Incremental filter of a response's text.
 pub trait Filter: Send {
-    /// Filters a piece of text; appends the part that is decided. Text that may still turn out to be
-    /// something else is buffered.
+    /// Filters a piece of text; appends the part that is decided. Text that may still turn out to
+    /// be something else is buffered.
     fn feed(&mut self, text: &str, out: &mut String);
     /// Ends the response; appends the part of the buffered text that remains.
     fn finish(&mut self, out: &mut String);

@@ -1,5 +1,5 @@
-//! `<think>…</think>` at a response's beginning: the output of reasoning models when their server does
-//! not separate their thinking (vLLM without `--reasoning-parser`).
+//! `<think>…</think>` at a response's beginning: the output of reasoning models when their server
+//! does not separate their thinking (vLLM without `--reasoning-parser`).
 
 use super::{Filter, partial_tag_len};
 
@@ -8,8 +8,8 @@ const CLOSE: &str = "</think>";
 /// Maximum leading white space in bytes; more is part of the response.
 const MAX_BLANK: usize = 256;
 
-/// Filter that removes thinking. Only a block at the beginning is thinking: the same tag further on is
-/// text about it. A block that never closes was cut off by the token limit, and nothing is left.
+/// Filter that removes thinking. Only a block at the beginning is thinking: the same tag further on
+/// is text about it. A block that never closes was cut off by the token limit, and nothing is left.
 #[derive(Debug)]
 pub struct Think {
     state: State,
@@ -87,8 +87,8 @@ fn without_blank_lines(text: &str) -> &str {
     text[..blank].rfind('\n').map_or_else(|| text.trim_start(), |at| &text[at + 1..])
 }
 
-/// Returns a reasoning model's whole response without its thinking, even when the model's own template
-/// has opened the block, so that only its end is in the response.
+/// Returns a reasoning model's whole response without its thinking, even when the model's own
+/// template has opened the block, so that only its end is in the response.
 pub fn without_thinking(text: &str) -> String {
     if !text.trim_start().starts_with(OPEN)
         && let Some((_, answer)) = text.split_once(CLOSE)

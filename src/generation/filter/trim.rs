@@ -6,7 +6,8 @@ use super::Filter;
 /// Maximum leading white space in bytes of a repetition of the cursor's line.
 const MAX_BLANK: usize = 256;
 
-/// Filter that removes a response of white space alone; before other text it is indentation and stays.
+/// Filter that removes a response of white space alone; before other text it is indentation and
+/// stays.
 #[derive(Debug, Default)]
 pub struct Blank {
     buffered: String,
@@ -58,8 +59,8 @@ pub struct Echo {
 }
 
 impl Echo {
-    /// Creates a filter for the text that precedes the cursor on its line. A line of fewer than three
-    /// characters is not filtered: it may well be meant twice.
+    /// Creates a filter for the text that precedes the cursor on its line. A line of fewer than
+    /// three characters is not filtered: it may well be meant twice.
     pub fn new(line: &str) -> Self {
         let line = line.trim_start();
         let line = if line.trim_end().chars().count() < 3 { "" } else { line };
@@ -92,7 +93,8 @@ impl Filter for Echo {
     }
 }
 
-/// Filter that replaces `\_` by `_`: Mixtral escapes code as in Markdown (ai-gateway-server.md §2.2).
+/// Filter that replaces `\_` by `_`: Mixtral escapes code as in Markdown (ai-gateway-server.md
+/// §2.2).
 #[derive(Debug, Default)]
 pub struct Underscores {
     backslash: bool,

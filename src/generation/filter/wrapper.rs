@@ -1,4 +1,5 @@
-//! `<new_code>…</new_code>`: generation prompts request it, so that code and talk can be told apart.
+//! `<new_code>…</new_code>`: generation prompts request it, so that code and talk can be told
+//! apart.
 
 use super::{Filter, partial_tag_len};
 
@@ -7,8 +8,8 @@ const CLOSE: &str = "</new_code>";
 /// Maximum leading white space in bytes before the opening tag.
 const MAX_BEFORE: usize = 256;
 
-/// Filter that removes the wrapper. The opening tag counts only at the beginning, and is optional since
-/// some prompts end with it; the closing tag ends the code, whatever follows.
+/// Filter that removes the wrapper. The opening tag counts only at the beginning, and is optional
+/// since some prompts end with it; the closing tag ends the code, whatever follows.
 #[derive(Debug)]
 pub struct NewCode {
     state: State,
