@@ -43,8 +43,6 @@ const PROVIDER_FILES: &[&str] = &["src/model/provider_kind.rs", "src/provider/mo
 const VENDORS_WORDS: &[&str] = &[
     "choices",
     "usage",
-    "finish_reason",
-    "stop_reason",
     "_reason",
     "tool_calls",
     "message_start",

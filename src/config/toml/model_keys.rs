@@ -345,3 +345,21 @@ pub(crate) static KEYS: &[Key] = &[
         "whether it writes \\_ where code has _",
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::KEYS;
+    use crate::config::toml::key::Acts;
+    use crate::model::ProviderKind;
+
+    #[test]
+    fn keys_of_some_providers_name_labels_that_exist() {
+        let known = ProviderKind::ALL.map(ProviderKind::label);
+        let named = KEYS.iter().filter_map(|key| match key.acts {
+            Acts::Only(labels) => Some(labels),
+            Acts::Yes | Acts::NotYet => None,
+        });
+        let unknown = named.flatten().find(|label| !known.contains(label));
+        assert_eq!(unknown, None);
+    }
+}
