@@ -36,6 +36,24 @@ const IO_CRATES: &[&str] = &["tokio", "hyper", "hyper_util", "tokio_rustls"];
 /// Names that say nothing about what is inside.
 const EMPTY_NAMES: &[&str] =
     &["utils", "util", "helpers", "helper", "common", "types", "core", "manager", "misc"];
+/// The files that tell one kind of provider from another: the table of profiles, and the one
+/// `match` that chooses a dialect.
+const PROVIDER_FILES: &[&str] = &["src/model/provider_kind.rs", "src/provider/mod.rs"];
+/// Names and marks of vendors' bodies. The relay gets them from the dialect
+/// (`provider/markers.rs`).
+const VENDORS_WORDS: &[&str] = &[
+    "choices",
+    "usage",
+    "_reason",
+    "tool_calls",
+    "message_start",
+    "message_stop",
+    "content_block",
+    "[DONE]",
+    "base64",
+    "\"error\"",
+    "\\\"error",
+];
 /// What `ls` shows.
 const TOP_LEVEL: &[&str] = &[
     "Cargo.toml",
@@ -478,6 +496,63 @@ fn only_the_loader_reads_the_environment() {
     report("only config/load.rs names std::env (main.rs its args)", &offenders);
 }
 
+/// Returns the lines on which code names a variant of `ProviderKind`. Constants and functions of the
+/// type are allowed everywhere.
+fn provider_variants(source: &Source) -> Vec<usize> {
+    let kind = "ProviderKind";
+    let names_variant = |at: &usize| {
+        let rest = source.code[at + kind.len()..].trim_start().strip_prefix("::");
+        let mut name = rest.unwrap_or_default().trim_start().chars();
+        name.next().is_some_and(|first| first == '{' || first == '*' || first.is_ascii_uppercase())
+            && name.next().is_some_and(|second| !second.is_ascii_uppercase())
+    };
+    words(&source.code, kind)
+        .into_iter()
+        .filter(names_variant)
+        .map(|at| line_of(&source.code, at))
+        .collect()
+}
+
+#[test]
+fn providers_are_matched_in_two_files() {
+    let mut offenders = Vec::new();
+    for source in rust_files("src").iter().filter(|s| !PROVIDER_FILES.contains(&s.path.as_str())) {
+        let lines = provider_variants(source).into_iter();
+        offenders.extend(lines.map(|line| format!("{}:{line}", source.path)));
+    }
+    report(
+        "only the table of profiles and `provider::dialect` name a kind of provider: ask \
+         `ProviderKind::profile()`, or add a column to it",
+        &offenders,
+    );
+}
+
+/// Returns the lines of string literals that contain a word of a vendor's body, with the word.
+fn vendors_words(source: &Source) -> Vec<(usize, &'static str)> {
+    let bytes = source.production.as_bytes();
+    let (mut found, mut at) = (Vec::new(), 0);
+    while at < bytes.len() {
+        let end = literal_end(bytes, at);
+        let literal = source.production.get(at..end).unwrap_or_default();
+        if !literal.starts_with('/') {
+            let words = VENDORS_WORDS.iter().filter(|word| literal.contains(**word));
+            found.extend(words.map(|word| (line_of(&source.production, at), *word)));
+        }
+        at = if end == at { at + 1 } else { end };
+    }
+    found
+}
+
+#[test]
+fn relay_names_no_vendors_json_word() {
+    let mut offenders = Vec::new();
+    for source in rust_files("src").iter().filter(|source| source.module() == "relay") {
+        let words = vendors_words(source).into_iter();
+        offenders.extend(words.map(|(line, word)| format!("{}:{line}: {word}", source.path)));
+    }
+    report("the relay searches for its dialect's markers, not for words of its own", &offenders);
+}
+
 #[test]
 fn names_say_something() {
     let mut offenders = BTreeSet::new();
@@ -711,18 +786,39 @@ fn the_top_level_is_the_card() {
     report("the top level of the repository is fixed", &extra.chain(missing).collect::<Vec<_>>());
 }
 
+/// Creates a file of this text, for tests of the rules themselves.
+fn planted(text: &str) -> Source {
+    let production = without_tests(text);
+    let code = blank_comments_and_literals(&production);
+    Source { path: "src/wire/sse.rs".into(), text: text.into(), production, code }
+}
+
+#[test]
+fn a_planted_variant_of_a_provider_is_found() {
+    let text = "fn f(k: ProviderKind) -> bool { k == ProviderKind::default() }\n\
+                // ProviderKind::Azure\nfn g() { f(crate::model::ProviderKind::Azure) }\n\
+                use crate::model::ProviderKind::{self, OpenAi};\nuse ProviderKind::*;\n\
+                const ALL: usize = ProviderKind::ALL.len();\n\
+                #[cfg(test)]\nmod tests {\n    use ProviderKind::Azure;\n}\n";
+    assert_eq!(provider_variants(&planted(text)), [3, 4, 5]);
+}
+
+#[test]
+fn a_planted_vendors_word_is_found() {
+    let text = "//! \"usage\" and [DONE]\nfn f() { find(b\"\\\"usage\\\"\") }\n\
+                fn g() { (\"an error\", facts.usage, '\"', \"[DONE]\", b\"\\\"error\\\"\") }\n\
+                #[cfg(test)]\nmod tests {\n    const A: &str = \"choices\";\n}\n";
+    let found = vendors_words(&planted(text));
+    assert_eq!(found, [(2, "usage"), (3, "[DONE]"), (3, "\\\"error")]);
+}
+
 #[test]
 fn the_reader_of_this_file_reads_rust() {
-    let source = |text: &str| {
-        let production = without_tests(text);
-        let code = blank_comments_and_literals(&production);
-        Source { path: "src/wire/sse.rs".into(), text: text.into(), production, code }
-    };
     let text = "use crate::{a::{x, y}, b};\nfn f<'a>(c: char) { crate::c::g('\\'', \"crate::no\", r#\"crate::\"no\"#) }\n\
                 // crate::no\nuse super::super::d::e;\nuse super::own;\n#[cfg(test)]\nmod \
                 tests;\nuse crate::f;\n\
                 #[cfg(test)]\nmod more {\n    use crate::no;\n}\n";
-    let used: Vec<(usize, String)> = used_modules(&source(text));
+    let used: Vec<(usize, String)> = used_modules(&planted(text));
     let named: Vec<(usize, &str)> =
         used.iter().map(|(line, name)| (*line, name.as_str())).collect();
     assert_eq!(named, [(1, "a"), (1, "b"), (2, "c"), (8, "f"), (4, "d")]);

@@ -11,7 +11,7 @@ use super::endpoint::not_found;
 use super::{Answer, Context};
 use crate::auth::Caller;
 use crate::error::{GatewayError, Kind};
-use crate::provider::{Received, dialect, forwarded};
+use crate::provider::{Received, forwarded};
 use crate::relay::Passed;
 use crate::route::{Ask, Route};
 
@@ -19,7 +19,7 @@ use crate::route::{Ask, Route};
 /// `features.default` is `"gitlab"`, else returns 404. Holders of a static key always get the 404.
 pub(super) async fn elsewhere(mut context: Context<'_>, incoming: Incoming) -> Answer {
     let route = context.snapshot.table.resolve(Ask::default()).ok();
-    match route.filter(|route| dialect(route.model.provider).is_gateway()) {
+    match route.filter(|route| route.model.provider.is_gateway()) {
         Some(route) if !matches!(context.caller, Caller::Key(_)) => {
             context.routed(&route);
             let bytes = context.body(incoming).await?;

@@ -32,7 +32,6 @@ pub use openai::OpenAiCall;
 use crate::auth::Caller;
 use crate::error::{GatewayError, Kind, Shape};
 use crate::generation::Generation;
-use crate::provider::dialect;
 use crate::relay::{Call, Content, Encoder, HeadStart, Promise, Relay};
 use crate::route::{Ask, Feature, Route, Table};
 use crate::snapshot::{Shared, Snapshot};
@@ -182,7 +181,7 @@ impl Context<'_> {
         let route = self.snapshot.table.resolve_for(query, self.caller.bound_model())?;
         self.routed(&route);
         self.caller.may_use(&route.model)?;
-        if dialect(route.model.provider).is_gateway() {
+        if route.model.provider.is_gateway() {
             // boxed: it is rare, and every handler's future would reserve its size
             return Box::pin(self.forward(&route, has_metadata, body)).await.map(Routed::Answered);
         }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use super::Out;
 use super::out::{aligned, counted};
 use crate::config::{Config, Origin, Setting, show_duration};
-use crate::model::{Budget, Model, ProviderKind};
+use crate::model::{Budget, CredentialKind, Model};
 use crate::route::{Choice, Feature, RequestModels, Route, Rule};
 use crate::telemetry::rfc3339;
 use crate::upstream::Validity;
@@ -95,10 +95,7 @@ fn tls(config: &Config, now: SystemTime) -> Vec<String> {
 /// environment gives to models that requests bring.
 fn access(config: &Config) -> Vec<String> {
     let is_cloud = |model: &&Arc<Model>| {
-        matches!(
-            model.provider,
-            ProviderKind::Bedrock | ProviderKind::BedrockOpenAi | ProviderKind::Azure
-        )
+        matches!(model.provider.credentials(), CredentialKind::Aws | CredentialKind::Azure)
     };
     let brought = (config.request_models != RequestModels::Ignore).then_some("request");
     let names = config.models.iter().filter(is_cloud).map(|model| &*model.id).chain(brought);

@@ -6,7 +6,7 @@ use super::Out;
 use super::out::{aligned, instead};
 use crate::config::{Config, show_duration};
 use crate::error::Phase;
-use crate::model::ProviderKind;
+use crate::model::CredentialKind;
 use crate::route::{Choice, Class, Feature, RequestModels, Route, Rule};
 
 /// Prints the route of a feature or of `default`.
@@ -57,7 +57,7 @@ fn rows(config: &Config, feature: Option<Feature>) -> Vec<String> {
         }
         Choice::Model(route) => {
             rows.push(row("model", &route.model.id, decided));
-            if route.model.provider == ProviderKind::Gitlab {
+            if route.model.provider.is_gateway() {
                 cloud_rows(config, route, &mut rows);
             } else {
                 model_rows(config, route, feature, &mut rows);
@@ -140,7 +140,7 @@ fn model_rows(
     } else {
         "endpoint"
     };
-    let is_bedrock = matches!(model.provider, ProviderKind::Bedrock | ProviderKind::BedrockOpenAi);
+    let is_bedrock = model.provider.credentials() == CredentialKind::Aws;
     let public = is_bedrock && source(of) == "default";
     for endpoint in &model.endpoints {
         let by = if public { "default: the region's public one".to_owned() } else { source(of) };

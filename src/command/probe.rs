@@ -18,7 +18,7 @@ use crate::config::{Config, show_duration};
 use crate::credentials::Credentials;
 use crate::error::{GatewayError, Kind, Shape};
 use crate::generation::{Delta, Encode, Generation, Message, Role, Sampling};
-use crate::model::{EndpointUrl, Model, ProviderKind};
+use crate::model::{EndpointUrl, Model};
 use crate::provider::Outbound;
 use crate::relay::{Call, Content, Passed, Relay, RelayBody};
 use crate::route::{Route, Rule};
@@ -204,7 +204,7 @@ async fn ask(
     facts: &mut Facts,
 ) -> Result<Content, GatewayError> {
     let call = Call { route, endpoints, shape: Shape::Gitlab };
-    if route.model.provider == ProviderKind::Gitlab {
+    if route.model.provider.is_gateway() {
         return Ok(health(relay, call, facts).await?.into_body());
     }
     if &*route.model.family.name == "embedding" {

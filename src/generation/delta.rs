@@ -1,38 +1,38 @@
-//! `Delta`: one step of a model's answer, and the trait by which a surface writes it.
+//! `Delta`: one increment of a model's response, and the trait with which a surface encodes it.
 
 use bytes::BytesMut;
 
 use super::Usage;
 
-/// One step of an answer, in the order the model made it.
+/// Increment of a response, in the order in which the model generated it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Delta {
-    /// Words of the answer.
+    /// Text of the response.
     Text(String),
-    /// Words of a reasoning model's thinking; never part of the answer.
+    /// Text of a reasoning model's thinking; never part of the response's text.
     Reasoning(String),
-    /// The provider's signature over the thinking before it: a client that sends the thinking back
+    /// Provider's signature over the preceding thinking: a client that sends the thinking back
     /// sends this with it.
     ReasoningSignature(String),
-    /// A piece of a function call.
+    /// Fragment of a function call.
     ToolCall {
-        /// Our own running index: 0, 1, … in order of first appearance.
+        /// Index of the call, assigned here: 0, 1, … in order of first appearance.
         index: u32,
-        /// Present on the call's first piece.
+        /// Id of the call, on its first fragment.
         id: Option<String>,
-        /// Present on the call's first piece.
+        /// Name of the function, on the call's first fragment.
         name: Option<String>,
-        /// A fragment of JSON text; may be empty.
+        /// Fragment of the arguments' JSON text; may be empty.
         arguments: String,
     },
-    /// Token counts; the last one stands.
+    /// Token counts; the last ones are final.
     Usage(Usage),
-    /// The model stopped, and why.
+    /// End of the generation, and its reason.
     Stop(StopReason),
 }
 
 impl Delta {
-    /// Whether a reader would see something: what "time to first token" waits for.
+    /// Returns whether the delta has visible content: "time to first token" ends with it.
     pub fn is_content(&self) -> bool {
         match self {
             Self::Text(text) | Self::Reasoning(text) => !text.is_empty(),
@@ -41,7 +41,7 @@ impl Delta {
         }
     }
 
-    /// Bytes of text that a reader would see.
+    /// Returns the length of the visible text in bytes.
     pub const fn text_len(&self) -> usize {
         match self {
             Self::Text(text) | Self::Reasoning(text) | Self::ToolCall { arguments: text, .. } => {
@@ -52,33 +52,34 @@ impl Delta {
     }
 }
 
-/// Why a model stopped.
+/// Reason why a model stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
-    /// It was done, or met a stop text.
+    /// The response is complete, or a stop sequence was generated.
     End,
-    /// It ran into `max_tokens` or its context window.
+    /// `max_tokens` or the context window is exhausted.
     Length,
-    /// It wants its calls answered.
+    /// The model waits for the results of its calls.
     ToolCalls,
-    /// The provider's filter cut it.
+    /// The provider's content filter stopped the response.
     ContentFilter,
-    /// A reason this version does not know.
+    /// Any other reason.
     Other,
 }
 
-/// A surface's way of writing an answer. Encoders hold their own state, do no I/O and cannot fail:
-/// what cannot be said on a surface was refused when the request was read.
+/// Encoder of a response for one surface. Encoders have their own state, do no I/O and cannot fail:
+/// what a surface has no format for was refused when the request was parsed.
 pub trait Encode: Send {
-    /// Appends the bytes for one step, or nothing.
+    /// Appends the bytes of one delta, possibly none.
     fn delta(&mut self, delta: &Delta, out: &mut BytesMut);
-    /// Appends what ends a complete answer, or nothing.
+    /// Appends the end of a complete response, possibly nothing.
     fn finish(&mut self, out: &mut BytesMut);
-    /// Bytes that it keeps until what comes before them has ended.
+    /// Returns the number of bytes that are buffered until the preceding part has ended.
     fn held(&self) -> usize {
         0
     }
-    /// Why a complete answer is a failure all the same, for the operator; asked after `finish`.
+    /// Returns why a complete response is a failure nevertheless, for the operator; `None` for a
+    /// success. Called after `finish`.
     fn fault(&self) -> Option<&str> {
         None
     }

@@ -1,9 +1,8 @@
-//! The neutral middle: what a request asks of a model, and what a model says, in no provider's
-//! words.
+//! The neutral middle: a request to a model, and a model's response, in the format of no provider.
 //!
 //! A surface (`api/`) builds a [`Generation`] and encodes [`Delta`]s; a dialect (`provider/`)
-//! encodes the `Generation` and decodes to `Delta`s; neither names the other. Where the client's
-//! dialect is the model server's dialect the middle is skipped and bytes pass
+//! encodes the `Generation` and decodes to `Delta`s; neither depends on the other. Where the client
+//! and the model server use the same dialect, the middle is skipped and bytes pass through
 //! (`relay/passthrough.rs`).
 
 mod delta;

@@ -2,100 +2,99 @@
 
 use serde_json::Value;
 
-/// What a model is asked.
+/// Request to a model, independent of surface and provider.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Generation {
-    /// A text to go on with as it stands, no chat template around it: then there are no messages
-    /// and no tools. Only for servers that have OpenAI's `/completions`; the other dialects refuse
-    /// it.
+    /// Text that the model continues, without a chat template around it: then there are no messages
+    /// and no tools. Only for servers with OpenAI's `/completions`; the other dialects refuse it.
     pub raw: Option<String>,
-    /// The conversation, oldest first; system messages are messages.
+    /// Messages of the conversation, oldest first, system messages included.
     pub messages: Vec<Message>,
     /// Functions the model may call.
     pub tools: Vec<Tool>,
-    /// The provider may keep the functions for the next request (see [`Part::CachePoint`]).
+    /// Permission for the provider to cache the functions for the next request (see
+    /// [`Part::CachePoint`]).
     pub tools_cached: Option<CacheFor>,
-    /// Whether it must call one of them.
+    /// Whether the model must call one of them.
     pub tool_choice: ToolChoice,
-    /// Whether it may call several at once. `None` leaves the choice to the model server.
+    /// Whether the model may call several at once. `None` leaves the choice to the model server.
     pub parallel_tools: Option<bool>,
-    /// What the answer's text has to look like.
+    /// Format of the response's text.
     pub format: Format,
-    /// How hard a reasoning model is to think, in the words of its provider (`low`, `medium`,
-    /// `high`, …).
+    /// Reasoning effort, as a value of the provider's (`low`, `medium`, `high`, …).
     pub effort: Option<String>,
-    /// Whether the model is asked to think before it answers, and how long. `None` leaves it to the
-    /// model server.
+    /// Settings of thinking before the response. `None` leaves them to the model server.
     pub thinking: Option<Thinking>,
-    /// Length, randomness and stops.
+    /// Length, randomness and stop sequences.
     pub sampling: Sampling,
-    /// Whether the answer is wanted piece by piece.
+    /// Whether the response is streamed.
     pub stream: bool,
 }
 
-/// Whether the model must call a function.
+/// Whether the model must call a function, and which.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ToolChoice {
-    /// As it likes.
+    /// The model decides.
     #[default]
     Auto,
-    /// It must not.
+    /// The model must not call any.
     None,
-    /// One of them, whichever.
+    /// The model must call one, whichever.
     Required,
-    /// The one of this name.
+    /// The model must call the one of this name.
     Named(String),
 }
 
-/// How a model is to think before it answers.
+/// Settings of a model's thinking before its response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Thinking {
-    /// At most this many tokens of it; `None` lets the model decide whether and how long.
+    /// Maximum tokens of thinking; `None` lets the model decide whether and how long.
     pub budget: Option<u32>,
-    /// How much of it is shown, in the provider's words (`summarized`, `omitted`).
+    /// How much of the thinking is returned, as a value of the provider's (`summarized`,
+    /// `omitted`).
     pub display: Option<String>,
 }
 
-/// For how long something is kept, in the provider's words (`5m`, `1h`); `None` is its default.
+/// Lifetime of a cache entry, as a value of the provider's (`5m`, `1h`); `None` is its default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CacheFor(pub Option<String>);
 
-/// What the answer's text has to look like.
+/// Format of the response's text.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Format {
-    /// Free.
+    /// Free text.
     #[default]
     Text,
-    /// Some JSON object.
+    /// Any JSON object.
     JsonObject,
-    /// JSON that fits a schema.
+    /// JSON that conforms to a schema.
     JsonSchema {
-        /// The schema's name.
+        /// Name of the schema.
         name: String,
-        /// What it is for.
+        /// Purpose of the schema, for the model.
         description: Option<String>,
-        /// JSON Schema.
+        /// The JSON Schema.
         schema: Value,
         /// Whether the model server must enforce it.
         strict: Option<bool>,
     },
 }
 
-/// Who speaks.
+/// Author of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Instructions.
+    /// Instructions of the operator or the client program.
     System,
-    /// The person, or the program acting for one.
+    /// The user, or a program that acts for one.
     User,
     /// The model.
     Assistant,
-    /// The result of a call the model made.
+    /// Result of a call that the model made.
     Tool,
 }
 
 impl Role {
-    /// The name OpenAI-style dialects use.
+    /// Returns the name in OpenAI-style dialects.
     pub const fn name(self) -> &'static str {
         match self {
             Self::System => "system",
@@ -105,7 +104,7 @@ impl Role {
         }
     }
 
-    /// The role of that name.
+    /// Returns the role of that name, or `None`.
     pub fn parse(name: &str) -> Option<Self> {
         match name {
             "system" | "developer" => Some(Self::System),
@@ -117,105 +116,105 @@ impl Role {
     }
 }
 
-/// One turn.
+/// Message of a conversation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
-    /// Who speaks.
+    /// Author of the message.
     pub role: Role,
-    /// What is said, in order.
+    /// Content of the message, in order.
     pub parts: Vec<Part>,
 }
 
 impl Message {
-    /// A turn of plain text.
+    /// Creates a message of plain text.
     pub fn text(role: Role, text: impl Into<String>) -> Self {
         Self { role, parts: vec![Part::Text(text.into())] }
     }
 }
 
-/// One piece of a turn.
+/// Part of a message's content.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Part {
-    /// Words.
+    /// Text.
     Text(String),
-    /// A picture.
+    /// Image.
     Image(Image),
-    /// What the model thought in an earlier turn.
+    /// The model's thinking in an earlier turn.
     Reasoning {
-        /// The thinking.
+        /// Text of the thinking.
         text: String,
-        /// The provider's signature over it; without one Anthropic's models take no thinking back.
+        /// The provider's signature over it; Anthropic's models do not accept thinking without one.
         signature: Option<String>,
     },
-    /// The provider may keep what it has read up to here for the next request. Providers that cache
-    /// by themselves, or not at all, need not be told.
+    /// Permission for the provider to cache everything up to this point for the next request.
+    /// Providers that cache on their own, or not at all, ignore it.
     CachePoint {
-        /// For how long, in the provider's words (`5m`, `1h`).
+        /// Lifetime, as a value of the provider's (`5m`, `1h`).
         ttl: Option<String>,
     },
-    /// A call the model made.
+    /// Function call by the model.
     ToolCall(ToolCall),
-    /// The answer to the call of that id.
+    /// Result of a function call.
     ToolResult {
-        /// The call's id.
+        /// Id of the call.
         id: String,
-        /// What the function said.
+        /// Output of the function.
         content: String,
-        /// Whether it failed, where the client has a word for that.
+        /// Whether the function failed, where the client's dialect has a field for that.
         is_error: bool,
     },
 }
 
-/// A picture in a message.
+/// Image in a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Image {
-    /// Its bytes.
+    /// The image itself.
     Inline {
-        /// `image/png`, `image/jpeg`, `image/gif` or `image/webp`.
+        /// Media type: `image/png`, `image/jpeg`, `image/gif` or `image/webp`.
         media_type: String,
-        /// Base64, standard alphabet, as the client sent it.
+        /// Content in base64, standard alphabet, as the client sent it.
         base64: String,
     },
-    /// Where the model server may fetch it. Weir does not: it would be an open proxy into the
-    /// operator's network.
+    /// URL from which the model server may fetch the image. Weir does not fetch it: it would be an
+    /// open proxy into the operator's network.
     Url(String),
 }
 
-/// A function call by the model.
+/// Function call by the model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToolCall {
-    /// The provider's id of this call.
+    /// Id of the call, assigned by the provider.
     pub id: String,
-    /// The function's name.
+    /// Name of the function.
     pub name: String,
-    /// JSON text; `{}` when the model sent none.
+    /// Arguments as JSON text; `{}` when the model sent none.
     pub arguments: String,
 }
 
-/// A function the model may call.
+/// Function that the model may call.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tool {
-    /// Its name.
+    /// Name of the function.
     pub name: String,
-    /// What it does, for the model.
+    /// Description for the model.
     pub description: String,
-    /// JSON Schema of its arguments.
+    /// JSON Schema of the arguments.
     pub parameters: Value,
     /// Whether the model server must enforce the schema.
     pub strict: Option<bool>,
 }
 
-/// Length, randomness and stops. `None` leaves the choice to the model server.
+/// Length, randomness and stop sequences. `None` leaves the choice to the model server.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sampling {
-    /// At most this many tokens of answer.
+    /// Maximum tokens of the response.
     pub max_tokens: Option<u32>,
-    /// 0 is greedy.
+    /// Temperature; 0 is greedy.
     pub temperature: Option<f64>,
-    /// Nucleus.
+    /// Probability mass of nucleus sampling.
     pub top_p: Option<f64>,
-    /// Texts that end the answer.
+    /// Stop sequences.
     pub stop: Vec<String>,
-    /// For servers that repeat themselves on request.
+    /// Seed, for servers with reproducible sampling.
     pub seed: Option<i64>,
 }

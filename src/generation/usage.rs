@@ -1,7 +1,7 @@
-//! Token counts as the provider reported them, in one meaning for all of them.
+//! Token counts as the provider reported them, with one definition for all providers.
 
-/// Counts for one request. `input` is everything the model read, whether it came from a cache, went
-/// into one, or neither. A provider that does not say leaves a field at zero.
+/// Token counts of one request. `input` is everything the model read, whether it came from a cache,
+/// was written to one, or neither. A field that the provider does not report is zero.
 ///
 /// | provider | everything read | of it from a cache |
 /// |---|---|---|
@@ -15,19 +15,19 @@
 /// ones in `inputTokens` too (maximhq/bifrost#6942): theirs come out too high here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Tokens read.
+    /// Tokens read, cached ones included.
     pub input: u64,
     /// Tokens written, reasoning included.
     pub output: u64,
-    /// Of `input`, how many came from a prompt cache.
+    /// Tokens of `input` that came from a prompt cache.
     pub cached: u64,
-    /// Of `output`, how many were reasoning.
+    /// Tokens of `output` that were reasoning.
     pub reasoning: u64,
 }
 
 impl Usage {
-    /// What is known after a later report. Counts are cumulative, and a later report may leave out
-    /// what an earlier one said.
+    /// Returns the counts updated by a later report. Counts are cumulative, and a later report may
+    /// omit a count of an earlier one.
     #[must_use]
     pub const fn and_then(self, later: Self) -> Self {
         const fn last(earlier: u64, later: u64) -> u64 {
@@ -41,7 +41,7 @@ impl Usage {
         }
     }
 
-    /// Whether the provider said anything.
+    /// Returns whether the provider reported any count.
     pub const fn is_reported(&self) -> bool {
         self.input > 0 || self.output > 0
     }

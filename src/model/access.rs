@@ -1,5 +1,5 @@
-//! What a provider needs besides an address and a key: Azure's api-version, AWS's region and
-//! credentials.
+//! What a provider requires in addition to an address and a key: Azure's api-version, AWS's region
+//! and credentials.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,21 +7,21 @@ use std::sync::Arc;
 use crate::model::{AwsChain, EndpointUrl, EndpointUrlError, Entra, Renewed};
 use crate::secret::Secret;
 
-/// How one model's server is asked. `Default` is an address and `api_key`, which is all that
-/// OpenAI-compatible servers and Anthropic want.
+/// How requests to one model's server are authorized. `Default` is `api_key`, which is all that
+/// OpenAI-compatible servers and Anthropic require.
 #[derive(Clone, Debug, Default)]
 pub enum Access {
-    /// The address and `api_key`.
+    /// The model's `api_key`, if it has one.
     #[default]
     Key,
     /// Azure OpenAI.
     Azure(AzureAccess),
-    /// Amazon Bedrock; the model's `api_key` is not read.
+    /// Amazon Bedrock; the model's `api_key` is ignored.
     Bedrock(Box<BedrockAccess>),
 }
 
 impl Access {
-    /// The credentials that are fetched, if it has such.
+    /// Returns the credentials that expire and are fetched again, or `None`.
     pub fn renewed(&self) -> Option<Renewed> {
         match self {
             Self::Azure(AzureAccess { entra: Some(entra), .. }) => {
@@ -33,29 +33,29 @@ impl Access {
     }
 }
 
-/// How an Azure model is asked.
+/// Api-version and credentials of an Azure model.
 #[derive(Clone, Debug, Default)]
 pub struct AzureAccess {
-    /// The version, which decides the paths.
+    /// Api-version, which decides the paths.
     pub version: ApiVersion,
-    /// Entra ID's token; the model's `api_key` without it.
+    /// Entra ID token; without it the model's `api_key` is sent.
     pub entra: Option<Arc<Entra>>,
 }
 
-/// Azure's `api-version` (providers.md d2.1).
+/// Azure's `api-version` parameter (providers.md d2.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ApiVersion {
     /// The v1 paths: the deployment's name goes in the body.
     #[default]
     V1,
-    /// The v1 paths with `?api-version=preview`.
+    /// The v1 paths, with `?api-version=preview`.
     Preview,
     /// A dated version, `2024-10-21` or `2025-02-01-preview`: the deployment's name goes in the
     /// path.
     Dated(Box<str>),
 }
 
-/// Why a text is not an api-version.
+/// Error of a text that is not an api-version.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "`{0}` is no api-version: expected v1, preview or a date such as 2024-10-21 or 2025-02-01-preview"
@@ -63,7 +63,7 @@ pub enum ApiVersion {
 pub struct ApiVersionError(String);
 
 impl ApiVersion {
-    /// Parses `v1`, `preview`, `YYYY-MM-DD` or `YYYY-MM-DD-preview`.
+    /// Parses `v1`, `preview`, `YYYY-MM-DD` or `YYYY-MM-DD-preview`; fails on anything else.
     pub fn parse(text: &str) -> Result<Self, ApiVersionError> {
         match text {
             "v1" => return Ok(Self::V1),
@@ -84,7 +84,7 @@ impl ApiVersion {
     }
 }
 
-/// As the file writes it.
+/// Writes the version as the configuration file has it.
 impl fmt::Display for ApiVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -95,34 +95,34 @@ impl fmt::Display for ApiVersion {
     }
 }
 
-/// Where Bedrock is and as whom it is asked.
+/// Region, credentials and guardrail of a Bedrock model.
 #[derive(Clone, Debug)]
 pub struct BedrockAccess {
-    /// The endpoint's region, also for cross-region profiles (providers.md d1.5): it is what is
-    /// signed.
+    /// Region of the endpoint, also for cross-region profiles (providers.md d1.5): signatures cover
+    /// it.
     pub region: Region,
-    /// As whom; shared between models.
+    /// Credentials, shared between models.
     pub credentials: Arc<AwsCredentials>,
-    /// The `Host` to send and sign when it is not the endpoint's own: VPC endpoints behind a proxy
-    /// (d1.1).
+    /// `Host` header to send and sign when it is not the endpoint's own: for VPC endpoints behind a
+    /// proxy (d1.1).
     pub signing_host: Option<http::HeaderValue>,
-    /// A guardrail for every request.
+    /// Guardrail that is sent with every request.
     pub guardrail: Option<Guardrail>,
 }
 
-/// Bedrock's credentials.
+/// Credentials for Bedrock.
 #[derive(Debug)]
 pub enum AwsCredentials {
-    /// A Bedrock API key (`AWS_BEARER_TOKEN_BEDROCK`): sent as it is, nothing is signed.
+    /// Bedrock API key (`AWS_BEARER_TOKEN_BEDROCK`), sent as a bearer token; nothing is signed.
     ApiKey(Secret<String>),
-    /// Keys to sign with.
+    /// Access key to sign with.
     Keys(AwsKeys),
-    /// Keys to sign with that the credential chain gives and takes back.
+    /// Expiring access key from the credential chain.
     Chain(Arc<AwsChain>),
 }
 
 impl AwsCredentials {
-    /// The chain, if it is that.
+    /// Returns the credential chain, or `None` for fixed credentials.
     pub fn renewed(&self) -> Option<Renewed> {
         match self {
             Self::Chain(chain) => Some(Renewed::Aws(Arc::clone(chain))),
@@ -131,45 +131,44 @@ impl AwsCredentials {
     }
 }
 
-/// An access key, long-lived or temporary.
+/// AWS access key, long-lived or temporary.
 #[derive(Debug)]
 pub struct AwsKeys {
-    /// `AKIA…`, `ASIA…`: an identifier, not a secret.
+    /// Id of the key (`AKIA…`, `ASIA…`): an identifier, not a secret.
     pub access_key_id: Box<str>,
-    /// What signs.
+    /// Secret that signs.
     pub secret_access_key: Secret<String>,
-    /// With temporary keys.
+    /// Session token of a temporary key.
     pub session_token: Option<Secret<String>>,
 }
 
-/// `guardrailConfig` of a Converse request.
+/// Guardrail: the `guardrailConfig` of a Converse request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guardrail {
-    /// Its id or ARN.
+    /// Id or ARN.
     pub identifier: Box<str>,
-    /// `DRAFT` or a number; AWS's service model lets it out.
+    /// `DRAFT` or a number; optional in AWS's service model.
     pub version: Option<Box<str>>,
-    /// `enabled`, `disabled` or `enabled_full`.
+    /// Trace mode: `enabled`, `disabled` or `enabled_full`.
     pub trace: Option<Box<str>>,
 }
 
-/// Why something is not a guardrail. What was said stays out of it: the variable holds JSON of any
-/// kind.
+/// Reason why a guardrail is invalid. It does not quote the value: the variable may hold any JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GuardrailError {
-    /// The identifier.
+    /// Invalid identifier.
     #[error("a guardrail's identifier is its id (letters and digits) or its ARN")]
     Identifier,
-    /// The version.
+    /// Invalid version.
     #[error("a guardrail's version is \"DRAFT\" or a number")]
     Version,
-    /// The trace.
+    /// Invalid trace mode.
     #[error("a guardrail's trace is \"enabled\", \"disabled\" or \"enabled_full\"")]
     Trace,
 }
 
 impl Guardrail {
-    /// Parses the three parts, by the patterns of AWS's service model of `bedrock-runtime`.
+    /// Checks the three parts against the patterns of AWS's service model of `bedrock-runtime`.
     pub fn parse(
         identifier: &str,
         version: Option<&str>,
@@ -200,32 +199,35 @@ impl Guardrail {
     }
 }
 
-/// An AWS region's name, safe in a host name: `eu-central-1`. Whether it exists only AWS knows.
+/// Name of an AWS region, safe in a host name: `eu-central-1`. It need not exist.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Region(Box<str>);
 
-/// Why a text is not a region.
+/// Error of a text that is not a region's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no AWS region: expected a name such as us-east-1")]
 pub struct RegionError(String);
 
 impl Region {
-    /// Parses words of lower-case letters joined by `-`, then a number.
+    /// Parses words of lower-case letters joined by `-` and followed by a number; fails on anything
+    /// else.
     pub fn parse(text: &str) -> Result<Self, RegionError> {
         let error = || RegionError(text.chars().take(100).collect());
-        let (words, number) = text.rsplit_once('-').ok_or_else(error)?;
-        let word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase());
-        let numeric = (1..=2).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit());
-        let good = text.len() <= 40 && words.contains('-') && words.split('-').all(word) && numeric;
-        if good { Ok(Self(text.into())) } else { Err(error()) }
+        let (name, number) = text.rsplit_once('-').ok_or_else(error)?;
+        let is_word = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase());
+        let is_number =
+            (1..=2).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit());
+        let is_region =
+            text.len() <= 40 && name.contains('-') && name.split('-').all(is_word) && is_number;
+        if is_region { Ok(Self(text.into())) } else { Err(error()) }
     }
 
-    /// The name.
+    /// Returns the name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Bedrock's public address there; China's partition has its own domain.
+    /// Returns Bedrock's public endpoint in this region; China's partition has its own domain.
     pub fn bedrock_endpoint(&self) -> Result<EndpointUrl, EndpointUrlError> {
         let domain = if self.0.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
         EndpointUrl::parse(&format!("https://bedrock-runtime.{self}.{domain}"))
@@ -238,57 +240,59 @@ impl fmt::Display for Region {
     }
 }
 
-/// What follows `bedrock/` in an identifier: a model id, an inference profile's id, or an ARN.
+/// Model of Bedrock, as it follows `bedrock/` in an identifier: a model id, an inference profile's
+/// id, or an ARN.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BedrockModel {
-    /// Named in front, `us-west-2/anthropic.claude-…`, or by an ARN: where the model's `region`
-    /// says nothing, this is it, and where it says something else, one of them is a mistake.
+    /// Region in front of the id (`us-west-2/anthropic.claude-…`) or in the ARN. It applies when
+    /// the model's `region` is not set; a different `region` is an error.
     pub region: Option<Region>,
-    /// The id or ARN, not percent-encoded.
+    /// Id or ARN, not percent-encoded.
     pub id: Box<str>,
 }
 
-/// Why a text is not a Bedrock model.
+/// Reason why a text is not a Bedrock model.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BedrockModelError {
-    /// Starts with `arn:` but is no ARN of Bedrock or SageMaker.
+    /// Starts with `arn:` but is not an ARN of Bedrock or SageMaker.
     #[error("`{0}` is no ARN of a model: expected arn:aws:bedrock:<region>:<account>:<kind>/<id>")]
     Arn(String),
-    /// Characters no id has.
+    /// Contains characters that no id has.
     #[error("`{0}` is no Bedrock model id: expected letters, digits and - _ . : only")]
     Id(String),
 }
 
 impl BedrockModel {
-    /// Parses the text. `converse/` and `invoke/` in front, which GitLab's gateway knows, choose
-    /// between two of its implementations and are dropped here (ai-gateway-server.md §2.6).
+    /// Parses the text. A leading `converse/` or `invoke/`, which chooses between two
+    /// implementations of GitLab's gateway, is dropped (ai-gateway-server.md §2.6).
     pub fn parse(text: &str) -> Result<Self, BedrockModelError> {
-        let shown = || text.chars().take(200).collect::<String>();
+        let excerpt = || text.chars().take(200).collect::<String>();
         let rest =
             text.strip_prefix("converse/").or_else(|| text.strip_prefix("invoke/")).unwrap_or(text);
         let in_front =
             rest.split_once('/').and_then(|(first, id)| Some((Region::parse(first).ok()?, id)));
         let (region, id) = in_front.map_or((None, rest), |(region, id)| (Some(region), id));
         if id.starts_with("arn:") {
-            let of_arn = arn_region(id).ok_or_else(|| BedrockModelError::Arn(shown()))?;
+            let of_arn = arn_region(id).ok_or_else(|| BedrockModelError::Arn(excerpt()))?;
             return Ok(Self { region: Some(region.unwrap_or(of_arn)), id: id.into() });
         }
         let good =
             id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':'));
         if id.is_empty() || id.len() > 2048 || !good || id.bytes().all(|b| b == b'.') {
-            return Err(BedrockModelError::Id(shown()));
+            return Err(BedrockModelError::Id(excerpt()));
         }
         Ok(Self { region, id: id.into() })
     }
 
-    /// The region that the text names: in front, else in its ARN, which is served nowhere else.
+    /// Returns the region in front of the id, else the one in its ARN, which is served nowhere
+    /// else.
     pub fn named_region(&self) -> Option<Region> {
         let of_arn = || Region::parse(self.id.strip_prefix("arn:")?.split(':').nth(2)?).ok();
         self.region.clone().or_else(of_arn)
     }
 }
 
-/// The region of a model's ARN, or `None` when it is none.
+/// Returns the region of a model's ARN, or `None` for a text that is not one.
 fn arn_region(arn: &str) -> Option<Region> {
     let parts: Vec<&str> = arn.splitn(6, ':').collect();
     let [_, partition, service, region, account, resource] = parts[..] else { return None };
@@ -368,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_models_say_so() {
+    fn malformed_models_are_errors() {
         for wrong in [
             "arn:aws:bedrock",
             "arn:aws:s3:us-east-1:123456789012:x/y",
@@ -388,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_region_in_front_wins_over_the_arns() {
+    fn a_region_in_front_takes_precedence_over_the_arns() {
         let region = |text: &str| {
             BedrockModel::parse(text).unwrap().named_region().map(|region| region.to_string())
         };

@@ -1,5 +1,5 @@
-//! Credentials that expire: what AWS's credential chain and Entra ID give. `credentials` fetches
-//! them beside the data path; a request uses the last ones until they expire, and waits a moment
+//! Credentials that expire, of AWS's credential chain and of Entra ID. `credentials` fetches them
+//! outside of the data path; a request uses the last ones until they expire, and waits a moment
 //! when there are none.
 
 use std::path::PathBuf;
@@ -11,33 +11,35 @@ use crate::model::{AwsKeys, EndpointUrl, Region};
 use crate::refreshed::{Fresh, Pace};
 use crate::secret::Secret;
 
-/// Callers are known by then, and `[limits]` has bounded how many there are.
-const PACE: Pace = Pace {
+/// Refresh policy. At this point callers are authenticated, and `[limits]` has bounded their
+/// number.
+const REFRESH: Pace = Pace {
     min_interval: Duration::from_secs(5),
     max_interval: Duration::from_secs(60),
     wait: Duration::from_secs(2),
     max_waiting: 4096,
 };
-/// Credentials that were refused are fetched again when they are older than this: a role's session
+/// Minimum age at which credentials that the provider refused are fetched again: a role's session
 /// may have been revoked, a file's key replaced. Most refusals have other reasons.
-const DOUBTFUL: Duration = Duration::from_secs(60);
+const MIN_AGE_TO_INVALIDATE: Duration = Duration::from_secs(60);
 
-/// Credentials with the time they are good for.
+/// Credentials with their expiry time.
 #[derive(Debug)]
 pub struct Temporary<T> {
     /// The credentials.
     pub value: T,
-    /// Until when; `None` says nothing of an end.
+    /// Expiry time; `None` when the source gives none.
     pub expires: Option<SystemTime>,
 }
 
 impl<T> Temporary<T> {
-    /// Whether they are good at this time.
+    /// Returns whether the credentials are valid at `now`.
     pub fn is_valid(&self, now: SystemTime) -> bool {
         self.expires.is_none_or(|expires| now < expires)
     }
 
-    /// How long they are good for, from now; zero when they are not.
+    /// Returns the remaining lifetime at `now`, zero after the expiry; `None` when there is no
+    /// expiry time.
     pub fn left(&self, now: SystemTime) -> Option<Duration> {
         Some(self.expires?.duration_since(now).unwrap_or_default())
     }
@@ -47,55 +49,55 @@ impl<T> Temporary<T> {
 /// identity), an instance's role (IMDSv2). One per configuration.
 #[derive(Debug)]
 pub struct AwsChain {
-    /// What the chain gave last.
+    /// Access key that was fetched last.
     pub keys: Fresh<Temporary<AwsKeys>>,
     region: OnceLock<Region>,
 }
 
 impl Default for AwsChain {
     fn default() -> Self {
-        Self { keys: Fresh::new(PACE), region: OnceLock::new() }
+        Self { keys: Fresh::new(REFRESH), region: OnceLock::new() }
     }
 }
 
 impl AwsChain {
-    /// Notes where a model is that needs it.
+    /// Stores the region of a model that uses the chain; the first one is kept.
     pub fn near(&self, region: &Region) {
-        // the first one stays
         let _ = self.region.set(region.clone());
     }
 
-    /// Whose STS is asked when neither the environment nor the profile says it.
+    /// Returns the region whose STS is called when neither the environment nor the profile sets
+    /// one.
     pub fn region(&self) -> Option<&Region> {
         self.region.get()
     }
 
-    /// The keys to sign with.
+    /// Returns the access key to sign with. Fails with a 503 when there is no valid one.
     pub fn current(&self, now: SystemTime) -> Result<Arc<Temporary<AwsKeys>>, GatewayError> {
         current(&self.keys, now, "The gateway has no valid AWS credentials at the moment").map_err(|(error, why)| {
             error.internal(format!(
                 "{why}; give this machine a role, set AWS_BEARER_TOKEN_BEDROCK or AWS_ACCESS_KEY_ID and \
-                 AWS_SECRET_ACCESS_KEY, or say the model's api_key or access_key_id"
+                 AWS_SECRET_ACCESS_KEY, or set the model's api_key or access_key_id"
             ))
         })
     }
 }
 
-/// A token of Entra ID (once Azure AD).
+/// Token of Entra ID (formerly Azure AD).
 #[derive(Debug)]
 pub struct Entra {
-    /// As whom.
+    /// Identity that the token is issued to.
     pub identity: EntraIdentity,
-    /// For what: `https://cognitiveservices.azure.com/.default`.
+    /// Scope: `https://cognitiveservices.azure.com/.default`.
     pub scope: Box<str>,
-    /// What Entra ID gave last.
+    /// Token that was fetched last.
     pub token: Fresh<Temporary<Secret<String>>>,
 }
 
-/// As whom Entra ID is asked, and where (providers.md d2.3).
+/// Identity that Entra ID authenticates, and the endpoint it uses (providers.md d2.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntraIdentity {
-    /// An application, by its secret.
+    /// Application that authenticates with its secret.
     Application {
         /// The authority and the tenant's path: `https://login.microsoftonline.com/{tenant}`.
         tenant: EndpointUrl,
@@ -104,59 +106,60 @@ pub enum EntraIdentity {
         /// `client_secret`
         client_secret: Secret<String>,
     },
-    /// An application, by a token that the cluster writes into a file.
+    /// Application that authenticates with a token which the cluster writes into a file.
     Workload {
         /// The authority and the tenant's path.
         tenant: EndpointUrl,
         /// `client_id`
         client_id: Box<str>,
-        /// `AZURE_FEDERATED_TOKEN_FILE`, read anew each time.
+        /// `AZURE_FEDERATED_TOKEN_FILE`, read for every fetch.
         token_file: PathBuf,
     },
-    /// The identity of the machine or the container.
+    /// Managed identity of the machine or the container.
     Managed {
-        /// Who gives it out.
+        /// Service that issues its tokens.
         by: ManagedBy,
-        /// Which one, where there are several.
+        /// Client id, where there are several identities.
         client_id: Option<Box<str>>,
     },
 }
 
-/// Who gives out a managed identity's tokens.
+/// Service that issues a managed identity's tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ManagedBy {
-    /// The instance metadata service at this address.
+    /// Instance metadata service at this address.
     Instance(EndpointUrl),
-    /// App Service, Container Apps: `IDENTITY_ENDPOINT` and `IDENTITY_HEADER`.
+    /// App Service or Container Apps: `IDENTITY_ENDPOINT` and `IDENTITY_HEADER`.
     AppService(EndpointUrl, Secret<String>),
 }
 
 impl Entra {
-    /// One that is to be fetched.
+    /// Creates a token and requests its first fetch.
     pub fn new(identity: EntraIdentity, scope: &str) -> Self {
-        let token = Fresh::new(PACE);
+        let token = Fresh::new(REFRESH);
         token.ask();
         Self { identity, scope: scope.into(), token }
     }
 
-    /// The token to send.
+    /// Returns the token to send. Fails with a 503 when there is no valid one.
     pub fn current(&self, now: SystemTime) -> Result<Arc<Temporary<Secret<String>>>, GatewayError> {
         current(&self.token, now, "The gateway has no valid Entra ID token at the moment")
             .map_err(|(error, why)| error.internal(why))
     }
 }
 
-/// Either of them.
+/// Credentials of either source, which are fetched again before they expire.
 #[derive(Clone, Debug)]
 pub enum Renewed {
-    /// AWS's.
+    /// AWS's credential chain.
     Aws(Arc<AwsChain>),
-    /// Entra ID's.
+    /// Entra ID token.
     Entra(Arc<Entra>),
 }
 
 impl Renewed {
-    /// Waits a moment for credentials when there are none that are good.
+    /// Waits for valid credentials, for at most the refresh policy's `wait`; returns at once when
+    /// there are any.
     pub async fn ready(&self, now: SystemTime) {
         match self {
             Self::Aws(chain) => drop(chain.keys.get_if(|keys| keys.is_valid(now)).await),
@@ -164,7 +167,8 @@ impl Renewed {
         }
     }
 
-    /// Waits until a fetch has ended, well or not: longer than a request would, for `weir probe`.
+    /// Waits until a fetch has ended, successful or not: longer than a request would, for
+    /// `weir probe`.
     pub async fn settled(&self) {
         match self {
             Self::Aws(chain) => chain.keys.settled().await,
@@ -172,13 +176,13 @@ impl Renewed {
         }
     }
 
-    /// The provider refused them: has them fetched again, unless they are new.
+    /// Requests a new fetch after the provider has refused the credentials, unless they are new.
     pub fn doubt(&self) {
         let age = match self {
             Self::Aws(chain) => chain.keys.age(),
             Self::Entra(entra) => entra.token.age(),
         };
-        if age.is_some_and(|age| age > DOUBTFUL) {
+        if age.is_some_and(|age| age > MIN_AGE_TO_INVALIDATE) {
             let _ = match self {
                 Self::Aws(chain) => chain.keys.ask(),
                 Self::Entra(entra) => entra.token.ask(),
@@ -186,7 +190,8 @@ impl Renewed {
         }
     }
 
-    /// Takes over what one before a reload holds, if it is for the same.
+    /// Adopts the credentials that `before`, from before a reload, holds for the same identity.
+    /// Returns false when the identities differ.
     pub fn take_over(&self, before: &Self) -> bool {
         match (self, before) {
             (Self::Aws(new), Self::Aws(old)) => new.keys.take_over(&old.keys),
@@ -200,7 +205,7 @@ impl Renewed {
         true
     }
 
-    /// Whether both are the same one.
+    /// Returns whether both are the same instance.
     pub fn is(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Aws(one), Self::Aws(two)) => Arc::ptr_eq(one, two),
@@ -210,17 +215,17 @@ impl Renewed {
     }
 }
 
-/// What is good now; or the error, and why there is nothing.
+/// Returns the credentials that are valid at `now`; or the error, and why there are none.
 fn current<T>(
-    fresh: &Fresh<Temporary<T>>,
+    refreshed: &Fresh<Temporary<T>>,
     now: SystemTime,
     without: &'static str,
 ) -> Result<Arc<Temporary<T>>, (GatewayError, String)> {
-    let held = fresh.get();
-    let expired = if held.is_some() { "the last ones have expired; " } else { "" };
-    held.filter(|held| held.is_valid(now)).ok_or_else(|| {
-        let fault = fresh.fault().unwrap_or_else(|| "they are being fetched".to_owned());
-        (GatewayError::new(Kind::NoCredentials, without), format!("{expired}{fault}"))
+    let last = refreshed.get();
+    let expired = if last.is_some() { "the last ones have expired; " } else { "" };
+    last.filter(|last| last.is_valid(now)).ok_or_else(|| {
+        let reason = refreshed.fault().unwrap_or_else(|| "they are being fetched".to_owned());
+        (GatewayError::new(Kind::NoCredentials, without), format!("{expired}{reason}"))
     })
 }
 
@@ -242,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_good_until_they_expire() {
+    fn credentials_are_valid_until_they_expire() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_hours(1);
         let until = Temporary { value: (), expires: Some(now + Duration::from_secs(1)) };
         assert!(until.is_valid(now) && !until.is_valid(now + Duration::from_secs(1)));
@@ -263,7 +268,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_the_same_identity_is_taken_over() {
+    async fn only_credentials_of_the_same_identity_are_adopted() {
         assert!(managed(None).take_over(&managed(None)));
         assert!(!managed(None).take_over(&managed(Some("a"))));
         assert!(!managed(None).take_over(&Renewed::Aws(Arc::default())));

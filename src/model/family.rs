@@ -1,83 +1,83 @@
-//! Model families: how a kind of model likes to be asked. Data, not code: `config/families.toml`
-//! has GitLab's families (gitlab-client.md §5.2) and some more, and an operator's
-//! `[families.<name>]` goes over it.
+//! Model families: how a kind of model is prompted. Data, not code: `config/families.toml` has
+//! GitLab's families (gitlab-client.md §5.2) and some more, and an operator's `[families.<name>]`
+//! overrides it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::generation::{Message, Role};
 
-/// The family of everything that has none of its own.
+/// Name of the fallback family.
 const GENERAL: &str = "general";
 
-/// One family.
+/// Prompting rules of one kind of model.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Family {
-    /// Its name in GitLab's requests and in the file.
+    /// Name in GitLab's requests and in the file.
     pub name: Arc<str>,
-    /// How code is completed.
+    /// Style of code completion.
     pub completion: Completion,
-    /// Which call of the model server completes code, if somebody has said.
+    /// Call of the model server that completes code, if it is configured.
     pub completion_endpoint: Option<CompletionEndpoint>,
-    /// Tokens of the model's window, question and answer together.
+    /// Size of the model's context window in tokens, prompt and response together.
     pub context_tokens: u32,
-    /// At most this many tokens for a completion.
+    /// Maximum tokens of a completion.
     pub completion_tokens: u32,
-    /// At most this many tokens for generated code.
+    /// Maximum tokens of generated code.
     pub generation_tokens: u32,
-    /// At most this many tokens for other answers; `None` leaves it to the model server.
+    /// Maximum tokens of other responses; `None` leaves it to the model server.
     pub max_tokens: Option<u32>,
-    /// 0 is greedy; `None` sends none, for models that refuse one.
+    /// Sampling temperature, 0 is greedy; `None` sends none, for models that refuse one.
     pub temperature: Option<f64>,
-    /// Whether its answers may hold `<think>` blocks.
+    /// Whether responses may contain `<think>` blocks, which are removed.
     pub strip_reasoning: bool,
-    /// Whether its chat template takes one system message only, the first.
+    /// Whether the chat template takes one system message only, as the first.
     pub single_system: bool,
-    /// How it is given tools in chat.
+    /// How tools are passed in chat.
     pub tools: ToolStyle,
-    /// Folders of prompts in the order they are searched; `base` follows.
+    /// Folders of prompts in search order; `base` follows.
     pub prompts: Vec<Box<str>>,
-    /// Whether it writes `\_` where code has `_`.
+    /// Whether the model writes `\_` where code has `_`.
     pub unescape_underscores: bool,
 }
 
-/// How code is completed.
+/// Style of code completion.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Completion {
-    /// By asking for it in words.
+    /// An instruction in a chat message.
     Chat,
-    /// Between marks that the model was trained with.
+    /// Fill-in-the-middle, with the tokens that the model was trained with.
     Fim(Fim),
 }
 
-/// Fill-in-the-middle.
+/// Fill-in-the-middle prompt of a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fim {
-    /// Where prefix and suffix go.
+    /// Template of the prompt.
     pub template: FimTemplate,
-    /// Texts that end the answer.
+    /// Stop sequences.
     pub stop: Vec<String>,
 }
 
-/// Which call of the model server completes code.
+/// Call of the model server that completes code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CompletionEndpoint {
-    /// `/completions`: the text as it is, no chat template around it.
+    /// `/completions`: the text without a chat template around it.
     Completions,
     /// `/chat/completions`
     Chat,
 }
 
-/// How a model is given tools in chat.
+/// How tools are passed to a model in chat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToolStyle {
-    /// By the dialect's own tools.
+    /// As the dialect's own tools.
     Native,
-    /// In the text, as ReAct steps.
+    /// In the prompt's text, as ReAct steps.
     React,
 }
 
-/// The fallback, as `config/families.toml` has it; a test holds the two together.
+/// The fallback family, as in `config/families.toml`; a test compares the two.
 impl Default for Family {
     fn default() -> Self {
         Self {
@@ -99,7 +99,8 @@ impl Default for Family {
 }
 
 impl Family {
-    /// Messages as its chat template takes them.
+    /// Returns the messages as the family's chat template takes them: with `single_system`, all
+    /// system messages are joined into one in front.
     pub fn arranged(&self, messages: Vec<Message>) -> Vec<Message> {
         let is_system = |message: &Message| message.role == Role::System;
         if !self.single_system || messages.iter().filter(|message| is_system(message)).count() < 2 {
@@ -111,7 +112,7 @@ impl Family {
     }
 }
 
-/// A text with `{prefix}` and `{suffix}` in it, each once, in either order.
+/// Template that contains `{prefix}` and `{suffix}`, each once, in either order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FimTemplate {
     before: Box<str>,
@@ -120,7 +121,7 @@ pub struct FimTemplate {
     suffix_first: bool,
 }
 
-/// Why a text is not such a template.
+/// Error of a text that is not such a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected {{prefix}} and {{suffix}}, each once")]
 pub struct FimTemplateError;
@@ -129,52 +130,53 @@ impl FimTemplate {
     const PREFIX: &str = "{prefix}";
     const SUFFIX: &str = "{suffix}";
 
-    /// Parses `<PRE>{prefix}<SUF>{suffix}<MID>` and its like.
+    /// Parses `<PRE>{prefix}<SUF>{suffix}<MID>` and its like. Fails when a placeholder is missing
+    /// or repeated.
     pub fn parse(text: &str) -> Result<Self, FimTemplateError> {
-        let once = |mark| {
-            let (before, after) = text.split_once(mark)?;
-            (!after.contains(mark)).then_some(before.len())
+        let position_of = |placeholder| {
+            let (before, after) = text.split_once(placeholder)?;
+            (!after.contains(placeholder)).then_some(before.len())
         };
         let (prefix, suffix) = (
-            once(Self::PREFIX).ok_or(FimTemplateError)?,
-            once(Self::SUFFIX).ok_or(FimTemplateError)?,
+            position_of(Self::PREFIX).ok_or(FimTemplateError)?,
+            position_of(Self::SUFFIX).ok_or(FimTemplateError)?,
         );
         let (first, second) = (prefix.min(suffix), prefix.max(suffix));
-        // the two marks are of one length
-        let mark = Self::PREFIX.len();
+        // both placeholders have the same length
+        let placeholder_len = Self::PREFIX.len();
         Ok(Self {
             before: text[..first].into(),
-            between: text[first + mark..second].into(),
-            after: text[second + mark..].into(),
+            between: text[first + placeholder_len..second].into(),
+            after: text[second + placeholder_len..].into(),
             suffix_first: suffix < prefix,
         })
     }
 
-    /// The text that the model goes on with.
+    /// Returns the prompt that the model continues.
     pub fn render(&self, prefix: &str, suffix: &str) -> String {
         let (first, second) = if self.suffix_first { (suffix, prefix) } else { (prefix, suffix) };
         [&self.before, first, &self.between, second, &self.after].concat()
     }
 
-    /// Bytes of its own.
+    /// Returns the length of the template in bytes, without the placeholders.
     pub const fn len(&self) -> usize {
         self.before.len() + self.between.len() + self.after.len()
     }
 
-    /// Whether it has no marks of its own.
+    /// Returns whether the template has nothing but the placeholders.
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// The families of one configuration, by name.
+/// Registry of the families of one configuration, by name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Families {
     general: Arc<Family>,
     named: BTreeMap<Arc<str>, Arc<Family>>,
 }
 
-/// `general` and nothing else.
+/// A registry of `general` alone.
 impl Default for Families {
     fn default() -> Self {
         Self { general: Arc::default(), named: BTreeMap::new() }
@@ -182,7 +184,7 @@ impl Default for Families {
 }
 
 impl Families {
-    /// Adds a family, or puts it in the place of the one of its name.
+    /// Adds a family; one of the same name is replaced.
     pub fn set(&mut self, family: Family) {
         let family = Arc::new(family);
         if &*family.name == GENERAL {
@@ -191,18 +193,18 @@ impl Families {
         self.named.insert(Arc::clone(&family.name), family);
     }
 
-    /// The family of that name, if it is one.
+    /// Returns the family of that name, or `None`.
     pub fn find(&self, name: &str) -> Option<&Arc<Family>> {
         self.named.get(name)
     }
 
-    /// The family of that name, else `general`: GitLab adds families with its releases
-    /// (gitlab-client.md §5.2).
+    /// Returns the family of that name, or `general` for an unknown one: GitLab adds families with
+    /// its releases (gitlab-client.md §5.2).
     pub fn get(&self, name: &str) -> Arc<Family> {
         Arc::clone(self.find(name).unwrap_or(&self.general))
     }
 
-    /// All of them, by name.
+    /// Iterates over all families, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Family>> {
         self.named.values()
     }
@@ -243,13 +245,14 @@ mod tests {
     }
 
     #[test]
-    fn one_system_message_is_made_of_several() {
-        let asked = || vec![(Role::System, "a"), (Role::User, "b"), (Role::System, "c")];
-        let asked = || {
-            asked().into_iter().map(|(role, text)| Message::text(role, text)).collect::<Vec<_>>()
+    fn several_system_messages_are_joined_into_one() {
+        let messages = || {
+            [(Role::System, "a"), (Role::User, "b"), (Role::System, "c")]
+                .map(|(role, text)| Message::text(role, text))
+                .to_vec()
         };
-        assert_eq!(Family::default().arranged(asked()), asked());
-        let one = Family { single_system: true, ..Family::default() }.arranged(asked());
+        assert_eq!(Family::default().arranged(messages()), messages());
+        let one = Family { single_system: true, ..Family::default() }.arranged(messages());
         assert_eq!(
             one.iter().map(|message| message.role).collect::<Vec<_>>(),
             [Role::System, Role::User]
@@ -259,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_names_are_general() {
+    fn unknown_names_fall_back_to_general() {
         let mut families = Families::default();
         assert_eq!(&*families.get("novel").name, "general");
         families.set(Family { name: "novel".into(), completion_tokens: 7, ..Family::default() });

@@ -1,5 +1,5 @@
-//! What a model is: its identifier and provider, its address, its credentials, its family, its time
-//! limits. Which model answers a request is decided in [`crate::route`].
+//! What a model is: its identifier and provider, its address, its credentials, its family, its
+//! timeouts. Which model answers a request is decided in [`crate::route`].
 //!
 //! Pure data and functions: no I/O, no clock.
 
@@ -9,6 +9,7 @@ mod family;
 #[expect(clippy::module_inception, reason = "the file that defines `Model`")]
 mod model;
 mod provider_defaults;
+mod provider_kind;
 mod timeouts;
 mod url;
 
@@ -20,9 +21,8 @@ pub use credentials::{AwsChain, Entra, EntraIdentity, ManagedBy, Renewed, Tempor
 pub use family::{
     Completion, CompletionEndpoint, Families, Family, Fim, FimTemplate, FimTemplateError, ToolStyle,
 };
-pub use model::{
-    HealthCheck, Identifier, IdentifierError, Model, ModelId, ProviderKind, Replicas, Room,
-};
+pub use model::{HealthCheck, Identifier, IdentifierError, Model, ModelId, Replicas, Room};
 pub use provider_defaults::ProviderDefaults;
+pub use provider_kind::{CredentialKind, DefaultEndpoint, Profile, ProviderKind, UrlRule};
 pub use timeouts::{Budget, BudgetPatch};
 pub use url::{EndpointUrl, EndpointUrlError, Scheme, is_refused_address};

@@ -1,83 +1,47 @@
-//! A model as the operator describes it: where it is, what it is called there, what family it is.
+//! A model as the operator describes it: its address, its name at the server, its family.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Access, BudgetPatch, EndpointUrl, Family};
+use crate::model::{Access, BudgetPatch, EndpointUrl, Family, ProviderKind};
 use crate::secret::Secret;
 
-/// A model's name in the file (GitLab's "deployment name"), or `request` for one that a request
-/// brought.
+/// Name of a model in the file (GitLab's "deployment name"), or `request` for a model that a
+/// request brought.
 pub type ModelId = Arc<str>;
 
-/// Which kind of server answers. The identifier's prefix decides; `provider` in a request never
-/// does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ProviderKind {
-    /// OpenAI's API, as vLLM and most model servers speak it.
-    OpenAi,
-    /// Azure OpenAI.
-    Azure,
-    /// Amazon Bedrock's Converse.
-    Bedrock,
-    /// Amazon Bedrock's OpenAI-compatible endpoint: a `bedrock/` model with
-    /// `bedrock_openai = true`.
-    BedrockOpenAi,
-    /// Anthropic's Messages API.
-    Anthropic,
-    /// GitLab's cloud gateway: no identifier names it, `"gitlab"` in `[features]` does.
-    Gitlab,
-}
-
-impl ProviderKind {
-    /// The `provider` label.
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::OpenAi => "openai",
-            Self::Azure => "azure",
-            Self::Bedrock | Self::BedrockOpenAi => "bedrock",
-            Self::Anthropic => "anthropic",
-            Self::Gitlab => "gitlab",
-        }
-    }
-}
-
-/// `prefix/model` as GitLab's admins write it, split at the first slash (gitlab-client.md §4.4).
+/// Identifier `prefix/model` as GitLab's admins write it, split at the first slash
+/// (gitlab-client.md §4.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identifier {
-    /// From the prefix.
+    /// Kind of server, from the prefix.
     pub provider: ProviderKind,
-    /// What the model server is asked for; may contain slashes.
+    /// Name of the model at its server; may contain slashes.
     pub model: Box<str>,
 }
 
-/// Why a text is not an identifier.
+/// Reason why a text is not an identifier.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentifierError {
-    /// A prefix this version does not know.
-    #[error(
-        "unknown prefix `{0}/`: expected custom_openai/, openai/, hosted_vllm/, litellm_proxy/, azure/, bedrock/ or anthropic/"
-    )]
+    /// Unknown prefix.
+    #[error("unknown prefix `{0}/`: expected {prefixes}", prefixes = known_prefixes())]
     UnknownPrefix(String),
-    /// Nothing behind the prefix.
-    #[error("no model behind the prefix")]
+    /// Empty model name.
+    #[error("no model after the prefix")]
     NoModel,
 }
 
 impl Identifier {
-    /// Parses an identifier. Without a slash the whole text is a model of an OpenAI-compatible
-    /// server.
+    /// Parses an identifier. Without a slash the whole text is the name of a model at an
+    /// OpenAI-compatible server.
     pub fn parse(text: &str) -> Result<Self, IdentifierError> {
         let text = text.trim();
         let (provider, model) = match text.split_once('/') {
-            None => (ProviderKind::OpenAi, text),
-            Some(("custom_openai" | "openai" | "hosted_vllm" | "litellm_proxy", model)) => {
-                (ProviderKind::OpenAi, model)
-            }
-            Some(("azure", model)) => (ProviderKind::Azure, model),
-            Some(("bedrock", model)) => (ProviderKind::Bedrock, model),
-            Some(("anthropic", model)) => (ProviderKind::Anthropic, model),
-            Some((other, _)) => return Err(IdentifierError::UnknownPrefix(other.to_owned())),
+            None => (ProviderKind::default(), text),
+            Some((prefix, model)) => match ProviderKind::of_prefix(prefix) {
+                Some(provider) => (provider, model),
+                None => return Err(IdentifierError::UnknownPrefix(prefix.to_owned())),
+            },
         };
         if model.is_empty() {
             return Err(IdentifierError::NoModel);
@@ -86,65 +50,93 @@ impl Identifier {
     }
 }
 
-/// How many requests a model's server is sent at a time, and how many wait for it how long.
+/// Returns the known prefixes as a list in words: `a/, b/ or c/`.
+fn known_prefixes() -> String {
+    let mut prefixes: Vec<String> =
+        ProviderKind::prefixes().map(|prefix| format!("{prefix}/")).collect();
+    let last = prefixes.pop().unwrap_or_default();
+    format!("{} or {last}", prefixes.join(", "))
+}
+
+/// Concurrency limit of a model's server and of the queue in front of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
-    /// `max_parallel`: under way at a time, over all workers.
+    /// `max_parallel`: requests in flight at a time, over all workers.
     pub parallel: usize,
-    /// `max_queue`: waiting at a time.
+    /// `max_queue`: requests that wait for a permit at a time.
     pub queue: usize,
-    /// `max_wait`: a longer wait is 503.
+    /// `max_wait`: after this long in the queue a request gets 503.
     pub wait: Duration,
 }
 
-/// How a model's replicas are looked after and chosen between.
+/// Settings of health checks and load balancing between a model's replicas.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Replicas {
-    /// What each is asked now and then; none: only requests show how they are.
+    /// Periodic health check; with `None` only requests reveal that a replica is down.
     pub health_check: Option<HealthCheck>,
-    /// Whether they tell their load as vLLM does, at `/metrics`.
+    /// Whether the replicas report their load as vLLM does, at `/metrics`.
     pub tell_load: bool,
-    /// Whether requests that begin alike go to the same one.
+    /// Whether requests with a common prefix go to the same replica.
     pub affinity: bool,
 }
 
-/// What a replica is asked, to see whether it is well.
+/// Request that a health check sends to a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HealthCheck {
-    /// The list of models, below the endpoint's own path.
+    /// `GET` of the list of models, below the endpoint's own path.
     Models,
-    /// This path, below the server's root.
+    /// `GET` of this path, below the server's root.
     Path(Box<str>),
 }
 
-/// One model: everything needed to ask it, whoever asks.
+/// Everything that is needed to send a request to one model.
 #[derive(Clone, Debug)]
 pub struct Model {
-    /// Its name in the file.
+    /// Name in the file.
     pub id: ModelId,
-    /// Which kind of server answers.
+    /// Kind of server.
     pub provider: ProviderKind,
-    /// What the server calls it.
+    /// Name at the server.
     pub upstream_name: Arc<str>,
-    /// How it likes to be prompted.
+    /// Family, which decides how it is prompted.
     pub family: Arc<Family>,
     /// Replicas, at least one.
     pub endpoints: Vec<EndpointUrl>,
-    /// The server's key, if it wants one.
+    /// Key of the server, if it requires one.
     pub api_key: Option<Secret<String>>,
-    /// What else its provider needs.
+    /// Credentials and settings that its provider requires in addition to the key.
     pub access: Access,
-    /// The model's own `timeouts`.
+    /// Timeouts of the model's own `timeouts` table.
     pub timeouts: BudgetPatch,
-    /// How its replicas are looked after and chosen between.
+    /// Settings of health checks and load balancing.
     pub replicas: Replicas,
-    /// Its own `max_parallel`, if it has one.
+    /// Concurrency limit, if `max_parallel` is set.
     pub room: Option<Room>,
-    /// `priority`: whether its server is told whose request goes first.
+    /// `priority`: whether requests carry the priority class for the server's own queue.
     pub priority: bool,
-    /// Whether a request named the endpoints: then each address is checked after resolution. Not so
+    /// Whether a request named the endpoints: then each address is checked after resolution. False
     /// for a Bedrock model that a request brought: its endpoint is the operator's.
     pub from_request: bool,
+}
+
+impl Model {
+    /// Creates GitLab's cloud gateway at this address, as a model of this name.
+    pub fn gitlab_cloud(name: &str, url: EndpointUrl) -> Self {
+        Self {
+            id: name.into(),
+            provider: ProviderKind::GATEWAY,
+            upstream_name: name.into(),
+            family: Arc::default(),
+            endpoints: vec![url],
+            api_key: None,
+            access: Access::Key,
+            timeouts: BudgetPatch::default(),
+            replicas: Replicas::default(),
+            room: None,
+            priority: false,
+            from_request: false,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -165,6 +157,11 @@ mod tests {
             Ok((ProviderKind::Bedrock, "apac.anthropic.claude:0".into()))
         );
         assert_eq!(parse("openai/"), Err(IdentifierError::NoModel));
-        assert!(matches!(parse("nope/x"), Err(IdentifierError::UnknownPrefix(p)) if p == "nope"));
+        let unknown = parse("nope/x").unwrap_err();
+        assert_eq!(
+            unknown.to_string(),
+            "unknown prefix `nope/`: expected custom_openai/, openai/, hosted_vllm/, \
+             litellm_proxy/, azure/, bedrock/ or anthropic/"
+        );
     }
 }

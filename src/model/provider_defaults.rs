@@ -8,17 +8,18 @@ use crate::model::{
     ApiVersion, AwsCredentials, BedrockAccess, BedrockModel, EndpointUrl, Guardrail, Region,
 };
 
-/// Azure's version for models that requests bring when nobody says one (ai-gateway-server.md §2.5).
+/// Api-version of Azure models that requests bring when `AZURE_API_VERSION` is not set
+/// (ai-gateway-server.md §2.5).
 const API_VERSION: &str = "2025-02-01-preview";
 
-/// One per configuration.
+/// Settings for models that requests bring; one per configuration.
 #[derive(Clone, Debug)]
 pub struct ProviderDefaults {
-    /// `AWS_REGION`, `AWS_REGION_NAME`; a region in the identifier wins.
+    /// `AWS_REGION` or `AWS_REGION_NAME`; a region in the identifier takes precedence.
     pub region: Option<Region>,
-    /// `AWS_BEDROCK_RUNTIME_ENDPOINT`; the region's public address without it.
+    /// `AWS_BEDROCK_RUNTIME_ENDPOINT`; `None` is the region's public address.
     pub endpoint: Option<EndpointUrl>,
-    /// The environment's, else the chain's.
+    /// Credentials from the environment, else the credential chain.
     pub credentials: Option<Arc<AwsCredentials>>,
     /// `AIGW_BEDROCK_GUARDRAIL_CONFIG`.
     pub guardrail: Option<Guardrail>,
@@ -34,14 +35,15 @@ impl Default for ProviderDefaults {
 }
 
 impl ProviderDefaults {
-    /// Where and as whom a request's Bedrock model is asked. 422 when the operator has not said.
+    /// Returns the endpoint and the credentials for a request's Bedrock model. Fails with a 422
+    /// when the operator has configured no region or no credentials.
     pub fn bedrock(
         &self,
         model: &BedrockModel,
     ) -> Result<(EndpointUrl, BedrockAccess), GatewayError> {
         let region = model.named_region().or_else(|| self.region.clone());
         let (Some(region), Some(credentials)) = (&region, &self.credentials) else {
-            return Err(lacks(region.is_none(), self.credentials.is_none()));
+            return Err(missing(region.is_none(), self.credentials.is_none()));
         };
         if let AwsCredentials::Chain(chain) = &**credentials {
             chain.near(region);
@@ -61,15 +63,15 @@ impl ProviderDefaults {
     }
 }
 
-/// An administrator reads this under GitLab's "Test connection".
-fn lacks(region: bool, credentials: bool) -> GatewayError {
+/// Builds the 422, which an administrator reads under GitLab's "Test connection".
+fn missing(region: bool, credentials: bool) -> GatewayError {
     const REGION: (&str, &str) = ("AWS region", "AWS_REGION");
     const CREDENTIALS: (&str, &str) = (
         "AWS credentials",
         "AWS_BEARER_TOKEN_BEDROCK, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     );
-    let lacking = [region.then_some(REGION), credentials.then_some(CREDENTIALS)];
-    let (what, set): (Vec<&str>, Vec<&str>) = lacking.into_iter().flatten().unzip();
+    let missing = [region.then_some(REGION), credentials.then_some(CREDENTIALS)];
+    let (what, set): (Vec<&str>, Vec<&str>) = missing.into_iter().flatten().unzip();
     let text = format!(
         "The request names a Bedrock model, but this gateway has no {}: set {} in its environment",
         what.join(" and no "),

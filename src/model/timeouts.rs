@@ -1,25 +1,25 @@
-//! The four limits of one call, and how the file's layers combine into them.
+//! The four timeouts of one call, and how the file's layers combine into them.
 
 use std::time::Duration;
 
 use crate::error::Phase;
 
-/// The limits in force for one request.
+/// Timeouts that apply to one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    /// DNS, TCP and TLS.
+    /// For DNS resolution, the TCP connect and the TLS handshake together.
     pub connect: Duration,
-    /// From the request's last byte to the first byte of the answer's body.
+    /// From the request's last byte to the first byte of the response's body.
     pub first_byte: Duration,
-    /// Between two chunks.
+    /// Between two chunks of the response's body.
     pub idle: Duration,
-    /// The whole request, from its arrival.
+    /// For the whole request, from its arrival.
     pub total: Duration,
 }
 
 impl Budget {
-    /// `[timeouts]` defaults. 60 s is GitLab's own default and 600 s its maximum (gitlab-client.md
-    /// §12.1).
+    /// Defaults of `[timeouts]`. 60 s is GitLab's own default and 600 s its maximum
+    /// (gitlab-client.md §12.1).
     pub const DEFAULT: Self = Self {
         connect: Duration::from_secs(2),
         first_byte: Duration::from_secs(60),
@@ -27,7 +27,7 @@ impl Budget {
         total: Duration::from_secs(600),
     };
 
-    /// The limit of a phase.
+    /// Returns the timeout of a phase.
     pub const fn limit(&self, phase: Phase) -> Duration {
         match phase {
             Phase::Connect => self.connect,
@@ -37,7 +37,7 @@ impl Budget {
         }
     }
 
-    /// This budget with what a layer says put over it.
+    /// Returns these timeouts with the ones that a layer sets put over them.
     #[must_use]
     pub fn with(self, patch: &BudgetPatch) -> Self {
         Self {
@@ -48,7 +48,8 @@ impl Budget {
         }
     }
 
-    /// This budget with the total cut to GitLab's own limit for a feature.
+    /// Returns these timeouts with the total cut to GitLab's own limit for a feature, if it has
+    /// one.
     #[must_use]
     pub fn capped(mut self, total: Option<Duration>) -> Self {
         if let Some(total) = total {
@@ -58,7 +59,7 @@ impl Budget {
     }
 }
 
-/// What one layer of the file (`[timeouts]`, a model's or a feature's `timeouts`) sets.
+/// Timeouts that one layer of the file (`[timeouts]`, a model's or a feature's `timeouts`) sets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BudgetPatch {
     /// `connect`

@@ -1,14 +1,12 @@
-//! `EndpointUrl`: a model server's base address, parsed once; and which addresses a request may not
-//! name.
+//! `EndpointUrl`: a model server's base address, parsed once; and the addresses that a request may
+//! not name.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use http::uri::{Authority, PathAndQuery};
 
-use crate::model::ProviderKind;
-
-/// Plain or TLS.
+/// Scheme of an endpoint: plain HTTP or TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scheme {
     /// `http`
@@ -17,7 +15,7 @@ pub enum Scheme {
     Https,
 }
 
-/// `http://host:port/base/path`, without a trailing slash, a user, a query or a fragment.
+/// Base URL `http://host:port/base/path`, without a trailing slash, a user, a query or a fragment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EndpointUrl {
     scheme: Scheme,
@@ -27,19 +25,19 @@ pub struct EndpointUrl {
     base: Box<str>,
 }
 
-/// Why a text is not an endpoint.
+/// Reason why a text is not an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointUrlError {
-    /// Not `http://` or `https://`.
+    /// Neither `http://` nor `https://`.
     #[error("an endpoint starts with http:// or https://")]
     Scheme,
-    /// No host, a bad port, a user part, spaces.
+    /// No host, a bad port, or characters that a URL may not contain.
     #[error("not a URL of the form http://host:port/path")]
     Malformed,
-    /// `user:password@` would end up in logs.
+    /// `user:password@`, which would end up in logs.
     #[error("no user or password in the address: use api_key")]
     UserInfo,
-    /// `?` or `#`
+    /// A query (`?`) or a fragment (`#`).
     #[error("no query and no fragment in the address")]
     Query,
 }
@@ -81,59 +79,39 @@ impl EndpointUrl {
         Ok(Self { scheme, host: host.into(), port, base: base.into(), authority })
     }
 
-    /// Parses an endpoint of a model of this provider. An Azure endpoint is reduced to the
-    /// resource's root: admins paste the whole URL, with deployment and api-version, which the
-    /// model's own settings decide (ai-gateway-server.md §2.5). An Anthropic one may or may not end
-    /// in `/v1`.
-    pub fn parse_for(provider: ProviderKind, text: &str) -> Result<Self, EndpointUrlError> {
-        match provider {
-            ProviderKind::OpenAi
-            | ProviderKind::Bedrock
-            | ProviderKind::BedrockOpenAi
-            | ProviderKind::Gitlab => Self::parse(text),
-            ProviderKind::Azure => {
-                let mut url = Self::parse(text.split('?').next().unwrap_or_default())?;
-                if let Some(cut) = format!("{}/", url.base).rfind("/openai/") {
-                    url.base = url.base[..cut].into();
-                }
-                Ok(url)
-            }
-            ProviderKind::Anthropic => {
-                let mut url = Self::parse(text)?;
-                let base = url.base.strip_suffix("/messages").unwrap_or(&url.base);
-                url.base = base.strip_suffix("/v1").unwrap_or(base).into();
-                Ok(url)
-            }
-        }
-    }
-
-    /// Plain or TLS.
+    /// Returns the scheme.
     pub const fn scheme(&self) -> Scheme {
         self.scheme
     }
 
-    /// `host` or `host:port`, as written: the `Host` header.
+    /// Returns `host` or `host:port` as written: the value of the `Host` header.
     pub const fn authority(&self) -> &Authority {
         &self.authority
     }
 
-    /// Name or address, without brackets.
+    /// Returns the host name or IP address, without brackets.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port, the scheme's own if none was written.
+    /// Returns the port, by default the scheme's.
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// The same address without its path: what a connection is made to.
+    /// Returns the URL without its path: what a connection is opened to.
     #[must_use]
     pub fn without_base(&self) -> Self {
         Self { base: Box::default(), ..self.clone() }
     }
 
-    /// Path before the API's own, e.g. `/v1`; may be empty.
+    /// Returns the URL with the first `len` bytes of its path only. `len` is a character boundary.
+    #[must_use]
+    pub(super) fn truncated_base(self, len: usize) -> Self {
+        Self { base: self.base[..len].into(), ..self }
+    }
+
+    /// Returns the path that precedes the API's own, e.g. `/v1`; may be empty.
     pub fn base(&self) -> &str {
         &self.base
     }
@@ -149,20 +127,21 @@ impl fmt::Display for EndpointUrl {
     }
 }
 
-/// Whether an address that a *request* named must not be connected to (config.md, precedence rule
-/// 2).
+/// Returns whether an address that a *request* named must not be connected to (config.md,
+/// precedence rule 2).
 ///
 /// Checked after DNS resolution, so every spelling (decimal, hex, mapped IPv6, trailing dot) is the
 /// same address here. Link-local covers the clouds' metadata services; `fd00:ec2::254` is AWS's
 /// over IPv6.
 pub fn is_refused_address(address: IpAddr, allow_loopback: bool) -> bool {
     match canonical(address) {
-        IpAddr::V4(v4) => refused_v4(v4, allow_loopback),
-        IpAddr::V6(v6) => refused_v6(v6, allow_loopback),
+        IpAddr::V4(v4) => is_refused_v4(v4, allow_loopback),
+        IpAddr::V6(v6) => is_refused_v6(v6, allow_loopback),
     }
 }
 
-/// IPv4 in its mapped (`::ffff:a.b.c.d`), NAT64 (`64:ff9b::`) or 6to4 form is that IPv4 address.
+/// Returns the IPv4 address that is embedded in a mapped (`::ffff:a.b.c.d`), NAT64 (`64:ff9b::`) or
+/// 6to4 address; any other address is returned unchanged.
 fn canonical(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else {
         return address;
@@ -177,7 +156,7 @@ fn canonical(address: IpAddr) -> IpAddr {
     }
 }
 
-const fn refused_v4(v4: Ipv4Addr, allow_loopback: bool) -> bool {
+const fn is_refused_v4(v4: Ipv4Addr, allow_loopback: bool) -> bool {
     let first = v4.octets()[0];
     (v4.is_loopback() && !allow_loopback)
         || v4.is_link_local()
@@ -186,7 +165,7 @@ const fn refused_v4(v4: Ipv4Addr, allow_loopback: bool) -> bool {
         || first >= 240
 }
 
-fn refused_v6(v6: Ipv6Addr, allow_loopback: bool) -> bool {
+fn is_refused_v6(v6: Ipv6Addr, allow_loopback: bool) -> bool {
     const AWS_METADATA: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
     (v6.is_loopback() && !allow_loopback)
         || v6.is_unicast_link_local()
@@ -197,7 +176,7 @@ fn refused_v6(v6: Ipv6Addr, allow_loopback: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{EndpointUrl, EndpointUrlError, ProviderKind, is_refused_address};
+    use super::{EndpointUrl, EndpointUrlError, is_refused_address};
 
     #[test]
     fn parses_what_operators_write() {
@@ -206,33 +185,6 @@ mod tests {
         assert_eq!(url.to_string(), "http://gpu-1:8000/v1");
         let url = EndpointUrl::parse("https://[::1]").unwrap();
         assert_eq!((url.host(), url.port(), url.base()), ("::1", 443, ""));
-    }
-
-    #[test]
-    fn azure_endpoints_are_reduced_to_the_resource() {
-        let root =
-            |text: &str| EndpointUrl::parse_for(ProviderKind::Azure, text).unwrap().to_string();
-        for pasted in [
-            "https://acme.openai.azure.com/",
-            "https://acme.openai.azure.com/openai",
-            "https://acme.openai.azure.com/openai/v1",
-            "https://acme.openai.azure.com/openai/deployments/gpt/chat/completions?api-version=2024-10-21",
-        ] {
-            assert_eq!(root(pasted), "https://acme.openai.azure.com", "{pasted}");
-        }
-        let foundry = "https://acme.services.ai.azure.com/api/projects/p";
-        assert_eq!(root(&format!("{foundry}/openai/v1")), foundry);
-        assert_eq!(root("https://h/openai-proxy"), "https://h/openai-proxy");
-    }
-
-    #[test]
-    fn anthropic_endpoints_end_before_v1() {
-        let root =
-            |text: &str| EndpointUrl::parse_for(ProviderKind::Anthropic, text).unwrap().to_string();
-        for pasted in ["https://h", "https://h/v1/", "https://h/v1/messages"] {
-            assert_eq!(root(pasted), "https://h");
-        }
-        assert_eq!(root("https://h/anthropic"), "https://h/anthropic");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Azure OpenAI: OpenAI's API with a deployment in the path, its own key header and its own
-//! refusals.
+//! Azure OpenAI: OpenAI's API with a deployment in the path, a key header of its own and errors of
+//! its own.
 //!
 //! Source: providers.md d2; the rig `rigs/azure`.
 
@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::openai::OpenAi;
 use super::{
-    Attempt, Decode, Dialect, Native, Outbound, Seen, encoded_once, excerpt, is_filter_code,
-    retry_after,
+    Attempt, Decode, Dialect, Markers, Native, Outbound, Seen, excerpt, is_filter_code,
+    percent_encode, retry_after,
 };
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
@@ -19,22 +19,24 @@ use crate::model::{Access, ApiVersion, AzureAccess, Model};
 
 const API_KEY: HeaderName = HeaderName::from_static("api-key");
 
-/// The dialect; it has no state.
+/// Azure's dialect; it has no state.
 pub(super) struct Azure;
 
 impl Dialect for Azure {
     fn encode(&self, generation: &Generation, model: &Model) -> Result<Outbound, GatewayError> {
         let mut outbound = OpenAi.encode(generation, model)?;
-        outbound.path =
-            path(model, if generation.raw.is_some() { "completions" } else { "chat/completions" });
+        outbound.path = operation_path(
+            model,
+            if generation.raw.is_some() { "completions" } else { "chat/completions" },
+        );
         Ok(outbound)
     }
 
     fn native(&self, call: Native, model: &Model) -> Option<Box<str>> {
         match call {
-            Native::OpenAiChat => Some(path(model, "chat/completions")),
-            Native::OpenAiCompletions => Some(path(model, "completions")),
-            Native::OpenAiEmbeddings => Some(path(model, "embeddings")),
+            Native::OpenAiChat => Some(operation_path(model, "chat/completions")),
+            Native::OpenAiCompletions => Some(operation_path(model, "completions")),
+            Native::OpenAiEmbeddings => Some(operation_path(model, "embeddings")),
             Native::AnthropicMessages | Native::AnthropicCountTokens => None,
         }
     }
@@ -45,7 +47,7 @@ impl Dialect for Azure {
         model: &Model,
         attempt: &Attempt<'_>,
     ) -> Result<(), GatewayError> {
-        // never both, and never the client's (d2.3)
+        // never both headers, and never the client's (d2.3)
         outbound.headers.remove(header::AUTHORIZATION);
         outbound.headers.remove(API_KEY);
         let (name, value) = match (&model.access, &model.api_key) {
@@ -68,16 +70,20 @@ impl Dialect for Azure {
         Ok(())
     }
 
-    fn answer(&self, asked: &Generation, body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
-        OpenAi.answer(asked, body)
+    fn answer(&self, generation: &Generation, body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
+        OpenAi.answer(generation, body)
     }
 
-    fn decoder(&self, asked: &Generation) -> Box<dyn Decode> {
-        OpenAi.decoder(asked)
+    fn decoder(&self, generation: &Generation) -> Box<dyn Decode> {
+        OpenAi.decoder(generation)
     }
 
     fn look(&self, data: &[u8]) -> Seen {
         OpenAi.look(data)
+    }
+
+    fn markers(&self) -> &'static Markers {
+        OpenAi.markers()
     }
 
     fn usage_of(&self, body: &[u8]) -> Option<Usage> {
@@ -85,13 +91,13 @@ impl Dialect for Azure {
     }
 
     fn fault(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError {
-        fault(status, headers, body)
+        error_from_response(status, headers, body)
     }
 }
 
-/// The path below the resource's root, which is what an Azure endpoint is reduced to when it is
-/// read (`EndpointUrl::parse_for`).
-fn path(model: &Model, operation: &str) -> Box<str> {
+/// Returns the path of an operation below the resource's root, to which an Azure endpoint is
+/// reduced when it is parsed (`UrlRule::AzureResource`).
+fn operation_path(model: &Model, operation: &str) -> Box<str> {
     let version = match &model.access {
         Access::Azure(access) => &access.version,
         Access::Key | Access::Bedrock(_) => &ApiVersion::V1,
@@ -100,7 +106,7 @@ fn path(model: &Model, operation: &str) -> Box<str> {
         ApiVersion::V1 => format!("/openai/v1/{operation}"),
         ApiVersion::Preview => format!("/openai/v1/{operation}?api-version=preview"),
         ApiVersion::Dated(date) => {
-            let deployment = encoded_once(&model.upstream_name);
+            let deployment = percent_encode(&model.upstream_name);
             format!("/openai/deployments/{deployment}/{operation}?api-version={date}")
         }
     }
@@ -114,32 +120,35 @@ struct Body {
 
 #[derive(Deserialize)]
 struct Inner {
-    /// A word or a number, as text or as a number.
+    /// A name or a number, as text or as a number.
     #[serde(default)]
     code: Value,
     message: Option<String>,
 }
 
-fn fault(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError {
+fn error_from_response(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError {
     let inner = serde_json::from_slice::<Body>(body).ok().map(|body| body.error);
     let code = inner.as_ref().and_then(|inner| inner.code.as_str()).unwrap_or_default();
-    let said = inner.as_ref().and_then(|inner| inner.message.as_deref());
-    let public = match said {
-        Some(said) if matches!(status.as_u16(), 400 | 413 | 422) => said.to_owned(),
+    let message = inner.as_ref().and_then(|inner| inner.message.as_deref());
+    let public = match message {
+        Some(message) if matches!(status.as_u16(), 400 | 413 | 422) => message.to_owned(),
         _ => format!("The model server answered {status}"),
     };
-    let text = said.map_or_else(|| excerpt(body), str::to_owned);
-    // the client's own fault: neither retried nor held against the endpoint (d2.4)
+    let text = message.map_or_else(|| excerpt(body), str::to_owned);
+    // the client is at fault: neither retried nor counted as a failure of the endpoint (d2.4)
     let kind = if is_filter_code(code) {
         Kind::ContentFilter
     } else {
         Kind::UpstreamStatus(status.as_u16())
     };
-    // some codes are the status once more
-    let named =
+    // some codes repeat the status
+    let code_suffix =
         if code.is_empty() || code == status.as_str() { String::new() } else { format!(" {code}") };
     GatewayError::new(kind, public)
-        .internal(format!("{}; Azure said {status}{named}: {text}", hint(status.as_u16(), code)))
+        .internal(format!(
+            "{}; Azure returned {status}{code_suffix}: {text}",
+            hint(status.as_u16(), code)
+        ))
         .retry_after(retry_after(headers))
         .upstream_body(body.clone())
 }
@@ -159,7 +168,7 @@ fn hint(status: u16, code: &str) -> &'static str {
             "no deployment of this name: the identifier is azure/<deployment>, not the model's name; a new one takes up to 5 minutes"
         }
         (404, _) => {
-            "Azure knows no such path: check the endpoint, the api_version and the deployment's name"
+            "Azure has no such path: check the endpoint, the api_version and the deployment's name"
         }
         (429, _) => {
             "the deployment's limit of tokens or requests per minute is reached: raise it in Azure"
@@ -176,7 +185,7 @@ mod tests {
     use bytes::Bytes;
     use http::{HeaderMap, StatusCode};
 
-    use super::{Azure, fault};
+    use super::{Azure, error_from_response};
     use crate::error::{Elsewhere, GatewayError, Kind};
     use crate::generation::{Delta, Generation, Message, Role, StopReason};
     use crate::model::{
@@ -214,13 +223,13 @@ mod tests {
             &*path("2024-10-21"),
             "/openai/deployments/gpt%204o/chat/completions?api-version=2024-10-21"
         );
-        let asked =
+        let request =
             Generation { messages: vec![Message::text(Role::User, "hi")], ..Generation::default() };
-        let outbound = Azure.encode(&asked, &model("v1")).unwrap();
+        let outbound = Azure.encode(&request, &model("v1")).unwrap();
         assert_eq!(&*outbound.path, "/openai/v1/chat/completions");
         assert!(String::from_utf8_lossy(&outbound.body.to_bytes()).contains(r#""model":"gpt 4o""#));
         let raw =
-            Azure.encode(&Generation { raw: Some("a".into()), ..asked }, &model("v1")).unwrap();
+            Azure.encode(&Generation { raw: Some("a".into()), ..request }, &model("v1")).unwrap();
         assert_eq!(&*raw.path, "/openai/v1/completions");
     }
 
@@ -264,11 +273,15 @@ mod tests {
             .iter()
             .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
             .collect();
-        fault(StatusCode::from_u16(status).unwrap(), &headers, &Bytes::from_static(body.as_bytes()))
+        error_from_response(
+            StatusCode::from_u16(status).unwrap(),
+            &headers,
+            &Bytes::from_static(body.as_bytes()),
+        )
     }
 
     #[test]
-    fn refusals_and_what_to_do_about_them() {
+    fn refusals_and_their_hints() {
         let filtered = refused(
             400,
             &[],
@@ -289,11 +302,11 @@ mod tests {
             let error = refused(status, &[], body);
             assert!(error.operator().unwrap().contains(hint), "{error:?}");
         }
-        let note = |code: &'static str| refused(401, &[], code).operator().unwrap().to_owned();
-        let once = note(r#"{"error":{"code":"401","message":"Access denied"}}"#);
-        assert!(once.ends_with("Azure said 401 Unauthorized: Access denied"), "{once}");
-        let named = note(r#"{"error":{"code":"PermissionDenied","message":"no"}}"#);
-        assert!(named.ends_with("Azure said 401 Unauthorized PermissionDenied: no"), "{named}");
+        let text = |body: &'static str| refused(401, &[], body).operator().unwrap().to_owned();
+        let once = text(r#"{"error":{"code":"401","message":"Access denied"}}"#);
+        assert!(once.ends_with("Azure returned 401 Unauthorized: Access denied"), "{once}");
+        let named = text(r#"{"error":{"code":"PermissionDenied","message":"no"}}"#);
+        assert!(named.ends_with("Azure returned 401 Unauthorized PermissionDenied: no"), "{named}");
     }
 
     #[test]
@@ -314,7 +327,7 @@ mod tests {
         decoder.feed(Bytes::from_static(stream.as_bytes()), &mut out).unwrap();
         decoder.finish(&mut out).unwrap();
         assert_eq!(out, [Delta::Text("Hi".into()), Delta::Stop(StopReason::ContentFilter)]);
-        let seen = Azure.look(br#"{"choices":[],"prompt_filter_results":[]}"#);
-        assert!(!seen.content && !seen.only_usage && !seen.done);
+        let event = Azure.look(br#"{"choices":[],"prompt_filter_results":[]}"#);
+        assert!(!event.content && !event.only_usage && !event.done);
     }
 }

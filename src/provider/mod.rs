@@ -1,13 +1,14 @@
-//! Dialects: how each kind of model server is asked and how its answers read. Pure: no socket, no
-//! clock. The one `match` over [`ProviderKind`] is [`dialect`].
+//! Dialects: the requests and responses of each kind of model server. Pure: no socket, no clock.
+//! The one `match` over [`ProviderKind`] outside of its own table is [`dialect`].
 
 mod anthropic;
 mod azure;
 mod bedrock;
-mod claude;
-mod cloud;
-mod open_calls;
+mod claude_models;
+mod gitlab_cloud;
+mod markers;
 mod openai;
+mod pending_tool_calls;
 mod tool_names;
 mod turns;
 
@@ -16,7 +17,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
-pub use cloud::{Received, forwarded};
+pub use gitlab_cloud::{Received, forwarded};
+pub use markers::Markers;
 
 use crate::error::{BodyFault, GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
@@ -24,31 +26,32 @@ use crate::model::{EndpointUrl, Model, ProviderKind};
 use crate::route::Class;
 use crate::wire::Payload;
 
-/// An upstream request without its address.
+/// Request to a model server, without its address.
 #[derive(Clone, Debug)]
 pub struct Outbound {
-    /// `POST`, but for what is passed on as it came.
+    /// Method: `POST`, except for requests that are forwarded as they came.
     pub method: Method,
-    /// Path below the endpoint's base: `/chat/completions`.
+    /// Path below the endpoint's base path: `/chat/completions`.
     pub path: Box<str>,
-    /// Everything but `content-length`, which the connection writes, and `host`, which it writes
-    /// unless one stands here: a signature may cover another one.
+    /// Headers without `content-length`, which the connection adds; it adds `host` too unless it is
+    /// present here, since a signature may cover a different one.
     pub headers: HeaderMap,
-    /// The body.
+    /// Body.
     pub body: Payload,
 }
 
-/// One attempt at a request: what a signature covers besides the request itself.
+/// Context of one attempt: what a signature covers in addition to the request itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt<'a> {
-    /// Where it goes.
+    /// Endpoint that the attempt is sent to.
     pub endpoint: &'a EndpointUrl,
-    /// The time by the provider's clock: ours, corrected by what [`Dialect::clock_offset`] found.
+    /// Time of the provider's clock: our time, corrected by the offset that
+    /// [`Dialect::clock_offset`] returned.
     pub now: SystemTime,
 }
 
-/// A client's body that may pass unchanged but for its model's name, if the model's server speaks
-/// it.
+/// API call whose body passes through unchanged but for the model's name, if the model's server has
+/// the same call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Native {
     /// OpenAI's `/chat/completions`.
@@ -63,7 +66,7 @@ pub enum Native {
     AnthropicCountTokens,
 }
 
-/// How far the provider's clock is ahead of ours.
+/// Offset of the provider's clock from ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClockOffset {
     ahead: bool,
@@ -71,7 +74,7 @@ pub struct ClockOffset {
 }
 
 impl ClockOffset {
-    /// The offset between two readings.
+    /// Returns the offset between two readings of the clocks.
     pub fn between(ours: SystemTime, theirs: SystemTime) -> Self {
         match theirs.duration_since(ours) {
             Ok(by) => Self { ahead: true, by },
@@ -79,89 +82,98 @@ impl ClockOffset {
         }
     }
 
-    /// How large it is, in either direction.
+    /// Returns the size of the offset, in either direction.
     pub const fn size(self) -> Duration {
         self.by
     }
 
-    /// Our time in the provider's. An offset that leaves the calendar changes nothing.
+    /// Converts our time to the provider's. An offset that exceeds the range of `SystemTime` is
+    /// ignored.
     pub fn apply(self, ours: SystemTime) -> SystemTime {
         if self.ahead { ours.checked_add(self.by) } else { ours.checked_sub(self.by) }
             .unwrap_or(ours)
     }
 }
 
-/// What a passed-through event holds, for the record and for hiding the usage chunk we asked for.
+/// Content of an event that passes through, for the record and for hiding the usage chunk that was
+/// requested here.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Seen {
-    /// Something a reader would see.
+    /// Whether the event has visible content.
     pub content: bool,
-    /// Bytes of its text.
+    /// Length of its text in bytes.
     pub text_len: usize,
-    /// Token counts.
+    /// Token counts, if the event has any.
     pub usage: Option<Usage>,
-    /// Nothing but token counts: the chunk that `include_usage` adds.
+    /// Whether the event has nothing but token counts: the chunk that `include_usage` adds.
     pub only_usage: bool,
-    /// The end marker (`[DONE]`).
+    /// Whether the event is the end marker (`[DONE]`).
     pub done: bool,
-    /// An error instead of content, and what it counts as.
+    /// Kind of the error that the event has instead of content.
     pub error: Option<Kind>,
 }
 
-/// Turns a model server's stream into deltas, a chunk at a time.
+/// Incremental decoder of a model server's stream.
 pub trait Decode: Send {
-    /// Decodes what a chunk completes; appends to `out`.
+    /// Decodes the events that a chunk completes and appends their deltas to `out`. Fails on an
+    /// error event and on bytes that are not the provider's format.
     fn feed(&mut self, chunk: Bytes, out: &mut Vec<Delta>) -> Result<(), GatewayError>;
-    /// The upstream's body has ended. Fails when the answer is not complete.
+    /// Ends the stream when the upstream's body has ended. Fails when the response is not complete.
     fn finish(&mut self, out: &mut Vec<Delta>) -> Result<(), GatewayError>;
 }
 
-/// One kind of model server.
+/// Protocol of one kind of model server.
 pub trait Dialect: Sync {
-    /// The request for a generation. Fails with a 422 that names the field when the provider has no
-    /// such thing: nothing is dropped in silence.
+    /// Encodes a generation as a request. Fails with a 422 that names the field when the provider
+    /// has no equivalent: nothing is dropped silently.
     fn encode(&self, generation: &Generation, model: &Model) -> Result<Outbound, GatewayError>;
-    /// The path for a body that is already in the server's own dialect, or `None` when it has to be
-    /// translated.
+    /// Returns the path for a body that is already in the server's own dialect, or `None` when it
+    /// has to be translated.
     fn native(&self, call: Native, model: &Model) -> Option<Box<str>>;
-    /// The request that counts what a generation would read, or `None` where the server cannot
-    /// count beforehand.
-    fn count(&self, _asked: &Generation, _model: &Model) -> Result<Option<Outbound>, GatewayError> {
+    /// Encodes the request that counts the input tokens of a generation; `None` where the server
+    /// has no such call.
+    fn count(
+        &self,
+        _generation: &Generation,
+        _model: &Model,
+    ) -> Result<Option<Outbound>, GatewayError> {
         Ok(None)
     }
-    /// The number in the answer to it.
+    /// Parses the count in the response to that request; `None` when it is unreadable.
     fn counted(&self, _body: &[u8]) -> Option<u64> {
         None
     }
-    /// Whether it is a gateway like this one, not a model server: requests go on as they came (see
-    /// [`forwarded`]) with no header of ours, and every answer, refusals included, is the client's.
-    fn is_gateway(&self) -> bool {
-        false
-    }
-    /// Tells the server whose request goes first in its own queue, over what the client says of it.
-    /// Only for models with `priority`, which the file gives to no other dialects than those that
-    /// can.
+    /// Sets the priority in the server's own queue, in place of the client's. Called only for
+    /// models with `priority`, which configuration allows for dialects that support it.
     fn prioritize(&self, _outbound: &mut Outbound, _class: Class) {}
-    /// Adds the credentials. Called on every attempt, since some signatures cover the time; what an
-    /// earlier attempt added is replaced.
+    /// Adds the credentials. Called for every attempt, since some signatures cover the time; the
+    /// credentials of an earlier attempt are replaced. Fails when there are none that are valid.
     fn authorize(
         &self,
         outbound: &mut Outbound,
         model: &Model,
         attempt: &Attempt<'_>,
     ) -> Result<(), GatewayError>;
-    /// Decodes a whole, unstreamed answer to what was asked.
-    fn answer(&self, asked: &Generation, body: &[u8]) -> Result<Vec<Delta>, GatewayError>;
-    /// A decoder for one streamed answer to what was asked.
-    fn decoder(&self, asked: &Generation) -> Box<dyn Decode>;
-    /// Reads the `data` of one passed-through event.
+    /// Decodes an unstreamed response to a generation. Fails on an error and on a body that is not
+    /// the provider's format.
+    fn answer(&self, generation: &Generation, body: &[u8]) -> Result<Vec<Delta>, GatewayError>;
+    /// Creates a decoder of one streamed response to a generation.
+    fn decoder(&self, generation: &Generation) -> Box<dyn Decode>;
+    /// Parses the `data` of one event that passes through.
     fn look(&self, data: &[u8]) -> Seen;
-    /// Reads the token counts of a passed-through, unstreamed answer.
+    /// Returns the byte patterns by which a passed-through response is searched before it is
+    /// parsed.
+    fn markers(&self) -> &'static Markers {
+        Markers::none()
+    }
+    /// Parses the token counts of an unstreamed response that passes through; `body` may be only
+    /// its end. `None` when there are none.
     fn usage_of(&self, body: &[u8]) -> Option<Usage>;
-    /// What a non-2xx answer means.
+    /// Builds the error of a non-2xx response.
     fn fault(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError;
-    /// How far the provider's clock is from `now`, if that is why it refused the request: then one
-    /// more attempt by the corrected time is worth while, and the offset worth keeping.
+    /// Returns the offset of the provider's clock from `now` if it is the reason of the refusal:
+    /// then another attempt with the corrected time may succeed, and the offset is kept. `None`
+    /// otherwise.
     fn clock_offset(
         &self,
         _status: StatusCode,
@@ -173,7 +185,7 @@ pub trait Dialect: Sync {
     }
 }
 
-/// The dialect of a kind of server.
+/// Returns the dialect of a kind of server.
 pub const fn dialect(kind: ProviderKind) -> &'static dyn Dialect {
     match kind {
         ProviderKind::OpenAi => &openai::OpenAi,
@@ -181,12 +193,13 @@ pub const fn dialect(kind: ProviderKind) -> &'static dyn Dialect {
         ProviderKind::Bedrock => &bedrock::Bedrock,
         ProviderKind::BedrockOpenAi => &bedrock::BedrockOpenAi,
         ProviderKind::Anthropic => &anthropic::Anthropic,
-        ProviderKind::Gitlab => &cloud::Cloud,
+        ProviderKind::Gitlab => &gitlab_cloud::GitlabCloud,
     }
 }
 
-/// The 422 for what a provider cannot do: `field` is the request's, in OpenAI's words.
-fn untranslatable(field: &'static str, provider: &str, why: &str) -> GatewayError {
+/// Builds the 422 for a field that a provider does not support; `field` is its name in OpenAI's
+/// API.
+fn unsupported_field(field: &'static str, provider: &str, why: &str) -> GatewayError {
     GatewayError::invalid(vec![BodyFault::at(
         field,
         "value_error",
@@ -194,36 +207,37 @@ fn untranslatable(field: &'static str, provider: &str, why: &str) -> GatewayErro
     )])
 }
 
-/// Refuses a raw text, for dialects that know conversations only. Whoever asks looks at
+/// Fails for a raw text, in dialects with conversations only. Callers that have a raw text check
 /// [`Dialect::native`] first.
-fn chat_only(generation: &Generation, provider: &str) -> Result<(), GatewayError> {
+fn refuse_raw_text(generation: &Generation, provider: &str) -> Result<(), GatewayError> {
     if generation.raw.is_none() {
         return Ok(());
     }
-    Err(untranslatable("prompt", provider, "goes on with no raw text, it answers messages"))
+    Err(unsupported_field("prompt", provider, "does not continue raw text, it answers messages"))
 }
 
-/// Whether a content filter refused, by the `code` of an error in OpenAI's words: Azure's name for
-/// it (providers.md d2.4) and OpenAI's own two.
+/// Returns whether the `code` of an OpenAI-style error means that a content filter refused: Azure's
+/// code (providers.md d2.4) and OpenAI's own two.
 fn is_filter_code(code: &str) -> bool {
     matches!(code, "content_filter" | "content_policy_violation" | "invalid_prompt")
 }
 
-/// An answer that is not the provider's format.
-fn unreadable(what: &str, error: &dyn std::fmt::Display) -> GatewayError {
+/// Builds the error of a response that is not the provider's format.
+fn unreadable_response(what: &str, error: &dyn std::fmt::Display) -> GatewayError {
     GatewayError::new(Kind::UpstreamBroken, "The model server's answer could not be read")
         .internal(format!("{what}: {error}"))
 }
 
-/// The start of a foreign body, for the log.
+/// Returns the start of a foreign body, at most 500 bytes, for the log.
 pub fn excerpt(body: &[u8]) -> String {
     const LOGGED: usize = 500;
     String::from_utf8_lossy(&body[..body.len().min(LOGGED)]).into_owned()
 }
 
-/// A path segment, everything but RFC 3986's unreserved characters encoded, once: what goes on the
-/// wire. A SigV4 signature's canonical path encodes it again (providers.md d1.2, d1.3).
-fn encoded_once(segment: &str) -> String {
+/// Returns a path segment with everything but RFC 3986's unreserved characters percent-encoded,
+/// once, as it is sent. A SigV4 signature's canonical path encodes it again (providers.md d1.2,
+/// d1.3).
+fn percent_encode(segment: &str) -> String {
     use std::fmt::Write as _;
     let mut out = String::with_capacity(segment.len() + 16);
     for byte in segment.bytes() {
@@ -237,8 +251,8 @@ fn encoded_once(segment: &str) -> String {
     out
 }
 
-/// When to come back: `retry-after-ms` and `x-ms-retry-after-ms` are finer than `retry-after` and
-/// preferred (providers.md d2.6), in whole seconds, rounded up.
+/// Returns the delay before a retry in whole seconds, rounded up. `retry-after-ms` and
+/// `x-ms-retry-after-ms` are finer than `retry-after` and preferred (providers.md d2.6).
 fn retry_after(headers: &HeaderMap) -> Option<HeaderValue> {
     let millis = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
     let fine = millis("retry-after-ms").or_else(|| millis("x-ms-retry-after-ms"));
@@ -248,21 +262,23 @@ fn retry_after(headers: &HeaderMap) -> Option<HeaderValue> {
 
 #[cfg(test)]
 mod tests {
-    use super::{chat_only, encoded_once};
+    use super::{percent_encode, refuse_raw_text};
     use crate::generation::Generation;
 
     #[test]
-    fn raw_texts_are_refused_by_name_where_nothing_takes_them() {
-        assert!(chat_only(&Generation::default(), "Anthropic").is_ok());
-        let error =
-            chat_only(&Generation { raw: Some("a".into()), ..Generation::default() }, "Anthropic")
-                .unwrap_err();
-        assert!(error.public().starts_with("Anthropic goes on with no raw text"), "{error:?}");
+    fn raw_texts_are_refused_by_name_where_they_are_unsupported() {
+        assert!(refuse_raw_text(&Generation::default(), "Anthropic").is_ok());
+        let error = refuse_raw_text(
+            &Generation { raw: Some("a".into()), ..Generation::default() },
+            "Anthropic",
+        )
+        .unwrap_err();
+        assert!(error.public().starts_with("Anthropic does not continue raw text"), "{error:?}");
     }
 
     #[test]
     fn segments_are_encoded_once() {
-        assert_eq!(encoded_once("eu.amazon.nova-micro-v1:0"), "eu.amazon.nova-micro-v1%3A0");
-        assert_eq!(encoded_once("arn:a/b c~%é"), "arn%3Aa%2Fb%20c~%25%C3%A9");
+        assert_eq!(percent_encode("eu.amazon.nova-micro-v1:0"), "eu.amazon.nova-micro-v1%3A0");
+        assert_eq!(percent_encode("arn:a/b c~%é"), "arn%3Aa%2Fb%20c~%25%C3%A9");
     }
 }

@@ -1,15 +1,15 @@
-//! Function names and call ids for providers that take fewer characters than OpenAI's clients send
-//! (providers.md d1.19): mapped on the way out, restored on the way back.
+//! Function names and call ids for providers that accept fewer characters than OpenAI's clients
+//! send (providers.md d1.19): names are mapped in requests and restored in responses.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use crate::generation::{Generation, Part, ToolChoice};
 
-/// What Bedrock and Anthropic both take.
-const LONGEST: usize = 64;
+/// Maximum length that Bedrock and Anthropic both accept.
+const MAX_LENGTH: usize = 64;
 
-/// The names of one request that had to be changed; usually none.
+/// Mapping of the names of one request that had to be changed; usually empty.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ToolNames {
     safe: HashMap<String, String>,
@@ -17,8 +17,9 @@ pub(super) struct ToolNames {
 }
 
 impl ToolNames {
-    /// Chooses a safe, distinct name for every name that needs one. Depends on the request alone,
-    /// so the decoder of an answer finds the same names as the encoder of the request.
+    /// Chooses a safe, distinct name for every name that needs one. The result depends on the
+    /// request alone, so the decoder of a response gets the same names as the encoder of the
+    /// request.
     pub(super) fn of(generation: &Generation) -> Self {
         let in_history =
             generation.messages.iter().flat_map(|message| &message.parts).filter_map(|part| {
@@ -52,25 +53,25 @@ impl ToolNames {
         names
     }
 
-    /// The name to send.
+    /// Returns the name to send.
     pub(super) fn safe<'a>(&'a self, name: &'a str) -> &'a str {
         self.safe.get(name).map_or(name, String::as_str)
     }
 
-    /// The name the client knows.
+    /// Returns the client's name.
     pub(super) fn restore(&self, name: String) -> String {
         self.original.get(&name).cloned().unwrap_or(name)
     }
 }
 
 fn is_safe(name: &str) -> bool {
-    (1..=LONGEST).contains(&name.len())
+    (1..=MAX_LENGTH).contains(&name.len())
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
 fn distinct(name: &str, taken: &HashSet<String>) -> String {
     let keep = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '_' };
-    let base: String = name.chars().map(keep).take(LONGEST).collect();
+    let base: String = name.chars().map(keep).take(MAX_LENGTH).collect();
     let base = if base.is_empty() { "_".to_owned() } else { base };
     if !taken.contains(&base) {
         return base;
@@ -78,21 +79,21 @@ fn distinct(name: &str, taken: &HashSet<String>) -> String {
     // One of the first `taken + 1` numbers is free.
     let numbered = (2..=taken.len() + 2).map(|n| {
         let suffix = format!("_{n}");
-        format!("{}{suffix}", &base[..base.len().min(LONGEST - suffix.len())])
+        format!("{}{suffix}", &base[..base.len().min(MAX_LENGTH - suffix.len())])
     });
     numbered.into_iter().find(|candidate| !taken.contains(candidate)).unwrap_or(base)
 }
 
-/// A call's id in the characters that Bedrock and Anthropic take. Ids come back from nobody, so
-/// they need no restoring.
+/// Returns a call's id in the characters that Bedrock and Anthropic accept. Responses do not repeat
+/// the ids of requests, so they are not restored.
 pub(super) fn safe_id(id: &str) -> Cow<'_, str> {
-    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    if (1..=LONGEST).contains(&id.len()) && id.chars().all(good) {
+    let is_safe_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if (1..=MAX_LENGTH).contains(&id.len()) && id.chars().all(is_safe_char) {
         return Cow::Borrowed(id);
     }
-    let id: String = id.chars().map(|c| if good(c) { c } else { '_' }).collect();
-    // the end tells long ids apart
-    let end = &id[id.len().saturating_sub(LONGEST)..];
+    let id: String = id.chars().map(|c| if is_safe_char(c) { c } else { '_' }).collect();
+    // long ids differ at their end
+    let end = &id[id.len().saturating_sub(MAX_LENGTH)..];
     Cow::Owned(if end.is_empty() { "_".to_owned() } else { end.to_owned() })
 }
 
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn good_names_stay_and_bad_ones_come_back() {
+    fn safe_names_stay_and_others_are_restored() {
         let long = "x".repeat(80);
         let n = names(&["get_weather", "files.read", "files/read", "files_read", &long, "é", ""]);
         assert_eq!(n.safe("get_weather"), "get_weather");
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_safe_and_alike_for_the_same_id() {
+    fn ids_are_safe_and_equal_for_the_same_id() {
         assert_eq!(safe_id("call_1-A"), "call_1-A");
         assert_eq!(safe_id("a b"), "a_b");
         assert_eq!(safe_id(""), "_");

@@ -1,42 +1,43 @@
-//! A conversation as Bedrock's Converse and Anthropic's Messages want it (providers.md d1.20):
-//! system texts apart, turns that alternate, tool results in the user's turn, no empty text.
+//! A conversation in the form that Bedrock's Converse and Anthropic's Messages require
+//! (providers.md d1.20): separate system texts, alternating turns, tool results in the user's turn,
+//! no empty text.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::untranslatable;
+use super::unsupported_field;
 use crate::error::GatewayError;
 use crate::generation::{Generation, Part, Role};
 
-/// The conversation.
+/// Conversation of alternating turns.
 pub(super) struct Conversation<'a> {
-    /// System texts and cache points in order, wherever they stood.
+    /// System texts and cache points in order, from all positions.
     pub(super) system: Vec<&'a Part>,
-    /// Turns; neighbours differ in who speaks.
-    pub(super) turns: Vec<Turn<'a>>,
+    /// Turns, alternately of the user's side and of the model.
+    pub(super) turns: Vec<ConversationTurn<'a>>,
 }
 
-/// What one side says before the other speaks again.
-pub(super) struct Turn<'a> {
-    /// The model, or else the user's side.
-    pub(super) by_model: bool,
-    /// Never empty.
-    pub(super) blocks: Vec<Block<'a>>,
+/// Consecutive messages of one side.
+pub(super) struct ConversationTurn<'a> {
+    /// Whether the turn is the model's; otherwise it is the user's side's.
+    pub(super) is_assistant: bool,
+    /// Content of the turn, never empty.
+    pub(super) blocks: Vec<TurnBlock<'a>>,
 }
 
-/// One part of a turn.
-pub(super) enum Block<'a> {
-    /// Anything but blank text.
+/// Part of a turn.
+pub(super) enum TurnBlock<'a> {
+    /// Part of a message, except blank text.
     Part(&'a Part),
-    /// Text that had to be shortened.
+    /// Text that was trimmed.
     Text(&'a str),
 }
 
 impl<'a> Conversation<'a> {
-    /// Sorts the messages. Blank texts are left out, since both providers refuse them, and so are
-    /// turns that have nothing else.
+    /// Groups the messages of a generation into turns. Blank texts are omitted, since both
+    /// providers refuse them, and so are turns that have nothing else.
     pub(super) fn of(generation: &'a Generation) -> Self {
         let mut conversation = Self { system: Vec::new(), turns: Vec::new() };
         for message in &generation.messages {
@@ -50,60 +51,61 @@ impl<'a> Conversation<'a> {
                 });
                 continue;
             }
-            let by_model = message.role == Role::Assistant;
-            if conversation.turns.last().is_none_or(|last| last.by_model != by_model) {
-                conversation.turns.push(Turn { by_model, blocks: Vec::new() });
+            let is_assistant = message.role == Role::Assistant;
+            if conversation.turns.last().is_none_or(|last| last.is_assistant != is_assistant) {
+                conversation.turns.push(ConversationTurn { is_assistant, blocks: Vec::new() });
             }
             let Some(turn) = conversation.turns.last_mut() else { continue };
             message.parts.iter().for_each(|part| match part {
                 Part::Text(text) if is_blank(text) => {}
-                // what it would follow is not there
+                // there is no block that it could mark
                 Part::CachePoint { .. } if turn.blocks.is_empty() => {}
-                _ => turn.blocks.push(Block::Part(part)),
+                _ => turn.blocks.push(TurnBlock::Part(part)),
             });
-            // a turn of blank text would stand between two that belong together
+            // a turn of blank text would separate two turns of the other side
             if conversation.turns.last().is_some_and(|turn| turn.blocks.is_empty()) {
                 conversation.turns.pop();
             }
         }
         conversation.trim_prefill();
-        for turn in conversation.turns.iter_mut().filter(|turn| !turn.by_model) {
-            // Both want the results of calls before anything else.
-            turn.blocks.sort_by_key(|block| !matches!(block, Block::Part(Part::ToolResult { .. })));
+        for turn in conversation.turns.iter_mut().filter(|turn| !turn.is_assistant) {
+            // Both require the results of calls before anything else.
+            turn.blocks
+                .sort_by_key(|block| !matches!(block, TurnBlock::Part(Part::ToolResult { .. })));
         }
         conversation
     }
 
-    /// A last turn by the model is a start that it is to go on from; both providers refuse white
-    /// space at its end.
+    /// Trims the end of a last turn by the model, which is a prefill that the model continues: both
+    /// providers refuse white space there.
     fn trim_prefill(&mut self) {
-        let Some(last) = self.turns.last_mut().filter(|turn| turn.by_model) else { return };
-        if let Some(block @ Block::Part(Part::Text(_))) = last.blocks.last_mut()
-            && let Block::Part(Part::Text(text)) = block
+        let Some(last) = self.turns.last_mut().filter(|turn| turn.is_assistant) else { return };
+        if let Some(block @ TurnBlock::Part(Part::Text(_))) = last.blocks.last_mut()
+            && let TurnBlock::Part(Part::Text(text)) = block
         {
-            *block = Block::Text(text.trim_end());
+            *block = TurnBlock::Text(text.trim_end());
         }
     }
 
-    /// Whether calls or their results are part of it.
+    /// Returns whether the conversation has calls or results of calls.
     pub(super) fn has_tool_history(&self) -> bool {
-        let is_tool = |block: &Block<'_>| {
-            matches!(block, Block::Part(Part::ToolCall(_) | Part::ToolResult { .. }))
+        let is_tool = |block: &TurnBlock<'_>| {
+            matches!(block, TurnBlock::Part(Part::ToolCall(_) | Part::ToolResult { .. }))
         };
         self.turns.iter().any(|turn| turn.blocks.iter().any(is_tool))
     }
 
-    /// The names of the functions that were called: both providers want tools offered whenever the
-    /// history holds calls, even if the request offers none (d1.19).
-    pub(super) fn called_before(&self) -> BTreeSet<&'a str> {
+    /// Returns the names of the functions that were called: both providers require tool definitions
+    /// whenever the history has calls, even if the request defines none (d1.19).
+    pub(super) fn called_functions(&self) -> BTreeSet<&'a str> {
         let blocks = self.turns.iter().flat_map(|turn| &turn.blocks);
         let mut called: BTreeSet<&str> = blocks
             .filter_map(|block| match block {
-                Block::Part(Part::ToolCall(call)) => Some(call.name.as_str()),
-                Block::Part(_) | Block::Text(_) => None,
+                TurnBlock::Part(Part::ToolCall(call)) => Some(call.name.as_str()),
+                TurnBlock::Part(_) | TurnBlock::Text(_) => None,
             })
             .collect();
-        // results without their calls: the provider says what is wrong, but wants a tool to say it
+        // results without their calls are an error of the provider's, which requires a tool as well
         if called.is_empty() {
             called.insert("unknown");
         }
@@ -111,11 +113,11 @@ impl<'a> Conversation<'a> {
     }
 }
 
-/// The system text that stands for `json_object`: neither provider enforces JSON without a schema.
+/// System text that replaces `json_object`: neither provider enforces JSON without a schema.
 pub(super) const JSON_OBJECT: &str = "Answer with one JSON object and nothing before or after it.";
 
-/// A function without parameters has an empty object for a schema, not null.
-pub(super) fn schema(parameters: &Value) -> Value {
+/// Returns the schema of a function's parameters; an empty object when it has none, not null.
+pub(super) fn parameters_schema(parameters: &Value) -> Value {
     if parameters.is_object() { parameters.clone() } else { json!({"type": "object"}) }
 }
 
@@ -123,40 +125,48 @@ fn is_blank(text: &str) -> bool {
     text.trim().is_empty()
 }
 
-/// A result's text; both providers refuse an empty one.
-pub(super) fn result_text(content: &str) -> Cow<'_, str> {
+/// Returns the text of a result, never empty: both providers refuse an empty one.
+pub(super) fn tool_result_text(content: &str) -> Cow<'_, str> {
     if is_blank(content) { Cow::Borrowed("(no output)") } else { Cow::Borrowed(content) }
 }
 
-/// The arguments of a call as the object that both providers want; none at all is `{}`.
-pub(super) fn arguments(text: &str, provider: &str) -> Result<Map<String, Value>, GatewayError> {
+/// Parses the arguments of a call as the object that both providers require; a blank text is `{}`.
+/// Fails on anything but an object.
+pub(super) fn parse_arguments(
+    text: &str,
+    provider: &str,
+) -> Result<Map<String, Value>, GatewayError> {
     if is_blank(text) {
         return Ok(Map::new());
     }
     serde_json::from_str(text).map_err(|_| {
-        untranslatable("messages", provider, "takes a JSON object as the arguments of a tool call")
+        unsupported_field(
+            "messages",
+            provider,
+            "takes a JSON object as the arguments of a tool call",
+        )
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Block, Conversation, arguments};
+    use super::{Conversation, TurnBlock, parse_arguments};
     use crate::generation::{Generation, Message, Part, Role, ToolCall};
 
     fn shape(messages: Vec<Message>) -> (Vec<String>, String) {
         let generation = Generation { messages, ..Generation::default() };
         let conversation = Conversation::of(&generation);
-        let block = |block: &Block<'_>| match block {
-            Block::Part(Part::Text(text)) => text.clone(),
-            Block::Text(text) => (*text).to_owned(),
-            Block::Part(Part::CachePoint { .. }) => "cache".to_owned(),
-            Block::Part(Part::ToolCall(call)) => format!("call {}", call.id),
-            Block::Part(Part::ToolResult { id, .. }) => format!("result {id}"),
-            Block::Part(_) => "?".to_owned(),
+        let block = |block: &TurnBlock<'_>| match block {
+            TurnBlock::Part(Part::Text(text)) => text.clone(),
+            TurnBlock::Text(text) => (*text).to_owned(),
+            TurnBlock::Part(Part::CachePoint { .. }) => "cache".to_owned(),
+            TurnBlock::Part(Part::ToolCall(call)) => format!("call {}", call.id),
+            TurnBlock::Part(Part::ToolResult { id, .. }) => format!("result {id}"),
+            TurnBlock::Part(_) => "?".to_owned(),
         };
-        let turn = |turn: &super::Turn<'_>| {
+        let turn = |turn: &super::ConversationTurn<'_>| {
             let blocks: Vec<String> = turn.blocks.iter().map(block).collect();
-            format!("{}[{}]", if turn.by_model { "model" } else { "user" }, blocks.join("|"))
+            format!("{}[{}]", if turn.is_assistant { "model" } else { "user" }, blocks.join("|"))
         };
         let turns: Vec<String> = conversation.turns.iter().map(turn).collect();
         let system = conversation.system.iter().map(|part| match part {
@@ -178,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn turns_alternate_and_system_stands_apart() {
+    fn turns_alternate_and_system_texts_are_separate() {
         let (system, turns) = shape(vec![
             Message::text(Role::System, "be brief"),
             Message::text(Role::User, "a"),
@@ -208,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn cache_points_follow_what_is_to_be_kept() {
+    fn cache_points_follow_the_cached_part() {
         let cache = || Part::CachePoint { ttl: None };
         let with = |role, mut parts: Vec<Part>| {
             parts.push(cache());
@@ -226,8 +236,8 @@ mod tests {
 
     #[test]
     fn arguments_are_an_object() {
-        assert!(arguments("", "P").unwrap().is_empty());
-        assert_eq!(arguments("{\"a\":1}", "P").unwrap()["a"], 1);
-        assert!(arguments("[1]", "P").is_err() && arguments("{\"a\":", "P").is_err());
+        assert!(parse_arguments("", "P").unwrap().is_empty());
+        assert_eq!(parse_arguments("{\"a\":1}", "P").unwrap()["a"], 1);
+        assert!(parse_arguments("[1]", "P").is_err() && parse_arguments("{\"a\":", "P").is_err());
     }
 }

@@ -131,7 +131,7 @@ impl<'a> Attempts<'a> {
         loop {
             let sending = Sending { model, endpoint, dialect, outbound: &mut *outbound };
             let inbound = self.upstreams.send(sending, &mut timers, facts).await?;
-            if inbound.status.is_success() || dialect.is_gateway() {
+            if inbound.status.is_success() || model.provider.is_gateway() {
                 return Ok((inbound, timers));
             }
             let Inbound { status, headers, body, .. } = inbound;

@@ -271,16 +271,17 @@ impl UpstreamCall for Passed {
         let dialect = attempts.dialect();
         let (Inbound { status, mut headers, body, sent }, timers) =
             attempts.send(&mut self.outbound, facts).await?;
-        if dialect.is_gateway() {
+        let is_gateway = attempts.call().route.model.provider.is_gateway();
+        if is_gateway {
             facts.failure = Kind::of_gateway(status.as_u16());
         }
         let events = self.stream && is_event_stream(&headers);
         let mode = if events {
-            facts.token_estimate.set_request(passthrough::text_len(&self.outbound.body));
+            facts.token_estimate.set_request(dialect.markers().text_len(&self.outbound.body));
             BodyMode::SseTap(passthrough::Tap::new(dialect, self.hide_usage))
         } else {
             // the body may still be a stream: of a gateway, or in another format than SSE
-            let streams = self.stream || dialect.is_gateway();
+            let streams = self.stream || is_gateway;
             BodyMode::Opaque { tail: passthrough::UsageTail::new(dialect), streams }
         };
         passthrough::clean_headers(&mut headers, events);

@@ -1,19 +1,16 @@
 //! Same dialect in and out: bytes are handed on, usage is tapped, the usage chunk that we asked for
 //! is taken out again. Nothing is re-serialised.
 
-use std::sync::LazyLock;
-
 use bytes::Bytes;
 use http::{HeaderMap, header};
-use memchr::memmem::Finder;
 use tokio::time::Instant;
 
 use super::mode::FeedResult;
 use crate::error::{GatewayError, Kind};
-use crate::provider::{Dialect, Seen, excerpt};
+use crate::provider::{Dialect, Markers, Seen, excerpt};
 use crate::telemetry::Facts;
 use crate::upstream::HOP_BY_HOP;
-use crate::wire::{Beginning, Gather, Payload, SseFrames, data_of};
+use crate::wire::{Gather, SseFrames, data_of};
 
 /// One event, and with it the memory of one stream, is at most this long.
 const MAX_EVENT: usize = 4 << 20;
@@ -56,14 +53,14 @@ pub(super) struct UsageTail {
 
 impl UsageTail {
     pub(super) fn new(dialect: &'static dyn Dialect) -> Self {
-        let doubtful = (!dialect.is_gateway()).then(Gather::default);
-        Self { dialect, doubtful, end: Bytes::new() }
+        Self { dialect, doubtful: Some(Gather::default()), end: Bytes::new() }
     }
 
     pub(super) fn feed(&mut self, chunk: Bytes, facts: &mut Facts, now: Instant) -> Bytes {
         let Some(doubtful) = &mut self.doubtful else { return self.pass(chunk, facts, now) };
         doubtful.push(chunk);
-        if doubtful.len() < MAX_ERROR && may_be_error(doubtful.so_far()) {
+        let markers = self.dialect.markers();
+        if doubtful.len() < MAX_ERROR && markers.may_be_error(doubtful.so_far()) {
             return Bytes::new();
         }
         let cleared = std::mem::take(doubtful).into_bytes();
@@ -96,21 +93,6 @@ impl UsageTail {
     }
 }
 
-/// Whether an answer that begins so is to be read before it is passed: `{"error":…` (OpenAI and its
-/// like), but for the `null` of servers that name the field always, and `{"type":"error",…`
-/// (Anthropic).
-fn may_be_error(start: &[u8]) -> bool {
-    match Beginning::of(start) {
-        Beginning::Unknown => true,
-        Beginning::Other => false,
-        Beginning::Member(key, value) => match key {
-            b"error" => value[0] != b'n',
-            b"type" => b"\"error\"".starts_with(&value[..value.len().min(7)]),
-            _ => false,
-        },
-    }
-}
-
 /// The server said that it failed, and nothing else before: an ordinary failure, though its status
 /// was 200.
 fn failed_at_once(kind: Kind, said: &[u8]) -> GatewayError {
@@ -122,6 +104,7 @@ fn failed_at_once(kind: Kind, said: &[u8]) -> GatewayError {
 /// A stream of events.
 pub(super) struct Tap {
     dialect: &'static dyn Dialect,
+    markers: &'static Markers,
     frames: SseFrames,
     hide_usage: bool,
     saw_content: bool,
@@ -137,6 +120,7 @@ impl Tap {
         let frames = SseFrames::new(MAX_EVENT);
         Self {
             dialect,
+            markers: dialect.markers(),
             frames,
             hide_usage,
             saw_content: false,
@@ -203,9 +187,9 @@ impl Tap {
         facts: &mut Facts,
         now: Instant,
     ) -> Result<bool, GatewayError> {
-        let finished = says_finished(event);
+        let finished = self.markers.is_finished(event);
         self.stopped |= finished;
-        if self.saw_content && !finished && !is_interesting(event) {
+        if self.saw_content && !finished && !self.markers.may_exceed_content(event) {
             if event.first() != Some(&b':') {
                 facts.token_estimate.add_chunk(event.len().saturating_sub(self.envelope));
             }
@@ -238,34 +222,6 @@ impl Tap {
     }
 }
 
-/// Bytes of a request without its inline pictures (`data:image/png;base64,…`), which are no text.
-pub(super) fn text_len(body: &Payload) -> usize {
-    static PICTURE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b";base64,"));
-    let pictures = |piece: &Bytes| -> usize {
-        let starts = PICTURE.find_iter(piece).map(|at| &piece[at..]);
-        starts.map(|rest| memchr::memchr(b'"', rest).unwrap_or(rest.len())).sum()
-    };
-    body.len().saturating_sub(body.pieces().iter().map(pictures).sum())
-}
-
-/// Whether an event may hold more than content. False positives only cost a parse; the words cannot
-/// hide from this search, since JSON escapes neither their letters nor, outside strings, their
-/// quotes.
-fn is_interesting(event: &[u8]) -> bool {
-    static WORDS: LazyLock<[Finder<'static>; 4]> = LazyLock::new(|| {
-        ["\"usage\"", "[DONE]", "\"error\"", "\"message_stop\""]
-            .map(|word| Finder::new(word.as_bytes()))
-    });
-    WORDS.iter().any(|word| word.find(event).is_some())
-}
-
-/// Whether an event gives a reason for the end: `"finish_reason":"…"` (OpenAI) or
-/// `"stop_reason":"…"` (Anthropic) rather than `null`.
-fn says_finished(event: &[u8]) -> bool {
-    static REASON: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"_reason\":"));
-    REASON.find_iter(event).any(|at| event[at + 9..].trim_ascii_start().first() == Some(&b'"'))
-}
-
 fn too_long(error: &crate::wire::TooLong) -> GatewayError {
     GatewayError::new(Kind::UpstreamBroken, "The model server's answer could not be read")
         .internal(error.to_string())
@@ -276,7 +232,7 @@ mod tests {
     use bytes::Bytes;
     use tokio::time::Instant;
 
-    use super::{MAX_ERROR, UsageTail, may_be_error};
+    use super::{MAX_ERROR, UsageTail};
     use crate::error::{GatewayError, Kind};
     use crate::model::ProviderKind;
     use crate::provider::dialect;
@@ -333,13 +289,6 @@ mod tests {
                 let pieces: Vec<&[u8]> = said.as_bytes().chunks(size).collect();
                 assert_eq!(passed(ProviderKind::OpenAi, &pieces).unwrap(), said);
             }
-        }
-    }
-
-    #[test]
-    fn an_ordinary_answer_is_never_held_back() {
-        for start in [r#"{"id":""#, r#"{"error":n"#, r#"{"object":"list""#, "[", r#"{"type":"m"#] {
-            assert!(!may_be_error(start.as_bytes()), "{start}");
         }
     }
 }

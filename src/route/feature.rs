@@ -1,31 +1,31 @@
 //! GitLab's features, by the names of its admin screens. Source: gitlab-client.md §5.1.
 //!
 //! A table in code rather than a data file: the set is closed, other code names its members, and
-//! the compiler then finds a misspelling.
+//! the compiler finds a misspelling.
 
 use std::time::Duration;
 
-/// A feature that an administrator of GitLab can give a model.
+/// GitLab feature that an administrator can assign a model to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Feature(u8);
 
-/// Who goes first where requests wait for a model. In this order.
+/// Priority class of requests that wait for a model, highest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Class {
-    /// Somebody waits at a cursor.
+    /// A user waits at the cursor.
     Completion,
-    /// Somebody reads along.
+    /// A user reads the response as it arrives.
     Chat,
-    /// A background job, whose result is read later.
+    /// Background job, whose result is read later.
     Batch,
 }
 
 impl Class {
-    /// How many there are.
+    /// Number of classes.
     pub const COUNT: usize = 3;
 
-    /// Its number at model servers that have a queue by priority, as vLLM has: the lowest goes
-    /// first.
+    /// Returns the number of the class at model servers with a priority queue, as vLLM has: the
+    /// lowest is served first.
     pub const fn priority(self) -> u8 {
         self as u8
     }
@@ -36,7 +36,7 @@ struct Row {
     title: &'static str,
     class: Class,
     parent: Option<Feature>,
-    /// GitLab's own limit for this call where it is not the 60–600 s setting.
+    /// GitLab's own time limit of this call, where it is not the 60–600 s setting.
     total: Option<Duration>,
 }
 
@@ -54,7 +54,8 @@ use Class::{Batch, Chat, Completion};
 
 const CHAT: Option<Feature> = Some(Feature::DUO_CHAT);
 const AGENTS: Option<Feature> = Some(Feature::DUO_AGENT_PLATFORM);
-/// Workhorse gives up on code suggestions after 55 s (gitlab-client.md §12.1); we answer before it.
+/// Workhorse times out code suggestions after 55 s (gitlab-client.md §12.1); a response has to
+/// precede that.
 const CODE: Option<Duration> = Some(Duration::from_secs(50));
 
 const ROWS: &[Row] = &[
@@ -80,9 +81,9 @@ const ROWS: &[Row] = &[
 ];
 
 impl Feature {
-    /// Code completion.
+    /// Code Completion.
     pub const CODE_COMPLETIONS: Self = Self(0);
-    /// Code generation.
+    /// Code Generation.
     pub const CODE_GENERATIONS: Self = Self(1);
     /// General Chat, the parent of every `duo_chat_…`.
     pub const DUO_CHAT: Self = Self(2);
@@ -90,51 +91,51 @@ impl Feature {
     pub const DUO_AGENT_PLATFORM: Self = Self(17);
     /// Semantic code search.
     pub const EMBEDDINGS_CODE: Self = Self(16);
-    /// How many there are.
+    /// Number of features.
     pub const COUNT: usize = ROWS.len();
 
-    /// All of them, in the order of GitLab's screens.
+    /// Iterates over all features, in the order of GitLab's screens.
     pub fn all() -> impl Iterator<Item = Self> {
         (0..ROWS.len() as u8).map(Self)
     }
 
-    /// The feature of that key.
+    /// Returns the feature of that key, or `None`.
     pub fn parse(name: &str) -> Option<Self> {
         Self::all().find(|feature| feature.name() == name)
     }
 
-    /// The key in `[features]` and the `feature` label.
+    /// Returns the key in `[features]`, which is also the `feature` label.
     pub fn name(self) -> &'static str {
         self.row().name
     }
 
-    /// GitLab's title for people.
+    /// Returns the title on GitLab's screens.
     pub fn title(self) -> &'static str {
         self.row().title
     }
 
-    /// The feature whose model is used when this one is not named.
+    /// Returns the feature whose model is used when this one has no line of its own.
     pub fn parent(self) -> Option<Self> {
         self.row().parent
     }
 
-    /// Who goes first where requests wait.
+    /// Returns the priority class of its requests.
     pub fn class(self) -> Class {
         self.row().class
     }
 
-    /// A total limit that GitLab's own timeouts impose on this feature.
+    /// Returns the total time limit that GitLab's own timeouts impose on this feature, if any.
     pub fn total_limit(self) -> Option<Duration> {
         self.row().total
     }
 
-    /// Whether another model's answer will do: vectors of another one do not fit those that GitLab
-    /// has stored.
+    /// Returns whether another model may answer: vectors of a different model do not match the ones
+    /// that GitLab has stored.
     pub fn may_fall_back(self) -> bool {
         self != Self::EMBEDDINGS_CODE
     }
 
-    /// Position in arrays of [`Feature::COUNT`].
+    /// Returns the index in arrays of [`Feature::COUNT`] elements.
     pub const fn index(self) -> usize {
         self.0 as usize
     }
@@ -149,7 +150,7 @@ mod tests {
     use super::{Class, Feature};
 
     #[test]
-    fn constants_name_what_they_say() {
+    fn constants_name_their_features() {
         assert_eq!(Feature::CODE_COMPLETIONS.name(), "code_completions");
         assert_eq!(Feature::CODE_GENERATIONS.name(), "code_generations");
         assert_eq!(Feature::DUO_CHAT.name(), "duo_chat");
@@ -161,8 +162,9 @@ mod tests {
         );
         assert_eq!(Feature::parse("nothing"), None);
     }
+
     #[test]
-    fn who_waits_at_a_cursor_is_first() {
+    fn a_request_at_the_cursor_is_first() {
         let class = |name| Feature::parse(name).map(Feature::class);
         assert_eq!(class("code_completions"), Some(Class::Completion));
         assert_eq!(class("duo_chat_explain_code"), Some(Class::Chat));

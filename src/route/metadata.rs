@@ -1,57 +1,56 @@
 //! The model that GitLab names in a request: `model_metadata`, or the flat `model_*` fields of
-//! older calls, as a checked override. Source: gitlab-client.md §4, ai-gateway-server.md §2.1,
-//! §2.3.
+//! older calls, validated. Source: gitlab-client.md §4, ai-gateway-server.md §2.1, §2.3.
 
 use std::borrow::Cow;
 
 use serde::Deserialize;
 
 use crate::error::BodyFault;
-use crate::model::{BedrockModel, EndpointUrl, Identifier, ProviderKind};
+use crate::model::{BedrockModel, CredentialKind, EndpointUrl, Identifier, ProviderKind};
 use crate::secret::Secret;
 
-/// The fields as sent. Unknown fields are ignored; `provider` is read by nobody: the identifier's
-/// prefix decides (GitLab says `openai` for every self-hosted model, Bedrock included).
+/// Fields as sent. Unknown fields are ignored, and so is `provider`: the identifier's prefix
+/// decides (GitLab sends `openai` for every self-hosted model, Bedrock included).
 #[derive(Debug, Default, Deserialize)]
 pub struct RawMetadata<'a> {
-    /// The family, despite its name.
+    /// Family of the model, despite the field's name.
     #[serde(borrow, default)]
     pub name: Option<Cow<'a, str>>,
-    /// The model server's base address.
+    /// Base URL of the model server.
     #[serde(borrow, default)]
     pub endpoint: Option<Cow<'a, str>>,
-    /// Its key.
+    /// Key of the model server.
     #[serde(borrow, default)]
     pub api_key: Option<Cow<'a, str>>,
-    /// `prefix/model`; may be empty.
+    /// Identifier `prefix/model`; may be empty.
     #[serde(borrow, default)]
     pub identifier: Option<Cow<'a, str>>,
 }
 
-/// A model named by a request, checked.
+/// Model that a request named, validated.
 #[derive(Debug)]
 pub struct Metadata {
-    /// Provider and upstream model.
+    /// Provider, and name of the model at its server.
     pub identifier: Identifier,
-    /// The family's name, as sent; one that is not known is `general` (gitlab-client.md §5.2).
+    /// Name of the family as sent; an unknown one is treated as `general` (gitlab-client.md §5.2).
     pub family: Box<str>,
-    /// Where it is.
+    /// Server of the model.
     pub target: Target,
 }
 
-/// Where a model that a request named is asked.
+/// Server of a model that a request named.
 #[derive(Debug)]
 pub enum Target {
-    /// At this address, which is checked after resolution.
+    /// Server at an address of the request, which is checked after resolution.
     Endpoint {
-        /// The model server's base address.
+        /// Base URL of the model server.
         url: EndpointUrl,
-        /// Its key; never logged, never echoed.
+        /// Key of the model server; never logged, never echoed.
         api_key: Option<Secret<String>>,
     },
-    /// At the operator's Bedrock, as the operator. GitLab's form wants an endpoint for every model,
-    /// so one comes with this too: a dummy, which like the key is not read (ai-gateway-server.md
-    /// §2.6).
+    /// The operator's Bedrock, with the operator's credentials. GitLab's form requires an endpoint
+    /// for every model, so the request has one here too: a dummy, which like the key is ignored
+    /// (ai-gateway-server.md §2.6).
     Bedrock(BedrockModel),
 }
 
@@ -59,8 +58,8 @@ const MAX_ENDPOINT: usize = 255;
 const MAX_API_KEY: usize = 2000;
 
 impl Metadata {
-    /// As [`Self::check`], for the older form: the same fields as `model_endpoint`, `model_api_key`
-    /// and so on.
+    /// Validates the older form as [`Self::check`] does the current one: its fields are
+    /// `model_endpoint`, `model_api_key` and so on.
     pub fn check_flat(
         raw: &RawMetadata<'_>,
         prefix: &[&'static str],
@@ -73,9 +72,9 @@ impl Metadata {
         })
     }
 
-    /// Checks what was sent. `Ok(None)` when it names no self-hosted model: GitLab's "vendored"
-    /// form, a missing endpoint, nothing at all. `prefix` is where the fields stood, for the
-    /// fault's `loc`.
+    /// Validates the fields. Returns `Ok(None)` when they name no self-hosted model: GitLab's
+    /// "vendored" form, a missing endpoint, no field at all. `prefix` is the path of the fields in
+    /// the body, for the `loc` of a fault.
     pub fn check(
         raw: &RawMetadata<'_>,
         prefix: &[&'static str],
@@ -95,15 +94,18 @@ impl Metadata {
             Some(text) => text,
         };
         let endpoint = raw.endpoint.as_deref().filter(|text| !text.trim().is_empty());
+        let is_aws = |provider: ProviderKind| provider.credentials() == CredentialKind::Aws;
+        let prefix =
+            || text.split_once('/').and_then(|(prefix, _)| ProviderKind::of_prefix(prefix));
         let identifier = match (Identifier::parse(text), endpoint) {
-            (Ok(identifier), _) if identifier.provider == ProviderKind::Bedrock => identifier,
-            (Err(error), None) if text.starts_with("bedrock/") => {
+            (Ok(identifier), _) if is_aws(identifier.provider) => identifier,
+            (Err(error), None) if prefix().is_some_and(is_aws) => {
                 return Err(fault("identifier", error.to_string()));
             }
             (_, None) => return Ok(None),
             (parsed, Some(_)) => parsed.map_err(|error| fault("identifier", error.to_string()))?,
         };
-        let target = if identifier.provider == ProviderKind::Bedrock {
+        let target = if is_aws(identifier.provider) {
             let model = BedrockModel::parse(&identifier.model);
             Target::Bedrock(model.map_err(|error| fault("identifier", error.to_string()))?)
         } else {
@@ -114,7 +116,11 @@ impl Metadata {
             if raw.api_key.as_deref().is_some_and(|key| key.len() > MAX_API_KEY) {
                 return Err(fault("api_key", format!("at most {MAX_API_KEY} characters")));
             }
-            let url = EndpointUrl::parse_for(identifier.provider, endpoint)
+            let url = identifier
+                .provider
+                .profile()
+                .url
+                .parse(endpoint)
                 .map_err(|error| fault("endpoint", error.to_string()))?;
             let api_key = raw
                 .api_key
@@ -156,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn bedrock_models_need_no_endpoint_and_read_none() {
+    fn bedrock_models_need_no_endpoint_and_ignore_one() {
         for dummy in [
             "",
             r#""endpoint":"http://bedrockselfhostedmodel.com/v1","api_key":"k","#,
@@ -177,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn azure_endpoints_are_taken_in_every_form_that_admins_paste() {
+    fn azure_endpoints_are_accepted_in_every_form_that_admins_paste() {
         let full = "https://acme.openai.azure.com/openai/deployments/x/chat/completions?api-version=2024-10-21";
         let m = check(&format!(r#"{{"name":"gpt","endpoint":"{full}","identifier":"azure/gpt"}}"#))
             .unwrap()
@@ -187,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_identifier_is_the_family() {
+    fn an_empty_identifier_means_the_family() {
         let m = check(r#"{"name":"codestral","endpoint":"http://h/v1","identifier":""}"#)
             .unwrap()
             .unwrap();
@@ -205,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_say_where() {
+    fn faults_have_the_path_of_the_field() {
         let text = check(r#"{"name":"gpt","endpoint":"not a url","identifier":"x"}"#).unwrap_err();
         assert_eq!(
             text,

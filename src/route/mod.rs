@@ -1,5 +1,5 @@
-//! Which model answers one request: the rules of precedence, as a list that is walked top to
-//! bottom. What a model is, is in [`crate::model`].
+//! Which model answers a request: the rules of precedence, as a list that is evaluated from top to
+//! bottom. What a model is, is defined in [`crate::model`].
 //!
 //! Pure data and functions: no I/O, no clock, no knowledge of HTTP servers or providers' bodies.
 

@@ -1,38 +1,39 @@
-//! `Route`: the decision for one request. Shared, never copied.
+//! `Route`: the routing decision for one request. Shared, never copied.
 
 use std::sync::Arc;
 
 use crate::model::{Budget, Model};
 use crate::route::{Class, Feature};
 
-/// Which model answers, for which feature, within which limits, and why.
+/// Routing decision: the model that answers, for which feature, with which timeouts, and why.
 #[derive(Debug)]
 pub struct Route {
-    /// GitLab's feature, or none for a model that the client named itself.
+    /// GitLab's feature; `None` for a model that the client named itself.
     pub feature: Option<Feature>,
-    /// The model.
+    /// Model that answers.
     pub model: Arc<Model>,
-    /// The four limits.
+    /// Timeouts of the request.
     pub budget: Budget,
-    /// Which rule chose the model.
+    /// Rule that chose the model.
     pub rule: Rule,
-    /// Who is asked when this model fails and nothing of an answer has begun. Its total is none of
-    /// its own: the request's time goes on.
+    /// Route that is used when this model fails before a response has begun. It has no total of its
+    /// own: the request's total deadline still applies.
     pub fallback: Option<Arc<Self>>,
 }
 
 impl Route {
-    /// The `feature` label.
+    /// Returns the `feature` label.
     pub fn feature_label(&self) -> &'static str {
         self.feature.map_or("direct", Feature::name)
     }
 
-    /// The models that are asked one after the other when this one fails.
+    /// Iterates over the fallbacks, in the order in which they are used when this model fails.
     pub fn fallbacks(&self) -> impl Iterator<Item = &Arc<Self>> {
         std::iter::successors(self.fallback.as_ref(), |route| route.fallback.as_ref())
     }
 
-    /// The same models for a feature that has no line of its own; its cap holds for all of them.
+    /// Returns the same models for a feature that has no line of its own; the feature's total limit
+    /// applies to all of them.
     #[must_use]
     pub fn lent(&self, feature: Option<Feature>, rule: Rule) -> Self {
         let fallback =
@@ -46,19 +47,19 @@ impl Route {
         }
     }
 
-    /// Who goes first where requests wait for the model; of a model that a client named itself,
-    /// somebody reads along.
+    /// Returns the priority class of requests that wait for the model: the feature's, or chat for a
+    /// model that the client named itself.
     pub fn class(&self) -> Class {
         self.feature.map_or(Class::Chat, Feature::class)
     }
 }
 
-/// The rule of precedence that decided (config.md).
+/// Rule of precedence that chose the model (config.md).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// `[features]` names the feature itself.
+    /// `[features]` has the feature itself.
     Feature,
-    /// `[features]` names its parent.
+    /// `[features]` has the feature's parent.
     Parent,
     /// The request named the model.
     Request,

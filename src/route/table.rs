@@ -1,4 +1,4 @@
-//! The routing table: `[features]` and `[models]` as one immutable value, and the walk over the
+//! The routing table: `[features]` and `[models]` as one immutable value, and the evaluation of the
 //! rules.
 
 use std::collections::HashMap;
@@ -7,53 +7,53 @@ use std::sync::Arc;
 use super::{Feature, Metadata, Route, Rule, Target};
 use crate::error::{GatewayError, Kind};
 use crate::model::{
-    Access, AzureAccess, Budget, BudgetPatch, EndpointUrl, Families, Model, ModelId,
-    ProviderDefaults, ProviderKind, Renewed,
+    Access, AzureAccess, Budget, BudgetPatch, CredentialKind, EndpointUrl, Families, Model,
+    ModelId, ProviderDefaults, Renewed,
 };
 
-/// What `[features]` says of one feature, or of `default`.
+/// Value of one feature in `[features]`, or of `default`.
 #[derive(Clone, Debug)]
 pub enum Choice {
-    /// This model, within these limits.
+    /// Model that answers, with its timeouts.
     Model(Arc<Route>),
-    /// `"disabled"`
+    /// `"disabled"`: requests are refused.
     Disabled,
 }
 
-/// `features.request_models`: what to do with a model that a request names.
+/// `features.request_models`: what happens to a model that a request names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RequestModels {
-    /// Use it.
+    /// It is used.
     #[default]
     Allow,
-    /// Use it only if the file has its endpoint.
+    /// It is used only if the file has its endpoint.
     Listed,
-    /// As if the request had named none.
+    /// It is ignored, as if the request had named none.
     Ignore,
 }
 
-/// What a request says about the model it wants.
+/// Fields of a request that determine its model.
 #[derive(Debug, Default)]
 pub struct Ask {
-    /// GitLab's feature, if the endpoint belongs to one.
+    /// GitLab's feature, if the API endpoint belongs to one.
     pub feature: Option<Feature>,
-    /// `model_metadata` or the flat fields, checked.
+    /// `model_metadata` or the flat fields, validated.
     pub metadata: Option<Metadata>,
 }
 
-/// The table of one configuration.
+/// Routing table of one configuration.
 #[derive(Debug)]
 pub struct Table {
     features: Vec<Option<Choice>>,
     default: Option<Choice>,
     named: HashMap<ModelId, Arc<Route>>,
     request_models: RequestModels,
-    base_budget: Budget,
+    base_timeouts: Budget,
     providers: ProviderDefaults,
     families: Families,
 }
 
-/// Nothing is routed anywhere.
+/// An empty table, in which no request has a route.
 impl Default for Table {
     fn default() -> Self {
         Self::new(Vec::new(), RequestModels::Allow, Budget::DEFAULT)
@@ -61,7 +61,7 @@ impl Default for Table {
 }
 
 impl Table {
-    /// A table of these models, with nothing routed yet. `base` is `[timeouts]`.
+    /// Creates a table of these models without routes. `base` is `[timeouts]`.
     pub fn new(models: Vec<Arc<Model>>, request_models: RequestModels, base: Budget) -> Self {
         let named = models.into_iter().map(|model| {
             let budget = base.with(&model.timeouts);
@@ -75,13 +75,13 @@ impl Table {
             default: None,
             named: named.collect(),
             request_models,
-            base_budget: base,
+            base_timeouts: base,
             providers: ProviderDefaults::default(),
             families: Families::default(),
         }
     }
 
-    /// Sets what `[features]` says of a feature.
+    /// Sets the value of a feature in `[features]`.
     pub fn set(&mut self, feature: Feature, choice: Choice) {
         self.features[feature.index()] = Some(choice);
     }
@@ -91,20 +91,20 @@ impl Table {
         self.default = Some(choice);
     }
 
-    /// Sets what models that requests bring get from the operator.
+    /// Sets the operator's region and credentials for models that requests bring.
     pub fn set_providers(&mut self, providers: ProviderDefaults) {
         self.providers = providers;
     }
 
-    /// Every credential that is fetched, for models of the file and of requests; one may come more
-    /// than once.
+    /// Iterates over the credentials that are fetched, for models of the file and of requests; the
+    /// same ones may occur more than once.
     pub fn renewed(&self) -> impl Iterator<Item = Renewed> {
         let of_requests =
             self.providers.credentials.as_ref().and_then(|credentials| credentials.renewed());
         self.named.values().filter_map(|route| route.model.access.renewed()).chain(of_requests)
     }
 
-    /// The families in force.
+    /// Returns the families.
     pub const fn families(&self) -> &Families {
         &self.families
     }
@@ -114,12 +114,12 @@ impl Table {
         self.families = families;
     }
 
-    /// The models of the file, by name.
+    /// Iterates over the models of the file.
     pub fn models(&self) -> impl Iterator<Item = &Arc<Route>> {
         self.named.values()
     }
 
-    /// What rule 1 says: the feature's own line, else its parent's.
+    /// Returns the choice of rule 1: the feature's own line, else its parent's, or `None`.
     pub fn feature_choice(&self, feature: Feature) -> Option<(&Choice, Rule)> {
         let own = self.features[feature.index()].as_ref().map(|choice| (choice, Rule::Feature));
         own.or_else(|| {
@@ -128,57 +128,59 @@ impl Table {
         })
     }
 
-    /// What is done with a model that a request names.
+    /// Returns what happens to a model that a request names.
     pub const fn request_models(&self) -> RequestModels {
         self.request_models
     }
 
-    /// Rule 4.
+    /// Returns the choice of rule 4: `features.default`.
     pub const fn default_choice(&self) -> Option<&Choice> {
         self.default.as_ref()
     }
 
-    /// GitLab's cloud, if anything is routed there.
+    /// Returns a route to GitLab's cloud, or `None` when no feature has one.
     pub fn cloud(&self) -> Option<&Arc<Route>> {
         self.features.iter().flatten().chain(&self.default).find_map(|choice| match choice {
-            Choice::Model(route) if route.model.provider == ProviderKind::Gitlab => Some(route),
+            Choice::Model(route) if route.model.provider.is_gateway() => Some(route),
             Choice::Model(_) | Choice::Disabled => None,
         })
     }
 
-    /// Walks the rules of config.md for a caller whose token is bound to no model.
-    pub fn resolve(&self, ask: Ask) -> Result<Arc<Route>, GatewayError> {
-        self.resolve_for(ask, None)
+    /// Evaluates the rules of config.md for a caller whose token is not bound to a model.
+    pub fn resolve(&self, query: Ask) -> Result<Arc<Route>, GatewayError> {
+        self.resolve_for(query, None)
     }
 
-    /// Walks the rules of config.md; the first match wins. `bound` is the model of the caller's
-    /// token: one that is gone from the file binds nothing.
-    pub fn resolve_for(&self, ask: Ask, bound: Option<&str>) -> Result<Arc<Route>, GatewayError> {
-        let feature = ask.feature;
+    /// Evaluates the rules of config.md; the first match decides. `bound` is the model of the
+    /// caller's token, which is ignored when the file no longer has it. Fails when the feature is
+    /// disabled, when no rule matches, and when the request's own model is not allowed.
+    pub fn resolve_for(&self, query: Ask, bound: Option<&str>) -> Result<Arc<Route>, GatewayError> {
+        let feature = query.feature;
         if let Some((choice, rule)) = feature.and_then(|f| self.feature_choice(f)) {
-            return self.take(choice, feature, rule);
+            return self.apply(choice, feature, rule);
         }
         if let Some(metadata) =
-            ask.metadata.filter(|_| self.request_models != RequestModels::Ignore)
+            query.metadata.filter(|_| self.request_models != RequestModels::Ignore)
         {
             return self.named_by_request(metadata, feature);
         }
         if let Some(named) = bound.and_then(|name| self.named.get(name)) {
-            return self.take(&Choice::Model(Arc::clone(named)), feature, Rule::Token);
+            return self.apply(&Choice::Model(Arc::clone(named)), feature, Rule::Token);
         }
         match &self.default {
-            Some(choice) => self.take(choice, feature, Rule::Default),
+            Some(choice) => self.apply(choice, feature, Rule::Default),
             None => Err(no_model(feature)),
         }
     }
 
-    /// The model of an OpenAI-style request: a name of the file, or `feature/<name>`.
+    /// Returns the route of an OpenAI-style request, which names a model of the file or
+    /// `feature/<name>`. Fails when neither exists.
     pub fn resolve_named(&self, name: &str) -> Result<Arc<Route>, GatewayError> {
         if let Some(feature) = name.strip_prefix("feature/") {
             let feature = Feature::parse(feature).ok_or_else(|| unknown_model(name))?;
             let route = self.resolve(Ask { feature: Some(feature), metadata: None })?;
-            return if route.model.provider == ProviderKind::Gitlab {
-                Err(gitlabs_own(feature))
+            return if route.model.provider.is_gateway() {
+                Err(answers_gitlab_only(feature))
             } else {
                 Ok(route)
             };
@@ -186,12 +188,13 @@ impl Table {
         self.named.get(name).cloned().ok_or_else(|| unknown_model(name))
     }
 
-    /// Whether an OpenAI-style request may name this: a model of the file, or `feature/…`.
+    /// Returns whether an OpenAI-style request may use this name: a model of the file, or
+    /// `feature/…`.
     pub fn knows(&self, name: &str) -> bool {
         name.starts_with("feature/") || self.named.contains_key(name)
     }
 
-    fn take(
+    fn apply(
         &self,
         choice: &Choice,
         feature: Option<Feature>,
@@ -202,7 +205,7 @@ impl Table {
             Choice::Model(route) if route.feature == feature && route.rule == rule => {
                 Ok(Arc::clone(route))
             }
-            // a parent's or the default's line: same model, this feature's own label and cap
+            // a parent's or the default's line: same model, this feature's own label and limit
             Choice::Model(route) => Ok(Arc::new(route.lent(feature, rule))),
         }
     }
@@ -215,7 +218,9 @@ impl Table {
         let provider = metadata.identifier.provider;
         let from_request = matches!(metadata.target, Target::Endpoint { .. });
         let (endpoint, api_key, access) = match metadata.target {
-            Target::Endpoint { url, api_key } if provider == ProviderKind::Azure => {
+            Target::Endpoint { url, api_key }
+                if provider.credentials() == CredentialKind::Azure =>
+            {
                 let version = self.providers.api_version.clone();
                 (url, api_key, Access::Azure(AzureAccess { version, entra: None }))
             }
@@ -225,7 +230,7 @@ impl Table {
                 (url, None, Access::Bedrock(Box::new(access)))
             }
         };
-        if self.request_models == RequestModels::Listed && !self.lists(&endpoint) {
+        if self.request_models == RequestModels::Listed && !self.has_endpoint(&endpoint) {
             return Err(GatewayError::new(
                 Kind::EndpointRefused,
                 "The endpoint named in the request is not in Weir's file (features.request_models = \"listed\")",
@@ -246,7 +251,7 @@ impl Table {
             priority: false,
             from_request,
         };
-        let budget = self.base_budget.capped(feature.and_then(Feature::total_limit));
+        let budget = self.base_timeouts.capped(feature.and_then(Feature::total_limit));
         Ok(Arc::new(Route {
             feature,
             model: Arc::new(model),
@@ -256,13 +261,13 @@ impl Table {
         }))
     }
 
-    fn lists(&self, endpoint: &EndpointUrl) -> bool {
+    fn has_endpoint(&self, endpoint: &EndpointUrl) -> bool {
         self.named.values().any(|route| route.model.endpoints.contains(endpoint))
     }
 }
 
-/// The `model` label of a model that a request brought: one value, since requests are not a closed
-/// set.
+/// Returns the `model` label of a model that a request brought: a constant, since requests are not
+/// a closed set.
 fn request_label() -> ModelId {
     static LABEL: std::sync::LazyLock<ModelId> = std::sync::LazyLock::new(|| Arc::from("request"));
     Arc::clone(&LABEL)
@@ -285,8 +290,9 @@ fn no_model(feature: Option<Feature>) -> GatewayError {
     )
 }
 
-/// The cloud takes GitLab's own calls, which no OpenAI-style client makes.
-fn gitlabs_own(feature: Feature) -> GatewayError {
+/// Builds the error for a feature that is routed to GitLab's cloud: it accepts GitLab's own calls,
+/// which no OpenAI-style client makes.
+fn answers_gitlab_only(feature: Feature) -> GatewayError {
     let name = feature.name();
     let text = format!(
         "The feature `{name}` is GitLab's AI vendor model here, which only GitLab's own calls reach: ask for a model by \
@@ -372,23 +378,23 @@ mod tests {
 
     #[test]
     fn without_region_or_credentials_it_is_a_422_that_names_the_variables() {
-        let lacks = |providers| {
+        let error = |providers| {
             let (kind, text) =
                 resolve(&table(RequestModels::Allow, Some(providers)), "bedrock/x").unwrap_err();
             assert_eq!(kind.row().status, 422);
             text
         };
-        let no_region = lacks(ProviderDefaults { region: None, ..operator() });
+        let no_region = error(ProviderDefaults { region: None, ..operator() });
         assert!(
             no_region.ends_with("has no AWS region: set AWS_REGION in its environment"),
             "{no_region}"
         );
-        let no_keys = lacks(ProviderDefaults { credentials: None, ..operator() });
+        let no_keys = error(ProviderDefaults { credentials: None, ..operator() });
         assert!(
             no_keys.contains("AWS_ACCESS_KEY_ID") && !no_keys.contains("AWS_REGION"),
             "{no_keys}"
         );
-        let neither = lacks(ProviderDefaults::default());
+        let neither = error(ProviderDefaults::default());
         assert!(neither.contains("AWS_REGION; and AWS_BEARER_TOKEN_BEDROCK"), "{neither}");
     }
 
@@ -407,14 +413,14 @@ mod tests {
     }
 
     #[test]
-    fn listed_holds_for_the_operators_bedrock_too() {
+    fn listed_applies_to_the_operators_bedrock_too() {
         let table = table(RequestModels::Listed, Some(operator()));
         assert_eq!(resolve(&table, "bedrock/x").unwrap_err().0, Kind::EndpointRefused);
         assert_eq!(resolve(&table, "azure/x").unwrap_err().0, Kind::EndpointRefused);
     }
 
     #[test]
-    fn a_token_binds_where_neither_the_file_nor_the_request_names_a_model() {
+    fn a_bound_token_applies_where_neither_the_file_nor_the_request_names_a_model() {
         let model = |name: &str| {
             Arc::new(Model {
                 id: name.into(),

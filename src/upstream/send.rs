@@ -272,7 +272,7 @@ fn request_head(sending: &Sending<'_>, endpoint: &Endpoint, facts: &Facts) -> By
     let mut headers = outbound.headers.clone();
     // a signature may cover another host name than the connection's
     headers.entry(header::HOST).or_insert_with(|| endpoint.host.clone());
-    if !sending.dialect.is_gateway() {
+    if !sending.model.provider.is_gateway() {
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         headers.insert(header::USER_AGENT, USER_AGENT);
         headers.insert(X_REQUEST_ID, facts.ids.request_id().clone());

@@ -1,63 +1,63 @@
-//! AWS's event stream: cutting a byte stream into frames (providers.md d1.12–15).
+//! AWS's event stream: splitting a byte stream into frames (providers.md d1.12–15).
 //!
 //! A frame is
 //! `total_len u32be | headers_len u32be | prelude_crc | headers | payload | message_crc`. Lengths
-//! and the prelude's CRC are checked here as soon as the twelve bytes are there, so that a corrupt
-//! length is not waited for; AWS's own decoder then reads the whole frame and checks the second
-//! CRC. It never gets less than a frame: its streaming decoder loses the prelude of an incomplete
-//! one, which is why that one was rejected.
+//! and the prelude's CRC are checked here as soon as the twelve bytes have arrived, so that a
+//! stream does not wait for a corrupt length; AWS's own decoder then parses the whole frame and
+//! checks the second CRC. It never gets less than a frame: AWS's streaming decoder was rejected
+//! since it loses the prelude of an incomplete one.
 
 use aws_smithy_eventstream::frame::read_message_from;
 use aws_smithy_types::event_stream::Message;
 use bytes::{Bytes, BytesMut};
 
-/// Two lengths and their CRC.
+/// Size of a frame's prelude in bytes: two lengths and their CRC.
 const PRELUDE: usize = 12;
-/// A frame without headers and payload.
+/// Size of a frame without headers and payload, in bytes.
 const SMALLEST: u32 = 16;
 
-/// Why bytes are not an event stream. After one nothing more can be read from the stream.
+/// Reason why bytes are not an event stream. After one the stream cannot be read any further.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// Longer than the limit given to [`EventStreamFrames::new`].
+    /// Frame that exceeds the limit given to [`EventStreamFrames::new`].
     #[error("a frame of {len} bytes, more than {max}")]
     TooLong {
-        /// What the frame says of itself.
+        /// Length in the frame's prelude.
         len: u32,
-        /// The limit.
+        /// Limit in bytes.
         max: usize,
     },
-    /// Lengths that no frame can have.
+    /// Lengths that are impossible.
     #[error("a frame of {total} bytes with {headers} bytes of headers")]
     Lengths {
-        /// The whole frame.
+        /// Length of the whole frame.
         total: u32,
-        /// Its headers.
+        /// Length of its headers.
         headers: u32,
     },
-    /// The first CRC is wrong.
+    /// Wrong CRC of the prelude.
     #[error("the CRC of a frame's lengths is wrong")]
     PreludeCrc,
-    /// The second CRC is wrong, or the headers do not parse.
+    /// Wrong CRC of the frame, or headers that do not parse.
     #[error("a corrupt frame: {0}")]
     Corrupt(String),
-    /// No `:message-type` that is known.
+    /// Missing or unknown `:message-type`.
     #[error("a frame without a known :message-type")]
     Kind,
 }
 
-/// What a frame says it is: its `:message-type`.
+/// Kind of a frame: its `:message-type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameKind {
-    /// Part of the answer.
+    /// Part of the response.
     Event,
-    /// A failure that the service's model knows.
+    /// Failure that the service's model defines.
     Exception,
     /// Any other failure.
     Error,
 }
 
-/// One frame, both CRCs checked.
+/// Frame whose CRCs have both been checked.
 #[derive(Debug)]
 pub struct Frame {
     kind: FrameKind,
@@ -65,12 +65,13 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// Event or failure.
+    /// Returns the kind of the frame.
     pub const fn kind(&self) -> FrameKind {
         self.kind
     }
 
-    /// The `:event-type`, `:exception-type` or `:error-code`; empty when the frame has none.
+    /// Returns the `:event-type`, `:exception-type` or `:error-code`; empty when the frame has
+    /// none.
     pub fn name(&self) -> &str {
         let header = match self.kind {
             FrameKind::Event => ":event-type",
@@ -80,12 +81,12 @@ impl Frame {
         text(&self.message, header).unwrap_or_default()
     }
 
-    /// The `:error-message` of an error frame, whose payload is empty.
+    /// Returns the `:error-message` of an error frame, whose payload is empty.
     pub fn error_message(&self) -> Option<&str> {
         text(&self.message, ":error-message")
     }
 
-    /// The payload: JSON, for the services we speak to.
+    /// Returns the payload; for Bedrock it is JSON.
     pub fn payload(&self) -> &Bytes {
         self.message.payload()
     }
@@ -96,7 +97,7 @@ fn text<'a>(message: &'a Message, name: &str) -> Option<&'a str> {
     header.value().as_string().ok().map(|value| value.as_str())
 }
 
-/// Cuts chunks into frames.
+/// Splitter of chunks into frames.
 #[derive(Debug)]
 pub struct EventStreamFrames {
     pending: BytesMut,
@@ -104,17 +105,18 @@ pub struct EventStreamFrames {
 }
 
 impl EventStreamFrames {
-    /// `max` bounds one frame, and with it the memory of one stream.
+    /// Creates a splitter. `max` bounds one frame in bytes, and with it the memory of one stream.
     pub fn new(max: usize) -> Self {
         Self { pending: BytesMut::new(), max }
     }
 
-    /// Takes the next chunk of the stream.
+    /// Appends the next chunk of the stream.
     pub fn feed(&mut self, chunk: &[u8]) {
         self.pending.extend_from_slice(chunk);
     }
 
-    /// The next whole frame, or `None` until more is fed.
+    /// Returns the next whole frame, or `None` until more has been fed. Fails on the first corrupt
+    /// or oversized frame.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, FrameError> {
         let Some(total) = self.length()? else { return Ok(None) };
         if self.pending.len() < total {
@@ -132,12 +134,13 @@ impl EventStreamFrames {
         Ok(Some(Frame { kind, message }))
     }
 
-    /// Bytes that are no whole frame yet: at the end of the body, a cut frame.
+    /// Returns the bytes that are not a whole frame yet: at the end of the body, a truncated frame.
     pub fn pending(&self) -> &[u8] {
         &self.pending
     }
 
-    /// The length of the frame at the front, once its prelude is there and believable.
+    /// Returns the length of the first frame in bytes, or `None` until its prelude has arrived.
+    /// Fails when the prelude is corrupt or the length exceeds the limit.
     fn length(&self) -> Result<Option<usize>, FrameError> {
         let Some((total, rest)) = self.pending.split_first_chunk::<4>() else { return Ok(None) };
         let total = u32::from_be_bytes(*total);
@@ -165,14 +168,14 @@ mod tests {
 
     use super::{EventStreamFrames, FrameError, FrameKind};
 
-    /// Two frames by AWS's Python encoder (smithy-aws-event-stream), as Bedrock sends them.
-    const BY_AWS: &str = "0000009e00000057fe1b824f0b3a6576656e742d74797065070011636f6e74656e74426c6f636b44656c74610d3a636f6e74656e742d747970650700106170706c69636174696f6e2f6a736f6e0d3a6d6573736167652d747970650700056576656e747b22636f6e74656e74426c6f636b496e646578223a302c2264656c7461223a7b2274657874223a224869227d2c2270223a22616263227d9343f0100000008e00000061514180540f3a657863657074696f6e2d747970650700137468726f74746c696e67457863657074696f6e0d3a636f6e74656e742d747970650700106170706c69636174696f6e2f6a736f6e0d3a6d6573736167652d74797065070009657863657074696f6e7b226d657373616765223a22546f6f206d616e7920746f6b656e73227dc81b1ec1";
+    /// Two frames of AWS's Python encoder (smithy-aws-event-stream), as Bedrock sends them.
+    const AWS_FRAMES: &str = "0000009e00000057fe1b824f0b3a6576656e742d74797065070011636f6e74656e74426c6f636b44656c74610d3a636f6e74656e742d747970650700106170706c69636174696f6e2f6a736f6e0d3a6d6573736167652d747970650700056576656e747b22636f6e74656e74426c6f636b496e646578223a302c2264656c7461223a7b2274657874223a224869227d2c2270223a22616263227d9343f0100000008e00000061514180540f3a657863657074696f6e2d747970650700137468726f74746c696e67457863657074696f6e0d3a636f6e74656e742d747970650700106170706c69636174696f6e2f6a736f6e0d3a6d6573736167652d74797065070009657863657074696f6e7b226d657373616765223a22546f6f206d616e7920746f6b656e73227dc81b1ec1";
     const FIRST: usize = 0x9e;
 
-    fn by_aws() -> Vec<u8> {
-        (0..BY_AWS.len())
+    fn aws_frames() -> Vec<u8> {
+        (0..AWS_FRAMES.len())
             .step_by(2)
-            .map(|i| u8::from_str_radix(&BY_AWS[i..i + 2], 16).unwrap())
+            .map(|i| u8::from_str_radix(&AWS_FRAMES[i..i + 2], 16).unwrap())
             .collect()
     }
 
@@ -199,7 +202,7 @@ mod tests {
 
     #[test]
     fn reads_aws_frames_however_the_bytes_arrive() {
-        let bytes = by_aws();
+        let bytes = aws_frames();
         let whole = all(&[&bytes], 1 << 20).unwrap();
         let delta = br#"{"contentBlockIndex":0,"delta":{"text":"Hi"},"p":"abc"}"#.to_vec();
         assert_eq!(whole[0], (FrameKind::Event, "contentBlockDelta".into(), delta));
@@ -216,32 +219,32 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_is_noticed() {
-        let bytes = by_aws();
+    fn every_flipped_bit_is_detected() {
+        let bytes = aws_frames();
         for i in 0..FIRST * 8 {
             let mut bad = bytes.clone();
             bad[i / 8] ^= 1 << (i % 8);
             let read = all(&[&bad], 1 << 20);
-            assert!(read.is_err(), "bit {i} went unnoticed: {read:?}");
+            assert!(read.is_err(), "bit {i} was not detected: {read:?}");
         }
     }
 
     #[test]
-    fn a_corrupt_length_is_not_waited_for() {
-        let mut bytes = by_aws();
+    fn a_corrupt_length_fails_at_once() {
+        let mut bytes = aws_frames();
         bytes[2] ^= 0x40;
         assert_eq!(all(&[&bytes[..12]], 1 << 20), Err(FrameError::PreludeCrc));
     }
 
     #[test]
     fn the_last_crc_is_checked() {
-        let mut bytes = by_aws();
+        let mut bytes = aws_frames();
         bytes[FIRST - 1] ^= 0xff;
         assert!(matches!(all(&[&bytes], 1 << 20), Err(FrameError::Corrupt(_))));
     }
 
     #[test]
-    fn bounds_one_frame_by_what_it_claims() {
+    fn bounds_one_frame_by_its_prelude() {
         let twenty_megabytes = 20_000_000_u32.to_be_bytes();
         let error = all(&[&twenty_megabytes], 16 << 20).unwrap_err();
         assert_eq!(error, FrameError::TooLong { len: 20_000_000, max: 16 << 20 });
@@ -265,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_that_say_nothing_of_themselves_are_refused() {
+    fn frames_without_a_message_type_are_refused() {
         assert_eq!(all(&[&frame(&[], b"{}")], 100).unwrap_err(), FrameError::Kind);
         let unnamed = frame(&[(":message-type", "event")], b"");
         assert_eq!(all(&[&unnamed], 100).unwrap(), [(FrameKind::Event, String::new(), Vec::new())]);
@@ -281,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_cut_frame_stays_pending() {
-        let bytes = by_aws();
+        let bytes = aws_frames();
         let mut frames = EventStreamFrames::new(1000);
         frames.feed(&bytes[..FIRST + 9]);
         assert!(frames.next_frame().unwrap().is_some());
@@ -293,7 +296,7 @@ mod tests {
     fn arbitrary_bytes_never_panic() {
         let mut random = fastrand::Rng::with_seed(7);
         for _ in 0..20_000 {
-            let mut bytes = by_aws();
+            let mut bytes = aws_frames();
             for _ in 0..random.usize(1..6) {
                 let at = random.usize(..bytes.len());
                 bytes[at] = random.u8(..);

@@ -1,9 +1,9 @@
-//! Bytes that arrive in pieces and are wanted as one. A single piece, the usual case, is not
+//! Bytes that arrive in pieces and are needed as one. A single piece, the usual case, is not
 //! copied.
 
 use bytes::{Bytes, BytesMut};
 
-/// Pieces so far. The caller bounds their length.
+/// Pieces that have arrived so far. The caller bounds their total length.
 #[derive(Debug, Default)]
 pub struct Gather {
     first: Bytes,
@@ -11,7 +11,7 @@ pub struct Gather {
 }
 
 impl Gather {
-    /// Adds a piece.
+    /// Appends a piece.
     pub fn push(&mut self, piece: Bytes) {
         if self.first.is_empty() {
             self.first = piece;
@@ -23,22 +23,22 @@ impl Gather {
         self.joined.extend_from_slice(&piece);
     }
 
-    /// Bytes so far.
+    /// Returns the number of bytes so far.
     pub fn len(&self) -> usize {
         self.first.len().max(self.joined.len())
     }
 
-    /// Whether nothing came yet.
+    /// Returns whether no bytes have arrived yet.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// What there is of them.
+    /// Returns the bytes so far.
     pub fn so_far(&self) -> &[u8] {
         if self.joined.is_empty() { &self.first } else { &self.joined }
     }
 
-    /// All of them.
+    /// Returns all bytes as one; copied only if there were several pieces.
     pub fn into_bytes(self) -> Bytes {
         if self.joined.is_empty() { self.first } else { self.joined.freeze() }
     }

@@ -1,25 +1,27 @@
-//! HTTP/1.1 as a client writes and reads it (RFC 9112): one request head out, one response head and
-//! one framed body in. Bytes in, bytes out; the connection is `upstream/http/connection.rs`.
+//! The client's side of HTTP/1.1 (RFC 9112): one request head out, one response head and one framed
+//! body in. Bytes in, bytes out; the connection is `upstream/http/connection.rs`.
 //!
-//! Ours and not hyper's client: that one costs a task, two channel hops an event and 26 KiB a
-//! connection, which is most of what an open stream took (`manual/decisions/upstream.rs`).
+//! Our own instead of hyper's client: that one costs a task, two channel hops per event and 26 KiB
+//! per connection, which was most of the cost of an open stream (`manual/decisions/upstream.rs`).
+
+use std::ops::Range;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
-/// A response head longer than this is no answer.
+/// Maximum size of a response head in bytes.
 const MAX_HEAD: usize = 64 << 10;
 const MAX_HEADERS: usize = 128;
-/// A chunk's size line, extensions included, and a trailer section.
+/// Maximum size of a chunk's size line with its extensions, and of a trailer section, in bytes.
 const MAX_LINE: usize = 8 << 10;
 
-/// What the peer sent is not HTTP/1.1, or not an answer we can frame.
+/// Error of bytes that are not HTTP/1.1, or of a response whose body cannot be framed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct NotHttp(pub &'static str);
 
-/// Appends a request head; `path` is its parts. The caller's headers say everything but the length,
-/// which a GET without a body has none of (RFC 9110 §8.6).
+/// Appends a request head; `path` is in parts that are concatenated. The caller's headers are
+/// complete but for the length, which a GET without a body has none of (RFC 9110 §8.6).
 pub fn write_head(
     out: &mut BytesMut,
     method: &str,
@@ -45,20 +47,20 @@ pub fn write_head(
     out.put_slice(b"\r\n");
 }
 
-/// A response head.
+/// Head of a response.
 #[derive(Debug)]
 pub struct Head {
-    /// Never 1xx: interim responses are skipped.
+    /// Status; never 1xx, since interim responses are skipped.
     pub status: StatusCode,
-    /// As sent.
+    /// Headers as sent.
     pub headers: HeaderMap,
-    /// How its body is framed.
+    /// Framing of the body.
     pub framing: Framing,
-    /// Whether the connection may serve again after the body.
+    /// Whether the connection may be reused after the body.
     pub keep_alive: bool,
 }
 
-/// Takes a whole response head from the front of `buffer`; `None` until more has arrived.
+/// Takes a whole response head from the front of `buffer`; returns `None` until it has arrived.
 pub fn read_head(buffer: &mut BytesMut) -> Result<Option<Head>, NotHttp> {
     loop {
         let mut slots = [httparse::EMPTY_HEADER; MAX_HEADERS];
@@ -78,9 +80,9 @@ pub fn read_head(buffer: &mut BytesMut) -> Result<Option<Head>, NotHttp> {
             .code
             .and_then(|code| StatusCode::from_u16(code).ok())
             .ok_or(NotHttp("no status"))?;
-        let old = response.version == Some(0);
-        let places: Vec<(usize, usize, usize, usize)> =
-            response.headers.iter().map(|h| place(buffer, h)).collect();
+        let is_http10 = response.version == Some(0);
+        let spans: Vec<HeaderSpan> =
+            response.headers.iter().map(|header| HeaderSpan::of(buffer, header)).collect();
         let head = buffer.split_to(length).freeze();
         if status.is_informational() {
             if status == StatusCode::SWITCHING_PROTOCOLS {
@@ -88,47 +90,54 @@ pub fn read_head(buffer: &mut BytesMut) -> Result<Option<Head>, NotHttp> {
             }
             continue;
         }
-        let headers = collect(&head, &places)?;
+        let headers = collect_headers(&head, &spans)?;
         let framing = Framing::of(status, &headers)?;
-        let says = |word: &str| has_token(&headers, &header::CONNECTION, word);
-        let keep_alive =
-            framing != Framing::UntilClose && !says("close") && (!old || says("keep-alive"));
+        let has_option = |option: &str| has_token(&headers, &header::CONNECTION, option);
+        let is_persistent = !has_option("close") && (!is_http10 || has_option("keep-alive"));
+        let keep_alive = is_persistent && framing != Framing::UntilClose;
         return Ok(Some(Head { status, headers, framing, keep_alive }));
     }
 }
 
-/// Where a header's name and value stand, as offsets: the parser's borrow ends before the bytes are
-/// frozen.
-fn place(buffer: &[u8], header: &httparse::Header<'_>) -> (usize, usize, usize, usize) {
-    let base = buffer.as_ptr().addr();
-    let name = header.name.as_ptr().addr() - base;
-    let value = header.value.as_ptr().addr().wrapping_sub(base);
-    // an empty value may be a static empty slice
-    let value = if header.value.is_empty() { name } else { value };
-    (name, name + header.name.len(), value, value + header.value.len())
+/// Byte spans of a header's name and value: offsets, since the parser's borrow ends before the
+/// bytes are frozen.
+struct HeaderSpan {
+    name: Range<usize>,
+    value: Range<usize>,
 }
 
-/// Values share the head's bytes.
-fn collect(head: &Bytes, places: &[(usize, usize, usize, usize)]) -> Result<HeaderMap, NotHttp> {
-    let mut headers = HeaderMap::with_capacity(places.len() + 2);
-    for &(name, name_end, value, value_end) in places {
-        let name = HeaderName::from_bytes(&head[name..name_end])
-            .map_err(|_| NotHttp("a header's name"))?;
-        let value = HeaderValue::from_maybe_shared(head.slice(value..value_end))
+impl HeaderSpan {
+    fn of(buffer: &[u8], header: &httparse::Header<'_>) -> Self {
+        let base = buffer.as_ptr().addr();
+        let name = header.name.as_ptr().addr() - base;
+        let value = header.value.as_ptr().addr().wrapping_sub(base);
+        // an empty value may be a static empty slice
+        let value = if header.value.is_empty() { name } else { value };
+        Self { name: name..name + header.name.len(), value: value..value + header.value.len() }
+    }
+}
+
+/// Builds the header map; values share the head's bytes.
+fn collect_headers(head: &Bytes, spans: &[HeaderSpan]) -> Result<HeaderMap, NotHttp> {
+    let mut headers = HeaderMap::with_capacity(spans.len() + 2);
+    for HeaderSpan { name, value } in spans {
+        let name =
+            HeaderName::from_bytes(&head[name.clone()]).map_err(|_| NotHttp("a header's name"))?;
+        let value = HeaderValue::from_maybe_shared(head.slice(value.clone()))
             .map_err(|_| NotHttp("a header's value"))?;
         headers.append(name, value);
     }
     Ok(headers)
 }
 
-/// How a body's end is known (RFC 9112 §6.3), and how much of it is still to come.
+/// Framing of a body (RFC 9112 §6.3), with the number of bytes that are still to come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// This many bytes.
+    /// Fixed length: this many bytes are left.
     Length(u64),
-    /// Chunks.
+    /// Chunked coding.
     Chunked(Chunked),
-    /// Everything until the connection closes.
+    /// Every byte until the connection closes.
     UntilClose,
 }
 
@@ -139,11 +148,10 @@ impl Framing {
         }
         let lengths = headers.get_all(header::CONTENT_LENGTH);
         if let Some(encoding) = headers.get(header::TRANSFER_ENCODING) {
-            // both, or a coding we did not ask for: a smuggler's shape (§6.1, §6.3)
-            let plain = encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
-            let one = headers.get_all(header::TRANSFER_ENCODING).iter().count() == 1;
-            let fine = plain && one && lengths.iter().next().is_none();
-            return if fine {
+            // a length too, or a coding that was not requested: request smuggling (§6.1, §6.3)
+            let is_chunked = encoding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+            let is_single = headers.get_all(header::TRANSFER_ENCODING).iter().count() == 1;
+            return if is_chunked && is_single && lengths.iter().next().is_none() {
                 Ok(Self::Chunked(Chunked::START))
             } else {
                 Err(NotHttp("the response's framing is ambiguous"))
@@ -152,11 +160,11 @@ impl Framing {
         let mut length = None;
         for value in lengths {
             let text = value.to_str().unwrap_or_default().trim();
-            let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+            let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
             let parsed = text
                 .parse::<u64>()
                 .ok()
-                .filter(|_| digits)
+                .filter(|_| is_number)
                 .ok_or(NotHttp("the response's length is no number"))?;
             if length.is_some_and(|length| length != parsed) {
                 return Err(NotHttp("the response has two lengths"));
@@ -166,7 +174,8 @@ impl Framing {
         Ok(length.map_or(Self::UntilClose, Self::Length))
     }
 
-    /// Whether nothing is left to read.
+    /// Returns whether the body is complete. A body that lasts until the connection closes never
+    /// is.
     pub const fn is_over(&self) -> bool {
         match self {
             Self::Length(left) => *left == 0,
@@ -175,8 +184,8 @@ impl Framing {
         }
     }
 
-    /// Takes what was read; appends the body's bytes to `out`. Bytes behind the body's end are an
-    /// error: we never have two requests under way.
+    /// Decodes bytes of the connection and appends the body's to `out`. Bytes after the body's end
+    /// are an error: a connection never has two requests in flight.
     pub fn decode(&mut self, read: &[u8], out: &mut BytesMut) -> Result<(), NotHttp> {
         match self {
             Self::UntilClose => out.extend_from_slice(read),
@@ -193,19 +202,19 @@ impl Framing {
     }
 }
 
-/// The chunked coding (RFC 9112 §7.1), wherever the bytes are split.
+/// Decoder of the chunked coding (RFC 9112 §7.1), wherever the bytes are split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chunked {
     state: State,
-    /// Of the current chunk.
+    /// Bytes that are left of the current chunk.
     left: u64,
-    /// Of the current line, or of the trailer section.
+    /// Length so far of the current line, or of the trailer section.
     line: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Digits of a size; whether one was seen.
+    /// In a size; whether it has a digit yet.
     Size(bool),
     /// After the size: extensions, ignored, up to the line's end.
     Extension,
@@ -241,7 +250,8 @@ impl Chunked {
         Ok(())
     }
 
-    /// One byte of the framing around the data.
+    /// Returns the state after one byte of the framing around the data. Fails when the framing is
+    /// broken or a line is too long.
     fn step(&mut self, byte: u8) -> Result<State, NotHttp> {
         const BAD: NotHttp = NotHttp("a chunk's framing is broken");
         self.line += 1;
@@ -277,9 +287,11 @@ impl Chunked {
     }
 }
 
-fn has_token(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
+fn has_token(headers: &HeaderMap, name: &HeaderName, expected: &str) -> bool {
     let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|token| token.trim().eq_ignore_ascii_case(word))
+    values
+        .flat_map(|value| value.split(','))
+        .any(|token| token.trim().eq_ignore_ascii_case(expected))
 }
 
 #[cfg(test)]
@@ -313,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_a_head_when_it_is_whole_and_leaves_the_rest() {
+    fn takes_a_head_when_it_is_whole_and_leaves_the_rest() {
         let text = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nA: b\r\nEmpty:\r\ncontent-length: 3\r\n\r\nxyz";
         for cut in 0..text.len() - 3 {
             assert!(head(&text[..cut]).unwrap().is_none(), "{cut}");
@@ -332,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_when_a_connection_ends() {
+    fn detects_when_a_connection_ends() {
         let keep = |text: &str| head(text).unwrap().unwrap().keep_alive;
         assert!(!keep("HTTP/1.1 200 OK\r\nConnection: Close\r\ncontent-length: 0\r\n\r\n"));
         assert!(!keep("HTTP/1.0 200 OK\r\ncontent-length: 0\r\n\r\n"));

@@ -1,6 +1,6 @@
-//! Editing a JSON text in place: values are found by `serde_json`'s raw values and replaced as
-//! bytes, so that unknown fields, key order, number spelling and white space survive. And a look at
-//! how a text begins that is still arriving.
+//! Editing a JSON text in place: values are located by `serde_json`'s raw values and replaced as
+//! bytes, so that unknown fields, key order, number spelling and white space survive. And a parser
+//! for the start of a text that is still arriving.
 
 use std::ops::Range;
 
@@ -10,38 +10,38 @@ use serde_json::value::RawValue;
 
 use super::Payload;
 
-/// Where a raw value that was borrowed from `body` stands in it.
-///
-/// Returns `None` if it was not borrowed from there. Addresses are compared, nothing is
-/// dereferenced.
+/// Returns the byte span in `body` of a raw value that was borrowed from it, or `None` if the value
+/// was borrowed from elsewhere. Addresses are compared, nothing is dereferenced.
 pub fn place_of(body: &[u8], raw: &RawValue) -> Option<Range<usize>> {
     let start = raw.get().as_ptr().addr().checked_sub(body.as_ptr().addr())?;
     let end = start.checked_add(raw.get().len())?;
     (end <= body.len()).then_some(start..end)
 }
 
-/// The value of the last member with this name, however deep; `text` may be only the end of a JSON
-/// text, as large answers are kept. `quoted` is the name with its quotes, which inside a string
-/// would be escaped.
+/// Returns the value of the last member with this name, at any depth; `None` if there is none or if
+/// it does not parse. `text` may be only the end of a JSON text, since no more is kept of large
+/// responses. `quoted` is the name with its quotes, which inside a string would be escaped.
 pub fn last_member<T: DeserializeOwned>(text: &[u8], quoted: &str) -> Option<T> {
     let name = memchr::memmem::rfind(text, quoted.as_bytes())?;
     let value = text[name + quoted.len()..].trim_ascii_start().strip_prefix(b":")?;
     serde_json::Deserializer::from_slice(value).into_iter().next()?.ok()
 }
 
-/// Replacements in one text, applied in one pass.
+/// Replacements in one text, which are applied in one pass.
 #[derive(Debug, Default)]
-pub struct Edits(Vec<(Range<usize>, Bytes)>);
+pub struct Edits {
+    replacements: Vec<(Range<usize>, Bytes)>,
+}
 
 impl Edits {
-    /// Puts `text` in place of these bytes; an empty range inserts.
+    /// Replaces a span with `text`; an empty span inserts.
     pub fn replace(&mut self, range: Range<usize>, text: impl Into<Bytes>) {
-        self.0.push((range, text.into()));
+        self.replacements.push((range, text.into()));
     }
 
-    /// Adds a member right behind the opening brace of a non-empty object.
+    /// Inserts a member after the opening brace of a non-empty object.
     ///
-    /// `member` is `"key":value`; the comma is ours. Returns false when `body` does not start an
+    /// `member` is `"key":value`; the comma is added. Returns false when `body` does not start an
     /// object.
     pub fn add_member(&mut self, body: &[u8], member: &str) -> bool {
         let Some(brace) =
@@ -53,60 +53,64 @@ impl Edits {
         true
     }
 
-    /// Whether anything is to be changed.
+    /// Returns whether there are no replacements.
     pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.replacements.is_empty()
     }
 
-    /// The edited text. Ranges that overlap or leave the text are ignored: they cannot come from
-    /// [`place_of`] on distinct values.
+    /// Returns the edited text. Spans that overlap or exceed the text are ignored: they cannot come
+    /// from [`place_of`] on distinct values.
     pub fn apply(mut self, body: impl Into<Payload>) -> Payload {
         let body = body.into();
-        if self.0.is_empty() {
+        if self.replacements.is_empty() {
             return body;
         }
-        self.0.sort_by_key(|(range, _)| range.start);
-        let mut pieces = Vec::with_capacity(2 * self.0.len() + 1);
-        let mut done = 0;
-        for (range, text) in self.0 {
-            if range.start < done || range.end < range.start || range.end > body.len() {
+        self.replacements.sort_by_key(|(range, _)| range.start);
+        let mut pieces = Vec::with_capacity(2 * self.replacements.len() + 1);
+        let mut copied = 0;
+        for (range, text) in self.replacements {
+            if range.start < copied || range.end < range.start || range.end > body.len() {
                 continue;
             }
-            pieces.extend(body.slices(done..range.start));
+            pieces.extend(body.slices(copied..range.start));
             pieces.push(text);
-            done = range.end;
+            copied = range.end;
         }
-        pieces.extend(body.slices(done..body.len()));
+        pieces.extend(body.slices(copied..body.len()));
         Payload::of(pieces)
     }
 }
 
-/// How a JSON text begins.
+/// Start of a JSON text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Beginning<'a> {
-    /// Too little of it is there.
-    Unknown,
-    /// No object, an empty one, or none that is worth a look.
+pub enum JsonStart<'a> {
+    /// Too short to decide.
+    Incomplete,
+    /// Not an object, an empty one, or a first key with escapes.
     Other,
-    /// An object's first member: its key as it is written, and what is there of its value and
-    /// beyond, a byte at least.
+    /// An object's first member: its key as written, and the bytes of its value and of what follows
+    /// that have arrived, one at least.
     Member(&'a [u8], &'a [u8]),
 }
 
-impl<'a> Beginning<'a> {
-    /// Of a text whose end may not have arrived. Keys with escapes are not looked at.
-    pub fn of(text: &'a [u8]) -> Self {
-        let next = |text: &'a [u8], mark: &[u8]| match text.trim_ascii_start() {
-            [] => Err(Self::Unknown),
-            text => text.strip_prefix(mark).ok_or(Self::Other),
+impl<'a> JsonStart<'a> {
+    /// Parses the start of a text whose end may not have arrived.
+    pub fn parse(text: &'a [u8]) -> Self {
+        let expect = |text: &'a [u8], token: &[u8]| match text.trim_ascii_start() {
+            [] => Err(Self::Incomplete),
+            text => text.strip_prefix(token).ok_or(Self::Other),
         };
         let member = || {
-            let key = next(next(text, b"{")?, b"\"")?;
-            let end = memchr::memchr(b'"', key).ok_or(Self::Unknown)?;
-            let value = next(&key[end + 1..], b":")?.trim_ascii_start();
-            if value.is_empty() { Err(Self::Unknown) } else { Ok(Self::Member(&key[..end], value)) }
+            let key = expect(expect(text, b"{")?, b"\"")?;
+            let end = memchr::memchr(b'"', key).ok_or(Self::Incomplete)?;
+            let value = expect(&key[end + 1..], b":")?.trim_ascii_start();
+            if value.is_empty() {
+                Err(Self::Incomplete)
+            } else {
+                Ok(Self::Member(&key[..end], value))
+            }
         };
-        member().unwrap_or_else(|other| other)
+        member().unwrap_or_else(|undecided| undecided)
     }
 }
 
@@ -116,7 +120,7 @@ mod tests {
     use serde::Deserialize;
     use serde_json::value::RawValue;
 
-    use super::{Beginning, Edits, place_of};
+    use super::{Edits, JsonStart, place_of};
 
     #[derive(Deserialize)]
     struct Peek<'a> {
@@ -149,14 +153,14 @@ mod tests {
     }
 
     #[test]
-    fn the_first_member_is_read_as_soon_as_it_is_there() {
+    fn the_first_member_is_parsed_as_soon_as_it_has_arrived() {
         let text = br#" { "error" : null, "x": 1 }"#;
-        let begins = |length: usize| Beginning::of(&text[..length]);
+        let start = |length: usize| JsonStart::parse(&text[..length]);
         for length in 0..13 {
-            assert_eq!(begins(length), Beginning::Unknown, "{length}");
+            assert_eq!(start(length), JsonStart::Incomplete, "{length}");
         }
-        assert_eq!(begins(14), Beginning::Member(b"error", b"n"));
-        assert_eq!(begins(text.len()), Beginning::Member(b"error", &text[13..]));
+        assert_eq!(start(14), JsonStart::Member(b"error", b"n"));
+        assert_eq!(start(text.len()), JsonStart::Member(b"error", &text[13..]));
         for other in [
             &b"[{\"error\":1}]"[..],
             b"{}",
@@ -165,12 +169,12 @@ mod tests {
             b"data: {",
             b"{error:1}",
         ] {
-            assert_eq!(Beginning::of(other), Beginning::Other, "{other:?}");
+            assert_eq!(JsonStart::parse(other), JsonStart::Other, "{other:?}");
         }
     }
 
     #[test]
-    fn foreign_values_have_no_place() {
+    fn foreign_values_have_no_span() {
         let other: Box<RawValue> = serde_json::from_str("1").unwrap();
         assert_eq!(place_of(b"1", &other), None);
     }

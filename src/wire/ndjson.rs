@@ -1,5 +1,5 @@
-//! JSON lines, the way GitLab's chat reads them (gitlab-client.md §7.2): one object a line, every
-//! line ended by `\n` alone, nothing but ASCII, so that no character is split between two reads.
+//! JSON lines as GitLab's chat reads them (gitlab-client.md §7.2): one object per line, each line
+//! ended by `\n` alone, nothing but ASCII, so that no character is split between two reads.
 
 use std::io;
 
@@ -8,8 +8,8 @@ use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::Formatter;
 
-/// Appends `value` as one line. `value` is an object with strings for keys; what is not one adds
-/// nothing.
+/// Appends `value` as one line. `value` is an object with string keys; anything that cannot be
+/// serialized as JSON appends nothing.
 pub fn write_line(value: &(impl Serialize + ?Sized), out: &mut BytesMut) {
     let before = out.len();
     if value.serialize(&mut Serializer::with_formatter(out.writer(), Ascii)).is_err() {
@@ -19,7 +19,8 @@ pub fn write_line(value: &(impl Serialize + ?Sized), out: &mut BytesMut) {
     out.put_u8(b'\n');
 }
 
-/// Compact JSON that escapes whatever is not ASCII; line breaks are escaped by JSON itself.
+/// Formatter of compact JSON that escapes every non-ASCII character; line breaks are escaped by
+/// JSON itself.
 struct Ascii;
 
 impl Formatter for Ascii {
@@ -64,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_json_leaves_nothing_behind() {
+    fn a_value_that_is_no_json_appends_nothing() {
         let mut out = BytesMut::new();
         write_line(&std::collections::BTreeMap::from([((1, 2), 3)]), &mut out);
         assert!(out.is_empty());

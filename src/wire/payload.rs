@@ -1,14 +1,14 @@
 //! A request body as the pieces it was cut into: large pieces are shared, not copied, so a retry
-//! costs reference counts and a 20 MB chat history is held once.
+//! costs reference counts, and a 20 MB chat history is in memory once.
 
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 
-/// Bodies up to this size are joined into one piece: one copy is cheaper than more writes.
+/// Maximum size of a body that is joined into one piece: one copy is cheaper than several writes.
 const JOIN: usize = 64 * 1024;
 
-/// A body in one or more pieces. Cloning shares the bytes.
+/// Request body in any number of pieces. Cloning shares the bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Payload {
     pieces: Vec<Bytes>,
@@ -16,7 +16,7 @@ pub struct Payload {
 }
 
 impl Payload {
-    /// From pieces in order; empty ones are dropped.
+    /// Creates a body of these pieces in order; empty ones are dropped.
     pub fn of(pieces: impl IntoIterator<Item = Bytes>) -> Self {
         let pieces: Vec<Bytes> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
         let len = pieces.iter().map(Bytes::len).sum();
@@ -28,22 +28,22 @@ impl Payload {
         Self { pieces: vec![joined.freeze()], len }
     }
 
-    /// Bytes in all: the `Content-Length`.
+    /// Returns the length in bytes: the `Content-Length`.
     pub const fn len(&self) -> usize {
         self.len
     }
 
-    /// No bytes at all.
+    /// Returns whether the body is empty.
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The pieces in order.
+    /// Returns the pieces in order.
     pub fn pieces(&self) -> &[Bytes] {
         &self.pieces
     }
 
-    /// What stands in this range, shared.
+    /// Iterates over the bytes of a range as slices of the pieces, which are shared.
     pub fn slices(&self, range: Range<usize>) -> impl Iterator<Item = Bytes> {
         let mut at = 0;
         self.pieces.iter().filter_map(move |piece| {
@@ -54,7 +54,7 @@ impl Payload {
         })
     }
 
-    /// One contiguous copy, or the one piece itself.
+    /// Returns the body as contiguous bytes: a copy, unless it is a single piece.
     pub fn to_bytes(&self) -> Bytes {
         match self.pieces.as_slice() {
             [] => Bytes::new(),
@@ -83,7 +83,7 @@ mod tests {
     use super::{JOIN, Payload};
 
     #[test]
-    fn a_range_is_found_in_whatever_pieces_it_stands() {
+    fn a_range_may_span_several_pieces() {
         let (long, end) = (Bytes::from(vec![b'x'; JOIN]), Bytes::from_static(b"end"));
         let payload = Payload::of([Bytes::from_static(b"{a"), long.clone(), end]);
         let slices = |range| payload.slices(range).collect::<Vec<Bytes>>();

@@ -1,5 +1,5 @@
-//! Server-sent events: cutting a byte stream into events (WHATWG HTML §9.2.5). Events stay bytes; a
-//! chunk that holds whole events is handed on without a copy.
+//! Server-sent events: splitting a byte stream into events (WHATWG HTML §9.2.5). Events remain
+//! bytes; a chunk of whole events is passed on without a copy.
 //!
 //! Line ends are `\n` and `\r\n`; a lone `\r`, which the standard allows and no model server sends,
 //! is an ordinary byte here.
@@ -9,31 +9,31 @@ use std::borrow::Cow;
 use bytes::{Bytes, BytesMut};
 use memchr::memchr;
 
-/// An event longer than the limit: not a stream we can hold.
+/// Error of an event that exceeds the size limit, which the field holds in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an event of more than {0} bytes")]
 pub struct TooLong(pub usize);
 
-/// Cuts chunks into events. Each event includes the blank line that ends it.
+/// Splitter of chunks into events. Each event includes the blank line that ends it.
 #[derive(Debug)]
 pub struct SseFrames {
-    /// What is not yet cut of one chunk: its events are views of it.
+    /// Unread rest of one chunk: its events are slices of it.
     chunk: Bytes,
-    /// The start of an event across chunks, and what came behind it; `chunk` is empty then.
+    /// Start of an event that spans chunks, and the bytes after it; `chunk` is empty then.
     joined: BytesMut,
-    /// So many bytes of it hold no event's end: a long event is not looked through anew with every
-    /// chunk.
+    /// Number of pending bytes that contain no event's end: a long event is not searched again with
+    /// every chunk.
     searched: usize,
     max: usize,
 }
 
 impl SseFrames {
-    /// `max` bounds one event, and with it the memory of one stream.
+    /// Creates a splitter. `max` bounds one event in bytes, and with it the memory of one stream.
     pub fn new(max: usize) -> Self {
         Self { chunk: Bytes::new(), joined: BytesMut::new(), searched: 0, max }
     }
 
-    /// Takes the next chunk of the stream.
+    /// Appends the next chunk of the stream.
     pub fn feed(&mut self, chunk: Bytes) {
         if self.pending().is_empty() {
             self.chunk = chunk;
@@ -44,7 +44,8 @@ impl SseFrames {
         self.joined.extend_from_slice(&chunk);
     }
 
-    /// The next whole event, or `None` until more is fed.
+    /// Returns the next whole event, or `None` until more has been fed. Fails when the event
+    /// exceeds the limit.
     pub fn next_event(&mut self) -> Result<Option<Bytes>, TooLong> {
         let pending = self.pending();
         let end = event_end(pending, self.searched);
@@ -56,12 +57,12 @@ impl SseFrames {
         Ok(end.map(|end| self.split_to(end)))
     }
 
-    /// Bytes that are no whole event yet.
+    /// Returns the bytes that are not a whole event yet.
     pub fn pending(&self) -> &[u8] {
         if self.joined.is_empty() { &self.chunk } else { &self.joined }
     }
 
-    /// Takes the unfinished rest, at the end of the stream.
+    /// Takes the incomplete rest, at the end of the stream.
     pub fn take_rest(&mut self) -> Bytes {
         self.searched = 0;
         self.split_to(self.pending().len())
@@ -79,7 +80,8 @@ impl SseFrames {
     }
 }
 
-/// One past the blank line that ends the first event; none ends before `from`.
+/// Returns the index after the blank line that ends the first event, or `None`. No event ends
+/// before `from`.
 fn event_end(bytes: &[u8], mut from: usize) -> Option<usize> {
     while let Some(newline) = memchr(b'\n', bytes.get(from..)?) {
         let next = from + newline + 1;
@@ -92,8 +94,8 @@ fn event_end(bytes: &[u8], mut from: usize) -> Option<usize> {
     None
 }
 
-/// The `data` of an event: its lines joined by `\n`, without one leading space each. `None` when
-/// the event has no data (a comment, a bare `event:`).
+/// Returns the `data` of an event: its lines joined by `\n`, each without one leading space. `None`
+/// when the event has no data (a comment, a bare `event:`).
 pub fn data_of(event: &[u8]) -> Option<Cow<'_, [u8]>> {
     let mut data: Option<Cow<'_, [u8]>> = None;
     for line in event.split(|b| *b == b'\n') {
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn cuts_at_blank_lines_however_the_bytes_arrive() {
+    fn splits_at_blank_lines_however_the_bytes_arrive() {
         let text = "data: a\n\n: ping\n\ndata: b\r\n\r\nevent: x\ndata: c\n\nrest";
         let whole = all(&[text], 100).unwrap();
         assert_eq!(
@@ -157,9 +159,9 @@ mod tests {
         assert_eq!(frames.next_event().unwrap().unwrap().as_ptr(), chunk.as_ptr());
     }
 
-    /// Copied or searched anew with every piece, this would take hours.
+    /// If the event were copied or searched again with every piece, this would take hours.
     #[test]
-    fn a_long_event_in_small_pieces_is_handled_once() {
+    fn a_long_event_in_small_pieces_is_searched_once() {
         let (mut frames, piece) =
             (SseFrames::new(4 << 20), Bytes::from_static(b"data: 0123456789"));
         for _ in 0..(4 << 20) / piece.len() {

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 use crate::auth::Scopes;
 use crate::model::Model;
-use crate::provider::dialect;
 use crate::route::{Choice, Feature, Table};
 
 /// Returns the list of models and features as JSON.
@@ -16,7 +15,7 @@ pub(in crate::api) fn list(table: &Table) -> String {
     let mut models: Vec<&Model> = table
         .models()
         .map(|route| &*route.model)
-        .filter(|model| !dialect(model.provider).is_gateway())
+        .filter(|model| !model.provider.is_gateway())
         .collect();
     models.sort_unstable_by(|a, b| a.id.cmp(&b.id));
     let models: Vec<Value> = models.into_iter().map(model_entry).collect();
@@ -40,7 +39,7 @@ fn feature_entry(table: &Table, feature: Feature) -> Option<Value> {
         .map(|(choice, _)| choice)
         .or_else(|| table.default_choice())?;
     let Choice::Model(route) = choice else { return None };
-    if dialect(route.model.provider).is_gateway() {
+    if route.model.provider.is_gateway() {
         return None;
     }
     let model = &*route.model.id;

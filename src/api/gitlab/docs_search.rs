@@ -15,7 +15,6 @@ use crate::api::{Answer, Context, body, json};
 use crate::auth::Caller;
 use crate::docs::{Hit, Settings};
 use crate::error::{BodyFault, GatewayError};
-use crate::provider::dialect;
 use crate::route::{Ask, Feature, Route};
 
 /// Longest query in characters; the official gateway's limit.
@@ -82,7 +81,7 @@ fn gitlab_cloud_route(context: &Context<'_>) -> Option<Arc<Route>> {
     }
     let query = Ask { feature: Some(Feature::DUO_CHAT), metadata: None };
     let route = context.snapshot.table.resolve(query).ok()?;
-    dialect(route.model.provider).is_gateway().then_some(route)
+    route.model.provider.is_gateway().then_some(route)
 }
 
 /// Returns one search result. Its content begins with the path of headings to the section, which

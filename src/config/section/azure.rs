@@ -6,7 +6,7 @@ use crate::config::config::{Origin, Setting};
 use crate::config::section::provider_env::{Inherited, Said, note_said};
 use crate::config::toml::document::path_text;
 use crate::config::toml::reader::Reader;
-use crate::model::{ApiVersion, EndpointUrl, ProviderKind};
+use crate::model::{ApiVersion, EndpointUrl, UrlRule};
 
 /// The version: the model's, else `AZURE_API_VERSION`, else v1. `None` leaves a fault.
 pub(crate) fn api_version(
@@ -47,7 +47,7 @@ pub(crate) fn check_root(
     span: &Range<usize>,
     version: Option<&ApiVersion>,
 ) {
-    let Ok(root) = EndpointUrl::parse_for(ProviderKind::Azure, text) else { return };
+    let Ok(root) = UrlRule::AzureResource.parse(text) else { return };
     let rest = EndpointUrl::parse(text).ok().map(|url| url.base()[root.base().len()..].to_owned());
     match (rest.as_deref(), version) {
         (Some("" | "/openai"), _) => {}

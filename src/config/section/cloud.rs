@@ -6,7 +6,7 @@ use crate::auth::{GitlabSettings, Settings};
 use crate::config::section::auth::is_open;
 use crate::config::toml::diagnostic::{Fault, Severity, quoted};
 use crate::config::toml::reader::Reader;
-use crate::model::{Access, BudgetPatch, Model, ProviderKind};
+use crate::model::Model;
 
 /// What it is called: in `[features]`, and as the `model` label.
 pub(crate) const NAME: &str = "gitlab";
@@ -22,20 +22,7 @@ pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Arc<Model>> {
         reader.faults.push(fault.hint(Some("use https://".to_owned())));
         return None;
     }
-    Some(Arc::new(Model {
-        id: NAME.into(),
-        provider: ProviderKind::Gitlab,
-        upstream_name: NAME.into(),
-        family: Arc::default(),
-        endpoints: vec![url],
-        api_key: None,
-        access: Access::Key,
-        timeouts: BudgetPatch::default(),
-        replicas: crate::model::Replicas::default(),
-        room: None,
-        priority: false,
-        from_request: false,
-    }))
+    Some(Arc::new(Model::gitlab_cloud(NAME, url)))
 }
 
 /// Warns where no caller holds a token that the cloud knows. GitLab signs its own for self-hosted

@@ -17,12 +17,9 @@ use crate::config::toml::keys::{self, Acts};
 use crate::config::toml::reader::{Reader, said};
 use crate::config::toml::suggest;
 use crate::model::{
-    Access, ApiVersion, AzureAccess, BedrockModel, EndpointUrl, Families, Family, Identifier,
-    Model, ProviderKind, Room,
+    Access, ApiVersion, AzureAccess, BedrockModel, CredentialKind, DefaultEndpoint, EndpointUrl,
+    Families, Family, Identifier, Model, ProviderKind, Room, UrlRule,
 };
-
-/// Where Anthropic's own API is.
-const ANTHROPIC: &str = "https://api.anthropic.com";
 
 /// What every model has in common.
 pub(crate) struct Common<'c> {
@@ -53,7 +50,7 @@ fn model(reader: &mut Reader<'_>, name: &str, common: &Common<'_>) -> Option<Mod
     if let Some(provider) = provider {
         only_for(reader, name, provider);
     }
-    let is_azure = provider == Some(ProviderKind::Azure);
+    let is_azure = provider.map(ProviderKind::credentials) == Some(CredentialKind::Azure);
     let version = if is_azure { azure::api_version(reader, name, inherited) } else { None };
     let endpoints = endpoints(reader, name, &header.key, provider, version.as_ref());
     let mut api_key = reader.secret(&["models", name, "api_key"]);
@@ -62,8 +59,8 @@ fn model(reader: &mut Reader<'_>, name: &str, common: &Common<'_>) -> Option<Mod
     let priority = reader.boolean(&["models", name, "priority"]).unwrap_or(false);
     let (identifier, provider) = (identifier?, provider?);
     let mut upstream_name: Arc<str> = identifier.model.into();
-    let (endpoints, access) = match provider {
-        ProviderKind::Azure => {
+    let (endpoints, access) = match provider.credentials() {
+        CredentialKind::Azure => {
             let said = endpoints.as_deref().unwrap_or_default();
             let named = entra::Named {
                 name,
@@ -75,8 +72,8 @@ fn model(reader: &mut Reader<'_>, name: &str, common: &Common<'_>) -> Option<Mod
             let access = version.zip(entra).map(|(version, entra)| AzureAccess { version, entra });
             (endpoints, access.map(Access::Azure))
         }
-        ProviderKind::Bedrock | ProviderKind::BedrockOpenAi => {
-            let is_open = provider == ProviderKind::BedrockOpenAi;
+        CredentialKind::Aws => {
+            let is_open = provider != identifier.provider;
             let model =
                 Bedrock { name, header: &header.key, model: &upstream_name, is_open, inherited };
             let read = model.read(reader, endpoints.clone().unwrap_or_default(), api_key.take());
@@ -87,9 +84,7 @@ fn model(reader: &mut Reader<'_>, name: &str, common: &Common<'_>) -> Option<Mod
             }
             (endpoints.and(found), access.map(|access| Access::Bedrock(Box::new(access))))
         }
-        ProviderKind::OpenAi | ProviderKind::Anthropic | ProviderKind::Gitlab => {
-            (endpoints, Some(Access::Key))
-        }
+        CredentialKind::ApiKey | CredentialKind::Caller => (endpoints, Some(Access::Key)),
     };
     let replicas = replicas::read(reader, name, provider, endpoints.as_ref().map_or(0, Vec::len));
     Some(Model {
@@ -126,9 +121,9 @@ fn room(reader: &mut Reader<'_>, name: &str, (queue, wait): (usize, Duration)) -
 /// The kind of server: the identifier's, or Bedrock's OpenAI-compatible endpoint when the model
 /// says so.
 fn served_by(reader: &mut Reader<'_>, name: &str, provider: ProviderKind) -> ProviderKind {
-    let is_open = provider == ProviderKind::Bedrock
-        && reader.boolean(&["models", name, "bedrock_openai"]) == Some(true);
-    if is_open { ProviderKind::BedrockOpenAi } else { provider }
+    let Some(open) = provider.profile().openai_compatible else { return provider };
+    let is_open = reader.boolean(&["models", name, "bedrock_openai"]) == Some(true);
+    if is_open { open } else { provider }
 }
 
 /// A model's name is a label of metrics, a value of headers and a line of `/v1/models`.
@@ -152,7 +147,7 @@ fn bad_name(name: &str) -> Option<&'static str> {
 fn identifier(reader: &mut Reader<'_>, name: &str) -> Option<Identifier> {
     let path = ["models", name, "identifier"];
     let Some(entry) = reader.doc.get(&path) else {
-        return Some(Identifier { provider: ProviderKind::OpenAi, model: name.into() });
+        return Some(Identifier { provider: ProviderKind::default(), model: name.into() });
     };
     let text = reader.text(&path)?;
     let fault = |reader: &Reader<'_>, message: String| {
@@ -176,21 +171,12 @@ fn identifier(reader: &mut Reader<'_>, name: &str) -> Option<Identifier> {
 
 /// `mistralai/Mistral-7B` is a Hugging Face name that lacks its prefix.
 fn prefix_hint(text: &str) -> Option<String> {
-    const PREFIXES: [&str; 7] = [
-        "custom_openai",
-        "openai",
-        "hosted_vllm",
-        "litellm_proxy",
-        "azure",
-        "bedrock",
-        "anthropic",
-    ];
     let (prefix, model) = text.trim().split_once('/')?;
     if prefix == "bedrock_mantle" {
         let at = "endpoint = \"https://bedrock-mantle.<region>.api.aws/v1\"";
         return Some(format!("say \"bedrock/{model}\", bedrock_openai = true and {at}"));
     }
-    let meant = match suggest::nearest(prefix, PREFIXES) {
+    let meant = match suggest::nearest(prefix, ProviderKind::prefixes()) {
         Some(near) => format!("{near}/{model}"),
         None => format!("custom_openai/{}", text.trim()),
     };
@@ -243,11 +229,10 @@ fn only_for(reader: &mut Reader<'_>, name: &str, provider: ProviderKind) {
         let Some(Acts::Only(kinds)) = keys::find(&path).or(inner).map(|key| key.acts) else {
             continue;
         };
-        let Some(entry) = reader.doc.get(&path).filter(|_| !kinds.contains(&provider)) else {
+        let Some(entry) = reader.doc.get(&path).filter(|_| !kinds.contains(&provider.label()))
+        else {
             continue;
         };
-        let mut kinds: Vec<&str> = kinds.iter().map(|kind| kind.label()).collect();
-        kinds.dedup();
         let message =
             format!("only for {} models; this is one of {}", kinds.join(" and "), provider.label());
         reader.error(&path, &entry.key, message);
@@ -276,37 +261,30 @@ fn endpoints(
             }
             texts
         }
-        // the region has one
-        (None, None)
-            if matches!(provider, Some(ProviderKind::Bedrock | ProviderKind::BedrockOpenAi)) =>
-        {
-            return Some(vec![]);
-        }
-        (None, None) if provider == Some(ProviderKind::Anthropic) => {
-            let setting = Setting { value: format!("\"{ANTHROPIC}\""), origin: Origin::Default };
-            reader.provenance.note(crate::config::toml::document::path_text(&one), setting);
-            return EndpointUrl::parse(ANTHROPIC).ok().map(|url| vec![url]);
-        }
-        (None, None) => {
-            let hint = match provider {
-                Some(ProviderKind::Azure) => {
-                    "say where the resource is: endpoint = \"https://….openai.azure.com\""
-                }
-                _ => "say where the model server is: endpoint = \"http://host:port/v1\"",
-            };
-            reader.error(&["models", name], header, "expected endpoint or endpoints").hint =
-                Some(hint.to_owned());
-            return None;
-        }
+        (None, None) => match provider.unwrap_or_default().profile().default_endpoint {
+            // read with the region
+            DefaultEndpoint::AwsRegion => return Some(vec![]),
+            DefaultEndpoint::Url(text) => {
+                let setting = Setting { value: format!("\"{text}\""), origin: Origin::Default };
+                reader.provenance.note(crate::config::toml::document::path_text(&one), setting);
+                return EndpointUrl::parse(text).ok().map(|url| vec![url]);
+            }
+            DefaultEndpoint::Required(hint) => {
+                reader.error(&["models", name], header, "expected endpoint or endpoints").hint =
+                    Some(hint.to_owned());
+                return None;
+            }
+        },
     };
     let path: &[&str] = if reader.doc.get(&one).is_some() { &one } else { &many };
     let mut found = Vec::new();
     let mut all_good = true;
+    let rule = provider.unwrap_or_default().profile().url;
     for (text, span) in texts {
-        if provider == Some(ProviderKind::Azure) {
+        if rule == UrlRule::AzureResource {
             azure::check_root(reader, path, &text, &span, version);
         }
-        match endpoint(reader, path, &text, &span, provider.unwrap_or(ProviderKind::OpenAi)) {
+        match endpoint(reader, path, &text, &span, rule) {
             Some(url) if found.contains(&url) => {
                 reader.warning(path, &span, "listed twice");
             }
@@ -322,9 +300,9 @@ fn endpoint(
     path: &[&str],
     text: &str,
     span: &Range<usize>,
-    provider: ProviderKind,
+    rule: UrlRule,
 ) -> Option<EndpointUrl> {
-    let why = match EndpointUrl::parse_for(provider, text) {
+    let why = match rule.parse(text) {
         Ok(url) => return Some(url),
         Err(why) => why,
     };

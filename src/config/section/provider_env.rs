@@ -13,8 +13,8 @@ use crate::config::toml::diagnostic::{Fault, MASK, Place, Severity, may_carry_se
 use crate::config::toml::document::path_text;
 use crate::config::toml::reader::{Reader, visible};
 use crate::model::{
-    ApiVersion, AwsChain, AwsCredentials, AwsKeys, EndpointUrl, Guardrail, Identifier,
-    ProviderDefaults, ProviderKind, Region,
+    ApiVersion, AwsChain, AwsCredentials, AwsKeys, CredentialKind, EndpointUrl, Guardrail,
+    Identifier, ProviderDefaults, Region,
 };
 use crate::secret::Secret;
 
@@ -60,7 +60,7 @@ pub(crate) struct Inherited {
 /// for other programs too, so without such a model it is a warning.
 pub(crate) fn read(reader: &mut Reader<'_>) -> Inherited {
     let severity = |kind| if has(reader, kind) { Severity::Error } else { Severity::Warning };
-    let (bedrock, azure) = (severity(ProviderKind::Bedrock), severity(ProviderKind::Azure));
+    let (bedrock, azure) = (severity(CredentialKind::Aws), severity(CredentialKind::Azure));
     let (env, faults) = (reader.env, &mut reader.faults);
     let inherited = Inherited {
         region: first(env, &REGION, faults, bedrock, |text| {
@@ -84,13 +84,13 @@ pub(crate) fn read(reader: &mut Reader<'_>) -> Inherited {
     inherited
 }
 
-/// Whether the file has a model of this kind.
-fn has(reader: &Reader<'_>, kind: ProviderKind) -> bool {
-    let provider = |name: &str| {
+/// Returns whether the file has a model with credentials of this kind.
+fn has(reader: &Reader<'_>, kind: CredentialKind) -> bool {
+    let credentials = |name: &str| {
         let entry = reader.doc.get(&["models", name, "identifier"])?;
-        Some(Identifier::parse(entry.value.as_str()?).ok()?.provider)
+        Some(Identifier::parse(entry.value.as_str()?).ok()?.provider.credentials())
     };
-    reader.doc.names(&["models"]).into_iter().any(|name| provider(name) == Some(kind))
+    reader.doc.names(&["models"]).into_iter().any(|name| credentials(name) == Some(kind))
 }
 
 /// The first of some variables that is set.

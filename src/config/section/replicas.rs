@@ -28,7 +28,8 @@ fn health_check(
     endpoints: usize,
 ) -> Option<HealthCheck> {
     let Some(entry) = reader.doc.get(path) else {
-        return (provider == ProviderKind::OpenAi && endpoints > 1).then_some(HealthCheck::Models);
+        let is_checked = provider.profile().checks_health && endpoints > 1;
+        return is_checked.then_some(HealthCheck::Models);
     };
     let text = reader.text(path)?;
     match text.as_str() {

@@ -1,7 +1,5 @@
 //! What is known of a key of the file: what it takes, what holds without it, what comes of it.
 
-use crate::model::ProviderKind;
-
 /// One key.
 pub(crate) struct Key {
     /// `limits.max_body`. `{name}` stands for any name, `{feature}` for a feature or `default`.
@@ -63,8 +61,8 @@ pub(crate) enum Acts {
     Yes,
     /// It does not, and nobody is the worse for it: a warning.
     NotYet,
-    /// Only for models of these providers.
-    Only(&'static [ProviderKind]),
+    /// Only for models of providers with these labels.
+    Only(&'static [&'static str]),
 }
 
 /// A key that is acted on.

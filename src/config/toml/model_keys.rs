@@ -2,7 +2,6 @@
 
 use crate::config::toml::key::{Acts, Key, Preset, Takes, key};
 use crate::config::toml::keys::{CONNECT, OF_TIMEOUTS, PEM, QUEUE_WAIT, TOTAL, WAIT};
-use crate::model::ProviderKind;
 use Preset::{Example, Is};
 
 const fn bedrock(path: &'static str, takes: Takes, preset: Preset, doc: &'static str) -> Key {
@@ -21,9 +20,9 @@ const URL: &str = "a URL like \"http://host:port/v1\"";
 const TOKENS: Takes = Takes::Integer(1, 100_000_000);
 const ENDPOINT: Takes = Takes::Word(&["completions", "chat"]);
 const LIKE: &str = "as the family it is like";
-const BEDROCK: Acts = Acts::Only(&[ProviderKind::Bedrock, ProviderKind::BedrockOpenAi]);
-const OPENAI: Acts = Acts::Only(&[ProviderKind::OpenAi]);
-const AZURE: Acts = Acts::Only(&[ProviderKind::Azure]);
+const BEDROCK: Acts = Acts::Only(&["bedrock"]);
+const OPENAI: Acts = Acts::Only(&["openai"]);
+const AZURE: Acts = Acts::Only(&["azure"]);
 
 pub(crate) static KEYS: &[Key] = &[
     key(
@@ -68,7 +67,7 @@ pub(crate) static KEYS: &[Key] = &[
         Example("\"chat\"", "its family's"),
         "which call completes code: see [families]",
     )
-    .acts(Acts::Only(&[ProviderKind::OpenAi, ProviderKind::Azure])),
+    .acts(Acts::Only(&["openai", "azure"])),
     openai(
         "models.{name}.health_check",
         Takes::Text("a path like \"/health\", or \"off\""),
@@ -346,3 +345,21 @@ pub(crate) static KEYS: &[Key] = &[
         "whether it writes \\_ where code has _",
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::KEYS;
+    use crate::config::toml::key::Acts;
+    use crate::model::ProviderKind;
+
+    #[test]
+    fn keys_of_some_providers_name_labels_that_exist() {
+        let known = ProviderKind::ALL.map(ProviderKind::label);
+        let named = KEYS.iter().filter_map(|key| match key.acts {
+            Acts::Only(labels) => Some(labels),
+            Acts::Yes | Acts::NotYet => None,
+        });
+        let unknown = named.flatten().find(|label| !known.contains(label));
+        assert_eq!(unknown, None);
+    }
+}

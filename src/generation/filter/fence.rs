@@ -1,30 +1,30 @@
-//! Markdown around code: models are asked for bare code and write a fence all the same, often with
-//! a line before it ("Here is the code:").
+//! Markdown around code: prompts request bare code, and models write a fence all the same, often
+//! with a line before it ("Here is the code:").
 
 use super::Filter;
 
-/// Takes fences off (ai-gateway-server.md §2.8). A line goes on when it is whole; the rest at the
-/// end.
+/// Filter that removes fences (ai-gateway-server.md §2.8). A line passes when it is complete; the
+/// rest at the end.
 ///
-/// A fence that opens the answer, or follows one line of talk, wraps the code: what stands before
-/// it goes, and so does everything from its closing fence on. Fences elsewhere are lines that no
-/// code has, and go alone.
+/// A fence that opens the response, or follows one line of talk, wraps the code: everything before
+/// it is removed, and everything from its closing fence on. Fences elsewhere are lines that no code
+/// has, and only they are removed.
 #[derive(Debug, Default)]
 pub struct Fences {
     state: State,
-    /// The line that has begun.
+    /// Incomplete line.
     line: String,
 }
 
 #[derive(Debug)]
 enum State {
-    /// No code yet: blank lines and at most one line of talk are held.
+    /// No code yet: blank lines and at most one line of talk are buffered.
     Before(String),
-    /// Behind a fence of this many backticks.
+    /// After a fence of this many backticks.
     Fenced(usize),
     /// Code without a fence around it.
     Bare,
-    /// Behind the closing fence.
+    /// After the closing fence.
     After,
 }
 
@@ -40,7 +40,7 @@ impl Filter for Fences {
             self.line.push_str(piece);
             if piece.ends_with('\n') {
                 let line = std::mem::take(&mut self.line);
-                self.whole_line(&line, out);
+                self.feed_line(&line, out);
             }
         }
     }
@@ -48,20 +48,20 @@ impl Filter for Fences {
     fn finish(&mut self, out: &mut String) {
         let last = std::mem::take(&mut self.line);
         if !last.is_empty() {
-            // what a model cut off by its limit had not finished saying
+            // the beginning of a closing fence that the model's token limit cut off
             let code =
                 if fence(&last).is_some() { last.as_str() } else { last.trim_end_matches('`') };
             let code = if last.len() - code.len() < 3 { &last } else { code };
-            self.whole_line(code, out);
+            self.feed_line(code, out);
         }
-        if let State::Before(held) = std::mem::replace(&mut self.state, State::After) {
-            out.push_str(&held);
+        if let State::Before(buffered) = std::mem::replace(&mut self.state, State::After) {
+            out.push_str(&buffered);
         }
     }
 }
 
 impl Fences {
-    fn whole_line(&mut self, line: &str, out: &mut String) {
+    fn feed_line(&mut self, line: &str, out: &mut String) {
         let fence = fence(line);
         match (&mut self.state, fence) {
             (State::After, _) | (State::Bare, Some(_)) => {}
@@ -69,11 +69,11 @@ impl Fences {
             (State::Fenced(open), Some(ticks)) if ticks >= *open && is_bare(line) => {
                 self.state = State::After
             }
-            (State::Before(held), None) => {
-                let has_talk = !held.trim().is_empty();
-                held.push_str(line);
+            (State::Before(buffered), None) => {
+                let has_talk = !buffered.trim().is_empty();
+                buffered.push_str(line);
                 if has_talk && !line.trim().is_empty() {
-                    out.push_str(held);
+                    out.push_str(buffered);
                     self.state = State::Bare;
                 }
             }
@@ -82,12 +82,13 @@ impl Fences {
     }
 }
 
-/// How many backticks a fence has: three or more, and at most a word behind them.
+/// Returns how many backticks a fence has: three or more, followed by at most one word. `None` for
+/// any other line.
 fn fence(line: &str) -> Option<usize> {
     let line = line.trim();
-    let word = line.trim_start_matches('`');
-    let ticks = line.len() - word.len();
-    (ticks >= 3 && !word.contains(char::is_whitespace) && !word.contains('`')).then_some(ticks)
+    let info = line.trim_start_matches('`');
+    let ticks = line.len() - info.len();
+    (ticks >= 3 && !info.contains(char::is_whitespace) && !info.contains('`')).then_some(ticks)
 }
 
 fn is_bare(line: &str) -> bool {
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fence_around_the_code_goes() {
+    fn a_fence_around_the_code_is_removed() {
         is("```python\na = 1\n\nb = 2\n```", "a = 1\n\nb = 2\n");
         is("```\na\n```\n", "a\n");
         is("\n```c++\na\n```\nThat adds.\n", "a\n");
@@ -112,14 +113,14 @@ mod tests {
     }
 
     #[test]
-    fn one_line_of_talk_before_it_goes_too() {
+    fn one_line_of_talk_before_it_is_removed_too() {
         is("Here is the code:\n\n```py\na\n```\n", "a\n");
         is("def f():\n    return 1\n", "def f():\n    return 1\n");
         is("a\nb\n```\nc\n", "a\nb\nc\n");
     }
 
     #[test]
-    fn what_stands_inside_a_longer_fence_stays() {
+    fn the_content_of_a_longer_fence_stays() {
         is("````md\n```\nx\n```\n````\n", "```\nx\n```\n");
         is("```md\n```sh\nx\n", "```sh\nx\n");
     }

@@ -1,5 +1,5 @@
-//! Filters over an answer's words: what a model wraps around them is taken off, a piece at a time,
-//! the same whether the answer is streamed or whole and however its pieces are cut.
+//! Filters over a response's text: what a model wraps around it is removed incrementally, with the
+//! same result whether the response is streamed or whole and however it is split.
 
 mod fence;
 mod think;
@@ -15,31 +15,33 @@ pub use think::{Think, without_thinking};
 pub use trim::{Blank, Echo, OwnLine, Underscores};
 pub use wrapper::NewCode;
 
-/// Takes an answer's text piece by piece, and gives on what may be said already.
+/// Incremental filter of a response's text.
 pub trait Filter: Send {
-    /// Takes a piece; appends what can be said now. What may still turn out to be something else is
-    /// held.
+    /// Filters a piece of text; appends the part that is decided. Text that may still turn out to
+    /// be something else is buffered.
     fn feed(&mut self, text: &str, out: &mut String);
-    /// The answer has ended; appends what was held.
+    /// Ends the response; appends the part of the buffered text that remains.
     fn finish(&mut self, out: &mut String);
 }
 
-/// How many bytes at a text's end may be the beginning of a mark.
-fn begun(text: &str, mark: &str) -> usize {
-    (1..mark.len()).rev().find(|n| text.ends_with(&mark[..*n])).unwrap_or(0)
+/// Returns how many bytes at the end of a text may be the beginning of a tag.
+fn partial_tag_len(text: &str, tag: &str) -> usize {
+    (1..tag.len()).rev().find(|n| text.ends_with(&tag[..*n])).unwrap_or(0)
 }
 
-/// Filters one behind the other.
+/// Chain of filters.
 #[derive(Default)]
-pub struct Filters(Vec<Box<dyn Filter>>);
+pub struct Filters {
+    filters: Vec<Box<dyn Filter>>,
+}
 
 impl Filters {
-    /// Text passes them in this order.
+    /// Creates a chain that text passes in this order.
     pub fn new(filters: Vec<Box<dyn Filter>>) -> Self {
-        Self(filters)
+        Self { filters }
     }
 
-    /// A whole answer.
+    /// Returns a whole response, filtered.
     pub fn whole(mut self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());
         self.feed(text, &mut out);
@@ -47,10 +49,10 @@ impl Filters {
         out
     }
 
-    /// What `from` lets through, through the filters behind it.
-    fn on(&mut self, from: usize, text: String, out: &mut String) {
+    /// Passes text through the filters from index `from` on.
+    fn pass_from(&mut self, from: usize, text: String, out: &mut String) {
         let mut text = text;
-        for filter in self.0.iter_mut().skip(from) {
+        for filter in self.filters.iter_mut().skip(from) {
             if text.is_empty() {
                 return;
             }
@@ -64,42 +66,42 @@ impl Filters {
 
 impl Filter for Filters {
     fn feed(&mut self, text: &str, out: &mut String) {
-        self.on(0, text.to_owned(), out);
+        self.pass_from(0, text.to_owned(), out);
     }
 
     fn finish(&mut self, out: &mut String) {
-        for at in 0..self.0.len() {
-            let mut held = String::new();
-            self.0[at].finish(&mut held);
-            self.on(at + 1, held, out);
+        for index in 0..self.filters.len() {
+            let mut buffered = String::new();
+            self.filters[index].finish(&mut buffered);
+            self.pass_from(index + 1, buffered, out);
         }
     }
 }
 
-/// An encoder that sees only what the filters let through. Thinking that the model server itself
-/// keeps apart, calls and counts pass unchanged.
+/// Encoder of the filtered text. Thinking that the model server itself separates, calls and counts
+/// pass unchanged.
 pub struct Filtered {
     filters: Filters,
     inner: Box<dyn Encode>,
 }
 
 impl Filtered {
-    /// `inner` behind `filters`.
+    /// Creates an encoder that passes text through `filters` before `inner`.
     pub fn new(filters: Filters, inner: Box<dyn Encode>) -> Self {
         Self { filters, inner }
     }
 
-    fn say(&mut self, text: String, out: &mut BytesMut) {
+    fn encode_text(&mut self, text: String, out: &mut BytesMut) {
         if !text.is_empty() {
             self.inner.delta(&Delta::Text(text), out);
         }
     }
 
-    /// What is held belongs before the end.
+    /// Encodes the buffered text, which precedes the end.
     fn flush(&mut self, out: &mut BytesMut) {
-        let mut held = String::new();
-        std::mem::take(&mut self.filters).finish(&mut held);
-        self.say(held, out);
+        let mut buffered = String::new();
+        std::mem::take(&mut self.filters).finish(&mut buffered);
+        self.encode_text(buffered, out);
     }
 }
 
@@ -109,7 +111,7 @@ impl Encode for Filtered {
             Delta::Text(text) => {
                 let mut passed = String::with_capacity(text.len());
                 self.filters.feed(text, &mut passed);
-                self.say(passed, out);
+                self.encode_text(passed, out);
             }
             Delta::Stop(_) => {
                 self.flush(out);
@@ -141,7 +143,7 @@ pub(crate) mod tests {
     use super::{Filter, Filtered, Filters, Think};
     use crate::generation::{Delta, Encode, StopReason, Usage};
 
-    /// Checks a filter with a text cut in every possible way.
+    /// Asserts the output of a filter for a text that is split in every possible way.
     pub(crate) fn check(filter: impl Fn() -> Box<dyn Filter>, text: &str, expected: &str) {
         let run = |pieces: &[&str]| {
             let (mut filter, mut out) = (filter(), String::new());
@@ -159,10 +161,10 @@ pub(crate) mod tests {
         run(&single);
     }
 
-    /// Writes each delta in brackets.
-    struct Shown;
+    /// Encodes each delta in brackets.
+    struct Bracketed;
 
-    impl Encode for Shown {
+    impl Encode for Bracketed {
         fn delta(&mut self, delta: &Delta, out: &mut BytesMut) {
             let shown = match delta {
                 Delta::Text(text) => format!("[{text}]"),
@@ -177,11 +179,11 @@ pub(crate) mod tests {
         }
     }
 
-    /// Holds everything until the end.
+    /// Buffers all text until the end.
     #[derive(Default)]
-    struct Hold(String);
+    struct HoldAll(String);
 
-    impl Filter for Hold {
+    impl Filter for HoldAll {
         fn feed(&mut self, text: &str, _out: &mut String) {
             self.0.push_str(text);
         }
@@ -192,9 +194,9 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_held_comes_before_the_end() {
-        let filters = Filters::new(vec![Box::new(Hold::default()), Box::<Think>::default()]);
-        let (mut encoder, mut out) = (Filtered::new(filters, Box::new(Shown)), BytesMut::new());
+    fn buffered_text_precedes_the_end() {
+        let filters = Filters::new(vec![Box::new(HoldAll::default()), Box::<Think>::default()]);
+        let (mut encoder, mut out) = (Filtered::new(filters, Box::new(Bracketed)), BytesMut::new());
         for delta in [
             Delta::Text("<think>hm</think>".into()),
             Delta::Text("yes".into()),

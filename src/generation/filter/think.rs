@@ -1,93 +1,94 @@
-//! `<think>…</think>` at an answer's beginning: what reasoning models write when their server does
-//! not keep their thinking apart (vLLM without `--reasoning-parser`).
+//! `<think>…</think>` at a response's beginning: the output of reasoning models when their server
+//! does not separate their thinking (vLLM without `--reasoning-parser`).
 
-use super::{Filter, begun};
+use super::{Filter, partial_tag_len};
 
 const OPEN: &str = "<think>";
 const CLOSE: &str = "</think>";
-/// More white space than this before a first word is the answer itself.
+/// Maximum leading white space in bytes; more is part of the response.
 const MAX_BLANK: usize = 256;
 
-/// Takes thinking off. Only a block that the answer begins with is thinking: the same tag further
-/// on is somebody's text about it. A block that never closes was cut off by the model's limit, and
-/// nothing is left.
+/// Filter that removes thinking. Only a block at the beginning is thinking: the same tag further on
+/// is text about it. A block that never closes was cut off by the token limit, and nothing is left.
 #[derive(Debug)]
-pub struct Think(State);
+pub struct Think {
+    state: State,
+}
 
 #[derive(Debug)]
 enum State {
-    /// Nothing but white space, or the beginning of a tag, has come. `after` thinking, blank lines
-    /// are not the answer's.
-    Before { held: String, after: bool },
-    /// In the block; the end of what came may be the beginning of the closing tag.
+    /// Only white space, or the beginning of a tag, has arrived. `after` thinking, blank lines are
+    /// removed.
+    Before { buffered: String, after: bool },
+    /// In the block; `tail` may be the beginning of the closing tag.
     Inside { tail: String },
-    /// In the answer.
+    /// In the response's text, which passes.
     Passing,
 }
 
 impl Default for Think {
     fn default() -> Self {
-        Self(State::Before { held: String::new(), after: false })
+        Self { state: State::Before { buffered: String::new(), after: false } }
     }
 }
 
 impl Filter for Think {
     fn feed(&mut self, text: &str, out: &mut String) {
-        match &mut self.0 {
+        match &mut self.state {
             State::Passing => out.push_str(text),
-            State::Before { held, .. } | State::Inside { tail: held } => {
-                held.push_str(text);
+            State::Before { buffered, .. } | State::Inside { tail: buffered } => {
+                buffered.push_str(text);
                 while self.step(out) {}
             }
         }
     }
 
     fn finish(&mut self, out: &mut String) {
-        if let State::Before { held, after } = &self.0 {
-            out.push_str(if *after { without_blank_lines(held) } else { held });
+        if let State::Before { buffered, after } = &self.state {
+            out.push_str(if *after { without_blank_lines(buffered) } else { buffered });
         }
-        self.0 = State::Passing;
+        self.state = State::Passing;
     }
 }
 
 impl Think {
-    /// Looks at what is held; true when there may be more to see in it.
+    /// Processes the buffered text; returns true when it has to be processed again.
     fn step(&mut self, out: &mut String) -> bool {
-        match &mut self.0 {
+        match &mut self.state {
             State::Passing => false,
-            State::Before { held, after } => {
-                let word = held.trim_start();
-                if let Some(rest) = word.strip_prefix(OPEN) {
-                    self.0 = State::Inside { tail: rest.to_owned() };
+            State::Before { buffered, after } => {
+                let text = buffered.trim_start();
+                if let Some(rest) = text.strip_prefix(OPEN) {
+                    self.state = State::Inside { tail: rest.to_owned() };
                     return true;
                 }
-                if OPEN.starts_with(word) && held.len() - word.len() <= MAX_BLANK {
+                if OPEN.starts_with(text) && buffered.len() - text.len() <= MAX_BLANK {
                     return false;
                 }
-                out.push_str(if *after { without_blank_lines(held) } else { held });
-                self.0 = State::Passing;
+                out.push_str(if *after { without_blank_lines(buffered) } else { buffered });
+                self.state = State::Passing;
                 false
             }
             State::Inside { tail } => {
                 if let Some((_, rest)) = tail.split_once(CLOSE) {
-                    self.0 = State::Before { held: rest.to_owned(), after: true };
+                    self.state = State::Before { buffered: rest.to_owned(), after: true };
                     return true;
                 }
-                tail.drain(..tail.len() - begun(tail, CLOSE));
+                tail.drain(..tail.len() - partial_tag_len(tail, CLOSE));
                 false
             }
         }
     }
 }
 
-/// The first line that says something keeps its indentation.
+/// Returns the text without leading blank lines; the first other line keeps its indentation.
 fn without_blank_lines(text: &str) -> &str {
     let blank = text.len() - text.trim_start().len();
     text[..blank].rfind('\n').map_or_else(|| text.trim_start(), |at| &text[at + 1..])
 }
 
-/// A whole answer of a reasoning model without its thinking, even when the model's own template has
-/// opened the block, so that only its end is in the answer.
+/// Returns a reasoning model's whole response without its thinking, even when the model's own
+/// template has opened the block, so that only its end is in the response.
 pub fn without_thinking(text: &str) -> String {
     if !text.trim_start().starts_with(OPEN)
         && let Some((_, answer)) = text.split_once(CLOSE)
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_block_at_the_beginning_goes() {
+    fn a_block_at_the_beginning_is_removed() {
         is("<think>a < b</think>yes", "yes");
         is(" \n<think>a</thin </think>\n\n  yes\n", "  yes\n");
         is("<think></think> yes", "yes");
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn white_space_without_end_is_not_held() {
+    fn endless_white_space_is_not_buffered() {
         let mut filter = Think::default();
         let mut out = String::new();
         for _ in 0..2000 {
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_answers_may_lack_the_opening() {
+    fn whole_responses_may_lack_the_opening_tag() {
         assert_eq!(without_thinking("so it is\n</think>\n\nyes"), "yes");
         assert_eq!(without_thinking("<think>so</think>yes </think>"), "yes </think>");
         assert_eq!(without_thinking("yes"), "yes");

@@ -1,26 +1,27 @@
-//! Small repairs of code: an answer of nothing but white space, the line break before the first
-//! line, the cursor's line said again, underscores that were escaped for Markdown.
+//! Small repairs of code: a response of nothing but white space, the line break before the first
+//! line, the cursor's line repeated, underscores that were escaped for Markdown.
 
 use super::Filter;
 
-/// More white space than this is not the cursor's line's.
+/// Maximum leading white space in bytes of a repetition of the cursor's line.
 const MAX_BLANK: usize = 256;
 
-/// An answer of white space is no answer; before other text it is indentation and stays.
+/// Filter that removes a response of white space alone; before other text it is indentation and
+/// stays.
 #[derive(Debug, Default)]
 pub struct Blank {
-    held: String,
-    begun: bool,
+    buffered: String,
+    has_text: bool,
 }
 
 impl Filter for Blank {
     fn feed(&mut self, text: &str, out: &mut String) {
-        if !self.begun {
-            self.begun = !text.trim().is_empty();
-            if !self.begun {
-                return self.held.push_str(text);
+        if !self.has_text {
+            self.has_text = !text.trim().is_empty();
+            if !self.has_text {
+                return self.buffered.push_str(text);
             }
-            out.push_str(&std::mem::take(&mut self.held));
+            out.push_str(&std::mem::take(&mut self.buffered));
         }
         out.push_str(text);
     }
@@ -28,14 +29,16 @@ impl Filter for Blank {
     fn finish(&mut self, _out: &mut String) {}
 }
 
-/// Begins the answer on a line of its own, for code that must not stand behind a comment.
+/// Filter that puts the response on a line of its own, for code that must not follow a comment.
 #[derive(Debug, Default)]
-pub struct OwnLine(bool);
+pub struct OwnLine {
+    has_begun: bool,
+}
 
 impl Filter for OwnLine {
     fn feed(&mut self, text: &str, out: &mut String) {
-        if !self.0 && !text.is_empty() {
-            self.0 = true;
+        if !self.has_begun && !text.is_empty() {
+            self.has_begun = true;
             if !text.starts_with(['\n', '\r']) {
                 out.push('\n');
             }
@@ -46,21 +49,22 @@ impl Filter for OwnLine {
     fn finish(&mut self, _out: &mut String) {}
 }
 
-/// Takes off the beginning of the cursor's line: asked in words, models say it again before they go
-/// on with it.
+/// Filter that removes a repetition of the cursor's line: models that get an instruction repeat the
+/// line before they continue it.
 #[derive(Debug)]
 pub struct Echo {
-    /// Empty once it is decided.
+    /// The cursor's line up to the cursor; empty once the repetition is decided.
     line: String,
-    held: String,
+    buffered: String,
 }
 
 impl Echo {
-    /// `line` is what stands before the cursor on its line. Two characters may well be meant twice.
+    /// Creates a filter for the text that precedes the cursor on its line. A line of fewer than
+    /// three characters is not filtered: it may well be meant twice.
     pub fn new(line: &str) -> Self {
         let line = line.trim_start();
         let line = if line.trim_end().chars().count() < 3 { "" } else { line };
-        Self { line: line.to_owned(), held: String::new() }
+        Self { line: line.to_owned(), buffered: String::new() }
     }
 }
 
@@ -69,25 +73,28 @@ impl Filter for Echo {
         if self.line.is_empty() {
             return out.push_str(text);
         }
-        self.held.push_str(text);
-        let word = self.held.trim_start_matches([' ', '\t']);
-        if let Some(rest) = word.strip_prefix(self.line.as_str()) {
+        self.buffered.push_str(text);
+        let unindented = self.buffered.trim_start_matches([' ', '\t']);
+        if let Some(rest) = unindented.strip_prefix(self.line.as_str()) {
             out.push_str(rest);
-        } else if self.line.starts_with(word) && self.held.len() - word.len() <= MAX_BLANK {
+        } else if self.line.starts_with(unindented)
+            && self.buffered.len() - unindented.len() <= MAX_BLANK
+        {
             return;
         } else {
-            out.push_str(&self.held);
+            out.push_str(&self.buffered);
         }
         self.line.clear();
-        self.held.clear();
+        self.buffered.clear();
     }
 
     fn finish(&mut self, out: &mut String) {
-        out.push_str(&std::mem::take(&mut self.held));
+        out.push_str(&std::mem::take(&mut self.buffered));
     }
 }
 
-/// `\_` is `_`: Mixtral writes code as it would in Markdown (ai-gateway-server.md §2.2).
+/// Filter that replaces `\_` by `_`: Mixtral escapes code as in Markdown (ai-gateway-server.md
+/// §2.2).
 #[derive(Debug, Default)]
 pub struct Underscores {
     backslash: bool,
@@ -120,7 +127,7 @@ mod tests {
     use crate::generation::filter::tests::check;
 
     #[test]
-    fn white_space_alone_is_nothing() {
+    fn white_space_alone_is_removed() {
         let is = |text, expected| check(|| Box::<Blank>::default(), text, expected);
         is(" \n\t", "");
         is("\n  a \n", "\n  a \n");
@@ -128,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_stands_alone() {
+    fn the_first_line_is_on_its_own() {
         let is = |text, expected| check(|| Box::<OwnLine>::default(), text, expected);
         is("a\nb", "\na\nb");
         is("\na", "\na");
@@ -136,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cursors_line_is_not_said_again() {
+    fn a_repetition_of_the_cursors_line_is_removed() {
         let is = |text, expected| check(|| Box::new(Echo::new("    return ")), text, expected);
         is("return a + b", "a + b");
         is("    return a", "a");
@@ -147,7 +154,7 @@ mod tests {
         check(|| Box::new(Echo::new("  x ")), "x x", "x x");
         let (mut echo, mut out) = (Echo::new("    return "), String::new());
         echo.feed(&" ".repeat(300), &mut out);
-        assert_eq!(out.len(), 300, "white space without end is not held");
+        assert_eq!(out.len(), 300, "endless white space is not buffered");
     }
 
     #[test]

@@ -1,71 +1,76 @@
-//! `<new_code>…</new_code>`: generation prompts ask for it, so that the code can be told from talk.
+//! `<new_code>…</new_code>`: generation prompts request it, so that code and talk can be told
+//! apart.
 
-use super::{Filter, begun};
+use super::{Filter, partial_tag_len};
 
 const OPEN: &str = "<new_code>";
 const CLOSE: &str = "</new_code>";
-/// More than this before the opening is no talk.
+/// Maximum leading white space in bytes before the opening tag.
 const MAX_BEFORE: usize = 256;
 
-/// Takes the wrapper off. The opening counts only at the beginning, since some prompts have said it
-/// already; the closing ends the code, whatever follows.
+/// Filter that removes the wrapper. The opening tag counts only at the beginning, and is optional
+/// since some prompts end with it; the closing tag ends the code, whatever follows.
 #[derive(Debug)]
-pub struct NewCode(State);
+pub struct NewCode {
+    state: State,
+}
 
 #[derive(Debug)]
 enum State {
-    /// White space, or the beginning of the tag.
+    /// Only white space, or the beginning of the opening tag, has arrived.
     Before(String),
-    /// In the code; the end of what came may be the beginning of the closing tag.
+    /// In the code; the buffered text may be the beginning of the closing tag.
     Inside(String),
-    /// Behind it.
+    /// After the closing tag.
     After,
 }
 
 impl Default for NewCode {
     fn default() -> Self {
-        Self(State::Before(String::new()))
+        Self { state: State::Before(String::new()) }
     }
 }
 
 impl Filter for NewCode {
     fn feed(&mut self, text: &str, out: &mut String) {
-        match &mut self.0 {
+        match &mut self.state {
             State::After => return,
-            State::Before(held) | State::Inside(held) => held.push_str(text),
+            State::Before(buffered) | State::Inside(buffered) => buffered.push_str(text),
         }
-        if let State::Before(held) = &mut self.0 {
-            let word = held.trim_start();
-            let code = match word.strip_prefix(OPEN) {
-                // the newline behind the tag belongs to the tag; wait for it
+        if let State::Before(buffered) = &mut self.state {
+            let text = buffered.trim_start();
+            let code = match text.strip_prefix(OPEN) {
+                // a newline after the tag belongs to the tag: it has to arrive first
                 Some("" | "\r") => return,
                 Some(code) => code
                     .strip_prefix("\r\n")
                     .or_else(|| code.strip_prefix('\n'))
                     .unwrap_or(code)
                     .to_owned(),
-                None if OPEN.starts_with(word) && held.len() - word.len() <= MAX_BEFORE => return,
-                None => std::mem::take(held),
+                None if OPEN.starts_with(text) && buffered.len() - text.len() <= MAX_BEFORE => {
+                    return;
+                }
+                None => std::mem::take(buffered),
             };
-            self.0 = State::Inside(code);
+            self.state = State::Inside(code);
         }
-        if let State::Inside(held) = &mut self.0 {
-            if let Some(at) = held.find(CLOSE) {
-                out.push_str(&held[..at]);
-                self.0 = State::After;
+        if let State::Inside(buffered) = &mut self.state {
+            if let Some(at) = buffered.find(CLOSE) {
+                out.push_str(&buffered[..at]);
+                self.state = State::After;
                 return;
             }
-            out.extend(held.drain(..held.len() - begun(held, CLOSE)));
+            out.extend(buffered.drain(..buffered.len() - partial_tag_len(buffered, CLOSE)));
         }
     }
 
     fn finish(&mut self, out: &mut String) {
-        match std::mem::replace(&mut self.0, State::After) {
+        match std::mem::replace(&mut self.state, State::After) {
             State::After => {}
-            State::Before(held) => {
-                out.push_str(if held.trim_start().starts_with(OPEN) { "" } else { &held })
+            State::Before(buffered) => {
+                out.push_str(if buffered.trim_start().starts_with(OPEN) { "" } else { &buffered })
             }
-            State::Inside(held) => out.push_str(&held),
+            State::Inside(buffered) => out.push_str(&buffered),
         }
     }
 }
@@ -80,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wrapper_goes_and_the_code_stays() {
+    fn the_wrapper_is_removed_and_the_code_stays() {
         is("<new_code>\n  a < b\n</new_code>\nThat is it.", "  a < b\n");
         is("\n<new_code>a</new_code>", "a");
         is("<new_code>\r\na</new_code>", "a");

@@ -1,12 +1,12 @@
-//! Anthropic's refusals → `GatewayError`: `{"type":"error","error":{"type","message"}}`, as an
-//! answer or as an event of a stream.
+//! Anthropic's refusals → `GatewayError`: `{"type":"error","error":{"type","message"}}`, as a
+//! response or as an event of a stream.
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
 use crate::error::{GatewayError, Kind};
-use crate::provider::claude::says_filtered;
+use crate::provider::claude_models::is_filter_message;
 use crate::provider::{excerpt, retry_after};
 
 #[derive(Deserialize)]
@@ -21,34 +21,34 @@ struct Inner {
     message: Option<String>,
 }
 
-/// The error of a non-2xx answer.
-pub(super) fn of(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError {
+/// Builds the error of a non-2xx response.
+pub(super) fn from_response(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError {
     error(status.as_u16(), body).retry_after(retry_after(headers))
 }
 
-/// The error of an `error` event: its type stands for the status.
-pub(super) fn of_event(data: &[u8]) -> GatewayError {
+/// Builds the error of an `error` event, whose type determines the status.
+pub(super) fn from_event(data: &[u8]) -> GatewayError {
     let kind = serde_json::from_slice::<Body>(data).map(|body| body.error.kind).unwrap_or_default();
     error(status_of(&kind), data)
 }
 
 fn error(status: u16, body: &[u8]) -> GatewayError {
     let inner = serde_json::from_slice::<Body>(body).ok().map(|body| body.error);
-    let (kind, said) = inner.map_or((String::new(), None), |inner| (inner.kind, inner.message));
-    let public = match &said {
-        // the request's own fault: the words are about the client's own body
-        Some(said) if matches!(status, 400 | 413 | 422) => said.clone(),
+    let (kind, message) = inner.map_or((String::new(), None), |inner| (inner.kind, inner.message));
+    let public = match &message {
+        // the request is at fault: the message is about the client's own body
+        Some(message) if matches!(status, 400 | 413 | 422) => message.clone(),
         _ => format!("The model server answered {status}"),
     };
-    let words = said.as_deref().unwrap_or_default();
-    let hint = hint(status, words);
-    let is_filter = status == 400 && says_filtered(words);
+    let message_text = message.as_deref().unwrap_or_default();
+    let hint = hint(status, message_text);
+    let is_filter = status == 400 && is_filter_message(message_text);
     let counts_as = if is_filter { Kind::ContentFilter } else { Kind::UpstreamStatus(status) };
     let kind: String =
         if kind.is_empty() { "no error type".into() } else { kind.chars().take(100).collect() };
-    let text = said.unwrap_or_else(|| excerpt(body));
+    let text = message.unwrap_or_else(|| excerpt(body));
     GatewayError::new(counts_as, public)
-        .internal(format!("{hint}; it said {status} {kind}: {text}"))
+        .internal(format!("{hint}; it returned {status} {kind}: {text}"))
 }
 
 fn status_of(kind: &str) -> u16 {
@@ -62,23 +62,21 @@ fn status_of(kind: &str) -> u16 {
         "rate_limit_error" => 429,
         "timeout_error" | "gateway_timeout_error" => 504,
         "overloaded_error" => 529,
-        // api_error, and what comes next
+        // api_error, and types of later versions
         _ => 500,
     }
 }
 
-fn hint(status: u16, said: &str) -> &'static str {
+fn hint(status: u16, message: &str) -> &'static str {
     match status {
-        400 if says_filtered(said) => {
+        400 if is_filter_message(message) => {
             "Anthropic's content filter stopped the answer: change the prompt"
         }
-        400 if said.contains("credit balance") => "the Anthropic account has no credit left",
+        400 if message.contains("credit balance") => "the Anthropic account has no credit left",
         401 => "the model server refused the key: check the model's api_key",
         402 => "the Anthropic account cannot pay: check its billing",
         403 => "the key may not use this model",
-        404 => {
-            "the model server knows no such model or path: check the identifier and the endpoint"
-        }
+        404 => "the model server has no such model or path: check the identifier and the endpoint",
         413 => "the request is larger than the model server takes",
         429 => "the account's rate limit is reached",
         529 => "Anthropic is overloaded",
@@ -92,11 +90,11 @@ mod tests {
     use bytes::Bytes;
     use http::{HeaderMap, StatusCode};
 
-    use super::{of, of_event};
+    use super::{from_event, from_response};
     use crate::error::{Elsewhere, Kind};
 
     #[test]
-    fn answers_and_events_have_the_same_table() {
+    fn responses_and_events_have_the_same_table() {
         for (status, kind, retryable, hint) in [
             (400, "invalid_request_error", false, "refused the request"),
             (401, "authentication_error", false, "api_key"),
@@ -109,12 +107,12 @@ mod tests {
         ] {
             let body =
                 format!(r#"{{"type":"error","error":{{"type":"{kind}","message":"said"}}}}"#);
-            let answer = of(
+            let answer = from_response(
                 StatusCode::from_u16(status).unwrap(),
                 &HeaderMap::new(),
                 &Bytes::from(body.clone()),
             );
-            for error in [answer, of_event(body.as_bytes())] {
+            for error in [answer, from_event(body.as_bytes())] {
                 assert_eq!(error.kind(), Kind::UpstreamStatus(status), "{kind}");
                 assert_eq!(error.kind().row().elsewhere == Elsewhere::Replica, retryable, "{kind}");
                 let text = error.operator().unwrap();
@@ -123,16 +121,16 @@ mod tests {
         }
         let filtered = r#"{"type":"error","error":{"details":null,"type":"invalid_request_error","message":"Output blocked by content filtering policy"}}"#;
         for error in [
-            of(
+            from_response(
                 StatusCode::BAD_REQUEST,
                 &HeaderMap::new(),
                 &Bytes::from_static(filtered.as_bytes()),
             ),
-            of_event(filtered.as_bytes()),
+            from_event(filtered.as_bytes()),
         ] {
             assert_eq!(error.kind(), Kind::ContentFilter);
             assert!(error.operator().unwrap().contains("content filter stopped"), "{error:?}");
         }
-        assert_eq!(of_event(b"not json").kind(), Kind::UpstreamStatus(500));
+        assert_eq!(from_event(b"not json").kind(), Kind::UpstreamStatus(500));
     }
 }

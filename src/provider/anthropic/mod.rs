@@ -1,4 +1,4 @@
-//! Anthropic's Messages API as a model server speaks it.
+//! Anthropic's Messages API, as the dialect of a model server.
 //!
 //! Source: Anthropic's own Python SDK for the shapes (0.x of November 2026), ai-gateway-server.md
 //! §2.3.
@@ -7,9 +7,12 @@ mod fault;
 mod request;
 mod response;
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
+use super::markers::{ErrorStart, Markers};
 use super::{Attempt, Decode, Dialect, Native, Outbound, Seen};
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
@@ -17,12 +20,16 @@ use crate::model::Model;
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 const VERSION: HeaderName = HeaderName::from_static("anthropic-version");
-/// The only version of the API there is.
+/// Version of the API; there is only one.
 const VERSION_IS: HeaderValue = HeaderValue::from_static("2023-06-01");
-/// Below the host: endpoints are reduced to what stands before `/v1` (`EndpointUrl::parse_for`).
+/// Path below the host: endpoints are reduced to the part before `/v1` (`UrlRule::BeforeV1`).
 const PATH: &str = "/v1/messages";
 
-/// The dialect; it has no state.
+/// How an error in a response with status 200 begins: `{"type":"error",…`, or its members in the
+/// other order.
+const ERRORS: &[ErrorStart] = &[ErrorStart::NotNull("error"), ErrorStart::Is("type", "\"error\"")];
+
+/// Anthropic's dialect; it has no state.
 pub(super) struct Anthropic;
 
 impl Dialect for Anthropic {
@@ -61,23 +68,34 @@ impl Dialect for Anthropic {
         Ok(())
     }
 
-    fn answer(&self, asked: &Generation, body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
-        response::whole(asked, body)
+    fn answer(&self, generation: &Generation, body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
+        response::decode_response(generation, body)
     }
 
-    fn decoder(&self, asked: &Generation) -> Box<dyn Decode> {
-        Box::new(response::Stream::new(asked))
+    fn decoder(&self, generation: &Generation) -> Box<dyn Decode> {
+        Box::new(response::MessagesStreamDecoder::new(generation))
     }
 
     fn look(&self, data: &[u8]) -> Seen {
-        response::look(data)
+        response::inspect_event(data)
+    }
+
+    fn markers(&self) -> &'static Markers {
+        static MARKERS: LazyLock<Markers> = LazyLock::new(|| {
+            Markers::new(
+                &["\"usage\"", "\"error\"", "\"message_stop\""],
+                "\"stop_reason\":",
+                ERRORS,
+            )
+        });
+        &MARKERS
     }
 
     fn usage_of(&self, body: &[u8]) -> Option<Usage> {
-        response::usage_of(body)
+        response::parse_usage(body)
     }
 
     fn fault(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError {
-        fault::of(status, headers, body)
+        fault::from_response(status, headers, body)
     }
 }

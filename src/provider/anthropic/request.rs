@@ -4,21 +4,24 @@ use serde_json::{Map, Value, json};
 
 use crate::error::GatewayError;
 use crate::generation::{Format, Generation, Image, Part, Sampling, ToolChoice};
-use crate::provider::claude::{takes_temperature, thinking};
+use crate::provider::claude_models::{accepts_temperature, thinking};
 use crate::provider::tool_names::{ToolNames, safe_id};
-use crate::provider::turns::{Block, Conversation, JSON_OBJECT, arguments, result_text, schema};
-use crate::provider::{chat_only, untranslatable};
+use crate::provider::turns::{
+    Conversation, JSON_OBJECT, TurnBlock, parameters_schema, parse_arguments, tool_result_text,
+};
+use crate::provider::{refuse_raw_text, unsupported_field};
 
 const WHO: &str = "Anthropic";
-/// The API wants a limit; this one every Claude model accepts.
+/// Default of `max_tokens`, which the API requires: a limit that every Claude model accepts.
 const MAX_TOKENS: u32 = 4096;
 
-/// The body. `model` is the name at the server.
+/// Builds the body. `model` is the name at the server. Fails when the request has a field that
+/// Anthropic does not support.
 pub(super) fn messages_body(
     generation: &Generation,
     model: &str,
 ) -> Result<bytes::Bytes, GatewayError> {
-    chat_only(generation, WHO)?;
+    refuse_raw_text(generation, WHO)?;
     let names = ToolNames::of(generation);
     let conversation = Conversation::of(generation);
     let mut body = Map::new();
@@ -30,14 +33,14 @@ pub(super) fn messages_body(
             push(block, &names, &mut content)?;
         }
         messages.push(
-            json!({"role": if turn.by_model { "assistant" } else { "user" }, "content": content}),
+            json!({"role": if turn.is_assistant { "assistant" } else { "user" }, "content": content}),
         );
     }
     body.insert("messages".into(), Value::Array(messages));
     if !conversation.system.is_empty() || generation.format == Format::JsonObject {
         let mut system = Vec::with_capacity(conversation.system.len());
         for part in &conversation.system {
-            push(&Block::Part(part), &names, &mut system)?;
+            push(&TurnBlock::Part(part), &names, &mut system)?;
         }
         if generation.format == Format::JsonObject {
             system.push(json!({"type": "text", "text": JSON_OBJECT}));
@@ -50,8 +53,8 @@ pub(super) fn messages_body(
     if !output.is_empty() {
         body.insert("output_config".into(), Value::Object(output));
     }
-    if let Some(asked) = &generation.thinking {
-        body.insert("thinking".into(), thinking(asked));
+    if let Some(settings) = &generation.thinking {
+        body.insert("thinking".into(), thinking(settings));
     }
     if generation.stream {
         body.insert("stream".into(), json!(true));
@@ -59,22 +62,22 @@ pub(super) fn messages_body(
     Ok(Value::Object(body).to_string().into())
 }
 
-/// Appends a content block, or marks the last one as the end of what may be cached.
+/// Appends a content block, or marks the last one as the end of a cached prefix.
 fn push(
-    block: &Block<'_>,
+    block: &TurnBlock<'_>,
     names: &ToolNames,
     content: &mut Vec<Value>,
 ) -> Result<(), GatewayError> {
     content.push(match block {
-        Block::Text(text) => json!({"type": "text", "text": text}),
-        Block::Part(Part::Text(text)) => json!({"type": "text", "text": text}),
-        Block::Part(Part::Image(image)) => json!({"type": "image", "source": source(image)?}),
-        Block::Part(Part::Reasoning { text, signature: Some(signature) }) => {
+        TurnBlock::Text(text) => json!({"type": "text", "text": text}),
+        TurnBlock::Part(Part::Text(text)) => json!({"type": "text", "text": text}),
+        TurnBlock::Part(Part::Image(image)) => json!({"type": "image", "source": source(image)?}),
+        TurnBlock::Part(Part::Reasoning { text, signature: Some(signature) }) => {
             json!({"type": "thinking", "thinking": text, "signature": signature})
         }
-        // no model takes thinking back without its signature
-        Block::Part(Part::Reasoning { signature: None, .. }) => return Ok(()),
-        Block::Part(Part::CachePoint { ttl }) => {
+        // no model accepts thinking without its signature
+        TurnBlock::Part(Part::Reasoning { signature: None, .. }) => return Ok(()),
+        TurnBlock::Part(Part::CachePoint { ttl }) => {
             // thinking cannot be marked; it is cached with what follows it
             let markable = |last: &&mut Value| last["type"] != "thinking";
             if let Some(last) = content.last_mut().filter(markable) {
@@ -82,12 +85,12 @@ fn push(
             }
             return Ok(());
         }
-        Block::Part(Part::ToolCall(call)) => json!({
+        TurnBlock::Part(Part::ToolCall(call)) => json!({
             "type": "tool_use", "id": safe_id(&call.id), "name": names.safe(&call.name),
-            "input": arguments(&call.arguments, WHO)?,
+            "input": parse_arguments(&call.arguments, WHO)?,
         }),
-        Block::Part(Part::ToolResult { id, content, is_error }) => {
-            let text = result_text(content);
+        TurnBlock::Part(Part::ToolResult { id, content, is_error }) => {
+            let text = tool_result_text(content);
             let mut result =
                 json!({"type": "tool_result", "tool_use_id": safe_id(id), "content": text});
             if *is_error {
@@ -114,16 +117,18 @@ fn source(image: &Image) -> Result<Value, GatewayError> {
             "image/png" | "image/jpeg" | "image/gif" | "image/webp" => {
                 Ok(json!({"type": "base64", "media_type": media_type, "data": base64}))
             }
-            _ => {
-                Err(untranslatable("messages", WHO, "takes images as PNG, JPEG, GIF or WebP only"))
-            }
+            _ => Err(unsupported_field(
+                "messages",
+                WHO,
+                "takes images as PNG, JPEG, GIF or WebP only",
+            )),
         },
     }
 }
 
 fn sampling(sampling: &Sampling, model: &str, body: &mut Map<String, Value>) {
     body.insert("max_tokens".into(), json!(sampling.max_tokens.unwrap_or(MAX_TOKENS)));
-    if let Some(t) = sampling.temperature.filter(|_| takes_temperature(model)) {
+    if let Some(t) = sampling.temperature.filter(|_| accepts_temperature(model)) {
         body.insert("temperature".into(), json!(t));
     }
     if let Some(p) = sampling.top_p {
@@ -142,7 +147,7 @@ fn tools(
 ) {
     if generation.tools.is_empty() {
         if conversation.has_tool_history() {
-            let called = conversation.called_before().into_iter();
+            let called = conversation.called_functions().into_iter();
             let tools = called
                 .map(|name| json!({"name": names.safe(name), "input_schema": {"type": "object"}}));
             body.insert("tools".into(), tools.collect());
@@ -152,7 +157,7 @@ fn tools(
     }
     let tools = generation.tools.iter().map(|tool| {
         let mut value =
-            json!({"name": names.safe(&tool.name), "input_schema": schema(&tool.parameters)});
+            json!({"name": names.safe(&tool.name), "input_schema": parameters_schema(&tool.parameters)});
         if !tool.description.is_empty() {
             value["description"] = json!(tool.description);
         }
@@ -162,8 +167,8 @@ fn tools(
         value
     });
     let mut tools: Vec<Value> = tools.collect();
-    if let (Some(kept), Some(last)) = (&generation.tools_cached, tools.last_mut()) {
-        last["cache_control"] = cache_control(kept.0.as_deref());
+    if let (Some(cache), Some(last)) = (&generation.tools_cached, tools.last_mut()) {
+        last["cache_control"] = cache_control(cache.0.as_deref());
     }
     body.insert("tools".into(), Value::Array(tools));
     let mut choice = match &generation.tool_choice {
@@ -212,30 +217,30 @@ mod tests {
 
     #[test]
     fn the_plain_request() {
-        let mut asked = user("hi");
-        asked.messages.insert(0, Message::text(Role::System, "be brief"));
-        asked.stream = true;
+        let mut request = user("hi");
+        request.messages.insert(0, Message::text(Role::System, "be brief"));
+        request.stream = true;
         let text = |text| json!({"type": "text", "text": text});
         assert_eq!(
-            body(&asked),
+            body(&request),
             json!({
                 "model": "claude-sonnet-4", "max_tokens": 4096, "stream": true, "system": [text("be brief")],
                 "messages": [{"role": "user", "content": [text("hi")]}],
             })
         );
-        asked.sampling = Sampling {
+        request.sampling = Sampling {
             max_tokens: Some(5),
             temperature: Some(0.5),
             top_p: Some(0.9),
             stop: vec!["END".into()],
             seed: None,
         };
-        let sent = body(&asked);
+        let sent = body(&request);
         assert_eq!(
             (&sent["max_tokens"], &sent["temperature"], &sent["stop_sequences"]),
             (&json!(5), &json!(0.5), &json!(["END"]))
         );
-        let newer = messages_body(&asked, "claude-opus-4-7").unwrap();
+        let newer = messages_body(&request, "claude-opus-4-7").unwrap();
         assert!(!String::from_utf8_lossy(&newer).contains("temperature"));
     }
 
@@ -246,9 +251,9 @@ mod tests {
             name: "a.b".into(),
             arguments: "{\"x\":1}".into(),
         });
-        let mut asked = user("go");
-        asked.messages.push(Message { role: Role::Assistant, parts: vec![call] });
-        asked.messages.push(Message {
+        let mut request = user("go");
+        request.messages.push(Message { role: Role::Assistant, parts: vec![call] });
+        request.messages.push(Message {
             role: Role::Tool,
             parts: vec![Part::ToolResult {
                 id: "c 1".into(),
@@ -256,7 +261,7 @@ mod tests {
                 is_error: true,
             }],
         });
-        let sent = body(&asked);
+        let sent = body(&request);
         assert_eq!(
             (&sent["messages"][1]["content"][0], &sent["messages"][2]["content"][0]),
             (
@@ -271,7 +276,7 @@ mod tests {
                 &json!({"type": "none"})
             )
         );
-        asked.tools = vec![Tool {
+        request.tools = vec![Tool {
             name: "a.b".into(),
             description: "d".into(),
             parameters: json!({"type": "object", "properties": {}}),
@@ -286,8 +291,8 @@ mod tests {
                 json!({"type": "tool", "name": "a_b", "disable_parallel_tool_use": true}),
             ),
         ] {
-            (asked.tool_choice, asked.parallel_tools) = (choice, Some(false));
-            let sent = body(&asked);
+            (request.tool_choice, request.parallel_tools) = (choice, Some(false));
+            let sent = body(&request);
             assert_eq!(sent["tool_choice"], expected);
             assert_eq!(
                 sent["tools"][0],
@@ -298,9 +303,9 @@ mod tests {
 
     #[test]
     fn pictures_thinking_schema_and_effort() {
-        let mut asked = user("what is this");
-        asked.messages[0].parts.push(Part::Image(Image::Url("https://h/x.png".into())));
-        asked.messages[0].parts.push(Part::Image(Image::Inline {
+        let mut request = user("what is this");
+        request.messages[0].parts.push(Part::Image(Image::Url("https://h/x.png".into())));
+        request.messages[0].parts.push(Part::Image(Image::Inline {
             media_type: "image/png".into(),
             base64: "AAAA".into(),
         }));
@@ -308,15 +313,15 @@ mod tests {
             text: "hm".into(),
             signature: signature.map(Into::into),
         };
-        asked.messages.push(Message {
+        request.messages.push(Message {
             role: Role::Assistant,
             parts: vec![thought(Some("sig")), thought(None)],
         });
         let schema = json!({"type": "object"});
-        asked.format =
+        request.format =
             Format::JsonSchema { name: "n".into(), description: None, schema, strict: None };
-        asked.effort = Some("low".into());
-        let sent = body(&asked);
+        request.effort = Some("low".into());
+        let sent = body(&request);
         assert_eq!(
             sent["messages"][0]["content"][1]["source"],
             json!({"type": "url", "url": "https://h/x.png"})
@@ -337,11 +342,11 @@ mod tests {
 
     #[test]
     fn cache_points_mark_the_block_before() {
-        let mut asked = user("hi");
-        asked.messages.insert(0, Message::text(Role::System, "brief"));
-        asked.messages[0].parts.push(Part::CachePoint { ttl: None });
-        asked.messages[1].parts.push(Part::CachePoint { ttl: Some("1h".into()) });
-        let sent = body(&asked);
+        let mut request = user("hi");
+        request.messages.insert(0, Message::text(Role::System, "brief"));
+        request.messages[0].parts.push(Part::CachePoint { ttl: None });
+        request.messages[1].parts.push(Part::CachePoint { ttl: Some("1h".into()) });
+        let sent = body(&request);
         assert_eq!(
             (&sent["system"], &sent["messages"][0]["content"]),
             (
@@ -352,27 +357,27 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_for_json_or_for_the_same_answer_is_no_refusal() {
-        let mut asked = user("hi");
-        (asked.sampling.seed, asked.format) = (Some(1), Format::JsonObject);
-        let sent = body(&asked);
+    fn json_and_a_seed_are_not_refused() {
+        let mut request = user("hi");
+        (request.sampling.seed, request.format) = (Some(1), Format::JsonObject);
+        let sent = body(&request);
         assert!(sent["system"][0]["text"].as_str().unwrap().contains("JSON"), "{sent}");
         assert!(sent.get("output_config").is_none() && sent.get("seed").is_none(), "{sent}");
     }
 
     #[test]
-    fn kept_tools_and_thinking() {
-        let mut asked = user("hi");
+    fn cached_tools_and_thinking() {
+        let mut request = user("hi");
         let tool = |name: &str| Tool {
             name: name.into(),
             description: String::new(),
             parameters: json!({}),
             strict: None,
         };
-        (asked.tools, asked.tools_cached) =
+        (request.tools, request.tools_cached) =
             (vec![tool("f"), tool("g")], Some(CacheFor(Some("1h".into()))));
-        asked.thinking = Some(Thinking::default());
-        let sent = body(&asked);
+        request.thinking = Some(Thinking::default());
+        let sent = body(&request);
         assert!(sent["tools"][0].get("cache_control").is_none(), "{sent}");
         assert_eq!(sent["tools"][1]["cache_control"], json!({"type": "ephemeral", "ttl": "1h"}));
         assert_eq!(sent["thinking"], json!({"type": "adaptive"}));

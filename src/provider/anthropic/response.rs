@@ -1,4 +1,4 @@
-//! A message, whole or as events → deltas; and the quick look that passthrough takes at each event.
+//! A message, unstreamed or as events → deltas; and the inspection of events that pass through.
 
 use std::borrow::Cow;
 
@@ -9,27 +9,27 @@ use serde_json::value::RawValue;
 use super::fault;
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, StopReason, Usage};
-use crate::provider::open_calls::OpenCalls;
+use crate::provider::pending_tool_calls::PendingToolCalls;
 use crate::provider::tool_names::ToolNames;
-use crate::provider::{Decode, Seen, unreadable};
+use crate::provider::{Decode, Seen, unreadable_response};
 use crate::wire::{SseFrames, data_of, last_member};
 
-/// One event of a stream holds at most this much; large tool arguments come in pieces.
+/// Maximum size of one event of a stream in bytes; large tool arguments arrive in fragments.
 const MAX_EVENT: usize = 4 << 20;
 
 #[derive(Deserialize)]
-struct Message<'a> {
+struct ResponseMessage<'a> {
     #[serde(borrow, default)]
-    content: Vec<Block<'a>>,
+    content: Vec<ContentBlock<'a>>,
     #[serde(borrow)]
     stop_reason: Option<Cow<'a, str>>,
     usage: Option<RawUsage>,
 }
 
-/// A block of any type, as it starts or whole. Types that no surface can show have none of these
-/// fields.
+/// Content block of any type, at its start or complete. Types that no surface has a format for have
+/// none of these fields.
 #[derive(Deserialize)]
-struct Block<'a> {
+struct ContentBlock<'a> {
     #[serde(borrow, rename = "type")]
     kind: Cow<'a, str>,
     text: Option<String>,
@@ -57,8 +57,9 @@ struct Details {
 }
 
 impl RawUsage {
-    /// Counts are cumulative; a later report may leave out what an earlier one said.
-    fn and_then(self, later: Self) -> Self {
+    /// Returns the counts updated by a later report. Counts are cumulative; a later report may omit
+    /// counts of an earlier one.
+    fn merged_with(self, later: Self) -> Self {
         Self {
             input_tokens: later.input_tokens.or(self.input_tokens),
             output_tokens: later.output_tokens.or(self.output_tokens),
@@ -70,9 +71,9 @@ impl RawUsage {
         }
     }
 
-    /// Anthropic counts what the cache held or took apart from `input_tokens`; ours is everything
-    /// read.
-    fn usage(self) -> Usage {
+    /// Converts the counts. Anthropic counts tokens that were read from the cache or written to it
+    /// separately from `input_tokens`; `Usage::input` is everything that was read.
+    fn into_usage(self) -> Usage {
         let read = self.cache_read_input_tokens.unwrap_or(0);
         let cache = read.saturating_add(self.cache_creation_input_tokens.unwrap_or(0));
         Usage {
@@ -90,25 +91,28 @@ fn stop_reason(reason: &str) -> StopReason {
         "tool_use" => StopReason::ToolCalls,
         "max_tokens" | "model_context_window_exceeded" => StopReason::Length,
         "refusal" => StopReason::ContentFilter,
-        // pause_turn, and what comes next
+        // pause_turn, and reasons of later versions
         _ => StopReason::Other,
     }
 }
 
-/// A whole answer.
-pub(super) fn whole(asked: &Generation, body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
-    let message: Message<'_> = serde_json::from_slice(body)
-        .map_err(|error| unreadable("the answer is not a message", &error))?;
+/// Decodes an unstreamed response. Fails on an error and on a body without `stop_reason`.
+pub(super) fn decode_response(
+    generation: &Generation,
+    body: &[u8],
+) -> Result<Vec<Delta>, GatewayError> {
+    let message: ResponseMessage<'_> = serde_json::from_slice(body)
+        .map_err(|error| unreadable_response("the answer is not a message", &error))?;
     let Some(reason) = message.stop_reason else {
-        let is_error = look(body).error.is_some();
-        let unreadable = || unreadable("the answer is not a message", &"no stop_reason");
-        return Err(if is_error { fault::of_event(body) } else { unreadable() });
+        let is_error = inspect_event(body).error.is_some();
+        let error = || unreadable_response("the answer is not a message", &"no stop_reason");
+        return Err(if is_error { fault::from_event(body) } else { error() });
     };
-    let (mut out, mut calls) = (Vec::new(), OpenCalls::new(ToolNames::of(asked)));
+    let (mut out, mut calls) = (Vec::new(), PendingToolCalls::new(ToolNames::of(generation)));
     for block in message.content {
         match (&*block.kind, block.id, block.name) {
             ("tool_use", Some(id), Some(name)) => {
-                out.push(calls.whole(id, name, block.input.map(RawValue::get)))
+                out.push(calls.complete(id, name, block.input.map(RawValue::get)))
             }
             _ => {
                 out.extend(block.thinking.filter(|text| !text.is_empty()).map(Delta::Reasoning));
@@ -120,11 +124,11 @@ pub(super) fn whole(asked: &Generation, body: &[u8]) -> Result<Vec<Delta>, Gatew
         }
     }
     out.push(Delta::Stop(stop_reason(&reason)));
-    out.extend(message.usage.map(|usage| Delta::Usage(usage.usage())));
+    out.extend(message.usage.map(|usage| Delta::Usage(usage.into_usage())));
     Ok(out)
 }
 
-/// An event of any type.
+/// Event of any type.
 #[derive(Deserialize)]
 struct Event<'a> {
     #[serde(borrow, rename = "type")]
@@ -132,16 +136,16 @@ struct Event<'a> {
     #[serde(default)]
     index: u64,
     #[serde(borrow)]
-    message: Option<Message<'a>>,
+    message: Option<ResponseMessage<'a>>,
     #[serde(borrow)]
-    content_block: Option<Block<'a>>,
+    content_block: Option<ContentBlock<'a>>,
     #[serde(borrow)]
-    delta: Option<Piece<'a>>,
+    delta: Option<ContentDelta<'a>>,
     usage: Option<RawUsage>,
 }
 
 #[derive(Deserialize)]
-struct Piece<'a> {
+struct ContentDelta<'a> {
     text: Option<String>,
     thinking: Option<String>,
     signature: Option<String>,
@@ -150,19 +154,19 @@ struct Piece<'a> {
     stop_reason: Option<Cow<'a, str>>,
 }
 
-/// Decodes a stream.
-pub(super) struct Stream {
+/// Decoder of a stream of events.
+pub(super) struct MessagesStreamDecoder {
     frames: SseFrames,
-    calls: OpenCalls,
+    calls: PendingToolCalls,
     usage: RawUsage,
     stopped: bool,
 }
 
-impl Stream {
-    pub(super) fn new(asked: &Generation) -> Self {
+impl MessagesStreamDecoder {
+    pub(super) fn new(generation: &Generation) -> Self {
         Self {
             frames: SseFrames::new(MAX_EVENT),
-            calls: OpenCalls::new(ToolNames::of(asked)),
+            calls: PendingToolCalls::new(ToolNames::of(generation)),
             usage: RawUsage::default(),
             stopped: false,
         }
@@ -170,18 +174,20 @@ impl Stream {
 
     fn event(&mut self, event: &[u8], out: &mut Vec<Delta>) -> Result<(), GatewayError> {
         let Some(data) = data_of(event) else { return Ok(()) };
-        let event: Event<'_> =
-            serde_json::from_slice(&data).map_err(|error| unreadable("an event", &error))?;
+        let event: Event<'_> = serde_json::from_slice(&data)
+            .map_err(|error| unreadable_response("an event", &error))?;
         match &*event.kind {
-            "message_start" => self.count(event.message.and_then(|message| message.usage), out),
+            "message_start" => {
+                self.merge_usage(event.message.and_then(|message| message.usage), out)
+            }
             "content_block_start" => {
                 if let Some(block) = event.content_block {
-                    self.start(event.index, block, out)?;
+                    self.start_block(event.index, block, out)?;
                 }
             }
             "content_block_delta" => {
-                if let Some(piece) = event.delta {
-                    self.piece(event.index, piece, out);
+                if let Some(delta) = event.delta {
+                    self.push_delta(event.index, delta, out);
                 }
             }
             "content_block_stop" => out.extend(self.calls.stop(event.index)),
@@ -190,27 +196,27 @@ impl Stream {
                     self.stopped = true;
                     out.push(Delta::Stop(stop_reason(&reason)));
                 }
-                self.count(event.usage, out);
+                self.merge_usage(event.usage, out);
             }
-            "error" => return Err(fault::of_event(&data)),
-            // ping, message_stop, and what comes next
+            "error" => return Err(fault::from_event(&data)),
+            // ping, message_stop, and events of later versions
             _ => {}
         }
         Ok(())
     }
 
-    fn start(
+    fn start_block(
         &mut self,
         index: u64,
-        block: Block<'_>,
+        block: ContentBlock<'_>,
         out: &mut Vec<Delta>,
     ) -> Result<(), GatewayError> {
         if let ("tool_use", Some(id), Some(name)) = (&*block.kind, block.id, block.name) {
             out.push(self.calls.start(index, id, name)?);
-            // empty here, and whole from servers that do not stream arguments
+            // empty here, and complete from servers that do not stream arguments
             let input =
                 block.input.map(RawValue::get).filter(|input| !matches!(*input, "{}" | "null"));
-            out.extend(input.and_then(|input| self.calls.arguments(index, input.to_owned())));
+            out.extend(input.and_then(|input| self.calls.push_arguments(index, input.to_owned())));
             return Ok(());
         }
         out.extend(block.text.filter(|text| !text.is_empty()).map(Delta::Text));
@@ -218,27 +224,29 @@ impl Stream {
         Ok(())
     }
 
-    fn piece(&mut self, index: u64, piece: Piece<'_>, out: &mut Vec<Delta>) {
-        out.extend(piece.text.filter(|text| !text.is_empty()).map(Delta::Text));
-        out.extend(piece.thinking.filter(|text| !text.is_empty()).map(Delta::Reasoning));
-        out.extend(piece.signature.filter(|text| !text.is_empty()).map(Delta::ReasoningSignature));
-        out.extend(piece.partial_json.and_then(|fragment| self.calls.arguments(index, fragment)));
+    fn push_delta(&mut self, index: u64, delta: ContentDelta<'_>, out: &mut Vec<Delta>) {
+        out.extend(delta.text.filter(|text| !text.is_empty()).map(Delta::Text));
+        out.extend(delta.thinking.filter(|text| !text.is_empty()).map(Delta::Reasoning));
+        out.extend(delta.signature.filter(|text| !text.is_empty()).map(Delta::ReasoningSignature));
+        out.extend(
+            delta.partial_json.and_then(|fragment| self.calls.push_arguments(index, fragment)),
+        );
     }
 
-    /// Both the first and the last event report: an answer that is broken off has been counted this
-    /// far.
-    fn count(&mut self, usage: Option<RawUsage>, out: &mut Vec<Delta>) {
+    /// Merges a report of token counts. Both the first and the last event have one, so a truncated
+    /// response has the counts of the first.
+    fn merge_usage(&mut self, usage: Option<RawUsage>, out: &mut Vec<Delta>) {
         let Some(usage) = usage else { return };
-        self.usage = self.usage.and_then(usage);
-        out.push(Delta::Usage(self.usage.usage()));
+        self.usage = self.usage.merged_with(usage);
+        out.push(Delta::Usage(self.usage.into_usage()));
     }
 }
 
-impl Decode for Stream {
+impl Decode for MessagesStreamDecoder {
     fn feed(&mut self, chunk: Bytes, out: &mut Vec<Delta>) -> Result<(), GatewayError> {
         self.frames.feed(chunk);
         while let Some(event) =
-            self.frames.next_event().map_err(|error| unreadable("the stream", &error))?
+            self.frames.next_event().map_err(|error| unreadable_response("the stream", &error))?
         {
             self.event(&event, out)?;
         }
@@ -246,7 +254,7 @@ impl Decode for Stream {
     }
 
     fn finish(&mut self, out: &mut Vec<Delta>) -> Result<(), GatewayError> {
-        // A last event without its blank line still counts.
+        // a last event without its blank line is complete too
         let rest = self.frames.take_rest();
         if !rest.trim_ascii().is_empty() {
             self.event(&rest, out)?;
@@ -262,33 +270,33 @@ impl Decode for Stream {
     }
 }
 
-/// The look at one passed-through event.
-pub(super) fn look(data: &[u8]) -> Seen {
+/// Parses the data of one event that passes through; one that does not parse has no content.
+pub(super) fn inspect_event(data: &[u8]) -> Seen {
     let Ok(event) = serde_json::from_slice::<Event<'_>>(data) else {
         return Seen::default();
     };
     let usage = event.usage.or_else(|| event.message.and_then(|message| message.usage));
     let is_call = event.content_block.is_some_and(|block| block.kind == "tool_use");
-    let shown = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     let text_len =
-        event.delta.map_or(0, |d| shown(&d.text) + shown(&d.thinking) + shown(&d.partial_json));
+        event.delta.map_or(0, |d| length(&d.text) + length(&d.thinking) + length(&d.partial_json));
     Seen {
         content: is_call || text_len > 0,
         text_len,
-        usage: usage.map(RawUsage::usage),
-        // counts come with events that a client wants anyway
+        usage: usage.map(RawUsage::into_usage),
+        // counts are part of events that the client needs anyway
         only_usage: false,
         done: event.kind == "message_stop",
-        error: (event.kind == "error").then(|| match fault::of_event(data).kind() {
+        error: (event.kind == "error").then(|| match fault::from_event(data).kind() {
             Kind::ContentFilter => Kind::ContentFilter,
             _ => Kind::UpstreamBroken,
         }),
     }
 }
 
-/// The token counts of a whole answer, of which `body` may be only the end.
-pub(super) fn usage_of(body: &[u8]) -> Option<Usage> {
-    last_member(body, "\"usage\"").map(RawUsage::usage)
+/// Parses the token counts of an unstreamed response; `body` may be only its end.
+pub(super) fn parse_usage(body: &[u8]) -> Option<Usage> {
+    last_member(body, "\"usage\"").map(RawUsage::into_usage)
 }
 
 #[cfg(test)]
@@ -296,12 +304,12 @@ mod tests {
     use bytes::Bytes;
     use serde_json::json;
 
-    use super::{Stream, look, usage_of, whole};
+    use super::{MessagesStreamDecoder, decode_response, inspect_event, parse_usage};
     use crate::error::{GatewayError, Kind};
     use crate::generation::{Delta, Generation, StopReason, Tool, Usage};
     use crate::provider::Decode as _;
 
-    fn asked() -> Generation {
+    fn request() -> Generation {
         let tool = Tool {
             name: "a.b".into(),
             description: String::new(),
@@ -312,7 +320,7 @@ mod tests {
     }
 
     fn decode(chunks: &[&[u8]]) -> Result<Vec<Delta>, GatewayError> {
-        let (mut decoder, mut out) = (Stream::new(&asked()), Vec::new());
+        let (mut decoder, mut out) = (MessagesStreamDecoder::new(&request()), Vec::new());
         for chunk in chunks {
             decoder.feed(Bytes::copy_from_slice(chunk), &mut out)?;
         }
@@ -320,8 +328,8 @@ mod tests {
         Ok(out)
     }
 
-    /// As the API documents it, with a `ping`, thinking, text, a call in pieces and one without
-    /// arguments.
+    /// Stream as in the API's documentation, with a `ping`, thinking, text, a call in fragments and
+    /// one without arguments.
     fn stream() -> String {
         let events = [
             json!({"type": "message_start", "message": {"id": "msg_1", "type": "message", "role": "assistant", "content": [], "model": "m",
@@ -360,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_however_it_arrives() {
+    fn a_stream_decodes_the_same_however_it_is_split() {
         let text = stream();
         let expected = [
             Delta::Usage(Usage { input: 14, output: 1, cached: 3, reasoning: 0 }),
@@ -381,15 +389,15 @@ mod tests {
     }
 
     #[test]
-    fn cut_streams_and_error_events_are_failures() {
+    fn truncated_streams_and_error_events_are_failures() {
         let text = stream();
-        let said = text.find("event: message_delta").unwrap();
-        for cut in 0..said {
+        let end = text.find("event: message_delta").unwrap();
+        for cut in 0..end {
             assert!(decode(&[&text.as_bytes()[..cut]]).is_err(), "cut at {cut}");
         }
         let overloaded = "event: error\ndata: {\"type\":\"error\",\"error\":{\"type\":\"overloaded_error\",\"message\":\"Overloaded\"}}\n\n";
         for chunks in
-            [vec![overloaded.as_bytes()], vec![&text.as_bytes()[..said], overloaded.as_bytes()]]
+            [vec![overloaded.as_bytes()], vec![&text.as_bytes()[..end], overloaded.as_bytes()]]
         {
             assert_eq!(decode(&chunks).unwrap_err().kind(), Kind::UpstreamStatus(529));
         }
@@ -397,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_answers() {
+    fn unstreamed_responses() {
         let body = json!({"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "stop_reason": "tool_use", "stop_sequence": null,
             "content": [{"type": "thinking", "thinking": "hm", "signature": "s"}, {"type": "redacted_thinking", "data": "x"}, {"type": "text", "text": "Hi"},
                 {"type": "tool_use", "id": "t1", "name": "a_b", "input": {"x": 1}}, {"type": "tool_use", "id": "t2", "name": "now", "input": {}}],
@@ -405,7 +413,7 @@ mod tests {
         .to_string();
         let usage = Usage { input: 10, output: 5, ..Usage::default() };
         assert_eq!(
-            whole(&asked(), body.as_bytes()).unwrap(),
+            decode_response(&request(), body.as_bytes()).unwrap(),
             [
                 Delta::Reasoning("hm".into()),
                 Delta::ReasoningSignature("s".into()),
@@ -416,33 +424,39 @@ mod tests {
                 Delta::Usage(usage),
             ]
         );
-        assert_eq!(usage_of(body.as_bytes()), Some(usage));
+        assert_eq!(parse_usage(body.as_bytes()), Some(usage));
         for wrong in ["", "[]", "{}"] {
             assert_eq!(
-                whole(&asked(), wrong.as_bytes()).unwrap_err().kind(),
+                decode_response(&request(), wrong.as_bytes()).unwrap_err().kind(),
                 Kind::UpstreamBroken,
                 "{wrong}"
             );
         }
         let overloaded = br#"{"type":"error","error":{"type":"overloaded_error"}}"#;
-        assert_eq!(whole(&asked(), overloaded).unwrap_err().kind(), Kind::UpstreamStatus(529));
+        assert_eq!(
+            decode_response(&request(), overloaded).unwrap_err().kind(),
+            Kind::UpstreamStatus(529)
+        );
     }
 
     #[test]
-    fn looks_for_what_matters() {
-        let seen: Vec<_> = stream()
+    fn events_are_inspected_for_content_usage_errors_and_the_end() {
+        let events: Vec<_> = stream()
             .split("\n\n")
-            .filter_map(|event| Some(look(event.split_once("data: ")?.1.as_bytes())))
+            .filter_map(|event| Some(inspect_event(event.split_once("data: ")?.1.as_bytes())))
             .collect();
         assert_eq!(
-            seen.iter().position(|seen| seen.content),
+            events.iter().position(|event| event.content),
             Some(3),
             "thinking is the first content"
         );
-        assert_eq!(seen.iter().filter(|seen| seen.usage.is_some()).count(), 2);
-        assert!(seen.last().unwrap().done && !seen[0].done);
-        assert_eq!(look(br#"{"type":"error","error":{}}"#).error, Some(Kind::UpstreamBroken));
-        assert_eq!(look(b"nonsense").error, None);
+        assert_eq!(events.iter().filter(|event| event.usage.is_some()).count(), 2);
+        assert!(events.last().unwrap().done && !events[0].done);
+        assert_eq!(
+            inspect_event(br#"{"type":"error","error":{}}"#).error,
+            Some(Kind::UpstreamBroken)
+        );
+        assert_eq!(inspect_event(b"nonsense").error, None);
     }
 
     #[test]
@@ -458,8 +472,8 @@ mod tests {
             bytes.truncate(random.usize(..bytes.len()));
             let size = random.usize(1..300);
             drop(decode(&bytes.chunks(size).collect::<Vec<_>>()));
-            drop(whole(&asked(), &bytes));
-            usage_of(&bytes);
+            drop(decode_response(&request(), &bytes));
+            parse_usage(&bytes);
         }
     }
 }

@@ -9,13 +9,13 @@ use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 
 use crate::error::{GatewayError, Kind};
-use crate::provider::claude::says_filtered;
+use crate::provider::claude_models::is_filter_message;
 use crate::provider::{ClockOffset, excerpt};
 use crate::wire::Frame;
 
-/// AWS refuses signatures more than five minutes off; a difference that small is no reason to
-/// believe that the clock is why.
-const NOTEWORTHY: Duration = Duration::from_mins(1);
+/// Minimum difference between the clocks that counts as the reason of a refusal. AWS refuses
+/// signatures that are more than five minutes off.
+const MIN_CLOCK_OFFSET: Duration = Duration::from_mins(1);
 
 #[derive(Deserialize)]
 struct Body {
@@ -34,96 +34,99 @@ struct Output {
     kind: Option<String>,
 }
 
-/// The error of a non-2xx answer.
-pub(super) fn of(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError {
-    let (kind, said) = read(headers, body);
+/// Builds the error of a non-2xx response.
+pub(super) fn from_response(status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError {
+    let (kind, message) = parse(headers, body);
     let status = status_of(&kind).unwrap_or(status.as_u16());
-    error(status, &kind, said.as_deref(), body)
+    error(status, &kind, message.as_deref(), body)
         .retry_after(headers.get(header::RETRY_AFTER).cloned())
 }
 
-/// Whether an answer is AWS's own refusal: it has a type.
+/// Returns whether a response is AWS's own refusal: it has a type.
 pub(super) fn is_aws(headers: &HeaderMap, body: &[u8]) -> bool {
-    !read(headers, body).0.is_empty()
+    !parse(headers, body).0.is_empty()
 }
 
-/// The error of a 200 that is no event stream: a proxy's page, or JSON that should have had another
-/// status (d1.14).
-pub(super) fn of_unframed(body: &[u8]) -> GatewayError {
-    let (kind, said) = read(&HeaderMap::new(), body);
+/// Builds the error of a 200 that is not an event stream: a proxy's page, or JSON that should have
+/// had another status (d1.14).
+pub(super) fn from_unframed_body(body: &[u8]) -> GatewayError {
+    let (kind, message) = parse(&HeaderMap::new(), body);
     match status_of(&kind) {
-        Some(status) => error(status, &kind, said.as_deref(), body),
+        Some(status) => error(status, &kind, message.as_deref(), body),
         None => GatewayError::new(
             Kind::UpstreamBroken,
             "The model server did not answer as Bedrock does",
         )
         .internal(format!(
-            "status 200 but not Bedrock's format: is the endpoint Bedrock's runtime? It said: {}",
+            "status 200 but not Bedrock's format: is the endpoint Bedrock's runtime? It returned: {}",
             excerpt(body)
         )),
     }
 }
 
-/// The error of an exception or error frame inside a stream. The type decides, not the status that
-/// the payload repeats (d1.15).
-pub(super) fn of_frame(frame: &Frame) -> GatewayError {
+/// Builds the error of an exception or error frame inside a stream. The type determines the status,
+/// not the payload's copy of one (d1.15).
+pub(super) fn from_frame(frame: &Frame) -> GatewayError {
     let kind = capitalized(frame.name());
     let body: Option<Body> = serde_json::from_slice(frame.payload()).ok();
-    let said =
+    let message =
         body.and_then(|body| body.message).or_else(|| frame.error_message().map(str::to_owned));
     let status = status_of(&kind)
         .or_else(|| kind.parse().ok().filter(|n| (400..600).contains(n)))
         .unwrap_or(500);
-    error(status, &kind, said.as_deref(), frame.payload())
+    error(status, &kind, message.as_deref(), frame.payload())
 }
 
-fn error(status: u16, kind: &str, said: Option<&str>, body: &[u8]) -> GatewayError {
-    let text = said.map(without_canonical_request);
+fn error(status: u16, kind: &str, message: Option<&str>, body: &[u8]) -> GatewayError {
+    let text = message.map(without_canonical_request);
     let public = match text {
-        // the request's own fault: the words are about the client's own body
+        // the request is at fault: the message is about the client's own body
         Some(text) if matches!(status, 400 | 413 | 422) => text.to_owned(),
         _ => format!("The model server answered {}", phrase(status)),
     };
     let name = if kind.is_empty() { "no error type" } else { kind };
-    let hint = hint(kind, said.unwrap_or_default());
+    let hint = hint(kind, message.unwrap_or_default());
     let text = text.map_or_else(|| excerpt(body), str::to_owned);
-    let is_filter = status == 400 && says_filtered(&text);
+    let is_filter = status == 400 && is_filter_message(&text);
     GatewayError::new(
         if is_filter { Kind::ContentFilter } else { Kind::UpstreamStatus(status) },
         public,
     )
-    .internal(format!("{hint}; Bedrock said {status} {name}: {text}"))
+    .internal(format!("{hint}; Bedrock returned {status} {name}: {text}"))
 }
 
 fn phrase(status: u16) -> String {
     StatusCode::from_u16(status).map_or_else(|_| status.to_string(), |status| status.to_string())
 }
 
-/// For a wrong signature AWS repeats the canonical request, and with it the session token: not for
-/// a log.
-fn without_canonical_request(said: &str) -> &str {
-    let end = said.find("\n\n").or_else(|| said.find("The Canonical String")).unwrap_or(said.len());
-    let end = said
+/// Returns the message without the canonical request, which AWS repeats for a wrong signature, and
+/// with it the session token: it must not be logged.
+fn without_canonical_request(message: &str) -> &str {
+    let end = message
+        .find("\n\n")
+        .or_else(|| message.find("The Canonical String"))
+        .unwrap_or(message.len());
+    let end = message
         .char_indices()
         .map(|(i, c)| i + c.len_utf8())
         .take_while(|i| *i <= end.min(2000))
         .last();
-    said[..end.unwrap_or(0)].trim_end()
+    message[..end.unwrap_or(0)].trim_end()
 }
 
-/// The error's type, without what stands around it: `x-amzn-errortype: Type:http://…`,
-/// `"__type": "ns#Type"`.
-fn read(headers: &HeaderMap, body: &[u8]) -> (String, Option<String>) {
+/// Parses the error's type and message. The type is `Type` in `x-amzn-errortype: Type:http://…` or
+/// in `"__type": "ns#Type"`, empty when there is none.
+fn parse(headers: &HeaderMap, body: &[u8]) -> (String, Option<String>) {
     let parsed: Option<Body> = serde_json::from_slice(body).ok();
     let in_output = |body: Option<Output>| body.and_then(|output| output.kind);
-    let (said, in_body) =
+    let (message, in_body) =
         parsed.map_or((None, None), |body| (body.message, body.kind.or(in_output(body.output))));
-    let in_head =
+    let in_header =
         headers.get("x-amzn-errortype").and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let full = in_head.or(in_body).unwrap_or_default();
+    let full = in_header.or(in_body).unwrap_or_default();
     let kind =
         full.split(':').next().unwrap_or_default().rsplit('#').next().unwrap_or_default().trim();
-    (kind.chars().take(100).collect(), said)
+    (kind.chars().take(100).collect(), message)
 }
 
 fn capitalized(name: &str) -> String {
@@ -131,7 +134,8 @@ fn capitalized(name: &str) -> String {
     chars.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(chars).collect()
 }
 
-/// The table. What is retried follows from the status (`error/kind.rs`): 408, 424, 429 and 5xx.
+/// Returns the status of an error type. The status decides about retries (`error/kind.rs`): 408,
+/// 424, 429 and 5xx.
 fn status_of(kind: &str) -> Option<u16> {
     Some(match kind {
         "ThrottlingException" | "ModelNotReadyException" => 429,
@@ -169,21 +173,21 @@ fn is_signature(kind: &str) -> bool {
     )
 }
 
-/// What the operator can do about it.
-fn hint(kind: &str, said: &str) -> &'static str {
-    let says = |text: &str| said.contains(text);
+/// Returns the hint for the operator.
+fn hint(kind: &str, message: &str) -> &'static str {
+    let mentions = |text: &str| message.contains(text);
     match kind {
         "RequestExpired" | "RequestTimeTooSkewed" => CLOCK,
         _ if is_signature(kind)
-            && (says("expired") || says("earlier than") || says("later than")) =>
+            && (mentions("expired") || mentions("earlier than") || mentions("later than")) =>
         {
             CLOCK
         }
-        _ if is_signature(kind) && says("valid region") => {
+        _ if is_signature(kind) && mentions("valid region") => {
             "the request was signed for another region than the endpoint's: set the model's region to the endpoint's"
         }
-        _ if is_signature(kind) && says("correct service") => {
-            "the endpoint is not Bedrock's runtime: it wants bedrock-runtime.<region>.amazonaws.com"
+        _ if is_signature(kind) && mentions("correct service") => {
+            "the endpoint is not Bedrock's runtime: it should be bedrock-runtime.<region>.amazonaws.com"
         }
         _ if is_signature(kind) || kind.starts_with("IncompleteSignature") => {
             "AWS refused the signature: the secret access key does not belong to the key id, or something between changed the request"
@@ -197,25 +201,27 @@ fn hint(kind: &str, said: &str) -> &'static str {
         "MissingAuthenticationTokenException" | "MissingAuthenticationToken" => {
             "no credentials arrived: something between took the authorization header away"
         }
-        "AccessDeniedException" if says("API Key") || says("Bearer") || says("bearer") => {
+        "AccessDeniedException"
+            if mentions("API Key") || mentions("Bearer") || mentions("bearer") =>
+        {
             "the Bedrock API key is wrong or has expired (AWS_BEARER_TOKEN_BEDROCK)"
         }
-        "AccessDeniedException" if says("not authorized to perform") => {
+        "AccessDeniedException" if mentions("not authorized to perform") => {
             "IAM forbids it: allow bedrock:InvokeModel and bedrock:InvokeModelWithResponseStream on the inference profile and on the model in its source and all destination regions"
         }
         "AccessDeniedException" => {
             "the model is not enabled for this account in this region: request access in the Bedrock console"
         }
-        "ValidationException" if says_filtered(said) => {
+        "ValidationException" if is_filter_message(message) => {
             "the model's content filter refused: change the prompt"
         }
-        "ValidationException" if says("on-demand throughput") => {
+        "ValidationException" if mentions("on-demand throughput") => {
             "this model is only served through an inference profile: name one, such as eu.… or us.… or global.… in front of the id, or its ARN"
         }
-        "ValidationException" if says("model identifier") => {
+        "ValidationException" if mentions("model identifier") => {
             "Bedrock has no such model id in this region: check its spelling, the region and the profile prefix"
         }
-        "ResourceNotFoundException" if says("end of its life") || says("Legacy") => {
+        "ResourceNotFoundException" if mentions("end of its life") || mentions("Legacy") => {
             "AWS has retired this model: choose a newer one"
         }
         "ResourceNotFoundException" => {
@@ -234,7 +240,7 @@ fn hint(kind: &str, said: &str) -> &'static str {
         "ModelTimeoutException" => "the model took longer than Bedrock lets it",
         "ModelErrorException" | "ModelStreamErrorException" => "the model failed at this request",
         "ServiceUnavailableException" | "InternalServerException" => {
-            "Bedrock has a problem of its own: AWS's health page may know"
+            "Bedrock has a problem of its own: see AWS's health page"
         }
         _ => "Bedrock refused the request",
     }
@@ -242,20 +248,20 @@ fn hint(kind: &str, said: &str) -> &'static str {
 
 const CLOCK: &str = "this machine's clock and AWS's differ by minutes: set the clock (NTP)";
 
-/// How far AWS's clock is from ours, when a signature was refused and the difference explains it
-/// (d1.6).
+/// Returns the offset of AWS's clock from ours when a signature was refused and the difference
+/// explains it (d1.6), otherwise `None`.
 pub(super) fn clock_offset(
     headers: &HeaderMap,
     body: &[u8],
     now: SystemTime,
 ) -> Option<ClockOffset> {
-    let (kind, _) = read(headers, body);
+    let (kind, _) = parse(headers, body);
     if !is_signature(&kind) {
         return None;
     }
     let date = headers.get(header::DATE)?.to_str().ok()?;
     let theirs = SystemTime::try_from(DateTime::from_str(date, Format::HttpDate).ok()?).ok()?;
-    Some(ClockOffset::between(now, theirs)).filter(|offset| offset.size() >= NOTEWORTHY)
+    Some(ClockOffset::between(now, theirs)).filter(|offset| offset.size() >= MIN_CLOCK_OFFSET)
 }
 
 #[cfg(test)]
@@ -265,20 +271,21 @@ mod tests {
     use bytes::Bytes;
     use http::{HeaderMap, StatusCode};
 
-    use super::{clock_offset, of, of_unframed};
+    use super::{clock_offset, from_response, from_unframed_body};
     use crate::error::{Elsewhere, GatewayError, Kind};
 
-    fn fault(status: u16, kind: &'static str, said: &str) -> GatewayError {
+    fn fault(status: u16, kind: &'static str, message: &str) -> GatewayError {
         let mut headers = HeaderMap::new();
         headers.insert(
             "x-amzn-errortype",
             format!("{kind}:http://internal.amazon.com/coral/").parse().unwrap(),
         );
-        let body = Bytes::from(serde_json::json!({"message": said}).to_string());
-        of(StatusCode::from_u16(status).unwrap(), &headers, &body)
+        let body = Bytes::from(serde_json::json!({"message": message}).to_string());
+        from_response(StatusCode::from_u16(status).unwrap(), &headers, &body)
     }
 
-    /// AWS's types, the status they count as, whether another try may help, a word of the hint.
+    /// Status and type that AWS sends, its message, the status it counts as, whether it is retried, and
+    /// a part of the hint.
     const TABLE: [(u16, &str, &str, u16, bool, &str); 17] = [
         (429, "ThrottlingException", "Too many requests", 429, true, "quota"),
         (429, "ModelNotReadyException", "Model is not ready", 429, true, "loaded"),
@@ -350,8 +357,8 @@ mod tests {
 
     #[test]
     fn every_row_of_the_table() {
-        for (sent, kind, said, status, retryable, hint) in TABLE {
-            let error = fault(sent, kind, said);
+        for (sent, kind, message, status, retryable, hint) in TABLE {
+            let error = fault(sent, kind, message);
             assert_eq!(error.kind(), Kind::UpstreamStatus(status), "{kind}");
             assert_eq!(error.kind().row().elsewhere == Elsewhere::Replica, retryable, "{kind}");
             assert!(error.operator().unwrap().contains(hint), "{kind}: {:?}", error.operator());
@@ -360,36 +367,36 @@ mod tests {
     }
 
     #[test]
-    fn a_content_filter_is_nobodys_failure() {
-        for said in [
+    fn a_content_filter_has_its_own_kind() {
+        for message in [
             "The model returned the following errors: Output blocked by content filtering policy",
             "This request has been blocked by our content filters.",
         ] {
-            let error = fault(400, "ValidationException", said);
-            assert_eq!(error.kind(), Kind::ContentFilter, "{said}");
+            let error = fault(400, "ValidationException", message);
+            assert_eq!(error.kind(), Kind::ContentFilter, "{message}");
             assert!(error.operator().unwrap().contains("content filter refused"), "{error:?}");
         }
     }
 
     #[test]
-    fn the_type_decides_wherever_it_stands() {
+    fn the_type_decides_in_header_and_body() {
         let body = Bytes::from_static(
             br#"{"__type":"com.amazon.coral#ModelErrorException","Message":"no"}"#,
         );
         assert_eq!(
-            of(StatusCode::BAD_GATEWAY, &HeaderMap::new(), &body).kind(),
+            from_response(StatusCode::BAD_GATEWAY, &HeaderMap::new(), &body).kind(),
             Kind::UpstreamStatus(424)
         );
         let page = Bytes::from_static(b"<html>bad gateway</html>");
-        let error = of(StatusCode::BAD_GATEWAY, &HeaderMap::new(), &page);
+        let error = from_response(StatusCode::BAD_GATEWAY, &HeaderMap::new(), &page);
         assert_eq!(error.kind(), Kind::UpstreamStatus(502));
         assert!(error.operator().unwrap().contains("<html>"), "{:?}", error.operator());
     }
 
     #[test]
     fn a_refused_signature_repeats_no_token() {
-        let said = "The request signature we calculated does not match. Check your key.\n\nThe Canonical String for this request should have been\n'POST\nx-amz-security-token:canary\n'";
-        let error = fault(403, "InvalidSignatureException", said);
+        let message = "The request signature we calculated does not match. Check your key.\n\nThe Canonical String for this request should have been\n'POST\nx-amz-security-token:canary\n'";
+        let error = fault(403, "InvalidSignatureException", message);
         let text = error.operator().unwrap();
         assert!(text.contains("secret access key") && text.ends_with("Check your key."), "{text}");
         let glued = fault(403, "InvalidSignatureException", "é The Canonical String: canary");
@@ -397,18 +404,18 @@ mod tests {
     }
 
     #[test]
-    fn a_200_that_is_no_stream() {
-        let error = of_unframed(br#"{"__type":"UnknownOperationException"}"#);
+    fn a_200_that_is_not_a_stream() {
+        let error = from_unframed_body(br#"{"__type":"UnknownOperationException"}"#);
         assert_eq!(error.kind(), Kind::UpstreamStatus(404));
-        let nested = of_unframed(
+        let nested = from_unframed_body(
             br#"{"Output":{"__type":"com.amazon.coral.service#UnknownOperationException"},"Version":"1.0"}"#,
         );
         assert_eq!(nested.kind(), Kind::UpstreamStatus(404));
-        assert_eq!(of_unframed(b"<html>login").kind(), Kind::UpstreamBroken);
+        assert_eq!(from_unframed_body(b"<html>login").kind(), Kind::UpstreamBroken);
     }
 
     #[test]
-    fn a_wrong_clock_is_found() {
+    fn a_wrong_clock_is_detected() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_445_412_480); // 2015-10-21 07:28:00
         let mut headers = HeaderMap::new();
         headers.insert("x-amzn-errortype", "InvalidSignatureException".parse().unwrap());

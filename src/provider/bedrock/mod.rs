@@ -14,14 +14,14 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
-use super::{Attempt, ClockOffset, Decode, Dialect, Native, Outbound, Seen, encoded_once};
+use super::{Attempt, ClockOffset, Decode, Dialect, Native, Outbound, Seen, percent_encode};
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
 use crate::model::{Access, AwsCredentials, BedrockAccess, BedrockModel, Model};
 
 pub(super) use openai::BedrockOpenAi;
 
-/// The dialect; it has no state.
+/// Bedrock's dialect; it has no state.
 pub(super) struct Bedrock;
 
 impl Dialect for Bedrock {
@@ -37,14 +37,18 @@ impl Dialect for Bedrock {
         Ok(outbound(&id, operation, accept, body))
     }
 
-    fn count(&self, asked: &Generation, model: &Model) -> Result<Option<Outbound>, GatewayError> {
+    fn count(
+        &self,
+        generation: &Generation,
+        model: &Model,
+    ) -> Result<Option<Outbound>, GatewayError> {
         let id = id_of(model)?;
-        let body = request::count_body(asked, &id)?;
+        let body = request::count_body(generation, &id)?;
         Ok(Some(outbound(&id, "count-tokens", HeaderValue::from_static("application/json"), body)))
     }
 
     fn counted(&self, body: &[u8]) -> Option<u64> {
-        response::counted(body)
+        response::parse_token_count(body)
     }
 
     fn native(&self, _call: Native, _model: &Model) -> Option<Box<str>> {
@@ -58,12 +62,12 @@ impl Dialect for Bedrock {
         attempt: &Attempt<'_>,
     ) -> Result<(), GatewayError> {
         let access = access(model)?;
-        sign::forget(&mut outbound.headers);
+        sign::remove_credentials(&mut outbound.headers);
         if let Some(host) = &access.signing_host {
             outbound.headers.insert(header::HOST, host.clone());
         }
         match &*access.credentials {
-            AwsCredentials::ApiKey(key) => sign::bearer(&mut outbound.headers, key),
+            AwsCredentials::ApiKey(key) => sign::insert_api_key(&mut outbound.headers, key),
             AwsCredentials::Keys(keys) => sign::sign(outbound, keys, &access.region, attempt),
             AwsCredentials::Chain(chain) => {
                 sign::sign(outbound, &chain.current(attempt.now)?.value, &access.region, attempt)
@@ -71,25 +75,25 @@ impl Dialect for Bedrock {
         }
     }
 
-    fn answer(&self, asked: &Generation, body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
-        response::whole(asked, body)
+    fn answer(&self, generation: &Generation, body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
+        response::decode_response(generation, body)
     }
 
-    fn decoder(&self, asked: &Generation) -> Box<dyn Decode> {
-        Box::new(response::Stream::new(asked))
+    fn decoder(&self, generation: &Generation) -> Box<dyn Decode> {
+        Box::new(response::ConverseStreamDecoder::new(generation))
     }
 
     fn look(&self, _data: &[u8]) -> Seen {
-        // Nothing is passed through: no surface speaks Converse.
+        // Nothing passes through: no surface has Converse.
         Seen::default()
     }
 
     fn usage_of(&self, body: &[u8]) -> Option<Usage> {
-        response::usage_of(body)
+        response::parse_usage(body)
     }
 
     fn fault(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError {
-        fault::of(status, headers, body)
+        fault::from_response(status, headers, body)
     }
 
     fn clock_offset(
@@ -103,7 +107,8 @@ impl Dialect for Bedrock {
     }
 }
 
-/// The id that Bedrock knows, checked against the model's region.
+/// Returns the id at Bedrock. Fails when the identifier is not one of Bedrock's, or names another
+/// region than the model's.
 fn id_of(model: &Model) -> Result<Box<str>, GatewayError> {
     let named = BedrockModel::parse(&model.upstream_name).map_err(|error| {
         GatewayError::new(Kind::UnknownModel, "The model's identifier is not one of Bedrock's")
@@ -124,11 +129,12 @@ fn outbound(id: &str, operation: &str, accept: HeaderValue, body: Bytes) -> Outb
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::ACCEPT, accept);
-    let path = format!("/model/{}/{operation}", encoded_once(id));
+    let path = format!("/model/{}/{operation}", percent_encode(id));
     Outbound { method: Method::POST, path: path.into(), headers, body: body.into() }
 }
 
-/// The model's region and credentials, which configuration gives every Bedrock model.
+/// Returns the model's region and credentials. Fails when it has none, though configuration sets
+/// them for every Bedrock model.
 fn access(model: &Model) -> Result<&BedrockAccess, GatewayError> {
     match &model.access {
         Access::Bedrock(access) => Ok(access),
@@ -180,7 +186,7 @@ mod tests {
         }
     }
 
-    fn asked(stream: bool) -> Generation {
+    fn request(stream: bool) -> Generation {
         Generation {
             messages: vec![Message::text(Role::User, "hi")],
             stream,
@@ -191,9 +197,9 @@ mod tests {
     #[test]
     fn paths_hosts_and_the_api_key() {
         let model = model("converse/eu.amazon.nova-micro-v1:0");
-        let whole = Bedrock.encode(&asked(false), &model).unwrap();
+        let whole = Bedrock.encode(&request(false), &model).unwrap();
         assert_eq!(&*whole.path, "/model/eu.amazon.nova-micro-v1%3A0/converse");
-        let mut streamed = Bedrock.encode(&asked(true), &model).unwrap();
+        let mut streamed = Bedrock.encode(&request(true), &model).unwrap();
         assert_eq!(&*streamed.path, "/model/eu.amazon.nova-micro-v1%3A0/converse-stream");
         assert_eq!(streamed.headers["accept"], "application/vnd.amazon.eventstream");
         let attempt = Attempt { endpoint: &model.endpoints[0], now: SystemTime::UNIX_EPOCH };
@@ -205,11 +211,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_wrongly_is_said() {
-        let error = |model: &Model| Bedrock.encode(&asked(false), model).unwrap_err();
+    fn wrong_settings_are_named() {
+        let error = |model: &Model| Bedrock.encode(&request(false), model).unwrap_err();
         assert_eq!(error(&model("arn:aws:bedrock:nowhere")).kind(), Kind::UnknownModel);
-        let elsewhere = error(&model("us-west-2/meta.llama3"));
-        assert!(elsewhere.operator().unwrap().contains("names us-west-2"), "{elsewhere:?}");
+        let other_region = error(&model("us-west-2/meta.llama3"));
+        assert!(other_region.operator().unwrap().contains("names us-west-2"), "{other_region:?}");
         let mut without = model("m");
         without.access = Access::Key;
         assert!(error(&without).operator().unwrap().contains("AWS_REGION"));

@@ -1,6 +1,5 @@
 //! Bedrock's OpenAI-compatible endpoint (`bedrock_openai = true`): OpenAI's bodies, AWS's
-//! credentials, nothing to translate (providers.md d1.22). Fewer models are behind it than behind
-//! Converse.
+//! credentials, nothing to translate (providers.md d1.22). It serves fewer models than Converse.
 
 use std::time::SystemTime;
 
@@ -12,14 +11,16 @@ use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
 use crate::model::{Access, Guardrail, Model};
 use crate::provider::openai::OpenAi;
-use crate::provider::{Attempt, ClockOffset, Decode, Dialect, Native, Outbound, Seen, chat_only};
+use crate::provider::{
+    Attempt, ClockOffset, Decode, Dialect, Markers, Native, Outbound, Seen, refuse_raw_text,
+};
 
-/// The dialect; it has no state.
+/// Dialect of Bedrock's OpenAI-compatible endpoint; it has no state.
 pub(in crate::provider) struct BedrockOpenAi;
 
 impl Dialect for BedrockOpenAi {
     fn encode(&self, generation: &Generation, model: &Model) -> Result<Outbound, GatewayError> {
-        chat_only(generation, "Amazon Bedrock")?;
+        refuse_raw_text(generation, "Amazon Bedrock")?;
         let mut outbound = OpenAi.encode(generation, model)?;
         outbound.path = path(model);
         Ok(outbound)
@@ -41,35 +42,40 @@ impl Dialect for BedrockOpenAi {
         model: &Model,
         attempt: &Attempt<'_>,
     ) -> Result<(), GatewayError> {
-        // headers that the signature covers: Converse has them in its body
+        // headers, which the signature covers; Converse has these in its body
         if let Access::Bedrock(access) = &model.access
             && let Some(guardrail) = &access.guardrail
         {
-            guard(&mut outbound.headers, guardrail)?;
+            insert_guardrail(&mut outbound.headers, guardrail)?;
         }
         Bedrock.authorize(outbound, model, attempt)
     }
 
-    fn answer(&self, asked: &Generation, body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
-        OpenAi.answer(asked, body)
+    fn answer(&self, generation: &Generation, body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
+        OpenAi.answer(generation, body)
     }
 
-    fn decoder(&self, asked: &Generation) -> Box<dyn Decode> {
-        OpenAi.decoder(asked)
+    fn decoder(&self, generation: &Generation) -> Box<dyn Decode> {
+        OpenAi.decoder(generation)
     }
 
     fn look(&self, data: &[u8]) -> Seen {
         OpenAi.look(data)
     }
 
+    fn markers(&self) -> &'static Markers {
+        OpenAi.markers()
+    }
+
     fn usage_of(&self, body: &[u8]) -> Option<Usage> {
         OpenAi.usage_of(body)
     }
 
-    /// AWS's front door answers in AWS's words, the model behind it in OpenAI's.
+    /// Builds the error: of AWS's own shape from AWS's front end, of OpenAI's from the model behind
+    /// it.
     fn fault(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError {
         if fault::is_aws(headers, body) {
-            fault::of(status, headers, body)
+            fault::from_response(status, headers, body)
         } else {
             OpenAi.fault(status, headers, body)
         }
@@ -86,17 +92,17 @@ impl Dialect for BedrockOpenAi {
     }
 }
 
-/// The guardrail as this endpoint takes it (AWS's user guide, "Include a guardrail in a chat
-/// completion").
-fn guard(headers: &mut HeaderMap, guardrail: &Guardrail) -> Result<(), GatewayError> {
+/// Inserts the guardrail as headers of this endpoint (AWS's user guide, "Include a guardrail in a
+/// chat completion").
+fn insert_guardrail(headers: &mut HeaderMap, guardrail: &Guardrail) -> Result<(), GatewayError> {
     const IDENTIFIER: HeaderName = HeaderName::from_static("x-amzn-bedrock-guardrailidentifier");
     const VERSION: HeaderName = HeaderName::from_static("x-amzn-bedrock-guardrailversion");
     const TRACE: HeaderName = HeaderName::from_static("x-amzn-bedrock-trace");
     let trace = guardrail.trace.as_deref().map(str::to_ascii_uppercase);
     let version = guardrail.version.as_deref();
-    let said =
+    let values =
         [(IDENTIFIER, Some(&*guardrail.identifier)), (VERSION, version), (TRACE, trace.as_deref())];
-    for (name, value) in said.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+    for (name, value) in values.into_iter().filter_map(|(name, value)| Some((name, value?))) {
         let value = HeaderValue::from_str(value).map_err(|_| {
             GatewayError::new(Kind::Internal, "The gateway could not address the model server")
                 .internal("the guardrail holds characters that no header may")
@@ -106,8 +112,8 @@ fn guard(headers: &mut HeaderMap, guardrail: &Guardrail) -> Result<(), GatewayEr
     Ok(())
 }
 
-/// Below Bedrock's runtime it is `/openai/v1`; an endpoint that names its own path, such as
-/// `https://bedrock-mantle.us-east-1.api.aws/v1`, is taken at its word.
+/// Returns the path of chat completions: below `/openai/v1` at Bedrock's runtime, and below the
+/// endpoint's own path if it has one, such as `https://bedrock-mantle.us-east-1.api.aws/v1`.
 fn path(model: &Model) -> Box<str> {
     let has_path = model.endpoints.first().is_some_and(|endpoint| !endpoint.base().is_empty());
     if has_path { "/chat/completions" } else { "/openai/v1/chat/completions" }.into()
@@ -151,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn faults_of_the_front_door_and_of_the_model() {
+    fn errors_of_the_front_end_and_of_the_model() {
         let fault = |headers: &HeaderMap, body: &'static str| {
             BedrockOpenAi.fault(
                 StatusCode::FORBIDDEN,

@@ -5,14 +5,17 @@ use serde_json::{Map, Value, json};
 use crate::error::GatewayError;
 use crate::generation::{Format, Generation, Image, Part, Sampling, ToolChoice};
 use crate::model::Guardrail;
-use crate::provider::claude::{takes_temperature, thinking};
+use crate::provider::claude_models::{accepts_temperature, thinking};
 use crate::provider::tool_names::{ToolNames, safe_id};
-use crate::provider::turns::{Block, Conversation, JSON_OBJECT, arguments, result_text, schema};
-use crate::provider::{chat_only, untranslatable};
+use crate::provider::turns::{
+    Conversation, JSON_OBJECT, TurnBlock, parameters_schema, parse_arguments, tool_result_text,
+};
+use crate::provider::{refuse_raw_text, unsupported_field};
 
 const WHO: &str = "Amazon Bedrock";
 
-/// The body of `POST /model/{id}/count-tokens`: what of a conversation is read.
+/// Builds the body of `POST /model/{id}/count-tokens`: the parts of a conversation that a model
+/// reads.
 pub(super) fn count_body(generation: &Generation, id: &str) -> Result<bytes::Bytes, GatewayError> {
     let mut converse = converse_body(generation, id, None)?;
     converse.retain(|key, _| {
@@ -24,13 +27,14 @@ pub(super) fn count_body(generation: &Generation, id: &str) -> Result<bytes::Byt
     Ok(json!({"input": {"converse": converse}}).to_string().into())
 }
 
-/// The body. `id` is the model's, for what differs between models.
+/// Builds the body. `id` is the model's, for the differences between models. Fails when the request
+/// has a field that Bedrock does not support.
 pub(super) fn converse_body(
     generation: &Generation,
     id: &str,
     guardrail: Option<&Guardrail>,
 ) -> Result<Map<String, Value>, GatewayError> {
-    chat_only(generation, WHO)?;
+    refuse_raw_text(generation, WHO)?;
     let names = ToolNames::of(generation);
     let conversation = Conversation::of(generation);
     let mut body = Map::new();
@@ -45,14 +49,14 @@ pub(super) fn converse_body(
             .flatten()
             .collect();
         messages.push(
-            json!({"role": if turn.by_model { "assistant" } else { "user" }, "content": content}),
+            json!({"role": if turn.is_assistant { "assistant" } else { "user" }, "content": content}),
         );
     }
     body.insert("messages".into(), Value::Array(messages));
     if !conversation.system.is_empty() || generation.format == Format::JsonObject {
         let mut system = Vec::with_capacity(conversation.system.len());
         for part in &conversation.system {
-            system.extend(block(&Block::Part(part), &names)?);
+            system.extend(block(&TurnBlock::Part(part), &names)?);
         }
         if generation.format == Format::JsonObject {
             system.push(json!({ "text": JSON_OBJECT }));
@@ -70,16 +74,15 @@ pub(super) fn converse_body(
     if !output.is_empty() {
         body.insert("outputConfig".into(), Value::Object(output));
     }
-    if let Some(asked) = &generation.thinking {
-        // an ARN hides the model: then Bedrock is to say whether it can
+    if let Some(settings) = &generation.thinking {
+        // an ARN does not reveal the model: then Bedrock decides
         if !id.contains("claude") && !id.starts_with("arn:") {
-            return Err(untranslatable(
-                "thinking",
-                WHO,
-                "can be asked for it with Claude models only",
-            ));
+            return Err(unsupported_field("thinking", WHO, "supports it for Claude models only"));
         }
-        body.insert("additionalModelRequestFields".into(), json!({ "thinking": thinking(asked) }));
+        body.insert(
+            "additionalModelRequestFields".into(),
+            json!({ "thinking": thinking(settings) }),
+        );
     }
     if let Some(guardrail) = guardrail {
         let mut config = json!({"guardrailIdentifier": guardrail.identifier});
@@ -94,23 +97,23 @@ pub(super) fn converse_body(
     Ok(body)
 }
 
-/// A content block, or none for thinking without a signature, which no model takes back.
-fn block(block: &Block<'_>, names: &ToolNames) -> Result<Option<Value>, GatewayError> {
+/// Returns a content block, or `None` for thinking without a signature, which no model accepts.
+fn block(block: &TurnBlock<'_>, names: &ToolNames) -> Result<Option<Value>, GatewayError> {
     Ok(Some(match block {
-        Block::Text(text) => json!({"text": text}),
-        Block::Part(Part::Text(text)) => json!({"text": text}),
-        Block::Part(Part::Image(image)) => self::image(image)?,
-        Block::Part(Part::Reasoning { text, signature: Some(signature) }) => {
+        TurnBlock::Text(text) => json!({"text": text}),
+        TurnBlock::Part(Part::Text(text)) => json!({"text": text}),
+        TurnBlock::Part(Part::Image(image)) => self::image(image)?,
+        TurnBlock::Part(Part::Reasoning { text, signature: Some(signature) }) => {
             json!({"reasoningContent": {"reasoningText": {"text": text, "signature": signature}}})
         }
-        Block::Part(Part::Reasoning { signature: None, .. }) => return Ok(None),
-        Block::Part(Part::CachePoint { ttl }) => cache_point(ttl.as_deref()),
-        Block::Part(Part::ToolCall(call)) => json!({"toolUse": {
-            "toolUseId": safe_id(&call.id), "name": names.safe(&call.name), "input": arguments(&call.arguments, WHO)?,
+        TurnBlock::Part(Part::Reasoning { signature: None, .. }) => return Ok(None),
+        TurnBlock::Part(Part::CachePoint { ttl }) => cache_point(ttl.as_deref()),
+        TurnBlock::Part(Part::ToolCall(call)) => json!({"toolUse": {
+            "toolUseId": safe_id(&call.id), "name": names.safe(&call.name), "input": parse_arguments(&call.arguments, WHO)?,
         }}),
-        Block::Part(Part::ToolResult { id, content, is_error }) => {
+        TurnBlock::Part(Part::ToolResult { id, content, is_error }) => {
             let mut result =
-                json!({"toolUseId": safe_id(id), "content": [{"text": result_text(content)}]});
+                json!({"toolUseId": safe_id(id), "content": [{"text": tool_result_text(content)}]});
             if *is_error {
                 result["status"] = json!("error");
             }
@@ -129,7 +132,7 @@ fn cache_point(ttl: Option<&str>) -> Value {
 
 fn image(image: &Image) -> Result<Value, GatewayError> {
     let Image::Inline { media_type, base64 } = image else {
-        return Err(untranslatable("messages", WHO, "takes images as data: URLs only"));
+        return Err(unsupported_field("messages", WHO, "takes images as data: URLs only"));
     };
     let format = match media_type.as_str() {
         "image/png" => "png",
@@ -137,7 +140,7 @@ fn image(image: &Image) -> Result<Value, GatewayError> {
         "image/gif" => "gif",
         "image/webp" => "webp",
         _ => {
-            return Err(untranslatable(
+            return Err(unsupported_field(
                 "messages",
                 WHO,
                 "takes images as PNG, JPEG, GIF or WebP only",
@@ -152,7 +155,7 @@ fn inference_config(sampling: &Sampling, id: &str) -> Map<String, Value> {
     if let Some(n) = sampling.max_tokens {
         config.insert("maxTokens".into(), json!(n));
     }
-    if let Some(t) = sampling.temperature.filter(|_| takes_temperature(id)) {
+    if let Some(t) = sampling.temperature.filter(|_| accepts_temperature(id)) {
         config.insert("temperature".into(), json!(t));
     }
     if let Some(p) = sampling.top_p {
@@ -164,8 +167,8 @@ fn inference_config(sampling: &Sampling, id: &str) -> Map<String, Value> {
     config
 }
 
-/// `toolConfig`: wanted whenever the history holds calls, even if none are offered now (d1.19);
-/// then what is offered are the names that were called.
+/// Returns `toolConfig`. It is required whenever the history has calls, even if the request defines
+/// no tools (d1.19); then it has the names of the functions that were called.
 fn tool_config(
     generation: &Generation,
     conversation: &Conversation<'_>,
@@ -173,23 +176,23 @@ fn tool_config(
 ) -> Result<Option<Value>, GatewayError> {
     let has_history = conversation.has_tool_history();
     if generation.tool_choice == ToolChoice::None && has_history {
-        return Err(untranslatable(
+        return Err(unsupported_field(
             "tool_choice",
             WHO,
             "cannot forbid calls in a conversation that has some",
         ));
     }
     if generation.parallel_tools == Some(false) && !generation.tools.is_empty() {
-        return Err(untranslatable("parallel_tool_calls", WHO, "cannot forbid parallel calls"));
+        return Err(unsupported_field("parallel_tool_calls", WHO, "cannot forbid parallel calls"));
     }
     if generation.tools.is_empty() || generation.tool_choice == ToolChoice::None {
-        return Ok(has_history.then(|| called_before(conversation, names)));
+        return Ok(has_history.then(|| called_functions(conversation, names)));
     }
     let mut tools: Vec<Value> = generation
         .tools
         .iter()
         .map(|tool| {
-            let mut spec = json!({"name": names.safe(&tool.name), "inputSchema": {"json": schema(&tool.parameters)}});
+            let mut spec = json!({"name": names.safe(&tool.name), "inputSchema": {"json": parameters_schema(&tool.parameters)}});
             if !tool.description.is_empty() {
                 spec["description"] = json!(tool.description);
             }
@@ -199,7 +202,7 @@ fn tool_config(
             json!({"toolSpec": spec})
         })
         .collect();
-    tools.extend(generation.tools_cached.as_ref().map(|kept| cache_point(kept.0.as_deref())));
+    tools.extend(generation.tools_cached.as_ref().map(|cache| cache_point(cache.0.as_deref())));
     let mut config = json!({ "tools": tools });
     match &generation.tool_choice {
         ToolChoice::Auto | ToolChoice::None => {}
@@ -211,8 +214,8 @@ fn tool_config(
     Ok(Some(config))
 }
 
-fn called_before(conversation: &Conversation<'_>, names: &ToolNames) -> Value {
-    let called = conversation.called_before().into_iter();
+fn called_functions(conversation: &Conversation<'_>, names: &ToolNames) -> Value {
+    let called = conversation.called_functions().into_iter();
     let specs =
         called.map(|name| json!({"toolSpec": {"name": names.safe(name), "inputSchema": {"json": {"type": "object"}}}}));
     json!({"tools": specs.collect::<Vec<Value>>()})
@@ -273,9 +276,9 @@ mod tests {
 
     #[test]
     fn the_plain_request() {
-        let mut asked = user("hi");
-        asked.messages.insert(0, Message::text(Role::System, "be brief"));
-        asked.sampling = Sampling {
+        let mut request = user("hi");
+        request.messages.insert(0, Message::text(Role::System, "be brief"));
+        request.sampling = Sampling {
             max_tokens: Some(5),
             temperature: Some(0.5),
             top_p: Some(0.9),
@@ -283,20 +286,20 @@ mod tests {
             seed: None,
         };
         assert_eq!(
-            body(&asked),
+            body(&request),
             json!({
                 "messages": [{"role": "user", "content": [{"text": "hi"}]}], "system": [{"text": "be brief"}],
                 "inferenceConfig": {"maxTokens": 5, "temperature": 0.5, "topP": 0.9, "stopSequences": ["END"]},
             })
         );
-        let newer = converse_body(&asked, "us.anthropic.claude-opus-4-7-v1:0", None).unwrap();
+        let newer = converse_body(&request, "us.anthropic.claude-opus-4-7-v1:0", None).unwrap();
         assert!(newer["inferenceConfig"].get("temperature").is_none());
     }
 
     #[test]
     fn tools_are_offered_chosen_and_renamed() {
-        let mut asked = user("hi");
-        asked.tools = vec![
+        let mut request = user("hi");
+        request.tools = vec![
             Tool {
                 name: "files.read".into(),
                 description: "Reads".into(),
@@ -305,10 +308,10 @@ mod tests {
             },
             tool("plain"),
         ];
-        asked.tool_choice = ToolChoice::Named("files.read".into());
-        asked.parallel_tools = Some(true);
+        request.tool_choice = ToolChoice::Named("files.read".into());
+        request.parallel_tools = Some(true);
         assert_eq!(
-            body(&asked)["toolConfig"],
+            body(&request)["toolConfig"],
             json!({
                 "tools": [
                     {"toolSpec": {"name": "files_read", "description": "Reads", "inputSchema": {"json": {"type": "object", "x": 1}}}},
@@ -317,14 +320,14 @@ mod tests {
                 "toolChoice": {"tool": {"name": "files_read"}},
             })
         );
-        asked.tool_choice = ToolChoice::Required;
-        assert_eq!(body(&asked)["toolConfig"]["toolChoice"], json!({"any": {}}));
-        asked.tool_choice = ToolChoice::None;
-        assert_eq!(body(&asked)["toolConfig"], Value::Null);
-        (asked.tool_choice, asked.parallel_tools) = (ToolChoice::Auto, Some(false));
-        assert!(refusal(&asked).contains("`parallel_tool_calls`"));
-        asked.tools.clear();
-        assert_eq!(body(&asked)["toolConfig"], Value::Null);
+        request.tool_choice = ToolChoice::Required;
+        assert_eq!(body(&request)["toolConfig"]["toolChoice"], json!({"any": {}}));
+        request.tool_choice = ToolChoice::None;
+        assert_eq!(body(&request)["toolConfig"], Value::Null);
+        (request.tool_choice, request.parallel_tools) = (ToolChoice::Auto, Some(false));
+        assert!(refusal(&request).contains("`parallel_tool_calls`"));
+        request.tools.clear();
+        assert_eq!(body(&request)["toolConfig"], Value::Null);
     }
 
     #[test]
@@ -334,9 +337,9 @@ mod tests {
             name: "f".into(),
             arguments: String::new(),
         });
-        let mut asked = user("go");
-        asked.messages.push(Message { role: Role::Assistant, parts: vec![call] });
-        asked.messages.push(Message {
+        let mut request = user("go");
+        request.messages.push(Message { role: Role::Assistant, parts: vec![call] });
+        request.messages.push(Message {
             role: Role::Tool,
             parts: vec![Part::ToolResult {
                 id: "c 1".into(),
@@ -344,7 +347,7 @@ mod tests {
                 is_error: true,
             }],
         });
-        let sent = body(&asked);
+        let sent = body(&request);
         assert_eq!(
             sent["messages"][1]["content"],
             json!([{"toolUse": {"toolUseId": "c_1", "name": "f", "input": {}}}])
@@ -354,14 +357,14 @@ mod tests {
             json!({"role": "user", "content": [{"toolResult": {"toolUseId": "c_1", "content": [{"text": "(no output)"}], "status": "error"}}]})
         );
         assert_eq!(sent["toolConfig"]["tools"][0]["toolSpec"]["name"], "f");
-        asked.tool_choice = ToolChoice::None;
-        assert!(refusal(&asked).contains("`tool_choice`"));
+        request.tool_choice = ToolChoice::None;
+        assert!(refusal(&request).contains("`tool_choice`"));
     }
 
     #[test]
     fn pictures_thinking_schema_effort_and_guardrail() {
-        let mut asked = user("what is this");
-        asked.messages[0].parts.push(Part::Image(Image::Inline {
+        let mut request = user("what is this");
+        request.messages[0].parts.push(Part::Image(Image::Inline {
             media_type: "image/png".into(),
             base64: "AAAA".into(),
         }));
@@ -369,24 +372,24 @@ mod tests {
             text: "hm".into(),
             signature: signature.map(Into::into),
         };
-        asked.messages.push(Message {
+        request.messages.push(Message {
             role: Role::Assistant,
             parts: vec![thought(Some("sig")), thought(None)],
         });
-        asked.format = Format::JsonSchema {
+        request.format = Format::JsonSchema {
             name: "n".into(),
             description: None,
-            // a model writes the properties in this order: first the reasons, then the answer
+            // a model generates the properties in this order: first the reasons, then the answer
             schema: json!({"properties": {"reasons": {}, "answer": {}}}),
             strict: Some(true),
         };
-        asked.effort = Some("low".into());
+        request.effort = Some("low".into());
         let guardrail = Guardrail {
             identifier: "gr1".into(),
             version: Some("1".into()),
             trace: Some("enabled".into()),
         };
-        let sent = Value::Object(converse_body(&asked, NOVA, Some(&guardrail)).unwrap());
+        let sent = Value::Object(converse_body(&request, NOVA, Some(&guardrail)).unwrap());
         assert_eq!(
             sent["messages"][0]["content"][1],
             json!({"image": {"format": "png", "source": {"bytes": "AAAA"}}})
@@ -407,12 +410,12 @@ mod tests {
 
     #[test]
     fn cache_points() {
-        let mut asked = user("hi");
-        asked.messages.insert(0, Message::text(Role::System, "brief"));
-        asked.messages[0].parts.push(Part::CachePoint { ttl: None });
-        asked.messages[1].parts.push(Part::CachePoint { ttl: Some("1h".into()) });
-        (asked.tools, asked.tools_cached) = (vec![tool("f")], Some(CacheFor(None)));
-        let sent = body(&asked);
+        let mut request = user("hi");
+        request.messages.insert(0, Message::text(Role::System, "brief"));
+        request.messages[0].parts.push(Part::CachePoint { ttl: None });
+        request.messages[1].parts.push(Part::CachePoint { ttl: Some("1h".into()) });
+        (request.tools, request.tools_cached) = (vec![tool("f")], Some(CacheFor(None)));
+        let sent = body(&request);
         assert_eq!(sent["toolConfig"]["tools"][1], json!({"cachePoint": {"type": "default"}}));
         assert_eq!(sent["system"], json!([{"text": "brief"}, {"cachePoint": {"type": "default"}}]));
         assert_eq!(
@@ -422,21 +425,21 @@ mod tests {
     }
 
     #[test]
-    fn counting_reads_what_a_conversation_would() {
-        let mut asked = user("hi");
-        asked.messages.insert(0, Message::text(Role::System, "brief"));
-        (asked.sampling.max_tokens, asked.effort) = (Some(5), Some("low".into()));
+    fn a_count_has_the_parts_that_a_model_reads() {
+        let mut request = user("hi");
+        request.messages.insert(0, Message::text(Role::System, "brief"));
+        (request.sampling.max_tokens, request.effort) = (Some(5), Some("low".into()));
         let sent: Value =
-            serde_json::from_slice(&super::count_body(&asked, NOVA).unwrap()).unwrap();
+            serde_json::from_slice(&super::count_body(&request, NOVA).unwrap()).unwrap();
         let converse = json!({"messages": [{"role": "user", "content": [{"text": "hi"}]}], "system": [{"text": "brief"}]});
         assert_eq!(sent, json!({"input": {"converse": converse}}));
     }
 
     #[test]
-    fn thinking_is_asked_of_claude_in_its_own_words() {
-        let mut asked = user("hi");
-        asked.thinking = Some(Thinking { budget: Some(2048), display: Some("omitted".into()) });
-        let sent = converse_body(&asked, "eu.anthropic.claude-sonnet-4-v1:0", None).unwrap();
+    fn thinking_has_claudes_own_fields() {
+        let mut request = user("hi");
+        request.thinking = Some(Thinking { budget: Some(2048), display: Some("omitted".into()) });
+        let sent = converse_body(&request, "eu.anthropic.claude-sonnet-4-v1:0", None).unwrap();
         assert_eq!(
             sent["additionalModelRequestFields"],
             json!({"thinking": {"type": "enabled", "budget_tokens": 2048, "display": "omitted"}})
@@ -444,10 +447,10 @@ mod tests {
     }
 
     #[test]
-    fn a_wish_for_json_or_for_the_same_answer_is_no_refusal() {
-        let mut asked = user("hi");
-        (asked.sampling.seed, asked.format) = (Some(1), Format::JsonObject);
-        let sent = body(&asked);
+    fn json_and_a_seed_are_not_refused() {
+        let mut request = user("hi");
+        (request.sampling.seed, request.format) = (Some(1), Format::JsonObject);
+        let sent = body(&request);
         assert!(sent["system"][0]["text"].as_str().unwrap().contains("JSON"), "{sent}");
         assert!(
             sent.get("outputConfig").is_none() && sent.get("inferenceConfig").is_none(),
@@ -456,12 +459,12 @@ mod tests {
     }
 
     #[test]
-    fn what_bedrock_has_not_is_refused_by_name() {
-        let mut asked = user("hi");
-        asked.thinking = Some(Thinking { budget: Some(2048), display: None });
-        assert!(refusal(&asked).contains("`thinking`"));
-        let mut asked = user("hi");
-        asked.messages[0].parts.push(Part::Image(Image::Url("http://10.0.0.1/x.png".into())));
-        assert!(refusal(&asked).contains("data: URLs"));
+    fn unsupported_fields_are_refused_by_name() {
+        let mut request = user("hi");
+        request.thinking = Some(Thinking { budget: Some(2048), display: None });
+        assert!(refusal(&request).contains("`thinking`"));
+        let mut request = user("hi");
+        request.messages[0].parts.push(Part::Image(Image::Url("http://10.0.0.1/x.png".into())));
+        assert!(refusal(&request).contains("data: URLs"));
     }
 }

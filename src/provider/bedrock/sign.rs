@@ -1,8 +1,7 @@
-//! SigV4: what an attempt carries as proof of who asks. Time and credentials are arguments.
+//! SigV4: the signature that authenticates an attempt. Time and credentials are arguments.
 //!
-//! `aws-sigv4` gets the path encoded once, as it goes on the wire, and encodes it again for the
-//! canonical request (providers.md d1.3); only headers that nobody on the way changes are signed
-//! (d1.4).
+//! `aws-sigv4` gets the path encoded once, as it is sent, and encodes it again for the canonical
+//! request (providers.md d1.3); only headers that no proxy on the path changes are signed (d1.4).
 
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign as sigv4};
@@ -15,28 +14,32 @@ use crate::provider::{Attempt, Outbound};
 use crate::secret::Secret;
 use crate::wire::Payload;
 
-/// Bedrock's and its runtime's name in a credential scope.
+/// Name of Bedrock and its runtime in a credential scope.
 const SERVICE: &str = "bedrock";
 const AMZ_DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const AMZ_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 
-/// Removes what an earlier attempt added: a date that is old by now, or a token that has expired.
-pub(super) fn forget(headers: &mut HeaderMap) {
+/// Removes the headers that an earlier attempt added: its date is old by now, its token may have
+/// expired.
+pub(super) fn remove_credentials(headers: &mut HeaderMap) {
     for name in [header::AUTHORIZATION, AMZ_DATE, AMZ_TOKEN] {
         headers.remove(name);
     }
 }
 
-/// A Bedrock API key.
-pub(super) fn bearer(headers: &mut HeaderMap, key: &Secret<String>) -> Result<(), GatewayError> {
+/// Inserts a Bedrock API key. Fails when it contains characters that no header may.
+pub(super) fn insert_api_key(
+    headers: &mut HeaderMap,
+    key: &Secret<String>,
+) -> Result<(), GatewayError> {
     let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose()))
-        .map_err(|_| cannot_sign("the Bedrock API key holds characters that no header may"))?;
+        .map_err(|_| signing_error("the Bedrock API key holds characters that no header may"))?;
     value.set_sensitive(true);
     headers.insert(header::AUTHORIZATION, value);
     Ok(())
 }
 
-/// Signs the request for one attempt.
+/// Signs the request for one attempt. Fails when a header cannot be signed.
 pub(super) fn sign(
     outbound: &mut Outbound,
     keys: &AwsKeys,
@@ -44,21 +47,21 @@ pub(super) fn sign(
     attempt: &Attempt<'_>,
 ) -> Result<(), GatewayError> {
     let host = match outbound.headers.get(header::HOST) {
-        Some(host) => host.to_str().map_err(|_| cannot_sign("the signing host is not ASCII"))?,
+        Some(host) => host.to_str().map_err(|_| signing_error("the signing host is not ASCII"))?,
         None => attempt.endpoint.authority().as_str(),
     };
     let mut headers = vec![(header::HOST.as_str(), host)];
     for (name, value) in outbound.headers.iter().filter(|(name, _)| is_signed(name)) {
         headers.push((
             name.as_str(),
-            value.to_str().map_err(|_| cannot_sign("a header to sign is not ASCII"))?,
+            value.to_str().map_err(|_| signing_error("a header to sign is not ASCII"))?,
         ));
     }
-    // The scheme is no part of a signature; `https` keeps the signer from touching the host.
+    // The scheme is not part of a signature; with `https` the signer leaves the host unchanged.
     let url = format!("https://{host}{}{}", attempt.endpoint.base(), outbound.path);
     let body = SignableBody::Precomputed(sha256_hex(&outbound.body));
     let request = SignableRequest::new("POST", url, headers.into_iter(), body)
-        .map_err(|error| cannot_sign(&error))?;
+        .map_err(|error| signing_error(&error))?;
     let token = keys.session_token.as_ref().map(|token| token.expose().clone());
     let secret = keys.secret_access_key.expose().clone();
     let identity = Credentials::new(&*keys.access_key_id, secret, token, None, "weir").into();
@@ -69,14 +72,14 @@ pub(super) fn sign(
         .time(attempt.now)
         .settings(SigningSettings::default())
         .build()
-        .map_err(|error| cannot_sign(&error))?
+        .map_err(|error| signing_error(&error))?
         .into();
     let (instructions, _) =
-        sigv4(request, &params).map_err(|error| cannot_sign(&error))?.into_parts();
+        sigv4(request, &params).map_err(|error| signing_error(&error))?.into_parts();
     for added in instructions.into_parts().0 {
         let mut value =
-            HeaderValue::try_from(added.value()).map_err(|error| cannot_sign(&error))?;
-        // also `authorization`, which the signer does not hold for one: it names the key's id
+            HeaderValue::try_from(added.value()).map_err(|error| signing_error(&error))?;
+        // also `authorization`, which the signer does not mark as sensitive: it has the key's id
         value.set_sensitive(true);
         outbound.headers.insert(HeaderName::from_static(added.name()), value);
     }
@@ -99,8 +102,9 @@ fn sha256_hex(body: &Payload) -> String {
     })
 }
 
-/// The signer's errors speak of header names and URLs, never of keys.
-fn cannot_sign(why: &(impl std::fmt::Display + ?Sized)) -> GatewayError {
+/// Builds the error of a failed signature. The signer's errors contain header names and URLs, never
+/// keys.
+fn signing_error(why: &(impl std::fmt::Display + ?Sized)) -> GatewayError {
     GatewayError::new(Kind::Internal, "The gateway could not sign its request to the model server")
         .internal(why.to_string())
 }
@@ -113,12 +117,12 @@ mod tests {
     use http::{HeaderMap, HeaderValue, header};
     use serde::Deserialize;
 
-    use super::{bearer, forget, sign};
+    use super::{insert_api_key, remove_credentials, sign};
     use crate::model::{AwsKeys, EndpointUrl, Region};
-    use crate::provider::{Attempt, Outbound, encoded_once};
+    use crate::provider::{Attempt, Outbound, percent_encode};
     use crate::secret::Secret;
 
-    /// Requests signed by botocore; `make.py` beside the file made them.
+    /// Requests signed by botocore; `make.py` next to the file generated them.
     #[derive(Deserialize)]
     struct Goldens {
         unix: u64,
@@ -157,7 +161,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
-        let path = format!("/model/{}/{}", encoded_once(&golden.model), golden.operation);
+        let path = format!("/model/{}/{}", percent_encode(&golden.model), golden.operation);
         Outbound {
             method: http::Method::POST,
             path: path.into(),
@@ -198,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_attempt_signs_anew() {
+    fn a_later_attempt_signs_again() {
         let all = goldens();
         let (golden, token) = (&all.goldens[0], "old".to_owned());
         let endpoint = EndpointUrl::parse(&format!("https://{}", golden.host)).unwrap();
@@ -208,7 +212,7 @@ mod tests {
         let mut outbound = outbound(&all, golden);
         sign(&mut outbound, &keys(&all, Some(&token)), &region, &at(now - Duration::from_hours(1)))
             .unwrap();
-        forget(&mut outbound.headers);
+        remove_credentials(&mut outbound.headers);
         sign(&mut outbound, &keys(&all, None), &region, &at(now)).unwrap();
         assert_eq!(outbound.headers[header::AUTHORIZATION], golden.authorization.as_str());
         assert!(!outbound.headers.contains_key("x-amz-security-token"));
@@ -216,7 +220,8 @@ mod tests {
 
     #[test]
     fn keys_that_no_header_may_hold_are_an_error_that_does_not_repeat_them() {
-        let error = bearer(&mut HeaderMap::new(), &Secret::new("canary\n".into())).unwrap_err();
+        let error =
+            insert_api_key(&mut HeaderMap::new(), &Secret::new("canary\n".into())).unwrap_err();
         assert!(!format!("{error:?}").contains("canary"), "{error:?}");
         let all = goldens();
         let endpoint = EndpointUrl::parse("https://h").unwrap();

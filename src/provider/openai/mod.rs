@@ -1,23 +1,30 @@
-//! OpenAI's API as vLLM, llama.cpp and most model servers speak it.
+//! OpenAI's API as served by vLLM, llama.cpp and most model servers.
 //!
-//! Source: providers.md d3, ai-gateway-server.md §2.4, and the rigs' README for what real servers
-//! do.
+//! Source: providers.md d3, ai-gateway-server.md §2.4, and the rigs' README for the behaviour of
+//! real servers.
 
 mod fault;
 mod priority;
 mod request;
 mod response;
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
+use super::markers::{ErrorStart, Markers};
 use super::{Attempt, Decode, Dialect, Native, Outbound, Seen};
 use crate::error::GatewayError;
 use crate::generation::{Delta, Generation, Usage};
 use crate::model::Model;
 use crate::route::Class;
 
-/// The dialect; it has no state.
+/// How an error in a response with status 200 begins: `{"error":…`, where servers that always name
+/// the field send `null`; or as gateways in front of Anthropic send it.
+const ERRORS: &[ErrorStart] = &[ErrorStart::NotNull("error"), ErrorStart::Is("type", "\"error\"")];
+
+/// OpenAI's dialect; it has no state.
 pub(super) struct OpenAi;
 
 impl Dialect for OpenAi {
@@ -43,7 +50,7 @@ impl Dialect for OpenAi {
     }
 
     fn prioritize(&self, outbound: &mut Outbound, class: Class) {
-        outbound.body = priority::said(&outbound.body, class);
+        outbound.body = priority::with_priority(&outbound.body, class);
     }
 
     fn authorize(
@@ -53,7 +60,7 @@ impl Dialect for OpenAi {
         _attempt: &Attempt<'_>,
     ) -> Result<(), GatewayError> {
         let Some(key) = &model.api_key else { return Ok(()) };
-        // A key that is no header value was refused when it was read; nothing is sent in its place.
+        // A key that is not a header value was refused when it was read; nothing is sent instead.
         if let Ok(mut value) = HeaderValue::try_from(format!("Bearer {}", key.expose())) {
             value.set_sensitive(true);
             outbound.headers.insert(header::AUTHORIZATION, value);
@@ -61,23 +68,30 @@ impl Dialect for OpenAi {
         Ok(())
     }
 
-    fn answer(&self, _asked: &Generation, body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
-        response::whole(body)
+    fn answer(&self, _generation: &Generation, body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
+        response::decode_response(body)
     }
 
-    fn decoder(&self, _asked: &Generation) -> Box<dyn Decode> {
-        Box::new(response::Stream::new())
+    fn decoder(&self, _generation: &Generation) -> Box<dyn Decode> {
+        Box::new(response::ChatStreamDecoder::new())
     }
 
     fn look(&self, data: &[u8]) -> Seen {
-        response::look(data)
+        response::inspect_event(data)
+    }
+
+    fn markers(&self) -> &'static Markers {
+        static MARKERS: LazyLock<Markers> = LazyLock::new(|| {
+            Markers::new(&["\"usage\"", "[DONE]", "\"error\""], "\"finish_reason\":", ERRORS)
+        });
+        &MARKERS
     }
 
     fn usage_of(&self, body: &[u8]) -> Option<Usage> {
-        response::usage_of(body)
+        response::parse_usage(body)
     }
 
     fn fault(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError {
-        fault::of(status, headers, body)
+        fault::from_response(status, headers, body)
     }
 }

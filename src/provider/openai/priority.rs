@@ -1,5 +1,5 @@
 //! vLLM's `priority`: the order of the server's own queue (providers.md d3.7). Its chat,
-//! completions and embeddings take it.
+//! completions and embeddings calls accept it.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,30 +11,31 @@ use serde_json::value::RawValue;
 use crate::route::Class;
 use crate::wire::{Edits, Payload, place_of};
 
-/// The body with the class's number in it, in place of whatever the client said there: its own
-/// number would let one user overtake everybody.
-pub(super) fn said(body: &Payload, class: Class) -> Payload {
+/// Returns the body with the class's number as `priority`, in place of the client's: a number of
+/// its own would let one user overtake all others.
+pub(super) fn with_priority(body: &Payload, class: Class) -> Payload {
     let number = class.priority().to_string();
     let mut edits = Edits::default();
     {
-        let whole = body.to_bytes();
-        // a body that is no object is the server's to refuse
-        let theirs =
-            serde_json::Deserializer::from_slice(&whole).deserialize_map(Said).unwrap_or_default();
-        for place in theirs.iter().filter_map(|raw| place_of(&whole, raw)) {
-            edits.replace(place, number.clone());
+        let contiguous = body.to_bytes();
+        // the server refuses a body that is not an object
+        let existing = serde_json::Deserializer::from_slice(&contiguous)
+            .deserialize_map(PriorityValues)
+            .unwrap_or_default();
+        for span in existing.iter().filter_map(|raw| place_of(&contiguous, raw)) {
+            edits.replace(span, number.clone());
         }
         if edits.is_empty() {
-            edits.add_member(&whole, &format!("\"priority\":{number}"));
+            edits.add_member(&contiguous, &format!("\"priority\":{number}"));
         }
     }
     edits.apply(body.clone())
 }
 
-/// Every `priority` at the top: JSON does not say which of two counts.
-struct Said;
+/// Visitor of every `priority` at the top level: JSON does not define which of two applies.
+struct PriorityValues;
 
-impl<'de> Visitor<'de> for Said {
+impl<'de> Visitor<'de> for PriorityValues {
     type Value = Vec<&'de RawValue>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -42,15 +43,15 @@ impl<'de> Visitor<'de> for Said {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut said = Vec::new();
+        let mut values = Vec::new();
         while let Some(key) = map.next_key::<Cow<'_, str>>()? {
             if key == "priority" {
-                said.push(map.next_value()?);
+                values.push(map.next_value()?);
             } else {
                 map.next_value::<IgnoredAny>()?;
             }
         }
-        Ok(said)
+        Ok(values)
     }
 }
 
@@ -58,18 +59,18 @@ impl<'de> Visitor<'de> for Said {
 mod tests {
     use bytes::Bytes;
 
-    use super::said;
+    use super::with_priority;
     use crate::route::Class;
     use crate::wire::Payload;
 
     #[track_caller]
     fn check(body: &'static str, expected: &str) {
         let body = Bytes::from_static(body.as_bytes());
-        assert_eq!(said(&body.into(), Class::Batch).to_bytes(), expected);
+        assert_eq!(with_priority(&body.into(), Class::Batch).to_bytes(), expected);
     }
 
     #[test]
-    fn it_is_added_and_nothing_else_is_touched() {
+    fn it_is_added_and_nothing_else_changes() {
         check(r#" {"model" : "m", "x": 1.50}"#, r#" {"priority":2,"model" : "m", "x": 1.50}"#);
         check(
             r#"{"x":{"priority":-5},"y":["priority"]}"#,
@@ -78,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn ours_stands_over_every_one_of_the_clients() {
+    fn it_replaces_every_one_of_the_clients() {
         check(r#"{"a":1, "priority" : -100 }"#, r#"{"a":1, "priority" : 2 }"#);
         check(
             r#"{"priority":[1,"x"],"a":1,"prior\u0069ty":-1}"#,
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_stays_as_it_is() {
+    fn a_body_that_is_no_object_is_unchanged() {
         check("[1]", "[1]");
         check("", "");
     }
@@ -97,8 +98,8 @@ mod tests {
     fn a_long_body_is_shared() {
         let long = Bytes::from(format!(r#""x":"{}","priority":9}}"#, "x".repeat(100_000)));
         let body = Payload::of([Bytes::from_static(b"{"), long.clone()]);
-        let said = said(&body, Class::Completion);
-        assert_eq!(said.pieces()[1].as_ptr(), long.as_ptr());
-        assert!(said.to_bytes().ends_with(br#""priority":0}"#));
+        let body = with_priority(&body, Class::Completion);
+        assert_eq!(body.pieces()[1].as_ptr(), long.as_ptr());
+        assert!(body.to_bytes().ends_with(br#""priority":0}"#));
     }
 }

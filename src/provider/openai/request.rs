@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::generation::{Format, Generation, Image, Message, Part, Sampling, ToolChoice};
 
-/// The body of `/completions`.
+/// Builds the body of `/completions`.
 pub(super) fn raw_body(text: &str, generation: &Generation, model: &str) -> bytes::Bytes {
     let mut body = Map::new();
     body.insert("model".into(), json!(model));
@@ -14,7 +14,7 @@ pub(super) fn raw_body(text: &str, generation: &Generation, model: &str) -> byte
     Value::Object(body).to_string().into()
 }
 
-/// The body of `/chat/completions`. `model` is the name at the server.
+/// Builds the body of `/chat/completions`. `model` is the name at the server.
 pub(super) fn chat_body(generation: &Generation, model: &str) -> bytes::Bytes {
     let mut body = Map::new();
     body.insert("model".into(), json!(model));
@@ -40,8 +40,8 @@ pub(super) fn chat_body(generation: &Generation, model: &str) -> bytes::Bytes {
             );
         }
     }
-    let by_budget = || generation.thinking.as_ref()?.budget.map(effort_of);
-    if let Some(effort) = generation.effort.as_deref().or_else(by_budget) {
+    let effort_by_budget = || generation.thinking.as_ref()?.budget.map(effort_of);
+    if let Some(effort) = generation.effort.as_deref().or_else(effort_by_budget) {
         body.insert("reasoning_effort".into(), json!(effort));
     }
     stream(generation, &mut body);
@@ -55,7 +55,8 @@ fn stream(generation: &Generation, body: &mut Map<String, Value>) {
     }
 }
 
-/// A budget of thinking in the only words the API has for it.
+/// Returns the reasoning effort that corresponds to a budget of thinking tokens, which the API does
+/// not have.
 const fn effort_of(budget: u32) -> &'static str {
     match budget {
         0..4096 => "low",
@@ -65,7 +66,7 @@ const fn effort_of(budget: u32) -> &'static str {
 }
 
 fn tools(generation: &Generation, body: &mut Map<String, Value>) {
-    // without tools neither a choice nor a rule about parallel calls is taken
+    // without tools the API accepts neither a choice nor a rule about parallel calls
     if generation.tools.is_empty() {
         return;
     }
@@ -115,10 +116,10 @@ fn message(message: &Message) -> Value {
     let mut text = String::new();
     let mut images = false;
     let mut calls = Vec::new();
-    let mut answers = None;
+    let mut answered_call = None;
     for part in &message.parts {
         match part {
-            // blocks apart, as their author wrote them
+            // separate blocks stay separate
             Part::Text(t) if text.is_empty() => text.push_str(t),
             Part::Text(t) => {
                 text.push_str("\n\n");
@@ -128,8 +129,7 @@ fn message(message: &Message) -> Value {
             // OpenAI's API has no field for earlier thinking, and caches by itself.
             Part::Reasoning { .. } | Part::CachePoint { .. } => {}
             Part::ToolCall(call) => {
-                // a call without arguments has an empty object, which is what templates and parsers
-                // expect
+                // templates and parsers expect an empty object for a call without arguments
                 let arguments =
                     if call.arguments.trim().is_empty() { "{}" } else { &call.arguments };
                 let function = json!({"name": call.name, "arguments": arguments});
@@ -139,7 +139,7 @@ fn message(message: &Message) -> Value {
                 // the API has no field for it
                 text.push_str(if *is_error { "Error: " } else { "" });
                 text.push_str(content);
-                answers = Some(id);
+                answered_call = Some(id);
             }
         }
     }
@@ -149,13 +149,13 @@ fn message(message: &Message) -> Value {
     if !calls.is_empty() {
         value["tool_calls"] = Value::Array(calls);
     }
-    if let Some(id) = answers {
+    if let Some(id) = answered_call {
         value["tool_call_id"] = json!(id);
     }
     value
 }
 
-/// Text and images in order, for messages that hold both.
+/// Returns a text or an image as a part of a message that has both; `None` for any other part.
 fn content_part(part: &Part) -> Option<Value> {
     let url = match part {
         Part::Text(text) => return Some(json!({"type": "text", "text": text})),

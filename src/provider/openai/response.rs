@@ -1,4 +1,4 @@
-//! A model server's answer → deltas; and the quick look that passthrough takes at each event.
+//! A model server's response → deltas; and the inspection of events that pass through.
 
 use std::borrow::Cow;
 
@@ -9,10 +9,10 @@ use serde_json::value::RawValue;
 use super::fault;
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, StopReason, Usage};
-use crate::provider::{Decode, Seen, excerpt, unreadable};
+use crate::provider::{Decode, Seen, excerpt, unreadable_response};
 use crate::wire::{SseFrames, data_of, last_member};
 
-/// One event of a stream holds at most this much; large tool arguments come in pieces.
+/// Maximum size of one event of a stream in bytes; large tool arguments arrive in fragments.
 const MAX_EVENT: usize = 4 << 20;
 
 #[derive(Deserialize)]
@@ -32,7 +32,7 @@ struct Details {
 }
 
 impl RawUsage {
-    fn usage(self) -> Usage {
+    fn into_usage(self) -> Usage {
         Usage {
             input: self.prompt_tokens,
             output: self.completion_tokens,
@@ -42,7 +42,7 @@ impl RawUsage {
     }
 }
 
-/// A chunk or a whole answer: the same but for `delta` or `message` or `text`.
+/// Chunk of a stream or unstreamed response: they differ only in `delta`, `message` or `text`.
 #[derive(Deserialize)]
 struct Chunk<'a> {
     #[serde(borrow, default)]
@@ -55,7 +55,7 @@ struct Chunk<'a> {
 #[derive(Deserialize)]
 struct Choice<'a> {
     #[serde(borrow, alias = "message")]
-    delta: Option<Content<'a>>,
+    delta: Option<MessageDelta<'a>>,
     #[serde(borrow)]
     text: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -63,61 +63,61 @@ struct Choice<'a> {
 }
 
 #[derive(Deserialize)]
-struct Content<'a> {
+struct MessageDelta<'a> {
     #[serde(borrow)]
     content: Option<Cow<'a, str>>,
     #[serde(borrow, alias = "reasoning")]
     reasoning_content: Option<Cow<'a, str>>,
     #[serde(borrow)]
-    tool_calls: Option<Vec<CallPiece<'a>>>,
+    tool_calls: Option<Vec<ToolCallDelta<'a>>>,
 }
 
 #[derive(Deserialize)]
-struct CallPiece<'a> {
+struct ToolCallDelta<'a> {
     index: Option<u32>,
     #[serde(borrow)]
     id: Option<Cow<'a, str>>,
     #[serde(borrow)]
-    function: Option<FunctionPiece<'a>>,
+    function: Option<FunctionDelta<'a>>,
 }
 
 #[derive(Deserialize)]
-struct FunctionPiece<'a> {
+struct FunctionDelta<'a> {
     #[serde(borrow)]
     name: Option<Cow<'a, str>>,
     #[serde(borrow)]
     arguments: Option<Cow<'a, str>>,
 }
 
-fn not_the_dialect(what: &str, error: &dyn std::fmt::Display) -> GatewayError {
-    unreadable(&format!("{what} is not OpenAI's chat format"), error)
+fn unreadable(what: &str, error: &dyn std::fmt::Display) -> GatewayError {
+    unreadable_response(&format!("{what} is not OpenAI's chat format"), error)
 }
 
-/// An error in an answer with status 200.
-fn failed(error: &RawValue, said: &[u8]) -> GatewayError {
-    GatewayError::new(fault::kind_of_event(error), "The model server failed while answering")
-        .internal(format!("an error in an answer with status 200: {}", excerpt(said)))
+/// Builds the error of a response with status 200.
+fn error_of_event(error: &RawValue, body: &[u8]) -> GatewayError {
+    GatewayError::new(fault::kind_of_event_error(error), "The model server failed while answering")
+        .internal(format!("an error in an answer with status 200: {}", excerpt(body)))
 }
 
-/// A whole answer.
-pub(super) fn whole(body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
+/// Decodes an unstreamed response. Fails on an error and on a response without choices.
+pub(super) fn decode_response(body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
     let chunk: Chunk<'_> =
-        serde_json::from_slice(body).map_err(|error| not_the_dialect("the answer", &error))?;
+        serde_json::from_slice(body).map_err(|error| unreadable("the answer", &error))?;
     if let Some(error) = chunk.error {
-        return Err(failed(error, body));
+        return Err(error_of_event(error, body));
     }
     if chunk.choices.is_empty() {
-        return Err(not_the_dialect("the answer", &"no choices"));
+        return Err(unreadable("the answer", &"no choices"));
     }
     let mut out = Vec::new();
-    deltas(chunk, &mut out);
+    push_deltas(chunk, &mut out);
     Ok(out)
 }
 
-fn deltas(chunk: Chunk<'_>, out: &mut Vec<Delta>) {
-    // One answer is asked for; further choices of a server that gives more are not ours to mix in.
+fn push_deltas(chunk: Chunk<'_>, out: &mut Vec<Delta>) {
+    // One choice is requested; further choices of a server that returns more are not mixed in.
     if let Some(choice) = chunk.choices.into_iter().next() {
-        let content = choice.delta.unwrap_or(Content {
+        let content = choice.delta.unwrap_or(MessageDelta {
             content: None,
             reasoning_content: None,
             tool_calls: None,
@@ -130,18 +130,18 @@ fn deltas(chunk: Chunk<'_>, out: &mut Vec<Delta>) {
                 .map(|t| Delta::Reasoning(t.into_owned())),
         );
         out.extend(text.filter(|t| !t.is_empty()).map(|t| Delta::Text(t.into_owned())));
-        for (position, piece) in content.tool_calls.unwrap_or_default().into_iter().enumerate() {
-            let (name, arguments) = piece.function.map_or((None, None), |f| (f.name, f.arguments));
+        for (position, call) in content.tool_calls.unwrap_or_default().into_iter().enumerate() {
+            let (name, arguments) = call.function.map_or((None, None), |f| (f.name, f.arguments));
             out.push(Delta::ToolCall {
-                index: piece.index.unwrap_or_else(|| u32::try_from(position).unwrap_or(u32::MAX)),
-                id: piece.id.map(Cow::into_owned),
+                index: call.index.unwrap_or_else(|| u32::try_from(position).unwrap_or(u32::MAX)),
+                id: call.id.map(Cow::into_owned),
                 name: name.map(Cow::into_owned),
                 arguments: arguments.map(Cow::into_owned).unwrap_or_default(),
             });
         }
         out.extend(choice.finish_reason.map(|reason| Delta::Stop(stop_reason(&reason))));
     }
-    out.extend(chunk.usage.map(|usage| Delta::Usage(usage.usage())));
+    out.extend(chunk.usage.map(|usage| Delta::Usage(usage.into_usage())));
 }
 
 fn stop_reason(reason: &str) -> StopReason {
@@ -154,14 +154,14 @@ fn stop_reason(reason: &str) -> StopReason {
     }
 }
 
-/// Decodes a stream.
-pub(super) struct Stream {
+/// Decoder of a stream of chunks.
+pub(super) struct ChatStreamDecoder {
     frames: SseFrames,
     stopped: bool,
     done: bool,
 }
 
-impl Stream {
+impl ChatStreamDecoder {
     pub(super) fn new() -> Self {
         Self { frames: SseFrames::new(MAX_EVENT), stopped: false, done: false }
     }
@@ -175,30 +175,30 @@ impl Stream {
             return Ok(());
         }
         let chunk: Chunk<'_> =
-            serde_json::from_slice(&data).map_err(|error| not_the_dialect("an event", &error))?;
+            serde_json::from_slice(&data).map_err(|error| unreadable("an event", &error))?;
         if let Some(error) = chunk.error {
-            return Err(failed(error, &data));
+            return Err(error_of_event(error, &data));
         }
         let before = out.len();
-        deltas(chunk, out);
+        push_deltas(chunk, out);
         self.stopped |= out[before..].iter().any(|delta| matches!(delta, Delta::Stop(_)));
         Ok(())
     }
 }
 
-impl Decode for Stream {
+impl Decode for ChatStreamDecoder {
     fn feed(&mut self, chunk: Bytes, out: &mut Vec<Delta>) -> Result<(), GatewayError> {
         self.frames.feed(chunk);
         loop {
             let event =
-                self.frames.next_event().map_err(|error| not_the_dialect("the stream", &error))?;
+                self.frames.next_event().map_err(|error| unreadable("the stream", &error))?;
             let Some(event) = event else { return Ok(()) };
             self.event(&event, out)?;
         }
     }
 
     fn finish(&mut self, out: &mut Vec<Delta>) -> Result<(), GatewayError> {
-        // A last event without its blank line still counts.
+        // a last event without its blank line is complete too
         let rest = self.frames.take_rest();
         if !rest.trim_ascii().is_empty() {
             self.event(&rest, out)?;
@@ -214,55 +214,56 @@ impl Decode for Stream {
     }
 }
 
-/// The look at one passed-through event. Cheap for the common chunk: it is parsed until the first
-/// content was seen, afterwards only when it mentions usage, an error or the end.
-pub(super) fn look(data: &[u8]) -> Seen {
+/// Parses the data of one event that passes through; one that does not parse has no content. The
+/// common chunk is parsed only until the first content: afterwards only events with a marker are
+/// (see [`Markers`](crate::provider::Markers)).
+pub(super) fn inspect_event(data: &[u8]) -> Seen {
     if data.trim_ascii() == b"[DONE]" {
         return Seen { done: true, ..Seen::default() };
     }
     let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else {
         return Seen::default();
     };
-    let shown = |text: &Option<Cow<'_, str>>| text.as_ref().map_or(0, |text| text.len());
-    let arguments = |call: &CallPiece<'_>| {
-        call.function.as_ref().map_or(0, |function| shown(&function.arguments))
+    let length = |text: &Option<Cow<'_, str>>| text.as_ref().map_or(0, |text| text.len());
+    let arguments = |call: &ToolCallDelta<'_>| {
+        call.function.as_ref().map_or(0, |function| length(&function.arguments))
     };
-    let (mut text_len, mut called) = (0, false);
+    let (mut text_len, mut has_call) = (0, false);
     for choice in &chunk.choices {
-        text_len += shown(&choice.text);
+        text_len += length(&choice.text);
         let Some(delta) = &choice.delta else { continue };
-        text_len += shown(&delta.content) + shown(&delta.reasoning_content);
+        text_len += length(&delta.content) + length(&delta.reasoning_content);
         text_len += delta.tool_calls.iter().flatten().map(arguments).sum::<usize>();
-        called |= delta.tool_calls.is_some();
+        has_call |= delta.tool_calls.is_some();
     }
-    let usage = chunk.usage.map(RawUsage::usage);
+    let usage = chunk.usage.map(RawUsage::into_usage);
     Seen {
-        content: called || text_len > 0,
+        content: has_call || text_len > 0,
         text_len,
         only_usage: chunk.choices.is_empty() && usage.is_some(),
         usage,
         done: false,
-        error: chunk.error.map(fault::kind_of_event),
+        error: chunk.error.map(fault::kind_of_event_error),
     }
 }
 
-/// The token counts of a whole answer, of which `body` may be only the end.
-pub(super) fn usage_of(body: &[u8]) -> Option<Usage> {
-    last_member(body, "\"usage\"").map(RawUsage::usage)
+/// Parses the token counts of an unstreamed response; `body` may be only its end.
+pub(super) fn parse_usage(body: &[u8]) -> Option<Usage> {
+    last_member(body, "\"usage\"").map(RawUsage::into_usage)
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
 
-    use super::{Stream, look, usage_of, whole};
+    use super::{ChatStreamDecoder, decode_response, inspect_event, parse_usage};
     use crate::error::Kind;
     use crate::generation::{Delta, StopReason, Usage};
     use crate::provider::Decode as _;
 
     fn stream(chunks: &[&'static str]) -> Result<Vec<Delta>, String> {
-        let (mut decoder, mut out) = (Stream::new(), Vec::new());
-        let feed = |decoder: &mut Stream, out: &mut Vec<Delta>| {
+        let (mut decoder, mut out) = (ChatStreamDecoder::new(), Vec::new());
+        let feed = |decoder: &mut ChatStreamDecoder, out: &mut Vec<Delta>| {
             chunks
                 .iter()
                 .try_for_each(|chunk| decoder.feed(Bytes::from_static(chunk.as_bytes()), out))?;
@@ -298,53 +299,59 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_stream_and_an_error_inside_are_failures() {
+    fn a_truncated_stream_and_an_error_inside_are_failures() {
         assert!(stream(&["data: {\"choices\":[{\"delta\":{\"content\":\"Hi\"}}]}\n\n"]).is_err());
         assert!(stream(&["data: {\"error\":{\"message\":\"boom\",\"code\":500}}\n\n"]).is_err());
         assert!(stream(&["data: not json\n\n"]).is_err());
     }
 
     #[test]
-    fn whole_answers_with_tools() {
-        let out = whole(br#"{"choices":[{"message":{"role":"assistant","content":null,"tool_calls":[{"id":"c1","type":"function","function":{"name":"f","arguments":"{}"}}]},"finish_reason":"tool_calls"}]}"#).unwrap();
+    fn unstreamed_responses_with_tools() {
+        let out = decode_response(br#"{"choices":[{"message":{"role":"assistant","content":null,"tool_calls":[{"id":"c1","type":"function","function":{"name":"f","arguments":"{}"}}]},"finish_reason":"tool_calls"}]}"#).unwrap();
         assert!(
             matches!(&out[0], Delta::ToolCall { index: 0, id: Some(id), name: Some(name), arguments } if id == "c1" && name == "f" && arguments == "{}")
         );
-        assert!(whole(br#"{"choices":[]}"#).is_err());
+        assert!(decode_response(br#"{"choices":[]}"#).is_err());
         assert!(
-            whole(br#"{"error":null,"choices":[{"message":{"content":"an \"error\""}}]}"#).is_ok()
+            decode_response(
+                br#"{"error":null,"choices":[{"message":{"content":"an \"error\""}}]}"#
+            )
+            .is_ok()
         );
-        let filtered = whole(
+        let filtered = decode_response(
             br#"{"choices":[{"message":{"content":"a"}}],"error":{"code":"content_filter"}}"#,
         );
         assert_eq!(filtered.unwrap_err().kind(), Kind::ContentFilter);
     }
 
     #[test]
-    fn looks_for_what_matters() {
-        assert!(!look(br#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#).content);
-        assert!(look(br#"{"choices":[{"delta":{"content":"a"}}]}"#).content);
-        assert!(look(br#"{"choices":[{"text":"a"}]}"#).content);
+    fn events_are_inspected_for_content_usage_errors_and_the_end() {
         assert!(
-            look(br#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#).only_usage
+            !inspect_event(br#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#).content
         );
-        assert!(look(b" [DONE]").done);
-        assert_eq!(look(br#"{"error":{"code":500}}"#).error, Some(Kind::UpstreamBroken));
-        assert_eq!(look(br#"{"error":"text"}"#).error, Some(Kind::UpstreamBroken));
-        assert_eq!(look(br#"{"error":null,"choices":[]}"#).error, None);
+        assert!(inspect_event(br#"{"choices":[{"delta":{"content":"a"}}]}"#).content);
+        assert!(inspect_event(br#"{"choices":[{"text":"a"}]}"#).content);
+        assert!(
+            inspect_event(br#"{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1}}"#)
+                .only_usage
+        );
+        assert!(inspect_event(b" [DONE]").done);
+        assert_eq!(inspect_event(br#"{"error":{"code":500}}"#).error, Some(Kind::UpstreamBroken));
+        assert_eq!(inspect_event(br#"{"error":"text"}"#).error, Some(Kind::UpstreamBroken));
+        assert_eq!(inspect_event(br#"{"error":null,"choices":[]}"#).error, None);
         assert_eq!(
-            look(br#"{"error":{"code":"content_filter"}}"#).error,
+            inspect_event(br#"{"error":{"code":"content_filter"}}"#).error,
             Some(Kind::ContentFilter)
         );
         // Azure opens with an empty chunk that is not usage
-        assert!(!look(br#"{"choices":[],"prompt_filter_results":[]}"#).only_usage);
+        assert!(!inspect_event(br#"{"choices":[],"prompt_filter_results":[]}"#).only_usage);
     }
 
     #[test]
     fn finds_usage_from_the_end() {
         let body = br#"{"choices":[{"message":{"content":"say \"usage\": 1"}}],"usage":{"prompt_tokens":3,"completion_tokens":4,"prompt_tokens_details":{"cached_tokens":2}},"id":"x"}"#;
-        assert_eq!(usage_of(body), Some(Usage { input: 3, output: 4, cached: 2, reasoning: 0 }));
-        assert_eq!(usage_of(br#"{"usage":null}"#), None);
-        assert_eq!(usage_of(b"[1]"), None);
+        assert_eq!(parse_usage(body), Some(Usage { input: 3, output: 4, cached: 2, reasoning: 0 }));
+        assert_eq!(parse_usage(br#"{"usage":null}"#), None);
+        assert_eq!(parse_usage(b"[1]"), None);
     }
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use arc_swap::ArcSwap;
 
-use crate::model::{EndpointUrl, Model, ModelId, ProviderKind};
+use crate::model::{EndpointUrl, Model, ModelId};
 use crate::upstream::{ClientTls, Proxies, Proxy};
 
 /// The settings of outgoing connections, from the file and the environment.
@@ -76,10 +76,11 @@ impl Outward {
     /// Returns how to connect to a model's server.
     pub(crate) fn options_for_model(&self, model: &Model, url: &EndpointUrl) -> ConnectOptions {
         let OutwardSettings { anonymous, models, own, proxies, request_loopback } = &self.settings;
-        let tls = match model.provider {
-            ProviderKind::Gitlab => anonymous,
+        let tls = if model.provider.is_gateway() {
+            anonymous
+        } else {
             // a model that a request names is called `request`, which no configured model may be
-            _ => own.get(&model.id).unwrap_or(models),
+            own.get(&model.id).unwrap_or(models)
         };
         let checked = model.from_request.then_some(Checked { loopback: *request_loopback });
         ConnectOptions {

@@ -1,4 +1,4 @@
-//! Converse's answer and ConverseStream's events → deltas.
+//! Converse's response and ConverseStream's events → deltas.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -8,42 +8,42 @@ use serde_json::value::RawValue;
 use super::fault;
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, StopReason, Usage};
-use crate::provider::open_calls::OpenCalls;
+use crate::provider::pending_tool_calls::PendingToolCalls;
 use crate::provider::tool_names::ToolNames;
-use crate::provider::{Decode, unreadable};
+use crate::provider::{Decode, unreadable_response};
 use crate::wire::{EventStreamFrames, FrameKind};
 
-/// Longer than any frame Bedrock sends (providers.md d1.12).
+/// Maximum size of a frame in bytes, larger than any that Bedrock sends (providers.md d1.12).
 const MAX_FRAME: usize = 16 << 20;
-/// How much of a 200 that is no event stream is kept to be read as an error.
+/// Maximum size of a 200 that is not an event stream, which is buffered and parsed as an error.
 const MAX_UNFRAMED: usize = 64 << 10;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Whole<'a> {
+struct ConverseResponse<'a> {
     #[serde(borrow)]
-    output: Output<'a>,
+    output: ResponseOutput<'a>,
     stop_reason: Option<String>,
     usage: Option<RawUsage>,
 }
 
 #[derive(Deserialize)]
-struct Output<'a> {
+struct ResponseOutput<'a> {
     #[serde(borrow)]
-    message: Message<'a>,
+    message: ResponseMessage<'a>,
 }
 
 #[derive(Deserialize)]
-struct Message<'a> {
+struct ResponseMessage<'a> {
     #[serde(borrow, default)]
-    content: Vec<Block<'a>>,
+    content: Vec<ContentBlock<'a>>,
 }
 
-/// A union: one field is there. Kinds that no surface can show (images, citations' sources) are all
-/// absent.
+/// Content block, a union: one field is present. Kinds that no surface has a format for (images,
+/// sources of citations) are all absent.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Block<'a> {
+struct ContentBlock<'a> {
     text: Option<String>,
     #[serde(borrow)]
     tool_use: Option<ToolUse<'a>>,
@@ -73,7 +73,7 @@ struct ReasoningText {
     signature: Option<String>,
 }
 
-/// Text with citations beside it; the text is the answer's.
+/// Text with citations; the text is part of the response's.
 #[derive(Deserialize)]
 struct CitationsContent {
     #[serde(default)]
@@ -99,8 +99,9 @@ struct RawUsage {
 }
 
 impl RawUsage {
-    /// AWS counts what the cache held or took apart from `inputTokens`; ours is everything read.
-    const fn usage(&self) -> Usage {
+    /// Converts the counts. AWS counts tokens that were read from the cache or written to it
+    /// separately from `inputTokens`; `Usage::input` is everything that was read.
+    const fn to_usage(&self) -> Usage {
         let cache = self.cache_read_input_tokens.saturating_add(self.cache_write_input_tokens);
         Usage {
             input: self.input_tokens.saturating_add(cache),
@@ -117,22 +118,25 @@ fn stop_reason(reason: &str) -> StopReason {
         "tool_use" => StopReason::ToolCalls,
         "max_tokens" | "model_context_window_exceeded" => StopReason::Length,
         "content_filtered" | "guardrail_intervened" => StopReason::ContentFilter,
-        // malformed_model_output, malformed_tool_use, and what AWS adds next
+        // malformed_model_output, malformed_tool_use, and reasons of later versions
         _ => StopReason::Other,
     }
 }
 
-/// A whole answer.
-pub(super) fn whole(asked: &Generation, body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
-    let answer: Whole<'_> = serde_json::from_slice(body).map_err(|error| {
+/// Decodes an unstreamed response. Fails on an error and on a body that is not Converse's.
+pub(super) fn decode_response(
+    generation: &Generation,
+    body: &[u8],
+) -> Result<Vec<Delta>, GatewayError> {
+    let response: ConverseResponse<'_> = serde_json::from_slice(body).map_err(|error| {
         // an error that should have had another status (providers.md d1.14)
         if fault::is_aws(&HeaderMap::new(), body) {
-            return fault::of_unframed(body);
+            return fault::from_unframed_body(body);
         }
-        unreadable("the answer is not Converse's", &error)
+        unreadable_response("the answer is not Converse's", &error)
     })?;
-    let (mut out, mut calls) = (Vec::new(), OpenCalls::new(ToolNames::of(asked)));
-    for block in answer.output.message.content {
+    let (mut out, mut calls) = (Vec::new(), PendingToolCalls::new(ToolNames::of(generation)));
+    for block in response.output.message.content {
         out.extend(block.text.filter(|text| !text.is_empty()).map(Delta::Text));
         let cited = block.citations_content.map(|cited| cited.content).unwrap_or_default();
         out.extend(
@@ -149,116 +153,116 @@ pub(super) fn whole(asked: &Generation, body: &[u8]) -> Result<Vec<Delta>, Gatew
         }
         if let Some(call) = block.tool_use {
             let input = call.input.map(RawValue::get);
-            out.push(calls.whole(call.tool_use_id, call.name, input));
+            out.push(calls.complete(call.tool_use_id, call.name, input));
         }
     }
-    out.push(Delta::Stop(stop_reason(answer.stop_reason.as_deref().unwrap_or_default())));
-    out.extend(answer.usage.map(|usage| Delta::Usage(usage.usage())));
+    out.push(Delta::Stop(stop_reason(response.stop_reason.as_deref().unwrap_or_default())));
+    out.extend(response.usage.map(|usage| Delta::Usage(usage.to_usage())));
     Ok(out)
 }
 
-/// The answer of `count-tokens`.
-pub(super) fn counted(body: &[u8]) -> Option<u64> {
+/// Parses the response of `count-tokens`.
+pub(super) fn parse_token_count(body: &[u8]) -> Option<u64> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Only {
+    struct CountsOnly {
         input_tokens: u64,
     }
-    serde_json::from_slice::<Only>(body).ok().map(|only| only.input_tokens)
+    serde_json::from_slice::<CountsOnly>(body).ok().map(|counts| counts.input_tokens)
 }
 
-/// The token counts of a whole answer.
-pub(super) fn usage_of(body: &[u8]) -> Option<Usage> {
+/// Parses the token counts of an unstreamed response.
+pub(super) fn parse_usage(body: &[u8]) -> Option<Usage> {
     #[derive(Deserialize)]
-    struct Only {
+    struct CountsOnly {
         usage: RawUsage,
     }
-    serde_json::from_slice::<Only>(body).ok().map(|only| only.usage.usage())
+    serde_json::from_slice::<CountsOnly>(body).ok().map(|counts| counts.usage.to_usage())
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct BlockStartEvent {
+    #[serde(default)]
+    content_block_index: u64,
+    start: Option<BlockStart>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct BlockStart {
-    #[serde(default)]
-    content_block_index: u64,
-    start: Option<Start>,
+    tool_use: Option<ToolUseStart>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Start {
-    tool_use: Option<ToolStart>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ToolStart {
+struct ToolUseStart {
     tool_use_id: String,
     name: String,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct BlockDelta {
+struct BlockDeltaEvent {
     #[serde(default)]
     content_block_index: u64,
-    delta: Option<Piece>,
+    delta: Option<ContentDelta>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Piece {
+struct ContentDelta {
     text: Option<String>,
-    tool_use: Option<ToolPiece>,
-    reasoning_content: Option<ReasoningPiece>,
+    tool_use: Option<ToolUseDelta>,
+    reasoning_content: Option<ReasoningDelta>,
 }
 
 #[derive(Deserialize)]
-struct ToolPiece {
+struct ToolUseDelta {
     #[serde(default)]
     input: String,
 }
 
 #[derive(Deserialize)]
-struct ReasoningPiece {
+struct ReasoningDelta {
     text: Option<String>,
     signature: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct BlockStop {
+struct BlockStopEvent {
     #[serde(default)]
     content_block_index: u64,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct MessageStop {
+struct MessageStopEvent {
     stop_reason: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Metadata {
+struct MetadataEvent {
     usage: Option<RawUsage>,
 }
 
 /// Decodes a stream.
-pub(super) struct Stream {
+pub(super) struct ConverseStreamDecoder {
     frames: EventStreamFrames,
-    calls: OpenCalls,
-    begun: bool,
+    calls: PendingToolCalls,
+    has_started: bool,
     stopped: bool,
     /// The body when it turned out to be no event stream.
     unframed: Option<Vec<u8>>,
 }
 
-impl Stream {
-    pub(super) fn new(asked: &Generation) -> Self {
+impl ConverseStreamDecoder {
+    pub(super) fn new(generation: &Generation) -> Self {
         Self {
             frames: EventStreamFrames::new(MAX_FRAME),
-            calls: OpenCalls::new(ToolNames::of(asked)),
-            begun: false,
+            calls: PendingToolCalls::new(ToolNames::of(generation)),
+            has_started: false,
             stopped: false,
             unframed: None,
         }
@@ -271,9 +275,9 @@ impl Stream {
         out: &mut Vec<Delta>,
     ) -> Result<(), GatewayError> {
         match name {
-            "contentBlockDelta" => self.piece(parse(name, payload)?, out),
+            "contentBlockDelta" => self.push_delta(parse(name, payload)?, out),
             "contentBlockStart" => {
-                let start: BlockStart = parse(name, payload)?;
+                let start: BlockStartEvent = parse(name, payload)?;
                 if let Some(call) = start.start.and_then(|start| start.tool_use) {
                     out.push(self.calls.start(
                         start.content_block_index,
@@ -283,27 +287,27 @@ impl Stream {
                 }
             }
             "contentBlockStop" => {
-                let stop: BlockStop = parse(name, payload)?;
+                let stop: BlockStopEvent = parse(name, payload)?;
                 out.extend(self.calls.stop(stop.content_block_index));
             }
             "messageStop" => {
-                let stop: MessageStop = parse(name, payload)?;
+                let stop: MessageStopEvent = parse(name, payload)?;
                 self.stopped = true;
                 out.push(Delta::Stop(stop_reason(stop.stop_reason.as_deref().unwrap_or_default())));
             }
-            // comes after messageStop (providers.md d1.16)
+            // follows messageStop (providers.md d1.16)
             "metadata" => {
-                let metadata: Metadata = parse(name, payload)?;
-                out.extend(metadata.usage.map(|usage| Delta::Usage(usage.usage())));
+                let metadata: MetadataEvent = parse(name, payload)?;
+                out.extend(metadata.usage.map(|usage| Delta::Usage(usage.to_usage())));
             }
-            // messageStart, and what AWS adds next
+            // messageStart, and events of later versions
             _ => {}
         }
         Ok(())
     }
 
-    fn piece(&mut self, piece: BlockDelta, out: &mut Vec<Delta>) {
-        let Some(delta) = piece.delta else { return };
+    fn push_delta(&mut self, event: BlockDeltaEvent, out: &mut Vec<Delta>) {
+        let Some(delta) = event.delta else { return };
         out.extend(delta.text.filter(|text| !text.is_empty()).map(Delta::Text));
         if let Some(reasoning) = delta.reasoning_content {
             out.extend(reasoning.text.filter(|text| !text.is_empty()).map(Delta::Reasoning));
@@ -314,60 +318,65 @@ impl Stream {
         out.extend(
             delta
                 .tool_use
-                .and_then(|tool| self.calls.arguments(piece.content_block_index, tool.input)),
+                .and_then(|tool| self.calls.push_arguments(event.content_block_index, tool.input)),
         );
     }
 }
 
 fn parse<'a, T: Deserialize<'a>>(name: &str, payload: &'a [u8]) -> Result<T, GatewayError> {
-    serde_json::from_slice(payload).map_err(|error| unreadable(&format!("a {name} event"), &error))
+    serde_json::from_slice(payload)
+        .map_err(|error| unreadable_response(&format!("a {name} event"), &error))
 }
 
-impl Decode for Stream {
+impl Decode for ConverseStreamDecoder {
     fn feed(&mut self, chunk: Bytes, out: &mut Vec<Delta>) -> Result<(), GatewayError> {
         let Some(first) = chunk.first() else { return Ok(()) };
-        // A frame within the limit starts with 0 or 1, a text does not: it is not for the decoder
-        // (d1.14).
-        if !self.begun && *first > 1 {
+        // A frame within the limit starts with 0 or 1; a text does not, and is not decoded as
+        // frames (d1.14).
+        if !self.has_started && *first > 1 {
             self.unframed = Some(Vec::new());
         }
-        self.begun = true;
+        self.has_started = true;
         if let Some(body) = &mut self.unframed {
-            let room = MAX_UNFRAMED - body.len();
-            body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-            return if body.len() < MAX_UNFRAMED { Ok(()) } else { Err(fault::of_unframed(body)) };
+            let free = MAX_UNFRAMED - body.len();
+            body.extend_from_slice(&chunk[..chunk.len().min(free)]);
+            return if body.len() < MAX_UNFRAMED {
+                Ok(())
+            } else {
+                Err(fault::from_unframed_body(body))
+            };
         }
         self.frames.feed(&chunk);
         while let Some(frame) =
-            self.frames.next_frame().map_err(|error| unreadable("the stream", &error))?
+            self.frames.next_frame().map_err(|error| unreadable_response("the stream", &error))?
         {
             match frame.kind() {
                 FrameKind::Event => self.event(frame.name(), frame.payload(), out)?,
-                FrameKind::Exception | FrameKind::Error => return Err(fault::of_frame(&frame)),
+                FrameKind::Exception | FrameKind::Error => return Err(fault::from_frame(&frame)),
             }
         }
         Ok(())
     }
 
     fn finish(&mut self, _out: &mut Vec<Delta>) -> Result<(), GatewayError> {
-        let early = |why: String| {
+        let truncated = |reason: String| {
             GatewayError::new(
                 Kind::UpstreamBroken,
                 "The model server closed the stream before the end",
             )
-            .internal(why)
+            .internal(reason)
         };
         if let Some(body) = &self.unframed {
-            return Err(fault::of_unframed(body));
+            return Err(fault::from_unframed_body(body));
         }
         if !self.frames.pending().is_empty() {
-            return Err(early(format!(
+            return Err(truncated(format!(
                 "the stream ended inside a frame, {} bytes into it",
                 self.frames.pending().len()
             )));
         }
         if !self.stopped {
-            return Err(early("the stream ended without messageStop".to_owned()));
+            return Err(truncated("the stream ended without messageStop".to_owned()));
         }
         Ok(())
     }

@@ -1,11 +1,11 @@
-//! Answers and streams as Bedrock sends them, framed by AWS's encoder, and as it should not.
+//! Responses and streams of Bedrock, framed by AWS's encoder, and malformed ones.
 
 use aws_smithy_eventstream::frame::write_message_to;
 use aws_smithy_types::event_stream::{Header, HeaderValue, Message};
 use bytes::Bytes;
 use serde_json::json;
 
-use super::{Stream, usage_of, whole};
+use super::{ConverseStreamDecoder, decode_response, parse_usage};
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, StopReason, Tool, Usage};
 use crate::provider::Decode as _;
@@ -25,7 +25,7 @@ fn event(name: &str, payload: &serde_json::Value) -> Vec<u8> {
 }
 
 fn decode(chunks: &[&[u8]]) -> Result<Vec<Delta>, GatewayError> {
-    let asked = Generation {
+    let request = Generation {
         tools: vec![Tool {
             name: "get.weather".into(),
             description: String::new(),
@@ -34,7 +34,7 @@ fn decode(chunks: &[&[u8]]) -> Result<Vec<Delta>, GatewayError> {
         }],
         ..Generation::default()
     };
-    let (mut decoder, mut out) = (Stream::new(&asked), Vec::new());
+    let (mut decoder, mut out) = (ConverseStreamDecoder::new(&request), Vec::new());
     for chunk in chunks {
         decoder.feed(Bytes::copy_from_slice(chunk), &mut out)?;
     }
@@ -94,13 +94,13 @@ fn calls_have_a_running_index_of_our_own_and_usage_comes_last() {
 }
 
 #[test]
-fn a_stream_that_ends_early_is_a_failure_wherever_it_is_cut() {
+fn a_truncated_stream_is_a_failure_wherever_it_ends() {
     let bytes = a_stream_with_calls();
-    // the last frame is `metadata`: whoever ends right before it has said everything but the counts
+    // the last frame is `metadata`: a stream that ends before it lacks nothing but the counts
     let stop = event("messageStop", &json!({"stopReason": "tool_use"}));
-    let said = bytes.windows(stop.len()).position(|window| window == stop).unwrap() + stop.len();
+    let end = bytes.windows(stop.len()).position(|window| window == stop).unwrap() + stop.len();
     for cut in 0..bytes.len() {
-        assert_eq!(decode(&[&bytes[..cut]]).is_ok(), cut == said, "cut at {cut}");
+        assert_eq!(decode(&[&bytes[..cut]]).is_ok(), cut == end, "cut at {cut}");
     }
     let error = decode(&[&bytes[..bytes.len() - 5]]).unwrap_err();
     assert!(error.operator().unwrap().contains("inside a frame"), "{error:?}");
@@ -120,7 +120,7 @@ fn exceptions_before_and_after_the_first_token() {
         ("modelTimeoutException", 408),
         ("brandNewException", 500),
     ] {
-        // the status inside is to be ignored (providers.md d1.15)
+        // the status inside is ignored (providers.md d1.15)
         let payload = json!({"message": "Too many tokens", "originalStatusCode": 418});
         let exception = frame("exception", ":exception-type", name, &payload);
         for chunks in [vec![exception.as_slice()], vec![text.as_slice(), exception.as_slice()]] {
@@ -169,7 +169,7 @@ fn open_blocks_are_bounded() {
 }
 
 #[test]
-fn whole_answers() {
+fn unstreamed_responses() {
     let body = json!({
         "metrics": {"latencyMs": 321}, "stopReason": "tool_use",
         "output": {"message": {"role": "assistant", "content": [
@@ -179,7 +179,7 @@ fn whole_answers() {
         "usage": {"inputTokens": 12, "outputTokens": 5, "totalTokens": 17},
     })
     .to_string();
-    let out = whole(&Generation::default(), body.as_bytes()).unwrap();
+    let out = decode_response(&Generation::default(), body.as_bytes()).unwrap();
     let usage = Usage { input: 12, output: 5, ..Usage::default() };
     assert_eq!(
         out,
@@ -193,10 +193,10 @@ fn whole_answers() {
             Delta::Usage(usage),
         ]
     );
-    assert_eq!(usage_of(body.as_bytes()), Some(usage));
+    assert_eq!(parse_usage(body.as_bytes()), Some(usage));
     for wrong in ["", "[]", "{}", "{\"output\":null}"] {
         assert_eq!(
-            whole(&Generation::default(), wrong.as_bytes()).unwrap_err().kind(),
+            decode_response(&Generation::default(), wrong.as_bytes()).unwrap_err().kind(),
             Kind::UpstreamBroken,
             "{wrong}"
         );
@@ -205,7 +205,7 @@ fn whole_answers() {
 
 #[test]
 fn a_whole_200_that_is_an_error() {
-    let error = whole(
+    let error = decode_response(
         &Generation::default(),
         br#"{"Output":{"__type":"UnknownOperationException"},"Version":"1.0"}"#,
     );
@@ -213,10 +213,10 @@ fn a_whole_200_that_is_an_error() {
 }
 
 #[test]
-fn stop_reasons_that_nobody_knows_yet_do_not_fail() {
+fn unknown_stop_reasons_do_not_fail() {
     let reason = |text: &str| {
         let body = json!({"output": {"message": {"content": []}}, "stopReason": text}).to_string();
-        whole(&Generation::default(), body.as_bytes()).unwrap()[0].clone()
+        decode_response(&Generation::default(), body.as_bytes()).unwrap()[0].clone()
     };
     for (text, expected) in [
         ("end_turn", StopReason::End),
@@ -248,6 +248,6 @@ fn arbitrary_bytes_never_panic() {
         let size = random.usize(1..200);
         let chunks: Vec<&[u8]> = bytes.chunks(size).collect();
         drop(decode(&chunks));
-        drop(whole(&Generation::default(), &bytes));
+        drop(decode_response(&Generation::default(), &bytes));
     }
 }

@@ -1,6 +1,6 @@
-//! GitLab's cloud gateway, the "GitLab AI vendor model": no model server but a gateway that answers
-//! GitLab's own calls. A request goes on byte for byte, with the caller's own token; nothing of
-//! this gateway goes with it.
+//! GitLab's cloud gateway, the "GitLab AI vendor model": not a model server but a gateway that
+//! answers GitLab's own calls. A request is forwarded byte for byte, with the caller's own token;
+//! nothing of this gateway is added.
 //!
 //! Source: gitlab-client.md §1, §2.
 
@@ -12,23 +12,23 @@ use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
 use crate::model::Model;
 
-/// A client's request, as it came.
+/// Client's request, as it was received.
 #[derive(Clone, Copy, Debug)]
 pub struct Received<'a> {
-    /// The method.
+    /// Method.
     pub method: &'a Method,
     /// Path and query, percent-encoded as the client chose.
     pub target: &'a str,
-    /// All of its headers.
+    /// Headers, all of them.
     pub headers: &'a HeaderMap,
-    /// The whole body.
+    /// Body, complete.
     pub body: &'a Bytes,
 }
 
-/// What GitLab sets for its gateway besides `X-Gitlab-…` (gitlab-client.md §2.1, §2.2), and what
-/// says how the answer may be written. Whatever else stands in a request is about the hop to us:
-/// cookies, `Forwarded`, keys of our own.
-const ALLOWED: [HeaderName; 9] = [
+/// Headers that are forwarded in addition to `X-Gitlab-…`: the ones that GitLab sets for its
+/// gateway (gitlab-client.md §2.1, §2.2), and the ones that negotiate the response's format. All
+/// others belong to the hop to this gateway: cookies, `Forwarded`, keys of our own.
+const FORWARDED: [HeaderName; 9] = [
     header::AUTHORIZATION,
     header::CONTENT_TYPE,
     header::CONTENT_ENCODING,
@@ -40,20 +40,20 @@ const ALLOWED: [HeaderName; 9] = [
     HeaderName::from_static("anthropic-beta"),
 ];
 
-/// The same request to a gateway.
+/// Builds the request that forwards a received one to a gateway.
 pub fn forwarded(received: &Received<'_>) -> Outbound {
     let mut headers = HeaderMap::with_capacity(received.headers.len());
-    // what `Connection` names belongs to the connection, whatever it is (RFC 9110 §7.6.1)
-    let of_connection = received.headers.get_all(header::CONNECTION).iter();
-    let hop: Vec<&str> = of_connection
+    // headers that `Connection` names belong to the connection (RFC 9110 §7.6.1)
+    let connection = received.headers.get_all(header::CONNECTION).iter();
+    let hop: Vec<&str> = connection
         .filter_map(|value| value.to_str().ok())
         .flat_map(|text| text.split(','))
         .collect();
-    let allowed = |name: &HeaderName| {
-        (ALLOWED.contains(name) || name.as_str().starts_with("x-gitlab-"))
+    let is_forwarded = |name: &HeaderName| {
+        (FORWARDED.contains(name) || name.as_str().starts_with("x-gitlab-"))
             && !hop.iter().any(|hop| hop.trim().eq_ignore_ascii_case(name.as_str()))
     };
-    for (name, value) in received.headers.iter().filter(|(name, _)| allowed(name)) {
+    for (name, value) in received.headers.iter().filter(|(name, _)| is_forwarded(name)) {
         headers.append(name, value.clone());
     }
     if let Some(token) = headers.get_mut(header::AUTHORIZATION) {
@@ -67,20 +67,16 @@ pub fn forwarded(received: &Received<'_>) -> Outbound {
     }
 }
 
-/// The cloud; it has no state.
-pub(super) struct Cloud;
+/// Dialect of GitLab's cloud; it has no state.
+pub(super) struct GitlabCloud;
 
-impl Dialect for Cloud {
+impl Dialect for GitlabCloud {
     fn encode(&self, _generation: &Generation, _model: &Model) -> Result<Outbound, GatewayError> {
         Err(not_a_model())
     }
 
     fn native(&self, _call: Native, _model: &Model) -> Option<Box<str>> {
         None
-    }
-
-    fn is_gateway(&self) -> bool {
-        true
     }
 
     fn authorize(
@@ -93,11 +89,11 @@ impl Dialect for Cloud {
         Ok(())
     }
 
-    fn answer(&self, _asked: &Generation, _body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
+    fn answer(&self, _generation: &Generation, _body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
         Err(not_a_model())
     }
 
-    fn decoder(&self, _asked: &Generation) -> Box<dyn Decode> {
+    fn decoder(&self, _generation: &Generation) -> Box<dyn Decode> {
         Box::new(Self)
     }
 
@@ -117,8 +113,8 @@ impl Dialect for Cloud {
     }
 }
 
-/// Nothing is ever asked of it that would have to be decoded.
-impl Decode for Cloud {
+/// No request to the cloud has a response that would be decoded.
+impl Decode for GitlabCloud {
     fn feed(&mut self, _chunk: Bytes, _out: &mut Vec<Delta>) -> Result<(), GatewayError> {
         Err(not_a_model())
     }
