@@ -39,7 +39,7 @@ const fn azure(
 const URL: &str = "a URL like \"http://host:port/v1\"";
 const TOKENS: ValueType = ValueType::Integer(1, 100_000_000);
 const ENDPOINT: ValueType = ValueType::Keyword(&["completions", "chat"]);
-const LIKE: &str = "as the family it is like";
+const LIKE: &str = "that of the family it is like";
 const BEDROCK: Support = Support::Only(&[ProviderKind::Bedrock, ProviderKind::BedrockOpenAi]);
 const OPENAI: Support = Support::Only(&[ProviderKind::OpenAi]);
 const AZURE: Support = Support::Only(&[ProviderKind::Azure]);
@@ -50,25 +50,25 @@ pub(crate) static KEYS: &[Key] = &[
         "models.{name}.identifier",
         ValueType::String("a string"),
         Example("\"custom_openai/Codestral-22B-v0.1\"", "the name, of an OpenAI-compatible server"),
-        "what the model server calls the model; the prefix names the kind of server",
+        "the model's name on its server; the prefix is the kind of server",
     ),
     key(
         "models.{name}.family",
         ValueType::String("a string"),
         Example("\"codestral\"", "\"general\""),
-        "GitLab's model family: how the model likes to be prompted",
+        "GitLab's model family: how the model is prompted",
     ),
     key(
         "models.{name}.endpoint",
         ValueType::String(URL),
         Example("\"http://gpu-1:8000/v1\"", "none; this or endpoints"),
-        "where the model server is. Bedrock: default AWS_BEDROCK_RUNTIME_ENDPOINT, else the region's public one. Anthropic: default https://api.anthropic.com",
+        "the model server's address. Bedrock: default AWS_BEDROCK_RUNTIME_ENDPOINT, else the region's public one. Anthropic: default https://api.anthropic.com",
     ),
     key(
         "models.{name}.endpoints",
         ValueType::Strings("an array of URLs like [\"http://host:port/v1\"]"),
         Example("[\"http://gpu-1:8000/v1\", \"http://gpu-2:8000/v1\"]", "none; this or endpoint"),
-        "its replicas",
+        "addresses of its replicas",
     ),
     key(
         "models.{name}.api_key",
@@ -80,38 +80,38 @@ pub(crate) static KEYS: &[Key] = &[
         "models.{name}.context_tokens",
         TOKENS,
         Example("16384", "its family's"),
-        "the model's window, question and answer together: what vLLM calls --max-model-len",
+        "the model's context window, prompt and answer together: vLLM's --max-model-len",
     ),
     key(
         "models.{name}.completion_endpoint",
         ENDPOINT,
         Example("\"chat\"", "its family's"),
-        "which call completes code: see [families]",
+        "which API completes code: see [families]",
     )
     .support(Support::Only(&[ProviderKind::OpenAi, ProviderKind::Azure])),
     openai(
         "models.{name}.health_check",
         ValueType::String("a path like \"/health\", or \"off\""),
-        Example("\"/health\"", "with several endpoints each one's list of models, else \"off\""),
-        "what each endpoint is asked now and then, below the server's root; any answer but 5xx is good",
+        Example("\"/health\"", "the list of models when there are several endpoints, else \"off\""),
+        "path below the server's root that is requested from each endpoint; any status but 5xx is healthy",
     ),
     openai(
         "models.{name}.load",
         ValueType::Keyword(&["vllm"]),
-        Example("\"vllm\"", "requests are counted here"),
-        "read each endpoint's load at /metrics, twice a second: what other gateways send counts, too",
+        Example("\"vllm\"", "Weir counts its own requests"),
+        "read each endpoint's load from /metrics, twice a second: requests of other gateways count, too",
     ),
     openai(
         "models.{name}.affinity",
         ValueType::Bool,
         Fixed("false"),
-        "whether requests that begin alike go to the same endpoint, whose prompt cache knows them, unless it has much more to do",
+        "whether requests with the same prefix go to the same endpoint, whose prompt cache has it, unless that is much busier than others",
     ),
     key(
         "models.{name}.timeouts.connect",
         CONNECT,
         OF_TIMEOUTS,
-        "this model's own limits, over those of [timeouts]",
+        "timeouts of this model; they override those of [timeouts]",
     ),
     key("models.{name}.timeouts.first_byte", WAIT, OF_TIMEOUTS, ""),
     key("models.{name}.timeouts.idle", WAIT, OF_TIMEOUTS, ""),
@@ -119,7 +119,7 @@ pub(crate) static KEYS: &[Key] = &[
     key(
         "models.{name}.tls.extra_ca",
         ValueType::Strings("an array of PEM files"),
-        Example("[\"authority.crt\"]", "those of [tls], besides which these hold"),
+        Example("[\"authority.crt\"]", "those of [tls], which apply in addition"),
         "TLS with this model's servers alone",
     ),
     key(
@@ -138,31 +138,31 @@ pub(crate) static KEYS: &[Key] = &[
         "models.{name}.max_parallel",
         ValueType::Integer(1, 1_000_000),
         Example("16", "no limit"),
-        "requests at this model at a time, until their answers end",
+        "concurrent requests to this model, until their answers end",
     ),
     key(
         "models.{name}.max_queue",
         ValueType::Integer(0, 1_000_000),
         Example("64", "limits.queue"),
-        "requests that wait for it: completions before chat before background jobs",
+        "length of the queue for it: completions before chat before background jobs",
     ),
     key(
         "models.{name}.max_wait",
         QUEUE_WAIT,
         Example("\"2s\"", "limits.queue_wait"),
-        "for at most this long, then 503 with Retry-After",
+        "longest time in that queue, then 503 with Retry-After",
     ),
     openai(
         "models.{name}.priority",
         ValueType::Bool,
         Fixed("false"),
-        "whether the server is told the same order: 0 for completions, 1 for chat, 2 for background jobs. For vLLM with --scheduling-policy priority",
+        "whether the same order is sent to the server as `priority`: 0 for completions, 1 for chat, 2 for background jobs. For vLLM with --scheduling-policy priority",
     ),
     bedrock(
         "models.{name}.region",
         ValueType::String("a region like \"eu-central-1\""),
         Example("\"ap-northeast-1\"", "the identifier's, else AWS_REGION, else AWS_REGION_NAME"),
-        "Bedrock: where the model is",
+        "Bedrock: the model's region",
     ),
     bedrock(
         "models.{name}.signing_host",
@@ -212,8 +212,8 @@ pub(crate) static KEYS: &[Key] = &[
     bedrock(
         "models.{name}.bedrock_openai",
         ValueType::Bool,
-        Example("true", "false: Converse, which more models know"),
-        "Bedrock: ask its OpenAI-compatible endpoint, nothing is translated",
+        Example("true", "false: Converse, which more models support"),
+        "Bedrock: use its OpenAI-compatible endpoint, without translation",
     ),
     azure(
         "models.{name}.api_version",
@@ -226,7 +226,7 @@ pub(crate) static KEYS: &[Key] = &[
         ValueType::Keyword(&["application", "workload", "managed"]),
         Example(
             "\"managed\"",
-            "by what else is said here, else by AZURE_CLIENT_SECRET, AZURE_FEDERATED_TOKEN_FILE or IDENTITY_ENDPOINT",
+            "by what else is set here, else by AZURE_CLIENT_SECRET, AZURE_FEDERATED_TOKEN_FILE or IDENTITY_ENDPOINT",
         ),
         "Azure: Entra ID instead of a key, as an application by its secret, as the cluster's or the machine's identity",
     ),
@@ -255,13 +255,13 @@ pub(crate) static KEYS: &[Key] = &[
             "\"/var/run/secrets/azure/tokens/azure-identity-token\"",
             "AZURE_FEDERATED_TOKEN_FILE",
         ),
-        "the cluster's token, read anew each time",
+        "the cluster's token, read again each time",
     ),
     azure(
         "models.{name}.entra.authority",
         ValueType::String("a URL like \"https://login.microsoftonline.com\""),
         Fixed("\"https://login.microsoftonline.com\""),
-        "where tokens are given out; AZURE_AUTHORITY_HOST",
+        "where tokens are issued; AZURE_AUTHORITY_HOST",
     ),
     azure(
         "models.{name}.entra.scope",
@@ -270,19 +270,19 @@ pub(crate) static KEYS: &[Key] = &[
             "\"https://cognitiveservices.azure.com/.default\"",
             "that with a dated api_version, else \"https://ai.azure.com/.default\"",
         ),
-        "what the token is for",
+        "scope of the token",
     ),
     key(
         "families.{name}.like",
         ValueType::String("the name of a built-in family"),
         Example("\"codestral\"", "itself if it is built in, else \"general\""),
-        "the family that this one is like but for the lines here. config/families.toml has those that are built in",
+        "the family that this one is like except for the keys here. config/families.toml has the built-in ones",
     ),
     key(
         "families.{name}.completion",
         ValueType::Keyword(&["fim", "chat"]),
         Example("\"fim\"", LIKE),
-        "how code is completed: between the marks of fim.template, or by asking for it in words",
+        "how code is completed: with the FIM tokens of fim.template, or by an instruction to a chat model",
     ),
     key(
         "families.{name}.completion_endpoint",
@@ -291,13 +291,13 @@ pub(crate) static KEYS: &[Key] = &[
             "\"completions\"",
             "\"completions\" for \"fim\" on OpenAI-compatible servers, else \"chat\"",
         ),
-        "which call of the server that is: without a chat template around it, or with one",
+        "which API of the server that is: without the chat template, or with it",
     ),
     key(
         "families.{name}.fim.template",
         ValueType::String("a text with {prefix} and {suffix}"),
         Example("\"[SUFFIX]{suffix}[PREFIX]{prefix}\"", LIKE),
-        "the model's own marks. Without the beginning-of-text mark, which the server adds",
+        "the model's FIM tokens. Without the beginning-of-text token, which the server adds",
     ),
     key(
         "families.{name}.fim.stop",
@@ -309,25 +309,25 @@ pub(crate) static KEYS: &[Key] = &[
         "families.{name}.context_tokens",
         TOKENS,
         Example("32768", LIKE),
-        "the window, question and answer together",
+        "the context window, prompt and answer together",
     ),
     key(
         "families.{name}.completion_tokens",
         TOKENS,
         Example("128", LIKE),
-        "at most this much completed code",
+        "most tokens of a code completion",
     ),
     key(
         "families.{name}.generation_tokens",
         TOKENS,
         Example("2048", LIKE),
-        "at most this much generated code",
+        "most tokens of a code generation",
     ),
     key(
         "families.{name}.max_tokens",
         TOKENS,
         Example("4096", LIKE),
-        "at most this much of other answers",
+        "most tokens of other answers",
     ),
     key(
         "families.{name}.temperature",
@@ -339,25 +339,25 @@ pub(crate) static KEYS: &[Key] = &[
         "families.{name}.strip_reasoning",
         ValueType::Bool,
         Example("true", LIKE),
-        "whether <think> blocks are taken off its answers; in Duo Chat they always are",
+        "whether <think> blocks are removed from its answers; in Duo Chat they always are",
     ),
     key(
         "families.{name}.single_system",
         ValueType::Bool,
         Example("true", LIKE),
-        "whether system messages become one, for chat templates that take no second",
+        "whether system messages are merged into one, for chat templates that accept no second",
     ),
     key(
         "families.{name}.tools",
         ValueType::Keyword(&["native", "react"]),
         Example("\"native\"", LIKE),
-        "how chat gives it tools: by the server's tool calling, or in the text",
+        "how chat passes it tools: by the server's tool calling, or in the text",
     ),
     key(
         "families.{name}.prompts",
         ValueType::Strings("an array of folders of prompts"),
         Example("[\"codestral\", \"mistral\"]", LIKE),
-        "where its prompts are looked for before \"base\"",
+        "folders of its prompts, in the order of search before \"base\"",
     ),
     key(
         "families.{name}.unescape_underscores",
