@@ -16,8 +16,8 @@
 //! - `upstream` is the only module that connects outward. `provider` opens no socket and reads no
 //!   clock.
 //! - `wire`, `generation`, `docs`, `model`, `route`, `prompt` and `provider` do not mention tokio or hyper.
-//! - Each module defines its own checked settings; `config` builds them. Only `config/load.rs`
-//!   reads the environment.
+//! - Each module defines its own checked settings; `config` builds them. Only
+//!   `config/toml/environment.rs` reads the environment.
 //! - `api` never names a provider, `provider` never names a surface; they meet in `generation`.
 //! - `provider/mod.rs`, `error/kind.rs` and `api/endpoint.rs` hold the only `match` over their enum;
 //!   `Endpoint` has a second one, the dispatcher in `api/mod.rs`, and no other file names its variants.

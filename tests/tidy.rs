@@ -479,9 +479,10 @@ fn a_match_over_endpoints_elsewhere_is_found() {
 }
 
 #[test]
-fn only_the_loader_reads_the_environment() {
+fn only_one_file_reads_the_environment() {
+    const FILE: &str = "src/config/toml/environment.rs";
     let mut offenders = Vec::new();
-    for source in rust_files("src").iter().filter(|source| source.path != "src/config/load.rs") {
+    for source in rust_files("src").iter().filter(|source| source.path != FILE) {
         for at in words(&source.code, "env") {
             let (before, after) = (&source.code[..at], &source.code[at + 3..]);
             let is_module = before.ends_with("std::")
@@ -493,7 +494,30 @@ fn only_the_loader_reads_the_environment() {
             }
         }
     }
-    report("only config/load.rs names std::env (main.rs its args)", &offenders);
+    report("only config/toml/environment.rs names std::env (main.rs its args)", &offenders);
+}
+
+/// Where code has an `Option<Option<…>>`.
+fn nested_options(source: &Source) -> Vec<usize> {
+    let is_nested = |at: &usize| {
+        let inside = source.code[at + "Option".len()..].strip_prefix('<');
+        inside.is_some_and(|inside| inside.trim_start().starts_with("Option<"))
+    };
+    let found = words(&source.code, "Option").into_iter().filter(is_nested);
+    found.map(|at| line_of(&source.code, at)).collect()
+}
+
+#[test]
+fn no_option_of_option() {
+    let mut offenders = Vec::new();
+    for source in rust_files("src") {
+        let lines = nested_options(&source).into_iter();
+        offenders.extend(lines.map(|line| format!("{}:{line}", source.path)));
+    }
+    report(
+        "an enum or a `Result<Option<_>, _>` says what an `Option<Option<_>>` means",
+        &offenders,
+    );
 }
 
 /// Returns the lines on which code names a variant of `ProviderKind`. Constants and functions of the
@@ -822,4 +846,8 @@ fn the_reader_of_this_file_reads_rust() {
     let named: Vec<(usize, &str)> =
         used.iter().map(|(line, name)| (*line, name.as_str())).collect();
     assert_eq!(named, [(1, "a"), (1, "b"), (2, "c"), (8, "f"), (4, "d")]);
+    let text = "// Option<Option<u8>>\nfn f(a: Option<Options<u8>>) -> Option<\n    Option<u8>,\n> {}\n\
+                fn g() -> Result<Option<u8>, Option<Option<u8>>> {}\n\
+                #[cfg(test)]\nmod more {\n    fn h() -> Option<Option<u8>> {}\n}\n";
+    assert_eq!(nested_options(&planted(text)), [2, 5], "the planted ones");
 }

@@ -118,7 +118,7 @@ fn check_prints_every_fault_and_exits_78() {
     let (code, page, err) =
         weir("faults", "server.listen = 1\nlimts.queue = 2\n", "weir check --config FILE");
     assert_eq!((code, page.as_str()), (exit(78), ""));
-    assert!(err.contains("FILE:1:17: error: server.listen: said 1"), "{err}");
+    assert!(err.contains("FILE:1:17: error: server.listen: found 1"), "{err}");
     assert!(err.contains("hint: did you mean limits?"), "{err}");
     assert!(err.ends_with("2 errors\n"), "{err}");
 }

@@ -3,10 +3,12 @@
 
 use std::fmt::Write as _;
 
-use crate::config::toml::keys::{self, Acts, Key, Preset, Takes};
-use crate::config::toml::variables::{Does, VARIABLES};
+use crate::config::toml::key::{DefaultValue, Key, Support, ValueType};
+use crate::config::toml::keys;
+use crate::config::toml::variables::{Effect, VARIABLES};
 use crate::route::Feature;
 
+/// The comment at the top of the file.
 const HEAD: &str = "\
 # Every key of Weir's configuration, its default and what it is for. Written by `weir check --reference`
 # from src/config/toml/keys.rs; a test keeps the two the same.
@@ -16,7 +18,7 @@ const HEAD: &str = "\
 # Secrets: { env = \"NAME\" } or { file = \"/run/secrets/name\" }. Paths are relative to this file.
 ";
 
-/// The text of `config/reference.toml`.
+/// Returns the text of `config/reference.toml`.
 pub fn reference() -> String {
     let mut text = HEAD.to_owned();
     let mut table = "";
@@ -37,7 +39,7 @@ pub fn reference() -> String {
     text
 }
 
-/// The table a key is shown in, and its name there.
+/// Splits a key's path into the table that it is shown in and its name there.
 fn split(path: &str) -> (&str, &str) {
     let (table, name) = path.split_once('.').unwrap_or(("", path));
     match name.strip_prefix("{name}.") {
@@ -46,19 +48,20 @@ fn split(path: &str) -> (&str, &str) {
     }
 }
 
+/// Appends one key with its comment.
 fn entry(text: &mut String, key: &Key, name: &str) {
-    let (value, without) = match key.preset {
-        Preset::Is(value) => (value, None),
-        Preset::Example(value, without) => (value, Some(without)),
+    let (value, instead) = match key.default {
+        DefaultValue::Fixed(value) => (value, None),
+        DefaultValue::Example(value, instead) => (value, Some(instead)),
     };
-    let is_default = without.is_none() && matches!(key.acts, Acts::Yes);
+    let is_default = instead.is_none() && matches!(key.support, Support::Full);
     let remarks = [
         (!key.doc.is_empty()).then(|| key.doc.to_owned()),
-        range(key.takes),
-        without.map(|without| format!("Default: {without}")),
-        match key.acts {
-            Acts::NotYet => Some("Accepted, not acted on in this version".to_owned()),
-            Acts::Yes | Acts::Only(_) => None,
+        range(key.value_type),
+        instead.map(|instead| format!("Default: {instead}")),
+        match key.support {
+            Support::NotYet => Some("Accepted, not acted on in this version".to_owned()),
+            Support::Full | Support::Only(_) => None,
         },
     ];
     let doc: Vec<String> = remarks.into_iter().flatten().map(|remark| sentence(&remark)).collect();
@@ -66,30 +69,35 @@ fn entry(text: &mut String, key: &Key, name: &str) {
     let _ = writeln!(text, "{}{name} = {value}", if is_default { "" } else { "#" });
 }
 
+/// Returns a text with a capital letter and a full stop.
 fn sentence(text: &str) -> String {
     let mut chars = text.chars();
     let first = chars.next().map(|c| c.to_ascii_uppercase()).unwrap_or_default();
     format!("{first}{}.", chars.as_str())
 }
 
-fn range(takes: Takes) -> Option<String> {
-    match takes {
-        Takes::Duration(min, max) | Takes::Size(min, max) => Some(format!("{min} to {max}")),
-        Takes::Integer(min, max) => Some(format!("{min} to {max}")),
-        Takes::Number(min, max) => Some(format!("{min} to {max}")),
-        Takes::Word(words) => Some(format!("One of {}", words.join(", "))),
+/// Returns the bounds of a type in words, if it has any.
+fn range(value_type: ValueType) -> Option<String> {
+    match value_type {
+        ValueType::Duration(min, max) | ValueType::Size(min, max) => {
+            Some(format!("{min} to {max}"))
+        }
+        ValueType::Integer(min, max) => Some(format!("{min} to {max}")),
+        ValueType::Number(min, max) => Some(format!("{min} to {max}")),
+        ValueType::Keyword(keywords) => Some(format!("One of {}", keywords.join(", "))),
         _ => None,
     }
 }
 
+/// Appends a line for each feature.
 fn features(text: &mut String) {
     text.push_str(
         "# Each is a model's name, \"gitlab\" (GitLab's cloud: gitlab.cloud_url), \"disabled\", or a table as below.\n\
          # Default: the line it names, else features.default, else 422.\n",
     );
     let mut line = |name: &str, doc: String| {
-        let said = format!("#{name} = \"codestral\"");
-        let _ = writeln!(text, "{said:<48} # {doc}");
+        let setting = format!("#{name} = \"codestral\"");
+        let _ = writeln!(text, "{setting:<48} # {doc}");
     };
     line("default", "every feature without a line of its own".to_owned());
     for feature in Feature::all() {
@@ -101,12 +109,13 @@ fn features(text: &mut String) {
     }
 }
 
+/// Appends the variables, as comments.
 fn environment(text: &mut String) {
-    text.push_str("\n# Environment variables of GitLab's own container that Weir knows. What this file says wins.\n");
+    text.push_str("\n# Environment variables of GitLab's own container that Weir reads. This file wins over them.\n");
     for variable in VARIABLES {
-        let remark = match variable.does {
-            Does::Nothing => "; not acted on in this version",
-            Does::Sets(..) | Does::Host(_) | Does::Port(_) | Does::Elsewhere => "",
+        let remark = match variable.effect {
+            Effect::Ignored => "; not acted on in this version",
+            Effect::Sets(..) | Effect::Host(_) | Effect::Port(_) | Effect::InSection => "",
         };
         let _ = writeln!(text, "# {:<46} {}{remark}", variable.name, variable.doc);
     }
@@ -128,13 +137,13 @@ mod tests {
     }
 
     #[test]
-    fn says_the_defaults() {
-        let said = from_str(&reference(), "reference.toml", &Environment::default()).unwrap();
-        let unsaid = from_str("", "empty.toml", &Environment::default()).unwrap();
-        assert_eq!(said.warnings, []);
+    fn the_reference_is_the_defaults() {
+        let explicit = from_str(&reference(), "reference.toml", &Environment::default()).unwrap();
+        let empty = from_str("", "empty.toml", &Environment::default()).unwrap();
+        assert_eq!(explicit.warnings, []);
         assert_eq!(
-            (said.server, said.limits, said.log),
-            (unsaid.server, unsaid.limits, unsaid.log)
+            (explicit.server, explicit.limits, explicit.log),
+            (empty.server, empty.limits, empty.log)
         );
     }
 
@@ -143,7 +152,7 @@ mod tests {
         let uncommented: String = reference()
             .lines()
             .map(|line| match line.strip_prefix('#') {
-                // two forms of one thing: only one of them may be said
+                // two forms of one setting: only one of them may be set
                 Some(rest)
                     if rest.starts_with("code_generations = ")
                         || rest.starts_with("endpoint = ") =>

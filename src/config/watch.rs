@@ -1,7 +1,7 @@
 //! Notices that the content of a file has changed (the configuration, a certificate): an editor's
 //! write or rename, Kubernetes' swap of the `..data` symlink, a bind mount. The directories are
 //! watched, since those replace the file itself; and the content is compared every two seconds, for
-//! file systems that tell nothing. The directory of the operator's prompts is watched with them.
+//! file systems that report no events. The directory of the operator's prompts is watched with them.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -15,21 +15,22 @@ use tokio::sync::mpsc;
 
 use crate::config::section::prompts;
 
-/// Writers write in pieces: wait until they are quiet for this long, but not longer than ten times
-/// it.
+/// A burst of events has ended when there is none for this long; it is cut off at ten times that.
+/// Writers write in pieces.
 const QUIET: Duration = Duration::from_millis(100);
+/// Interval of comparing the content.
 const POLL: Duration = Duration::from_secs(2);
 
-/// What is watched.
+/// The files and the directory that are watched.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Watched {
-    /// Files, by their content.
+    /// Files, compared by content.
     pub files: Vec<PathBuf>,
-    /// A directory with all below it.
+    /// A directory with everything below it.
     pub tree: Option<PathBuf>,
 }
 
-/// Watches until it is dropped.
+/// A thread that watches files until this is dropped.
 pub struct Watcher {
     /// Delivers events into the thread's queue; dropping it ends the thread.
     notify: Option<notify::RecommendedWatcher>,
@@ -38,8 +39,8 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Starts to watch. Each change sends one unit; changes that come while one is waiting are part
-    /// of it.
+    /// Starts the thread. It sends one unit for each change; changes while one is waiting are part
+    /// of it. Fails when no thread can be started.
     pub fn start(watched: &Watched) -> std::io::Result<(Self, mpsc::Receiver<()>)> {
         Self::start_with(watched, POLL)
     }
@@ -66,21 +67,23 @@ impl std::fmt::Debug for Watcher {
     }
 }
 
-/// `None` where the system cannot: the poll then serves alone.
+/// Subscribes to the events of the directories. Returns `None` when the system has no events:
+/// polling has to do.
 fn watch_directories(
     watched: &Watched,
     events: SyncSender<()>,
 ) -> Option<notify::RecommendedWatcher> {
-    let concerned = watched.clone();
-    let made = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // reading the file is an event too: it would wake us for ever; so would a log beside it
-        if event.map_or(true, |event| !event.kind.is_access() && concerned.has_any(&event.paths)) {
-            // Full means that the thread is about to look anyway.
+    let relevant = watched.clone();
+    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // reading the file is an event too and would wake the thread for ever; so would a log in the
+        // same directory
+        if event.map_or(true, |event| !event.kind.is_access() && relevant.has_any(&event.paths)) {
+            // full: the thread is about to compare anyway
             let _ = events.try_send(());
         }
     });
-    let mut watcher = made
-        .map_err(|error| tracing::warn!(%error, "no file events here: files are polled"))
+    let mut watcher = watcher
+        .map_err(|error| tracing::warn!(%error, "the system reports no file events: files are polled every 2 s"))
         .ok()?;
     let flat =
         watched.directories().into_iter().map(|directory| (directory, RecursiveMode::NonRecursive));
@@ -88,12 +91,14 @@ fn watch_directories(
         flat.chain(watched.tree.as_deref().map(|tree| (tree, RecursiveMode::Recursive)))
     {
         if let Err(error) = watcher.watch(directory, mode) {
-            tracing::warn!(%error, directory = %directory.display(), "no file events there: it is polled every 2 s");
+            tracing::warn!(%error, directory = %directory.display(), "no file events in this directory: it is polled every 2 s");
         }
     }
     Some(watcher)
 }
 
+/// Compares the content after each burst of events and each `poll`, and sends a unit when it has
+/// changed.
 fn run(
     watched: &Watched,
     poll: Duration,
@@ -111,8 +116,8 @@ fn run(
             Err(RecvTimeoutError::Disconnected) => return,
         };
         let now = watched.digests();
-        // A file that is gone between two halves of a rename comes back; one that stays away is
-        // told.
+        // a file that is gone between two halves of a rename comes back; one that stays away is
+        // a change at the next poll
         if now == known || (now.contains(&None) && !is_poll) {
             continue;
         }
@@ -123,6 +128,7 @@ fn run(
     }
 }
 
+/// Waits for the end of a burst of events.
 fn settle(wakeups: &Receiver<()>) {
     for _ in 0..10 {
         if wakeups.recv_timeout(QUIET).is_err() {
@@ -131,10 +137,11 @@ fn settle(wakeups: &Receiver<()>) {
     }
 }
 
-/// Per file, then of the tree; `None` for a file that is not there.
+/// Hashes of the files, then of the tree; `None` for a file that does not exist.
 type Digests = Vec<Option<u64>>;
 
 impl Watched {
+    /// Returns the directories of the files.
     fn directories(&self) -> BTreeSet<&Path> {
         let parents = self.files.iter().filter_map(|path| path.parent());
         parents
@@ -142,8 +149,8 @@ impl Watched {
             .collect()
     }
 
-    /// Whether an event is about one of the files, about the link that Kubernetes swaps (`..data`),
-    /// or in the tree.
+    /// Returns whether an event is about one of the files, about the link that Kubernetes swaps
+    /// (`..data`), or in the tree.
     fn has_any(&self, paths: &[PathBuf]) -> bool {
         let is_named = |name: &OsStr| self.files.iter().any(|file| file.file_name() == Some(name));
         let is_ours = |path: &PathBuf| {
@@ -155,7 +162,7 @@ impl Watched {
         paths.is_empty() || paths.iter().any(is_ours)
     }
 
-    /// Hashes and not the content: the files may hold secrets. Of the tree, which is looked at
+    /// Returns hashes and not the content, which may contain secrets. Of the tree, which is read
     /// every two seconds, names, sizes and times are enough.
     fn digests(&self) -> Digests {
         let of_file = |path: &PathBuf| {
@@ -165,8 +172,9 @@ impl Watched {
         };
         let mut tree = DefaultHasher::new();
         for path in self.tree.iter().flat_map(|tree| prompts::files(tree).unwrap_or_default()) {
-            let seen = std::fs::metadata(&path).ok().map(|seen| (seen.len(), seen.modified().ok()));
-            (path, seen).hash(&mut tree);
+            let metadata = std::fs::metadata(&path).ok();
+            let version = metadata.map(|metadata| (metadata.len(), metadata.modified().ok()));
+            (path, version).hash(&mut tree);
         }
         self.files.iter().map(of_file).chain([Some(tree.finish())]).collect()
     }
@@ -182,7 +190,7 @@ mod tests {
 
     use super::{Watched, Watcher};
 
-    /// A directory of this test's own with a configuration in it.
+    /// Creates a directory for one test.
     fn directory(test: &str) -> PathBuf {
         let dir = std::env::temp_dir().join(format!("weir-watch-{test}-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
@@ -193,34 +201,34 @@ mod tests {
         Watched { files: vec![file.to_owned()], tree: None }
     }
 
-    /// No poll: what is told was told by an event.
+    /// A poll that never comes: changes are noticed by events alone.
     const NEVER: Duration = Duration::from_secs(3600);
 
-    async fn told(changes: &mut Receiver<()>) -> bool {
+    async fn changed(changes: &mut Receiver<()>) -> bool {
         tokio::time::timeout(Duration::from_secs(10), changes.recv())
             .await
             .is_ok_and(|unit| unit.is_some())
     }
 
     #[tokio::test]
-    async fn tells_of_a_write_and_of_a_rename_over_the_file() {
+    async fn a_write_and_a_rename_over_the_file_are_changes() {
         let dir = directory("write");
         let file = dir.join("weir.toml");
         fs::write(&file, "a").unwrap();
         let (_watcher, mut changes) = Watcher::start_with(&only(&file), NEVER).unwrap();
         fs::write(&file, "b").unwrap();
-        assert!(told(&mut changes).await, "a write in place");
+        assert!(changed(&mut changes).await, "a write in place");
         fs::write(dir.join(".weir.toml.swp"), "c").unwrap();
         fs::rename(dir.join(".weir.toml.swp"), &file).unwrap();
-        assert!(told(&mut changes).await, "an editor's rename");
+        assert!(changed(&mut changes).await, "an editor's rename");
         fs::remove_file(&file).unwrap();
         fs::write(&file, "d").unwrap();
-        assert!(told(&mut changes).await, "removed and written anew");
+        assert!(changed(&mut changes).await, "removed and written anew");
         fs::remove_dir_all(dir).unwrap();
     }
 
     #[tokio::test]
-    async fn tells_of_kubernetes_swapping_the_data_directory() {
+    async fn kubernetes_swapping_the_data_directory_is_a_change() {
         let dir = directory("configmap");
         let version = |name: &str, text: &str| {
             fs::create_dir_all(dir.join(name)).unwrap();
@@ -233,7 +241,7 @@ mod tests {
         std::os::unix::fs::symlink("..data/weir.toml", &file).unwrap();
         let (_watcher, mut changes) = Watcher::start_with(&only(&file), NEVER).unwrap();
         version("..2026_02", "b");
-        assert!(told(&mut changes).await);
+        assert!(changed(&mut changes).await);
         fs::remove_dir_all(dir).unwrap();
     }
 
@@ -251,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tells_of_a_change_below_the_directory_of_prompts() {
+    async fn a_change_below_the_directory_of_prompts_is_one() {
         let dir = directory("tree");
         let (file, tree) = (dir.join("weir.toml"), dir.join("prompts"));
         fs::create_dir_all(tree.join("chat")).unwrap();
@@ -260,14 +268,14 @@ mod tests {
             Watcher::start_with(&Watched { tree: Some(tree.clone()), ..only(&file) }, NEVER)
                 .unwrap();
         fs::write(tree.join("chat/base.toml"), "b").unwrap();
-        assert!(told(&mut changes).await, "a new prompt");
+        assert!(changed(&mut changes).await, "a new prompt");
         fs::remove_file(tree.join("chat/base.toml")).unwrap();
-        assert!(told(&mut changes).await, "one less");
+        assert!(changed(&mut changes).await, "one less");
         fs::remove_dir_all(dir).unwrap();
     }
 
     #[tokio::test]
-    async fn the_poll_tells_what_no_event_did() {
+    async fn the_poll_finds_what_no_event_reported() {
         let dir = directory("poll");
         let target = dir.join("elsewhere");
         fs::create_dir_all(&target).unwrap();
@@ -276,8 +284,8 @@ mod tests {
         std::os::unix::fs::symlink("elsewhere/weir.toml", &file).unwrap();
         let (_watcher, mut changes) = Watcher::start(&only(&file)).unwrap();
         fs::write(target.join("weir.toml"), "b").unwrap();
-        let told = tokio::time::timeout(Duration::from_secs(10), changes.recv()).await;
-        assert_eq!(told, Ok(Some(())), "the link's target is in a directory that is not watched");
+        let change = tokio::time::timeout(Duration::from_secs(10), changes.recv()).await;
+        assert_eq!(change, Ok(Some(())), "the link's target is in a directory that is not watched");
         fs::remove_dir_all(dir).unwrap();
     }
 

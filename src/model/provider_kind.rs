@@ -85,7 +85,7 @@ pub enum CredentialKind {
     Caller,
 }
 
-const SERVER_HINT: &str = "say where the model server is: endpoint = \"http://host:port/v1\"";
+const SERVER_HINT: &str = "set the model server's address: endpoint = \"http://host:port/v1\"";
 
 impl ProviderKind {
     /// The gateway, which configuration creates without an identifier.
@@ -119,7 +119,7 @@ impl ProviderKind {
                 prefixes: &["azure"],
                 url: UrlRule::AzureResource,
                 default_endpoint: DefaultEndpoint::Required(
-                    "say where the resource is: endpoint = \"https://….openai.azure.com\"",
+                    "set the resource's address: endpoint = \"https://….openai.azure.com\"",
                 ),
                 credentials: CredentialKind::Azure,
                 checks_health: false,

@@ -440,7 +440,7 @@ fn certificates_that_cannot_work_are_faults_of_the_file() {
         "clients are not let in unasked: {open}"
     );
     let idle = said("[server.tls]\ncert = \"a\"\nkey = \"b\"\nclient_crl = \"c\"\n");
-    assert!(idle.contains("server.tls.client_crl: expected client_ca beside it"), "{idle}");
+    assert!(idle.contains("server.tls.client_crl: expected client_ca as well"), "{idle}");
     assert!(said("[server]\ntls = true\n").contains("expected a table of keys"));
 }
 

@@ -1,160 +1,145 @@
-//! `[auth]` and `[gitlab]`: who may call, and that nobody opens the gateway to the world by
-//! mistake.
+//! `[auth]` and `[gitlab]`: how clients are authenticated, and a check that the gateway is not open
+//! to the world by mistake.
 
 use std::net::SocketAddr;
 
 use crate::auth::{GitlabSettings, Settings};
-use crate::config::config::{Origin, Setting};
 use crate::config::section::static_keys;
-use crate::config::toml::diagnostic::{Fault, Place, Severity, quoted};
+use crate::config::toml::diagnostic::{Fault, Location, Reported, quoted};
+use crate::config::toml::provenance::{Origin, Setting};
 use crate::config::toml::reader::Reader;
 use crate::config::toml::variables;
 use crate::model::{EndpointUrl, Scheme};
 
 const MODE: &[&str] = &["auth", "mode"];
 const URL: &[&str] = &["gitlab", "url"];
+const AUDIENCE: &[&str] = &["gitlab", "audience"];
 
-/// The settings; `None` when a fault was noted.
-pub(crate) fn read(reader: &mut Reader<'_>, listen: Option<SocketAddr>) -> Option<Settings> {
-    let said = reader.word(MODE);
-    let keys = static_keys::read(reader, listen.is_some_and(|listen| !is_loopback(listen)));
+/// Reads the settings. `listen` is the public listener's address, if it could be read.
+pub(crate) fn read(
+    reader: &mut Reader<'_>,
+    listen: Option<SocketAddr>,
+) -> Result<Settings, Reported> {
+    let public = listen.filter(|listen| !is_loopback(*listen));
+    let mode = reader.optional_keyword(MODE);
+    let keys = static_keys::read(reader, public.is_some());
     let gitlab = gitlab(reader);
     let allow_public = reader.boolean(&["auth", "allow_public"]);
-    let [said_mode, said_keys, said_url] =
+    let [mode_entry, keys_entry, url_entry] =
         [MODE, static_keys::PATH, URL].map(|path| reader.doc.get(path));
-    let bypass = bypass(reader, said_mode.is_some() || said_keys.is_some() || said_url.is_some());
-    let mode = match (said, &said_mode) {
-        (Some(mode), _) => mode,
-        // not one of the words, which was noted
-        (None, Some(_)) => return None,
-        (None, None) if bypass => "off",
-        (None, None) => presumed(reader, said_keys.is_some()),
+    let has_keys = keys_entry.is_some();
+    let bypass = bypass(reader, mode_entry.is_some() || has_keys || url_entry.is_some());
+    let mode = match mode? {
+        Some(mode) => mode,
+        None if bypass => "off",
+        None => presumed(reader, has_keys),
     };
-    match (mode, said_mode) {
-        ("off", Some(at)) if said_keys.is_some() => {
-            reader
-                .error(MODE, &at.span, "contradicts static_keys: \"off\" admits everybody")
-                .hint = Some("remove one of the two lines".to_owned());
-            None
+    match (mode, mode_entry) {
+        ("off", Some(entry)) if has_keys => {
+            let message = "contradicts static_keys: \"off\" admits everybody";
+            let fault = reader.fault_at(MODE, &entry.span, message);
+            Err(reader.report(fault.hint(Some("remove one of the two lines".to_owned()))))
         }
         ("off", _) => {
-            if let Some(listen) = listen.filter(|listen| !is_loopback(*listen))
-                && allow_public == Some(false)
-                && !bypass
-            {
+            if let (Some(listen), Ok(false), false) = (public, allow_public, bypass) {
                 public_without_auth(reader, listen);
             }
-            Some(Settings::Off)
+            Ok(Settings::Off)
         }
-        ("keys", Some(at)) if said_keys.is_none() => {
-            reader.error(MODE, &at.span, "expected auth.static_keys beside it");
-            None
+        ("keys", Some(entry)) if !has_keys => {
+            let message = "expected auth.static_keys as well";
+            Err(reader.report(reader.fault_at(MODE, &entry.span, message)))
         }
-        ("keys", _) => Some(Settings::Keys(keys?)),
-        (_, Some(at)) if reader.provenance.origin("gitlab.url") == Origin::Default => {
-            reader.error(MODE, &at.span, "expected gitlab.url beside it: whose tokens to accept");
-            None
+        ("keys", _) => Ok(Settings::Keys(keys?)),
+        (_, Some(entry)) if reader.provenance.origin("gitlab.url") == Origin::Default => {
+            let message = "expected gitlab.url as well: the GitLab whose tokens are accepted";
+            Err(reader.report(reader.fault_at(MODE, &entry.span, message)))
         }
-        _ => Some(Settings::Gitlab { keys: keys?, gitlab: gitlab? }),
+        _ => Ok(Settings::Gitlab { keys: keys?, gitlab: gitlab?.ok_or(Reported)? }),
     }
 }
 
-/// What holds when no mode is said: the strictest that the rest of the file makes possible.
+/// Returns the mode that applies when none is set: the strictest that the rest of the file allows.
 fn presumed(reader: &mut Reader<'_>, has_keys: bool) -> &'static str {
     let (mode, origin) = match (reader.provenance.origin("gitlab.url"), has_keys) {
         (Origin::Default, false) => ("off", Origin::Default),
         (Origin::Default, true) => ("keys", reader.provenance.origin("auth.static_keys")),
         (origin, _) => ("gitlab", origin),
     };
-    reader
-        .provenance
-        .note("auth.mode".to_owned(), Setting { value: format!("\"{mode}\""), origin });
+    let setting = Setting { value: format!("\"{mode}\""), origin };
+    reader.provenance.record("auth.mode".to_owned(), setting);
     mode
 }
 
-/// `[gitlab]`, if it names a GitLab and nothing in it is wrong.
-fn gitlab(reader: &mut Reader<'_>) -> Option<GitlabSettings> {
-    let url = url(reader, URL);
-    let cloud_issuer = url_if_said(reader, &["gitlab", "cloud_issuer"]);
-    let audience = reader.text(&["gitlab", "audience"]);
-    if audience.as_ref().is_some_and(String::is_empty) {
-        let fault = reader
-            .fault_of("gitlab.audience", "expected a name like \"gitlab-ai-gateway\"")
-            .said("\"\"");
-        reader.faults.push(fault);
-        return None;
+/// Reads `[gitlab]`, or returns `None` when no GitLab is configured.
+fn gitlab(reader: &mut Reader<'_>) -> Result<Option<GitlabSettings>, Reported> {
+    let url = issuer(reader, URL);
+    let cloud_issuer = issuer(reader, &["gitlab", "cloud_issuer"]);
+    let audience = reader.string(AUDIENCE);
+    if audience.as_ref().is_ok_and(String::is_empty) {
+        let message = "expected a name like \"gitlab-ai-gateway\"";
+        let fault = reader.fault_of(&AUDIENCE.join("."), message).found("\"\"");
+        return Err(reader.report(fault));
     }
-    Some(GitlabSettings { url: url?, cloud_issuer: cloud_issuer?, audience: audience?.into() })
+    let Some(url) = url? else { return Ok(None) };
+    Ok(Some(GitlabSettings { url, cloud_issuer: cloud_issuer?, audience: audience?.into() }))
 }
 
-/// `Some(None)` when nothing is said.
-fn url_if_said(reader: &mut Reader<'_>, path: &[&str]) -> Option<Option<EndpointUrl>> {
-    let url = url(reader, path);
-    match reader.provenance.origin(&path.join(".")) {
-        Origin::Default => Some(None),
-        Origin::Line(_) | Origin::Variable(_) => Some(Some(url?)),
+/// Reads an issuer's address. Plain HTTP is a warning: a machine on the network path could answer
+/// in its place and decide which tokens are good.
+fn issuer(reader: &mut Reader<'_>, path: &[&str]) -> Result<Option<EndpointUrl>, Reported> {
+    let Some(url) = reader.optional_url(path)? else { return Ok(None) };
+    if is_plain_http(&url) {
+        let message =
+            "plain HTTP: any machine on the network path can decide which tokens are good";
+        let fault = reader.fault_of(&path.join("."), message).found(quoted(&url.to_string()));
+        reader.warn(fault.hint(Some("use https://".to_owned())));
     }
+    Ok(Some(url))
 }
 
-/// An issuer's address. Whoever answers for a plain-HTTP one decides who may call.
-fn url(reader: &mut Reader<'_>, path: &[&str]) -> Option<EndpointUrl> {
-    let url = reader.url(path)?;
-    if is_open(&url) {
-        let message = "plain HTTP: whoever stands in between can say which tokens are good";
-        let fault =
-            Fault { severity: Severity::Warning, ..reader.fault_of(&path.join("."), message) };
-        reader
-            .faults
-            .push(fault.said(quoted(&url.to_string())).hint(Some("use https://".to_owned())));
-    }
-    Some(url)
-}
-
-/// Whether what goes there can be read and changed on its way: plain HTTP that leaves this machine.
-pub(crate) fn is_open(url: &EndpointUrl) -> bool {
+/// Returns whether requests to an address can be read and changed on the network: plain HTTP that
+/// leaves this machine.
+pub(crate) fn is_plain_http(url: &EndpointUrl) -> bool {
     let host = url.host();
-    let local = host == "localhost"
+    let is_local = host == "localhost"
         || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback());
-    url.scheme() == Scheme::Http && !local
+    url.scheme() == Scheme::Http && !is_local
 }
 
-/// `AIGW_AUTH__BYPASS_EXTERNAL`: off, on any address, and told so every time. The file wins.
-fn bypass(reader: &mut Reader<'_>, file_says: bool) -> bool {
-    let Some(said) = reader.env.get(variables::BYPASS) else { return false };
-    let fault = match variables::truth(said) {
+/// Returns whether `AIGW_AUTH__BYPASS_EXTERNAL` switches authentication off, on any address; each
+/// time with a warning. The file wins over it.
+fn bypass(reader: &mut Reader<'_>, file_decides: bool) -> bool {
+    const VARIABLE: &str = variables::BYPASS;
+    let Some(text) = reader.env.get(VARIABLE) else { return false };
+    match variables::parse_bool(text) {
         Some(false) => return false,
-        Some(true) if file_says => Fault::warning(
-            Place::Environment,
-            variables::BYPASS,
-            "has no effect: the file decides who may call",
-        ),
+        Some(true) if file_decides => {
+            let message = "has no effect: the file decides who may call";
+            reader.warn(Fault::warning(Location::Environment, VARIABLE, message));
+        }
         Some(true) => {
-            let origin = Origin::Variable(variables::BYPASS.to_owned());
-            reader
-                .provenance
-                .note("auth.mode".to_owned(), Setting { value: "\"off\"".to_owned(), origin });
+            let origin = Origin::Variable(VARIABLE.to_owned());
+            let setting = Setting { value: "\"off\"".to_owned(), origin };
+            reader.provenance.record("auth.mode".to_owned(), setting);
             let message =
                 "authentication is off: everybody who reaches the listener may use the models";
-            Fault::warning(Place::Environment, variables::BYPASS, message)
+            reader.warn(Fault::warning(Location::Environment, VARIABLE, message));
         }
         None => {
-            let message = "expected true or false";
-            Fault::error(Place::Environment, variables::BYPASS, message).said(quoted(said))
+            let fault = Fault::error(Location::Environment, VARIABLE, "expected true or false");
+            reader.report(fault.found(quoted(text)));
         }
-    };
-    reader.faults.push(fault);
-    !file_says
+    }
+    !file_decides
 }
 
 fn public_without_auth(reader: &mut Reader<'_>, listen: SocketAddr) {
-    let message = "but nobody is asked for a key there (auth.mode is \"off\"): everybody who reaches it may use the models";
+    let message = "but no authentication is configured (auth.mode is \"off\"): everybody who reaches it may use the models";
     let hint = "set gitlab.url, or auth.static_keys = [{ env = \"…\" }], or listen on 127.0.0.1, or accept it with \
                 auth.allow_public = true";
-    let fault = reader
-        .fault_of("server.listen", message)
-        .said(format!("\"{listen}\""))
-        .hint(Some(hint.to_owned()));
-    reader.faults.push(fault);
+    let fault = reader.fault_of("server.listen", message).found(format!("\"{listen}\""));
+    reader.report(fault.hint(Some(hint.to_owned())));
 }
 
 fn is_loopback(address: SocketAddr) -> bool {

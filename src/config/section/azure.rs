@@ -1,45 +1,44 @@
-//! What an Azure model says besides name, family and key: the api-version, the resource's address.
+//! What an Azure model has in addition to name, family and key: the api-version, the resource's
+//! address.
 
 use std::ops::Range;
 
-use crate::config::config::{Origin, Setting};
-use crate::config::section::provider_env::{Inherited, Said, note_said};
+use crate::config::section::provider_env::{EnvValue, ProviderEnv, record_value};
+use crate::config::toml::diagnostic::Reported;
 use crate::config::toml::document::path_text;
+use crate::config::toml::provenance::{Origin, Setting};
 use crate::config::toml::reader::Reader;
 use crate::model::{ApiVersion, EndpointUrl, UrlRule};
 
-/// The version: the model's, else `AZURE_API_VERSION`, else v1. `None` leaves a fault.
+/// Reads the version: the model's, else `AZURE_API_VERSION`, else v1.
 pub(crate) fn api_version(
     reader: &mut Reader<'_>,
     name: &str,
-    inherited: &Inherited,
-) -> Option<ApiVersion> {
+    provider_env: &ProviderEnv,
+) -> Result<ApiVersion, Reported> {
     let path = ["models", name, "api_version"];
     if let Some(entry) = reader.doc.get(&path) {
-        let version = ApiVersion::parse(&reader.text(&path)?).ok();
-        if version.is_none() {
-            reader.wrong(&path, &entry.span, entry.value);
-        }
-        return version;
+        let text = reader.string(&path)?;
+        return ApiVersion::parse(&text).map_err(|_| reader.wrong(&path, &entry.span, entry.value));
     }
-    note_said(reader, name, "api_version", &inherited.api_version, |version| {
+    record_value(reader, name, "api_version", &provider_env.api_version, |version| {
         format!("\"{version}\"")
     });
-    match &inherited.api_version {
-        Said::Value(version, _) => Some(version.clone()),
-        Said::Wrong => None,
-        Said::Nothing => {
+    match &provider_env.api_version {
+        EnvValue::Set { value, .. } => Ok(value.clone()),
+        EnvValue::Invalid => Err(Reported),
+        EnvValue::Unset => {
             let version = ApiVersion::default();
             let setting = Setting { value: format!("\"{version}\""), origin: Origin::Default };
-            reader.provenance.note(path_text(&path), setting);
-            Some(version)
+            reader.provenance.record(path_text(&path), setting);
+            Ok(version)
         }
     }
 }
 
-/// Whether an address that parses is the resource's root, with or without the v1 path that Azure's
-/// portal shows. Of what else is pasted, deployment and version would be ignored: the fault says
-/// what to write.
+/// Collects a fault when an address that parses is not the resource's root, with or without the v1
+/// path that Azure's portal shows. Of what else is pasted, deployment and version would be ignored:
+/// the hint is what to write instead.
 pub(crate) fn check_root(
     reader: &mut Reader<'_>,
     path: &[&str],
@@ -57,23 +56,24 @@ pub(crate) fn check_root(
             );
             let source = reader.provenance.source(&path_text(&["models", path[1], "api_version"]));
             reader.error(path, span, message).hint =
-                Some(format!("write \"{root}\"; or api_version = \"v1\" ({source} says {date})"));
+                Some(format!("write \"{root}\"; or api_version = \"v1\" ({source} has {date})"));
         }
         (Some("/openai/v1"), _) => {}
         _ => {
             let message = "expected the address of the resource alone";
-            let said = pasted_version(text)
+            let version = pasted_version(text)
                 .map_or_else(String::new, |date| format!(" and api_version = \"{date}\""));
             reader.error(path, span, message).hint = Some(format!(
-                "write \"{root}\"{said}; the deployment is named in identifier = \"azure/…\""
+                "write \"{root}\"{version}; the deployment is named in identifier = \"azure/…\""
             ));
         }
     }
 }
 
-/// The version in a pasted URL, if it is one: shown, so nothing else may be.
+/// Returns the version in the query of a pasted URL, if it is one: a fault shows it, and must show
+/// nothing else of the query.
 fn pasted_version(text: &str) -> Option<ApiVersion> {
     let (_, query) = text.split_once('?')?;
-    let said = query.split('&').find_map(|pair| pair.strip_prefix("api-version="))?;
-    ApiVersion::parse(said).ok()
+    let version = query.split('&').find_map(|pair| pair.strip_prefix("api-version="))?;
+    ApiVersion::parse(version).ok()
 }

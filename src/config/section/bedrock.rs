@@ -1,5 +1,5 @@
-//! What a Bedrock model says besides name and family: region, address, credentials, guardrail. What
-//! it does not say comes from the environment.
+//! What a Bedrock model has in addition to name and family: region, address, credentials, guardrail.
+//! What its table does not set comes from the environment.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,56 +7,57 @@ use std::sync::Arc;
 use http::HeaderValue;
 use http::uri::Authority;
 
-use crate::config::config::{Origin, Setting};
 use crate::config::section::provider_env::{
-    Inherited, REGION, Said, chain_setting, kind_of, note_said, shown_guardrail,
+    EnvValue, ProviderEnv, REGION, chain_setting, kind_of, record_value, shown_guardrail,
 };
+use crate::config::toml::diagnostic::Reported;
 use crate::config::toml::document::path_text;
-use crate::config::toml::reader::{Reader, said};
+use crate::config::toml::provenance::{Origin, Setting};
+use crate::config::toml::reader::Reader;
+use crate::config::toml::values::quoted_value;
 use crate::model::{
     AwsCredentials, AwsKeys, BedrockAccess, BedrockModel, EndpointUrl, Guardrail, Region,
 };
 use crate::secret::Secret;
 
+const ACCESS_KEYS: [&str; 3] = ["access_key_id", "secret_access_key", "session_token"];
+
 /// One Bedrock model of the file.
 pub(crate) struct Bedrock<'m> {
+    /// Its name in the file.
     pub(crate) name: &'m str,
-    /// Where its table begins.
+    /// Span of its table's header.
     pub(crate) header: &'m Range<usize>,
-    /// What follows `bedrock/`.
+    /// The part of its identifier after `bedrock/`.
     pub(crate) model: &'m str,
-    /// `bedrock_openai = true`
-    pub(crate) is_open: bool,
-    pub(crate) inherited: &'m Inherited,
+    /// Whether it uses the OpenAI-compatible endpoint (`bedrock_openai = true`).
+    pub(crate) is_openai: bool,
+    /// The settings of the environment.
+    pub(crate) provider_env: &'m ProviderEnv,
 }
 
 impl Bedrock<'_> {
-    /// Where and as whom it is asked. `said` are the endpoints of the file, `api_key` its key.
+    /// Reads the endpoints and how they are accessed. `endpoints` are those of the file, which may
+    /// be none, and `api_key` is its key.
     pub(crate) fn read(
         &self,
         reader: &mut Reader<'_>,
-        said: Vec<EndpointUrl>,
-        api_key: Option<Secret<String>>,
-    ) -> Option<(Vec<EndpointUrl>, BedrockAccess)> {
+        endpoints: Vec<EndpointUrl>,
+        api_key: Result<Option<Secret<String>>, Reported>,
+    ) -> Result<(Vec<EndpointUrl>, BedrockAccess), Reported> {
         let region = self.region(reader);
-        let endpoints = self.endpoints(reader, said, region.as_ref());
+        let endpoints = self.endpoints(reader, endpoints, region.as_ref().ok());
         let credentials = self.credentials(reader, api_key);
         let signing_host = self.signing_host(reader);
         let guardrail = self.guardrail(reader);
-        if let (Some(AwsCredentials::Chain(chain)), Some(region)) =
-            (credentials.as_deref(), &region)
-        {
+        if let (Ok(AwsCredentials::Chain(chain)), Ok(region)) = (credentials.as_deref(), &region) {
             chain.near(region);
             // at start-up, before the first request
             chain.keys.ask();
         }
-        if self.is_open {
-            self.check_open(
-                reader,
-                endpoints.as_deref(),
-                credentials.as_deref(),
-                guardrail.as_ref()?.as_ref(),
-            )?;
+        if self.is_openai {
+            let guardrail = guardrail.as_ref().map_err(|_| Reported)?.as_ref();
+            self.check_openai(reader, &endpoints, &credentials, guardrail)?;
         }
         let access = BedrockAccess {
             region: region?,
@@ -64,227 +65,225 @@ impl Bedrock<'_> {
             signing_host: signing_host?,
             guardrail: guardrail?,
         };
-        Some((endpoints?, access))
+        Ok((endpoints?, access))
     }
 
     const fn path<'p>(&'p self, key: &'p str) -> [&'p str; 3] {
         ["models", self.name, key]
     }
 
-    fn note(&self, reader: &mut Reader<'_>, key: &str, value: String, origin: Origin) {
-        reader.provenance.note(path_text(&self.path(key)), Setting { value, origin });
+    fn record(&self, reader: &mut Reader<'_>, key: &str, value: String, origin: Origin) {
+        reader.provenance.record(path_text(&self.path(key)), Setting { value, origin });
     }
 
-    /// The identifier's, else `region`, else the environment's.
-    fn region(&self, reader: &mut Reader<'_>) -> Option<Region> {
+    /// Reads the region: the identifier's, else `region`, else the environment's.
+    fn region(&self, reader: &mut Reader<'_>) -> Result<Region, Reported> {
         let identifier = self.path("identifier");
-        let entry = reader.doc.get(&identifier)?;
-        let model = match BedrockModel::parse(self.model) {
-            Ok(model) => model,
-            Err(why) => {
-                reader.error(&identifier, &entry.span, why.to_string()).said =
-                    Some(said(entry.value));
-                return None;
-            }
-        };
+        let entry = reader.doc.get(&identifier).ok_or(Reported)?;
+        let model = BedrockModel::parse(self.model).map_err(|why| {
+            let fault = reader.fault_at(&identifier, &entry.span, why.to_string());
+            reader.report(fault.found(quoted_value(entry.value)))
+        })?;
         let path = self.path("region");
         let own = match reader.doc.get(&path) {
             Some(entry) => {
-                let region = Region::parse(&reader.text(&path)?).ok();
-                if region.is_none() {
-                    reader.wrong(&path, &entry.span, entry.value);
-                }
-                Some((region?, entry.span))
+                let text = reader.string(&path)?;
+                let region = Region::parse(&text)
+                    .map_err(|_| reader.wrong(&path, &entry.span, entry.value))?;
+                Some((region, entry.span))
             }
             None => None,
         };
         match (model.named_region(), own) {
             (Some(named), Some((own, span))) if named != own => {
                 let message = format!("contradicts the identifier, which names {named}");
-                reader.error(&path, &span, message).said = Some(format!("\"{own}\""));
-                None
+                let fault = reader.fault_at(&path, &span, message).found(format!("\"{own}\""));
+                Err(reader.report(fault))
             }
             (Some(named), _) => {
                 let origin = reader.provenance.origin(&path_text(&identifier));
-                self.note(reader, "region", format!("\"{named}\""), origin);
-                Some(named)
+                self.record(reader, "region", format!("\"{named}\""), origin);
+                Ok(named)
             }
-            (None, Some((own, _))) => Some(own),
-            (None, None) => self.inherited_region(reader),
+            (None, Some((own, _))) => Ok(own),
+            (None, None) => self.region_of_environment(reader),
         }
     }
 
-    fn inherited_region(&self, reader: &mut Reader<'_>) -> Option<Region> {
-        note_said(reader, self.name, "region", &self.inherited.region, |region| {
+    fn region_of_environment(&self, reader: &mut Reader<'_>) -> Result<Region, Reported> {
+        record_value(reader, self.name, "region", &self.provider_env.region, |region| {
             format!("\"{region}\"")
         });
-        if matches!(self.inherited.region, Said::Nothing) {
-            let hint = format!(
-                "say region = \"…\" here, {} in the environment, or bedrock/<region>/… in the identifier",
-                REGION.join(" or ")
-            );
-            reader.error(&["models", self.name], self.header, "expected a region").hint =
-                Some(hint);
+        match &self.provider_env.region {
+            EnvValue::Set { value, .. } => Ok(value.clone()),
+            EnvValue::Invalid => Err(Reported),
+            EnvValue::Unset => {
+                let hint = format!(
+                    "set region = \"…\" here, {} in the environment, or bedrock/<region>/… in the identifier",
+                    REGION.join(" or ")
+                );
+                let path = ["models", self.name];
+                let fault = reader.fault_at(&path, self.header, "expected a region");
+                Err(reader.report(fault.hint(Some(hint))))
+            }
         }
-        self.inherited.region.value()
     }
 
-    /// The file's, else the environment's, else the region's public one.
+    /// Returns the endpoints: the file's, else the environment's, else the region's public one.
     fn endpoints(
         &self,
         reader: &mut Reader<'_>,
-        said: Vec<EndpointUrl>,
+        own: Vec<EndpointUrl>,
         region: Option<&Region>,
-    ) -> Option<Vec<EndpointUrl>> {
-        if !said.is_empty() {
-            return Some(said);
+    ) -> Result<Vec<EndpointUrl>, Reported> {
+        if !own.is_empty() {
+            return Ok(own);
         }
-        note_said(reader, self.name, "endpoint", &self.inherited.endpoint, |url| {
+        record_value(reader, self.name, "endpoint", &self.provider_env.endpoint, |url| {
             format!("\"{url}\"")
         });
-        match &self.inherited.endpoint {
-            Said::Value(url, _) => Some(vec![url.clone()]),
-            Said::Wrong => None,
+        match &self.provider_env.endpoint {
+            EnvValue::Set { value, .. } => Ok(vec![value.clone()]),
+            EnvValue::Invalid => Err(Reported),
             // a region is safe in a host name: this does not fail
-            Said::Nothing => region?.bedrock_endpoint().ok().map(|url| vec![url]),
+            EnvValue::Unset => {
+                let url = region.ok_or(Reported)?.bedrock_endpoint();
+                url.map(|url| vec![url]).map_err(|_| Reported)
+            }
         }
     }
 
-    /// `api_key` or the keys of the file, else the environment's.
+    /// Reads the credentials: `api_key` or the access key of the file, else the environment's.
     fn credentials(
         &self,
         reader: &mut Reader<'_>,
-        api_key: Option<Secret<String>>,
-    ) -> Option<Arc<AwsCredentials>> {
-        const KEYS: [&str; 3] = ["access_key_id", "secret_access_key", "session_token"];
+        api_key: Result<Option<Secret<String>>, Reported>,
+    ) -> Result<Arc<AwsCredentials>, Reported> {
         let api_key_entry = reader.doc.get(&self.path("api_key"));
-        let [id, secret, token] = KEYS.map(|key| reader.doc.get(&self.path(key)));
-        let own_keys = id.iter().chain(&secret).chain(&token).map(|entry| entry.key.clone()).next();
-        let found = match (api_key_entry, own_keys) {
-            (Some(_), Some(key)) => {
+        let access_keys = ACCESS_KEYS.map(|key| reader.doc.get(&self.path(key)));
+        let access_key = access_keys.into_iter().flatten().next();
+        let (credentials, start) = match (api_key_entry, access_key) {
+            (Some(_), Some(entry)) => {
                 let message = "api_key and an access key: expected only one of them";
-                reader.error(&["models", self.name], &key, message);
-                return None;
+                let path = ["models", self.name];
+                return Err(reader.report(reader.fault_at(&path, &entry.key, message)));
             }
-            (Some(entry), None) => (AwsCredentials::ApiKey(api_key?), entry.key.start),
-            (None, Some(at)) => {
-                let lacking: Vec<&str> = KEYS
-                    .into_iter()
-                    .zip([&id, &secret])
-                    .filter(|(_, it)| it.is_none())
-                    .map(|(key, _)| key)
-                    .collect();
-                if !lacking.is_empty() {
-                    let message = format!("expected {} beside it", lacking.join(" and "));
-                    reader.error(&["models", self.name], &at, message);
-                    return None;
-                }
-                let [id, secret, session_token] = KEYS.map(|key| reader.secret(&self.path(key)));
-                if token.is_some() && session_token.is_none() {
-                    return None;
-                }
-                let access_key_id = id?.expose().as_str().into();
-                (
-                    AwsCredentials::Keys(AwsKeys {
-                        access_key_id,
-                        secret_access_key: secret?,
-                        session_token,
-                    }),
-                    at.start,
-                )
+            (Some(entry), None) => {
+                let key = api_key?.ok_or(Reported)?;
+                (AwsCredentials::ApiKey(key), entry.key.start)
             }
-            (None, None) => return self.inherited_credentials(reader),
+            (None, Some(entry)) => {
+                let keys = self.access_key(reader, &entry.key)?;
+                (AwsCredentials::Keys(keys), entry.key.start)
+            }
+            (None, None) => return self.credentials_of_environment(reader),
         };
-        let origin = Origin::Line(reader.doc.line(found.1));
-        self.note(reader, "credentials", kind_of(&found.0).to_owned(), origin);
-        Some(Arc::new(found.0))
+        let origin = Origin::Line(reader.doc.line(start));
+        self.record(reader, "credentials", kind_of(&credentials).to_owned(), origin);
+        Ok(Arc::new(credentials))
     }
 
-    /// The environment's, else AWS's credential chain.
-    fn inherited_credentials(&self, reader: &mut Reader<'_>) -> Option<Arc<AwsCredentials>> {
-        match &self.inherited.credentials {
-            Said::Wrong => None,
-            Said::Value(credentials, _) => {
-                note_said(reader, self.name, "credentials", &self.inherited.credentials, |it| {
-                    kind_of(it).to_owned()
-                });
-                Some(Arc::clone(credentials))
-            }
-            Said::Nothing => {
+    /// Reads the parts of an access key, of which the first in the file is at `at`.
+    fn access_key(&self, reader: &mut Reader<'_>, at: &Range<usize>) -> Result<AwsKeys, Reported> {
+        let missing: Vec<&str> = ACCESS_KEYS[..2]
+            .iter()
+            .copied()
+            .filter(|key| reader.doc.get(&self.path(key)).is_none())
+            .collect();
+        if !missing.is_empty() {
+            let message = format!("expected {} as well", missing.join(" and "));
+            return Err(reader.report(reader.fault_at(&["models", self.name], at, message)));
+        }
+        let [id, secret, session_token] =
+            ACCESS_KEYS.map(|key| reader.optional_secret(&self.path(key)));
+        Ok(AwsKeys {
+            access_key_id: id?.ok_or(Reported)?.expose().as_str().into(),
+            secret_access_key: secret?.ok_or(Reported)?,
+            session_token: session_token?,
+        })
+    }
+
+    /// Returns the environment's credentials, else AWS's credential chain.
+    fn credentials_of_environment(
+        &self,
+        reader: &mut Reader<'_>,
+    ) -> Result<Arc<AwsCredentials>, Reported> {
+        let credentials = &self.provider_env.credentials;
+        record_value(reader, self.name, "credentials", credentials, |it| kind_of(it).to_owned());
+        match credentials {
+            EnvValue::Invalid => Err(Reported),
+            EnvValue::Set { value, .. } => Ok(Arc::clone(value)),
+            EnvValue::Unset => {
                 let Setting { value, origin } = chain_setting(reader);
-                self.note(reader, "credentials", value, origin);
-                Some(Arc::clone(&self.inherited.chain))
+                self.record(reader, "credentials", value, origin);
+                Ok(Arc::clone(&self.provider_env.chain))
             }
         }
     }
 
-    /// What the OpenAI-compatible endpoint wants otherwise than Converse. `None` leaves a fault.
-    fn check_open(
+    /// Checks what the OpenAI-compatible endpoint requires and Converse does not.
+    fn check_openai(
         &self,
         reader: &mut Reader<'_>,
-        endpoints: Option<&[EndpointUrl]>,
-        credentials: Option<&AwsCredentials>,
+        endpoints: &Result<Vec<EndpointUrl>, Reported>,
+        credentials: &Result<Arc<AwsCredentials>, Reported>,
         guardrail: Option<&Guardrail>,
-    ) -> Option<()> {
-        let (path, entry) =
-            (self.path("bedrock_openai"), reader.doc.get(&self.path("bedrock_openai"))?);
-        let is_mantle = endpoints?.iter().any(|url| url.host().starts_with("bedrock-mantle."));
+    ) -> Result<(), Reported> {
+        let path = self.path("bedrock_openai");
+        let entry = reader.doc.get(&path).ok_or(Reported)?;
+        let mut endpoints = endpoints.as_ref().map_err(|_| Reported)?.iter();
+        let is_mantle = endpoints.any(|url| url.host().starts_with("bedrock-mantle."));
+        let has_api_key = credentials.as_deref().map(|it| matches!(it, AwsCredentials::ApiKey(_)));
         let message = match guardrail {
             Some(_) if is_mantle => {
                 "a guardrail is not known to work at bedrock-mantle: use bedrock-runtime"
             }
             Some(Guardrail { version: None, .. }) => {
-                "expected the guardrail's version: this endpoint wants it"
+                "expected the guardrail's version: this endpoint requires it"
             }
-            Some(_) | None if is_mantle && !matches!(credentials?, AwsCredentials::ApiKey(_)) => {
-                "bedrock-mantle wants a Bedrock API key here: how it is signed for is not written down"
+            None if is_mantle && !has_api_key.map_err(|_| Reported)? => {
+                "bedrock-mantle requires a Bedrock API key: how its requests are signed is not documented"
             }
-            Some(_) | None => return Some(()),
+            Some(_) | None => return Ok(()),
         };
-        reader.error(&path, &entry.key, message);
-        None
+        Err(reader.report(reader.fault_at(&path, &entry.key, message)))
     }
 
-    /// The outer `None` leaves a fault.
-    fn signing_host(&self, reader: &mut Reader<'_>) -> Option<Option<HeaderValue>> {
+    /// Reads the host to send and sign, if it is another than the endpoint's.
+    fn signing_host(&self, reader: &mut Reader<'_>) -> Result<Option<HeaderValue>, Reported> {
         let path = self.path("signing_host");
-        let Some(entry) = reader.doc.get(&path) else { return Some(None) };
-        let text = reader.text(&path)?;
+        let Some(entry) = reader.doc.get(&path) else { return Ok(None) };
+        let text = reader.string(&path)?;
         let is_host = text.parse::<Authority>().is_ok_and(|host| !host.as_str().contains('@'));
-        let host = HeaderValue::from_str(&text).ok().filter(|_| is_host);
-        if host.is_none() {
-            reader.wrong(&path, &entry.span, entry.value);
+        match HeaderValue::from_str(&text) {
+            Ok(host) if is_host => Ok(Some(host)),
+            _ => Err(reader.wrong(&path, &entry.span, entry.value)),
         }
-        Some(Some(host?))
     }
 
-    /// The file's, else the environment's. The outer `None` leaves a fault.
-    fn guardrail(&self, reader: &mut Reader<'_>) -> Option<Option<Guardrail>> {
+    /// Reads the guardrail: the file's, else the environment's, if there is one.
+    fn guardrail(&self, reader: &mut Reader<'_>) -> Result<Option<Guardrail>, Reported> {
         let table = self.path("guardrail");
         let Some(entry) = reader.doc.get(&table) else {
-            note_said(reader, self.name, "guardrail", &self.inherited.guardrail, shown_guardrail);
-            return match &self.inherited.guardrail {
-                Said::Wrong => None,
-                said => Some(said.value()),
+            let guardrail = &self.provider_env.guardrail;
+            record_value(reader, self.name, "guardrail", guardrail, shown_guardrail);
+            return match guardrail {
+                EnvValue::Invalid => Err(Reported),
+                EnvValue::Set { .. } | EnvValue::Unset => Ok(guardrail.value()),
             };
         };
-        entry.value.as_table()?;
-        let mut read = |key| reader.text(&["models", self.name, "guardrail", key]);
-        let (identifier, version) = (read("identifier"), read("version"));
-        let trace = reader.word(&["models", self.name, "guardrail", "trace"]);
-        // of the wrong kind is told already
-        let is_there = |key| reader.doc.get(&["models", self.name, "guardrail", key]).is_some();
-        let (is_named, is_dated) = (is_there("identifier"), is_there("version"));
-        if !is_named {
-            reader.error(&table, &entry.key, "expected identifier in this table");
-        }
-        let identifier = identifier.filter(|_| version.is_some() || !is_dated)?;
-        match Guardrail::parse(&identifier, version.as_deref(), trace) {
-            Ok(guardrail) => Some(Some(guardrail)),
-            Err(why) => {
-                reader.error(&table, &entry.key, why.to_string());
-                None
-            }
-        }
+        // anything but a table has been reported
+        entry.value.as_table().ok_or(Reported)?;
+        let path = |key| ["models", self.name, "guardrail", key];
+        let identifier = reader.optional_string(&path("identifier"));
+        let version = reader.optional_string(&path("version"));
+        let trace = reader.optional_keyword(&path("trace")).unwrap_or_default();
+        let Some(identifier) = identifier? else {
+            let message = "expected identifier in this table";
+            return Err(reader.report(reader.fault_at(&table, &entry.key, message)));
+        };
+        Guardrail::parse(&identifier, version?.as_deref(), trace)
+            .map(Some)
+            .map_err(|why| reader.report(reader.fault_at(&table, &entry.key, why.to_string())))
     }
 }

@@ -9,11 +9,11 @@ use std::time::SystemTime;
 
 use rustls::pki_types::CertificateDer;
 
-use crate::config::config::{Origin, Setting};
-use crate::config::load::read_limited;
 use crate::config::section::proxy;
-use crate::config::toml::diagnostic::{Fault, Place, Severity, quoted};
+use crate::config::toml::diagnostic::{Fault, Location, Reported, quoted};
 use crate::config::toml::document::path_text;
+use crate::config::toml::environment::read_limited;
+use crate::config::toml::provenance::{Origin, Setting};
 use crate::config::toml::reader::Reader;
 use crate::config::toml::variables;
 use crate::model::ModelId;
@@ -21,79 +21,79 @@ use crate::upstream::{
     ClientIdentity, ClientTls, Outward, OutwardSettings, PairError, certificates,
 };
 
+/// The table whose settings apply to every server.
 const SHARED: &[&str] = &["tls"];
 
-/// The ways out. `None` when a fault was noted.
-pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Outward> {
+/// Reads how every server is reached.
+pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Outward, Reported> {
     let request_loopback = reader.boolean(&["features", "request_loopback"]);
     let proxies = proxy::read(reader);
     let authorities = authorities(reader);
-    let identity = identity(reader, SHARED).map(|own| own.map(Arc::new));
+    let shared = identity(reader, SHARED).map(|identity| identity.map(Arc::new));
     let mut own = HashMap::new();
     for name in reader.doc.names(&["models"]) {
         let table = ["models", name, "tls"];
         if reader.doc.get(&table).is_none() {
             continue;
         }
-        let extra_ca = [authorities.clone(), named_authorities(reader, &table)].concat();
-        let identity = self::identity(reader, &table)
-            .map(|own| own.map(Arc::new).or(identity.clone().flatten()));
-        if let Some(identity) = identity {
+        let extra_ca = [authorities.clone(), extra_authorities(reader, &table)].concat();
+        if let Ok(identity) = identity(reader, &table) {
+            let identity = identity.map(Arc::new).or(shared.clone().unwrap_or_default());
             own.insert(ModelId::from(name), Arc::new(ClientTls::new(extra_ca, identity)));
         }
     }
     let anonymous = Arc::new(ClientTls::new(authorities.clone(), None));
-    let models = match identity? {
+    let models = match shared? {
         Some(identity) => Arc::new(ClientTls::new(authorities, Some(identity))),
         None => Arc::clone(&anonymous),
     };
     let (proxies, request_loopback) = (proxies?, request_loopback?);
-    Some(Outward::new(OutwardSettings { anonymous, models, own, proxies, request_loopback }))
+    Ok(Outward::new(OutwardSettings { anonymous, models, own, proxies, request_loopback }))
 }
 
-/// The files that are named, whatever else is wrong: what to watch.
-pub(crate) fn named(reader: &mut Reader<'_>) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = variables(reader).into_iter().map(|(_, file)| file).collect();
+/// Returns the files that are named, even when the file has faults: they are watched.
+pub(crate) fn files(reader: &mut Reader<'_>) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> =
+        authority_variables(reader).into_iter().map(|(_, file)| file).collect();
     let own = reader.doc.names(&["models"]).into_iter().map(|name| vec!["models", name, "tls"]);
     for table in [SHARED.to_vec()].into_iter().chain(own) {
-        let texts = reader.texts(&[&table[..], &["extra_ca"]].concat()).unwrap_or_default();
-        files.extend(texts.into_iter().map(|(file, _)| reader.base.join(file)));
-        files.extend(pair(reader, &table).into_iter().flatten());
+        let extra_ca = reader.strings(&[&table[..], &["extra_ca"]].concat()).unwrap_or_default();
+        files.extend(extra_ca.into_iter().map(|(file, _)| reader.base.join(file)));
+        files.extend(pair(reader, &table).into_iter().flatten().flatten());
     }
     files
 }
 
-/// The authorities besides the system's, of all servers: `tls.extra_ca` and the variables.
+/// Reads the authorities of all servers in addition to the system's: `tls.extra_ca` and the
+/// variables. A file that cannot be read is left out.
 pub(crate) fn authorities(reader: &mut Reader<'_>) -> Vec<CertificateDer<'static>> {
-    let mut found = named_authorities(reader, SHARED);
-    for (variable, file) in variables(reader) {
+    let mut found = extra_authorities(reader, SHARED);
+    for (variable, file) in authority_variables(reader) {
         match certificates_in(&file) {
             Ok(list) => found.extend(list),
             // images set these for every program in them: a stale one must not stop Weir
             Err(why) => {
-                let fault =
-                    Fault::warning(Place::Environment, variable, format!("{why}; it is left out"));
-                reader.faults.push(fault);
+                let message = format!("{why}; it is left out");
+                reader.warn(Fault::warning(Location::Environment, variable, message));
             }
         }
     }
     found
 }
 
-/// The variables that name a file of authorities.
-fn variables(reader: &Reader<'_>) -> Vec<(&'static str, PathBuf)> {
-    let is_mutual =
-        || reader.env.get(variables::MTLS_ENABLED).and_then(variables::truth) == Some(true);
-    let bundle = Some(variables::MTLS_CA).filter(|_| is_mutual());
-    let named = |name: &'static str| Some((name, PathBuf::from(reader.env.get(name)?)));
-    variables::CA_FILES.into_iter().chain(bundle).filter_map(named).collect()
+/// Returns the variables that name a file of authorities, with their files.
+fn authority_variables(reader: &Reader<'_>) -> Vec<(&'static str, PathBuf)> {
+    let mtls = reader.env.get(variables::MTLS_ENABLED).and_then(variables::parse_bool);
+    let bundle = (mtls == Some(true)).then_some(variables::MTLS_CA);
+    let file = |name: &'static str| Some((name, PathBuf::from(reader.env.get(name)?)));
+    variables::CA_FILES.into_iter().chain(bundle).filter_map(file).collect()
 }
 
-/// `extra_ca` of one table.
-fn named_authorities(reader: &mut Reader<'_>, table: &[&str]) -> Vec<CertificateDer<'static>> {
+/// Reads `extra_ca` of one table. A file that cannot be read is a fault and left out.
+fn extra_authorities(reader: &mut Reader<'_>, table: &[&str]) -> Vec<CertificateDer<'static>> {
     let path = [table, &["extra_ca"]].concat();
     let mut found = Vec::new();
-    for (file, span) in reader.texts(&path).unwrap_or_default() {
+    for (file, span) in reader.strings(&path).unwrap_or_default() {
         let file = reader.base.join(file);
         match certificates_in(&file) {
             Ok(list) => found.extend(list),
@@ -103,101 +103,84 @@ fn named_authorities(reader: &mut Reader<'_>, table: &[&str]) -> Vec<Certificate
     found
 }
 
-/// Who we are by one table. The outer `None`: a fault was noted.
-fn identity(reader: &mut Reader<'_>, table: &[&str]) -> Option<Option<ClientIdentity>> {
-    let before = reader.faults.len();
-    let Some([cert, key]) = pair(reader, table) else {
-        return (reader.faults.len() == before).then_some(None);
-    };
+/// Reads the client certificate and key of one table, if it has any.
+fn identity(reader: &mut Reader<'_>, table: &[&str]) -> Result<Option<ClientIdentity>, Reported> {
+    let Some([cert, key]) = pair(reader, table)? else { return Ok(None) };
     let [cert_pem, key_pem] = [("client_cert", &cert), ("client_key", &key)]
-        .map(|(name, file)| content(file).map_err(|why| fault(reader, table, name, why)).ok());
+        .map(|(name, file)| content(file).map_err(|why| report(reader, table, name, why)));
     match ClientIdentity::parse(&cert_pem?, &key_pem?) {
         Ok(identity) => {
             if let Some(remark) = identity.validity().remark(SystemTime::now()) {
-                let fault = fault_at(reader, table, "client_cert", remark);
-                reader.faults.push(Fault { severity: Severity::Warning, ..fault });
+                reader.warn(fault_of(reader, table, "client_cert", remark));
             }
-            Some(Some(identity))
+            Ok(Some(identity))
         }
         Err(PairError::Cert(why)) => {
-            fault(reader, table, "client_cert", format!("{} {why}", cert.display()));
-            None
+            Err(report(reader, table, "client_cert", format!("{} {why}", cert.display())))
         }
         Err(PairError::Key(why)) => {
-            fault(reader, table, "client_key", format!("{} {why}", key.display()));
-            None
+            Err(report(reader, table, "client_key", format!("{} {why}", key.display())))
         }
     }
 }
 
-/// Certificate and key of one table, and of the official container's variables where `[tls]` has
-/// none. `None` also after a fault.
-fn pair(reader: &mut Reader<'_>, table: &[&str]) -> Option<[PathBuf; 2]> {
+/// Returns the files of certificate and key that one table names, or the official container's
+/// variables where `[tls]` names none.
+fn pair(reader: &mut Reader<'_>, table: &[&str]) -> Result<Option<[PathBuf; 2]>, Reported> {
     const NAMES: [&str; 2] = ["client_cert", "client_key"];
-    let said = NAMES.map(|name| reader.text(&[table, &[name]].concat()));
-    match said {
-        [Some(cert), Some(key)] => Some([cert, key].map(|file| reader.base.join(file))),
-        [None, None] if table == SHARED => official(reader),
-        [None, None] => None,
-        [cert, _] => {
-            let (there, missing) =
-                if cert.is_some() { (NAMES[0], NAMES[1]) } else { (NAMES[1], NAMES[0]) };
-            // a value of the wrong type was told
-            if reader.doc.get(&[table, &[missing]].concat()).is_none() {
-                fault(reader, table, there, format!("expected {missing} as well"));
-            }
-            None
-        }
+    match NAMES.map(|name| reader.optional_string(&[table, &[name]].concat())) {
+        [Ok(Some(cert)), Ok(Some(key))] => Ok(Some([cert, key].map(|file| reader.base.join(file)))),
+        [Ok(None), Ok(None)] if table == SHARED => of_official_variables(reader),
+        [Ok(None), Ok(None)] => Ok(None),
+        [Ok(Some(_)), Ok(None)] => Err(half(reader, table, NAMES[0], NAMES[1])),
+        [Ok(None), Ok(Some(_))] => Err(half(reader, table, NAMES[1], NAMES[0])),
+        [Err(reported), _] | [_, Err(reported)] => Err(reported),
     }
 }
 
-/// What the official container calls it (ai-gateway-server.md §6).
-fn official(reader: &mut Reader<'_>) -> Option<[PathBuf; 2]> {
-    let said = reader.env.get(variables::MTLS_ENABLED)?;
-    let mut refuse = |name: &str, fault: Fault| {
-        reader.faults.push(Fault { key: name.into(), ..fault });
-        None
-    };
-    let wrong = |message: &str| Fault::error(Place::Environment, "", message);
-    match variables::truth(said) {
+fn half(reader: &mut Reader<'_>, table: &[&str], name: &str, missing: &str) -> Reported {
+    report(reader, table, name, format!("expected {missing} as well"))
+}
+
+/// Returns the files in the variables of the official container (ai-gateway-server.md §6).
+fn of_official_variables(reader: &mut Reader<'_>) -> Result<Option<[PathBuf; 2]>, Reported> {
+    let Some(enabled) = reader.env.get(variables::MTLS_ENABLED) else { return Ok(None) };
+    let fault = |name: &str, message: &str| Fault::error(Location::Environment, name, message);
+    match variables::parse_bool(enabled) {
         Some(true) => {}
-        Some(false) => return None,
+        Some(false) => return Ok(None),
         None => {
-            return refuse(
-                variables::MTLS_ENABLED,
-                wrong("expected true or false").said(quoted(said)),
-            );
+            let fault = fault(variables::MTLS_ENABLED, "expected true or false");
+            return Err(reader.report(fault.found(quoted(enabled))));
         }
     }
-    if reader.env.get(variables::MTLS_VERIFY).and_then(variables::truth) == Some(false) {
+    if reader.env.get(variables::MTLS_VERIFY).and_then(variables::parse_bool) == Some(false) {
         let hint =
             "name the server's authority in AIGW_MTLS__CA_BUNDLE or tls.extra_ca, and unset this";
-        let fault = wrong("servers are always verified").hint(Some(hint.to_owned()));
-        return refuse(variables::MTLS_VERIFY, fault);
+        let fault = fault(variables::MTLS_VERIFY, "servers are always verified");
+        return Err(reader.report(fault.hint(Some(hint.to_owned()))));
     }
     if reader.env.get(variables::MTLS_PASSWORD).is_some() {
         let hint =
             "write the key without a passphrase (openssl pkey -in OLD -out NEW), and unset this";
-        return refuse(
-            variables::MTLS_PASSWORD,
-            wrong("keys with a passphrase are not read").hint(Some(hint.to_owned())),
-        );
+        let fault = fault(variables::MTLS_PASSWORD, "keys with a passphrase are not read");
+        return Err(reader.report(fault.hint(Some(hint.to_owned()))));
     }
     let (Some(cert), Some(key)) =
         (reader.env.get(variables::MTLS_CERT), reader.env.get(variables::MTLS_KEY))
     else {
         let message =
-            format!("expected {} and {} beside it", variables::MTLS_CERT, variables::MTLS_KEY);
-        return refuse(variables::MTLS_ENABLED, wrong(&message));
+            format!("expected {} and {} as well", variables::MTLS_CERT, variables::MTLS_KEY);
+        return Err(reader.report(fault(variables::MTLS_ENABLED, &message)));
     };
     for (name, value, variable) in
         [("client_cert", cert, variables::MTLS_CERT), ("client_key", key, variables::MTLS_KEY)]
     {
         let setting =
             Setting { value: format!("{value:?}"), origin: Origin::Variable(variable.to_owned()) };
-        reader.provenance.note(format!("tls.{name}"), setting);
+        reader.provenance.record(format!("tls.{name}"), setting);
     }
-    Some([cert, key].map(PathBuf::from))
+    Ok(Some([cert, key].map(PathBuf::from)))
 }
 
 fn certificates_in(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
@@ -208,16 +191,15 @@ fn content(file: &Path) -> Result<Vec<u8>, String> {
     read_limited(file).map_err(|why| format!("cannot read {}: {why}", file.display()))
 }
 
-fn fault(reader: &mut Reader<'_>, table: &[&str], name: &str, message: String) {
-    let fault = fault_at(reader, table, name, message);
-    reader.faults.push(fault);
+fn report(reader: &mut Reader<'_>, table: &[&str], name: &str, message: String) -> Reported {
+    reader.report(fault_of(reader, table, name, message))
 }
 
-/// At its line, else wherever the value came from.
-fn fault_at(reader: &Reader<'_>, table: &[&str], name: &str, message: String) -> Fault {
+/// Creates a fault of a key at its line, else at wherever its value came from.
+fn fault_of(reader: &Reader<'_>, table: &[&str], name: &str, message: String) -> Fault {
     let path = [table, &[name]].concat();
     match reader.doc.get(&path) {
-        Some(entry) => Fault::error(reader.doc.place(&entry.span), path_text(&path), message),
+        Some(entry) => reader.fault_at(&path, &entry.span, message),
         None => reader.fault_of(&path_text(&path), message),
     }
 }

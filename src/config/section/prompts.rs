@@ -1,4 +1,4 @@
-//! `[prompts]`: the prompts in the program, with those of the operator's directory over them.
+//! `[prompts]`: the built-in prompts, with those of the operator's directory over them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,98 +7,91 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::auth::Scopes;
-use crate::config::load;
-use crate::config::toml::diagnostic::{Excerpt, Fault, Place};
+use crate::config::toml::diagnostic::{Excerpt, Fault, Location, Reported};
+use crate::config::toml::environment::read_limited;
 use crate::config::toml::reader::Reader;
 use crate::model::Families;
 use crate::prompt::{Flaw, Registry};
 
-/// Where the directory is.
-pub(crate) const DIR: &[&str] = &["prompts", "dir"];
-/// Below the directory; an id has two parts at most today.
+/// Key of the directory.
+const DIR: &[&str] = &["prompts", "dir"];
+/// Most levels below the directory; an id has two parts at most today.
 const MAX_DEPTH: usize = 8;
-/// This stops a mistaken path such as `/`.
+/// Most files of the directory. It stops a mistaken path such as `/`.
 const MAX_FILES: usize = 2000;
 
-/// The operator's directory.
+/// Returns the operator's directory, if one is configured.
 pub(crate) fn directory(reader: &mut Reader<'_>) -> Option<PathBuf> {
-    reader.text(DIR).map(|dir| reader.base.join(dir))
+    let dir = reader.optional_string(DIR).unwrap_or_default();
+    dir.map(|dir| reader.base.join(dir))
 }
 
-/// Reads the prompts, or notes what is wrong with them.
-pub(crate) fn read(reader: &mut Reader<'_>, families: &Families) -> Option<Arc<Registry>> {
+/// Reads the prompts. `families` are those that have prompts of their own.
+pub(crate) fn read(
+    reader: &mut Reader<'_>,
+    families: &Families,
+) -> Result<Arc<Registry>, Reported> {
     let Some(root) = directory(reader) else {
-        // a test holds the embedded files to this
-        let embedded = Registry::embedded()
-            .map_err(|flaws| note(reader, Path::new(""), &BTreeMap::new(), flaws));
-        return embedded.ok();
+        // a test checks that the embedded files have no flaws
+        return Registry::embedded()
+            .map_err(|flaws| report(reader, Path::new(""), &BTreeMap::new(), flaws));
     };
-    let files = match files(&root) {
-        Ok(files) => files,
-        Err(why) => {
-            let span = reader.doc.get(DIR).map(|entry| entry.span).unwrap_or_default();
-            reader.error(DIR, &span, why);
-            return None;
-        }
-    };
+    let files = files(&root).map_err(|why| {
+        let span = reader.doc.get(DIR).map(|entry| entry.span).unwrap_or_default();
+        reader.report(reader.fault_at(DIR, &span, why))
+    })?;
     let own = texts(reader, &root, files);
     let embedded =
         Registry::embedded_files().iter().copied().filter(|(path, _)| !own.contains_key(*path));
     let all = embedded.chain(own.iter().map(|(path, text)| (path.as_str(), text.as_str())));
     match Registry::load(all) {
         Ok(registry) => {
-            primitives(reader, &root, &registry);
-            folders(reader, &root, &registry, families);
-            Some(Arc::new(registry))
+            check_primitives(reader, &root, &registry);
+            check_folders(reader, &root, &registry, families);
+            Ok(Arc::new(registry))
         }
-        Err(flaws) => {
-            note(reader, &root, &own, flaws);
-            None
-        }
+        Err(flaws) => Err(report(reader, &root, &own, flaws)),
     }
 }
 
-/// A primitive that is not known here would let nobody in.
-fn primitives(reader: &mut Reader<'_>, root: &Path, registry: &Registry) {
+/// Collects a fault for each unit primitive that GitLab does not have: it would let nobody in.
+fn check_primitives(reader: &mut Reader<'_>, root: &Path, registry: &Registry) {
     for prompt in registry.iter() {
         let unknown = |name: &&String| Scopes::of([name.as_str()]) == Scopes::default();
         for name in prompt.unit_primitives.iter().filter(unknown) {
-            let file = prompt.path();
-            let place = Place::File(root.join(&file).to_string_lossy().into());
-            reader.faults.push(Fault::error(
-                place,
-                "unit_primitives",
-                format!("{name:?} is not one of GitLab's"),
-            ));
+            let location = file_location(&root.join(prompt.path()));
+            let message = format!("{name:?} is not one of GitLab's");
+            reader.report(Fault::error(location, "unit_primitives", message));
         }
     }
 }
 
-/// A file that no family looks for.
-fn folders(reader: &mut Reader<'_>, root: &Path, registry: &Registry, families: &Families) {
+/// Collects a fault for each file whose folder no family uses.
+fn check_folders(reader: &mut Reader<'_>, root: &Path, registry: &Registry, families: &Families) {
     let known: BTreeSet<&str> =
         families.iter().flat_map(|family| &family.prompts).map(|folder| &**folder).collect();
     for prompt in registry.iter() {
         let Some(folder) = prompt.family.as_deref().filter(|folder| !known.contains(folder)) else {
             continue;
         };
-        let place = Place::File(root.join(prompt.path()).to_string_lossy().into());
+        let location = file_location(&root.join(prompt.path()));
         let names = known.iter().copied().collect::<Vec<_>>().join(", ");
         let message = format!(
             "no family looks for {folder}.toml (families.<name>.prompts): they look for {names}"
         );
-        reader.faults.push(Fault::error(place, "", message));
+        reader.report(Fault::error(location, "", message));
     }
 }
 
-/// The files below a directory, in order; hidden ones, backups of editors and Kubernetes' `..data`
-/// left out.
+/// Returns the files below a directory, in order, without hidden ones, backups of editors and
+/// Kubernetes' `..data`. Fails with the reason, in words.
 pub(crate) fn files(root: &Path) -> Result<Vec<PathBuf>, String> {
     let mut found = Vec::new();
     walk(root, MAX_DEPTH, &mut found)?;
     Ok(found)
 }
 
+/// Appends the files below `dir`, at most `depth` levels deep.
 fn walk(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), String> {
     let failed = |why: std::io::Error| format!("cannot read {}: {why}", dir.display());
     let entries: Result<Vec<PathBuf>, _> =
@@ -124,49 +117,57 @@ fn walk(dir: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), String
     Ok(())
 }
 
-/// The texts of the files that are prompts, by their path below the directory.
+/// Reads the files that are prompts or shared texts. Returns their texts by their path below the
+/// directory; one that cannot be read is a fault.
 fn texts(reader: &mut Reader<'_>, root: &Path, files: Vec<PathBuf>) -> BTreeMap<String, String> {
     let mut texts = BTreeMap::new();
     for path in files {
-        let place = || Place::File(path.to_string_lossy().into());
+        let location = file_location(&path);
         if !path.extension().is_some_and(|extension| extension == "toml" || extension == "txt") {
-            let warning = Fault::warning(
-                place(),
-                "",
-                "not a prompt (.toml) nor a shared text (.txt): left out",
-            );
-            reader.faults.push(warning);
+            let message = "not a prompt (.toml) nor a shared text (.txt): left out";
+            reader.warn(Fault::warning(location, "", message));
             continue;
         }
-        match load::read_limited(&path)
-            .and_then(|bytes| String::from_utf8(bytes).map_err(|_| "not UTF-8".into()))
-        {
+        let text = read_limited(&path)
+            .and_then(|bytes| String::from_utf8(bytes).map_err(|_| "not UTF-8".into()));
+        match text {
             Ok(text) => {
                 let below =
                     path.strip_prefix(root).unwrap_or(&path).to_string_lossy().replace('\\', "/");
                 texts.insert(below, text);
             }
-            Err(why) => reader.faults.push(Fault::error(place(), "", why)),
+            Err(why) => _ = reader.report(Fault::error(location, "", why)),
         }
     }
     texts
 }
 
-/// Flaws as faults, with their lines. A flaw of a file in the program follows from one of the
+/// Collects flaws as faults, with their lines. A flaw of a built-in file follows from one of the
 /// operator's.
-fn note(reader: &mut Reader<'_>, root: &Path, own: &BTreeMap<String, String>, flaws: Vec<Flaw>) {
+fn report(
+    reader: &mut Reader<'_>,
+    root: &Path,
+    own: &BTreeMap<String, String>,
+    flaws: Vec<Flaw>,
+) -> Reported {
     for flaw in flaws {
-        let place = match own.get(&flaw.path) {
+        let location = match own.get(&flaw.path) {
             Some(text) if !text.is_empty() => {
-                Place::Line(excerpt(&root.join(&flaw.path).to_string_lossy(), text, &flaw.at))
+                Location::Line(excerpt(&root.join(&flaw.path).to_string_lossy(), text, &flaw.at))
             }
-            Some(_) => Place::File(root.join(&flaw.path).to_string_lossy().into()),
-            None => Place::File(format!("{} (in the program)", flaw.path).into()),
+            Some(_) => file_location(&root.join(&flaw.path)),
+            None => Location::File(format!("{} (built in)", flaw.path).into()),
         };
-        reader.faults.push(Fault::error(place, "", flaw.message));
+        reader.report(Fault::error(location, "", flaw.message));
     }
+    Reported
 }
 
+fn file_location(path: &Path) -> Location {
+    Location::File(path.to_string_lossy().into())
+}
+
+/// Returns the line of a text that `at` is in.
 fn excerpt(file: &str, text: &str, at: &Range<usize>) -> Excerpt {
     const MAX_SHOWN: usize = 200;
     let before = &text[..at.start];

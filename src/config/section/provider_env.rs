@@ -1,5 +1,5 @@
-//! What Bedrock and Azure models take from the environment where the file is silent, and what
-//! models that requests bring take from it always. Read once, so that a wrong variable is told
+//! What Bedrock and Azure models take from the environment where the file sets nothing, and what
+//! models that requests bring always take from it. Read once, so that a wrong variable is reported
 //! once.
 
 use std::sync::Arc;
@@ -7,17 +7,18 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::config::config::{Origin, Setting};
-use crate::config::load::Environment;
-use crate::config::toml::diagnostic::{Fault, MASK, Place, Severity, may_carry_secret, quoted};
+use crate::config::toml::diagnostic::{Fault, Location, MASK, Severity, may_carry_secret, quoted};
 use crate::config::toml::document::path_text;
-use crate::config::toml::reader::{Reader, visible};
+use crate::config::toml::environment::Environment;
+use crate::config::toml::provenance::{Origin, Setting};
+use crate::config::toml::reader::{Reader, visible_ascii};
 use crate::model::{
     ApiVersion, AwsChain, AwsCredentials, AwsKeys, CredentialKind, EndpointUrl, Guardrail,
     Identifier, ProviderDefaults, Region,
 };
 use crate::secret::Secret;
 
+/// Variables of the region, the first one wins.
 pub(crate) const REGION: [&str; 2] = ["AWS_REGION", "AWS_REGION_NAME"];
 const ENDPOINT: &str = "AWS_BEDROCK_RUNTIME_ENDPOINT";
 const API_KEY: &str = "AWS_BEARER_TOKEN_BEDROCK";
@@ -27,49 +28,64 @@ const SESSION_TOKEN: &str = "AWS_SESSION_TOKEN";
 const GUARDRAIL: &str = "AIGW_BEDROCK_GUARDRAIL_CONFIG";
 const API_VERSION: &str = "AZURE_API_VERSION";
 
-/// What one setting's variables said.
-pub(crate) enum Said<T> {
-    Nothing,
-    /// Not what was expected; that is told.
-    Wrong,
-    /// This, and who said it.
-    Value(T, &'static str),
+/// A setting of the environment.
+pub(crate) enum EnvValue<T> {
+    /// None of its variables is set.
+    Unset,
+    /// A variable is wrong, which has been reported.
+    Invalid,
+    /// The value, and the variables that it came from.
+    Set {
+        /// The value.
+        value: T,
+        /// Names, separated by commas.
+        variables: &'static str,
+    },
 }
 
-impl<T: Clone> Said<T> {
+impl<T: Clone> EnvValue<T> {
+    /// Returns the value, if there is one.
     pub(crate) fn value(&self) -> Option<T> {
         match self {
-            Self::Value(value, _) => Some(value.clone()),
-            Self::Nothing | Self::Wrong => None,
+            Self::Set { value, .. } => Some(value.clone()),
+            Self::Unset | Self::Invalid => None,
         }
     }
 }
 
-/// All of them.
-pub(crate) struct Inherited {
-    pub(crate) region: Said<Region>,
-    pub(crate) endpoint: Said<EndpointUrl>,
-    pub(crate) credentials: Said<Arc<AwsCredentials>>,
-    /// Where nothing says credentials; shared by all models.
+/// The settings of Bedrock and Azure in the environment.
+pub(crate) struct ProviderEnv {
+    /// Bedrock's region.
+    pub(crate) region: EnvValue<Region>,
+    /// Bedrock's address.
+    pub(crate) endpoint: EnvValue<EndpointUrl>,
+    /// Bedrock's credentials.
+    pub(crate) credentials: EnvValue<Arc<AwsCredentials>>,
+    /// AWS's credential chain, used where no credentials are set; shared by all models.
     pub(crate) chain: Arc<AwsCredentials>,
-    pub(crate) guardrail: Said<Guardrail>,
-    pub(crate) api_version: Said<ApiVersion>,
+    /// Bedrock's guardrail.
+    pub(crate) guardrail: EnvValue<Guardrail>,
+    /// Azure's API version.
+    pub(crate) api_version: EnvValue<ApiVersion>,
 }
 
-/// A wrong variable is an error when a model of the file may need it; machines have such variables
-/// for other programs too, so without such a model it is a warning.
-pub(crate) fn read(reader: &mut Reader<'_>) -> Inherited {
-    let severity = |kind| if has(reader, kind) { Severity::Error } else { Severity::Warning };
+/// Reads the variables. A wrong one is an error when a model of the file may need it; machines have
+/// such variables for other programs too, so without such a model it is a warning.
+pub(crate) fn read(reader: &mut Reader<'_>) -> ProviderEnv {
+    let severity = |kind| {
+        if has_model_of(reader, kind) { Severity::Error } else { Severity::Warning }
+    };
     let (bedrock, azure) = (severity(CredentialKind::Aws), severity(CredentialKind::Azure));
     let (env, faults) = (reader.env, &mut reader.faults);
-    let inherited = Inherited {
+    let provider_env = ProviderEnv {
         region: first(env, &REGION, faults, bedrock, |text| {
-            Region::parse(text).map_err(|_| wrong(text, "expected a region like \"eu-central-1\""))
+            let expected = "expected a region like \"eu-central-1\"";
+            Region::parse(text).map_err(|_| InvalidValue::found(text, expected))
         }),
         endpoint: first(env, &[ENDPOINT], faults, bedrock, |text| {
             let expected =
                 "expected a URL like \"https://bedrock-runtime.eu-central-1.amazonaws.com\"";
-            EndpointUrl::parse(text).map_err(|_| wrong(text, expected))
+            EndpointUrl::parse(text).map_err(|_| InvalidValue::found(text, expected))
         }),
         credentials: credentials(env, faults, bedrock),
         chain: Arc::new(AwsCredentials::Chain(Arc::new(AwsChain::default()))),
@@ -77,15 +93,15 @@ pub(crate) fn read(reader: &mut Reader<'_>) -> Inherited {
         guardrail: first(env, &[GUARDRAIL], faults, Severity::Error, guardrail),
         api_version: first(env, &[API_VERSION], faults, azure, |text| {
             let expected = "expected v1, preview or a date like \"2025-02-01-preview\"";
-            ApiVersion::parse(text).map_err(|_| wrong(text, expected))
+            ApiVersion::parse(text).map_err(|_| InvalidValue::found(text, expected))
         }),
     };
-    inherited.note(reader);
-    inherited
+    provider_env.record(reader);
+    provider_env
 }
 
 /// Returns whether the file has a model with credentials of this kind.
-fn has(reader: &Reader<'_>, kind: CredentialKind) -> bool {
+fn has_model_of(reader: &Reader<'_>, kind: CredentialKind) -> bool {
     let credentials = |name: &str| {
         let entry = reader.doc.get(&["models", name, "identifier"])?;
         Some(Identifier::parse(entry.value.as_str()?).ok()?.provider.credentials())
@@ -93,76 +109,74 @@ fn has(reader: &Reader<'_>, kind: CredentialKind) -> bool {
     reader.doc.names(&["models"]).into_iter().any(|name| credentials(name) == Some(kind))
 }
 
-/// The first of some variables that is set.
+/// Parses the first of some variables that is set.
 fn first<T>(
     env: &Environment,
     names: &[&'static str],
     faults: &mut Vec<Fault>,
     severity: Severity,
-    parse: impl Fn(&str) -> Result<T, Unfit>,
-) -> Said<T> {
-    let set = names.iter().find_map(|name| Some((*name, env.get(name)?)));
-    let Some((name, text)) = set else { return Said::Nothing };
+    parse: impl Fn(&str) -> Result<T, InvalidValue>,
+) -> EnvValue<T> {
+    let Some((name, text)) = env.first(names) else { return EnvValue::Unset };
     match parse(text.trim()) {
-        Ok(value) => Said::Value(value, name),
-        Err(Unfit { said, message }) => {
-            faults.push(Fault {
-                severity,
-                said,
-                ..Fault::error(Place::Environment, name, message)
-            });
-            Said::Wrong
+        Ok(value) => EnvValue::Set { value, variables: name },
+        Err(InvalidValue { found, message }) => {
+            let fault = Fault::error(Location::Environment, name, message);
+            faults.push(Fault { severity, found, ..fault });
+            EnvValue::Invalid
         }
     }
 }
 
 /// Why a variable's value is not used.
-struct Unfit {
-    said: Option<String>,
+struct InvalidValue {
+    /// The value in quotes, if a fault may show it.
+    found: Option<String>,
     message: String,
 }
 
-fn wrong(text: &str, expected: &str) -> Unfit {
-    let said = if may_carry_secret(text) { format!("\"{MASK}\"") } else { quoted(text) };
-    Unfit { said: Some(said), message: expected.to_owned() }
+impl InvalidValue {
+    fn found(text: &str, expected: &str) -> Self {
+        let found = if may_carry_secret(text) { format!("\"{MASK}\"") } else { quoted(text) };
+        Self { found: Some(found), message: expected.to_owned() }
+    }
 }
 
-/// A Bedrock API key before an access key, as AWS's own programs do (providers.md d1.8).
+/// Reads a Bedrock API key, else an access key, in the order of AWS's own programs
+/// (providers.md d1.8).
 fn credentials(
     env: &Environment,
     faults: &mut Vec<Fault>,
     severity: Severity,
-) -> Said<Arc<AwsCredentials>> {
+) -> EnvValue<Arc<AwsCredentials>> {
     let found = if env.get(API_KEY).is_some() {
         secret(env, API_KEY).map(|key| (AwsCredentials::ApiKey(key), API_KEY))
     } else {
         match [KEY_ID, SECRET_KEY].map(|name| env.get(name).is_some()) {
-            [false, false] => return Said::Nothing,
-            [true, true] => keys(env).map(|keys| {
+            [false, false] => return EnvValue::Unset,
+            [true, true] => access_key(env).map(|keys| {
                 let with_token = "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN";
-                let by = if keys.session_token.is_some() {
-                    with_token
-                } else {
-                    "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"
-                };
-                (AwsCredentials::Keys(keys), by)
+                let without = "AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY";
+                let variables = if keys.session_token.is_some() { with_token } else { without };
+                (AwsCredentials::Keys(keys), variables)
             }),
-            [true, false] => Err((KEY_ID, format!("expected {SECRET_KEY} beside it"))),
-            [false, true] => Err((SECRET_KEY, format!("expected {KEY_ID} beside it"))),
+            [true, false] => Err((KEY_ID, format!("expected {SECRET_KEY} as well"))),
+            [false, true] => Err((SECRET_KEY, format!("expected {KEY_ID} as well"))),
         }
     };
     match found {
-        Ok((credentials, by)) => Said::Value(Arc::new(credentials), by),
+        Ok((credentials, variables)) => EnvValue::Set { value: Arc::new(credentials), variables },
         Err((name, message)) => {
-            faults.push(Fault { severity, ..Fault::error(Place::Environment, name, message) });
-            Said::Wrong
+            faults.push(Fault { severity, ..Fault::error(Location::Environment, name, message) });
+            EnvValue::Invalid
         }
     }
 }
 
-type Wrong = (&'static str, String);
+/// A variable and what is wrong with it.
+type WrongVariable = (&'static str, String);
 
-fn keys(env: &Environment) -> Result<AwsKeys, Wrong> {
+fn access_key(env: &Environment) -> Result<AwsKeys, WrongVariable> {
     Ok(AwsKeys {
         access_key_id: secret(env, KEY_ID)?.expose().as_str().into(),
         secret_access_key: secret(env, SECRET_KEY)?,
@@ -170,8 +184,9 @@ fn keys(env: &Environment) -> Result<AwsKeys, Wrong> {
     })
 }
 
-fn secret(env: &Environment, name: &'static str) -> Result<Secret<String>, Wrong> {
-    visible(env.get(name).unwrap_or_default().to_owned(), "").map_err(|message| (name, message))
+fn secret(env: &Environment, name: &'static str) -> Result<Secret<String>, WrongVariable> {
+    let text = env.get(name).unwrap_or_default().to_owned();
+    visible_ascii(text, "").map_err(|message| (name, message))
 }
 
 #[derive(Deserialize)]
@@ -182,10 +197,10 @@ struct GuardrailConfig {
     trace: Option<String>,
 }
 
-/// The JSON of GitLab's gateway (ai-gateway-server.md §6). It and AWS's service model let the
-/// version out.
-fn guardrail(text: &str) -> Result<Guardrail, Unfit> {
-    let fault = |message: String| Unfit { said: None, message };
+/// Parses the JSON of GitLab's gateway (ai-gateway-server.md §6). The version is optional in it and
+/// in AWS's service model.
+fn guardrail(text: &str) -> Result<Guardrail, InvalidValue> {
+    let fault = |message: String| InvalidValue { found: None, message };
     let config: GuardrailConfig = serde_json::from_str(text).map_err(|_| {
         fault(
             "expected JSON like {\"guardrailIdentifier\": \"abc123\", \"guardrailVersion\": \"1\"}"
@@ -204,53 +219,58 @@ fn guardrail(text: &str) -> Result<Guardrail, Unfit> {
 /// The name that `weir check` lists the models of requests under; no model of the file may have it.
 const REQUEST: &str = "request";
 
-impl Inherited {
-    /// What the models of requests get.
+impl ProviderEnv {
+    /// Returns the settings of models that requests bring.
     pub(crate) fn defaults(&self) -> ProviderDefaults {
-        let unsaid = ProviderDefaults::default();
+        let fallback = ProviderDefaults::default();
         ProviderDefaults {
             region: self.region.value(),
             endpoint: self.endpoint.value(),
             credentials: match &self.credentials {
-                Said::Nothing => Some(Arc::clone(&self.chain)),
-                said => said.value(),
+                EnvValue::Unset => Some(Arc::clone(&self.chain)),
+                EnvValue::Invalid => None,
+                EnvValue::Set { value, .. } => Some(Arc::clone(value)),
             },
             guardrail: self.guardrail.value(),
-            api_version: self.api_version.value().unwrap_or(unsaid.api_version),
+            api_version: self.api_version.value().unwrap_or(fallback.api_version),
         }
     }
 
-    fn note(&self, reader: &mut Reader<'_>) {
-        note_said(reader, REQUEST, "region", &self.region, |region| format!("\"{region}\""));
-        note_said(reader, REQUEST, "endpoint", &self.endpoint, |url| format!("\"{url}\""));
-        note_said(reader, REQUEST, "credentials", &self.credentials, |it| kind_of(it).to_owned());
+    /// Records where the settings of models that requests bring come from.
+    fn record(&self, reader: &mut Reader<'_>) {
+        record_value(reader, REQUEST, "region", &self.region, |region| format!("\"{region}\""));
+        record_value(reader, REQUEST, "endpoint", &self.endpoint, |url| format!("\"{url}\""));
+        record_value(reader, REQUEST, "credentials", &self.credentials, |it| {
+            kind_of(it).to_owned()
+        });
         // without a region nothing of Bedrock is of interest here
-        if let (Said::Nothing, Said::Value(..)) = (&self.credentials, &self.region) {
+        if let (EnvValue::Unset, EnvValue::Set { .. }) = (&self.credentials, &self.region) {
             let setting = chain_setting(reader);
-            reader.provenance.note(path_text(&["models", REQUEST, "credentials"]), setting);
+            reader.provenance.record(path_text(&["models", REQUEST, "credentials"]), setting);
         }
-        note_said(reader, REQUEST, "guardrail", &self.guardrail, shown_guardrail);
-        note_said(reader, REQUEST, "api_version", &self.api_version, |version| {
+        record_value(reader, REQUEST, "guardrail", &self.guardrail, shown_guardrail);
+        record_value(reader, REQUEST, "api_version", &self.api_version, |version| {
             format!("\"{version}\"")
         });
     }
 }
 
-/// Notes what a model takes from the environment.
-pub(crate) fn note_said<T>(
+/// Records where a model's setting comes from, if the environment sets it.
+pub(crate) fn record_value<T>(
     reader: &mut Reader<'_>,
     model: &str,
     key: &str,
-    said: &Said<T>,
+    setting: &EnvValue<T>,
     show: impl Fn(&T) -> String,
 ) {
-    if let Said::Value(value, by) = said {
-        let setting = Setting { value: show(value), origin: Origin::Variable((*by).to_owned()) };
-        reader.provenance.note(path_text(&["models", model, key]), setting);
+    if let EnvValue::Set { value, variables } = setting {
+        let origin = Origin::Variable((*variables).to_owned());
+        let setting = Setting { value: show(value), origin };
+        reader.provenance.record(path_text(&["models", model, key]), setting);
     }
 }
 
-/// What kind of credentials these are; never their value.
+/// Returns the kind of some credentials in words; never their value.
 pub(crate) fn kind_of(credentials: &AwsCredentials) -> &'static str {
     match credentials {
         AwsCredentials::ApiKey(_) => "a Bedrock API key",
@@ -260,10 +280,10 @@ pub(crate) fn kind_of(credentials: &AwsCredentials) -> &'static str {
     }
 }
 
-/// The chain, and what in the environment leads it: a profile, a web identity, a container's role.
-/// Without any of them it tries `~/.aws` and the instance's role.
+/// Returns the chain as a setting, and the variables that configure it: a profile, a web identity, a
+/// container's role. Without any of them it tries `~/.aws` and the instance's role.
 pub(crate) fn chain_setting(reader: &Reader<'_>) -> Setting {
-    const LEADS: [&str; 6] = [
+    const VARIABLES: [&str; 6] = [
         "AWS_PROFILE",
         "AWS_SHARED_CREDENTIALS_FILE",
         "AWS_CONFIG_FILE",
@@ -271,7 +291,8 @@ pub(crate) fn chain_setting(reader: &Reader<'_>) -> Setting {
         "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
         "AWS_CONTAINER_CREDENTIALS_FULL_URI",
     ];
-    let set: Vec<&str> = LEADS.into_iter().filter(|name| reader.env.get(name).is_some()).collect();
+    let is_set = |name: &&str| reader.env.get(name).is_some();
+    let set: Vec<&str> = VARIABLES.into_iter().filter(is_set).collect();
     if set.is_empty() {
         let value = "AWS's credential chain: ~/.aws, else this instance's role";
         return Setting { value: value.to_owned(), origin: Origin::Default };
@@ -279,6 +300,7 @@ pub(crate) fn chain_setting(reader: &Reader<'_>) -> Setting {
     Setting { value: "AWS's credential chain".to_owned(), origin: Origin::Variable(set.join(", ")) }
 }
 
+/// Returns a guardrail as `weir check` prints it.
 pub(crate) fn shown_guardrail(guardrail: &Guardrail) -> String {
     match &guardrail.version {
         Some(version) => format!("\"{}\" version {version}", guardrail.identifier),

@@ -1,13 +1,13 @@
 //! `[proxy]` and the variables that every other program takes a proxy from. The file wins over
-//! them, the spelling in lower case over the one in upper case, as curl has it.
+//! them, the spelling in lower case over the one in upper case, as in curl.
 
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::config::config::{Origin, Setting};
-use crate::config::toml::diagnostic::{Fault, Place};
+use crate::config::toml::diagnostic::{Fault, Location, Reported, Severity};
+use crate::config::toml::provenance::{Origin, Setting};
 use crate::config::toml::reader::Reader;
 use crate::model::EndpointUrl;
 use crate::secret::Secret;
@@ -16,91 +16,86 @@ use crate::upstream::{Except, Proxies, Proxy};
 const URL: &[&str] = &["proxy", "url"];
 const CREDENTIALS: &[&str] = &["proxy", "credentials"];
 const EXCEPT: &[&str] = &["proxy", "except"];
-/// Says that there is none, whatever the variables say.
+/// Value of `proxy.url` that switches proxies off, whatever the variables say.
 const NONE: &str = "none";
-const EXPECTED: &str = "expected a URL like \"http://proxy:3128\": the way to a proxy is plain HTTP, not https or socks";
+const EXPECTED: &str = "expected a URL like \"http://proxy:3128\": the connection to a proxy is plain HTTP, not https or socks";
 
-/// The proxies. `None` when a fault was noted.
-pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Proxies> {
+/// Reads the proxies of `https` and of `http` servers.
+pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Proxies, Reported> {
     let before = reader.faults.len();
-    let credentials = credentials(reader);
+    let credentials = credentials(reader).unwrap_or_default();
     let except = exceptions(reader);
-    let (https, http) = match reader.text(URL) {
-        Some(text) if text == NONE => (None, None),
-        Some(text) => {
+    let (https, http) = match reader.optional_string(URL) {
+        Ok(Some(text)) if text == NONE => (None, None),
+        Ok(Some(text)) => {
             let proxy = of_file(reader, &text, credentials);
             (proxy.clone(), proxy)
         }
-        None if reader.doc.get(URL).is_some() => (None, None),
-        None => of_environment(reader, credentials.as_ref()),
+        Ok(None) => of_environment(reader, credentials.as_ref()),
+        Err(Reported) => (None, None),
     };
-    (reader.faults[before..].iter().all(|fault| fault.severity == crate::config::Severity::Warning))
-        .then_some(Proxies { https, http, except })
+    if reader.faults[before..].iter().any(|fault| fault.severity == Severity::Error) {
+        return Err(Reported);
+    }
+    Ok(Proxies { https, http, except })
 }
 
+/// Returns the proxy that the file names, or `None` after a fault.
 fn of_file(
     reader: &mut Reader<'_>,
     text: &str,
     credentials: Option<Secret<String>>,
 ) -> Option<Arc<Proxy>> {
-    match parse(text) {
-        Some((url, None)) => Some(Arc::new(Proxy {
-            url,
-            authorization: credentials,
-            named_by: URL.join(".").into(),
-        })),
-        said => {
-            let message = if said.is_some() { "no user and password here" } else { EXPECTED };
-            let hint = said.map(|_| {
-                "say proxy.credentials = { env = \"NAME\" }, of the form user:password".to_owned()
-            });
-            let fault = reader.fault_of(&URL.join("."), message).hint(hint);
-            reader.faults.push(fault);
-            None
+    let (message, hint) = match parse(text) {
+        Some((url, None)) => {
+            let named_by = URL.join(".").into();
+            return Some(Arc::new(Proxy { url, authorization: credentials, named_by }));
         }
-    }
+        Some((_, Some(_))) => {
+            let hint = "set proxy.credentials = { env = \"NAME\" }, of the form user:password";
+            ("no user and password here", Some(hint.to_owned()))
+        }
+        None => (EXPECTED, None),
+    };
+    reader.report(reader.fault_of(&URL.join("."), message).hint(hint));
+    None
 }
 
-/// Of `https` servers, then of `http` ones.
+/// Returns the proxy of `https` servers and that of `http` ones that the variables name. A wrong
+/// one is a fault and left out.
 fn of_environment(
     reader: &mut Reader<'_>,
     credentials: Option<&Secret<String>>,
 ) -> (Option<Arc<Proxy>>, Option<Arc<Proxy>>) {
-    let mut named = |own: [&'static str; 2]| {
-        let names = own.into_iter().chain(["all_proxy", "ALL_PROXY"]);
-        let (name, text) = names.filter_map(|name| Some((name, reader.env.get(name)?))).next()?;
+    let mut first = |names: [&'static str; 4]| {
+        let (name, text) = reader.env.first(&names)?;
         let Some((url, own)) = parse(text) else {
-            // its value may hold a password
-            let fault = Fault::error(Place::Environment, name, EXPECTED);
-            reader
-                .faults
-                .push(fault.hint(Some("or set proxy.url = \"none\" to do without".to_owned())));
+            // its value may contain a password: not quoted
+            let hint = "or set proxy.url = \"none\" to use no proxy";
+            let fault = Fault::error(Location::Environment, name, EXPECTED);
+            reader.report(fault.hint(Some(hint.to_owned())));
             return None;
         };
-        Some(Arc::new(Proxy {
-            url,
-            authorization: credentials.cloned().or(own),
-            named_by: name.into(),
-        }))
+        let authorization = credentials.cloned().or(own);
+        Some(Arc::new(Proxy { url, authorization, named_by: name.into() }))
     };
-    let (https, http) =
-        (named(["https_proxy", "HTTPS_PROXY"]), named(["http_proxy", "HTTP_PROXY"]));
-    let mut said: Vec<&Proxy> =
+    let https = first(["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]);
+    let http = first(["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]);
+    let mut proxies: Vec<&Proxy> =
         [&https, &http].into_iter().flatten().map(|proxy| &**proxy).collect();
-    said.dedup_by(|a, b| a.named_by == b.named_by);
-    if !said.is_empty() {
-        let value =
-            said.iter().map(|proxy| format!("\"{}\"", proxy.url)).collect::<Vec<_>>().join(", ");
-        let origin = Origin::Variable(
-            said.iter().map(|proxy| &*proxy.named_by).collect::<Vec<_>>().join(", "),
-        );
-        reader.provenance.note(URL.join("."), Setting { value, origin });
+    proxies.dedup_by(|a, b| a.named_by == b.named_by);
+    if !proxies.is_empty() {
+        let values: Vec<String> =
+            proxies.iter().map(|proxy| format!("\"{}\"", proxy.url)).collect();
+        let variables: Vec<&str> = proxies.iter().map(|proxy| &*proxy.named_by).collect();
+        let origin = Origin::Variable(variables.join(", "));
+        reader.provenance.record(URL.join("."), Setting { value: values.join(", "), origin });
     }
     (https, http)
 }
 
-/// `http://user:password@proxy:3128/`: the address, and the value of the header. The scheme may be
-/// left out.
+/// Parses `http://user:password@proxy:3128/`: the address, and the value of the
+/// `proxy-authorization` header. The scheme is optional.
 fn parse(text: &str) -> Option<(EndpointUrl, Option<Secret<String>>)> {
     let text = text.trim().trim_end_matches('/');
     let rest = match text.split_once("://") {
@@ -120,7 +115,7 @@ fn parse(text: &str) -> Option<(EndpointUrl, Option<Secret<String>>)> {
     url.base().is_empty().then_some((url, authorization))
 }
 
-/// Percent-encoding undone.
+/// Decodes percent-encoding. Returns `None` when it is malformed or not UTF-8.
 fn decoded(text: &str) -> Option<Secret<String>> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
@@ -139,25 +134,27 @@ fn decoded(text: &str) -> Option<Secret<String>> {
     String::from_utf8(bytes).ok().map(Secret::new)
 }
 
-/// RFC 7617.
+/// Returns the value of the header of Basic authentication (RFC 7617).
 fn basic(user_and_password: &Secret<String>) -> Secret<String> {
     Secret::new(format!("Basic {}", STANDARD.encode(user_and_password.expose())))
 }
 
-fn credentials(reader: &mut Reader<'_>) -> Option<Secret<String>> {
-    let said = reader.secret(CREDENTIALS)?;
-    if !said.expose().contains(':') {
+/// Reads the credentials, as the value of a header.
+fn credentials(reader: &mut Reader<'_>) -> Result<Option<Secret<String>>, Reported> {
+    let Some(credentials) = reader.optional_secret(CREDENTIALS)? else { return Ok(None) };
+    if !credentials.expose().contains(':') {
         let fault = reader.fault_of(&CREDENTIALS.join("."), "expected user:password");
-        reader.faults.push(fault);
-        return None;
+        return Err(reader.report(fault));
     }
-    Some(basic(&said))
+    Ok(Some(basic(&credentials)))
 }
 
+/// Reads the servers that are reached without a proxy. A wrong one of the file is a fault, one of a
+/// variable a warning: images set it for every program in them.
 fn exceptions(reader: &mut Reader<'_>) -> Vec<Except> {
     let mut found = Vec::new();
     if reader.doc.get(EXCEPT).is_some() {
-        for (text, span) in reader.texts(EXCEPT).unwrap_or_default() {
+        for (text, span) in reader.strings(EXCEPT).unwrap_or_default() {
             match Except::parse(&text) {
                 Ok(except) => found.push(except),
                 Err(expected) => _ = reader.error(EXCEPT, &span, format!("expected {expected}")),
@@ -165,22 +162,17 @@ fn exceptions(reader: &mut Reader<'_>) -> Vec<Except> {
         }
         return found;
     }
-    let Some((name, list)) =
-        ["no_proxy", "NO_PROXY"].iter().find_map(|name| Some((*name, reader.env.get(name)?)))
-    else {
-        return found;
-    };
+    let Some((name, list)) = reader.env.first(&["no_proxy", "NO_PROXY"]) else { return found };
     for text in list.split([',', ' ']).filter(|text| !text.is_empty()) {
         match Except::parse(text) {
             Ok(except) => found.push(except),
-            // images set it for every program in them
             Err(expected) => {
                 let message = format!("{text:?} is left out: expected {expected}");
-                reader.faults.push(Fault::warning(Place::Environment, name, message));
+                reader.warn(Fault::warning(Location::Environment, name, message));
             }
         }
     }
     let setting = Setting { value: format!("{list:?}"), origin: Origin::Variable(name.to_owned()) };
-    reader.provenance.note(EXCEPT.join("."), setting);
+    reader.provenance.record(EXCEPT.join("."), setting);
     found
 }

@@ -1,10 +1,11 @@
-//! How a model's replicas are looked after and chosen between: `health_check`, `load` and
-//! `affinity` of `[models.…]`.
+//! `health_check`, `load` and `affinity` of a model: how its replicas are checked and chosen.
 
-use crate::config::toml::reader::{Reader, said};
+use crate::config::toml::reader::Reader;
+use crate::config::toml::values::quoted_value;
 use crate::model::{HealthCheck, ProviderKind, Replicas};
 
-/// What the model says. `endpoints`: how many it has.
+/// Reads the settings of the replicas of one model, which has `endpoints` of them. A wrong one is
+/// left out.
 pub(crate) fn read(
     reader: &mut Reader<'_>,
     name: &str,
@@ -14,13 +15,13 @@ pub(crate) fn read(
     let path = |key| ["models", name, key];
     Replicas {
         health_check: health_check(reader, &path("health_check"), provider, endpoints),
-        tell_load: reader.word(&path("load")) == Some("vllm"),
+        tell_load: reader.optional_keyword(&path("load")) == Ok(Some("vllm")),
         affinity: reader.boolean(&path("affinity")).unwrap_or(false),
     }
 }
 
-/// Where nothing is said, a server that has a list of models is asked for it, if there is another
-/// to turn to.
+/// Reads the health check. Where none is configured, a server that has a list of models is checked
+/// by it, if the model has another endpoint to use instead.
 fn health_check(
     reader: &mut Reader<'_>,
     path: &[&str],
@@ -31,7 +32,7 @@ fn health_check(
         let is_checked = provider.profile().checks_health && endpoints > 1;
         return is_checked.then_some(HealthCheck::Models);
     };
-    let text = reader.text(path)?;
+    let text = reader.optional_string(path).ok()??;
     match text.as_str() {
         "off" => None,
         path if path.starts_with('/') && path.bytes().all(|b| b.is_ascii_graphic()) => {
@@ -40,7 +41,7 @@ fn health_check(
         _ => {
             let fault =
                 reader.error(path, &entry.span, "expected a path like \"/health\", or \"off\"");
-            fault.said = Some(said(entry.value));
+            fault.found = Some(quoted_value(entry.value));
             None
         }
     }

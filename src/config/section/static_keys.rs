@@ -1,4 +1,4 @@
-//! `auth.static_keys`: the keys of clients that are not GitLab, each with what its holder may do.
+//! `auth.static_keys`: the keys of clients other than GitLab, each with its permissions.
 
 use std::sync::Arc;
 
@@ -6,33 +6,37 @@ use toml::Spanned;
 use toml::de::{DeString, DeValue};
 
 use crate::auth::StaticKey;
-use crate::config::toml::diagnostic::{Fault, Severity};
-use crate::config::toml::reader::{Reader, said, whole};
+use crate::config::toml::diagnostic::{Fault, Reported, Severity};
+use crate::config::toml::reader::Reader;
 use crate::config::toml::suggest;
+use crate::config::toml::values::{any_integer, quoted_value};
 use crate::model::ModelId;
 
+/// Path of the array.
 pub(crate) const PATH: &[&str] = &["auth", "static_keys"];
 const OPTIONS: [&str; 4] = ["name", "models", "requests_per_minute", "tokens_per_minute"];
 
-/// A shorter key can be guessed. Characters.
+/// Characters of the shortest key that cannot be guessed.
 const SHORTEST: usize = 16;
 
-/// None of them is an empty list; `None` when there was a fault. `is_public`: strangers may try.
-pub(crate) fn read(reader: &mut Reader<'_>, is_public: bool) -> Option<Vec<Arc<StaticKey>>> {
-    let Some(at) = reader.doc.get(PATH) else { return Some(Vec::new()) };
+/// Reads the keys; when none are configured there are none. `is_public` is whether strangers can
+/// reach the listener.
+pub(crate) fn read(
+    reader: &mut Reader<'_>,
+    is_public: bool,
+) -> Result<Vec<Arc<StaticKey>>, Reported> {
+    let Some(entry) = reader.doc.get(PATH) else { return Ok(Vec::new()) };
     let before = reader.faults.len();
-    let Some(items) = at.value.as_array() else {
-        reader.wrong(PATH, &at.span, at.value);
-        return None;
+    let Some(items) = entry.value.as_array() else {
+        return Err(reader.wrong(PATH, &entry.span, entry.value));
     };
     if items.is_empty() {
-        reader.error(PATH, &at.span, "expected at least one key");
+        reader.error(PATH, &entry.span, "expected at least one key");
     }
     let mut keys: Vec<Arc<StaticKey>> = Vec::new();
-    for (place, item) in items.iter().enumerate() {
-        let read = Item { path: format!("auth.static_keys[{place}]"), place, is_public }
-            .read(reader, item);
-        let Some(key) = read else { continue };
+    for (index, item) in items.iter().enumerate() {
+        let path = format!("auth.static_keys[{index}]");
+        let Ok(key) = (Item { path, index, is_public }).read(reader, item) else { continue };
         if keys.iter().any(|known| known.name == key.name) {
             reader.error(PATH, &item.span(), format!("two keys are named {:?}", &*key.name));
         }
@@ -41,28 +45,33 @@ pub(crate) fn read(reader: &mut Reader<'_>, is_public: bool) -> Option<Vec<Arc<S
         }
         keys.push(Arc::new(key));
     }
-    let is_faulty =
-        reader.faults.iter().skip(before).any(|fault| fault.severity == Severity::Error);
-    (!is_faulty).then_some(keys)
+    if reader.faults[before..].iter().any(|fault| fault.severity == Severity::Error) {
+        return Err(Reported);
+    }
+    Ok(keys)
 }
 
-/// One of them.
+type OptionName<'d> = Spanned<DeString<'d>>;
+type Value<'d> = Spanned<DeValue<'d>>;
+
+/// One item of the array.
 struct Item {
+    /// Its path, for faults.
     path: String,
-    place: usize,
+    index: usize,
     is_public: bool,
 }
 
 impl Item {
-    fn read(&self, reader: &mut Reader<'_>, item: &Spanned<DeValue<'_>>) -> Option<StaticKey> {
-        let secret = reader.secret_among(&self.path, item, &OPTIONS);
+    fn read(&self, reader: &mut Reader<'_>, item: &Value<'_>) -> Result<StaticKey, Reported> {
+        let secret = reader.secret_with_options(&self.path, item, &OPTIONS);
         let bytes = secret.as_ref().map_or(&[][..], |secret| secret.expose().as_bytes());
-        if self.is_public && secret.is_some() && bytes.len() < SHORTEST {
+        if self.is_public && secret.is_ok() && bytes.len() < SHORTEST {
             let message = "a key of less than 16 characters can be guessed by strangers, who reach server.listen";
             let fault = reader.error(PATH, &item.span(), message);
             fault.hint = Some("openssl rand -hex 32 makes a good one".to_owned());
         }
-        let mut key = StaticKey::new(bytes, format!("#{}", self.place + 1));
+        let mut key = StaticKey::new(bytes, format!("#{}", self.index + 1));
         for (option, value) in item.get_ref().as_table().into_iter().flatten() {
             match &**option.get_ref() {
                 "name" => key.name = self.name(reader, option, value).unwrap_or(key.name),
@@ -75,43 +84,36 @@ impl Item {
         secret.map(|_| key)
     }
 
-    /// It goes into the log and, with `limits.shared`, into the names of the counts there.
+    /// Reads the name. It goes into the log and, with `limits.shared`, into the names of the
+    /// counters there.
     fn name(
         &self,
         reader: &mut Reader<'_>,
-        option: &Named<'_>,
+        option: &OptionName<'_>,
         value: &Value<'_>,
     ) -> Option<Box<str>> {
-        let text = value.get_ref().as_str();
-        let good = text.filter(|text| {
+        const EXPECTED: &str = "expected a name of 1 to 100 visible ASCII characters";
+        let is_good = |text: &&str| {
             (1..=100).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
-        });
-        if good.is_none() {
-            // not shown: it may be the key itself
-            self.wrong(
-                reader,
-                option,
-                value,
-                "expected a name of 1 to 100 visible ASCII characters",
-            )
-            .said = None;
+        };
+        let name = value.get_ref().as_str().filter(is_good);
+        if name.is_none() {
+            // not quoted: it may be the key itself
+            self.error(reader, option, value, EXPECTED).found = None;
         }
-        good.map(Into::into)
+        name.map(Into::into)
     }
 
+    /// Reads the names of the models that the key is for.
     fn models(
         &self,
         reader: &mut Reader<'_>,
-        option: &Named<'_>,
+        option: &OptionName<'_>,
         value: &Value<'_>,
     ) -> Option<Box<[ModelId]>> {
+        const EXPECTED: &str = "expected an array of models' names like [\"codestral\"]";
         let Some(items) = value.get_ref().as_array().filter(|items| !items.is_empty()) else {
-            self.wrong(
-                reader,
-                option,
-                value,
-                "expected an array of models' names like [\"codestral\"]",
-            );
+            self.error(reader, option, value, EXPECTED);
             return None;
         };
         let known = reader.doc.names(&["models"]);
@@ -124,37 +126,41 @@ impl Item {
                         Some(near) => format!("did you mean {near:?}?"),
                         None => format!("models of this file: {}", known.join(", ")),
                     };
-                    let fault = self.wrong(reader, option, item, "no model of this file");
+                    let fault = self.error(reader, option, item, "no model of this file");
                     fault.hint = Some(hint);
                 }
-                None => _ = self.wrong(reader, option, item, "expected a model's name"),
+                None => _ = self.error(reader, option, item, "expected a model's name"),
             }
         }
         Some(models.into())
     }
 
-    fn rate(&self, reader: &mut Reader<'_>, option: &Named<'_>, value: &Value<'_>) -> Option<u32> {
-        let rate = whole(value.get_ref()).and_then(|number| u32::try_from(number).ok());
+    /// Reads a rate per minute.
+    fn rate(
+        &self,
+        reader: &mut Reader<'_>,
+        option: &OptionName<'_>,
+        value: &Value<'_>,
+    ) -> Option<u32> {
+        let rate = any_integer(value.get_ref()).and_then(|number| u32::try_from(number).ok());
         let rate = rate.filter(|rate| (1..=1_000_000_000).contains(rate));
         if rate.is_none() {
-            self.wrong(reader, option, value, "expected a whole number from 1 to 1000000000");
+            self.error(reader, option, value, "expected a whole number from 1 to 1000000000");
         }
         rate
     }
 
-    fn wrong<'r>(
+    /// Collects an error about an option's value.
+    fn error<'r>(
         &self,
         reader: &'r mut Reader<'_>,
-        option: &Named<'_>,
+        option: &OptionName<'_>,
         value: &Value<'_>,
         message: &str,
     ) -> &'r mut Fault {
         let fault = reader.error(PATH, &value.span(), message);
         fault.key = format!("{}.{}", self.path, option.get_ref());
-        fault.said = Some(said(value.get_ref()));
+        fault.found = Some(quoted_value(value.get_ref()));
         fault
     }
 }
-
-type Named<'d> = Spanned<DeString<'d>>;
-type Value<'d> = Spanned<DeValue<'d>>;

@@ -1,4 +1,5 @@
-//! Bedrock and Azure models: what they need, who may say it, and that their secrets are not shown.
+//! Bedrock and Azure models: what they require, where it comes from, and that their secrets are not
+//! shown.
 
 use super::{bad_with, good_with, one_with};
 use crate::config::{Config, Severity};
@@ -27,8 +28,8 @@ fn endpoint(config: &Config) -> String {
 
 #[track_caller]
 fn wrong(text: &str, pairs: &[(&str, &str)], headline: &str, hint: &str) {
-    let (said, hinted) = one_with(text, pairs);
-    assert_eq!((said.as_str(), hinted.as_str()), (headline, hint));
+    let (actual, hinted) = one_with(text, pairs);
+    assert_eq!((actual.as_str(), hinted.as_str()), (headline, hint));
 }
 
 #[test]
@@ -53,26 +54,26 @@ fn the_region_is_the_identifiers_then_the_models_then_the_environments() {
         &bedrock("x", ""),
         &[ID, SECRET],
         "1:9: error: models.m: expected a region",
-        "say region = \"…\" here, AWS_REGION or AWS_REGION_NAME in the environment, or bedrock/<region>/… in the identifier",
+        "set region = \"…\" here, AWS_REGION or AWS_REGION_NAME in the environment, or bedrock/<region>/… in the identifier",
     );
     wrong(
         &bedrock("us-east-2/x", "region = \"us-east-1\""),
         &[ID, SECRET],
-        "3:10: error: models.m.region: said \"us-east-1\", contradicts the identifier, which names us-east-2",
+        "3:10: error: models.m.region: found \"us-east-1\", contradicts the identifier, which names us-east-2",
         "",
     );
     wrong(
         &bedrock("x", "region = \"Frankfurt\""),
         &[REGION, ID, SECRET],
-        "3:10: error: models.m.region: said \"Frankfurt\", expected a region like \"eu-central-1\"",
+        "3:10: error: models.m.region: found \"Frankfurt\", expected a region like \"eu-central-1\"",
         "",
     );
-    let (said, _) = one_with(&bedrock("arn:aws:s3:::x", ""), &[REGION, ID, SECRET]);
+    let (headline, _) = one_with(&bedrock("arn:aws:s3:::x", ""), &[REGION, ID, SECRET]);
     assert!(
-        said.contains(
-            "models.m.identifier: said \"bedrock/arn:aws:s3:::x\", `arn:aws:s3:::x` is no ARN"
+        headline.contains(
+            "models.m.identifier: found \"bedrock/arn:aws:s3:::x\", `arn:aws:s3:::x` is no ARN"
         ),
-        "{said}"
+        "{headline}"
     );
 }
 
@@ -90,9 +91,9 @@ fn the_endpoint_is_the_models_then_the_environments_then_the_public_one() {
         "bedrock-runtime.eu-central-1.amazonaws.com"
     );
     for host in ["https://h", "a b", "u:p@h", ""] {
-        let (said, _) =
+        let (headline, _) =
             one_with(&bedrock("x", &format!("signing_host = \"{host}\"")), &[REGION, ID, SECRET]);
-        assert!(said.starts_with("3:16: error: models.m.signing_host: said "), "{said}");
+        assert!(headline.starts_with("3:16: error: models.m.signing_host: found "), "{headline}");
     }
 }
 
@@ -154,14 +155,14 @@ fn credentials_are_the_models_then_a_bearer_token_then_keys() {
 }
 
 #[test]
-fn credentials_that_lack_something_are_told() {
+fn incomplete_credentials_are_faults() {
     let env = [REGION, ("A", "a"), ("B", "b c")];
     let error = |lines: &str| one_with(&bedrock("x", lines), &env).0;
     assert_eq!(
         error("access_key_id = { env = \"A\" }"),
-        "3:1: error: models.m: expected secret_access_key beside it"
+        "3:1: error: models.m: expected secret_access_key as well"
     );
-    let both = "expected access_key_id and secret_access_key beside it";
+    let both = "expected access_key_id and secret_access_key as well";
     assert_eq!(error("session_token = { env = \"A\" }"), format!("3:1: error: models.m: {both}"));
     assert_eq!(
         error("api_key = { env = \"A\" }\naccess_key_id = { env = \"A\" }"),
@@ -177,7 +178,7 @@ fn credentials_that_lack_something_are_told() {
 }
 
 #[test]
-fn all_models_share_one_chain_and_none_is_asked_without_need() {
+fn all_models_share_one_chain_which_is_not_used_without_need() {
     let models = format!("{}[models.n]\nidentifier = \"bedrock/us-west-2/y\"", bedrock("x", ""));
     let config = good_with(&models, &[REGION]);
     let renewed: Vec<_> = config.table.renewed().collect();
@@ -188,7 +189,7 @@ fn all_models_share_one_chain_and_none_is_asked_without_need() {
 }
 
 #[test]
-fn the_openai_compatible_endpoint_is_asked_when_the_model_says_so() {
+fn the_openai_compatible_endpoint_is_used_when_the_model_sets_it() {
     let open = |id: &str, lines: &str| bedrock(id, &format!("{lines}\nbedrock_openai = true"));
     let env = [REGION, ID, SECRET, ("K", "key")];
     let config = good_with(&open("us-west-2/openai.gpt-oss-20b-1:0", ""), &env);
@@ -204,18 +205,18 @@ fn the_openai_compatible_endpoint_is_asked_when_the_model_says_so() {
     );
     let mantle = "endpoint = \"https://bedrock-mantle.us-east-1.api.aws/v1\"";
     good_with(&open("x", &format!("{mantle}\napi_key = {{ env = \"K\" }}")), &env);
-    let (said, _) = one_with(&open("x", mantle), &env);
+    let (headline, _) = one_with(&open("x", mantle), &env);
     assert!(
-        said.contains("models.m.bedrock_openai: bedrock-mantle wants a Bedrock API key"),
-        "{said}"
+        headline.contains("models.m.bedrock_openai: bedrock-mantle requires a Bedrock API key"),
+        "{headline}"
     );
-    let (said, _) = one_with(&open("x", "guardrail = { identifier = \"g\" }"), &env);
-    assert!(said.contains("expected the guardrail's version"), "{said}");
-    let (said, hint) =
+    let (headline, _) = one_with(&open("x", "guardrail = { identifier = \"g\" }"), &env);
+    assert!(headline.contains("expected the guardrail's version"), "{headline}");
+    let (headline, hint) =
         one_with("[models.m]\nidentifier = \"bedrock_mantle/x\"\nendpoint = \"http://h\"", &[]);
     assert!(
-        said.contains("unknown prefix") && hint.contains("bedrock_openai = true"),
-        "{said} {hint}"
+        headline.contains("unknown prefix") && hint.contains("bedrock_openai = true"),
+        "{headline} {hint}"
     );
     wrong(
         "[models.m]\nendpoint = \"http://h/v1\"\nbedrock_openai = true",
@@ -226,23 +227,22 @@ fn the_openai_compatible_endpoint_is_asked_when_the_model_says_so() {
 }
 
 #[test]
-fn wrong_variables_are_errors_for_who_needs_them_and_warnings_for_others() {
+fn wrong_variables_are_errors_when_a_model_needs_them_and_else_warnings() {
     let bad_region = ("AWS_REGION", "nowhere");
-    let said =
-        "environment: error: AWS_REGION: said \"nowhere\", expected a region like \"eu-central-1\"";
-    wrong(&bedrock("x", ""), &[bad_region, ID, SECRET], said, "");
-    let half = "environment: error: AWS_ACCESS_KEY_ID: expected AWS_SECRET_ACCESS_KEY beside it";
+    let headline = "environment: error: AWS_REGION: found \"nowhere\", expected a region like \"eu-central-1\"";
+    wrong(&bedrock("x", ""), &[bad_region, ID, SECRET], headline, "");
+    let half = "environment: error: AWS_ACCESS_KEY_ID: expected AWS_SECRET_ACCESS_KEY as well";
     wrong(&bedrock("x", ""), &[REGION, ID], half, "");
-    let half = "environment: error: AWS_SECRET_ACCESS_KEY: expected AWS_ACCESS_KEY_ID beside it";
+    let half = "environment: error: AWS_SECRET_ACCESS_KEY: expected AWS_ACCESS_KEY_ID as well";
     wrong(&bedrock("x", ""), &[REGION, SECRET], half, "");
-    let url = "environment: error: AWS_BEDROCK_RUNTIME_ENDPOINT: said \"•••\", expected a URL like \"https://bedrock-runtime.eu-central-1.amazonaws.com\"";
+    let url = "environment: error: AWS_BEDROCK_RUNTIME_ENDPOINT: found \"•••\", expected a URL like \"https://bedrock-runtime.eu-central-1.amazonaws.com\"";
     wrong(
         &bedrock("x", ""),
         &[REGION, ID, SECRET, ("AWS_BEDROCK_RUNTIME_ENDPOINT", "http://u:canary@h")],
         url,
         "",
     );
-    let version = "environment: error: AZURE_API_VERSION: said \"v9\", expected v1, preview or a date like \"2025-02-01-preview\"";
+    let version = "environment: error: AZURE_API_VERSION: found \"v9\", expected v1, preview or a date like \"2025-02-01-preview\"";
     wrong(
         &format!("{AZURE}endpoint = \"https://h\""),
         &[AZURE_KEY, ("AZURE_API_VERSION", "v9")],
@@ -275,9 +275,9 @@ fn guardrails_come_from_the_model_or_as_json_from_the_environment() {
     assert_eq!(
         access(&config).guardrail.as_ref().unwrap().version,
         None,
-        "AWS's service model lets it out"
+        "it is optional in AWS's service model"
     );
-    for (line, said) in [
+    for (line, headline) in [
         (
             "{ version = \"1\" }",
             "3:1: error: models.m.guardrail: expected identifier in this table",
@@ -292,28 +292,31 @@ fn guardrails_come_from_the_model_or_as_json_from_the_environment() {
         ),
         (
             "{ identifier = \"o\", version = 1 }",
-            "3:43: error: models.m.guardrail.version: said 1, expected \"DRAFT\" or a number as a string",
+            "3:43: error: models.m.guardrail.version: found 1, expected \"DRAFT\" or a number as a string",
         ),
         (
             "{ identifier = \"o\", version = \"1\", trace = \"on\" }",
-            "3:56: error: models.m.guardrail.trace: said \"on\", expected \"enabled\", \"disabled\" or \"enabled_full\"",
+            "3:56: error: models.m.guardrail.trace: found \"on\", expected \"enabled\", \"disabled\" or \"enabled_full\"",
         ),
         (
             "\"o\"",
-            "3:1: error: models.m.guardrail: said a value of type string, expected a table of keys",
+            "3:1: error: models.m.guardrail: found a value of type string, expected a table of keys",
         ),
     ] {
-        assert_eq!(one_with(&bedrock("x", &format!("guardrail = {line}")), &env).0, said);
+        assert_eq!(one_with(&bedrock("x", &format!("guardrail = {line}")), &env).0, headline);
     }
-    // a guardrail is a promise: even without a model of the file a wrong one is no mere warning
+    // a guardrail protects something: even without a model of the file a wrong one is an error
     for json in [
         "{",
         "[]",
         "{\"guardrailVersion\":\"1\"}",
         "{\"guardrailIdentifier\":\"A B\",\"guardrailVersion\":\"1\"}",
     ] {
-        let (said, _) = one_with("", &[("AIGW_BEDROCK_GUARDRAIL_CONFIG", json)]);
-        assert!(said.starts_with("environment: error: AIGW_BEDROCK_GUARDRAIL_CONFIG: "), "{said}");
+        let (headline, _) = one_with("", &[("AIGW_BEDROCK_GUARDRAIL_CONFIG", json)]);
+        assert!(
+            headline.starts_with("environment: error: AIGW_BEDROCK_GUARDRAIL_CONFIG: "),
+            "{headline}"
+        );
     }
     wrong(
         "[models.m]\nendpoint = \"http://h/v1\"\nguardrail = { identifier = \"o\", version = \"1\" }",
@@ -343,7 +346,7 @@ fn azures_version_is_the_models_then_the_environments_then_v1() {
     wrong(
         &format!("{AZURE}endpoint = \"https://h\"\napi_version = \"v2\""),
         &[AZURE_KEY],
-        "5:15: error: models.m.api_version: said \"v2\", expected v1, preview or a date like \"2025-02-01-preview\"",
+        "5:15: error: models.m.api_version: found \"v2\", expected v1, preview or a date like \"2025-02-01-preview\"",
         "",
     );
 }
@@ -351,8 +354,8 @@ fn azures_version_is_the_models_then_the_environments_then_v1() {
 #[test]
 fn azure_needs_a_key_and_the_resources_root() {
     let azure = |lines: &str| format!("[models.m]\nidentifier = \"azure/gpt\"\n{lines}");
-    let (said, hint) = one_with(&azure("endpoint = \"https://h\""), &[]);
-    assert_eq!(said, "1:9: error: models.m: expected api_key or entra");
+    let (headline, hint) = one_with(&azure("endpoint = \"https://h\""), &[]);
+    assert_eq!(headline, "1:9: error: models.m: expected api_key or entra");
     assert!(hint.contains("api_key = { env") && hint.contains("identity = \"managed\""), "{hint}");
 
     let root = "https://acme.openai.azure.com";
@@ -372,7 +375,7 @@ fn azure_needs_a_key_and_the_resources_root() {
         &with("/openai/v1", "2024-10-21"),
         &[AZURE_KEY],
         "4:12: error: models.m.endpoint: ends in the v1 path, which takes no dated api_version, and that is \"2024-10-21\"",
-        "write \"https://acme.openai.azure.com\"; or api_version = \"v1\" (weir.toml:5 says 2024-10-21)",
+        "write \"https://acme.openai.azure.com\"; or api_version = \"v1\" (weir.toml:5 has 2024-10-21)",
     );
     let alone = "4:12: error: models.m.endpoint: expected the address of the resource alone";
     wrong(
@@ -390,8 +393,8 @@ fn azure_needs_a_key_and_the_resources_root() {
         alone,
         "write \"https://acme.openai.azure.com\" and api_version = \"2025-01-01-preview\"; the deployment is named in identifier = \"azure/…\"",
     );
-    let (said, hint) = one_with(AZURE, &[AZURE_KEY]);
-    assert_eq!(said, "1:9: error: models.m: expected endpoint or endpoints");
+    let (headline, hint) = one_with(AZURE, &[AZURE_KEY]);
+    assert_eq!(headline, "1:9: error: models.m: expected endpoint or endpoints");
     assert!(hint.contains("openai.azure.com"), "{hint}");
 }
 

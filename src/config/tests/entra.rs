@@ -21,7 +21,7 @@ fn azure(lines: &str) -> String {
     format!("[models.m]\nidentifier = \"azure/gpt\"\nendpoint = \"https://h\"\n{lines}")
 }
 
-/// Identity, scope, and what `weir check` says of it.
+/// Returns identity, scope, and what `weir check` prints.
 fn read(lines: &str, env: &[(&str, &str)]) -> (EntraIdentity, String, String) {
     let config = good_with(&azure(lines), env);
     let shown = shown(&config);
@@ -87,9 +87,9 @@ fn workload_and_managed_identity() {
 }
 
 #[test]
-fn two_at_once_and_too_little_are_told() {
+fn two_identities_at_once_and_incomplete_ones_are_faults() {
     let env = [("MINE", "mine-canary"), ("K", "key")];
-    for (lines, env, said) in [
+    for (lines, env, headline) in [
         (
             format!("api_key = {{ env = \"K\" }}\n{OWN}"),
             &env[..],
@@ -118,7 +118,7 @@ fn two_at_once_and_too_little_are_told() {
         (
             "entra = { identity = \"managd\" }".to_owned(),
             &[],
-            "4:22: error: models.m.entra.identity: said \"managd\", expected \"application\", \"workload\" or \"managed\"",
+            "4:22: error: models.m.entra.identity: found \"managd\", expected \"application\", \"workload\" or \"managed\"",
         ),
         (
             "entra = { client_id = \"c\" }".to_owned(),
@@ -154,14 +154,17 @@ fn two_at_once_and_too_little_are_told() {
         (
             "entra = \"managed\"".to_owned(),
             &[],
-            "4:1: error: models.m.entra: said a value of type string, expected a table of keys",
+            "4:1: error: models.m.entra: found a value of type string, expected a table of keys",
         ),
     ] {
-        assert_eq!(one_with(&azure(&lines), env).0, said, "{lines}");
+        assert_eq!(one_with(&azure(&lines), env).0, headline, "{lines}");
     }
-    let (said, _) = one_with(
+    let (headline, _) = one_with(
         "[models.m]\nidentifier = \"bedrock/x\"\nregion = \"us-east-1\"\nentra = { identity = \"managed\" }",
         &[],
     );
-    assert_eq!(said, "4:1: error: models.m.entra: only for azure models; this is one of bedrock");
+    assert_eq!(
+        headline,
+        "4:1: error: models.m.entra: only for azure models; this is one of bedrock"
+    );
 }

@@ -1,4 +1,4 @@
-//! Who may call, and who wins: the file over the environment over the defaults.
+//! Authentication, and precedence: the file over the environment over the defaults.
 
 use super::{good, good_with, one, one_with, wrong};
 use crate::auth::Settings;
@@ -8,19 +8,19 @@ use crate::telemetry::{Format, Level};
 
 #[test]
 fn off_on_a_public_address_is_refused_with_both_ways_out() {
-    let (said, hint) = one("server.listen = \"0.0.0.0:5052\"");
+    let (headline, hint) = one("server.listen = \"0.0.0.0:5052\"");
     assert!(
-        said.starts_with(
-            "1:17: error: server.listen: said \"0.0.0.0:5052\", but nobody is asked for a key"
+        headline.starts_with(
+            "1:17: error: server.listen: found \"0.0.0.0:5052\", but no authentication is configured"
         ),
-        "{said}"
+        "{headline}"
     );
     assert!(
         hint.contains("auth.static_keys") && hint.contains("auth.allow_public = true"),
         "{hint}"
     );
-    let (said, _) = one("server.listen = \"[::]:5052\"\nauth.mode = \"off\"");
-    assert!(said.contains("server.listen"), "{said}");
+    let (headline, _) = one("server.listen = \"[::]:5052\"\nauth.mode = \"off\"");
+    assert!(headline.contains("server.listen"), "{headline}");
     good("server.listen = \"0.0.0.0:5052\"\nauth.allow_public = true");
     good("server.listen = \"[::1]:5052\"");
 }
@@ -29,39 +29,38 @@ fn off_on_a_public_address_is_refused_with_both_ways_out() {
 fn keys_that_can_be_guessed_are_refused_on_a_public_address() {
     let file = "auth.static_keys = [{ env = \"K\" }]";
     let public = format!("server.listen = \"0.0.0.0:5052\"\n{file}");
-    let (said, hint) = one_with(&public, &[("K", "sk-guessable-15")]);
+    let (headline, hint) = one_with(&public, &[("K", "sk-guessable-15")]);
     assert!(
-        said.starts_with("2:21: error: auth.static_keys: a key of less than 16 characters"),
-        "{said}"
+        headline.starts_with("2:21: error: auth.static_keys: a key of less than 16 characters"),
+        "{headline}"
     );
-    assert!(hint.contains("openssl rand") && !said.contains("guessable"), "{hint}");
+    assert!(hint.contains("openssl rand") && !headline.contains("guessable"), "{hint}");
     let config = good_with(&public, &[("K", "sk-0123456789abc")]);
     assert!(matches!(config.auth, Settings::Keys(keys) if keys.len() == 1));
     good_with(file, &[("K", "key")]);
 }
 
 #[test]
-fn auth_lines_that_contradict_each_other_are_told() {
-    wrong(
-        "auth.mode = \"keys\"",
-        "1:13: error: auth.mode: expected auth.static_keys beside it",
-        "",
-    );
+fn auth_keys_that_contradict_each_other_are_faults() {
+    wrong("auth.mode = \"keys\"", "1:13: error: auth.mode: expected auth.static_keys as well", "");
     wrong("auth.static_keys = []", "1:20: error: auth.static_keys: expected at least one key", "");
-    let (said, _) = one("auth.mode = \"off\"\nauth.static_keys = [\"k\"]");
-    assert_eq!(said, "1:13: error: auth.mode: contradicts static_keys: \"off\" admits everybody");
-    let (said, _) = one("auth.mode = \"gitlab\"");
+    let (headline, _) = one("auth.mode = \"off\"\nauth.static_keys = [\"k\"]");
     assert_eq!(
-        said,
-        "1:13: error: auth.mode: expected gitlab.url beside it: whose tokens to accept"
+        headline,
+        "1:13: error: auth.mode: contradicts static_keys: \"off\" admits everybody"
     );
-    let (said, hint) = one("auth.mode = \"of\"");
-    assert!(said.contains("expected \"off\", \"keys\" or \"gitlab\""), "{said}");
+    let (headline, _) = one("auth.mode = \"gitlab\"");
+    assert_eq!(
+        headline,
+        "1:13: error: auth.mode: expected gitlab.url as well: the GitLab whose tokens are accepted"
+    );
+    let (headline, hint) = one("auth.mode = \"of\"");
+    assert!(headline.contains("expected \"off\", \"keys\" or \"gitlab\""), "{headline}");
     assert_eq!(hint, "did you mean \"off\"?");
 }
 
 #[test]
-fn the_environment_speaks_where_the_file_is_silent() {
+fn the_environment_applies_where_the_file_sets_nothing() {
     let variables = [
         ("AIGW_FASTAPI__API_HOST", "::1"),
         ("AIGW_FASTAPI__API_PORT", "6000"),
@@ -96,27 +95,27 @@ fn the_environment_speaks_where_the_file_is_silent() {
 
 #[test]
 fn bad_variables_are_faults_of_the_environment() {
-    let (said, _) = one_with("", &[("AIGW_FASTAPI__API_PORT", "http")]);
+    let (headline, _) = one_with("", &[("AIGW_FASTAPI__API_PORT", "http")]);
     assert_eq!(
-        said,
-        "environment: error: AIGW_FASTAPI__API_PORT: said \"http\", expected a port from 0 to 65535"
+        headline,
+        "environment: error: AIGW_FASTAPI__API_PORT: found \"http\", expected a port from 0 to 65535"
     );
-    let (said, _) = one_with("", &[("WEB_CONCURRENCY", "0")]);
+    let (headline, _) = one_with("", &[("WEB_CONCURRENCY", "0")]);
     assert_eq!(
-        said,
-        "environment: error: WEB_CONCURRENCY: said 0, expected a whole number from 1 to 1024"
+        headline,
+        "environment: error: WEB_CONCURRENCY: found 0, expected a whole number from 1 to 1024"
     );
-    let (said, _) = one_with("", &[("AIGW_FASTAPI__API_HOST", "0.0.0.0")]);
+    let (headline, _) = one_with("", &[("AIGW_FASTAPI__API_HOST", "0.0.0.0")]);
     assert!(
-        said.starts_with(
-            "environment: error: AIGW_FASTAPI__API_HOST: said \"0.0.0.0:5052\", but nobody"
+        headline.starts_with(
+            "environment: error: AIGW_FASTAPI__API_HOST: found \"0.0.0.0:5052\", but no authentication"
         ),
-        "{said}"
+        "{headline}"
     );
-    let (said, _) = one_with("", &[("AIGW_FASTAPI__TLS__ENABLED", "true")]);
+    let (headline, _) = one_with("", &[("AIGW_FASTAPI__TLS__ENABLED", "true")]);
     assert_eq!(
-        said,
-        "environment: error: AIGW_FASTAPI__TLS__ENABLED: expected AIGW_FASTAPI__TLS__CERT_FILE and AIGW_FASTAPI__TLS__KEY_FILE beside it"
+        headline,
+        "environment: error: AIGW_FASTAPI__TLS__ENABLED: expected AIGW_FASTAPI__TLS__CERT_FILE and AIGW_FASTAPI__TLS__KEY_FILE as well"
     );
     let config = good_with(
         "",
@@ -132,7 +131,7 @@ fn bad_variables_are_faults_of_the_environment() {
 }
 
 #[test]
-fn the_bypass_variable_opens_and_says_so_unless_the_file_decides() {
+fn the_bypass_variable_opens_with_a_warning_unless_the_file_decides() {
     let public = ("AIGW_FASTAPI__API_HOST", "0.0.0.0");
     let config = good_with("", &[public, ("AIGW_AUTH__BYPASS_EXTERNAL", "true")]);
     assert!(matches!(config.auth, Settings::Off));
@@ -148,10 +147,10 @@ fn the_bypass_variable_opens_and_says_so_unless_the_file_decides() {
         &[public, ("AIGW_AUTH__BYPASS_EXTERNAL", "true"), ("K", "sk-0123456789abc")],
     );
     assert!(matches!(config.auth, Settings::Keys(_)));
-    let (said, _) =
+    let (headline, _) =
         one_with("auth.mode = \"off\"", &[public, ("AIGW_AUTH__BYPASS_EXTERNAL", "true")]);
     assert!(
-        said.contains("but nobody is asked for a key"),
-        "the file's own \"off\" is not allow_public: {said}"
+        headline.contains("but no authentication is configured"),
+        "the file's own \"off\" is not allow_public: {headline}"
     );
 }

@@ -5,7 +5,7 @@ use crate::model::{Completion, CompletionEndpoint, Families, Family, ToolStyle};
 
 const FIM: &str = "[families.mine]\ncompletion = \"fim\"\nfim.template = \"<P>{prefix}<S>{suffix}<M>\"\nfim.stop = [\"<P>\"]\n";
 
-/// The family of the model `m`, whose own lines are `model`.
+/// Returns the family of the model `m`, whose other keys are `model`.
 fn of_model(families: &str, model: &str) -> Family {
     let config = good(&format!("[models.m]\nendpoint = \"http://gpu:8000/v1\"\n{model}{families}"));
     (*config.models[0].family).clone()
@@ -43,12 +43,12 @@ fn a_family_of_ones_own_is_like_another() {
         like.unescape_underscores && like.temperature == Some(0.5) && like.context_tokens == 32_000,
         "{like:?}"
     );
-    let whole = of_model("[families.mine]\ntemperature = 1\n", "family = \"mine\"\n");
-    assert_eq!(whole.temperature, Some(1.0));
+    let integer = of_model("[families.mine]\ntemperature = 1\n", "family = \"mine\"\n");
+    assert_eq!(integer.temperature, Some(1.0));
 }
 
 #[test]
-fn a_models_own_lines_win() {
+fn a_models_own_keys_win() {
     let own = of_model(
         "",
         "family = \"codestral\"\ncontext_tokens = 4096\ncompletion_endpoint = \"chat\"\n",
@@ -61,35 +61,35 @@ fn a_models_own_lines_win() {
 }
 
 #[test]
-fn faults_say_what_is_missing() {
+fn faults_name_what_is_missing() {
     wrong(
         "[families.mine]\ncompletion = \"fim\"\n",
-        "2:14: error: families.mine.completion: expected fim.template beside it",
-        "fim.template = \"<PRE>{prefix}<SUF>{suffix}<MID>\", in your model's own marks",
+        "2:14: error: families.mine.completion: expected fim.template as well",
+        "fim.template = \"<PRE>{prefix}<SUF>{suffix}<MID>\", with your model's own FIM tokens",
     );
     wrong(
         "[families.mine]\nfim.template = \"<P>{prefix}\"\n",
-        "2:16: error: families.mine.fim.template: said \"<P>{prefix}\", expected {prefix} and {suffix}, each once",
+        "2:16: error: families.mine.fim.template: found \"<P>{prefix}\", expected {prefix} and {suffix}, each once",
         "",
     );
     wrong(
         "[families.mine]\ntemperature = 3\n",
-        "2:15: error: families.mine.temperature: said 3, expected a number from 0 to 2",
+        "2:15: error: families.mine.temperature: found 3, expected a number from 0 to 2",
         "",
     );
-    let (said, hint) = super::one("[families.mine]\nlike = \"codestal\"\n");
+    let (headline, hint) = super::one("[families.mine]\nlike = \"codestal\"\n");
     assert!(
-        said.starts_with("2:8: error: families.mine.like: said \"codestal\", expected one of"),
-        "{said}"
+        headline.starts_with("2:8: error: families.mine.like: found \"codestal\", expected one of"),
+        "{headline}"
     );
     assert_eq!(hint, "did you mean \"codestral\"?");
 }
 
 #[test]
-fn a_faulty_family_is_told_once() {
+fn a_faulty_family_is_reported_once() {
     let text = "[models.m]\nendpoint = \"http://gpu:8000/v1\"\nfamily = \"mine\"\n[families.mine]\ncompletion = \"fim\"\n";
-    let (said, _) = super::one(text);
-    assert!(said.contains("families.mine.completion"), "{said}");
+    let (headline, _) = super::one(text);
+    assert!(headline.contains("families.mine.completion"), "{headline}");
 }
 
 #[test]

@@ -94,8 +94,8 @@ fn no_secret_is_ever_shown() {
 #[test]
 fn certificate_files_must_hold_certificates() {
     let here = concat!(env!("CARGO_MANIFEST_DIR"), "/config/weir.toml");
-    let (said, _) = one(&format!("tls.extra_ca = [{here:?}]"));
-    assert!(said.ends_with("weir.toml holds no certificate"), "{said}");
+    let (headline, _) = one(&format!("tls.extra_ca = [{here:?}]"));
+    assert!(headline.ends_with("weir.toml holds no certificate"), "{headline}");
     let config = good_with("", &[("SSL_CERT_FILE", "/nope.pem")]);
     assert_eq!(config.warnings[0].message, "cannot read /nope.pem: no such file; it is left out");
 }
@@ -112,7 +112,7 @@ fn the_admin_address_is_found_in_a_file_that_is_being_edited() {
 }
 
 #[test]
-fn files_that_cannot_be_read_are_told_without_a_line() {
+fn files_that_cannot_be_read_are_faults_without_a_line() {
     let failure = |path: &str| {
         load(std::path::Path::new(path), &Environment::default()).unwrap_err().to_string()
     };
@@ -120,8 +120,11 @@ fn files_that_cannot_be_read_are_told_without_a_line() {
     assert_eq!(failure("/tmp"), "/tmp: error: it is a directory\n");
     let file = std::env::temp_dir().join(format!("weir-latin1-{}.toml", std::process::id()));
     std::fs::write(&file, b"[server]\n# caf\xe9\n").unwrap();
-    let said = failure(file.to_str().unwrap());
-    assert!(said.ends_with("error: line 2 is not UTF-8: save the file as UTF-8\n"), "{said}");
+    let headline = failure(file.to_str().unwrap());
+    assert!(
+        headline.ends_with("error: line 2 is not UTF-8: save the file as UTF-8\n"),
+        "{headline}"
+    );
     std::fs::write(&file, b"\xef\xbb\xbf[server]\r\nworkers = 1\r\n").unwrap();
     assert!(
         load(&file, &Environment::default()).is_ok(),

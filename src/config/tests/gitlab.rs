@@ -1,10 +1,10 @@
-//! Whose tokens are accepted.
+//! `[gitlab]` and `[auth.user_tokens]`: whose tokens are accepted, and the cloud gateway.
 
 use super::{good, good_with, one, one_with, wrong};
 use crate::auth::{GitlabSettings, Settings};
 
-/// The settings of a text that accepts a GitLab's tokens: address, second issuer, audience, number
-/// of keys.
+/// Returns the settings of a text that accepts a GitLab's tokens: address, second issuer, audience,
+/// number of keys.
 #[track_caller]
 fn accepts(text: &str, env: &[(&str, &str)]) -> (String, Option<String>, String, usize) {
     let config = good_with(text, env);
@@ -46,13 +46,13 @@ fn the_official_variables_are_enough_too() {
 }
 
 #[test]
-fn what_the_file_says_of_the_mode_holds() {
+fn the_mode_of_the_file_wins() {
     let keys = format!("{ON_PUBLIC}auth.static_keys = [{{ env = \"K\" }}]\nauth.mode = \"keys\"\n");
     assert!(
         matches!(good_with(&keys, &[("K", "sk-0123456789abc")]).auth, Settings::Keys(keys) if keys.len() == 1)
     );
-    let (said, _) = one(&format!("{ON_PUBLIC}auth.mode = \"off\""));
-    assert!(said.contains("but nobody is asked for a key there"), "{said}");
+    let (headline, _) = one(&format!("{ON_PUBLIC}auth.mode = \"off\""));
+    assert!(headline.contains("but no authentication is configured"), "{headline}");
 }
 
 #[test]
@@ -68,39 +68,43 @@ fn the_bypass_variable_opens_only_where_the_file_names_no_gitlab() {
 }
 
 #[test]
-fn addresses_that_are_none_are_told_with_what_was_meant() {
+fn malformed_addresses_are_reported_with_a_correction() {
     let expected = "expected a URL like \"https://gitlab.example.com\"";
     wrong(
         "gitlab.url = \"gitlab.example.com\"",
         &format!(
-            "1:14: error: gitlab.url: said \"gitlab.example.com\", {expected}: an endpoint starts with http:// or https://"
+            "1:14: error: gitlab.url: found \"gitlab.example.com\", {expected}: an endpoint starts with http:// or https://"
         ),
         "did you mean \"https://gitlab.example.com\"?",
     );
-    let (said, _) = one("[gitlab]\nurl = \"https://g\"\ncloud_issuer = \"ftp://c\"");
+    let (headline, _) = one("[gitlab]\nurl = \"https://g\"\ncloud_issuer = \"ftp://c\"");
     assert!(
-        said.starts_with("3:16: error: gitlab.cloud_issuer: said \"ftp://c\", expected a URL"),
-        "{said}"
+        headline.starts_with("3:16: error: gitlab.cloud_issuer: found \"ftp://c\", expected a URL"),
+        "{headline}"
     );
-    let (said, _) = one_with("", &[("AIGW_GITLAB_URL", "gitlab")]);
+    let (headline, _) = one_with("", &[("AIGW_GITLAB_URL", "gitlab")]);
     assert!(
-        said.starts_with("environment: error: AIGW_GITLAB_URL: said \"gitlab\", expected a URL"),
-        "{said}"
+        headline
+            .starts_with("environment: error: AIGW_GITLAB_URL: found \"gitlab\", expected a URL"),
+        "{headline}"
     );
-    let (said, _) = one("gitlab.url = \"https://root:sk-canary@g\"");
-    assert!(!said.contains("sk-canary") && said.contains("no user or password"), "{said}");
-    let (said, _) = one("[gitlab]\nurl = \"https://g\"\naudience = \"\"");
+    let (headline, _) = one("gitlab.url = \"https://root:sk-canary@g\"");
+    assert!(
+        !headline.contains("sk-canary") && headline.contains("no user or password"),
+        "{headline}"
+    );
+    let (headline, _) = one("[gitlab]\nurl = \"https://g\"\naudience = \"\"");
     assert_eq!(
-        said,
-        "3:12: error: gitlab.audience: said \"\", expected a name like \"gitlab-ai-gateway\""
+        headline,
+        "3:12: error: gitlab.audience: found \"\", expected a name like \"gitlab-ai-gateway\""
     );
 }
 
 #[test]
-fn keys_over_plain_http_are_warned_of() {
+fn keys_over_plain_http_are_a_warning() {
     let warnings = good("gitlab.url = \"http://gitlab.internal\"").warnings;
     assert!(
-        warnings[0].headline().contains("gitlab.url: said \"http://gitlab.internal\", plain HTTP"),
+        warnings[0].headline().contains("gitlab.url: found \"http://gitlab.internal\", plain HTTP"),
         "{warnings:?}"
     );
     assert_eq!(good("gitlab.url = \"http://127.0.0.1:3000\"").warnings, []);
@@ -133,14 +137,17 @@ fn the_keys_of_users_tokens_come_from_files_and_from_the_official_variables() {
 }
 
 #[test]
-fn a_key_that_is_none_is_told_and_not_shown() {
+fn a_malformed_key_is_a_fault_and_not_shown() {
     let expected = "expected a key in PEM (-----BEGIN PRIVATE KEY-----)";
     let env =
         [("AIGW_SELF_SIGNED_JWT__SIGNING_KEY", "sk-canary\ncanary"), ("K", "sk-canary two words")];
-    let (said, _) = one_with("", &env[..1]);
-    assert_eq!(said, format!("environment: error: AIGW_SELF_SIGNED_JWT__SIGNING_KEY: {expected}"));
-    let (said, _) = one_with("auth.user_tokens.validation_key = { env = \"K\" }", &env[1..]);
-    assert_eq!(said, format!("1:35: error: auth.user_tokens.validation_key: {expected}"));
+    let (headline, _) = one_with("", &env[..1]);
+    assert_eq!(
+        headline,
+        format!("environment: error: AIGW_SELF_SIGNED_JWT__SIGNING_KEY: {expected}")
+    );
+    let (headline, _) = one_with("auth.user_tokens.validation_key = { env = \"K\" }", &env[1..]);
+    assert_eq!(headline, format!("1:35: error: auth.user_tokens.validation_key: {expected}"));
 }
 
 const TO_CLOUD: &str =
@@ -169,37 +176,38 @@ fn the_cloud_is_reached_safely_or_not_at_all() {
     let text = |url: &str| format!("gitlab.cloud_url = \"{url}\"\n{TO_CLOUD}");
     wrong(
         &text("http://cloud.internal"),
-        "1:20: error: gitlab.cloud_url: said \"http://cloud.internal\", plain HTTP: the callers' tokens would cross the \
+        "1:20: error: gitlab.cloud_url: found \"http://cloud.internal\", plain HTTP: the callers' tokens would cross the \
          network for everybody to read",
         "use https://",
     );
     wrong(
         &text("cloud.gitlab.com/ai"),
-        "1:20: error: gitlab.cloud_url: said \"cloud.gitlab.com/ai\", expected a URL like \"https://cloud.gitlab.com/ai\": \
+        "1:20: error: gitlab.cloud_url: found \"cloud.gitlab.com/ai\", expected a URL like \"https://cloud.gitlab.com/ai\": \
          an endpoint starts with http:// or https://",
         "did you mean \"https://cloud.gitlab.com/ai\"?",
     );
     let fallback = "[models.m]\nendpoint = \"http://h/v1\"\n[features]\nduo_chat = { model = \"gitlab\", fallback = [\"m\"] }\n";
-    let (said, _) = one(fallback);
-    assert_eq!(said, "4:32: error: features.duo_chat.fallback: GitLab's cloud has no fallback");
+    let (headline, _) = one(fallback);
+    assert_eq!(headline, "4:32: error: features.duo_chat.fallback: GitLab's cloud has no fallback");
 }
 
 #[test]
-fn a_cloud_that_opens_to_nobody_is_told() {
-    let told = |text: &str| {
+fn a_cloud_that_no_caller_can_use_is_a_warning() {
+    let warnings = |text: &str| {
         let config = good_with(&format!("{text}\n{TO_CLOUD}"), &[("K", "key")]);
         config.warnings.iter().map(crate::config::Fault::headline).collect::<Vec<_>>().join("\n")
     };
     assert!(
-        told("auth.static_keys = [{ env = \"K\" }]")
+        warnings("auth.static_keys = [{ env = \"K\" }]")
             .contains("static keys do not open GitLab's cloud")
     );
     assert!(
-        told("gitlab.url = \"https://g\"").contains("gitlab.cloud_issuer: without it the tokens")
+        warnings("gitlab.url = \"https://g\"")
+            .contains("gitlab.cloud_issuer: without it the tokens")
     );
     assert_eq!(
-        told("[gitlab]\nurl = \"https://g\"\ncloud_issuer = \"https://customers.gitlab.com\""),
+        warnings("[gitlab]\nurl = \"https://g\"\ncloud_issuer = \"https://customers.gitlab.com\""),
         ""
     );
-    assert_eq!(told(""), "", "auth is off: the cloud judges");
+    assert_eq!(warnings(""), "", "auth is off: the cloud authenticates");
 }

@@ -35,7 +35,7 @@ fn bad_with(text: &str, pairs: &[(&str, &str)]) -> Faults {
     from_str(text, "weir.toml", &env(pairs)).expect_err(text)
 }
 
-/// The one error of a text: its headline without file, and its hint.
+/// Returns the one error of a text: its headline without the file, and its hint.
 fn one(text: &str) -> (String, String) {
     one_with(text, &[])
 }
@@ -51,8 +51,8 @@ fn one_with(text: &str, pairs: &[(&str, &str)]) -> (String, String) {
 
 #[track_caller]
 fn wrong(text: &str, headline: &str, hint: &str) {
-    let (said, hinted) = one(text);
-    assert_eq!((said.as_str(), hinted.as_str()), (headline, hint));
+    let (actual, hinted) = one(text);
+    assert_eq!((actual.as_str(), hinted.as_str()), (headline, hint));
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn the_smallest_file_in_the_repository_is_good() {
 }
 
 #[test]
-fn every_fault_is_told_at_once_in_the_order_of_the_file() {
+fn every_fault_is_reported_at_once_in_the_order_of_the_file() {
     let text = "\
 [server]
 listen = \"nowhere\"
@@ -93,7 +93,7 @@ api_key = { env = \"UNSET\" }
 default = \"codestrl\"
 ";
     let faults = bad_with(text, &[("WEB_CONCURRENCY", "many")]);
-    let places: Vec<String> = faults
+    let locations: Vec<String> = faults
         .iter()
         .map(|f| f.headline().split(": ").take(3).collect::<Vec<_>>().join(" "))
         .collect();
@@ -106,12 +106,12 @@ default = \"codestrl\"
         "weir.toml:10:11 error features.default",
         "environment error WEB_CONCURRENCY",
     ];
-    assert_eq!(places, expected);
+    assert_eq!(locations, expected);
     assert_eq!(faults.errors(), 7);
 }
 
 #[test]
-fn unknown_keys_are_told_with_the_nearest() {
+fn unknown_keys_are_reported_with_the_nearest() {
     wrong(
         "[server]\nlistn = \"x\"\n",
         "2:1: error: server.listn: unknown key",
@@ -133,61 +133,61 @@ fn unknown_keys_are_told_with_the_nearest() {
 }
 
 #[test]
-fn values_of_the_wrong_kind_are_told_with_what_was_meant() {
+fn values_of_the_wrong_type_are_reported_with_a_correction() {
     let address = "expected an address and port like \"127.0.0.1:5052\"";
     wrong(
         "server.listen = \":80\"",
-        &format!("1:17: error: server.listen: said \":80\", {address}"),
+        &format!("1:17: error: server.listen: found \":80\", {address}"),
         "did you mean \"0.0.0.0:80\"?",
     );
     wrong(
         "admin.listen = 8082",
-        &format!("1:16: error: admin.listen: said 8082, {address}"),
+        &format!("1:16: error: admin.listen: found 8082, {address}"),
         "did you mean \"127.0.0.1:8082\"?",
     );
     let duration = "expected a duration from 10ms to 30m like \"60s\"";
     wrong(
         "timeouts.idle = 60",
-        &format!("1:17: error: timeouts.idle: said 60, {duration}"),
+        &format!("1:17: error: timeouts.idle: found 60, {duration}"),
         "did you mean \"60s\"?",
     );
     wrong(
         "timeouts.idle = \"31m\"",
-        &format!("1:17: error: timeouts.idle: said \"31m\", {duration}"),
+        &format!("1:17: error: timeouts.idle: found \"31m\", {duration}"),
         "",
     );
     let size = "expected a size from 1KiB to 1GiB like \"16MiB\"";
     wrong(
         "limits.max_body = \"16M\"",
-        &format!("1:19: error: limits.max_body: said \"16M\", {size}"),
+        &format!("1:19: error: limits.max_body: found \"16M\", {size}"),
         "did you mean \"16MiB\"?",
     );
-    let whole = "expected a whole number from 1 to 1024";
+    let integer = "expected a whole number from 1 to 1024";
     wrong(
         "server.workers = \"2\"",
-        &format!("1:18: error: server.workers: said \"2\", {whole}"),
+        &format!("1:18: error: server.workers: found \"2\", {integer}"),
         "without quotes: 2",
     );
-    wrong("server.workers = 0", &format!("1:18: error: server.workers: said 0, {whole}"), "");
-    let word = "expected \"error\", \"warn\", \"info\", \"debug\" or \"trace\"";
+    wrong("server.workers = 0", &format!("1:18: error: server.workers: found 0, {integer}"), "");
+    let keyword = "expected \"error\", \"warn\", \"info\", \"debug\" or \"trace\"";
     wrong(
         "telemetry.level = \"warning\"",
-        &format!("1:19: error: telemetry.level: said \"warning\", {word}"),
+        &format!("1:19: error: telemetry.level: found \"warning\", {keyword}"),
         "did you mean \"warn\"?",
     );
     wrong(
         "auth.allow_public = \"true\"",
-        "1:21: error: auth.allow_public: said \"true\", expected true or false",
+        "1:21: error: auth.allow_public: found \"true\", expected true or false",
         "without quotes: true",
     );
     wrong(
         "tls.extra_ca = \"ca.pem\"",
-        "1:16: error: tls.extra_ca: said \"ca.pem\", expected an array of PEM files",
+        "1:16: error: tls.extra_ca: found \"ca.pem\", expected an array of PEM files",
         "in brackets: [\"ca.pem\"]",
     );
     wrong(
         "server = 1",
-        "1:1: error: server: said a value of type integer, expected a table of keys",
+        "1:1: error: server: found a value of type integer, expected a table of keys",
         "",
     );
     wrong(
@@ -205,7 +205,7 @@ fn numbers_may_be_written_as_toml_writes_them() {
 }
 
 #[test]
-fn text_that_is_not_toml_is_told_like_any_fault() {
+fn text_that_is_not_toml_is_reported_like_any_fault() {
     const REST: &str = "keys and values are checked once the file is TOML";
     wrong("[server\n", "1:8: error: not TOML: unclosed table, expected `]`", REST);
     let faults = bad_with("[server]\nlisten = \"a\nworkers 2\n", &[]);
@@ -222,13 +222,13 @@ fn endpoints_are_one_or_many_and_are_urls() {
     let expected = "expected a URL like \"http://host:port/v1\"";
     wrong(
         "models.m.endpoint = \"gpu-1:8000\"",
-        &format!("1:21: error: models.m.endpoint: said \"gpu-1:8000\", {expected}"),
+        &format!("1:21: error: models.m.endpoint: found \"gpu-1:8000\", {expected}"),
         "did you mean \"http://gpu-1:8000/v1\"?",
     );
     wrong(
         "[models.m]",
         "1:9: error: models.m: expected endpoint or endpoints",
-        "say where the model server is: endpoint = \"http://host:port/v1\"",
+        "set the model server's address: endpoint = \"http://host:port/v1\"",
     );
     wrong(
         "models.m.endpoints = []",
@@ -248,26 +248,26 @@ fn endpoints_are_one_or_many_and_are_urls() {
 #[test]
 fn identifiers_and_families_are_known_ones() {
     let text = |line: &str| format!("{MODEL}{line}\n");
-    let (said, hint) = one(&text("identifier = \"mistralai/Mistral-7B\""));
+    let (headline, hint) = one(&text("identifier = \"mistralai/Mistral-7B\""));
     assert!(
-        said.starts_with(
-            "3:14: error: models.m.identifier: said \"mistralai/Mistral-7B\", unknown prefix"
+        headline.starts_with(
+            "3:14: error: models.m.identifier: found \"mistralai/Mistral-7B\", unknown prefix"
         ),
-        "{said}"
+        "{headline}"
     );
     assert_eq!(hint, "did you mean \"custom_openai/mistralai/Mistral-7B\"?");
-    let (said, hint) = one(&text("family = \"lama3\""));
+    let (headline, hint) = one(&text("family = \"lama3\""));
     assert!(
-        said.starts_with(
-            "3:10: error: models.m.family: said \"lama3\", expected one of claude_3, "
+        headline.starts_with(
+            "3:10: error: models.m.family: found \"lama3\", expected one of claude_3, "
         ),
-        "{said}"
+        "{headline}"
     );
     assert_eq!(hint, "did you mean \"llama3\"?");
     assert_eq!(
         &*good(MODEL).models[0].upstream_name,
         "m",
-        "a model without an identifier is asked for by its name"
+        "the model's name is its identifier when it has none"
     );
 }
 
@@ -285,7 +285,7 @@ fn every_provider_is_read_and_its_keys_are_for_it_alone() {
 }
 
 #[test]
-fn only_a_server_that_may_be_vllm_is_told_whose_request_goes_first() {
+fn only_a_server_that_may_be_vllm_gets_priorities() {
     assert!(good(&format!("{MODEL}priority = true\n")).models[0].priority);
     assert!(!good(MODEL).models[0].priority);
     for (identifier, kind) in
@@ -294,9 +294,9 @@ fn only_a_server_that_may_be_vllm_is_told_whose_request_goes_first() {
         let text = format!(
             "{MODEL}identifier = \"{identifier}\"\napi_key = {{ env = \"K\" }}\npriority = true\n"
         );
-        let (said, _) = one_with(&text, &[("K", "k"), ("AWS_REGION", "eu-central-1")]);
+        let (headline, _) = one_with(&text, &[("K", "k"), ("AWS_REGION", "eu-central-1")]);
         assert_eq!(
-            said,
+            headline,
             format!("5:1: error: models.m.priority: only for openai models; this is one of {kind}")
         );
     }
@@ -305,8 +305,8 @@ fn only_a_server_that_may_be_vllm_is_told_whose_request_goes_first() {
 #[test]
 fn names_with_another_meaning_are_no_models_names() {
     for name in ["disabled", "gitlab", "request", "\"feature/x\"", "\"a b\"", "\"\"", "\"ü\""] {
-        let (said, _) = one(&format!("[models.{name}]\nendpoint = \"http://h/v1\"\n"));
-        assert!(said.starts_with("1:9: error: models."), "{said}");
+        let (headline, _) = one(&format!("[models.{name}]\nendpoint = \"http://h/v1\"\n"));
+        assert!(headline.starts_with("1:9: error: models."), "{headline}");
     }
     assert_eq!(
         &*good("[models.\"gpt-4.1\"]\nendpoint = \"http://h/v1\"\n").models[0].id,
@@ -322,43 +322,43 @@ fn features_name_models_that_are_there() {
     let expected = "expected the name of a model in [models]";
     wrong(
         &text("default = \"codestrl\""),
-        &format!("6:11: error: features.default: said \"codestrl\", {expected}"),
+        &format!("6:11: error: features.default: found \"codestrl\", {expected}"),
         "did you mean \"codestral\"?",
     );
     wrong(
         &text("duo_chat = \"zzzzz\""),
-        &format!("6:12: error: features.duo_chat: said \"zzzzz\", {expected}"),
+        &format!("6:12: error: features.duo_chat: found \"zzzzz\", {expected}"),
         "defined are m, codestral",
     );
     wrong(
         &text("duo_chat = { model = \"m\", fallback = [\"gpt\"] }"),
-        &format!("6:39: error: features.duo_chat.fallback: said \"gpt\", {expected}"),
+        &format!("6:39: error: features.duo_chat.fallback: found \"gpt\", {expected}"),
         "defined are m, codestral",
     );
     let another = "expected the name of another model in [models]";
-    for (line, column, said, hint) in [
+    for (line, column, name, hint) in [
         (
             "duo_chat = { model = \"m\", fallback = [\"m\"] }",
             39,
             "m",
-            "each model is asked once: leave it out",
+            "each model is tried once: remove this one",
         ),
         (
             "duo_chat = { model = \"m\", fallback = [\"codestral\", \"codestral\"] }",
             52,
             "codestral",
-            "each model is asked once: leave it out",
+            "each model is tried once: remove this one",
         ),
         (
             "duo_chat = { model = \"m\", fallback = [\"gitlab\"] }",
             39,
             "gitlab",
-            "only models of this file can stand in for another",
+            "only models of this file can be fallbacks",
         ),
     ] {
-        let said =
-            format!("6:{column}: error: features.duo_chat.fallback: said \"{said}\", {another}");
-        wrong(&text(line), &said, hint);
+        let headline =
+            format!("6:{column}: error: features.duo_chat.fallback: found \"{name}\", {another}");
+        wrong(&text(line), &headline, hint);
     }
     wrong(
         &text("embeddings_code = { model = \"m\", fallback = [\"codestral\"] }"),
@@ -368,27 +368,27 @@ fn features_name_models_that_are_there() {
     wrong(
         &text("duo_chat = { model = \"disabled\", fallback = [\"m\"] }"),
         "6:34: error: features.duo_chat.fallback: a feature that is disabled has no fallback",
-        "leave it out",
+        "remove this line",
     );
     wrong(
         &text("duo_chat = { timeouts = { idle = \"1s\" } }"),
         "6:1: error: features.duo_chat: expected model = \"…\" in this table",
         "",
     );
-    let (said, _) = one(&text("duo_chat = 3"));
-    assert!(said.starts_with(
-        "6:12: error: features.duo_chat: said 3, expected a model's name, \"gitlab\", \"disabled\", or a"
+    let (headline, _) = one(&text("duo_chat = 3"));
+    assert!(headline.starts_with(
+        "6:12: error: features.duo_chat: found 3, expected a model's name, \"gitlab\", \"disabled\", or a"
     ));
 }
 
 #[test]
-fn a_model_with_faults_is_not_also_undefined() {
-    let (said, _) = one("[models.m]\nendpoint = \"nope\"\n[features]\ndefault = \"m\"\n");
-    assert!(said.starts_with("2:12"), "{said}");
+fn a_model_with_faults_is_not_reported_as_undefined() {
+    let (headline, _) = one("[models.m]\nendpoint = \"nope\"\n[features]\ndefault = \"m\"\n");
+    assert!(headline.starts_with("2:12"), "{headline}");
 }
 
 #[test]
-fn a_models_queue_is_that_of_the_file_unless_it_says_so() {
+fn a_models_queue_is_that_of_the_file_unless_it_sets_its_own() {
     let room = |text: &str| good(text).models[0].room;
     assert_eq!(room(MODEL), None);
     let wait = Duration::from_secs(1);
@@ -436,7 +436,7 @@ duo_chat_fix_code = \"disabled\"
     };
     assert_eq!(seconds("duo_chat"), [1, 20, 5, 600]);
     assert_eq!(seconds("code_completions"), [1, 20, 20, 50], "capped by GitLab's own limit");
-    assert_eq!(seconds("code_generations"), [1, 20, 20, 120], "unless its own line says otherwise");
+    assert_eq!(seconds("code_generations"), [1, 20, 20, 120], "unless it sets its own");
     let fix_code = config.table.feature_choice(Feature::parse("duo_chat_fix_code").unwrap());
     assert!(matches!(fix_code, Some((Choice::Disabled, Rule::Feature))));
     let Some(Choice::Model(route)) = config.table.default_choice() else { panic!("no default") };
@@ -445,17 +445,17 @@ duo_chat_fix_code = \"disabled\"
 }
 
 #[test]
-fn what_this_version_does_not_do_is_refused_or_told() {
+fn keys_that_this_version_does_not_act_on_are_warnings() {
     let config = good("telemetry.otlp = \"http://collector:4318\"\n");
-    let told: Vec<&str> = config.warnings.iter().map(|fault| fault.key.as_str()).collect();
-    assert_eq!(told, ["telemetry.otlp"]);
+    let keys: Vec<&str> = config.warnings.iter().map(|fault| fault.key.as_str()).collect();
+    assert_eq!(keys, ["telemetry.otlp"]);
 }
 
 #[test]
 fn two_listeners_do_not_share_a_port() {
     wrong(
         "server.listen = \"127.0.0.1:8082\"",
-        "1:17: error: server.listen: said \"127.0.0.1:8082\", expected another port than admin.listen (127.0.0.1:8082)",
+        "1:17: error: server.listen: found \"127.0.0.1:8082\", expected another port than admin.listen (127.0.0.1:8082)",
         "",
     );
     good("server.listen = \"127.0.0.1:0\"\nadmin.listen = \"127.0.0.1:0\"");
@@ -478,7 +478,7 @@ fn checking_a_large_file_takes_no_time() {
 }
 
 #[test]
-fn a_long_line_is_shown_around_what_is_meant() {
+fn a_long_line_is_cut_around_the_fault() {
     let models: String =
         (0..200).map(|i| format!("m{i} = {{ endpoint = \"http://h/v1\" }}, ")).collect();
     let faults = bad_with(&format!("models = {{ {models} last = {{ endpoint = 5 }} }}"), &[]);
@@ -492,9 +492,9 @@ fn a_long_line_is_shown_around_what_is_meant() {
 #[test]
 fn damaged_files_never_panic() {
     let mut random = fastrand::Rng::with_seed(7);
-    let whole = super::reference().replace("\n#", "\n");
+    let reference = super::reference().replace("\n#", "\n");
     for _ in 0..400 {
-        let mut text: Vec<char> = whole.chars().collect();
+        let mut text: Vec<char> = reference.chars().collect();
         let start = random.usize(..text.len());
         text.drain(..start);
         text.truncate(random.usize(..1500) + 1);

@@ -1,4 +1,4 @@
-//! `[prompts]`: an operator's directory over the prompts in the program.
+//! `[prompts]`: an operator's directory over the built-in prompts.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::prompt::Registry;
 const OWN: &str = "description = \"mine\"\nversions = [\"1.0.0\"]\nfeature = \"duo_chat\"\nunit_primitives = [\"duo_chat\"]\n\
                    inputs = [\"a\"]\n[[messages]]\nrole = \"user\"\ntext = \"{{ a }}\"\n";
 
-/// A directory of this test's own with these prompt files, and the configuration that names it.
+/// Creates a directory with these prompt files for one test, and the path of a configuration in it.
 fn directory(test: &str, files: &[(&str, &str)]) -> (PathBuf, String) {
     let dir = std::env::temp_dir().join(format!("weir-prompts-{test}-{}", std::process::id()));
     for (path, text) in files {
@@ -25,13 +25,13 @@ fn directory(test: &str, files: &[(&str, &str)]) -> (PathBuf, String) {
 const TEXT: &str = "[prompts]\ndir = \"own\"\n";
 
 #[test]
-fn without_a_directory_the_programs_prompts_are_in_force() {
+fn without_a_directory_the_built_in_prompts_are_used() {
     let config = good("");
     assert!(std::sync::Arc::ptr_eq(&config.prompts, &Registry::embedded().unwrap()));
 }
 
 #[test]
-fn files_replace_and_join_those_in_the_program() {
+fn files_replace_and_complement_the_built_in_ones() {
     let gpt = "temperature = 0.9\n";
     let (dir, name) = directory(
         "good",
@@ -67,7 +67,7 @@ fn files_replace_and_join_those_in_the_program() {
 }
 
 #[test]
-fn every_fault_of_every_file_is_told_with_its_line() {
+fn every_fault_of_every_file_is_reported_with_its_line() {
     let files = [
         ("a/base.toml", OWN.replace("{{ a }}", "{{ a }}{{ b }}")),
         ("b/base.toml", OWN.replace("[\"duo_chat\"]", "7")),
@@ -80,7 +80,7 @@ fn every_fault_of_every_file_is_told_with_its_line() {
     let (dir, name) = directory("bad", &files);
     let faults = from_str(TEXT, &name, &super::env(&[])).unwrap_err();
     let own = format!("{}/", dir.join("own").display());
-    let told = faults.to_string().replace(&own, "");
+    let printed = faults.to_string().replace(&own, "");
     for expected in [
         "a/base.toml:8:19: error: b is neither in `inputs` nor in `optional`\n 8 | text = \"{{ a }}{{ b }}\"\n   |                   ^\n",
         "b/base.toml:4:19: error: invalid type: integer `7`, expected a sequence\n",
@@ -88,24 +88,27 @@ fn every_fault_of_every_file_is_told_with_its_line() {
         "d/gpt.toml:1:1: error: there is no d/base.toml",
         "base.toml:1:1: error: expected <prompt id>/base.toml",
     ] {
-        assert!(told.contains(expected), "{expected}\nin\n{told}");
+        assert!(printed.contains(expected), "{expected}\nin\n{printed}");
     }
     assert_eq!(faults.errors(), 5);
     std::fs::remove_dir_all(dir).unwrap();
 }
 
 #[test]
-fn what_would_serve_nobody_is_told() {
+fn prompts_that_nothing_uses_are_faults() {
     let stranger = OWN.replace("[\"duo_chat\"]", "[\"duo_chatt\"]");
     let (dir, name) =
         directory("serve", &[("a/base.toml", &stranger), ("a/llama9.toml", "temperature = 1.0\n")]);
     let faults = from_str(TEXT, &name, &super::env(&[])).unwrap_err();
-    let told: Vec<String> = faults.iter().map(|fault| fault.headline()).collect();
+    let headlines: Vec<String> = faults.iter().map(|fault| fault.headline()).collect();
     assert!(
-        told.iter().any(|line| line.contains("\"duo_chatt\" is not one of GitLab's")),
-        "{told:?}"
+        headlines.iter().any(|line| line.contains("\"duo_chatt\" is not one of GitLab's")),
+        "{headlines:?}"
     );
-    assert!(told.iter().any(|line| line.contains("no family looks for llama9.toml")), "{told:?}");
+    assert!(
+        headlines.iter().any(|line| line.contains("no family looks for llama9.toml")),
+        "{headlines:?}"
+    );
     std::fs::remove_dir_all(dir).unwrap();
 }
 

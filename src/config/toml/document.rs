@@ -1,5 +1,5 @@
-//! The file as it was written: a tree in which every key and value knows its place, and the lines
-//! to show beside a fault, with secrets masked.
+//! The file as it was written: a tree in which every key and value has its span, and the lines to
+//! print with a fault, with secrets masked.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,11 +8,12 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::toml::diagnostic::{
-    Excerpt, Fault, MASK, Place, is_variable_name, may_carry_secret,
+    Excerpt, Fault, Location, MASK, is_variable_name, may_carry_secret,
 };
-use crate::config::toml::keys;
+use crate::config::toml::{key_paths, keys};
+use crate::route::Feature;
 
-/// Characters of a line that are shown beside a fault.
+/// Most characters of a line that are printed with a fault.
 const MAX_SHOWN: usize = 200;
 
 /// A parsed file.
@@ -20,32 +21,31 @@ pub(crate) struct Document<'a> {
     file: Arc<str>,
     text: &'a str,
     root: DeTable<'a>,
-    /// Byte offset of each line.
+    /// Byte offset of the start of each line.
     lines: Vec<usize>,
-    /// What must not be shown, in order.
+    /// Spans that must not be shown, in order.
     masked: Vec<Range<usize>>,
 }
 
-/// A key that is there.
+/// One key of the file with its value.
 #[derive(Clone)]
 pub(crate) struct Entry<'d> {
-    /// Where its name is.
+    /// Span of the name.
     pub(crate) key: Range<usize>,
-    /// Where its value is; the header for a `[table]`.
+    /// Span of the value; of the header for a `[table]`.
     pub(crate) span: Range<usize>,
-    /// The value.
+    /// The value itself.
     pub(crate) value: &'d DeValue<'d>,
 }
 
 impl<'a> Document<'a> {
-    /// Parses. After an error of syntax only those are told: what a half-read tree lacks would be
-    /// noise.
+    /// Parses a text. Fails with the syntax errors alone: what a partial tree lacks would be noise.
     pub(crate) fn parse(text: &'a str, file: Arc<str>) -> Result<Self, Vec<Fault>> {
         let (document, faults) = Self::parse_leniently(text, file);
         if faults.is_empty() { Ok(document) } else { Err(faults) }
     }
 
-    /// Parses what can be parsed.
+    /// Parses what can be parsed, and returns the syntax errors with it.
     pub(crate) fn parse_leniently(text: &'a str, file: Arc<str>) -> (Self, Vec<Fault>) {
         let starts = memchr::memchr_iter(b'\n', text.as_bytes()).map(|at| at + 1);
         let lines = std::iter::once(0).chain(starts).collect();
@@ -63,17 +63,17 @@ impl<'a> Document<'a> {
         (document, faults)
     }
 
-    /// The file's name as it was given.
+    /// Returns the name of the file as it was passed.
     pub(crate) const fn file(&self) -> &Arc<str> {
         &self.file
     }
 
-    /// The top of the tree.
+    /// Returns the root table.
     pub(crate) const fn root(&self) -> &DeTable<'a> {
         &self.root
     }
 
-    /// What the file says at a path.
+    /// Returns the key and value at a path, or `None` when the file does not set it.
     pub(crate) fn get(&self, path: &[&str]) -> Option<Entry<'_>> {
         let (last, tables) = path.split_last()?;
         let table = tables
@@ -83,7 +83,7 @@ impl<'a> Document<'a> {
         Some(Entry { key: key.span(), span: value.span(), value: value.get_ref() })
     }
 
-    /// The keys of the table at a path, in the order of the file.
+    /// Returns the keys of the table at a path, in the order of the file.
     pub(crate) fn names(&self, path: &[&str]) -> Vec<&str> {
         let table =
             path.iter().try_fold(&self.root, |table, name| table.get(*name)?.get_ref().as_table());
@@ -96,33 +96,34 @@ impl<'a> Document<'a> {
         names.into_iter().map(|(_, name)| name).collect()
     }
 
-    /// The value as it was written, secrets masked, on one line.
+    /// Returns the text of a span on one line, secrets masked.
     pub(crate) fn written(&self, span: &Range<usize>) -> String {
         let shown: String = self.shown(span).into_iter().map(|(_, c)| c).collect();
         shown.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
-    /// The line of an offset, from 1.
+    /// Returns the number of the line of a byte offset, from 1.
     pub(crate) fn line(&self, offset: usize) -> usize {
         self.lines.partition_point(|start| *start <= offset)
     }
 
-    /// The place of a span, for a fault.
-    pub(crate) fn place(&self, span: &Range<usize>) -> Place {
+    /// Returns the location of a span, for a fault.
+    pub(crate) fn location(&self, span: &Range<usize>) -> Location {
         let (line, of_line) = self.line_of(span.start);
         let end = span.end.clamp(span.start, of_line.end.max(span.start));
         let column = self.chars(of_line.start..span.start) + 1;
         let shown = self.shown(&of_line);
         let before = |offset: usize| shown.iter().filter(|(at, _)| *at < offset).count();
         let (from, to) = (before(span.start), before(end));
-        // of a very long line only the part around what is meant
+        // of a very long line only the part around the span
         let cut = if shown.len() > MAX_SHOWN { from.saturating_sub(MAX_SHOWN / 4) } else { 0 };
         let source: String = shown.iter().skip(cut).take(MAX_SHOWN).map(|(_, c)| *c).collect();
         let caret = from - cut + 1;
         let width = to.min(cut + MAX_SHOWN).saturating_sub(from).max(1);
-        Place::Line(Excerpt { file: Arc::clone(&self.file), line, column, source, caret, width })
+        Location::Line(Excerpt { file: Arc::clone(&self.file), line, column, source, caret, width })
     }
 
+    /// Returns the number and the byte range of the line of an offset.
     fn line_of(&self, offset: usize) -> (usize, Range<usize>) {
         let line = self.line(offset);
         let start = self.lines[line - 1];
@@ -130,11 +131,13 @@ impl<'a> Document<'a> {
         (line, start..end.max(start))
     }
 
+    /// Returns the number of characters in a byte range.
     fn chars(&self, range: Range<usize>) -> usize {
         self.text.get(range).map_or(0, |text| text.chars().count())
     }
 
-    /// A part of the file as it may be shown: each character with the offset it stands for.
+    /// Returns a part of the file as it may be shown: each character with its byte offset, those of
+    /// a mask with the offset of the secret.
     fn shown(&self, range: &Range<usize>) -> Vec<(usize, char)> {
         let mut out = Vec::new();
         let mut masks =
@@ -156,6 +159,7 @@ impl<'a> Document<'a> {
         out
     }
 
+    /// Converts an error of the TOML parser.
     fn syntax_fault(&self, error: &toml::de::Error) -> Fault {
         let span = error.span().unwrap_or_default();
         let (line, of_line) = self.line_of(span.start);
@@ -166,12 +170,13 @@ impl<'a> Document<'a> {
         let width =
             self.chars(span).clamp(1, source.chars().count().saturating_sub(caret - 1).max(1));
         let excerpt = Excerpt { file: Arc::clone(&self.file), line, column, source, caret, width };
-        Fault::error(Place::Line(excerpt), "", format!("not TOML: {}", error.message()))
+        Fault::error(Location::Line(excerpt), "", format!("not TOML: {}", error.message()))
     }
 }
 
-/// A line that could not be parsed may hold a secret anywhere: it is shown whole only when it is a
-/// header or sets one known key that is no secret; else up to the first `=`.
+/// Returns a line that could not be parsed as it may be shown, and the position of the caret. It may
+/// contain a secret anywhere: it is shown whole only when it is a header or sets one known key that
+/// is no secret; else up to the first `=`.
 fn unparsed_line(line: &str, column: usize) -> (String, usize) {
     let line: String =
         line.chars().map(|c| if c.is_control() && c != '\t' { ' ' } else { c }).collect();
@@ -192,11 +197,11 @@ fn unparsed_line(line: &str, column: usize) -> (String, usize) {
     (shown, caret)
 }
 
+/// Returns whether keys of this name exist and none of them is secret.
 fn is_known_and_public(name: &str) -> bool {
     let last = |path: &'static str| path.rsplit('.').next();
     let mut found = keys::all().filter(|key| last(key.path) == Some(name)).peekable();
-    (found.peek().is_some() && found.all(|key| !key.is_secret()))
-        || crate::route::Feature::parse(name).is_some()
+    (found.peek().is_some() && found.all(|key| !key.is_secret())) || Feature::parse(name).is_some()
 }
 
 /// Collects the spans that must not be shown: the strings of secrets, and everything under an
@@ -204,13 +209,13 @@ fn is_known_and_public(name: &str) -> bool {
 fn mask_secrets<'d>(table: &'d DeTable<'_>, path: &mut Vec<&'d str>, out: &mut Vec<Range<usize>>) {
     for (name, value) in table {
         path.push(name.get_ref());
-        match keys::find(path) {
+        match key_paths::find(path) {
             Some(key) if key.is_secret() => mask_secret(value, out),
             known => match value.get_ref() {
-                DeValue::Table(inner) if !keys::children(path).is_empty() => {
+                DeValue::Table(inner) if !key_paths::children(path).is_empty() => {
                     mask_secrets(inner, path, out)
                 }
-                // not a table where one belongs, or a key that is none
+                // a value instead of a table, or an unknown key
                 _ if known.is_none() => mask_strings(value, out),
                 DeValue::String(text) if may_carry_secret(text) => out.push(value.span()),
                 DeValue::Array(items) => {
@@ -226,7 +231,7 @@ fn mask_secrets<'d>(table: &'d DeTable<'_>, path: &mut Vec<&'d str>, out: &mut V
     }
 }
 
-/// A secret said outright; the name of a variable or a file is none.
+/// Collects the span of a secret in plain text. The name of a variable or a file is not one.
 fn mask_secret(value: &Spanned<DeValue<'_>>, out: &mut Vec<Range<usize>>) {
     match value.get_ref() {
         DeValue::Table(table) => {
@@ -246,6 +251,7 @@ fn mask_secret(value: &Spanned<DeValue<'_>>, out: &mut Vec<Range<usize>>) {
     }
 }
 
+/// Collects the spans of all values below a value.
 fn mask_strings(value: &Spanned<DeValue<'_>>, out: &mut Vec<Range<usize>>) {
     match value.get_ref() {
         DeValue::Table(table) => table.iter().for_each(|(_, value)| mask_strings(value, out)),
@@ -254,7 +260,7 @@ fn mask_strings(value: &Spanned<DeValue<'_>>, out: &mut Vec<Range<usize>>) {
     }
 }
 
-/// A path as the file writes it: names that are not bare are quoted.
+/// Returns a path as the file writes it: names that are not bare are quoted.
 pub(crate) fn path_text(path: &[&str]) -> String {
     let bare = |name: &str| {
         !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c))

@@ -1,9 +1,10 @@
-//! Keys by their paths: which key a name of the file is, and which names may follow it.
+//! Keys by their paths: which key a path of the file is, and which names may follow it.
 
-use crate::config::toml::keys::{Key, all};
+use crate::config::toml::key::Key;
+use crate::config::toml::keys::all;
 use crate::route::Feature;
 
-/// The key of this path, if it is one.
+/// Returns the key of a path, or `None` when it is not a key.
 pub(crate) fn find(path: &[&str]) -> Option<&'static Key> {
     all().find(|key| {
         let mut pattern = key.path.split('.');
@@ -12,7 +13,8 @@ pub(crate) fn find(path: &[&str]) -> Option<&'static Key> {
     })
 }
 
-/// The names that may follow this path, in the table's order. `{name}` is among them when any may.
+/// Returns the names that may follow a path, in the table's order. `{name}` is among them when any
+/// name may.
 pub(crate) fn children(path: &[&str]) -> Vec<&'static str> {
     let mut found = Vec::new();
     for key in all() {
@@ -45,7 +47,7 @@ mod tests {
     use crate::config::toml::keys::all;
 
     #[test]
-    fn finds_keys_behind_names_and_features() {
+    fn keys_are_found_below_names_and_features() {
         assert_eq!(find(&["models", "any.name", "api_key"]).unwrap().path, "models.{name}.api_key");
         assert_eq!(
             find(&["features", "default", "timeouts", "idle"]).unwrap().path,
@@ -56,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_what_may_follow() {
+    fn children_are_the_names_that_may_follow() {
         assert_eq!(children(&["admin"]), ["listen"]);
         assert_eq!(
             children(&["models", "x", "timeouts"]),

@@ -1,5 +1,8 @@
-//! A typed reader over the tree: each read takes the file's value, else the environment's, else the
-//! key's default; notes where it came from; and on a bad value notes a fault and goes on.
+//! A typed reader over the tree: each read returns the file's value, else the environment's, else
+//! the key's default; records where it came from; and collects a fault when the value is wrong.
+//!
+//! A configuration with a fault is refused as a whole, so a section reads all its keys before it
+//! gives up, and may go on with a default in place of a wrong value: more faults are found at once.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -9,216 +12,274 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeString, DeValue};
 
-use crate::config::config::{Origin, Provenance, Setting};
-use crate::config::load::Environment;
 use crate::config::toml::diagnostic::{
-    Fault, MASK, Place, is_variable_name, may_carry_secret, quoted,
+    Fault, Location, MASK, Reported, is_variable_name, may_carry_secret, quoted,
 };
 use crate::config::toml::document::{Document, path_text};
-use crate::config::toml::keys::{self, Key, Takes};
-use crate::config::toml::suggest;
-use crate::config::toml::units;
-use crate::config::toml::variables;
+use crate::config::toml::environment::{Environment, read_secret};
+use crate::config::toml::key::{Key, SECRET_FORMS, ValueType};
+use crate::config::toml::provenance::{Origin, Provenance, Setting};
+use crate::config::toml::values::{self, Strings};
+use crate::config::toml::{key_paths, suggest, variables};
 use crate::model::EndpointUrl;
 use crate::secret::Secret;
 
-/// The document being read, and what was found on the way.
+/// The document being read, with the faults and the origins collected so far.
 pub(crate) struct Reader<'d> {
+    /// The parsed file.
     pub(crate) doc: &'d Document<'d>,
+    /// The environment variables.
     pub(crate) env: &'d Environment,
-    /// Directory of the file: what relative paths in it are relative to.
+    /// Directory of the file, which relative paths in it are relative to.
     pub(crate) base: PathBuf,
+    /// Errors and warnings.
     pub(crate) faults: Vec<Fault>,
+    /// Where each value came from.
     pub(crate) provenance: Provenance,
 }
 
+/// Reads of keys. The `optional_…` ones are for keys without a fixed default, and return `None`
+/// when such a key is set nowhere; the others always have a value.
 impl<'d> Reader<'d> {
+    /// Creates a reader of a document that was read from `file`.
     pub(crate) fn new(doc: &'d Document<'d>, env: &'d Environment, file: &Path) -> Self {
         let base = file.parent().map(Path::to_owned).unwrap_or_default();
         Self { doc, env, base, faults: Vec::new(), provenance: Provenance::default() }
     }
 
-    /// `"127.0.0.1:5052"`; `localhost` is 127.0.0.1.
-    pub(crate) fn address(&mut self, path: &[&str]) -> Option<SocketAddr> {
-        self.leaf(path, |value| {
-            let text = value.as_str()?;
-            text.parse()
-                .ok()
-                .or_else(|| format!("127.0.0.1{}", text.strip_prefix("localhost")?).parse().ok())
-        })
+    pub(crate) fn address(&mut self, path: &[&str]) -> Result<SocketAddr, Reported> {
+        self.required(path, values::address)
     }
 
-    pub(crate) fn duration(&mut self, path: &[&str]) -> Option<Duration> {
-        let Takes::Duration(min, max) = takes(path) else { return None };
-        let bounds = units::duration(min)?..=units::duration(max)?;
-        self.leaf(path, |value| {
-            units::duration(value.as_str()?).filter(|duration| bounds.contains(duration))
-        })
+    pub(crate) fn duration(&mut self, path: &[&str]) -> Result<Duration, Reported> {
+        self.required(path, values::duration)
     }
 
-    /// Bytes.
-    pub(crate) fn size(&mut self, path: &[&str]) -> Option<u64> {
-        let Takes::Size(min, max) = takes(path) else { return None };
-        let bounds = units::size(min)?..=units::size(max)?;
-        self.leaf(path, |value| units::size(value.as_str()?).filter(|size| bounds.contains(size)))
+    pub(crate) fn optional_duration(
+        &mut self,
+        path: &[&str],
+    ) -> Result<Option<Duration>, Reported> {
+        self.optional(path, values::duration)
     }
 
-    pub(crate) fn integer(&mut self, path: &[&str]) -> Option<usize> {
-        let Takes::Integer(min, max) = takes(path) else { return None };
-        self.leaf(path, |value| {
-            let number = whole(value)?;
-            usize::try_from(number).ok().filter(|_| (min..=max).contains(&number))
-        })
+    /// Reads a size in bytes.
+    pub(crate) fn size(&mut self, path: &[&str]) -> Result<u64, Reported> {
+        self.required(path, values::size)
     }
 
-    pub(crate) fn number(&mut self, path: &[&str]) -> Option<f64> {
-        let Takes::Number(min, max) = takes(path) else { return None };
-        self.leaf(path, |value| {
-            let whole = value.as_integer().map(|number| number.as_str());
-            let text = value.as_float().map(|number| number.as_str()).or(whole)?;
-            text.parse().ok().filter(|number| (min..=max).contains(number))
-        })
+    pub(crate) fn integer(&mut self, path: &[&str]) -> Result<usize, Reported> {
+        self.required(path, values::integer)
     }
 
-    pub(crate) fn boolean(&mut self, path: &[&str]) -> Option<bool> {
-        self.leaf(path, |value| value.as_bool())
+    pub(crate) fn optional_integer(&mut self, path: &[&str]) -> Result<Option<usize>, Reported> {
+        self.optional(path, values::integer)
     }
 
-    /// One of the key's words.
-    pub(crate) fn word(&mut self, path: &[&str]) -> Option<&'static str> {
-        let Takes::Word(words) = takes(path) else { return None };
-        self.leaf(path, |value| words.iter().find(|word| Some(**word) == value.as_str()).copied())
+    pub(crate) fn number(&mut self, path: &[&str]) -> Result<f64, Reported> {
+        self.required(path, values::number)
     }
 
-    pub(crate) fn text(&mut self, path: &[&str]) -> Option<String> {
-        self.leaf(path, |value| value.as_str().map(str::to_owned))
+    pub(crate) fn optional_number(&mut self, path: &[&str]) -> Result<Option<f64>, Reported> {
+        self.optional(path, values::number)
     }
 
-    /// An address that is no model server's: no `/v1` is guessed.
-    pub(crate) fn url(&mut self, path: &[&str]) -> Option<EndpointUrl> {
-        let text = self.text(path)?;
+    pub(crate) fn boolean(&mut self, path: &[&str]) -> Result<bool, Reported> {
+        self.required(path, values::boolean)
+    }
+
+    pub(crate) fn optional_boolean(&mut self, path: &[&str]) -> Result<Option<bool>, Reported> {
+        self.optional(path, values::boolean)
+    }
+
+    /// Reads one of the key's keywords.
+    pub(crate) fn keyword(&mut self, path: &[&str]) -> Result<&'static str, Reported> {
+        self.required(path, values::keyword)
+    }
+
+    pub(crate) fn optional_keyword(
+        &mut self,
+        path: &[&str],
+    ) -> Result<Option<&'static str>, Reported> {
+        self.optional(path, values::keyword)
+    }
+
+    pub(crate) fn string(&mut self, path: &[&str]) -> Result<String, Reported> {
+        self.required(path, values::string)
+    }
+
+    pub(crate) fn optional_string(&mut self, path: &[&str]) -> Result<Option<String>, Reported> {
+        self.optional(path, values::string)
+    }
+
+    /// Reads an array of strings, each with its span. A key that is not set is an empty one.
+    pub(crate) fn strings(&mut self, path: &[&str]) -> Result<Strings, Reported> {
+        Ok(self.optional_strings(path)?.unwrap_or_default())
+    }
+
+    pub(crate) fn optional_strings(&mut self, path: &[&str]) -> Result<Option<Strings>, Reported> {
+        self.optional(path, values::strings)
+    }
+
+    /// Reads an address that is not a model server's: no `/v1` is guessed.
+    pub(crate) fn url(&mut self, path: &[&str]) -> Result<EndpointUrl, Reported> {
+        self.optional_url(path)?.ok_or(Reported)
+    }
+
+    pub(crate) fn optional_url(&mut self, path: &[&str]) -> Result<Option<EndpointUrl>, Reported> {
+        let Some(text) = self.optional_string(path)? else { return Ok(None) };
         let why = match EndpointUrl::parse(&text) {
-            Ok(url) => return Some(url),
+            Ok(url) => return Ok(Some(url)),
             Err(why) => why,
         };
         let meant = format!("https://{}", text.trim_start_matches('/'));
-        let hint = !text.contains("://") && EndpointUrl::parse(&meant).is_ok();
-        let fault =
-            self.fault_of(&path.join("."), format!("expected {}: {why}", takes(path).expected()));
-        let fault = if may_carry_secret(&text) { fault } else { fault.said(quoted(&text)) };
-        self.faults.push(fault.hint(hint.then(|| format!("did you mean {meant:?}?"))));
-        None
+        let is_meant = !text.contains("://") && EndpointUrl::parse(&meant).is_ok();
+        let expected = value_type(path).expected();
+        let fault = self.fault_of(&path.join("."), format!("expected {expected}: {why}"));
+        let fault = if may_carry_secret(&text) { fault } else { fault.found(quoted(&text)) };
+        Err(self.report(fault.hint(is_meant.then(|| format!("did you mean {meant:?}?")))))
     }
 
-    /// Strings with their places.
-    pub(crate) fn texts(&mut self, path: &[&str]) -> Option<Vec<(String, Range<usize>)>> {
-        self.leaf(path, |value| {
-            let item = |item: &Spanned<DeValue<'_>>| {
-                Some((item.get_ref().as_str()?.to_owned(), item.span()))
-            };
-            value.as_array()?.iter().map(item).collect()
-        })
+    /// Reads a secret that may go into a header.
+    pub(crate) fn optional_secret(
+        &mut self,
+        path: &[&str],
+    ) -> Result<Option<Secret<String>>, Reported> {
+        let Some(entry) = self.doc.get(path) else { return Ok(None) };
+        self.secret_value(&path_text(path), entry.value, &entry.span, visible_ascii).map(Some)
     }
 
-    /// The value of a secret. Absent and faulty are both `None`; the latter is noted.
-    pub(crate) fn secret(&mut self, path: &[&str]) -> Option<Secret<String>> {
-        let entry = self.doc.get(path)?;
-        self.secret_value(&path_text(path), entry.value, &entry.span)
+    /// Reads a key in PEM, which has line breaks and goes into no header, with its span.
+    pub(crate) fn optional_pem(
+        &mut self,
+        path: &[&str],
+    ) -> Result<Option<(Secret<String>, Range<usize>)>, Reported> {
+        let Some(entry) = self.doc.get(path) else { return Ok(None) };
+        let is_there = |secret: String, source: &str| {
+            if secret.is_empty() {
+                Err(format!("an empty secret{source}"))
+            } else {
+                Ok(Secret::new(secret))
+            }
+        };
+        let pem = self.secret_value(&path_text(path), entry.value, &entry.span, is_there)?;
+        Ok(Some((pem, entry.span)))
     }
 
-    /// A key in PEM, which has line breaks and goes into no header.
-    pub(crate) fn pem(&mut self, path: &[&str]) -> Option<(Secret<String>, Range<usize>)> {
-        let entry = self.doc.get(path)?;
-        let pem =
-            self.secret_with(&path_text(path), entry.value, &entry.span, |secret, from| {
-                if secret.is_empty() {
-                    Err(format!("an empty secret{from}"))
-                } else {
-                    Ok(Secret::new(secret))
-                }
-            })?;
-        Some((pem, entry.span))
-    }
-
-    /// A secret in whose table more may be said: these options. Any other is noted.
-    pub(crate) fn secret_among(
+    /// Reads a secret whose table may have these options as well. Any other option is a fault.
+    pub(crate) fn secret_with_options(
         &mut self,
         name: &str,
         item: &Spanned<DeValue<'_>>,
         options: &[&str],
-    ) -> Option<Secret<String>> {
+    ) -> Result<Secret<String>, Reported> {
         let (value, span) = (item.get_ref(), item.span());
-        let Some(table) = value.as_table() else { return self.secret_value(name, value, &span) };
-        let (mut sources, mut is_good) = (Vec::new(), true);
+        let Some(table) = value.as_table() else {
+            return self.secret_value(name, value, &span, visible_ascii);
+        };
+        let (mut sources, mut unknown) = (Vec::new(), Ok(()));
         for (option, value) in table {
             match &**option.get_ref() {
                 "env" | "file" => sources.push((option, value)),
                 other if options.contains(&other) => {}
-                other => {
-                    let fault = Fault::error(
-                        self.doc.place(&option.span()),
-                        format!("{name}.{other}"),
-                        "unknown key",
-                    );
-                    let meant =
-                        suggest::nearest(other, options.iter().copied().chain(["env", "file"]));
-                    let known = format!("known here: env, file, {}", options.join(", "));
-                    self.faults.push(
-                        fault.hint(Some(
-                            meant.map_or(known, |meant| format!("did you mean {meant}?")),
-                        )),
-                    );
-                    is_good = false;
-                }
+                other => unknown = Err(self.unknown_option(name, other, &option.span(), options)),
             }
         }
         let secret = match sources[..] {
-            [(kind, value)] => self.source(kind, value, visible),
-            _ => Err((SECRET_FORMS.to_owned(), span)),
+            [(kind, value)] => self.secret_source(kind, value, visible_ascii),
+            _ => Err(malformed_secret(span)),
         };
-        self.told(name, secret).filter(|_| is_good)
+        let secret = secret.map_err(|fault| self.report_secret(name, fault))?;
+        unknown.map(|()| secret)
     }
 
-    /// Notes an error about a place of the file.
+    fn unknown_option(
+        &mut self,
+        name: &str,
+        option: &str,
+        span: &Range<usize>,
+        options: &[&str],
+    ) -> Reported {
+        let fault =
+            Fault::error(self.doc.location(span), format!("{name}.{option}"), "unknown key");
+        let hint = match suggest::nearest(option, options.iter().copied().chain(["env", "file"])) {
+            Some(meant) => format!("did you mean {meant}?"),
+            None => format!("known here: env, file, {}", options.join(", ")),
+        };
+        self.report(fault.hint(Some(hint)))
+    }
+}
+
+/// Collecting faults.
+impl Reader<'_> {
+    /// Collects an error about a span of the file, and returns it to be completed.
     pub(crate) fn error(
         &mut self,
         path: &[&str],
         span: &Range<usize>,
         message: impl Into<String>,
     ) -> &mut Fault {
-        self.push(Fault::error(self.doc.place(span), path_text(path), message))
+        let fault = self.fault_at(path, span, message);
+        self.push(fault)
     }
 
-    /// Notes a warning about a place of the file.
+    /// Collects a warning about a span of the file.
     pub(crate) fn warning(
         &mut self,
         path: &[&str],
         span: &Range<usize>,
         message: impl Into<String>,
     ) -> &mut Fault {
-        self.push(Fault::warning(self.doc.place(span), path_text(path), message))
+        let fault = self.fault_at(path, span, message).as_warning();
+        self.push(fault)
     }
 
-    /// An error of a value in force, wherever it came from: a line of the file, a variable, a
-    /// default.
+    /// Creates an error about a span of the file.
+    pub(crate) fn fault_at(
+        &self,
+        path: &[&str],
+        span: &Range<usize>,
+        message: impl Into<String>,
+    ) -> Fault {
+        Fault::error(self.doc.location(span), path_text(path), message)
+    }
+
+    /// Creates an error about a value in force, at wherever it came from: a line of the file, a
+    /// variable, a default.
     pub(crate) fn fault_of(&self, key: &str, message: impl Into<String>) -> Fault {
         let path: Vec<&str> = key.split('.').collect();
         match (self.doc.get(&path), self.provenance.origin(key)) {
-            (Some(entry), _) => Fault::error(self.doc.place(&entry.span), key, message),
+            (Some(entry), _) => Fault::error(self.doc.location(&entry.span), key, message),
             (None, Origin::Variable(variable)) => {
-                Fault::error(Place::Environment, variable, message)
+                Fault::error(Location::Environment, variable, message)
             }
             (None, Origin::Line(_) | Origin::Default) => {
-                Fault::error(Place::File(self.doc.file().clone()), key, message)
+                Fault::error(Location::File(self.doc.file().clone()), key, message)
             }
         }
     }
 
-    /// Notes that a value is not what its key takes.
-    pub(crate) fn wrong(&mut self, path: &[&str], span: &Range<usize>, value: &DeValue<'_>) {
-        let Some(key) = keys::find(path) else { return };
-        let fault = wrong(self.doc.place(span), path_text(path), key, value);
-        self.faults.push(fault);
+    /// Collects an error, and returns that it was collected.
+    pub(crate) fn report(&mut self, fault: Fault) -> Reported {
+        self.push(fault);
+        Reported
+    }
+
+    /// Collects a fault as a warning.
+    pub(crate) fn warn(&mut self, fault: Fault) {
+        self.push(fault.as_warning());
+    }
+
+    /// Collects the error that a value is not of its key's type.
+    pub(crate) fn wrong(
+        &mut self,
+        path: &[&str],
+        span: &Range<usize>,
+        value: &DeValue<'_>,
+    ) -> Reported {
+        if let Some(key) = key_paths::find(path) {
+            self.push(wrong(self.doc.location(span), path_text(path), key, value));
+        }
+        Reported
     }
 
     fn push(&mut self, fault: Fault) -> &mut Fault {
@@ -226,35 +287,49 @@ impl<'d> Reader<'d> {
         self.faults.push(fault);
         &mut self.faults[at]
     }
+}
 
-    fn leaf<T>(&mut self, path: &[&str], read: impl Fn(&DeValue<'_>) -> Option<T>) -> Option<T> {
+/// A parser of one type of value. Returns `None` when the value is not of that type.
+type Parse<T> = fn(ValueType, &DeValue<'_>) -> Option<T>;
+
+/// A secret, or the message and the span of its fault.
+type Read = Result<Secret<String>, (String, Range<usize>)>;
+
+impl Reader<'_> {
+    /// Reads a key that has a fixed default.
+    fn required<T>(&mut self, path: &[&str], parse: Parse<T>) -> Result<T, Reported> {
+        self.optional(path, parse)?.ok_or(Reported)
+    }
+
+    /// Reads a key. Returns `None` when neither the file nor a variable sets it and it has no fixed
+    /// default.
+    fn optional<T>(&mut self, path: &[&str], parse: Parse<T>) -> Result<Option<T>, Reported> {
+        let Some(key) = key_paths::find(path) else { return Ok(None) };
         if let Some(entry) = self.doc.get(path) {
-            let value = read(entry.value);
-            if value.is_none() {
-                self.wrong(path, &entry.span, entry.value);
-            }
-            return value;
+            return match parse(key.value_type, entry.value) {
+                Some(value) => Ok(Some(value)),
+                None => Err(self.wrong(path, &entry.span, entry.value)),
+            };
         }
-        let key = keys::find(path)?;
         let name = path_text(path);
-        let said = variables::value_of(key.path, key.default(), self.env, &mut self.faults);
-        let (toml, origin) = match (said, key.default()) {
+        let of_variable =
+            variables::value_of(key.path, key.fixed_default(), self.env, &mut self.faults);
+        let (toml, origin) = match (of_variable, key.fixed_default()) {
             (Some((toml, variable)), _) => (toml, Origin::Variable(variable)),
             (None, Some(default)) => (default.to_owned(), Origin::Default),
-            (None, None) => return None,
+            (None, None) => return Ok(None),
         };
-        let value = DeValue::parse(&toml).ok()?;
-        let read = read(value.get_ref());
-        if read.is_none() {
-            let variable = if let Origin::Variable(variable) = &origin {
-                variable.clone()
-            } else {
-                name.clone()
+        let Ok(value) = DeValue::parse(&toml) else { return Ok(None) };
+        let parsed = parse(key.value_type, value.get_ref());
+        if parsed.is_none() {
+            let variable = match &origin {
+                Origin::Variable(variable) => variable.clone(),
+                Origin::Line(_) | Origin::Default => name.clone(),
             };
-            self.faults.push(wrong(Place::Environment, variable, key, value.get_ref()));
+            self.push(wrong(Location::Environment, variable, key, value.get_ref()));
         }
-        self.provenance.note(name, Setting { value: toml, origin });
-        read
+        self.provenance.record(name, Setting { value: toml, origin });
+        parsed.map(Some).ok_or(Reported)
     }
 
     fn secret_value(
@@ -262,63 +337,47 @@ impl<'d> Reader<'d> {
         name: &str,
         value: &DeValue<'_>,
         span: &Range<usize>,
-    ) -> Option<Secret<String>> {
-        self.secret_with(name, value, span, visible)
-    }
-
-    fn secret_with(
-        &mut self,
-        name: &str,
-        value: &DeValue<'_>,
-        span: &Range<usize>,
         check: impl Fn(String, &str) -> Result<Secret<String>, String>,
-    ) -> Option<Secret<String>> {
+    ) -> Result<Secret<String>, Reported> {
         let secret = match value {
             DeValue::String(text) => {
-                let plain = Fault::warning(self.doc.place(span), name, "a secret in plain text")
-                    .hint(Some(
-                        "say { env = \"NAME\" } or { file = \"/run/secrets/name\" } instead".into(),
-                    ));
-                self.faults.push(plain);
+                let hint = "write { env = \"NAME\" } or { file = \"/run/secrets/name\" } instead";
+                let plain = Fault::warning(self.doc.location(span), name, "a secret in plain text");
+                self.faults.push(plain.hint(Some(hint.to_owned())));
                 check(text.to_string(), "").map_err(|message| (message, span.clone()))
             }
             DeValue::Table(table) => match (table.len(), table.iter().next()) {
-                (1, Some((kind, value))) => self.source(kind, value, check),
-                _ => Err((SECRET_FORMS.to_owned(), span.clone())),
+                (1, Some((kind, value))) => self.secret_source(kind, value, check),
+                _ => Err(malformed_secret(span.clone())),
             },
-            _ => Err((SECRET_FORMS.to_owned(), span.clone())),
+            _ => Err(malformed_secret(span.clone())),
         };
-        self.told(name, secret)
+        secret.map_err(|fault| self.report_secret(name, fault))
     }
 
-    /// The secret in a variable or a file.
-    fn source(
+    /// Reads the secret in a variable or a file.
+    fn secret_source(
         &self,
         kind: &Spanned<DeString<'_>>,
         value: &Spanned<DeValue<'_>>,
         check: impl Fn(String, &str) -> Result<Secret<String>, String>,
     ) -> Read {
-        let (found, from) = match (&**kind.get_ref(), value.get_ref().as_str()) {
+        let (secret, source) = match (&**kind.get_ref(), value.get_ref().as_str()) {
             ("env", Some(name)) => (self.variable(name), format!(" in {}", shown_name(name))),
             ("file", Some(path)) => (self.secret_file(path), format!(" in {path}")),
-            _ => return Err((SECRET_FORMS.to_owned(), kind.span())),
+            _ => return Err(malformed_secret(kind.span())),
         };
-        found.and_then(|secret| check(secret, &from)).map_err(|message| (message, value.span()))
+        secret.and_then(|secret| check(secret, &source)).map_err(|message| (message, value.span()))
     }
 
-    /// Notes why a secret could not be read.
-    fn told(&mut self, name: &str, secret: Read) -> Option<Secret<String>> {
-        secret
-            .map_err(|(message, span)| {
-                self.faults.push(Fault::error(self.doc.place(&span), name, message))
-            })
-            .ok()
+    fn report_secret(&mut self, name: &str, (message, span): (String, Range<usize>)) -> Reported {
+        self.report(Fault::error(self.doc.location(&span), name, message))
     }
 
     fn variable(&self, variable: &str) -> Result<String, String> {
         match self.env.get(variable) {
             Some(value) => Ok(value.to_owned()),
-            None if self.env.is_set_to_nothing(variable) => {
+            None if self.env.is_set_but_empty(variable) => {
                 Err(format!("the environment variable {} is empty", shown_name(variable)))
             }
             None if !is_variable_name(variable) => Err(
@@ -335,19 +394,18 @@ impl<'d> Reader<'d> {
 
     fn secret_file(&self, path: &str) -> Result<String, String> {
         let full = self.base.join(path);
-        crate::config::load::read_secret(&full)
-            .map_err(|why| format!("cannot read {}: {why}", full.display()))
+        read_secret(&full).map_err(|why| format!("cannot read {}: {why}", full.display()))
     }
 }
 
-/// A secret goes into a header as it is; which character of it is wrong is not told. `from` says
-/// where it was.
-pub(crate) fn visible(secret: String, from: &str) -> Result<Secret<String>, String> {
+/// Checks that a secret can go into a header as it is. Which of its characters is wrong is not
+/// disclosed. `source` is where it was, for the message.
+pub(crate) fn visible_ascii(secret: String, source: &str) -> Result<Secret<String>, String> {
     match secret.as_bytes() {
-        [] => Err(format!("an empty secret{from}")),
+        [] => Err(format!("an empty secret{source}")),
         bytes if bytes.iter().all(u8::is_ascii_graphic) => Ok(Secret::new(secret)),
         _ => Err(format!(
-            "the secret{from} has a character that is not visible ASCII (a space, a line break?)"
+            "the secret{source} has a character that is not visible ASCII (a space, a line break?)"
         )),
     }
 }
@@ -356,98 +414,19 @@ fn shown_name(variable: &str) -> &str {
     if is_variable_name(variable) { variable } else { MASK }
 }
 
-/// A secret, or why there is none and where that is.
-type Read = Result<Secret<String>, (String, Range<usize>)>;
-
-/// A whole number.
-pub(crate) fn whole(value: &DeValue<'_>) -> Option<i64> {
-    let number = value.as_integer()?;
-    i64::from_str_radix(number.as_str(), number.radix()).ok()
+fn malformed_secret(span: Range<usize>) -> (String, Range<usize>) {
+    (format!("expected {SECRET_FORMS}"), span)
 }
 
-const SECRET_FORMS: &str = "expected { env = \"NAME\" } or { file = \"/run/secrets/name\" }";
-
-fn takes(path: &[&str]) -> Takes {
-    keys::find(path).map_or(Takes::Unread, |key| key.takes)
+fn value_type(path: &[&str]) -> ValueType {
+    key_paths::find(path).map_or(ValueType::Unknown, |key| key.value_type)
 }
 
-fn wrong(place: Place, name: String, key: &Key, value: &DeValue<'_>) -> Fault {
-    let fault = Fault::error(place, name, format!("expected {}", key.takes.expected()));
-    if key.is_secret() { fault } else { fault.said(said(value)).hint(hint(key.takes, value)) }
-}
-
-/// A value as a fault quotes it.
-pub(crate) fn said(value: &DeValue<'_>) -> String {
-    match value {
-        DeValue::String(text) if may_carry_secret(text) => format!("\"{MASK}\""),
-        DeValue::String(text) => quoted(text),
-        DeValue::Integer(number) => number.to_string(),
-        DeValue::Float(number) => number.to_string(),
-        DeValue::Boolean(truth) => truth.to_string(),
-        DeValue::Datetime(date) => date.to_string(),
-        DeValue::Array(_) => "an array".to_owned(),
-        DeValue::Table(_) => "a table".to_owned(),
+/// Creates the error that a value is not of its key's type.
+fn wrong(location: Location, name: String, key: &Key, value: &DeValue<'_>) -> Fault {
+    let fault = Fault::error(location, name, format!("expected {}", key.value_type.expected()));
+    if key.is_secret() {
+        return fault;
     }
-}
-
-/// What was probably meant.
-fn hint(takes: Takes, value: &DeValue<'_>) -> Option<String> {
-    let text = match value {
-        DeValue::String(text) => text.trim().to_owned(),
-        other => said(other),
-    };
-    let meant = match takes {
-        Takes::Address if text.starts_with(':') => format!("0.0.0.0{text}"),
-        Takes::Address if text.parse::<u16>().is_ok() => format!("127.0.0.1:{text}"),
-        Takes::Address if text.parse::<std::net::IpAddr>().is_ok() => {
-            return Some("the port is missing".to_owned());
-        }
-        Takes::Duration(..) if text.parse::<u32>().is_ok() => format!("{text}s"),
-        Takes::Size(..) if text.parse::<u32>().is_ok() => format!("{text}B"),
-        Takes::Size(..) => {
-            let number = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-            let unit = text.strip_prefix(number)?.chars().next()?.to_ascii_uppercase();
-            Some(format!("{number}{unit}iB"))
-                .filter(|meant| units::size(meant).is_some() && *meant != text)?
-        }
-        Takes::Word(words) => suggest::nearest(&text, words.iter().copied())?.to_owned(),
-        Takes::Integer(..) | Takes::Number(..) | Takes::Bool if value.is_str() => {
-            let is_meant = text.parse::<f64>().is_ok() || text.parse::<bool>().is_ok();
-            return is_meant.then(|| format!("without quotes: {text}"));
-        }
-        Takes::Texts(_) if value.is_str() => return Some(format!("in brackets: [{text:?}]")),
-        _ => return None,
-    };
-    Some(format!("did you mean {meant:?}?"))
-}
-
-impl Takes {
-    /// What a fault says was expected.
-    pub(crate) fn expected(self) -> String {
-        match self {
-            Self::Address => "an address and port like \"127.0.0.1:5052\"".to_owned(),
-            Self::Duration(min, max) => format!("a duration from {min} to {max} like \"60s\""),
-            Self::Size(min, max) => format!("a size from {min} to {max} like \"16MiB\""),
-            Self::Integer(min, max) => format!("a whole number from {min} to {max}"),
-            Self::Number(min, max) => format!("a number from {min} to {max}"),
-            Self::Word(words) => {
-                let quoted: Vec<String> = words.iter().map(|word| format!("{word:?}")).collect();
-                match quoted.split_last() {
-                    Some((last, rest)) if !rest.is_empty() => {
-                        format!("{} or {last}", rest.join(", "))
-                    }
-                    _ => quoted.concat(),
-                }
-            }
-            Self::Bool => "true or false".to_owned(),
-            Self::Text(what) | Self::Texts(what) => what.to_owned(),
-            Self::Secret => SECRET_FORMS.trim_start_matches("expected ").to_owned(),
-            Self::Secrets => "an array like [{ env = \"NAME\" }]".to_owned(),
-            Self::Choice => {
-                "a model's name, \"gitlab\", \"disabled\", or a table like { model = \"…\" }"
-                    .to_owned()
-            }
-            Self::Unread => "another value".to_owned(),
-        }
-    }
+    fault.found(values::quoted_value(value)).hint(values::correction(key.value_type, value))
 }

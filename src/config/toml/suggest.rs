@@ -1,21 +1,21 @@
-//! "Did you mean": the nearest of some names, and where a key that stands in the wrong table
-//! belongs.
+//! "Did you mean": the nearest of some names, and the right table of a key that was written in the
+//! wrong one.
 
 use crate::config::toml::keys::all;
 
-/// The nearest of some names, if one is near enough to be meant.
-pub fn nearest<'a>(said: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let said = said.to_lowercase();
-    let near = |name: &&str| strsim::damerau_levenshtein(&said, &name.to_lowercase());
-    let best = names.into_iter().min_by_key(near)?;
+/// Returns the nearest of some names, or `None` when none is near enough to be a misspelling.
+pub fn nearest<'a>(found: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let found = found.to_lowercase();
+    let distance = |name: &&str| strsim::damerau_levenshtein(&found, &name.to_lowercase());
+    let best = names.into_iter().min_by_key(distance)?;
     let allowed = (best.chars().count() / 3).max(1);
-    // a word that goes on (`code_completion` for `code_completions_v2`) is meant too
-    let begins =
-        said.len() >= 4 && (best.starts_with(&said) || said.starts_with(best) && best.len() >= 4);
-    (near(&best) <= allowed || begins).then_some(best)
+    // one that continues the other is near too (`code_completion` for `code_completions_v2`)
+    let is_prefix = found.len() >= 4
+        && (best.starts_with(&found) || found.starts_with(best) && best.len() >= 4);
+    (distance(&best) <= allowed || is_prefix).then_some(best)
 }
 
-/// Where else a key of this name is, for one that stands in the wrong table.
+/// Returns the full paths of the keys of this name, in words, for one in the wrong table.
 pub(crate) fn elsewhere(name: &str) -> Option<String> {
     // `timeouts.total` rather than a model's own
     let is_general = |path: &&str| !path.contains('{');
@@ -39,7 +39,7 @@ mod tests {
     use super::{elsewhere, nearest};
 
     #[test]
-    fn suggests_only_what_may_be_meant() {
+    fn only_near_names_are_suggested() {
         let names = ["endpoint", "endpoints", "api_key", "family"];
         assert_eq!(nearest("endpont", names), Some("endpoint"));
         assert_eq!(nearest("api-key", names), Some("api_key"));
@@ -49,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_where_a_misplaced_key_belongs() {
+    fn a_misplaced_key_is_found_in_its_table() {
         assert_eq!(elsewhere("max_body").unwrap(), "limits.max_body");
         assert_eq!(elsewhere("total").unwrap(), "timeouts.total");
         assert_eq!(

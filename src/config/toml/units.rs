@@ -1,9 +1,9 @@
 //! Durations (`"250ms"`) and sizes (`"16MiB"`) as the file writes them. A number without a unit is
-//! refused: half of its readers would take it for the other unit.
+//! refused: half of its readers would take it for another unit.
 
 use std::time::Duration;
 
-/// Reads `250ms`, `60s`, `5m`, `1h`; whole numbers.
+/// Parses `250ms`, `60s`, `5m`, `1h`; whole numbers only.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = split(text)?;
     let millis = match unit {
@@ -16,7 +16,7 @@ pub(crate) fn duration(text: &str) -> Option<Duration> {
     Some(Duration::from_millis(number.checked_mul(millis)?))
 }
 
-/// Reads `512B`, `64KB`, `32KiB`, `16MiB`, `1GiB`; whole numbers, in bytes.
+/// Parses `512B`, `64KB`, `32KiB`, `16MiB`, `1GiB`; whole numbers only. Returns bytes.
 pub(crate) fn size(text: &str) -> Option<u64> {
     let (number, unit) = split(text)?;
     let bytes = match unit {
@@ -32,18 +32,19 @@ pub(crate) fn size(text: &str) -> Option<u64> {
     number.checked_mul(bytes)
 }
 
-/// A duration as the file would write it, in the largest unit that needs no fraction.
+/// Returns a duration as the file would write it, in the largest unit that needs no fraction.
 pub fn show_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     match millis {
         0 => "0s".to_owned(),
         _ if millis.is_multiple_of(3_600_000) => format!("{}h", millis / 3_600_000),
-        // "600s" is how GitLab's screens say it: minutes only from an hour on
+        // GitLab's screens show "600s": no minutes below an hour
         _ if millis.is_multiple_of(1_000) => format!("{}s", millis / 1_000),
         _ => format!("{millis}ms"),
     }
 }
 
+/// Splits a text into its number and its unit.
 fn split(text: &str) -> Option<(u64, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at(end);

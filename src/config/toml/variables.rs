@@ -1,44 +1,52 @@
-//! The variables that GitLab's documentation tells an operator of the official container to set,
-//! and what Weir makes of each. Source: ai-gateway-server.md §6. The file wins over all of them.
+//! The variables that GitLab's documentation has the operator of the official container set, and
+//! what Weir does with each. Source: ai-gateway-server.md §6. The file wins over all of them.
 
 use std::net::IpAddr;
 
-use crate::config::load::Environment;
-use crate::config::toml::diagnostic::{Fault, Place, quoted};
-use crate::config::toml::keys::{self, Acts};
+use crate::config::toml::diagnostic::{Fault, Location, quoted};
+use crate::config::toml::environment::Environment;
+use crate::config::toml::key::Support;
+use crate::config::toml::key_paths;
 
 /// One variable.
 pub(crate) struct Variable {
+    /// Its name.
     pub(crate) name: &'static str,
-    pub(crate) does: Does,
+    /// Its effect.
+    pub(crate) effect: Effect,
+    /// One line for the operator.
     pub(crate) doc: &'static str,
 }
 
-/// What a variable does.
+/// The effect of a variable.
 #[derive(Clone, Copy)]
-pub(crate) enum Does {
-    /// Sets a key, after conversion to TOML; the text is what is expected.
+pub(crate) enum Effect {
+    /// Sets this key, after conversion to TOML; the text says what is expected.
     Sets(&'static str, fn(&str) -> Option<String>, &'static str),
     /// The address part of a key.
     Host(&'static str),
     /// The port part of a key.
     Port(&'static str),
-    /// Read where it is needed (authentication, certificates, Bedrock, Azure).
-    Elsewhere,
-    /// Accepted, no effect: told in one warning.
-    Nothing,
+    /// Read by a section (authentication, certificates, Bedrock, Azure).
+    InSection,
+    /// None: it is listed in one warning.
+    Ignored,
 }
 
-use Does::{Elsewhere, Host, Nothing, Port, Sets};
+use Effect::{Host, Ignored, InSection, Port, Sets};
 
-const fn variable(name: &'static str, does: Does, doc: &'static str) -> Variable {
-    Variable { name, does, doc }
+/// Creates a row of the table.
+const fn variable(name: &'static str, effect: Effect, doc: &'static str) -> Variable {
+    Variable { name, effect, doc }
 }
 
+/// Switches authentication off.
 pub(crate) const BYPASS: &str = "AIGW_AUTH__BYPASS_EXTERNAL";
+/// HTTPS on the listener, with the two files below.
 pub(crate) const TLS_ENABLED: &str = "AIGW_FASTAPI__TLS__ENABLED";
 pub(crate) const TLS_CERT: &str = "AIGW_FASTAPI__TLS__CERT_FILE";
 pub(crate) const TLS_KEY: &str = "AIGW_FASTAPI__TLS__KEY_FILE";
+/// A client certificate for model servers, with the settings below.
 pub(crate) const MTLS_ENABLED: &str = "AIGW_MTLS__ENABLED";
 pub(crate) const MTLS_CERT: &str = "AIGW_MTLS__CERT_FILE";
 pub(crate) const MTLS_KEY: &str = "AIGW_MTLS__KEY_FILE";
@@ -48,17 +56,21 @@ pub(crate) const MTLS_CA: &str = "AIGW_MTLS__CA_BUNDLE";
 /// Variables that name a file of certificate authorities.
 pub(crate) const CA_FILES: [&str; 2] = ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"];
 
-/// The table.
+/// Every variable, in the order of `config/reference.toml`.
 pub(crate) static VARIABLES: &[Variable] = &[
     variable("AIGW_FASTAPI__API_HOST", Host("server.listen"), "address of server.listen"),
     variable("AIGW_FASTAPI__API_PORT", Port("server.listen"), "port of server.listen"),
     variable("AIGW_FASTAPI__METRICS_HOST", Host("admin.listen"), "address of admin.listen"),
     variable("AIGW_FASTAPI__METRICS_PORT", Port("admin.listen"), "port of admin.listen"),
-    variable("WEB_CONCURRENCY", Sets("server.workers", whole, "a whole number"), "server.workers"),
+    variable(
+        "WEB_CONCURRENCY",
+        Sets("server.workers", integer, "a whole number"),
+        "server.workers",
+    ),
     variable(
         "AIGW_AUTH__BYPASS_EXTERNAL",
-        Elsewhere,
-        "true: everybody may call, on any address (auth.mode off, allow_public)",
+        InSection,
+        "true: no authentication, on any address (auth.mode off, allow_public)",
     ),
     variable(
         "AIGW_LOGGING__LEVEL",
@@ -73,7 +85,7 @@ pub(crate) static VARIABLES: &[Variable] = &[
     variable(
         "AIGW_LOGGING__ENABLE_REQUEST_LOGGING",
         Sets("telemetry.log_prompts", boolean, "true or false"),
-        "telemetry.log_prompts; where GitLab allows it, too",
+        "telemetry.log_prompts; only where GitLab allows it, too",
     ),
     variable(
         "AIGW_CUSTOM_MODELS__ENABLED",
@@ -93,51 +105,51 @@ pub(crate) static VARIABLES: &[Variable] = &[
     ),
     variable(
         "AIGW_SELF_SIGNED_JWT__SIGNING_KEY",
-        Elsewhere,
+        InSection,
         "auth.user_tokens.signing_key, itself in PEM",
     ),
     variable(
         "AIGW_SELF_SIGNED_JWT__VALIDATION_KEY",
-        Elsewhere,
+        InSection,
         "auth.user_tokens.validation_key, itself in PEM",
     ),
     variable(
         "DUO_WORKFLOW_SELF_SIGNED_JWT__SIGNING_KEY",
-        Elsewhere,
+        InSection,
         "the same, when the AIGW_ one is not set",
     ),
     variable(
         "DUO_WORKFLOW_SELF_SIGNED_JWT__VALIDATION_KEY",
-        Elsewhere,
+        InSection,
         "the same, when the AIGW_ one is not set",
     ),
-    variable("SSL_CERT_FILE", Elsewhere, "one more file for tls.extra_ca"),
-    variable("REQUESTS_CA_BUNDLE", Elsewhere, "one more file for tls.extra_ca"),
+    variable("SSL_CERT_FILE", InSection, "one more file for tls.extra_ca"),
+    variable("REQUESTS_CA_BUNDLE", InSection, "one more file for tls.extra_ca"),
     variable(
         "HTTPS_PROXY",
-        Elsewhere,
+        InSection,
         "proxy.url of https servers; https_proxy wins, and ALL_PROXY comes after",
     ),
     variable(
         "HTTP_PROXY",
-        Elsewhere,
+        InSection,
         "proxy.url of http servers; http_proxy wins, and ALL_PROXY comes after",
     ),
-    variable("NO_PROXY", Elsewhere, "proxy.except, separated by commas; no_proxy wins"),
-    variable("AWS_REGION", Elsewhere, "region of Bedrock models"),
-    variable("AWS_REGION_NAME", Elsewhere, "the same, when AWS_REGION is not set"),
-    variable("AWS_BEARER_TOKEN_BEDROCK", Elsewhere, "Bedrock API key; wins over the access key"),
-    variable("AWS_ACCESS_KEY_ID", Elsewhere, "access key of Bedrock models"),
-    variable("AWS_SECRET_ACCESS_KEY", Elsewhere, "the same"),
-    variable("AWS_SESSION_TOKEN", Elsewhere, "the same, when it is temporary"),
-    variable("AWS_BEDROCK_RUNTIME_ENDPOINT", Elsewhere, "endpoint of Bedrock models"),
-    variable("AIGW_BEDROCK_GUARDRAIL_CONFIG", Elsewhere, "guardrail of Bedrock models, as JSON"),
+    variable("NO_PROXY", InSection, "proxy.except, separated by commas; no_proxy wins"),
+    variable("AWS_REGION", InSection, "region of Bedrock models"),
+    variable("AWS_REGION_NAME", InSection, "the same, when AWS_REGION is not set"),
+    variable("AWS_BEARER_TOKEN_BEDROCK", InSection, "Bedrock API key; wins over the access key"),
+    variable("AWS_ACCESS_KEY_ID", InSection, "access key of Bedrock models"),
+    variable("AWS_SECRET_ACCESS_KEY", InSection, "the same"),
+    variable("AWS_SESSION_TOKEN", InSection, "the same, when it is temporary"),
+    variable("AWS_BEDROCK_RUNTIME_ENDPOINT", InSection, "endpoint of Bedrock models"),
+    variable("AIGW_BEDROCK_GUARDRAIL_CONFIG", InSection, "guardrail of Bedrock models, as JSON"),
     variable(
         "AWS_PROFILE",
-        Elsewhere,
+        InSection,
         "AWS's credential chain, as every other variable of AWS's that it knows",
     ),
-    variable("AZURE_API_VERSION", Elsewhere, "api_version of Azure models"),
+    variable("AZURE_API_VERSION", InSection, "api_version of Azure models"),
     variable(
         "AZURE_TENANT_ID",
         Sets("models.{name}.entra.tenant", string, "a tenant"),
@@ -148,7 +160,7 @@ pub(crate) static VARIABLES: &[Variable] = &[
         Sets("models.{name}.entra.client_id", string, "a client id"),
         "entra.client_id of Azure models",
     ),
-    variable("AZURE_CLIENT_SECRET", Elsewhere, "entra.client_secret of Azure models"),
+    variable("AZURE_CLIENT_SECRET", InSection, "entra.client_secret of Azure models"),
     variable(
         "AZURE_FEDERATED_TOKEN_FILE",
         Sets("models.{name}.entra.token_file", string, "a file's path"),
@@ -159,48 +171,58 @@ pub(crate) static VARIABLES: &[Variable] = &[
         Sets("models.{name}.entra.authority", string, "a URL"),
         "entra.authority of Azure models",
     ),
-    variable("IDENTITY_ENDPOINT", Elsewhere, "where an App Service gives out managed identities"),
-    variable("IDENTITY_HEADER", Elsewhere, "the same"),
+    variable(
+        "IDENTITY_ENDPOINT",
+        InSection,
+        "where an App Service issues managed identities' tokens",
+    ),
+    variable("IDENTITY_HEADER", InSection, "the same"),
     variable(
         "AZURE_POD_IDENTITY_AUTHORITY_HOST",
-        Elsewhere,
-        "where the metadata service is, if it is elsewhere",
+        InSection,
+        "where the metadata service is, if not at 169.254.169.254",
     ),
     variable(
         TLS_ENABLED,
-        Elsewhere,
+        InSection,
         "true: HTTPS on the listener, with the two files (server.tls)",
     ),
-    variable(TLS_CERT, Elsewhere, "server.tls.cert, when that is true"),
-    variable(TLS_KEY, Elsewhere, "server.tls.key, when that is true"),
+    variable(TLS_CERT, InSection, "server.tls.cert, when that is true"),
+    variable(TLS_KEY, InSection, "server.tls.key, when that is true"),
     variable(
         MTLS_ENABLED,
-        Elsewhere,
-        "true: a client certificate towards model servers, with the files below",
+        InSection,
+        "true: a client certificate for model servers, with the files below",
     ),
-    variable(MTLS_CERT, Elsewhere, "tls.client_cert, when that is true"),
-    variable(MTLS_KEY, Elsewhere, "tls.client_key, when that is true"),
+    variable(MTLS_CERT, InSection, "tls.client_cert, when that is true"),
+    variable(MTLS_KEY, InSection, "tls.client_key, when that is true"),
     variable(
         MTLS_PASSWORD,
-        Elsewhere,
+        InSection,
         "refused when that is true: write the key without a passphrase",
     ),
     variable(
         MTLS_VERIFY,
-        Elsewhere,
+        InSection,
         "false is refused when that is true: servers are always verified",
     ),
-    variable(MTLS_CA, Elsewhere, "one more file for tls.extra_ca, when that is true"),
-    variable("AIGW_GITLAB_API_URL", Nothing, "GitLab's API"),
-    variable("AIGW_CUSTOM_MODELS__DISABLE_STREAMING", Nothing, "asks models without streaming"),
+    variable(MTLS_CA, InSection, "one more file for tls.extra_ca, when that is true"),
+    variable("AIGW_GITLAB_API_URL", Ignored, "GitLab's API"),
+    variable(
+        "AIGW_CUSTOM_MODELS__DISABLE_STREAMING",
+        Ignored,
+        "sends models requests without streaming",
+    ),
 ];
 
-/// The row of a name.
+/// Returns the row of a name.
 pub(crate) fn find(name: &str) -> Option<&'static Variable> {
     VARIABLES.iter().find(|variable| variable.name == name)
 }
 
-/// What the environment says of a key: TOML, and which variables said it. Faults are collected.
+/// Returns the value that the environment sets for a key, as TOML, and the variables that set it; or
+/// `None` when no variable does, or a fault was collected. `default` supplies the half of an address
+/// that no variable sets.
 pub(crate) fn value_of(
     key: &str,
     default: Option<&str>,
@@ -210,22 +232,24 @@ pub(crate) fn value_of(
     let mut host = None;
     let mut port = None;
     for variable in VARIABLES {
-        let Some(said) = env.get(variable.name) else { continue };
-        let mut parsed = |value: Option<String>, expected: &str| {
-            let fault =
-                || Fault::error(Place::Environment, variable.name, format!("expected {expected}"));
-            faults.extend(value.is_none().then(|| fault().said(quoted(said))));
+        let Some(text) = env.get(variable.name) else { continue };
+        let mut checked = |value: Option<String>, expected: &str| {
+            let message = || format!("expected {expected}");
+            let fault = || Fault::error(Location::Environment, variable.name, message());
+            faults.extend(value.is_none().then(|| fault().found(quoted(text))));
             value.map(|value| (value, variable.name))
         };
-        match variable.does {
+        match variable.effect {
             Sets(path, convert, expected) if path == key => {
-                return parsed(convert(said), expected)
+                return checked(convert(text), expected)
                     .map(|(value, name)| (value, name.to_owned()));
             }
             Host(path) if path == key => {
-                host = parsed(address(said), "an address like \"127.0.0.1\"")
+                host = checked(address(text), "an address like \"127.0.0.1\"")
             }
-            Port(path) if path == key => port = parsed(port_number(said), "a port from 0 to 65535"),
+            Port(path) if path == key => {
+                port = checked(port_number(text), "a port from 0 to 65535")
+            }
             _ => {}
         }
     }
@@ -239,13 +263,13 @@ pub(crate) fn value_of(
     Some((format!("\"{}\"", std::net::SocketAddr::new(host, port)), by.join(", ")))
 }
 
-/// What is to be said about the environment as a whole: variables without effect.
-pub(crate) fn remarks(env: &Environment) -> Vec<Fault> {
+/// Returns a warning that lists the variables without effect, if there are any.
+pub(crate) fn warnings(env: &Environment) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut idle = Vec::new();
     for name in env.names() {
-        match find(name).map(|variable| variable.does) {
-            Some(Nothing) => idle.push(name),
+        match find(name).map(|variable| variable.effect) {
+            Some(Ignored) => idle.push(name),
             Some(Sets(path, ..)) if is_idle(path) => idle.push(name),
             None if name.starts_with("AIGW_") || name.starts_with("DUO_WORKFLOW_") => {
                 idle.push(name)
@@ -255,7 +279,7 @@ pub(crate) fn remarks(env: &Environment) -> Vec<Fault> {
     }
     if !idle.is_empty() {
         faults.push(Fault::warning(
-            Place::Environment,
+            Location::Environment,
             idle.join(", "),
             "set, but this version does not act on it",
         ));
@@ -263,14 +287,14 @@ pub(crate) fn remarks(env: &Environment) -> Vec<Fault> {
     faults
 }
 
-/// Whether nothing acts on a key.
+/// Returns whether this version does not act on a key.
 fn is_idle(key: &str) -> bool {
     let path: Vec<&str> = key.split('.').collect();
-    keys::find(&path).is_some_and(|key| matches!(key.acts, Acts::NotYet))
+    key_paths::find(&path).is_some_and(|key| matches!(key.support, Support::NotYet))
 }
 
-/// `true`, `1`, `yes`, `on` and their opposites, in any case.
-pub(crate) fn truth(text: &str) -> Option<bool> {
+/// Parses `true`, `1`, `yes`, `on` and their opposites, in upper or lower case.
+pub(crate) fn parse_bool(text: &str) -> Option<bool> {
     match text.trim().to_ascii_lowercase().as_str() {
         "true" | "1" | "yes" | "on" | "t" | "y" => Some(true),
         "false" | "0" | "no" | "off" | "f" | "n" => Some(false),
@@ -278,7 +302,7 @@ pub(crate) fn truth(text: &str) -> Option<bool> {
     }
 }
 
-fn whole(text: &str) -> Option<String> {
+fn integer(text: &str) -> Option<String> {
     text.trim().parse::<u32>().ok().map(|number| number.to_string())
 }
 
@@ -295,15 +319,15 @@ fn level(text: &str) -> Option<String> {
 }
 
 fn boolean(text: &str) -> Option<String> {
-    truth(text).map(|truth| truth.to_string())
+    parse_bool(text).map(|value| value.to_string())
 }
 
 fn format(text: &str) -> Option<String> {
-    truth(text).map(|json| if json { "\"json\"" } else { "\"text\"" }.to_owned())
+    parse_bool(text).map(|json| if json { "\"json\"" } else { "\"text\"" }.to_owned())
 }
 
 fn custom_models(text: &str) -> Option<String> {
-    truth(text).map(|enabled| if enabled { "\"allow\"" } else { "\"ignore\"" }.to_owned())
+    parse_bool(text).map(|enabled| if enabled { "\"allow\"" } else { "\"ignore\"" }.to_owned())
 }
 
 fn string(text: &str) -> Option<String> {
