@@ -1,6 +1,6 @@
--- The buckets of one caller (src/auth/rates.rs), as one step that nothing comes between. By Redis's own clock, so
--- that gateways whose clocks differ agree. ARGV: requests and tokens per minute (0: no limit), whether a request is
--- to be taken, tokens to be charged. Returns which rate is used up (0 none, 1 requests, 2 tokens) and for how many ms.
+-- The buckets of one caller (src/auth/rates.rs), updated atomically. By Redis's own clock, so that gateways whose
+-- clocks differ agree. ARGV: requests and tokens per minute (0: no limit), whether to take a request, tokens to
+-- charge. Returns which limit is used up (0 none, 1 requests, 2 tokens) and for how many ms.
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local was = redis.call('HMGET', KEYS[1], 'requests', 'tokens', 'at')

@@ -11,51 +11,51 @@ use serde_json::Value;
 
 use crate::model::{EndpointUrl, Scheme};
 
-/// GitLab publishes four to six.
+/// The most keys that are kept; GitLab publishes four to six.
 const MAX_KEYS: usize = 64;
-/// What ring verifies with; GitLab's keys have 2048 bits.
+/// The smallest key that ring verifies with; GitLab's keys have 2048 bits.
 const MIN_BITS: usize = 2048;
 
-/// Where the keys are, and who signs with them.
+/// A discovery document: the issuer's name and the address of its keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Discovery {
-    /// What `iss` says in the issuer's tokens.
+    /// `iss` of the issuer's tokens.
     pub issuer: String,
-    /// Where the key set is.
+    /// The address of the key set.
     pub jwks_uri: EndpointUrl,
 }
 
-/// Why a document is not what an issuer publishes. `Display` is for the operator.
+/// Why a document is rejected. `Display` is for the operator.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PublishedError {
-    /// Not the JSON that is expected.
+pub enum DocumentError {
+    /// It is not the expected JSON.
     #[error("not {0}: {1}")]
     Json(&'static str, String),
-    /// The key set's address.
+    /// The key set's address is invalid or not secure.
     #[error("the discovery document's jwks_uri: {0}")]
     Address(String),
-    /// Nothing to verify RS256 with.
-    #[error("the key set holds no RSA key for signatures")]
+    /// The set contains no key for RS256.
+    #[error("the key set contains no RSA key for signatures")]
     NoKeys,
 }
 
 impl Discovery {
-    /// Parses the document that was found at `url`.
+    /// Parses the document that was fetched from `url`.
     ///
-    /// Its `issuer` need not be `url`: behind a proxy GitLab is reached by one address and signs
-    /// with another, and whoever can serve this document can serve the keys as well.
-    pub fn parse(body: &[u8], url: &EndpointUrl) -> Result<Self, PublishedError> {
+    /// Its `issuer` need not be `url`: behind a proxy, GitLab is reached by one address and signs
+    /// with another, and a server that can replace this document can replace the keys as well.
+    pub fn parse(body: &[u8], url: &EndpointUrl) -> Result<Self, DocumentError> {
         #[derive(Deserialize)]
         struct Document {
             issuer: String,
             jwks_uri: String,
         }
         let Document { issuer, jwks_uri } = serde_json::from_slice(body)
-            .map_err(|error| PublishedError::Json("a discovery document", error.to_string()))?;
+            .map_err(|error| DocumentError::Json("a discovery document", error.to_string()))?;
         let jwks_uri = EndpointUrl::parse(&jwks_uri)
-            .map_err(|error| PublishedError::Address(error.to_string()))?;
+            .map_err(|error| DocumentError::Address(error.to_string()))?;
         if url.scheme() == Scheme::Https && jwks_uri.scheme() == Scheme::Http {
-            return Err(PublishedError::Address(format!(
+            return Err(DocumentError::Address(format!(
                 "{jwks_uri} is plain HTTP, the issuer is not"
             )));
         }
@@ -63,55 +63,55 @@ impl Discovery {
     }
 }
 
-/// The keys that tokens may be verified with, by `kid`.
+/// The keys that verify tokens, by `kid`.
 #[derive(Clone, Debug)]
 pub struct KeySet(HashMap<String, DecodingKey>);
 
 impl KeySet {
-    /// Parses a key set. Keys of another kind, for another use or too weak are left out: GitLab's
-    /// set is mixed.
-    pub fn parse(body: &[u8]) -> Result<Self, PublishedError> {
+    /// Parses a key set. Keys of another type, for another use or too weak are left out: GitLab's
+    /// set is mixed. Fails when none is left.
+    pub fn parse(body: &[u8]) -> Result<Self, DocumentError> {
         #[derive(Deserialize)]
         struct Document {
             keys: Vec<Value>,
         }
         let Document { keys } = serde_json::from_slice(body)
-            .map_err(|error| PublishedError::Json("a key set", error.to_string()))?;
+            .map_err(|error| DocumentError::Json("a key set", error.to_string()))?;
         let keys: HashMap<_, _> = keys.iter().filter_map(key).take(MAX_KEYS).collect();
-        if keys.is_empty() { Err(PublishedError::NoKeys) } else { Ok(Self(keys)) }
+        if keys.is_empty() { Err(DocumentError::NoKeys) } else { Ok(Self(keys)) }
     }
 
-    /// The key of this id.
+    /// Returns the key of this id.
     pub fn get(&self, kid: &str) -> Option<&DecodingKey> {
         self.0.get(kid)
     }
 
-    /// How many there are.
+    /// Returns the number of keys.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Never: a set without keys does not parse.
+    /// Returns whether there is no key, which is never so: an empty set does not parse.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-/// A key for RS256 signatures, with its id.
+/// Returns an RS256 key with its id; `None` when it is of no use here.
 fn key(value: &Value) -> Option<(String, DecodingKey)> {
     let text = |name: &str| value.get(name).and_then(Value::as_str);
     let is_for_us = text("kty") == Some("RSA")
         && matches!(text("use"), None | Some("sig"))
         && matches!(text("alg"), None | Some("RS256"));
     let (kid, n, e) = (text("kid")?, text("n")?, text("e")?);
-    // six bits a digit; a leading zero byte makes a weak key look stronger here, and ring refuses
+    // six bits per digit; a leading zero byte makes a weak key look stronger here, and ring rejects
     // it then
     let is_strong = n.len() * 6 >= MIN_BITS;
     (is_for_us && is_strong && !kid.is_empty())
         .then(|| Some((kid.to_owned(), DecodingKey::from_rsa_components(n, e).ok()?)))?
 }
 
-/// How long an answer says it may be kept (`Cache-Control: max-age`).
+/// Returns how long a response may be cached (`Cache-Control: max-age`).
 pub(super) fn max_age(headers: &HeaderMap) -> Option<Duration> {
     let values =
         headers.get_all(header::CACHE_CONTROL).iter().filter_map(|value| value.to_str().ok());
@@ -127,10 +127,10 @@ mod tests {
 
     use http::{HeaderMap, HeaderValue};
 
-    use super::{Discovery, KeySet, PublishedError, max_age};
+    use super::{Discovery, DocumentError, KeySet, max_age};
     use crate::model::EndpointUrl;
 
-    fn discovery(url: &str, body: &str) -> Result<Discovery, PublishedError> {
+    fn discovery(url: &str, body: &str) -> Result<Discovery, DocumentError> {
         Discovery::parse(body.as_bytes(), &EndpointUrl::parse(url).unwrap())
     }
 
@@ -152,8 +152,8 @@ mod tests {
             1,
         );
         assert_eq!(KeySet::parse(odd.as_bytes()).unwrap().len(), 2);
-        assert_eq!(KeySet::parse(b"{\"keys\": []}").unwrap_err(), PublishedError::NoKeys);
-        assert!(matches!(KeySet::parse(b"<html>"), Err(PublishedError::Json(..))));
+        assert_eq!(KeySet::parse(b"{\"keys\": []}").unwrap_err(), DocumentError::NoKeys);
+        assert!(matches!(KeySet::parse(b"<html>"), Err(DocumentError::Json(..))));
     }
 
     #[test]
@@ -163,11 +163,11 @@ mod tests {
         assert_eq!(found.issuer, "https://gitlab.example.com");
         assert_eq!(found.jwks_uri.to_string(), "https://gitlab.example.com/oauth/discovery/keys");
         let plain = r#"{"issuer": "https://g", "jwks_uri": "http://g/keys"}"#;
-        assert!(matches!(discovery("https://g", plain), Err(PublishedError::Address(_))));
-        assert!(matches!(discovery("https://g", "{}"), Err(PublishedError::Json(..))));
+        assert!(matches!(discovery("https://g", plain), Err(DocumentError::Address(_))));
+        assert!(matches!(discovery("https://g", "{}"), Err(DocumentError::Json(..))));
         assert!(matches!(
             discovery("https://g", r#"{"issuer": "i", "jwks_uri": "file:///etc/passwd"}"#),
-            Err(PublishedError::Address(_))
+            Err(DocumentError::Address(_))
         ));
     }
 

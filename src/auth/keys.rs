@@ -1,4 +1,4 @@
-//! Static keys: only a hash is kept, and hashes are compared in constant time. With each key goes
+//! Static keys: only a hash is kept, and hashes are compared in constant time. Each key carries
 //! what its holder may do.
 
 use std::sync::Arc;
@@ -12,43 +12,42 @@ use crate::model::ModelId;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StaticKey {
     hash: KeyHash,
-    /// `name`, else its place in the file (`#1`): what it is counted and told apart by.
+    /// `name`, else its index in the file (`#1`): the label of its rate limit and of its log lines.
     pub name: Box<str>,
-    /// `models`: the models of the file that its holder may use; none said: every model.
+    /// `models`: the models of the file that its holder may use; `None` allows every model.
     pub models: Option<Box<[ModelId]>>,
-    /// Its own rates, over those of `[limits]`.
+    /// Its own rate limits, which override those of `[limits]`.
     pub rates: Rates,
 }
 
 impl StaticKey {
-    /// A key as configured, for every model and at the rates of `[limits]`.
+    /// Creates a key for every model, with the rate limits of `[limits]`.
     pub fn new(key: &[u8], name: impl Into<Box<str>>) -> Self {
         Self { hash: KeyHash::of(key), name: name.into(), models: None, rates: Rates::default() }
     }
 
-    /// Whether its holder may use this model of the file.
-    pub fn allows(&self, model: &str) -> bool {
+    /// Returns whether its holder may use this model of the file.
+    pub fn allows_model(&self, model: &str) -> bool {
         self.models.as_ref().is_none_or(|models| models.iter().any(|allowed| **allowed == *model))
     }
 
-    /// The one of these keys that was presented. Every key is compared, so that the time says
-    /// nothing about which one matched.
-    pub(super) fn presented<'k>(keys: &'k [Arc<Self>], token: &[u8]) -> Option<&'k Arc<Self>> {
+    /// Returns the key that the client sent, or `None`. Compares with every key, so that the time
+    /// does not reveal which one matched.
+    pub(super) fn find<'k>(keys: &'k [Arc<Self>], token: &[u8]) -> Option<&'k Arc<Self>> {
         if keys.is_empty() {
             return None;
         }
-        let presented = KeyHash::of(token);
-        keys.iter()
-            .fold(None, |found, key| if key.hash.same_as(&presented) { Some(key) } else { found })
+        let sent = KeyHash::of(token);
+        keys.iter().fold(None, |found, key| if key.hash.matches(&sent) { Some(key) } else { found })
     }
 
-    /// Whether both are the same secret.
+    /// Returns whether both are the same secret.
     pub fn same_secret(&self, other: &Self) -> bool {
-        self.hash.same_as(&other.hash)
+        self.hash.matches(&other.hash)
     }
 }
 
-/// SHA-256 of a key. The key itself is not kept.
+/// The SHA-256 of a key. The key itself is not kept.
 #[derive(Clone, PartialEq, Eq)]
 struct KeyHash([u8; 32]);
 
@@ -61,8 +60,8 @@ impl KeyHash {
         Self(hash)
     }
 
-    /// Constant-time equality.
-    fn same_as(&self, other: &Self) -> bool {
+    /// Compares in constant time.
+    fn matches(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
 }

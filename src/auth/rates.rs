@@ -1,11 +1,12 @@
-//! How much each caller may ask for: requests and tokens per minute, in buckets that fill evenly.
+//! Rate limits per caller: requests and tokens per minute, as token buckets that fill evenly.
 //!
-//! What an answer costs is known when it ends, so tokens are charged afterwards: a bucket may go
+//! What a response costs is known when it ends, so tokens are charged afterwards: a bucket may go
 //! below zero, and the next request waits until the debt is paid. That is why this is not the
-//! `governor` crate, whose cells know no debt.
+//! `governor` crate, whose cells cannot go into debt.
 //!
-//! With `limits.shared` the buckets are in Redis, where all gateways see them, by the same
-//! arithmetic (`bucket.lua`). Those here go on beside them, for the time when Redis is away.
+//! With `limits.shared` the buckets are in Redis, where all gateways share them, by the same
+//! arithmetic (`bucket.lua`). The local ones stay up to date in addition, for the time when Redis
+//! is unreachable.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,77 +21,79 @@ use crate::telemetry::labels::{NoLabels, Rate, RateLabels};
 use crate::telemetry::{Meter, Metrics};
 use crate::upstream::{Redis, RedisUrl};
 
-/// The same buckets, there.
+/// The Redis script with the same bucket arithmetic.
 const SCRIPT: &str = include_str!("bucket.lua");
-/// How often Redis is told of charges, and asked whether it is back.
-const TICK: Duration = Duration::from_secs(1);
+/// The interval at which charges are sent to Redis, and at which a lost connection is retried.
+const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Callers that are remembered. Beyond it those go first whose buckets are full, which is as good
-/// as forgotten.
+/// The most callers whose buckets are kept. Beyond it, full buckets are evicted first: a new bucket
+/// is full, so nothing is lost.
 const MAX_ACCOUNTS: usize = 10_000;
 
-/// What a caller may ask for in a minute; none: no limit.
+/// The limits of one caller per minute; `None` is unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rates {
     /// `requests_per_minute`
     pub requests: Option<u32>,
-    /// `tokens_per_minute`: read and written.
+    /// `tokens_per_minute`: input and output.
     pub tokens: Option<u32>,
 }
 
 impl Rates {
-    /// These where they say something, else those.
+    /// Returns these limits, with those of `base` where a limit is not set.
     #[must_use]
-    pub fn over(self, base: Self) -> Self {
+    pub fn or(self, base: Self) -> Self {
         Self { requests: self.requests.or(base.requests), tokens: self.tokens.or(base.tokens) }
     }
 
-    /// Whether there is no limit.
+    /// Returns whether neither limit is set.
     pub const fn is_unlimited(self) -> bool {
         self.requests.is_none() && self.tokens.is_none()
     }
 }
 
-/// The buckets of all callers, over all workers and across reloads; one per process.
+/// The buckets of all callers, across all workers and reloads; one per process.
 #[derive(Debug)]
 pub struct Meters {
     accounts: Mutex<HashMap<Arc<str>, Account>>,
-    shared: ArcSwapOption<Redis>,
+    redis: ArcSwapOption<Redis>,
     metrics: Arc<Metrics>,
 }
 
 impl Meters {
-    /// Nobody has asked for anything yet.
+    /// Creates a limiter without any caller.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { accounts: Mutex::default(), shared: ArcSwapOption::empty(), metrics }
+        Self { accounts: Mutex::default(), redis: ArcSwapOption::empty(), metrics }
     }
 
-    /// Where the buckets are that several gateways share, if they do.
+    /// Shares the buckets with other gateways in this Redis, or keeps them local with `None`. Keeps
+    /// the connection when the address is the same.
     pub fn share(&self, url: Option<RedisUrl>) {
-        let current = self.shared.load();
+        let current = self.redis.load();
         match url {
             Some(url) if current.as_ref().is_some_and(|redis| redis.is_of(&url)) => {}
             Some(url) => {
                 let up = self.metrics.shared_limits_up.get(&NoLabels {});
-                self.shared.store(Some(Arc::new(Redis::new(url, up))));
+                self.redis.store(Some(Arc::new(Redis::new(url, up))));
             }
             None => {
-                self.shared.store(None);
+                self.redis.store(None);
+                // absent unless there was a Redis
                 self.metrics.shared_limits_up.remove(&NoLabels {});
             }
         }
     }
 
-    /// Keeps Redis in reach and tells it of charges, for ever. Run it once.
+    /// Keeps the connection to Redis and sends charges to it. Does not return; run it once.
     pub async fn tend(self: Arc<Self>) {
-        let mut tick = interval(TICK);
+        let mut tick = interval(SYNC_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
-            if let Some(redis) = self.shared.load_full() {
+            if let Some(redis) = self.redis.load_full() {
                 redis.tend().await;
-                for (caller, rates, owed) in self.owed() {
-                    if self.ask(&redis, &caller, rates, false, owed).await.is_none() {
+                for (caller, rates, unsynced) in self.take_unsynced() {
+                    if self.eval_script(&redis, &caller, rates, false, unsynced).await.is_none() {
                         break;
                     }
                 }
@@ -98,78 +101,89 @@ impl Meters {
         }
     }
 
-    /// Counts a request of this caller, or refuses it with 429 and when to come back. What it costs
-    /// in tokens is charged to what is returned.
+    /// Admits a request of this caller, or fails with 429 and the time until a retry. The tokens
+    /// that the request costs are charged to the returned meter.
     pub async fn admit(
         self: &Arc<Self>,
         caller: String,
         rates: Rates,
     ) -> Result<Box<dyn Meter>, GatewayError> {
         let caller: Arc<str> = caller.into();
-        let shared = match self.shared.load_full() {
+        let shared = match self.redis.load_full() {
             Some(redis) if redis.is_up() => {
-                let owed = self.with(&caller, rates, |account| std::mem::take(&mut account.owed));
-                self.ask(&redis, &caller, rates, true, owed).await
+                let unsynced = self.with_account(&caller, rates, |account| {
+                    std::mem::take(&mut account.unsynced_tokens)
+                });
+                self.eval_script(&redis, &caller, rates, true, unsynced).await
             }
             Some(_) | None => None,
         };
-        let taken = self.with(&caller, rates, |account| {
-            account.set(rates);
+        let taken = self.with_account(&caller, rates, |account| {
+            account.set_limits(rates);
             match shared {
-                None => account.take(),
+                None => account.try_take(),
                 Some(Ok(())) => {
-                    account.spend();
+                    account.take_request();
                     Ok(())
                 }
-                Some(spent) => spent,
+                Some(exhausted) => exhausted,
             }
         });
-        if let Err(spent) = taken {
-            self.metrics.rate_limited.get(&RateLabels { scope: spent.rate }).inc();
-            return Err(spent.error(rates));
+        if let Err(exhausted) = taken {
+            self.metrics.rate_limited.get(&RateLabels { scope: exhausted.rate }).inc();
+            return Err(exhausted.into_error(rates));
         }
-        Ok(Box::new(Charge { meters: Arc::clone(self), caller, rates }))
+        Ok(Box::new(AccountMeter { meters: Arc::clone(self), caller, rates }))
     }
 
-    /// Takes a request, if `take`, and charges what is owed, in Redis. `None` when that is away. It
-    /// may have heard all the same, so nothing is told twice.
-    async fn ask(
+    /// Charges tokens in Redis and takes a request if `take` is set. Returns `None` when Redis is
+    /// unreachable. It may have executed the script all the same, so no charge is sent twice.
+    async fn eval_script(
         &self,
         redis: &Redis,
         caller: &Arc<str>,
         rates: Rates,
         take: bool,
-        owed: u64,
-    ) -> Option<Result<(), Spent>> {
-        let most = |rate: Option<u32>| rate.unwrap_or_default().into();
-        let arguments = [most(rates.requests), most(rates.tokens), take.into(), owed];
+        unsynced: u64,
+    ) -> Option<Result<(), Exhausted>> {
+        let limit = |rate: Option<u32>| rate.unwrap_or_default().into();
+        let arguments = [limit(rates.requests), limit(rates.tokens), take.into(), unsynced];
         let (which, ms) = redis.eval(SCRIPT, &format!("weir:rates:{caller}"), &arguments).await?;
         let rate = if which == 1 { Rate::Requests } else { Rate::Tokens };
-        Some(if which == 0 { Ok(()) } else { Err(Spent { rate, wait: Duration::from_millis(ms) }) })
+        Some(if which == 0 {
+            Ok(())
+        } else {
+            Err(Exhausted { rate, wait: Duration::from_millis(ms) })
+        })
     }
 
-    /// Who owes Redis how much; from now on it is paid.
-    fn owed(&self) -> Vec<(Arc<str>, Rates, u64)> {
+    /// Takes the charges that are not in Redis yet, by caller.
+    fn take_unsynced(&self) -> Vec<(Arc<str>, Rates, u64)> {
         let mut accounts = self.lock();
-        let owing = accounts.iter_mut().filter(|(_, account)| account.owed > 0);
-        owing
+        let unsynced = accounts.iter_mut().filter(|(_, account)| account.unsynced_tokens > 0);
+        unsynced
             .map(|(caller, account)| {
-                (Arc::clone(caller), account.rates, std::mem::take(&mut account.owed))
+                (Arc::clone(caller), account.rates, std::mem::take(&mut account.unsynced_tokens))
             })
             .collect()
     }
 
-    /// Does something with a caller's account as it is now; one that is not known begins with these
-    /// rates.
-    fn with<T>(&self, caller: &Arc<str>, rates: Rates, act: impl FnOnce(&mut Account) -> T) -> T {
+    /// Calls `act` with a caller's account, refilled up to now; a new account starts full, with
+    /// these limits.
+    fn with_account<T>(
+        &self,
+        caller: &Arc<str>,
+        rates: Rates,
+        act: impl FnOnce(&mut Account) -> T,
+    ) -> T {
         let now = Instant::now();
         let mut accounts = self.lock();
         if accounts.len() >= MAX_ACCOUNTS && !accounts.contains_key(caller) {
-            make_room(&mut accounts, now);
+            evict(&mut accounts, now);
         }
         let account =
             accounts.entry(Arc::clone(caller)).or_insert_with(|| Account::full(rates, now));
-        account.fill(now);
+        account.refill(now);
         act(account)
     }
 
@@ -178,10 +192,11 @@ impl Meters {
     }
 }
 
-/// Forgets those who have all they may have; if nobody has, some caller, who is then better off.
-fn make_room(accounts: &mut HashMap<Arc<str>, Account>, now: Instant) {
+/// Evicts the accounts whose buckets are full; if there is none, evicts an arbitrary one, which
+/// favours that caller.
+fn evict(accounts: &mut HashMap<Arc<str>, Account>, now: Instant) {
     accounts.retain(|_, account| {
-        account.fill(now);
+        account.refill(now);
         !account.is_full()
     });
     if accounts.len() >= MAX_ACCOUNTS
@@ -191,49 +206,49 @@ fn make_room(accounts: &mut HashMap<Arc<str>, Account>, now: Instant) {
     }
 }
 
-/// What the tokens of one request are charged to.
+/// The account that the tokens of one request are charged to.
 #[derive(Debug)]
-struct Charge {
+struct AccountMeter {
     meters: Arc<Meters>,
     caller: Arc<str>,
     rates: Rates,
 }
 
-impl Meter for Charge {
+impl Meter for AccountMeter {
     fn charge(&self, tokens: u64) {
-        // while it is away the bucket here stands for it: all at once, when it is back, would be
-        // too much
-        let is_shared = self.meters.shared.load().as_ref().is_some_and(|redis| redis.is_up());
-        self.meters.with(&self.caller, self.rates, |account| {
+        // while Redis is unreachable, the local bucket alone is charged: to send all of it once
+        // Redis is back would be too much
+        let is_shared = self.meters.redis.load().as_ref().is_some_and(|redis| redis.is_up());
+        self.meters.with_account(&self.caller, self.rates, |account| {
             account.tokens.level -= tokens as f64;
-            account.owed += if is_shared { tokens } else { 0 };
+            account.unsynced_tokens += if is_shared { tokens } else { 0 };
         });
     }
 }
 
-/// What a caller has left.
+/// The buckets of one caller.
 #[derive(Debug)]
 struct Account {
-    /// Those that its last request found.
+    /// The limits at its last request.
     rates: Rates,
     requests: Bucket,
     tokens: Bucket,
-    /// Tokens charged here that Redis does not know of.
-    owed: u64,
+    /// Tokens charged here that are not in Redis yet.
+    unsynced_tokens: u64,
     at: Instant,
 }
 
-/// How much is left of one rate: at most a minute's worth; below zero it is a debt.
+/// The remainder of one limit: at most a minute's worth; below zero it is a debt.
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
     level: f64,
 }
 
-/// One of a caller's rates is used up.
+/// The refusal of a request: one of the caller's limits is used up.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Spent {
+struct Exhausted {
     rate: Rate,
-    /// Until it is worth another try.
+    /// The time until a retry can succeed.
     wait: Duration,
 }
 
@@ -241,19 +256,25 @@ impl Account {
     fn full(rates: Rates, now: Instant) -> Self {
         let full =
             |per_minute: Option<u32>| Bucket { level: per_minute.unwrap_or_default().into() };
-        Self { rates, requests: full(rates.requests), tokens: full(rates.tokens), owed: 0, at: now }
+        Self {
+            rates,
+            requests: full(rates.requests),
+            tokens: full(rates.tokens),
+            unsynced_tokens: 0,
+            at: now,
+        }
     }
 
-    /// Time has passed.
-    fn fill(&mut self, now: Instant) {
+    /// Refills both buckets for the time since the last call.
+    fn refill(&mut self, now: Instant) {
         let minutes = now.saturating_duration_since(self.at).as_secs_f64() / 60.0;
-        self.requests.fill(self.rates.requests, minutes);
-        self.tokens.fill(self.rates.tokens, minutes);
+        self.requests.refill(self.rates.requests, minutes);
+        self.tokens.refill(self.rates.tokens, minutes);
         self.at = now;
     }
 
-    /// Other rates hold; one that is new begins with a full bucket.
-    fn set(&mut self, rates: Rates) {
+    /// Applies other limits; a limit that was not set before starts with a full bucket.
+    fn set_limits(&mut self, rates: Rates) {
         let new = Self::full(rates, self.at);
         let clip = |bucket: Bucket, was: Option<u32>, full: Bucket| {
             if was.is_none() { full } else { Bucket { level: bucket.level.min(full.level) } }
@@ -267,61 +288,63 @@ impl Account {
         self.requests.is_full(self.rates.requests) && self.tokens.is_full(self.rates.tokens)
     }
 
-    /// One request, if there is something left of both; else the longer wait.
-    fn take(&mut self) -> Result<(), Spent> {
+    /// Takes a request if neither bucket is empty; else returns the longer wait.
+    fn try_take(&mut self) -> Result<(), Exhausted> {
         let requests = self
             .requests
-            .wait(self.rates.requests)
-            .map(|wait| Spent { rate: Rate::Requests, wait });
-        let tokens =
-            self.tokens.wait(self.rates.tokens).map(|wait| Spent { rate: Rate::Tokens, wait });
-        match requests.into_iter().chain(tokens).max_by_key(|spent| spent.wait) {
-            Some(spent) => Err(spent),
+            .time_until_one(self.rates.requests)
+            .map(|wait| Exhausted { rate: Rate::Requests, wait });
+        let tokens = self
+            .tokens
+            .time_until_one(self.rates.tokens)
+            .map(|wait| Exhausted { rate: Rate::Tokens, wait });
+        match requests.into_iter().chain(tokens).max_by_key(|exhausted| exhausted.wait) {
+            Some(exhausted) => Err(exhausted),
             None => {
-                self.spend();
+                self.take_request();
                 Ok(())
             }
         }
     }
 
-    /// One request less; requests are never owed, also where Redis allowed one that was not left
-    /// here.
-    fn spend(&mut self) {
+    /// Takes one request. The request bucket never goes into debt, not even when Redis admitted a
+    /// request that the local bucket would refuse.
+    fn take_request(&mut self) {
         self.requests.level = (self.requests.level - 1.0).max(0.0);
     }
 }
 
 impl Bucket {
-    fn fill(&mut self, per_minute: Option<u32>, minutes: f64) {
-        if let Some(most) = per_minute.map(f64::from) {
-            self.level = (self.level + minutes * most).min(most);
+    fn refill(&mut self, per_minute: Option<u32>, minutes: f64) {
+        if let Some(limit) = per_minute.map(f64::from) {
+            self.level = (self.level + minutes * limit).min(limit);
         }
     }
 
     fn is_full(self, per_minute: Option<u32>) -> bool {
-        per_minute.is_none_or(|most| self.level >= most.into())
+        per_minute.is_none_or(|limit| self.level >= limit.into())
     }
 
-    /// How long until there is one again; `None`: there is one now, or no limit.
-    fn wait(self, per_minute: Option<u32>) -> Option<Duration> {
-        let missing = 1.0 - self.level;
-        let wait = Duration::try_from_secs_f64(missing * 60.0 / f64::from(per_minute?))
+    /// Returns the time until the level reaches one; `None` when it has, or when there is no limit.
+    fn time_until_one(self, per_minute: Option<u32>) -> Option<Duration> {
+        let deficit = 1.0 - self.level;
+        let wait = Duration::try_from_secs_f64(deficit * 60.0 / f64::from(per_minute?))
             .unwrap_or(Duration::MAX);
-        (missing > 0.0).then_some(wait)
+        (deficit > 0.0).then_some(wait)
     }
 }
 
-impl Spent {
-    fn error(self, rates: Rates) -> GatewayError {
-        let (most, what) = match self.rate {
+impl Exhausted {
+    fn into_error(self, rates: Rates) -> GatewayError {
+        let (limit, what) = match self.rate {
             Rate::Requests => (rates.requests, "requests"),
             Rate::Tokens => (rates.tokens, "tokens"),
         };
-        let most = most.unwrap_or_default();
-        // in whole seconds, and never too soon
+        let limit = limit.unwrap_or_default();
+        // whole seconds, rounded up
         let seconds = self.wait.as_secs() + u64::from(self.wait.subsec_nanos() > 0);
         let text = format!(
-            "Rate limit: {most} {what} per minute for this caller; try again in {seconds} s"
+            "Rate limit: {limit} {what} per minute for this caller; try again in {seconds} s"
         );
         GatewayError::new(Kind::RateLimited, text).retry_after(Some(HeaderValue::from(seconds)))
     }
@@ -347,7 +370,7 @@ mod tests {
         Rates { requests: some(requests), tokens: some(tokens) }
     }
 
-    /// The seconds that a refusal says, or zero when the request is admitted.
+    /// Returns the `Retry-After` of a refusal in seconds, or zero when the request is admitted.
     async fn refused(meters: &Arc<Meters>, caller: &str, rates: Rates) -> u64 {
         let Err(error) = meters.admit(caller.to_owned(), rates).await else { return 0 };
         assert_eq!(error.kind(), Kind::RateLimited);
@@ -357,13 +380,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_minutes_worth_at_once_then_evenly_and_the_wait_that_is_told_is_enough() {
+    async fn a_minutes_worth_at_once_then_evenly_and_retry_after_is_enough() {
         let (meters, six) = (meters(), rates(6, 0));
         for _ in 0..6 {
             assert_eq!(refused(&meters, "a", six).await, 0);
         }
         assert_eq!(refused(&meters, "a", six).await, 10);
-        assert_eq!(refused(&meters, "b", six).await, 0, "everybody has a bucket of their own");
+        assert_eq!(refused(&meters, "b", six).await, 0, "each caller has its own bucket");
         advance(Duration::from_millis(9500)).await;
         assert_eq!(refused(&meters, "a", six).await, 1, "rounded up");
         advance(Duration::from_secs(1)).await;
@@ -376,7 +399,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn tokens_are_charged_afterwards_and_a_debt_is_waited_for() {
+    async fn tokens_are_charged_afterwards_and_a_debt_delays_requests() {
         let (meters, hundred) = (meters(), rates(0, 100));
         let first = meters.admit("a".into(), hundred).await.unwrap();
         let second = meters.admit("a".into(), hundred).await.unwrap();
@@ -392,7 +415,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_costs_nothing_and_the_longer_wait_is_told() {
+    async fn a_refusal_costs_nothing_and_reports_the_longer_wait() {
         let (meters, both) = (meters(), rates(60, 60));
         meters.admit("a".into(), both).await.unwrap().charge(89);
         assert_eq!(refused(&meters, "a", both).await, 30);
@@ -402,7 +425,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn other_rates_hold_at_once() {
+    async fn other_limits_apply_at_once() {
         let meters = meters();
         assert_eq!(refused(&meters, "a", rates(60, 0)).await, 0);
         for _ in 0..2 {
@@ -413,29 +436,29 @@ mod tests {
         assert_eq!(
             refused(&meters, "a", rates(0, 100)).await,
             37,
-            "a rate that is new begins full"
+            "a new limit starts with a full bucket"
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn callers_are_remembered_in_bounded_number_and_full_buckets_go_first() {
+    async fn callers_are_bounded_and_full_buckets_are_evicted_first() {
         let (meters, one) = (meters(), rates(1, 0));
         for caller in 0..MAX_ACCOUNTS {
             assert_eq!(refused(&meters, &caller.to_string(), one).await, 0);
         }
         advance(Duration::from_secs(30)).await;
-        let late = meters.with(&"1".into(), one, Account::take).is_err();
+        let late = meters.with_account(&"1".into(), one, Account::try_take).is_err();
         assert!(late, "not full yet");
         let count = || meters.lock().len();
         assert_eq!((refused(&meters, "another", one).await, count()), (0, MAX_ACCOUNTS));
         advance(Duration::from_secs(30)).await;
         assert_eq!((refused(&meters, "one more", one).await, count()), (0, 2));
-        assert!(refused(&meters, "another", one).await > 0, "who has used something is kept");
+        assert!(refused(&meters, "another", one).await > 0, "a bucket that is not full is kept");
     }
 
     #[test]
-    fn an_account_that_nobody_limits_is_full() {
+    fn an_account_without_limits_is_full() {
         assert!(Account::full(Rates::default(), Instant::now()).is_full());
-        assert_eq!(rates(1, 0).over(rates(2, 3)), rates(1, 3));
+        assert_eq!(rates(1, 0).or(rates(2, 3)), rates(1, 3));
     }
 }

@@ -1,7 +1,7 @@
-//! AWS's credential chain, asked through our own connections, so that there is one way out and one
+//! AWS's credential chain, over Weir's own connections, so that there is one egress path and one
 //! TLS stack.
 //!
-//! `aws-config` reads the process's environment and AWS's files itself, and anew for each attempt:
+//! `aws-config` reads the process's environment and AWS's files itself, and again for each attempt:
 //! a profile may have been replaced. Without its `sso` feature: servers have no browser to sign in
 //! with.
 
@@ -26,26 +26,27 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::timeout;
 
-use super::LIMIT;
+use super::FETCH_TIMEOUT;
 use crate::model::{AwsChain, AwsKeys, EndpointUrl, Temporary};
 use crate::secret::Secret;
 use crate::upstream::{Answered, Asked, Fetcher};
 
-/// Whose STS is asked when nobody says a region.
-const ANYWHERE: &str = "us-east-1";
-/// The metadata service answers at once, or is not there.
+/// The region whose STS is called when none is configured.
+const DEFAULT_STS_REGION: &str = "us-east-1";
+/// The attempts at the metadata service, which responds at once or is not there.
 const IMDS_ATTEMPTS: u32 = 2;
 
-/// Asks the chain once.
+/// Runs the chain once. Fails with the reason of every link, on one line.
 pub(super) async fn fetch(
     chain: &AwsChain,
     fetcher: &Arc<Fetcher>,
 ) -> Result<Temporary<AwsKeys>, String> {
-    let config = ProviderConfig::without_region().with_http_client(Client(Arc::clone(fetcher)));
-    let near = chain.region().map_or(ANYWHERE, |region| region.as_str());
+    let config =
+        ProviderConfig::without_region().with_http_client(Client { fetcher: Arc::clone(fetcher) });
+    let sts_region = chain.region().map_or(DEFAULT_STS_REGION, |region| region.as_str());
     let region = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new())
         .or_else(ProfileFileRegionProvider::builder().configure(&config).build())
-        .or_else(Region::new(near.to_owned()));
+        .or_else(Region::new(sts_region.to_owned()));
     let imds = imds::Client::builder().configure(&config).max_attempts(IMDS_ATTEMPTS).build();
     let provider = DefaultCredentialsChain::builder()
         .region(region)
@@ -53,7 +54,7 @@ pub(super) async fn fetch(
         .configure(config)
         .build()
         .await;
-    let found = provider.provide_credentials().await.map_err(|error| told(&error))?;
+    let found = provider.provide_credentials().await.map_err(|error| error_chain(&error))?;
     let token = found.session_token().map(|token| Secret::new(token.to_owned()));
     let value = AwsKeys {
         access_key_id: found.access_key_id().into(),
@@ -63,8 +64,8 @@ pub(super) async fn fetch(
     Ok(Temporary { value, expires: found.expiry() })
 }
 
-/// An error with its causes, on one line.
-fn told(error: &dyn std::error::Error) -> String {
+/// Returns an error with its causes, on one line.
+fn error_chain(error: &dyn std::error::Error) -> String {
     let mut causes = vec![error.to_string()];
     let mut next = error.source();
     while let Some(cause) = next {
@@ -77,9 +78,11 @@ fn told(error: &dyn std::error::Error) -> String {
     causes.join(": ").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Our connections as the chain wants them.
+/// The chain's HTTP client, over Weir's own connections.
 #[derive(Clone)]
-struct Client(Arc<Fetcher>);
+struct Client {
+    fetcher: Arc<Fetcher>,
+}
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -93,7 +96,7 @@ impl HttpClient for Client {
         settings: &HttpConnectorSettings,
         _: &RuntimeComponents,
     ) -> SharedHttpConnector {
-        let connect = settings.connect_timeout().unwrap_or(LIMIT);
+        let connect = settings.connect_timeout().unwrap_or(FETCH_TIMEOUT);
         SharedHttpConnector::new(Connector {
             client: self.clone(),
             connect,
@@ -102,23 +105,23 @@ impl HttpClient for Client {
     }
 }
 
-/// The same, within the limits of one of the chain's parts.
+/// The connector of one link of the chain, with that link's timeouts.
 #[derive(Debug)]
 struct Connector {
     client: Client,
     connect: Duration,
-    /// From the connection to the answer.
+    /// From the connection to the end of the response; `None` for the default.
     read: Option<Duration>,
 }
 
 impl HttpConnector for Connector {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
-        let (fetcher, connect) = (Arc::clone(&self.client.0), self.connect);
-        let limit = connect + self.read.unwrap_or(LIMIT);
+        let (fetcher, connect) = (Arc::clone(&self.client.fetcher), self.connect);
+        let limit = connect + self.read.unwrap_or(FETCH_TIMEOUT);
         HttpConnectorFuture::new(async move {
-            let answering = timeout(limit, exchange(&fetcher, &request, connect)).await;
-            answering.unwrap_or_else(|_| {
-                Err(ConnectorError::timeout(format!("no answer within {limit:?}").into()))
+            let response = timeout(limit, exchange(&fetcher, &request, connect)).await;
+            response.unwrap_or_else(|_| {
+                Err(ConnectorError::timeout(format!("no response within {limit:?}").into()))
             })
         })
     }
@@ -130,7 +133,7 @@ async fn exchange(
     connect: Duration,
 ) -> Result<HttpResponse, ConnectorError> {
     let user = |why: &str| ConnectorError::user(why.to_owned().into());
-    let uri: http::Uri = request.uri().parse().map_err(|_| user("the address is no URI"))?;
+    let uri: http::Uri = request.uri().parse().map_err(|_| user("the address is not a URI"))?;
     let (scheme, authority) =
         (uri.scheme_str().unwrap_or("https"), uri.authority().map_or("", |it| it.as_str()));
     let url = EndpointUrl::parse(&format!("{scheme}://{authority}"))
@@ -147,11 +150,11 @@ async fn exchange(
         .body()
         .bytes()
         .map(Bytes::copy_from_slice)
-        .ok_or_else(|| user("a body in pieces"))?;
+        .ok_or_else(|| user("a streaming body"))?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let asked = Asked { method: request.method(), url: &url, path, headers, body };
-    let answered = fetcher.ask(asked, connect).await;
-    let Answered { status, headers, body } = answered.map_err(|why| {
+    let request = Asked { method: request.method(), url: &url, path, headers, body };
+    let response = fetcher.ask(request, connect).await;
+    let Answered { status, headers, body } = response.map_err(|why| {
         let text = format!("{authority}: {why}");
         if why.is_timeout() {
             ConnectorError::timeout(text.into())
@@ -162,7 +165,7 @@ async fn exchange(
     let status = status.as_u16().try_into().map_err(|_| user("a status"))?;
     let mut response = HttpResponse::new(status, body.into());
     for (name, value) in &headers {
-        // what is not text means nothing to the chain
+        // the chain does not use header values that are not text
         let Ok(value) = value.to_str() else { continue };
         response.headers_mut().append(name.as_str().to_owned(), value.to_owned());
     }

@@ -1,5 +1,5 @@
-//! Entra ID's token calls: by an application's secret, by a cluster's token, by the machine's own
-//! identity.
+//! Entra ID's token requests: with an application's secret, with a cluster's token, or with the
+//! machine's own identity.
 //!
 //! Source: providers.md d2.3; Microsoft's pages on the client credentials flow, on managed
 //! identities of virtual machines and on those of App Service.
@@ -13,28 +13,29 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::LIMIT;
+use super::FETCH_TIMEOUT;
 use crate::model::{EndpointUrl, Entra, EntraIdentity, ManagedBy, Temporary};
 use crate::secret::Secret;
 use crate::upstream::{Answered, Asked, Fetcher};
 
-/// A cluster's token is a few KiB.
+/// The longest token file; a cluster's token is a few KiB.
 const MAX_TOKEN_FILE: u64 = 64 << 10;
 
-/// Asks once.
+/// Requests a token once. Fails with the address and the reason.
 pub(super) async fn fetch(
     entra: &Entra,
     fetcher: &Fetcher,
 ) -> Result<Temporary<Secret<String>>, String> {
-    let request = Request::of(&entra.identity, &entra.scope)?;
-    let at = format!("{}{}", request.url, request.path.split('?').next().unwrap_or_default());
+    let request = Request::new(&entra.identity, &entra.scope)?;
+    let address = format!("{}{}", request.url, request.path.split('?').next().unwrap_or_default());
     let Request { method, url, path, headers, body } = request;
-    let asked = Asked { method, url: &url, path: &path, headers, body };
-    let answered = fetcher.ask(asked, LIMIT).await.map_err(|why| format!("{at}: {why}"))?;
-    token(&answered, SystemTime::now()).map_err(|why| format!("{at}: {why}"))
+    let request = Asked { method, url: &url, path: &path, headers, body };
+    let response =
+        fetcher.ask(request, FETCH_TIMEOUT).await.map_err(|why| format!("{address}: {why}"))?;
+    parse_token(&response, SystemTime::now()).map_err(|why| format!("{address}: {why}"))
 }
 
-/// What is sent.
+/// The token request of one identity.
 struct Request {
     method: &'static str,
     url: EndpointUrl,
@@ -44,15 +45,17 @@ struct Request {
 }
 
 impl Request {
-    fn of(identity: &EntraIdentity, scope: &str) -> Result<Self, String> {
+    fn new(identity: &EntraIdentity, scope: &str) -> Result<Self, String> {
         const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
         match identity {
-            EntraIdentity::Application { tenant, client_id, client_secret } => Ok(Self::posted(
-                tenant,
-                scope,
-                client_id,
-                &[("client_secret", client_secret.expose())],
-            )),
+            EntraIdentity::Application { tenant, client_id, client_secret } => {
+                Ok(Self::client_credentials(
+                    tenant,
+                    scope,
+                    client_id,
+                    &[("client_secret", client_secret.expose())],
+                ))
+            }
             EntraIdentity::Workload { tenant, client_id, token_file } => {
                 let assertion =
                     read(token_file).map_err(|why| format!("{}: {why}", token_file.display()))?;
@@ -60,15 +63,20 @@ impl Request {
                     ("client_assertion_type", ASSERTION),
                     ("client_assertion", assertion.expose()),
                 ];
-                Ok(Self::posted(tenant, scope, client_id, &proof))
+                Ok(Self::client_credentials(tenant, scope, client_id, &proof))
             }
             EntraIdentity::Managed { by, client_id } => {
-                Ok(Self::managed(by, scope, client_id.as_deref()))
+                Ok(Self::managed_identity(by, scope, client_id.as_deref()))
             }
         }
     }
 
-    fn posted(tenant: &EndpointUrl, scope: &str, client_id: &str, proof: &[(&str, &str)]) -> Self {
+    fn client_credentials(
+        tenant: &EndpointUrl,
+        scope: &str,
+        client_id: &str,
+        proof: &[(&str, &str)],
+    ) -> Self {
         let fixed =
             [("grant_type", "client_credentials"), ("client_id", client_id), ("scope", scope)];
         let mut headers = HeaderMap::new();
@@ -86,10 +94,10 @@ impl Request {
         }
     }
 
-    fn managed(by: &ManagedBy, scope: &str, client_id: Option<&str>) -> Self {
+    fn managed_identity(by: &ManagedBy, scope: &str, client_id: Option<&str>) -> Self {
         const METADATA: HeaderName = HeaderName::from_static("metadata");
         const IDENTITY: HeaderName = HeaderName::from_static("x-identity-header");
-        // these two know resources, not scopes
+        // both take a resource, not a scope
         let resource = scope.strip_suffix("/.default").unwrap_or(scope);
         let mut headers = HeaderMap::new();
         let (url, path, version) = match by {
@@ -98,7 +106,7 @@ impl Request {
                 (url, "/metadata/identity/oauth2/token", "2018-02-01")
             }
             ManagedBy::AppService(url, secret) => {
-                // it was read as visible ASCII
+                // the configuration accepts visible ASCII only
                 if let Ok(mut value) = HeaderValue::from_str(secret.expose()) {
                     value.set_sensitive(true);
                     headers.insert(IDENTITY, value);
@@ -107,21 +115,21 @@ impl Request {
             }
         };
         let fixed = [("api-version", version), ("resource", resource)];
-        let named = client_id.map(|id| ("client_id", id));
-        let path = format!("{path}?{}", form(fixed.iter().chain(&named)));
+        let selected = client_id.map(|id| ("client_id", id));
+        let path = format!("{path}?{}", form(fixed.iter().chain(&selected)));
         Self { method: "GET", url: url.clone(), path, headers, body: Bytes::new() }
     }
 }
 
-/// Pairs as a form or a query.
+/// Encodes pairs as a form or a query.
 fn form<'a>(pairs: impl Iterator<Item = &'a (&'a str, &'a str)>) -> String {
-    let encode = |text: &str| text.bytes().map(encoded).collect::<String>();
+    let encode = |text: &str| text.bytes().map(percent_encode).collect::<String>();
     let pairs: Vec<String> =
         pairs.map(|(name, value)| format!("{name}={}", encode(value))).collect();
     pairs.join("&")
 }
 
-fn encoded(byte: u8) -> String {
+fn percent_encode(byte: u8) -> String {
     if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
         char::from(byte).to_string()
     } else {
@@ -129,7 +137,7 @@ fn encoded(byte: u8) -> String {
     }
 }
 
-/// The cluster's token, as it is now.
+/// Reads the cluster's token, as it is now. Fails when the file is empty.
 fn read(file: &Path) -> Result<Secret<String>, String> {
     let mut text = String::new();
     let opened = std::fs::File::open(file).map_err(|why| why.to_string())?;
@@ -139,10 +147,10 @@ fn read(file: &Path) -> Result<Secret<String>, String> {
     if token.is_empty() { Err("it is empty".to_owned()) } else { Ok(Secret::new(token.to_owned())) }
 }
 
-/// `expires_in` is a number from Entra ID and a text from the metadata service; App Service says
-/// only when.
+/// A token response. `expires_in` is a number from Entra ID and a string from the metadata service;
+/// App Service sends only `expires_on`.
 #[derive(Deserialize)]
-struct Granted {
+struct TokenResponse {
     access_token: String,
     #[serde(default)]
     expires_in: Value,
@@ -151,40 +159,42 @@ struct Granted {
 }
 
 #[derive(Deserialize)]
-struct Denied {
+struct ErrorResponse {
     error: Option<Value>,
     error_description: Option<String>,
     message: Option<String>,
 }
 
-fn token(answered: &Answered, now: SystemTime) -> Result<Temporary<Secret<String>>, String> {
-    let Answered { status, body, .. } = answered;
+fn parse_token(response: &Answered, now: SystemTime) -> Result<Temporary<Secret<String>>, String> {
+    let Answered { status, body, .. } = response;
     if !status.is_success() {
-        return Err(format!("HTTP {status}{}", denied(body)));
+        return Err(format!("HTTP {status}{}", refusal_text(body)));
     }
-    let granted: Granted =
-        serde_json::from_slice(body).map_err(|_| "the answer is no token".to_owned())?;
-    let value = Secret::new(granted.access_token);
+    let response: TokenResponse =
+        serde_json::from_slice(body).map_err(|_| "the response is not a token".to_owned())?;
+    let value = Secret::new(response.access_token);
     if value.expose().is_empty() || !value.expose().bytes().all(|b| b.is_ascii_graphic()) {
-        return Err("the token holds characters that no header may".to_owned());
+        return Err("the token contains characters that are not allowed in a header".to_owned());
     }
     let seconds = |value: &Value| {
         value.as_u64().or_else(|| value.as_str()?.parse().ok()).map(Duration::from_secs)
     };
-    let expires = seconds(&granted.expires_in)
+    let expires = seconds(&response.expires_in)
         .and_then(|left| now.checked_add(left))
-        .or_else(|| SystemTime::UNIX_EPOCH.checked_add(seconds(&granted.expires_on)?));
+        .or_else(|| SystemTime::UNIX_EPOCH.checked_add(seconds(&response.expires_on)?));
     match expires {
         Some(_) => Ok(Temporary { value, expires }),
-        None => Err("the answer does not say when the token expires".to_owned()),
+        None => Err("the response does not contain an expiry".to_owned()),
     }
 }
 
-/// Why, in Entra ID's words: their first line, which names the cause (`AADSTS7000215: …`).
-fn denied(body: &[u8]) -> String {
-    let Ok(denied) = serde_json::from_slice::<Denied>(body) else { return String::new() };
-    let code = denied.error.as_ref().and_then(Value::as_str).map(str::to_owned);
-    let text = denied.error_description.or(denied.message);
+/// Returns the reason of a refusal, with a colon before each part: the code, and the first line of
+/// the description, which names the cause (`AADSTS7000215: …`). Empty when the body is not Entra
+/// ID's.
+fn refusal_text(body: &[u8]) -> String {
+    let Ok(error) = serde_json::from_slice::<ErrorResponse>(body) else { return String::new() };
+    let code = error.error.as_ref().and_then(Value::as_str).map(str::to_owned);
+    let text = error.error_description.or(error.message);
     let line = text.and_then(|text| {
         text.lines().next().map(|line| line.chars().take(300).collect::<String>())
     });
@@ -197,20 +207,20 @@ mod tests {
 
     use http::{HeaderMap, StatusCode};
 
-    use super::{Request, token};
+    use super::{Request, parse_token};
     use crate::model::{EndpointUrl, EntraIdentity, ManagedBy};
     use crate::secret::Secret;
     use crate::upstream::Answered;
 
-    fn managed(by: ManagedBy) -> Request {
+    fn managed_identity(by: ManagedBy) -> Request {
         let identity = EntraIdentity::Managed { by, client_id: Some("c 1".into()) };
-        Request::of(&identity, "https://ai.azure.com/.default").unwrap()
+        Request::new(&identity, "https://ai.azure.com/.default").unwrap()
     }
 
     #[test]
     fn managed_identities_name_the_resource() {
         let url = |text| EndpointUrl::parse(text).unwrap();
-        let instance = managed(ManagedBy::Instance(url("http://169.254.169.254")));
+        let instance = managed_identity(ManagedBy::Instance(url("http://169.254.169.254")));
         let query = "resource=https%3A%2F%2Fai.azure.com&client_id=c%201";
         assert_eq!(
             instance.path,
@@ -221,19 +231,19 @@ mod tests {
             url("http://localhost:1/msi/token"),
             Secret::new("canary".into()),
         );
-        let service = managed(by);
+        let service = managed_identity(by);
         assert_eq!(service.path, format!("?api-version=2019-08-01&{query}"));
         assert_eq!(service.headers["x-identity-header"], "canary");
         assert!(!format!("{:?}", service.headers).contains("canary"));
     }
 
     #[test]
-    fn tokens_and_their_ends() {
+    fn a_tokens_expiry_is_relative_or_absolute() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
         let read = |status: u16, body: &'static str| {
             let status = StatusCode::from_u16(status).unwrap();
-            let answered = Answered { status, headers: HeaderMap::new(), body: body.into() };
-            token(&answered, now)
+            let response = Answered { status, headers: HeaderMap::new(), body: body.into() };
+            parse_token(&response, now)
                 .map(|token| token.expires.unwrap().duration_since(now).unwrap().as_secs())
         };
         assert_eq!(read(200, r#"{"access_token":"t","expires_in":3599}"#), Ok(3599));
@@ -242,9 +252,9 @@ mod tests {
         let error = |status, body| read(status, body).unwrap_err();
         assert_eq!(
             error(200, r#"{"access_token":"t"}"#),
-            "the answer does not say when the token expires"
+            "the response does not contain an expiry"
         );
-        assert_eq!(error(200, "<html>canary"), "the answer is no token");
+        assert_eq!(error(200, "<html>canary"), "the response is not a token");
         assert!(!error(200, r#"{"access_token":"canary\n","expires_in":1}"#).contains("canary"));
         let refused = r#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid.\r\nTrace ID: 1"}"#;
         assert_eq!(

@@ -1,5 +1,5 @@
-//! Keeps the credentials that expire fresh: AWS's credential chain, Entra ID's tokens. One task
-//! beside the data path, as for the keys of issuers (`auth`); requests read what it fetched last.
+//! Keeps temporary credentials valid: AWS's credential chain, Entra ID's tokens. One task outside
+//! the data path, as for the keys of issuers (`auth`); requests read what it fetched last.
 
 mod aws;
 mod entra;
@@ -19,24 +19,26 @@ use crate::model::{Renewed, Temporary};
 use crate::refreshed::Fetch;
 use crate::upstream::Fetcher;
 
-/// One attempt, whatever it has to ask (providers.md d1.7).
-const LIMIT: Duration = Duration::from_secs(5);
-/// Credentials that say nothing of an end are read again after this: a file may have been replaced.
-const WITHOUT_END: Duration = Duration::from_mins(15);
+/// The timeout of one fetch, whatever it consists of (providers.md d1.7).
+const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+/// The refresh interval of credentials without an expiry: a file may have been replaced.
+const REREAD_INTERVAL: Duration = Duration::from_mins(15);
 
 /// The credentials of the configuration in force: one per process.
 #[derive(Debug)]
-pub struct Credentials(watch::Sender<Vec<Renewed>>);
+pub struct Credentials {
+    current: watch::Sender<Vec<Renewed>>,
+}
 
 impl Default for Credentials {
     fn default() -> Self {
-        Self(watch::Sender::new(Vec::new()))
+        Self { current: watch::Sender::new(Vec::new()) }
     }
 }
 
 impl Credentials {
-    /// Puts others in force. Those that were there keep what they hold and are fetched again, so
-    /// that a reload is also the way to drop a key that was replaced.
+    /// Replaces the credentials in force. Those that are in force already keep their value and are
+    /// fetched again, so that a reload is also how an operator drops a key that was replaced.
     pub fn set(&self, renewed: impl Iterator<Item = Renewed>) {
         let mut new: Vec<Renewed> = Vec::new();
         for each in renewed {
@@ -44,7 +46,7 @@ impl Credentials {
                 new.push(each);
             }
         }
-        self.0.send_modify(|current| {
+        self.current.send_modify(|current| {
             for each in &new {
                 // the same one, or another for the same identity
                 let _ = current.iter().any(|before| each.is(before) || each.take_over(before));
@@ -53,9 +55,9 @@ impl Credentials {
         });
     }
 
-    /// What keeps whichever are in force. Run it once.
+    /// Returns the task that refreshes the credentials in force. Run it once.
     pub fn keeper(&self, fetcher: Fetcher) -> Keeper {
-        Keeper { renewed: self.0.subscribe(), fetcher: Arc::new(fetcher) }
+        Keeper { renewed: self.current.subscribe(), fetcher: Arc::new(fetcher) }
     }
 }
 
@@ -66,14 +68,14 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Runs until the [`Credentials`] are gone.
+    /// Runs until the [`Credentials`] are dropped.
     pub async fn run(mut self) {
         loop {
             let renewed = self.renewed.borrow_and_update().clone();
-            let mut keeping: Vec<Keeping<'_>> =
-                renewed.iter().map(|each| keep(each, &self.fetcher)).collect();
+            let mut refreshing: Vec<RefreshFuture<'_>> =
+                renewed.iter().map(|each| refresh(each, &self.fetcher)).collect();
             let all = poll_fn(|cx| {
-                keeping.iter_mut().for_each(|each| _ = each.as_mut().poll(cx));
+                refreshing.iter_mut().for_each(|each| _ = each.as_mut().poll(cx));
                 Poll::<Infallible>::Pending
             });
             tokio::select! {
@@ -84,42 +86,44 @@ impl Keeper {
     }
 }
 
-/// A task without an end.
-type Keeping<'k> = Pin<Box<dyn Future<Output = ()> + Send + 'k>>;
+/// A future that refreshes one value and never completes.
+type RefreshFuture<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-fn keep<'k>(renewed: &'k Renewed, fetcher: &'k Arc<Fetcher>) -> Keeping<'k> {
+fn refresh<'a>(renewed: &'a Renewed, fetcher: &'a Arc<Fetcher>) -> RefreshFuture<'a> {
     match renewed {
         Renewed::Aws(chain) => Box::pin(async move {
             chain
                 .keys
-                .keep(&"AWS credentials", || within(aws::fetch(chain, fetcher), "AWS credentials"))
+                .keep(&"AWS credentials", || {
+                    fetch_within_timeout(aws::fetch(chain, fetcher), "AWS credentials")
+                })
                 .await;
         }),
         Renewed::Entra(entra) => Box::pin(async move {
             entra
                 .token
                 .keep(&"an Entra ID token", || {
-                    within(entra::fetch(entra, fetcher), "an Entra ID token")
+                    fetch_within_timeout(entra::fetch(entra, fetcher), "an Entra ID token")
                 })
                 .await;
         }),
     }
 }
 
-/// One attempt, and when the next one is due: at 80 % of what the credentials have left
-/// (providers.md d2.3).
-async fn within<T>(
+/// Makes one attempt and schedules the next: at 80 % of the remaining lifetime (providers.md d2.3).
+/// Fails on a timeout and when the credentials have expired already.
+async fn fetch_within_timeout<T>(
     attempt: impl Future<Output = Result<Temporary<T>, String>> + Send,
     what: impl Display,
 ) -> Result<Fetch<Temporary<T>>, String> {
-    let Ok(fetched) = timeout(LIMIT, attempt).await else {
-        return Err(format!("no answer within {} s", LIMIT.as_secs()));
+    let Ok(fetched) = timeout(FETCH_TIMEOUT, attempt).await else {
+        return Err(format!("no response within {} s", FETCH_TIMEOUT.as_secs()));
     };
     let value = fetched?;
     let left = value.left(SystemTime::now());
     if left == Some(Duration::ZERO) {
-        return Err("what came has expired already: check this machine's time".to_owned());
+        return Err("the credentials have expired already: check this machine's time".to_owned());
     }
     tracing::info!(left_s = left.map(|left| left.as_secs()), "{what} fetched");
-    Ok(Fetch { value, again_in: left.map_or(WITHOUT_END, |left| left.mul_f64(0.8)) })
+    Ok(Fetch { value, again_in: left.map_or(REREAD_INTERVAL, |left| left.mul_f64(0.8)) })
 }

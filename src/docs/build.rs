@@ -2,17 +2,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::codec::{put_number, put_text};
+use super::codec::{put_text, put_varint};
 use super::index::{HEADER, MAGIC, VERSION};
 use super::markdown::{self, Section};
 use super::terms;
 
-/// How often a word of a section's own heading counts, of the page's title, of the file's path.
+/// The weights of a word in a section's own heading, in the page's title, in the file's path; one
+/// in its text is 1.
 const HEADING_WEIGHT: u32 = 4;
 const TITLE_WEIGHT: u32 = 3;
 const PATH_WEIGHT: u32 = 1;
 
-/// Collects pages.
+/// A builder of an index, page by page.
 #[derive(Default)]
 pub struct Builder {
     pages: Vec<u8>,
@@ -24,25 +25,25 @@ pub struct Builder {
 
 /// A finished index.
 pub struct Built {
-    /// The file.
+    /// The bytes of the index file.
     pub bytes: Vec<u8>,
-    /// How many pages had something to find.
+    /// The number of pages with text.
     pub pages: usize,
-    /// In how many sections.
+    /// The number of sections.
     pub sections: usize,
 }
 
 impl Builder {
-    /// Adds a page, by its path below the documentation's root, with `/` between folders. False
-    /// when it has no text.
+    /// Adds a page, by its path below the documentation's root, with `/` between folders. Returns
+    /// false when it has no text.
     pub fn add(&mut self, path: &str, text: &str) -> bool {
         let page = markdown::read(text);
-        let title = page.title.unwrap_or_else(|| name_of(path));
+        let title = page.title.unwrap_or_else(|| title_from_path(path));
         if page.sections.is_empty() {
             return false;
         }
         for (ordinal, section) in page.sections.iter().enumerate() {
-            self.section(path, &title, section, ordinal);
+            self.add_section(path, &title, section, ordinal);
         }
         put_text(&mut self.pages, path);
         put_text(&mut self.pages, &title);
@@ -50,11 +51,11 @@ impl Builder {
         true
     }
 
-    fn section(&mut self, path: &str, title: &str, section: &Section, ordinal: usize) {
+    fn add_section(&mut self, path: &str, title: &str, section: &Section, ordinal: usize) {
         let mut counts: HashMap<String, u32> = HashMap::new();
         let mut length = 0;
         let mut count = |text: &str, weight: u32| {
-            terms::each(text, |term| {
+            terms::for_each(text, |term| {
                 length += weight;
                 *counts.entry(term.to_owned()).or_default() += weight;
             });
@@ -64,10 +65,10 @@ impl Builder {
         count(path.trim_end_matches(".md"), PATH_WEIGHT);
         section.headings.last().into_iter().for_each(|heading| count(heading, HEADING_WEIGHT));
         let out = &mut self.sections;
-        put_number(out, u64::from(self.page_count));
-        put_number(out, id(path, &section.headings, ordinal));
+        put_varint(out, u64::from(self.page_count));
+        put_varint(out, section_id(path, &section.headings, ordinal));
         put_text(out, &section.headings.join("\n"));
-        put_number(out, u64::from(length));
+        put_varint(out, u64::from(length));
         put_text(out, &section.text);
         for (term, count) in counts {
             self.postings.entry(term).or_default().push((self.section_count, count));
@@ -75,29 +76,29 @@ impl Builder {
         self.section_count += 1;
     }
 
-    /// The index of what was added.
+    /// Builds the index of the pages that were added.
     pub fn finish(self) -> Built {
         let mut out = Vec::with_capacity(HEADER + self.pages.len() + 2 * self.sections.len());
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
         out.extend_from_slice(&[0; 4]);
-        put_number(&mut out, u64::from(self.page_count));
+        put_varint(&mut out, u64::from(self.page_count));
         out.extend_from_slice(&self.pages);
-        put_number(&mut out, u64::from(self.section_count));
+        put_varint(&mut out, u64::from(self.section_count));
         out.extend_from_slice(&self.sections);
-        put_number(&mut out, self.postings.len() as u64);
+        put_varint(&mut out, self.postings.len() as u64);
         let mut list = Vec::new();
         for (term, postings) in &self.postings {
             list.clear();
             let mut last = 0;
             for (section, count) in postings {
-                put_number(&mut list, u64::from(section - last));
-                put_number(&mut list, u64::from(*count));
+                put_varint(&mut list, u64::from(section - last));
+                put_varint(&mut list, u64::from(*count));
                 last = *section;
             }
             put_text(&mut out, term);
-            put_number(&mut out, postings.len() as u64);
-            put_number(&mut out, list.len() as u64);
+            put_varint(&mut out, postings.len() as u64);
+            put_varint(&mut out, list.len() as u64);
             out.extend_from_slice(&list);
         }
         let sum = crc32fast::hash(&out[HEADER..]);
@@ -106,9 +107,9 @@ impl Builder {
     }
 }
 
-/// The same for the same section of every copy of the documentation, so that answers can name it
-/// (FNV-1a).
-fn id(path: &str, headings: &[String], ordinal: usize) -> u64 {
+/// Returns the id of a section: the same in every copy of the documentation, so that responses can
+/// cite it (FNV-1a).
+fn section_id(path: &str, headings: &[String], ordinal: usize) -> u64 {
     let ordinal = ordinal.to_string();
     let parts =
         [path].into_iter().chain(headings.iter().map(String::as_str)).chain([ordinal.as_str()]);
@@ -117,8 +118,8 @@ fn id(path: &str, headings: &[String], ordinal: usize) -> u64 {
     })
 }
 
-/// A page without a title is called by its file.
-fn name_of(path: &str) -> String {
+/// Derives a title from the file's name, for a page without one.
+fn title_from_path(path: &str) -> String {
     let name = path.trim_end_matches(".md").trim_end_matches("/_index").trim_end_matches("/index");
     name.rsplit('/').next().unwrap_or(name).replace(['_', '-'], " ")
 }

@@ -9,24 +9,25 @@ use bytes::Bytes;
 use super::codec::Cursor;
 use super::terms;
 
-/// What an index file begins with; then the version and a checksum of the rest, four bytes each.
+/// The first bytes of an index file; then the version and a checksum of the rest, four bytes each.
 pub(super) const MAGIC: &[u8; 8] = b"weirdocs";
 pub(super) const VERSION: u32 = 1;
 pub(super) const HEADER: usize = 16;
 
-/// BM25's usual constants: how soon a repeated word counts no more, how much long sections are held
-/// back.
+/// BM25's usual constants: `k1`, how soon a repeated word stops counting, and `b`, how much long
+/// sections are penalised.
 const K1: f32 = 1.2;
 const B: f32 = 0.75;
-/// A question has a hundred characters; of a pasted log, which may have 400 000, the beginning
-/// does.
+/// The most characters of a question that are searched: a question has a hundred, a pasted log up
+/// to 400 000.
 const MAX_QUESTION: usize = 1000;
 
-/// How many entries of the index one search looks at. Rare words come first: they decide, and what
-/// all pages say decides nothing. So a search takes about a millisecond at most, whatever is asked.
+/// The most postings that one search reads. Rare terms come first: they decide the ranking, and a
+/// term of every page does not. So a search takes about a millisecond at most, whatever the
+/// question.
 const MAX_POSTINGS: usize = 30_000;
 
-/// The index. A clone of its text is never made.
+/// A parsed index. Its text is never copied.
 pub struct Index {
     bytes: Bytes,
     pages: Vec<Page>,
@@ -49,48 +50,49 @@ struct Section {
 }
 
 struct Postings {
-    /// In how many sections the term stands.
+    /// The number of sections that contain the term.
     sections: usize,
     list: Range<usize>,
 }
 
-/// A section that answers.
+/// A section that matches a question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hit<'a> {
-    /// Its name, sixteen hexadecimal digits, the same in every copy.
+    /// Its id, sixteen hexadecimal digits, the same in every copy.
     pub id: String,
     /// The page's path below the documentation's root.
     pub path: &'a str,
     /// The page's title.
     pub title: &'a str,
-    /// The headings that lead to it, outermost first.
+    /// The headings above it, outermost first.
     pub headings: Vec<&'a str>,
     /// Its text.
     pub text: &'a str,
 }
 
-/// Why bytes are no index.
+/// Why a file is not a usable index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IndexError {
-    /// Something else.
+    /// It is something else.
     #[error("not an index of documentation: `weir docs index` makes one")]
-    NotOurs,
-    /// Of another version of Weir.
+    NotAnIndex,
+    /// Another version of Weir built it.
     #[error(
         "an index of format {0}, this version reads {VERSION}: make it again with `weir docs index`"
     )]
     Version(u32),
-    /// Cut short or changed.
+    /// It was cut short or changed.
     #[error("damaged (its checksum is wrong): make it again with `weir docs index`")]
     Damaged,
 }
 
 impl Index {
-    /// Reads an index file.
+    /// Parses an index file. Checks the checksum and every length.
     pub fn parse(bytes: Bytes) -> Result<Self, IndexError> {
-        let four = |at: usize| bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes);
-        let (Some(version), Some(sum), true) = (four(8), four(12), bytes.starts_with(MAGIC)) else {
-            return Err(IndexError::NotOurs);
+        let u32_at = |at: usize| bytes.get(at..at + 4)?.try_into().ok().map(u32::from_le_bytes);
+        let (Some(version), Some(sum), true) = (u32_at(8), u32_at(12), bytes.starts_with(MAGIC))
+        else {
+            return Err(IndexError::NotAnIndex);
         };
         if version != VERSION {
             return Err(IndexError::Version(version));
@@ -98,10 +100,10 @@ impl Index {
         if crc32fast::hash(&bytes[HEADER..]) != sum {
             return Err(IndexError::Damaged);
         }
-        Self::directory(bytes).ok_or(IndexError::Damaged)
+        Self::parse_directory(bytes).ok_or(IndexError::Damaged)
     }
 
-    fn directory(bytes: Bytes) -> Option<Self> {
+    fn parse_directory(bytes: Bytes) -> Option<Self> {
         let mut cursor = Cursor::new(&bytes, HEADER);
         let count = cursor.count()?;
         let mut pages = Vec::with_capacity(count);
@@ -111,13 +113,13 @@ impl Index {
         let count = cursor.count()?;
         let mut sections = Vec::with_capacity(count);
         for _ in 0..count {
-            let page = usize::try_from(cursor.number()?).ok().filter(|page| *page < pages.len())?;
-            let (id, headings) = (cursor.number()?, cursor.text()?);
+            let page = usize::try_from(cursor.varint()?).ok().filter(|page| *page < pages.len())?;
+            let (id, headings) = (cursor.varint()?, cursor.text()?);
             sections.push(Section {
                 page,
                 id,
                 headings,
-                length: cursor.number()? as f32,
+                length: cursor.varint()? as f32,
                 text: cursor.text()?,
             });
         }
@@ -126,7 +128,7 @@ impl Index {
         for _ in 0..count {
             let term = cursor.text()?;
             let postings = Postings {
-                sections: usize::try_from(cursor.number()?).ok()?,
+                sections: usize::try_from(cursor.varint()?).ok()?,
                 list: cursor.span()?,
             };
             terms.insert(text(&bytes, &term).into(), postings);
@@ -139,20 +141,20 @@ impl Index {
         Some(Self { bytes, pages, sections, terms, average_length })
     }
 
-    /// The sections that answer a question best, at most so many, the best one first.
+    /// Returns the sections that match a question best, at most `limit`, the best one first.
     pub fn search(&self, question: &str, limit: usize) -> Vec<Hit<'_>> {
         let mut scores = vec![0.0_f32; self.sections.len()];
-        let mut seen = 0;
-        for postings in self.asked(question) {
-            if seen > 0 && postings.sections.saturating_add(seen) > MAX_POSTINGS {
+        let mut scanned = 0;
+        for postings in self.postings_of(question) {
+            if scanned > 0 && postings.sections.saturating_add(scanned) > MAX_POSTINGS {
                 break;
             }
             self.score(postings, &mut scores);
-            seen = seen.saturating_add(postings.sections);
+            scanned = scanned.saturating_add(postings.sections);
         }
         let mut best: Vec<(f32, usize)> = Vec::with_capacity(limit + 1);
         for (section, score) in scores.into_iter().enumerate().filter(|(_, score)| *score > 0.0) {
-            // of equals the one that comes first in the documentation
+            // at equal scores, the section that comes first in the documentation
             let at = best.partition_point(|(other, _)| *other >= score);
             if at < limit {
                 best.insert(at, (score, section));
@@ -162,11 +164,11 @@ impl Index {
         best.into_iter().map(|(_, section)| self.hit(&self.sections[section])).collect()
     }
 
-    /// The postings of a question's terms, each once, the rarest first.
-    fn asked(&self, question: &str) -> Vec<&Postings> {
+    /// Returns the postings of a question's terms, each once, the rarest first.
+    fn postings_of(&self, question: &str) -> Vec<&Postings> {
         let end = question.char_indices().nth(MAX_QUESTION).map_or(question.len(), |(at, _)| at);
         let mut found: HashMap<&str, &Postings> = HashMap::new();
-        terms::each(&question[..end], |term| {
+        terms::for_each(&question[..end], |term| {
             found
                 .extend(self.terms.get_key_value(term).map(|(term, postings)| (&**term, postings)));
         });
@@ -177,19 +179,19 @@ impl Index {
 
     fn score(&self, postings: &Postings, scores: &mut [f32]) {
         let all = self.sections.len() as f32;
-        let with = postings.sections as f32;
-        let rarity = (1.0 + (all - with + 0.5) / (with + 0.5)).ln();
+        let containing = postings.sections as f32;
+        let idf = (1.0 + (all - containing + 0.5) / (containing + 0.5)).ln();
         let list = &self.bytes[postings.list.clone()];
         let mut cursor = Cursor::new(list, 0);
         let mut at = 0;
-        while let (Some(step), Some(count)) = (cursor.number(), cursor.number()) {
-            at = usize::try_from(step).unwrap_or(usize::MAX).saturating_add(at);
+        while let (Some(delta), Some(count)) = (cursor.varint(), cursor.varint()) {
+            at = usize::try_from(delta).unwrap_or(usize::MAX).saturating_add(at);
             let (Some(section), Some(score)) = (self.sections.get(at), scores.get_mut(at)) else {
                 return;
             };
             let count = count as f32;
-            let held_back = 1.0 - B + B * section.length / self.average_length;
-            *score += rarity * count * (K1 + 1.0) / (count + K1 * held_back);
+            let length_factor = 1.0 - B + B * section.length / self.average_length;
+            *score += idf * count * (K1 + 1.0) / (count + K1 * length_factor);
         }
     }
 
@@ -205,12 +207,12 @@ impl Index {
         }
     }
 
-    /// How many pages it holds.
+    /// Returns the number of pages.
     pub fn pages(&self) -> usize {
         self.pages.len()
     }
 
-    /// How many sections.
+    /// Returns the number of sections.
     pub fn sections(&self) -> usize {
         self.sections.len()
     }
@@ -222,7 +224,7 @@ impl fmt::Debug for Index {
     }
 }
 
-/// Text whose bytes were checked when the index was read.
+/// Returns a text whose bytes were checked when the index was parsed.
 fn text<'a>(bytes: &'a Bytes, span: &Range<usize>) -> &'a str {
     bytes.get(span.clone()).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
 }

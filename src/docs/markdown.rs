@@ -14,9 +14,9 @@ use pulldown_cmark::{Event, LinkType, Options, Parser, Tag};
 /// official gateway's limit (ai-gateway-server.md §1.8).
 const MAX_SECTION: usize = 1600;
 
-/// A page.
+/// A parsed page.
 pub(super) struct Page {
-    /// From the front matter, else the first heading of the first level.
+    /// The title: from the front matter, else the first heading of the first level.
     pub(super) title: Option<String>,
     pub(super) sections: Vec<Section>,
 }
@@ -36,11 +36,11 @@ pub(super) fn read(text: &str) -> Page {
     let mut outline = Outline { title: front.and_then(title_in), ..Outline::default() };
     let mut at = 0;
     for heading in &source.headings {
-        let words = source.heading_text(heading);
-        // without a word it stays in the text
-        if !words.is_empty() {
+        let title = source.heading_text(heading);
+        // a heading without text stays in the text
+        if !title.is_empty() {
             outline.add_text(&source.paragraphs(at..heading.span.start));
-            outline.add_heading(heading.level, &words);
+            outline.add_heading(heading.level, &title);
             at = heading.span.end;
         }
     }
@@ -189,11 +189,11 @@ impl<'a> Source<'a> {
     /// Returns a heading's words on one line, without its anchor (`{#anchor}`).
     fn heading_text(&self, heading: &Heading) -> String {
         let text = self.text(heading.content.clone()).replace('`', "");
-        let text = text.split_once(" {#").map_or(&*text, |(words, _)| words);
+        let text = text.split_once(" {#").map_or(&*text, |(title, _)| title);
         text.lines().map(str::trim).collect::<Vec<_>>().join(" ").trim().to_owned()
     }
 
-    /// Returns the paragraphs of a span: what is between blank lines, with code blocks whole.
+    /// Returns the paragraphs of a span, which blank lines separate. A code block is never split.
     fn paragraphs(&self, span: Range<usize>) -> Vec<String> {
         let mut paragraphs = Vec::new();
         let mut open = String::new();
@@ -207,7 +207,7 @@ impl<'a> Source<'a> {
                 paragraphs.push(std::mem::take(&mut open));
             } else {
                 let text = self.text(span);
-                // of a line of markup alone nothing is left
+                // a line that is markup only leaves nothing
                 if !text.trim().is_empty() {
                     push_line(&mut open, text.trim_end());
                 }
@@ -260,7 +260,7 @@ impl Outline {
             self.title = Some(text.to_owned());
         }
         self.headings.retain(|(open, _)| *open < level);
-        // the page's title leads to all of the page
+        // the page's title applies to all of the page
         if self.title.as_deref() != Some(text) || level > 1 {
             self.headings.push((level, text.to_owned()));
         }
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn sections_carry_the_way_to_them() {
+    fn sections_carry_their_headings() {
         let page = "---\nstage: Any\ntitle: 'Protected branches'\n---\n\nIntro.\n\n## Add {#add}\n\nOne.\n\n### By API\n\nTwo.\n\n## Remove ##\n\n### Empty\n";
         assert_eq!(read(page).title.as_deref(), Some("Protected branches"));
         assert_eq!(
@@ -367,9 +367,9 @@ mod tests {
             && text.len() <= MAX_SECTION
             && !text.is_empty()));
         assert_eq!(sections.len(), 5);
-        let words: usize = sections.iter().map(|(_, text)| text.matches("word").count()).sum();
-        let letters: usize = sections.iter().map(|(_, text)| text.matches('é').count()).sum();
-        assert_eq!((words, letters), (400, 2000));
+        let word_count: usize = sections.iter().map(|(_, text)| text.matches("word").count()).sum();
+        let letter_count: usize = sections.iter().map(|(_, text)| text.matches('é').count()).sum();
+        assert_eq!((word_count, letter_count), (400, 2000));
     }
 
     #[test]

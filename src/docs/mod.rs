@@ -1,10 +1,10 @@
 //! A searchable copy of GitLab's documentation: Markdown → sections → one index file → the sections
 //! that answer a question best. Pure: files are read and written elsewhere.
 //!
-//! Ranking is BM25 (Robertson, Zaragoza, 2009), with the words of titles counted several times. The
-//! index is an inverted one of our own, in one file that is held in memory and not decoded but for
-//! its directory. tantivy, the field's standard, would be 127 more crates and an index of many
-//! files; the `bm25` crate has no file at all and would read 20 MiB of Markdown with every reload.
+//! Ranking is BM25 (Robertson, Zaragoza, 2009), with the words of titles weighted. The index is an
+//! inverted one of our own, in one file that is kept in memory and not decoded except for its
+//! directory. tantivy, the field's standard, would be 127 more crates and an index of many files;
+//! the `bm25` crate has no file format and would read 20 MiB of Markdown with every reload.
 
 mod build;
 mod codec;
@@ -17,18 +17,18 @@ pub use index::{Hit, Index, IndexError};
 
 use std::sync::Arc;
 
-/// `[docs]`, checked.
+/// `[docs]`, validated.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
-    /// `index`, read.
+    /// The index that `index` names, parsed.
     pub index: Option<Arc<Index>>,
-    /// `base_url` without a slash at its end.
+    /// `base_url` without a trailing slash.
     pub base_url: Box<str>,
 }
 
 impl Settings {
-    /// The address of a page, by its path in the tree. GitLab's own help pages (`…/help`) are named
-    /// like the files; docs.gitlab.com and its like by folders.
+    /// Returns the URL of a page, by its path in the tree. GitLab's own help pages (`…/help`) are
+    /// named like the files; docs.gitlab.com and the like by folders.
     pub fn link(&self, path: &str) -> String {
         let base = &*self.base_url;
         if base.ends_with("/help") {

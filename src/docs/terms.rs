@@ -1,15 +1,14 @@
-//! Text → the terms it is found by: lower case, without the words that every question has, English
-//! endings cut.
+//! Text → its search terms: lower case, without stop words, English endings stripped.
 
 use std::sync::LazyLock;
 
 use rust_stemmers::{Algorithm, Stemmer};
 
-/// Longer words are hashes and encoded data.
+/// The longest term in bytes; longer words are hashes and encoded data.
 const MAX_TERM: usize = 40;
 
-/// Words that say nothing about what is asked.
-const STOP_WORDS: &[&str] = &[
+/// Words too common to select a section, sorted.
+const STOPWORDS: &[&str] = &[
     "a", "about", "an", "and", "any", "are", "as", "at", "be", "but", "by", "can", "could", "do",
     "does", "for", "from", "had", "has", "have", "how", "i", "if", "in", "into", "is", "it", "its",
     "me", "my", "no", "not", "of", "on", "or", "our", "should", "so", "that", "the", "their",
@@ -17,34 +16,34 @@ const STOP_WORDS: &[&str] = &[
     "where", "which", "who", "why", "will", "with", "would", "you", "your",
 ];
 
-/// Calls `take` with each term, in the order of the text.
-pub(super) fn each(text: &str, mut take: impl FnMut(&str)) {
+/// Calls `emit` with each term, in the order of the text.
+pub(super) fn for_each(text: &str, mut emit: impl FnMut(&str)) {
     for word in text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()) {
         if word.is_ascii() {
-            english(word, &mut take);
+            english(word, &mut emit);
         } else {
-            foreign(word, &mut take);
+            foreign(word, &mut emit);
         }
     }
 }
 
-fn english(word: &str, take: &mut impl FnMut(&str)) {
+fn english(word: &str, emit: &mut impl FnMut(&str)) {
     static STEMMER: LazyLock<Stemmer> = LazyLock::new(|| Stemmer::create(Algorithm::English));
     let word = word.to_ascii_lowercase();
-    if word.len() <= MAX_TERM && STOP_WORDS.binary_search(&word.as_str()).is_err() {
-        take(&STEMMER.stem(&word));
+    if word.len() <= MAX_TERM && STOPWORDS.binary_search(&word.as_str()).is_err() {
+        emit(&STEMMER.stem(&word));
     }
 }
 
-/// Languages that put no spaces between words are found by pairs of characters, the others by whole
-/// words.
-fn foreign(word: &str, take: &mut impl FnMut(&str)) {
+/// Splits a word that is not ASCII. Languages without spaces between words are indexed by pairs of
+/// characters, the others by whole words.
+fn foreign(word: &str, emit: &mut impl FnMut(&str)) {
     let word = word.to_lowercase();
     let mut run: Vec<(usize, char)> = Vec::new();
     let mut start = 0;
     let mut flush_spaced = |text: &str| {
         if !text.is_empty() && text.len() <= 4 * MAX_TERM {
-            take(text);
+            emit(text);
         }
     };
     let chars: Vec<(usize, char)> = word.char_indices().collect();
@@ -65,33 +64,33 @@ fn foreign(word: &str, take: &mut impl FnMut(&str)) {
     flush_spaced(&word[start.min(word.len())..]);
 }
 
-fn pairs(word: &str, run: &[(usize, char)], end: usize, take: &mut impl FnMut(&str)) {
+fn pairs(word: &str, run: &[(usize, char)], end: usize, emit: &mut impl FnMut(&str)) {
     if let [(at, _)] = run {
-        take(&word[*at..end]);
+        emit(&word[*at..end]);
     }
     for pair in run.windows(2) {
         let [(from, _), (last, c)] = pair else { continue };
-        take(&word[*from..last + c.len_utf8()]);
+        emit(&word[*from..last + c.len_utf8()]);
     }
 }
 
-/// Han, Hiragana, Katakana, Hangul.
+/// Returns whether a character is Han, Hiragana, Katakana or Hangul.
 const fn is_unspaced(c: char) -> bool {
     matches!(c, '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{9fff}' | '\u{ac00}'..='\u{d7af}' | '\u{f900}'..='\u{faff}')
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{STOP_WORDS, each};
+    use super::{STOPWORDS, for_each};
 
     fn terms(text: &str) -> Vec<String> {
         let mut all = Vec::new();
-        each(text, |term| all.push(term.to_owned()));
+        for_each(text, |term| all.push(term.to_owned()));
         all
     }
 
     #[test]
-    fn words_are_found_in_any_form() {
+    fn all_forms_of_a_word_are_found() {
         assert_eq!(terms("How do I protect my branches?"), terms("Protected branch"));
         assert_eq!(
             terms(".gitlab-ci.yml `allow_failure`"),
@@ -110,6 +109,6 @@ mod tests {
 
     #[test]
     fn the_list_is_in_order() {
-        assert!(STOP_WORDS.is_sorted());
+        assert!(STOPWORDS.is_sorted());
     }
 }

@@ -1,4 +1,4 @@
-//! Whether the right page comes first, and what is no index.
+//! Whether the right page comes first, and which files are rejected.
 
 use std::fs;
 use std::path::Path;
@@ -106,11 +106,11 @@ fn a_hit_has_what_a_prompt_needs() {
 }
 
 #[test]
-fn what_is_no_index_is_told() {
+fn files_that_are_not_an_index_are_rejected() {
     let parse = |bytes: Vec<u8>| Index::parse(Bytes::from(bytes)).unwrap_err();
     let good = file();
-    assert_eq!(parse(Vec::new()), IndexError::NotOurs);
-    assert_eq!(parse(b"# Markdown".to_vec()), IndexError::NotOurs);
+    assert_eq!(parse(Vec::new()), IndexError::NotAnIndex);
+    assert_eq!(parse(b"# Markdown".to_vec()), IndexError::NotAnIndex);
     assert_eq!(parse(good[..good.len() / 2].to_vec()), IndexError::Damaged);
     let mut changed = good.clone();
     *changed.last_mut().unwrap() ^= 1;
@@ -118,7 +118,7 @@ fn what_is_no_index_is_told() {
     let mut newer = good.clone();
     newer[8] = 9;
     assert_eq!(parse(newer), IndexError::Version(9));
-    // a checksum that is right does not make a file that is wrong dangerous
+    // a valid checksum does not make an invalid file dangerous
     let mut random = fastrand::Rng::with_seed(3);
     for _ in 0..300 {
         let mut bytes = good.clone();
@@ -135,7 +135,7 @@ fn what_is_no_index_is_told() {
 }
 
 #[test]
-fn an_empty_index_answers_nothing() {
+fn an_empty_index_finds_nothing() {
     let index = Index::parse(Builder::default().finish().bytes.into()).unwrap();
     assert_eq!(index.search("anything", 4), []);
 }
@@ -154,15 +154,15 @@ fn links_follow_the_site() {
     );
 }
 
-/// How long this thread has run: other programs do not count.
+/// Returns the CPU time of this thread, which other programs do not affect.
 fn on_cpu() -> std::time::Duration {
     let statistics = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     std::time::Duration::from_nanos(statistics.split(' ').next().unwrap().parse().unwrap())
 }
 
-/// An index of the size of GitLab's documentation: 2600 pages of 12 sections of 100 words, drawn so
-/// that few words are frequent and most are rare.
-/// `cargo test --release --lib docs::tests::measure -- --ignored --nocapture` shows the time.
+/// Measures an index of the size of GitLab's documentation: 2600 pages of 12 sections of 100 words,
+/// drawn so that few words are frequent and most are rare. `cargo test --release --lib
+/// docs::tests::measure -- --ignored --nocapture` prints the time.
 #[test]
 #[ignore = "a measurement"]
 fn measure() {

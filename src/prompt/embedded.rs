@@ -1,5 +1,5 @@
-//! The prompt files of `config/prompts/`, as part of the program. A test holds the list against the
-//! directory.
+//! The prompt files of `config/prompts/`, embedded in the program. A test compares the list with
+//! the directory.
 
 macro_rules! files {
     ($($path:literal),* $(,)?) => {

@@ -1,5 +1,5 @@
-//! Prompts: what is said to a model for each thing GitLab asks, as data with a template engine.
-//! Pure: files are read by `config`, which also overlays the operator's directory.
+//! Prompts: the messages that a model receives for each of GitLab's features, as data with a
+//! template engine. Pure: files are read by `config`, which also overlays the operator's directory.
 //!
 //! ```text
 //! config/prompts/<id>/base.toml      every family
@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 pub use definition::Flaw;
-pub use render::{RenderError, Rendered};
+pub use render::{RenderError, RenderedPrompt};
 pub use template::TemplateError;
 
 use crate::generation::{Role, Sampling};
@@ -31,82 +31,85 @@ use version::{Constraint, Versions};
 /// One prompt for one family, or for all of them.
 #[derive(Debug)]
 pub struct Prompt {
-    /// GitLab's name: `chat/explain_code`.
+    /// GitLab's identifier: `chat/explain_code`.
     pub id: Arc<str>,
-    /// The folder of families it is for; `None` is `base`.
+    /// The family folder that it belongs to; `None` is `base`.
     pub family: Option<Arc<str>>,
-    /// What it is for, in a line.
+    /// Its purpose, in a line.
     pub description: String,
-    /// What `[features]` routes it by (gitlab-client.md §5.1; ai-gateway-server.md §3.4).
+    /// The feature that `[features]` routes it by (gitlab-client.md §5.1; ai-gateway-server.md
+    /// §3.4).
     pub feature: Feature,
-    /// One of these lets a caller use it (gitlab-client.md §5.3).
+    /// The unit primitives of which a caller needs one (gitlab-client.md §5.3).
     pub unit_primitives: Vec<String>,
-    /// Whether GitLab asks for it as streamed raw text, whose error bodies people read.
+    /// Whether GitLab requests it as streamed raw text, whose error bodies people read.
     pub streams: bool,
-    /// What a request must bring.
+    /// The inputs that a request must contain.
     pub inputs: Vec<String>,
-    /// What it may bring; `none` in the template without it.
+    /// The inputs that it may contain; `none` in the template when absent.
     pub optional: Vec<String>,
-    /// Inputs to try it with.
+    /// Example inputs, to render it with.
     pub example: serde_json::Map<String, serde_json::Value>,
-    /// Its file as it is written.
+    /// The text of its file.
     pub source: String,
     versions: Versions,
     sampling: Sampling,
-    /// Role and template of each message.
+    /// The role and the template's name of each message.
     messages: Vec<(Role, String)>,
     engine: Arc<Engine>,
 }
 
-/// Why there is no such prompt. `Display` is the `detail` of the answer (gitlab-client.md §8.4).
+/// Why a prompt is not available. `Display` is the `detail` of the response (gitlab-client.md
+/// §8.4).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Missing {
-    /// No prompt of this id: 404.
+    /// There is no prompt of this id: 404.
     #[error("Prompt '{0}' not found")]
     Prompt(String),
-    /// None of its versions fits: 400.
-    #[error("No version matching '{asked}' (available: {available})")]
+    /// No version matches the constraint: 400.
+    #[error("No version matching '{constraint}' (available: {available})")]
     Version {
         /// The constraint.
-        asked: String,
-        /// What there is.
+        constraint: String,
+        /// The versions there are.
         available: String,
     },
-    /// The version is no constraint: 422.
+    /// The version is not a constraint: 422.
     #[error("Invalid version constraint")]
     Constraint,
 }
 
-/// Every prompt, checked.
+/// Every prompt, validated.
 #[derive(Debug, Default)]
 pub struct Registry {
-    /// By id: `base` first.
+    /// By id, `base` first.
     prompts: BTreeMap<Arc<str>, Vec<Prompt>>,
 }
 
 impl Registry {
-    /// Checks files: path below the prompts' directory, and text. Every flaw at once.
+    /// Validates files, given as path below the prompts' directory and text. Fails with every error
+    /// at once.
     pub fn load<'a>(
         files: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> Result<Self, Vec<Flaw>> {
         definition::load(files)
     }
 
-    /// Those in the program.
+    /// Returns the registry of the embedded files, built once.
     pub fn embedded() -> Result<Arc<Self>, Vec<Flaw>> {
         static LOADED: LazyLock<Result<Arc<Registry>, Vec<Flaw>>> =
             LazyLock::new(|| Registry::load(embedded::FILES.iter().copied()).map(Arc::new));
         LOADED.clone()
     }
 
-    /// The files in the program: path and text.
+    /// Returns the embedded files: path and text.
     pub const fn embedded_files() -> &'static [(&'static str, &'static str)] {
         embedded::FILES
     }
 
-    /// The prompt of this id for a model of this family. `version` is GitLab's constraint; `None`
-    /// and `""` are `^1.0.0`. The family's folders are searched in their order for a file whose
-    /// versions fit; `base` comes last (ai-gateway-server.md §2.2).
+    /// Returns the prompt of this id for a model of this family. `version` is GitLab's constraint;
+    /// `None` and `""` are `^1.0.0`. The family's folders are searched in their order for a file
+    /// whose versions match; `base` comes last (ai-gateway-server.md §2.2).
     pub fn get(
         &self,
         id: &str,
@@ -115,24 +118,25 @@ impl Registry {
     ) -> Result<&Prompt, Missing> {
         let variants = self.variants(id)?;
         let constraint = Constraint::parse(version).ok_or(Missing::Constraint)?;
-        let fits = |folder: Option<&str>| {
+        let matching = |folder: Option<&str>| {
             variants.iter().find(|prompt| {
-                prompt.family.as_deref() == folder && prompt.versions.answer(&constraint)
+                prompt.family.as_deref() == folder && prompt.versions.any_matches(&constraint)
             })
         };
         let mut folders = family.prompts.iter().map(|folder| Some(&**folder)).chain([None]);
-        folders.find_map(fits).ok_or_else(|| Missing::Version {
-            asked: version.unwrap_or_default().to_owned(),
+        folders.find_map(matching).ok_or_else(|| Missing::Version {
+            constraint: version.unwrap_or_default().to_owned(),
             available: variants.first().map(|base| base.versions.to_string()).unwrap_or_default(),
         })
     }
 
-    /// What routes and opens a prompt, whatever model will answer it: its `base`.
+    /// Returns the `base` of a prompt, which decides its route and permission whatever model
+    /// renders it.
     pub fn base(&self, id: &str) -> Result<&Prompt, Missing> {
         self.variants(id)?.first().ok_or_else(|| Missing::Prompt(id.to_owned()))
     }
 
-    /// All of them, by id, `base` before the families.
+    /// Returns all prompts by id, `base` before the families.
     pub fn iter(&self) -> impl Iterator<Item = &Prompt> {
         self.prompts.values().flatten()
     }
@@ -143,7 +147,7 @@ impl Registry {
 }
 
 impl Prompt {
-    /// Its file, below the prompts' directory.
+    /// Returns the path of its file, below the prompts' directory.
     pub fn path(&self) -> String {
         format!("{}/{}.toml", self.id, self.family.as_deref().unwrap_or("base"))
     }

@@ -1,5 +1,5 @@
-//! The template engine: jinja without a way out. No file, no network, no attribute of anything but
-//! the inputs; an undefined name is an error; time and memory are bounded by fuel.
+//! The template engine: a sandboxed jinja. No file, no network, no attribute of anything but the
+//! inputs; an undefined name is an error; time and memory are bounded by fuel.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,22 +8,24 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
 
-/// One per instruction and one per 64 bytes that are made or written: 64 MiB and, at worst, some
-/// tens of milliseconds for one message.
+/// The fuel of one message: one unit per instruction and one per 64 bytes that are created or
+/// written, so 64 MiB and, at worst, some tens of milliseconds.
 const FUEL: u64 = 1 << 20;
 
 /// Every template of a registry, by name.
-pub(super) struct Engine(Environment<'static>);
+pub(super) struct Engine {
+    environment: Environment<'static>,
+}
 
-/// Why a template does not parse or cannot be rendered.
+/// Why a template does not parse or render.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{template}, line {line}: {message}")]
 pub struct TemplateError {
-    /// The template it happened in, which may be an included one: `<file>#<message>`, both from 1.
+    /// The template that failed, which may be an included one: `<file>#<message>`, both from 1.
     pub template: String,
     /// Line in it, from 1.
     pub line: usize,
-    /// What the engine says.
+    /// The engine's message.
     pub message: String,
 }
 
@@ -33,25 +35,25 @@ impl Engine {
         environment.set_auto_escape_callback(|_| AutoEscape::None);
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
         environment.set_fuel(Some(FUEL));
-        // a line that holds only a tag leaves no empty line behind
+        // a line that contains only a tag leaves no empty line behind
         if let Ok(syntax) = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build() {
             environment.set_syntax(syntax);
         }
-        Self(environment)
+        Self { environment }
     }
 
     pub(super) fn add(&mut self, name: &str, text: &str) -> Result<(), TemplateError> {
-        self.0
+        self.environment
             .add_template_owned(name.to_owned(), text.to_owned())
-            .map_err(|error| told(&error, name))
+            .map_err(|error| template_error(&error, name))
     }
 
-    /// The names a template reads and does not set itself. Those of what it includes are not among
-    /// them.
+    /// Returns the names that a template reads and does not set itself, without those of the
+    /// templates that it includes.
     pub(super) fn variables(&self, name: &str) -> BTreeSet<String> {
-        let functions: BTreeSet<&str> = self.0.globals().map(|(name, _)| name).collect();
+        let functions: BTreeSet<&str> = self.environment.globals().map(|(name, _)| name).collect();
         let names = self
-            .0
+            .environment
             .get_template(name)
             .map(|template| template.undeclared_variables(false))
             .unwrap_or_default();
@@ -63,17 +65,18 @@ impl Engine {
         name: &str,
         context: &BTreeMap<&str, Value>,
     ) -> Result<String, TemplateError> {
-        let template = self.0.get_template(name).map_err(|error| told(&error, name))?;
-        template.render(context).map_err(|error| told(&error, name))
+        let template =
+            self.environment.get_template(name).map_err(|error| template_error(&error, name))?;
+        template.render(context).map_err(|error| template_error(&error, name))
     }
 }
 
-/// A request's JSON as the engine's.
-pub(super) fn value(json: &serde_json::Value) -> Value {
+/// Converts a request's JSON to the engine's value.
+pub(super) fn to_value(json: &serde_json::Value) -> Value {
     Value::from(Serde(json))
 }
 
-fn told(error: &minijinja::Error, name: &str) -> TemplateError {
+fn template_error(error: &minijinja::Error, name: &str) -> TemplateError {
     let message = match error.detail() {
         Some(detail) => format!("{}: {detail}", error.kind()),
         None => error.kind().to_string(),
@@ -85,10 +88,10 @@ fn told(error: &minijinja::Error, name: &str) -> TemplateError {
     }
 }
 
-/// Not the templates: a registry is part of what is printed for debugging.
+/// Without the templates: a registry is part of what is printed for debugging.
 impl fmt::Debug for Engine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("templates", &self.0.templates().count()).finish()
+        f.debug_struct("Engine").field("templates", &self.environment.templates().count()).finish()
     }
 }
 
@@ -96,12 +99,12 @@ impl fmt::Debug for Engine {
 mod tests {
     use std::collections::BTreeMap;
 
-    use super::{Engine, value};
+    use super::{Engine, to_value};
 
     fn render(text: &str, input: &serde_json::Value) -> Result<String, String> {
         let mut engine = Engine::new();
         engine.add("t", text).map_err(|error| error.message)?;
-        engine.render("t", &BTreeMap::from([("x", value(input))])).map_err(|error| error.message)
+        engine.render("t", &BTreeMap::from([("x", to_value(input))])).map_err(|error| error.message)
     }
 
     #[test]
@@ -114,13 +117,13 @@ mod tests {
     }
 
     #[test]
-    fn a_line_with_only_a_tag_leaves_none_behind() {
+    fn a_line_with_only_a_tag_is_removed() {
         let text = "a\n  {% if x %}\nb\n  {% endif %}\nc\n";
         assert_eq!(render(text, &serde_json::json!(true)), Ok("a\nb\nc".to_owned()));
     }
 
     #[test]
-    fn what_is_not_defined_and_what_does_not_end_are_errors() {
+    fn undefined_names_and_endless_loops_are_errors() {
         let null = serde_json::Value::Null;
         assert!(render("{{ y }}", &null).unwrap_err().contains("undefined"));
         let endless =

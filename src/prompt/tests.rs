@@ -38,22 +38,22 @@ fn inputs(json: Value) -> Map<String, Value> {
     serde_json::from_value(json).unwrap()
 }
 
-/// A family that looks in these folders.
+/// Returns a family that searches these folders.
 fn family(folders: &[&str]) -> Family {
     Family { prompts: folders.iter().map(|folder| (*folder).into()).collect(), ..Family::default() }
 }
 
-/// The flaws as `path: what is meant: message`.
-fn flaws(files: &[(&str, &str)]) -> Vec<String> {
+/// Returns the errors as `path: text of the span: message`.
+fn errors(files: &[(&str, &str)]) -> Vec<String> {
     let text_of = |path: &str| files.iter().find(|(name, _)| *name == path).unwrap().1;
-    let shown = |flaw: Flaw| {
+    let line = |flaw: Flaw| {
         format!("{}: {}: {}", flaw.path, &text_of(&flaw.path)[flaw.at.clone()], flaw.message)
     };
-    load(files).unwrap_err().into_iter().map(shown).collect()
+    load(files).unwrap_err().into_iter().map(line).collect()
 }
 
 #[test]
-fn the_program_holds_every_file_of_the_directory() {
+fn every_file_of_the_directory_is_embedded() {
     fn walk(dir: &Path, below: &str, found: &mut Vec<String>) {
         for entry in std::fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
@@ -70,7 +70,7 @@ fn the_program_holds_every_file_of_the_directory() {
 }
 
 #[test]
-fn inputs_are_put_in_and_what_is_optional_may_be_absent() {
+fn inputs_are_rendered_and_optional_ones_may_be_absent() {
     let registry = load(&[("x/y/base.toml", BASE)]).unwrap();
     let prompt = registry.get("x/y", &Family::default(), None).unwrap();
     let rendered = prompt.render(&inputs(json!({"a": "{{ b }}", "other": 1}))).unwrap();
@@ -89,7 +89,7 @@ fn inputs_are_put_in_and_what_is_optional_may_be_absent() {
 }
 
 #[test]
-fn a_familys_file_says_what_differs() {
+fn a_familys_file_overrides_its_base() {
     let mistral = "temperature = 0.7\n[[messages]]\nrole = \"user\"\ntext = \"M {{ a }}{{ b }}\"\n";
     let registry = load(&[
         ("p/base.toml", BASE),
@@ -106,7 +106,7 @@ fn a_familys_file_says_what_differs() {
         (rendered.messages.len(), rendered.sampling.temperature)
     };
     assert_eq!(text(&["mistral"], None), (1, Some(0.7)));
-    assert_eq!(text(&["codestral", "mistral"], None), (1, Some(0.7)), "mistral's kin");
+    assert_eq!(text(&["codestral", "mistral"], None), (1, Some(0.7)), "mistral's relative");
     assert_eq!(text(&["llama3"], None), (2, None));
     assert_eq!(text(&["gpt"], Some("2.0.0")), (2, None));
     assert_eq!(
@@ -118,7 +118,7 @@ fn a_familys_file_says_what_differs() {
 }
 
 #[test]
-fn what_is_not_there_is_told_in_the_contracts_words() {
+fn lookup_errors_have_the_text_of_the_contract() {
     let registry = load(&[("p/base.toml", BASE)]).unwrap();
     let missing =
         |id, version| registry.get(id, &Family::default(), version).unwrap_err().to_string();
@@ -135,12 +135,12 @@ fn what_is_not_there_is_told_in_the_contracts_words() {
 }
 
 #[test]
-fn every_flaw_has_its_place() {
+fn every_error_has_its_span() {
     let broken = BASE
         .replace("\"1.1.0-dev\"", "\"1.1\"")
         .replace("\"duo_chat\"\nunit", "\"chitchat\"\nunit")
         .replace("\"system\"", "\"sytem\"");
-    let found = flaws(&[("p/base.toml", &broken)]).join("\n");
+    let found = errors(&[("p/base.toml", &broken)]).join("\n");
     for expected in [
         "p/base.toml: \"1.1\": expected a version",
         "p/base.toml: \"chitchat\": expected the key of one",
@@ -150,23 +150,23 @@ fn every_flaw_has_its_place() {
     }
     let of_templates = BASE.replace("{{ a }}", "first\n{{ a | upcase }}{{ c }}");
     assert_eq!(
-        flaws(&[("p/base.toml", &of_templates)]),
+        errors(&[("p/base.toml", &of_templates)]),
         ["p/base.toml: c: c is neither in `inputs` nor in `optional`"]
     );
     let of_syntax = BASE.replace("{{ a }}", "first\n  {% iff a %}");
     assert!(
-        flaws(&[("p/base.toml", &of_syntax)])[0]
+        errors(&[("p/base.toml", &of_syntax)])[0]
             .starts_with("p/base.toml: {% iff a %}: syntax error: unknown statement")
     );
     let unused = BASE.replace("optional = [\"b\"]", "optional = [\"b\", \"d\"]");
     assert_eq!(
-        flaws(&[("p/base.toml", &unused)]),
+        errors(&[("p/base.toml", &unused)]),
         ["p/base.toml: \"d\": the input d is used by no message"]
     );
 }
 
 #[test]
-fn an_example_shows_what_only_rendering_finds() {
+fn rendering_the_example_finds_what_static_checks_do_not() {
     let with = |filter: &str, example: &str| {
         format!(
             "{}\n[example]\n{example}\n",
@@ -174,20 +174,20 @@ fn an_example_shows_what_only_rendering_finds() {
         )
     };
     assert!(load(&[("p/base.toml", &with("upper", "a = \"x\""))]).is_ok());
-    let found = flaws(&[("p/base.toml", &with("upcase", "a = \"x\""))]);
+    let found = errors(&[("p/base.toml", &with("upcase", "a = \"x\""))]);
     assert!(
         found[0].starts_with(
             "p/base.toml: {{ a | upcase }}: with the inputs of [example]: unknown filter"
         ),
         "{found:?}"
     );
-    let found = flaws(&[("p/base.toml", &with("upper", "b = \"x\""))]);
+    let found = errors(&[("p/base.toml", &with("upper", "b = \"x\""))]);
     assert_eq!(found, ["p/base.toml: [example]: the input a is missing here"]);
 }
 
 #[test]
 fn files_must_be_where_they_belong() {
-    let found = flaws(&[
+    let found = errors(&[
         ("p/gpt.toml", "temperature = 1.0\n"),
         ("stray.toml", ""),
         ("q/llama4.toml", ""),

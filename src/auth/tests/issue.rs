@@ -1,4 +1,4 @@
-//! Users' tokens: issued, believed for what they are for, refused for all else.
+//! Users' tokens: issued, accepted for code completion, refused for all else.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -29,7 +29,7 @@ fn issue(tokens: &UserTokens) -> String {
     tokens.issue(USER, SystemTime::now()).unwrap().token
 }
 
-/// No static key matches: only users' tokens can be admitted.
+/// Returns a policy without static keys: only users' tokens can be admitted.
 fn policy(tokens: &Arc<UserTokens>) -> Policy {
     Issuers::default().policy(Settings::Keys(Vec::new()), Arc::clone(tokens))
 }
@@ -61,7 +61,7 @@ fn part(token: &str, index: usize) -> Value {
 }
 
 #[tokio::test]
-async fn a_token_says_who_for_how_long_and_for_what() {
+async fn a_token_states_its_user_lifetime_and_scope() {
     for signing in [Some(FIRST), None] {
         let tokens = tokens(signing, None);
         let before = seconds_now();
@@ -90,33 +90,33 @@ async fn a_token_says_who_for_how_long_and_for_what() {
 }
 
 #[tokio::test]
-async fn it_opens_code_completion_and_nothing_else() {
+async fn it_allows_code_completion_and_nothing_else() {
     let tokens = tokens(Some(FIRST), None);
     let caller = admit(&tokens, &headers(&issue(&tokens))).await.unwrap();
-    let may = |scope: &str, users| {
+    let authorize = |scope: &str, users| {
         let any_of = Scopes::of([scope, "complete_code"]);
         let any_of = if scope == "complete_code" { any_of } else { Scopes::of([scope]) };
         caller.may(&Permission { any_of, act: "access", what: "code".into(), users })
     };
-    assert!(may("complete_code", true).is_ok());
-    assert_eq!(may("generate_code", true).unwrap_err().kind(), Kind::Forbidden);
-    assert_eq!(may("complete_code", false).unwrap_err().kind(), Kind::Forbidden);
+    assert!(authorize("complete_code", true).is_ok());
+    assert_eq!(authorize("generate_code", true).unwrap_err().kind(), Kind::Forbidden);
+    assert_eq!(authorize("complete_code", false).unwrap_err().kind(), Kind::Forbidden);
 }
 
 #[tokio::test]
 async fn only_its_user_on_its_instance_may_use_it() {
     let tokens = tokens(Some(FIRST), None);
     let token = issue(&tokens);
-    for (name, says) in [
+    for (name, text) in [
         ("x-gitlab-global-user-id", "Header mismatch 'X-Gitlab-Global-User-Id'"),
         ("x-gitlab-instance-id", "Header mismatch 'X-Gitlab-Instance-Id'"),
         ("x-gitlab-realm", "Header mismatch 'X-Gitlab-Realm'"),
     ] {
         let mut wrong = headers(&token);
         wrong.insert(name, HeaderValue::from_static("another"));
-        assert_eq!(admit(&tokens, &wrong).await, Err((Kind::Unauthorized, says.to_owned())));
+        assert_eq!(admit(&tokens, &wrong).await, Err((Kind::Unauthorized, text.to_owned())));
         wrong.remove(name);
-        assert_eq!(admit(&tokens, &wrong).await, Err((Kind::Unauthorized, says.to_owned())));
+        assert_eq!(admit(&tokens, &wrong).await, Err((Kind::Unauthorized, text.to_owned())));
     }
     let mut untyped = headers(&token);
     untyped.remove("x-gitlab-authentication-type");
@@ -131,13 +131,13 @@ async fn keys_are_rotated_with_overlap() {
         assert!(admit(&new, &headers(token)).await.is_ok());
     }
     assert!(admit(&old, &headers(&of_new)).await.is_err());
-    // a replica that still signs with the old key learns the new one first, its public half is
-    // enough
+    // a replica that still signs with the old key is configured with the new one first; its public
+    // half is enough
     let ahead = tokens(Some(FIRST), Some(SECOND_PUBLIC));
     for token in [&of_old, &of_new] {
         assert!(admit(&ahead, &headers(token)).await.is_ok());
     }
-    // the same key in PKCS#1, and with line breaks written out
+    // the same key in PKCS#1, and with escaped line breaks
     let escaped = FIRST.replace('\n', "\\n");
     for same in [escaped.as_str(), FIRST_PKCS1] {
         assert!(admit(&tokens(Some(same), None), &headers(&of_old)).await.is_ok());
@@ -145,7 +145,7 @@ async fn keys_are_rotated_with_overlap() {
 }
 
 #[tokio::test]
-async fn a_made_key_lasts_over_a_reload_and_not_over_a_restart() {
+async fn a_generated_key_survives_a_reload_and_not_a_restart() {
     let issuers = Issuers::default();
     let [before, after] = [0, 1].map(|_| Arc::new(issuers.user_tokens(TokenSettings::default())));
     let token = issue(&before);
@@ -156,8 +156,8 @@ async fn a_made_key_lasts_over_a_reload_and_not_over_a_restart() {
 
 #[tokio::test]
 async fn forgeries_are_refused() {
-    let (tokens, made) = (tokens(Some(FIRST), None), tokens(None, None));
-    let (token, of_made) = (issue(&tokens), issue(&made));
+    let (tokens, generated) = (tokens(Some(FIRST), None), tokens(None, None));
+    let (token, of_generated) = (issue(&tokens), issue(&generated));
     let (header, claims) = (part(&token, 0), part(&token, 1));
     let with = |name: &str, value: Value| {
         let mut claims = claims.clone();
@@ -165,8 +165,8 @@ async fn forgeries_are_refused() {
         sign(FIRST, &header, &claims)
     };
     let message = token.rsplit_once('.').unwrap().0;
-    let as_made =
-        |alg: &str| base64(json!({ "alg": alg, "kid": part(&of_made, 0)["kid"] }).to_string());
+    let as_generated =
+        |alg: &str| base64(json!({ "alg": alg, "kid": part(&of_generated, 0)["kid"] }).to_string());
     for (tokens, forged) in [
         (&tokens, sign(OTHER, &header, &claims)),
         (&tokens, with("exp", json!(seconds_now() - 31))),
@@ -175,18 +175,18 @@ async fn forgeries_are_refused() {
         (&tokens, with("aud", json!("gitlab-duo-workflow-service"))),
         (&tokens, with("sub", json!(""))),
         (&tokens, format!("{message}.")),
-        (&tokens, of_made.clone()),
-        // the algorithm is the key's, whatever the token says
+        (&tokens, of_generated.clone()),
+        // the algorithm is the key's, whatever the token's header contains
         (
-            &made,
+            &generated,
             format!(
                 "{}.{}.{}",
-                as_made("RS256"),
+                as_generated("RS256"),
                 base64(claims.to_string()),
                 token.rsplit_once('.').unwrap().1
             ),
         ),
-        (&made, format!("{}.{}.", as_made("none"), base64(claims.to_string()))),
+        (&generated, format!("{}.{}.", as_generated("none"), base64(claims.to_string()))),
     ] {
         assert_eq!(
             admit(tokens, &headers(&forged)).await.unwrap_err().0,
@@ -198,18 +198,18 @@ async fn forgeries_are_refused() {
 }
 
 #[test]
-fn what_is_no_rsa_key_is_told_and_not_shown() {
-    assert_eq!(SigningKey::parse("sk-canary").unwrap_err(), KeyError::NoPem);
-    assert_eq!(SigningKey::parse(SECOND_PUBLIC).unwrap_err(), KeyError::NoPem);
+fn text_that_is_not_an_rsa_key_is_rejected_and_not_repeated() {
+    assert_eq!(SigningKey::parse("sk-canary").unwrap_err(), KeyError::NotPem);
+    assert_eq!(SigningKey::parse(SECOND_PUBLIC).unwrap_err(), KeyError::NotPem);
     let block =
         "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA==\n-----END PRIVATE KEY-----\n";
-    assert_eq!(SigningKey::parse(block).unwrap_err(), KeyError::NoRsa);
+    assert_eq!(SigningKey::parse(block).unwrap_err(), KeyError::NotRsa);
     let public = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAAAAA\n-----END PUBLIC KEY-----\n";
-    assert_eq!(VerifyingKey::parse(public).unwrap_err(), KeyError::NoRsa);
-    let shown = format!(
+    assert_eq!(VerifyingKey::parse(public).unwrap_err(), KeyError::NotRsa);
+    let debug = format!(
         "{:?} {:?}",
         SigningKey::parse(FIRST).unwrap(),
         VerifyingKey::parse(FIRST).unwrap()
     );
-    assert!(!shown.contains("MII") && shown.starts_with("SigningKey(RS256, "), "{shown}");
+    assert!(!debug.contains("MII") && debug.starts_with("SigningKey(RS256, "), "{debug}");
 }

@@ -1,4 +1,4 @@
-//! Tokens made by hand, and a GitLab that publishes keys, rotates them and goes away.
+//! Hand-made tokens, and a GitLab that publishes keys, rotates them and becomes unreachable.
 
 mod issue;
 mod policy;
@@ -25,9 +25,9 @@ pub(super) const SECOND: &str = include_str!("../../../tests/golden/jwt/second.p
 pub(super) const OTHER: &str = include_str!("../../../tests/golden/jwt/other.pem");
 /// Both published keys, and some that are of no use.
 pub(super) const JWKS: &str = include_str!("../../../tests/golden/jwt/jwks.json");
-/// Signed by openssl with the first key.
+/// A token that openssl signed with the first key.
 pub(super) const GOLDEN: &str = include_str!("../../../tests/golden/jwt/token.txt");
-/// When that token was issued.
+/// The time of issue of that token.
 pub(super) const GOLDEN_TIME: u64 = 1_762_430_400;
 pub(super) const ISSUER: &str = "https://gitlab.example.com";
 pub(super) const INSTANCE: &str = "11111111-2222-4333-8444-555555555555";
@@ -36,7 +36,7 @@ pub(super) fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds)
 }
 
-/// The published key of this place, as JSON.
+/// Returns the published key of this index, as JSON.
 pub(super) fn jwk(index: usize) -> Value {
     let keys: Value = serde_json::from_str(JWKS).unwrap();
     let mut strong = keys["keys"]
@@ -55,7 +55,7 @@ pub(super) fn base64(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// What GitLab says of itself in a token issued at that time.
+/// Returns the claims of a token that GitLab issued at that time.
 pub(super) fn claims(issued: u64) -> Value {
     json!({
         "jti": "x", "iss": ISSUER, "sub": INSTANCE, "aud": ["gitlab-ai-gateway", "gitlab-duo-workflow-service"],
@@ -68,7 +68,7 @@ pub(super) fn header(kid: &str) -> Value {
     json!({ "typ": "JWT", "alg": "RS256", "kid": kid })
 }
 
-/// Signs with RS256, whatever the header says.
+/// Signs with RS256, whatever the header contains.
 pub(super) fn sign(pem: &str, header: &Value, claims: &Value) -> String {
     let der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).unwrap();
     let pair = RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()).unwrap();
@@ -78,8 +78,8 @@ pub(super) fn sign(pem: &str, header: &Value, claims: &Value) -> String {
     format!("{message}.{}", base64(signature))
 }
 
-/// The n-th published key's private half, and a token of it issued now.
-pub(super) fn fresh(index: usize) -> String {
+/// Returns a token issued now and signed with the n-th published key.
+pub(super) fn token_of(index: usize) -> String {
     let pem = [FIRST, SECOND][index];
     sign(pem, &header(&kid(index)), &claims(seconds_now()))
 }
@@ -88,22 +88,22 @@ pub(super) fn seconds_now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// What the fake GitLab does next.
+/// The fake GitLab's response to the next request.
 #[derive(Clone, Debug)]
-pub(super) enum Says {
-    /// Publishes these keys.
+pub(super) enum Response {
+    /// These keys.
     Keys(Vec<Value>),
-    /// Answers 502.
+    /// 502.
     Down,
-    /// Accepts, and says nothing.
-    Silence,
+    /// None: the connection is accepted and stays silent.
+    Silent,
 }
 
-/// A GitLab of which only the two public documents are there.
+/// A GitLab with only the two public documents.
 pub(super) struct FakeGitlab {
     pub(super) address: SocketAddr,
-    says: Arc<Mutex<Says>>,
-    asked: Arc<AtomicUsize>,
+    response: Arc<Mutex<Response>>,
+    fetches: Arc<AtomicUsize>,
     serving: JoinHandle<()>,
 }
 
@@ -114,12 +114,12 @@ impl Drop for FakeGitlab {
 }
 
 impl FakeGitlab {
-    /// Listens. `issuer` is what its discovery document says.
-    pub(super) async fn start(issuer: &'static str, says: Says) -> Self {
+    /// Starts a listener. `issuer` is the name in its discovery document.
+    pub(super) async fn start(issuer: &'static str, response: Response) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (says, asked) = (Arc::new(Mutex::new(says)), Arc::new(AtomicUsize::new(0)));
-        let (said, counted) = (Arc::clone(&says), Arc::clone(&asked));
+        let (response, fetches) = (Arc::new(Mutex::new(response)), Arc::new(AtomicUsize::new(0)));
+        let (current, counter) = (Arc::clone(&response), Arc::clone(&fetches));
         let serving = tokio::spawn(async move {
             let mut silent = Vec::new();
             loop {
@@ -131,39 +131,39 @@ impl FakeGitlab {
                 assert!(
                     is_discovery || request.starts_with(b"GET /oauth/discovery/keys HTTP/1.1\r\n")
                 );
-                counted.fetch_add(usize::from(is_discovery), Ordering::SeqCst);
-                let says = said.lock().unwrap().clone();
-                let body = match says {
-                    Says::Keys(_) if is_discovery => {
+                counter.fetch_add(usize::from(is_discovery), Ordering::SeqCst);
+                let response = current.lock().unwrap().clone();
+                let body = match response {
+                    Response::Keys(_) if is_discovery => {
                         json!({ "issuer": issuer, "jwks_uri": format!("http://{address}/oauth/discovery/keys") })
                     }
-                    Says::Keys(keys) => json!({ "keys": keys }),
-                    Says::Down => {
+                    Response::Keys(keys) => json!({ "keys": keys }),
+                    Response::Down => {
                         let _ = stream
                             .write_all(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 0\r\n\r\n")
                             .await;
                         continue;
                     }
-                    Says::Silence => {
+                    Response::Silent => {
                         silent.push(stream);
                         continue;
                     }
                 };
                 let body = body.to_string();
                 let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncache-control: max-age=86400\r\n";
-                let answer = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
-                let _ = stream.write_all(answer.as_bytes()).await;
+                let reply = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+                let _ = stream.write_all(reply.as_bytes()).await;
             }
         });
-        Self { address, says, asked, serving }
+        Self { address, response, fetches, serving }
     }
 
-    pub(super) fn says(&self, says: Says) {
-        *self.says.lock().unwrap() = says;
+    pub(super) fn respond_with(&self, response: Response) {
+        *self.response.lock().unwrap() = response;
     }
 
-    /// How often it was asked for its discovery document: once a fetch.
-    pub(super) fn asked(&self) -> usize {
-        self.asked.load(Ordering::SeqCst)
+    /// Returns the number of requests for the discovery document: one per fetch.
+    pub(super) fn fetches(&self) -> usize {
+        self.fetches.load(Ordering::SeqCst)
     }
 }

@@ -1,4 +1,4 @@
-//! Who is admitted, against a GitLab on a real socket.
+//! Authentication against a GitLab on a real socket.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -9,8 +9,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{advance, pause, resume};
 
 use super::{
-    FIRST, FakeGitlab, INSTANCE, ISSUER, OTHER, SECOND, Says, claims, fresh, header, jwk, kid,
-    seconds_now, sign,
+    FIRST, FakeGitlab, INSTANCE, ISSUER, OTHER, Response, SECOND, claims, header, jwk, kid,
+    seconds_now, sign, token_of,
 };
 use crate::auth::{
     Caller, Claims, GitlabSettings, Issuers, Permission, Policy, Scopes, Settings, StaticKey,
@@ -21,19 +21,19 @@ use crate::upstream::{Fetcher, SharedOutward};
 
 const CLOUD: &str = "https://customers.gitlab.com";
 
-/// A process of which only the authentication is there.
-struct Rig {
+/// A process with nothing but its authentication.
+struct Process {
     issuers: Issuers,
     refreshing: JoinHandle<()>,
 }
 
-impl Drop for Rig {
+impl Drop for Process {
     fn drop(&mut self) {
         self.refreshing.abort();
     }
 }
 
-impl Rig {
+impl Process {
     fn start() -> Self {
         let issuers = Issuers::default();
         let refresher = issuers.refresher(Fetcher::new(SharedOutward::default()));
@@ -55,9 +55,9 @@ fn key(text: &str) -> Arc<StaticKey> {
     Arc::new(StaticKey::new(text.as_bytes(), text))
 }
 
-/// Both keys published.
-async fn rotating() -> FakeGitlab {
-    FakeGitlab::start(ISSUER, Says::Keys(vec![jwk(0), jwk(1)])).await
+/// Starts a GitLab that publishes both keys.
+async fn gitlab_with_two_keys() -> FakeGitlab {
+    FakeGitlab::start(ISSUER, Response::Keys(vec![jwk(0), jwk(1)])).await
 }
 
 fn headers(authorization: &str) -> HeaderMap {
@@ -76,40 +76,39 @@ async fn admit(policy: &Policy, token: &str) -> Result<Caller, (Kind, String)> {
     admit_with(policy, &headers(&format!("Bearer {token}"))).await
 }
 
-/// The operator's note stands for the refusal.
+/// Returns the operator's text of a refusal, or the public one without it.
 async fn admit_with(policy: &Policy, headers: &HeaderMap) -> Result<Caller, (Kind, String)> {
     let admitted = policy.admit(headers, SystemTime::now()).await;
     admitted.map_err(|error| (error.kind(), error.operator().unwrap_or(error.public()).to_owned()))
 }
 
-/// Time passes for the schedule of fetches, and only for it: sockets and tokens go by the real
-/// clock.
-async fn later(seconds: u64) {
+/// Advances the time for the schedule of fetches only: sockets and tokens use the real clock.
+async fn advance_schedule(seconds: u64) {
     pause();
     advance(Duration::from_secs(seconds)).await;
     resume();
 }
 
-/// Waits for what the refresher does beside us.
-async fn until(mut done: impl FnMut() -> bool) {
+/// Waits for an effect of the refresh task.
+async fn wait_until(mut done: impl FnMut() -> bool) {
     for _ in 0..500 {
         if done() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("it did not come to that within five seconds");
+    panic!("the condition was not met within five seconds");
 }
 
 #[tokio::test]
 async fn a_gitlab_is_admitted_by_its_token_and_others_by_a_static_key() {
-    let (rig, gitlab) = (Rig::start(), rotating().await);
-    let policy = rig.policy(&gitlab, None);
-    let Ok(Caller::Gitlab(claims)) = admit(&policy, &fresh(0)).await else {
+    let (process, gitlab) = (Process::start(), gitlab_with_two_keys().await);
+    let policy = process.policy(&gitlab, None);
+    let Ok(Caller::Gitlab(claims)) = admit(&policy, &token_of(0)).await else {
         panic!("the very first request waits")
     };
     assert_eq!((claims.subject.as_str(), claims.realm.as_str()), (INSTANCE, "self-managed"));
-    assert!(matches!(admit(&policy, &fresh(1)).await, Ok(Caller::Gitlab(_))));
+    assert!(matches!(admit(&policy, &token_of(1)).await, Ok(Caller::Gitlab(_))));
     let bare = |name: &'static str, value| {
         HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))])
     };
@@ -121,11 +120,11 @@ async fn a_gitlab_is_admitted_by_its_token_and_others_by_a_static_key() {
         admit_with(&policy, &bare("x-api-key", "static")).await,
         Ok(Caller::Key(key("static")))
     );
-    assert_eq!(gitlab.asked(), 1);
+    assert_eq!(gitlab.fetches(), 1);
 }
 
 #[test]
-fn a_gitlab_and_its_users_have_one_account() {
+fn a_gitlab_and_its_users_share_a_rate_limit() {
     let claims = |subject: &str, instance_id: &str| {
         let (subject, instance_id) = (subject.to_owned(), instance_id.to_owned());
         Claims {
@@ -136,20 +135,20 @@ fn a_gitlab_and_its_users_have_one_account() {
             model: String::new(),
         }
     };
-    let account = |caller: Caller| caller.account(Some([10, 0, 0, 1].into()));
+    let key_of = |caller: Caller| caller.account(Some([10, 0, 0, 1].into()));
     assert_eq!(
-        account(Caller::Gitlab(claims(INSTANCE, ""))),
-        account(Caller::User(claims("user", INSTANCE)))
+        key_of(Caller::Gitlab(claims(INSTANCE, ""))),
+        key_of(Caller::User(claims("user", INSTANCE)))
     );
-    assert_eq!(account(Caller::Key(key("ci"))), "key ci");
-    assert_eq!(account(Caller::Anyone), "address 10.0.0.1");
+    assert_eq!(key_of(Caller::Key(key("ci"))), "key ci");
+    assert_eq!(key_of(Caller::Anyone), "address 10.0.0.1");
 }
 
 #[tokio::test]
-async fn every_refusal_is_the_contracts_word_for_word() {
-    let (rig, gitlab) = (Rig::start(), rotating().await);
-    let policy = rig.policy(&gitlab, None);
-    let token = format!("Bearer {}", fresh(0));
+async fn every_refusal_has_the_text_of_the_contract() {
+    let (process, gitlab) = (Process::start(), gitlab_with_two_keys().await);
+    let policy = process.policy(&gitlab, None);
+    let token = format!("Bearer {}", token_of(0));
     let refusal = async |change: &dyn Fn(&mut HeaderMap)| {
         let mut headers = headers(&token);
         change(&mut headers);
@@ -181,10 +180,10 @@ async fn every_refusal_is_the_contracts_word_for_word() {
     );
     let expired = sign(FIRST, &header(&kid(0)), &claims(seconds_now() - 7200));
     let forged = sign(OTHER, &header(&kid(0)), &claims(seconds_now()));
-    let mut elsewhere = claims(seconds_now());
-    elsewhere["aud"] = json!(["another-service"]);
-    let elsewhere = sign(FIRST, &header(&kid(0)), &elsewhere);
-    for wrong in [expired.as_str(), &forged, &elsewhere, "static-not", "a.b.c"] {
+    let mut other_audience = claims(seconds_now());
+    other_audience["aud"] = json!(["another-service"]);
+    let other_audience = sign(FIRST, &header(&kid(0)), &other_audience);
+    for wrong in [expired.as_str(), &forged, &other_audience, "static-not", "a.b.c"] {
         let wrong = format!("Bearer {wrong}");
         assert_eq!(
             refusal(&set("authorization", &wrong)).await,
@@ -206,8 +205,8 @@ async fn every_refusal_is_the_contracts_word_for_word() {
 
 #[tokio::test]
 async fn empty_claims_are_not_compared_and_the_instance_id_of_customersdot_is() {
-    let (rig, gitlab) = (Rig::start(), rotating().await);
-    let policy = rig.policy(&gitlab, None);
+    let (process, gitlab) = (Process::start(), gitlab_with_two_keys().await);
+    let policy = process.policy(&gitlab, None);
     let with = |change: &[(&str, Value)]| {
         let mut claims = claims(seconds_now());
         change.iter().for_each(|(name, value)| claims[*name] = value.clone());
@@ -225,7 +224,7 @@ async fn empty_claims_are_not_compared_and_the_instance_id_of_customersdot_is() 
 }
 
 #[test]
-fn a_missing_scope_is_403_in_gitlabs_words() {
+fn a_missing_scope_is_403_with_gitlabs_text() {
     let claims = |scopes| crate::auth::Claims {
         subject: String::new(),
         realm: String::new(),
@@ -244,28 +243,28 @@ fn a_missing_scope_is_403_in_gitlabs_words() {
 }
 
 #[tokio::test]
-async fn a_rotated_key_is_fetched_once_however_many_ask_for_it() {
-    let rig = Rig::start();
-    let gitlab = FakeGitlab::start(ISSUER, Says::Keys(vec![jwk(0)])).await;
-    let policy = rig.policy(&gitlab, None);
-    assert!(admit(&policy, &fresh(0)).await.is_ok());
-    gitlab.says(Says::Keys(vec![jwk(1), jwk(0)]));
-    // soon after a fetch no other is made: strangers can name any key
-    let (kind, why) = admit(&policy, &fresh(1)).await.unwrap_err();
-    assert_eq!((kind, gitlab.asked()), (Kind::Unauthorized, 1));
+async fn a_rotated_key_is_fetched_once_for_any_number_of_requests() {
+    let process = Process::start();
+    let gitlab = FakeGitlab::start(ISSUER, Response::Keys(vec![jwk(0)])).await;
+    let policy = process.policy(&gitlab, None);
+    assert!(admit(&policy, &token_of(0)).await.is_ok());
+    gitlab.respond_with(Response::Keys(vec![jwk(1), jwk(0)]));
+    // no second fetch within the minimum interval: anyone can name a key that does not exist
+    let (kind, why) = admit(&policy, &token_of(1)).await.unwrap_err();
+    assert_eq!((kind, gitlab.fetches()), (Kind::Unauthorized, 1));
     assert_eq!(why, format!("the token's key {} is not among those of {ISSUER}", kid(1)));
-    later(11).await;
-    let token: Arc<str> = fresh(1).into();
-    let asking: Vec<_> = (0..20)
+    advance_schedule(11).await;
+    let token: Arc<str> = token_of(1).into();
+    let requests: Vec<_> = (0..20)
         .map(|_| {
             let (policy, token) = (Arc::clone(&policy), Arc::clone(&token));
             tokio::spawn(async move { admit(&policy, &token).await.is_ok() })
         })
         .collect();
-    for asked in asking {
-        assert!(asked.await.unwrap());
+    for request in requests {
+        assert!(request.await.unwrap());
     }
-    assert_eq!(gitlab.asked(), 2);
+    assert_eq!(gitlab.fetches(), 2);
     for _ in 0..50 {
         assert!(
             admit(&policy, &sign(SECOND, &header("made up"), &claims(seconds_now())))
@@ -273,17 +272,17 @@ async fn a_rotated_key_is_fetched_once_however_many_ask_for_it() {
                 .is_err()
         );
     }
-    assert_eq!(gitlab.asked(), 2, "fifty made-up keys within the interval ask for nothing");
+    assert_eq!(gitlab.fetches(), 2, "fifty made-up keys within the interval cause no fetch");
 }
 
 #[tokio::test]
 async fn old_keys_serve_while_gitlab_is_down_and_are_replaced_when_it_is_back() {
-    let (rig, gitlab) = (Rig::start(), rotating().await);
-    let policy = rig.policy(&gitlab, None);
-    assert!(admit(&policy, &fresh(0)).await.is_ok());
-    gitlab.says(Says::Down);
-    later(25 * 3600).await;
-    until(|| policy.issuers()[0].fault.is_some()).await;
+    let (process, gitlab) = (Process::start(), gitlab_with_two_keys().await);
+    let policy = process.policy(&gitlab, None);
+    assert!(admit(&policy, &token_of(0)).await.is_ok());
+    gitlab.respond_with(Response::Down);
+    advance_schedule(25 * 3600).await;
+    wait_until(|| policy.issuers()[0].fault.is_some()).await;
     let status = &policy.issuers()[0];
     assert_eq!((status.keys, status.issuer.as_deref()), (2, Some(ISSUER)));
     assert!(status.age.unwrap() > Duration::from_secs(24 * 3600));
@@ -294,22 +293,22 @@ async fn old_keys_serve_while_gitlab_is_down_and_are_replaced_when_it_is_back() 
             .unwrap()
             .ends_with("/.well-known/openid-configuration: HTTP 502 Bad Gateway")
     );
-    assert!(admit(&policy, &fresh(0)).await.is_ok());
-    gitlab.says(Says::Keys(vec![jwk(1)]));
-    later(60).await;
-    until(|| policy.issuers()[0].fault.is_none()).await;
-    assert!(admit(&policy, &fresh(1)).await.is_ok());
+    assert!(admit(&policy, &token_of(0)).await.is_ok());
+    gitlab.respond_with(Response::Keys(vec![jwk(1)]));
+    advance_schedule(60).await;
+    wait_until(|| policy.issuers()[0].fault.is_none()).await;
+    assert!(admit(&policy, &token_of(1)).await.is_ok());
     assert!(
-        admit(&policy, &fresh(0)).await.is_err(),
+        admit(&policy, &token_of(0)).await.is_err(),
         "a withdrawn key is gone with the next fetch"
     );
 }
 
 #[tokio::test]
-async fn without_any_key_the_fault_is_ours_and_is_told_as_such() {
-    let (rig, gitlab) = (Rig::start(), FakeGitlab::start(ISSUER, Says::Down).await);
-    let policy = rig.policy(&gitlab, None);
-    let (kind, why) = admit(&policy, &fresh(0)).await.unwrap_err();
+async fn without_any_key_the_error_is_not_the_callers() {
+    let (process, gitlab) = (Process::start(), FakeGitlab::start(ISSUER, Response::Down).await);
+    let policy = process.policy(&gitlab, None);
+    let (kind, why) = admit(&policy, &token_of(0)).await.unwrap_err();
     assert_eq!(kind, Kind::NoSigningKeys);
     assert!(
         why.starts_with("no keys of http://127.0.0.1:") && why.ends_with("HTTP 502 Bad Gateway"),
@@ -320,21 +319,21 @@ async fn without_any_key_the_fault_is_ours_and_is_told_as_such() {
 
 #[tokio::test]
 async fn a_request_waits_two_seconds_for_a_silent_gitlab_and_not_longer() {
-    let (rig, gitlab) = (Rig::start(), FakeGitlab::start(ISSUER, Says::Silence).await);
-    let policy = rig.policy(&gitlab, None);
+    let (process, gitlab) = (Process::start(), FakeGitlab::start(ISSUER, Response::Silent).await);
+    let policy = process.policy(&gitlab, None);
     let started = std::time::Instant::now();
-    assert_eq!(admit(&policy, &fresh(0)).await.unwrap_err().0, Kind::NoSigningKeys);
+    assert_eq!(admit(&policy, &token_of(0)).await.unwrap_err().0, Kind::NoSigningKeys);
     let waited = started.elapsed();
     assert!(waited >= Duration::from_millis(1900) && waited < Duration::from_secs(5), "{waited:?}");
-    assert_eq!(gitlab.asked(), 1);
+    assert_eq!(gitlab.fetches(), 1);
 }
 
 #[tokio::test]
 async fn strangers_cannot_fill_the_gateway_with_waiting_requests() {
-    let (rig, gitlab) = (Rig::start(), FakeGitlab::start(ISSUER, Says::Silence).await);
-    let policy = rig.policy(&gitlab, None);
-    let token: Arc<str> = fresh(0).into();
-    let asking: Vec<_> = (0..200)
+    let (process, gitlab) = (Process::start(), FakeGitlab::start(ISSUER, Response::Silent).await);
+    let policy = process.policy(&gitlab, None);
+    let token: Arc<str> = token_of(0).into();
+    let requests: Vec<_> = (0..200)
         .map(|_| {
             let (policy, token) = (Arc::clone(&policy), Arc::clone(&token));
             tokio::spawn(async move {
@@ -345,24 +344,24 @@ async fn strangers_cannot_fill_the_gateway_with_waiting_requests() {
         })
         .collect();
     let mut waited = 0;
-    for asked in asking {
-        waited += usize::from(asked.await.unwrap());
+    for request in requests {
+        waited += usize::from(request.await.unwrap());
     }
     assert_eq!(waited, 64);
 }
 
 #[tokio::test]
-async fn each_issuer_speaks_for_itself_only() {
-    let rig = Rig::start();
-    let gitlab = FakeGitlab::start(ISSUER, Says::Keys(vec![jwk(0)])).await;
-    let cloud = FakeGitlab::start(CLOUD, Says::Keys(vec![jwk(1)])).await;
-    let policy = rig.policy(&gitlab, Some(&cloud));
-    until(|| policy.issuers().iter().all(|issuer| issuer.keys == 1)).await;
+async fn an_issuers_keys_verify_only_its_own_tokens() {
+    let process = Process::start();
+    let gitlab = FakeGitlab::start(ISSUER, Response::Keys(vec![jwk(0)])).await;
+    let cloud = FakeGitlab::start(CLOUD, Response::Keys(vec![jwk(1)])).await;
+    let policy = process.policy(&gitlab, Some(&cloud));
+    wait_until(|| policy.issuers().iter().all(|issuer| issuer.keys == 1)).await;
     let mut of_cloud = claims(seconds_now());
     of_cloud["iss"] = json!(CLOUD);
-    assert!(admit(&policy, &fresh(0)).await.is_ok());
+    assert!(admit(&policy, &token_of(0)).await.is_ok());
     assert!(admit(&policy, &sign(SECOND, &header(&kid(1)), &of_cloud)).await.is_ok());
-    // CustomersDot's key under GitLab's name, and the other way round
+    // CustomersDot's key under GitLab's name, and the reverse
     assert!(admit(&policy, &sign(SECOND, &header(&kid(1)), &claims(seconds_now()))).await.is_err());
     assert!(admit(&policy, &sign(FIRST, &header(&kid(0)), &of_cloud)).await.is_err());
     of_cloud["iss"] = json!("https://evil.example.com\n");
@@ -376,49 +375,53 @@ async fn each_issuer_speaks_for_itself_only() {
 
 #[tokio::test]
 async fn a_reload_keeps_the_keys_of_issuers_that_stay() {
-    let (rig, gitlab, cloud) =
-        (Rig::start(), rotating().await, FakeGitlab::start(CLOUD, Says::Silence).await);
-    let before = rig.policy(&gitlab, None);
-    assert!(admit(&before, &fresh(0)).await.is_ok());
-    gitlab.says(Says::Down);
-    let after = rig.policy(&gitlab, Some(&cloud));
+    let (process, gitlab, cloud) = (
+        Process::start(),
+        gitlab_with_two_keys().await,
+        FakeGitlab::start(CLOUD, Response::Silent).await,
+    );
+    let before = process.policy(&gitlab, None);
+    assert!(admit(&before, &token_of(0)).await.is_ok());
+    gitlab.respond_with(Response::Down);
+    let after = process.policy(&gitlab, Some(&cloud));
     assert_eq!(after.issuers()[0].keys, 2);
     assert!(
-        admit(&after, &fresh(0)).await.is_ok(),
-        "a second issuer that does not answer is nobody's delay"
+        admit(&after, &token_of(0)).await.is_ok(),
+        "a second issuer that does not respond delays no request"
     );
-    // requests under way finish on the old rule; another GitLab's tokens are accepted at once
-    let moved = FakeGitlab::start("https://moved.example.com", Says::Keys(vec![jwk(1)])).await;
-    let moved_to = rig.policy(&moved, None);
+    // requests in flight finish under the old policy; another GitLab's tokens are accepted at once
+    let moved = FakeGitlab::start("https://moved.example.com", Response::Keys(vec![jwk(1)])).await;
+    let moved_to = process.policy(&moved, None);
     let mut claims = claims(seconds_now());
     claims["iss"] = json!("https://moved.example.com");
     assert!(admit(&moved_to, &sign(SECOND, &header(&kid(1)), &claims)).await.is_ok());
-    assert!(admit(&moved_to, &fresh(0)).await.is_err());
-    assert!(admit(&before, &fresh(0)).await.is_ok());
+    assert!(admit(&moved_to, &token_of(0)).await.is_err());
+    assert!(admit(&before, &token_of(0)).await.is_ok());
 }
 
 #[tokio::test]
 async fn a_reload_drops_a_withdrawn_key() {
-    let (rig, gitlab) = (Rig::start(), rotating().await);
-    let policy = rig.policy(&gitlab, None);
-    assert!(admit(&policy, &fresh(0)).await.is_ok());
-    gitlab.says(Says::Keys(vec![jwk(1)]));
-    later(11).await;
-    let policy = rig.policy(&gitlab, None);
-    until(|| gitlab.asked() == 2 && policy.issuers()[0].keys == 1).await;
-    assert!(admit(&policy, &fresh(0)).await.is_err());
+    let (process, gitlab) = (Process::start(), gitlab_with_two_keys().await);
+    let policy = process.policy(&gitlab, None);
+    assert!(admit(&policy, &token_of(0)).await.is_ok());
+    gitlab.respond_with(Response::Keys(vec![jwk(1)]));
+    advance_schedule(11).await;
+    let policy = process.policy(&gitlab, None);
+    wait_until(|| gitlab.fetches() == 2 && policy.issuers()[0].keys == 1).await;
+    assert!(admit(&policy, &token_of(0)).await.is_err());
 }
 
 #[tokio::test]
 async fn without_gitlab_only_static_keys_are_admitted() {
-    let rig = Rig::start();
-    let policy = rig.issuers.policy(Settings::Keys(vec![key("one"), key("two")]), Arc::default());
+    let process = Process::start();
+    let policy =
+        process.issuers.policy(Settings::Keys(vec![key("one"), key("two")]), Arc::default());
     assert_eq!(admit(&policy, "two").await, Ok(Caller::Key(key("two"))));
     assert_eq!(
-        admit(&policy, &fresh(0)).await,
+        admit(&policy, &token_of(0)).await,
         Err((Kind::Unauthorized, "not one of auth.static_keys".to_owned()))
     );
-    let open = rig.issuers.policy(Settings::Off, Arc::default());
+    let open = process.issuers.policy(Settings::Off, Arc::default());
     assert_eq!(admit_with(&open, &HeaderMap::new()).await, Ok(Caller::Anyone));
     assert_eq!((policy.mode(), open.mode()), ("keys", "off"));
 }

@@ -1,4 +1,4 @@
-//! Which tokens are believed. No clock, no socket.
+//! Which tokens are accepted. No clock, no socket.
 
 use std::time::SystemTime;
 
@@ -9,24 +9,26 @@ use super::{
     FIRST, GOLDEN, GOLDEN_TIME, INSTANCE, ISSUER, JWKS, OTHER, at, base64, claims, header, jwk,
     kid, sign,
 };
-use crate::auth::{Claims, Expected, KeySet, Refused, Scopes, Token};
+use crate::auth::{Claims, Expected, KeySet, Scopes, Token, TokenError};
 
 const HERE: Expected<'_> = Expected { issuer: ISSUER, audience: "gitlab-ai-gateway" };
 
-fn verify_at(token: &str, now: SystemTime) -> Result<Claims, Refused> {
+fn verify_at(token: &str, now: SystemTime) -> Result<Claims, TokenError> {
     let keys = KeySet::parse(JWKS.as_bytes()).unwrap();
     let token = Token::read(token.as_bytes())?;
-    let unknown =
-        || Refused::UnknownKey { kid: token.kid().to_owned(), issuer: token.issuer().to_owned() };
+    let unknown = || TokenError::UnknownKey {
+        kid: token.kid().to_owned(),
+        issuer: token.issuer().to_owned(),
+    };
     let key = keys.get(token.kid()).ok_or_else(unknown)?;
     token.verify(key, HERE, now)
 }
 
-fn verify(token: &str) -> Result<Claims, Refused> {
+fn verify(token: &str) -> Result<Claims, TokenError> {
     verify_at(token, at(GOLDEN_TIME))
 }
 
-/// A token of the first key in which one claim is another, or is not there.
+/// Returns a token of the first key with one claim replaced or removed.
 fn with(name: &str, value: Option<Value>) -> String {
     let mut claims = claims(GOLDEN_TIME);
     match value {
@@ -37,7 +39,7 @@ fn with(name: &str, value: Option<Value>) -> String {
 }
 
 #[test]
-fn a_token_that_openssl_signed_is_believed() {
+fn a_token_that_openssl_signed_is_accepted() {
     let claims = verify(GOLDEN.trim_end()).unwrap();
     assert_eq!((claims.subject.as_str(), claims.realm.as_str()), (INSTANCE, "self-managed"));
     assert_eq!(claims.instance_id, "");
@@ -52,23 +54,23 @@ fn clocks_may_differ_by_thirty_seconds_and_no_more() {
     let token = GOLDEN.trim_end();
     let (nbf, exp) = (GOLDEN_TIME - 5, GOLDEN_TIME + 3600);
     assert!(verify_at(token, at(nbf - 30)).is_ok());
-    assert_eq!(verify_at(token, at(nbf - 31)), Err(Refused::NotYet(31)));
+    assert_eq!(verify_at(token, at(nbf - 31)), Err(TokenError::NotYetValid(31)));
     assert!(verify_at(token, at(exp + 29)).is_ok());
-    assert_eq!(verify_at(token, at(exp + 30)), Err(Refused::Expired(30)));
-    assert_eq!(verify_at(token, at(0)), Err(Refused::NotYet(nbf)));
+    assert_eq!(verify_at(token, at(exp + 30)), Err(TokenError::Expired(30)));
+    assert_eq!(verify_at(token, at(0)), Err(TokenError::NotYetValid(nbf)));
 }
 
 #[test]
 fn claims_that_are_not_ours_are_refused() {
-    let no_claims = Refused::Malformed("its claims are not those of GitLab");
+    let no_claims = TokenError::Malformed("its claims are not those of GitLab");
     let refusal = |name: &str, value: Option<Value>| verify(&with(name, value)).unwrap_err();
     assert_eq!(
         refusal("iss", Some(json!("https://evil"))),
-        Refused::UnknownIssuer("https://evil".to_owned())
+        TokenError::UnknownIssuer("https://evil".to_owned())
     );
     assert_eq!(refusal("iss", Some(json!([ISSUER]))), no_claims);
     assert_eq!(refusal("iss", None), no_claims);
-    let other = Refused::Audience("gitlab-ai-gateway".to_owned());
+    let other = TokenError::Audience("gitlab-ai-gateway".to_owned());
     assert_eq!(refusal("aud", Some(json!(["gitlab-duo-workflow-service"]))), other);
     assert_eq!(refusal("aud", Some(json!("gitlab-ai-gateway-2"))), other);
     assert_eq!(refusal("aud", Some(json!([]))), other);
@@ -78,7 +80,7 @@ fn claims_that_are_not_ours_are_refused() {
         assert_eq!(refusal("exp", never), no_claims);
     }
     assert_eq!(refusal("nbf", Some(json!("0"))), no_claims);
-    assert_eq!(refusal("exp", Some(json!(-1))), Refused::Expired(GOLDEN_TIME + 1));
+    assert_eq!(refusal("exp", Some(json!(-1))), TokenError::Expired(GOLDEN_TIME + 1));
 }
 
 #[test]
@@ -91,14 +93,14 @@ fn claims_may_be_absent_where_gitlab_leaves_them_out() {
 }
 
 #[test]
-fn only_rs256_with_the_named_key_is_believed() {
+fn only_rs256_with_the_named_key_is_accepted() {
     let claims = claims(GOLDEN_TIME);
     let [head, body] = [header(&kid(0)), claims.clone()].map(|part| base64(part.to_string()));
     // alg=none, with and without a signature
     for alg in ["none", "None", "NONE", ""] {
         let head = json!({ "typ": "JWT", "alg": alg, "kid": kid(0) });
         assert!(
-            matches!(verify(&sign(FIRST, &head, &claims)), Err(Refused::Malformed(_))),
+            matches!(verify(&sign(FIRST, &head, &claims)), Err(TokenError::Malformed(_))),
             "{alg}"
         );
         assert!(verify(&format!("{}.{body}.", base64(head.to_string()))).is_err(), "{alg}");
@@ -110,15 +112,18 @@ fn only_rs256_with_the_named_key_is_believed() {
         let tag =
             hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), message.as_bytes());
         let token = format!("{message}.{}", base64(tag));
-        assert_eq!(verify(&token), Err(Refused::Algorithm("HS256".to_owned())));
+        assert_eq!(verify(&token), Err(TokenError::Algorithm("HS256".to_owned())));
     }
     for alg in ["RS384", "RS512", "PS256", "ES256", "EdDSA"] {
         let head = json!({ "alg": alg, "kid": kid(0) });
-        assert_eq!(verify(&sign(FIRST, &head, &claims)), Err(Refused::Algorithm(alg.to_owned())));
+        assert_eq!(
+            verify(&sign(FIRST, &head, &claims)),
+            Err(TokenError::Algorithm(alg.to_owned()))
+        );
     }
-    assert_eq!(verify(&sign(OTHER, &header(&kid(0)), &claims)), Err(Refused::Signature));
-    assert_eq!(verify(&sign(FIRST, &header(&kid(1)), &claims)), Err(Refused::Signature));
-    assert_eq!(verify(&format!("{head}.{body}.")), Err(Refused::Signature));
+    assert_eq!(verify(&sign(OTHER, &header(&kid(0)), &claims)), Err(TokenError::Signature));
+    assert_eq!(verify(&sign(FIRST, &header(&kid(1)), &claims)), Err(TokenError::Signature));
+    assert_eq!(verify(&format!("{head}.{body}.")), Err(TokenError::Signature));
     for kid in [
         "weak",
         "ec",
@@ -130,33 +135,39 @@ fn only_rs256_with_the_named_key_is_believed() {
         "' OR 1=1",
     ] {
         assert!(
-            matches!(verify(&sign(FIRST, &header(kid), &claims)), Err(Refused::UnknownKey { .. })),
+            matches!(
+                verify(&sign(FIRST, &header(kid), &claims)),
+                Err(TokenError::UnknownKey { .. })
+            ),
             "{kid}"
         );
     }
     assert!(matches!(
         verify(&sign(FIRST, &json!({ "alg": "RS256" }), &claims)),
-        Err(Refused::Malformed(_))
+        Err(TokenError::Malformed(_))
     ));
 }
 
 #[test]
-fn a_key_that_the_token_brings_itself_is_not_used() {
+fn a_key_inside_the_token_is_not_used() {
     let mut head = header(&kid(0));
     head["jwk"] = jwk(1);
     head["jku"] = json!("http://127.0.0.1:1/keys");
     head["x5u"] = json!("http://127.0.0.1:1/cert");
-    assert_eq!(verify(&sign(super::SECOND, &head, &claims(GOLDEN_TIME))), Err(Refused::Signature));
+    assert_eq!(
+        verify(&sign(super::SECOND, &head, &claims(GOLDEN_TIME))),
+        Err(TokenError::Signature)
+    );
     let mut critical = header(&kid(0));
     critical["crit"] = json!(["exp"]);
     assert!(matches!(
         verify(&sign(FIRST, &critical, &claims(GOLDEN_TIME))),
-        Err(Refused::Malformed(_))
+        Err(TokenError::Malformed(_))
     ));
 }
 
 #[test]
-fn what_is_no_token_is_refused_whatever_it_is() {
+fn anything_but_a_token_is_refused() {
     let golden = GOLDEN.trim_end();
     for garbage in [
         "",
@@ -170,12 +181,12 @@ fn what_is_no_token_is_refused_whatever_it_is() {
         "глаз.глаз.глаз",
     ] {
         assert!(
-            matches!(Token::read(garbage.as_bytes()), Err(Refused::Malformed(_))),
+            matches!(Token::read(garbage.as_bytes()), Err(TokenError::Malformed(_))),
             "{garbage:?}"
         );
     }
     assert!(Token::read(&[0xff; 100]).is_err());
-    assert_eq!(Token::read(&[b'a'; (16 << 10) + 1]).unwrap_err(), Refused::TooLong);
+    assert_eq!(Token::read(&[b'a'; (16 << 10) + 1]).unwrap_err(), TokenError::TooLong);
     let deep = base64("[".repeat(8000));
     assert!(Token::read(format!("{deep}.{deep}.x").as_bytes()).is_err());
     for odd in [
@@ -188,22 +199,22 @@ fn what_is_no_token_is_refused_whatever_it_is() {
         assert!(verify(&odd).is_err(), "{odd}");
     }
     let long = sign(FIRST, &header(&"k".repeat(10_000)), &claims(GOLDEN_TIME));
-    let refused = verify(&long).unwrap_err();
-    assert!(matches!(refused, Refused::UnknownKey { .. } | Refused::TooLong), "{refused}");
+    let error = verify(&long).unwrap_err();
+    assert!(matches!(error, TokenError::UnknownKey { .. } | TokenError::TooLong), "{error}");
 }
 
 #[test]
-fn no_change_of_a_byte_is_believed() {
+fn a_token_with_any_byte_changed_is_refused() {
     let mut random = fastrand::Rng::with_seed(7);
     let golden = GOLDEN.trim_end().as_bytes();
     for _ in 0..2000 {
         let mut token = golden.to_vec();
-        let place = random.usize(..token.len());
+        let index = random.usize(..token.len());
         match random.u8(..4) {
-            0 => token[place] = random.u8(..),
-            1 => token.insert(place, random.u8(..)),
-            2 => _ = token.remove(place),
-            _ => token.truncate(place),
+            0 => token[index] = random.u8(..),
+            1 => token.insert(index, random.u8(..)),
+            2 => _ = token.remove(index),
+            _ => token.truncate(index),
         }
         if token == golden {
             continue;
