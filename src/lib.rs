@@ -3,7 +3,7 @@
 //!
 //! # Map
 //!
-//! A module may use only modules to its right; `tests/tidy.rs` reads every `use crate::…` and
+//! A module may use only modules to its right; `tests/tidy/` reads every `use crate::…` and
 //! enforces it.
 //!
 //! ```text

@@ -1,6 +1,6 @@
 //! Two tables: the path table, and one row per endpoint with its method, metrics label, metering,
 //! error shape and permission. How an endpoint is answered is in the dispatcher of `mod.rs`; no
-//! other file names the endpoints' variants (tests/tidy.rs checks it).
+//! other file names the endpoints' variants (tests/tidy/ checks it).
 
 use std::borrow::Cow;
 

@@ -2,7 +2,7 @@
 //! Weir.
 //!
 //! The numbers are those of a survey of other gateways that was made for the design. Each test
-//! named here exists: `tests/tidy.rs` checks it.
+//! named here exists: `tests/tidy/` checks it.
 //!
 //! | # | complaint | in Weir | test |
 //! |--:|---|---|---|

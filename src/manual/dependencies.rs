@@ -1,5 +1,5 @@
 //! What Weir is made of besides itself: every crate that `Cargo.toml` names, and why.
-//! `tests/tidy.rs` holds the two lists together, words included.
+//! `tests/tidy/` holds the two lists together, words included.
 //!
 //! A crate joins when it is well kept, when we would write it worse, and when what it pulls in is
 //! worth it (`decisions` has those that were turned down). All come with

@@ -1,5 +1,5 @@
 //! Threat model: what is worth protecting, from whom, which defences there are, the tests of each,
-//! and what is not defended. Each test named here exists: `tests/tidy.rs` checks it.
+//! and what is not defended. Each test named here exists: `tests/tidy/` checks it.
 //!
 //! # Assets
 //!

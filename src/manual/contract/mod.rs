@@ -23,7 +23,7 @@
 //! Page and section: `contract::gitlab_client §6.1`, `contract::providers §d3.2`; several of a page
 //! with commas between, `contract::gitlab_client §8.1, §8.4`. A section keeps its number for good,
 //! and a missing number is a fact that nothing here depends on. A fact that is no longer cited may
-//! go; one that changes names the version in which it did. `tests/tidy.rs` resolves every citation.
+//! go; one that changes names the version in which it did. `tests/tidy/` resolves every citation.
 
 pub mod ai_gateway_server;
 pub mod gitlab_client;

@@ -3,7 +3,7 @@
 //! # 2026-11-30: 100 columns
 //!
 //! **Decision.** `max_width` is 100 for code, comments and this manual; rows of tables are exempt.
-//! The other limits of `tests/tidy.rs` are the design's.
+//! The other limits of `tests/tidy/` are the design's.
 //!
 //! **Because.** The source and the manual are read side by side and have one width.
 //!

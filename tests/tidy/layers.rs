@@ -1,0 +1,184 @@
+//! Layers: which module may use which, and the circles that must not be.
+
+use std::fs;
+
+use super::source::*;
+
+/// A module may use its own rank and those below it; peers of one rank may know each other.
+const LAYERS: &[&[&str]] = &[
+    &["main"],
+    &["command"],
+    &["app"],
+    &["config", "demo"],
+    &["server"],
+    &["api"],
+    &["snapshot"],
+    &["relay", "auth", "credentials"],
+    &["upstream", "provider"],
+    &["route", "prompt"],
+    &["model"],
+    &["telemetry"],
+    &["error"],
+    &["wire", "generation", "docs"],
+    &["secret", "refreshed"],
+];
+
+/// Modules without I/O and without a clock.
+const PURE: &[&str] = &["wire", "generation", "docs", "model", "route", "prompt", "provider"];
+
+const IO_CRATES: &[&str] = &["tokio", "hyper", "hyper_util", "tokio_rustls"];
+
+/// Every top-level module that the file names, with the line: `use crate::…`, inline `crate::x::`,
+/// and chains of `super` that reach the crate's root.
+fn used_modules(source: &Source) -> Vec<(usize, String)> {
+    let code = &source.code;
+    let root_word = if source.module() == "main" { "weir" } else { "crate" };
+    let mut found = Vec::new();
+    for at in words(code, root_word) {
+        if let Some(rest) = code[at + root_word.len()..].strip_prefix("::") {
+            found.extend(first_names(rest).into_iter().map(|name| (line_of(code, at), name)));
+        }
+    }
+    let chain = "super::".repeat(source.depth());
+    for (at, _) in code.match_indices(&chain) {
+        let outer = code[..at].ends_with("super::")
+            || at.checked_sub(1).is_some_and(|i| is_word(code.as_bytes()[i]));
+        if !outer && !chain.is_empty() {
+            found.extend(
+                first_names(&code[at + chain.len()..])
+                    .into_iter()
+                    .map(|name| (line_of(code, at), name)),
+            );
+        }
+    }
+    found
+}
+
+/// `a` of `a::b`, or `a` and `c` of `{a::b, c}`.
+fn first_names(rest: &str) -> Vec<String> {
+    let name = |text: &str| -> String {
+        text.trim_start().chars().take_while(|c| is_word(*c as u8)).collect()
+    };
+    let Some(group) = rest.strip_prefix('{') else {
+        return vec![name(rest)];
+    };
+    let (mut depth, mut names, mut item) = (0_usize, Vec::new(), String::new());
+    for c in group.chars() {
+        match c {
+            '}' if depth == 0 => break,
+            ',' if depth == 0 => names.push(name(&std::mem::take(&mut item))),
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if !(c == ',' && depth == 0) {
+            item.push(c);
+        }
+    }
+    names.push(name(&item));
+    names.retain(|name| !name.is_empty());
+    names
+}
+
+fn rank(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&module))
+}
+
+#[test]
+fn modules_use_only_what_is_below_them() {
+    let mut offenders = Vec::new();
+    // lib.rs lists the modules; the manual is prose
+    let sources =
+        rust_files("src").into_iter().filter(|source| !matches!(source.module(), "lib" | "manual"));
+    for source in sources {
+        let Some(own) = rank(source.module()) else {
+            offenders.push(format!(
+                "{}: module `{}` has no place in LAYERS",
+                source.path,
+                source.module()
+            ));
+            continue;
+        };
+        for (line, used) in used_modules(&source) {
+            match rank(&used) {
+                Some(other) if other >= own => {}
+                Some(_) => offenders.push(format!(
+                    "{}:{line}: `{}` uses `{used}`",
+                    source.path,
+                    source.module()
+                )),
+                None => offenders.push(format!("{}:{line}: unknown module `{used}`", source.path)),
+            }
+        }
+    }
+    report(
+        "a module uses only its own layer and those below (src/lib.rs has the list)",
+        &offenders,
+    );
+}
+
+#[test]
+fn the_map_in_lib_rs_is_the_one_enforced_here() {
+    let lib = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let map = lib.split("```").nth(1).unwrap();
+    let named: Vec<String> = words_of(map).filter(|word| word != "text").collect();
+    let expected: Vec<String> =
+        LAYERS.iter().flat_map(|layer| layer.iter().map(|m| (*m).to_owned())).collect();
+    assert_eq!(named, expected);
+}
+
+fn words_of(text: &str) -> impl Iterator<Item = String> {
+    text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
+}
+
+#[test]
+fn pure_modules_name_no_runtime() {
+    let mut offenders = Vec::new();
+    for source in rust_files("src").iter().filter(|source| PURE.contains(&source.module())) {
+        for word in IO_CRATES {
+            let lines = words(&source.code, word).into_iter().map(|at| line_of(&source.code, at));
+            offenders.extend(lines.map(|line| format!("{}:{line}: {word}", source.path)));
+        }
+        for clock in ["Instant::now", "SystemTime::now"] {
+            let lines = words(&source.code, clock).into_iter().map(|at| line_of(&source.code, at));
+            offenders.extend(lines.map(|line| format!("{}:{line}: {clock}", source.path)));
+        }
+    }
+    report(
+        "wire, generation, docs, route, prompt and provider do no I/O and read no clock",
+        &offenders,
+    );
+}
+
+#[test]
+fn only_one_file_reads_the_environment() {
+    const FILE: &str = "src/config/toml/environment.rs";
+    let mut offenders = Vec::new();
+    for source in rust_files("src").iter().filter(|source| source.path != FILE) {
+        for at in words(&source.code, "env") {
+            let (before, after) = (&source.code[..at], &source.code[at + 3..]);
+            let is_module = before.ends_with("std::")
+                || after.starts_with("::var")
+                || after.starts_with("::temp");
+            let is_args = source.module() == "main" && after.starts_with("::args");
+            if is_module && !is_args {
+                offenders.push(format!("{}:{}", source.path, line_of(&source.code, at)));
+            }
+        }
+    }
+    report("only config/toml/environment.rs names std::env (main.rs its args)", &offenders);
+}
+
+#[test]
+fn the_reader_of_this_file_reads_rust() {
+    let text = "use crate::{a::{x, y}, b};\nfn f<'a>(c: char) { crate::c::g('\\'', \"crate::no\", r#\"crate::\"no\"#) }\n\
+                // crate::no\nuse super::super::d::e;\nuse super::own;\n#[cfg(test)]\nmod \
+                tests;\nuse crate::f;\n\
+                #[cfg(test)]\nmod more {\n    use crate::no;\n}\n";
+    let used: Vec<(usize, String)> = used_modules(&planted(text));
+    let named: Vec<(usize, &str)> =
+        used.iter().map(|(line, name)| (*line, name.as_str())).collect();
+    assert_eq!(named, [(1, "a"), (1, "b"), (2, "c"), (8, "f"), (4, "d")]);
+}
