@@ -13,15 +13,15 @@
 //!
 //! # Invariants
 //!
-//! - `upstream` is the only module that connects outward. `provider` opens no socket and reads no
-//!   clock.
+//! - `upstream` is the only module that opens outbound connections. `provider` opens no socket and
+//!   reads no clock.
 //! - `wire`, `generation`, `docs`, `model`, `route`, `prompt` and `provider` do not mention tokio or hyper.
 //! - Each module defines its own checked settings; `config` builds them. Only `config/load.rs`
 //!   reads the environment.
 //! - `api` never names a provider, `provider` never names a surface; they meet in `generation`.
 //! - `provider/mod.rs` and `error/kind.rs` hold the only `match` over their enum.
 //! - Only `app` and `server` spawn tasks; only `main.rs` ends the process.
-//! - Nothing fails in `Drop`; `Drop` only hands a finished value on.
+//! - Nothing fails in `Drop`; `Drop` only passes a finished value on.
 
 pub mod api;
 pub mod app;

@@ -10,7 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::Out;
 use crate::app::{App, Reloader, StartError};
 use crate::config::{self, Config, Environment, Watcher};
-use crate::server::upgrade::Predecessor;
+use crate::server::upgrade::OldProcess;
 
 /// Serves `config`, which was read from `path`, until SIGTERM or SIGINT, or until replaced. With
 /// `replace`, takes the place of the process that serves there, if there is one.
@@ -58,8 +58,8 @@ async fn serve(
     replace: bool,
     env: &Environment,
 ) -> Result<(), StartError> {
-    let predecessor = if replace { Predecessor::find(config.server.admin).await? } else { None };
-    let app = App::build_on(config, Box::new(std::io::stdout()), predecessor)?;
+    let old_process = if replace { OldProcess::connect(config.server.admin).await? } else { None };
+    let app = App::build_replacing(config, Box::new(std::io::stdout()), old_process)?;
     // now there is a log to say that it failed
     keep_memory();
     for warning in app.warnings() {

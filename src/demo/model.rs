@@ -24,7 +24,7 @@ use super::bedrock;
 use super::shapes::{self, Ask, Kind, Reply};
 use crate::demo::routes::{Door, Wire};
 use crate::secret::Secret;
-use crate::server::side_listener::{self, Bounds};
+use crate::server::side_listener::{self, ListenerLimits};
 
 /// Answers.
 pub const DEMO: &str = "demo";
@@ -43,7 +43,8 @@ const FRAMES: &str = "application/vnd.amazon.eventstream";
 const MAX_BODY: usize = 64 << 20;
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The lifetime lets `demo-slow` finish.
-const BOUNDS: Bounds = Bounds { connections: 256, lifetime: Duration::from_secs(900) };
+const LIMITS: ListenerLimits =
+    ListenerLimits { connections: 256, lifetime: Duration::from_secs(900) };
 
 /// How the server behaves.
 #[derive(Clone, Debug)]
@@ -80,7 +81,7 @@ impl ModelServer {
             let server = Arc::clone(&server);
             async move { server.answer(request).await }
         };
-        side_listener::serve(listener, BOUNDS, stop, handler).await;
+        side_listener::serve(listener, LIMITS, stop, handler).await;
         Ok(())
     }
 

@@ -21,11 +21,12 @@ use http_body_util::Full;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::side_listener::{self, Bounds};
+use super::side_listener::{self, ListenerLimits};
 use crate::snapshot::{Reloads, Shared};
 use crate::telemetry::Metrics;
 
-const BOUNDS: Bounds = Bounds { connections: 64, lifetime: Duration::from_secs(300) };
+const LIMITS: ListenerLimits =
+    ListenerLimits { connections: 64, lifetime: Duration::from_secs(300) };
 const TEXT: &str = "text/plain; charset=utf-8";
 /// Prometheus' text format.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -55,7 +56,7 @@ impl Admin {
     /// 503.
     pub async fn serve(self, listener: TcpListener, stop: watch::Receiver<bool>) {
         let admin = Arc::new(self);
-        side_listener::serve(listener, BOUNDS, stop, move |request| {
+        side_listener::serve(listener, LIMITS, stop, move |request| {
             let answer = admin.answer(&request);
             async { answer }
         })
