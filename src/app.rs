@@ -98,8 +98,8 @@ struct ProcessState {
 }
 
 impl App {
-    /// Builds every part and binds both ports. The access log is written to `log`. Fails when a port
-    /// cannot be bound, or the system refuses a thread or a runtime.
+    /// Builds every part and binds both ports. The access log is written to `log`. Fails when a
+    /// port cannot be bound, or the system refuses a thread or a runtime.
     pub fn build(config: Config, log: Box<dyn Write + Send>) -> Result<Self, StartError> {
         Self::build_replacing(config, log, None)
     }
@@ -307,7 +307,7 @@ impl Reloader {
         self.metrics.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         self.metrics.config_reload_ok.set(1);
         self.metrics.config_reloads.with_label_values(&["ok"]).inc();
-        self.reloads.note(LastReload { at: SystemTime::now(), ok: true, faults: restart });
+        self.reloads.record(LastReload { at: SystemTime::now(), ok: true, faults: restart });
         tracing::info!(generation, "configuration in force");
     }
 
@@ -323,13 +323,13 @@ impl Reloader {
             faults = faults.len(),
             "the configuration was not reloaded: the old one stays in force"
         );
-        self.reloads.note(LastReload { at: SystemTime::now(), ok: false, faults });
+        self.reloads.record(LastReload { at: SystemTime::now(), ok: false, faults });
     }
 
     /// Returns a warning if the new file changes settings that only a restart can apply.
     fn restart_warnings(&self, config: &Config) -> Vec<String> {
-        const WARNING: &str = "needs a restart: [server], [admin] or a connection limit of [limits] \
-                               or [resilience] has changed";
+        const WARNING: &str = "needs a restart: [server], [admin] or a connection limit of \
+                               [limits] or [resilience] has changed";
         if *self.running == config.server { Vec::new() } else { vec![WARNING.to_owned()] }
     }
 }

@@ -3,19 +3,21 @@
 //!
 //! # Map
 //!
-//! A module may use only modules to its right; `tests/tidy.rs` reads every `use crate::…` and
-//! enforces it.
+//! A module may use only modules further along the chain; `tests/tidy.rs` reads every
+//! `use crate::…` and enforces it.
 //!
 //! ```text
-//! main → command → app → {config, demo} → server → api → snapshot → {relay, auth, credentials} → {upstream, provider}
-//!      → {route, prompt} → model → {error, telemetry} → {wire, generation, docs} → {secret, refreshed}
+//! main → command → app → {config, demo} → server → api → snapshot
+//!      → {relay, auth, credentials} → {upstream, provider} → {route, prompt} → model
+//!      → {error, telemetry} → {wire, generation, docs} → {secret, refreshed}
 //! ```
 //!
 //! # Invariants
 //!
 //! - `upstream` is the only module that opens outbound connections. `provider` opens no socket and
 //!   reads no clock.
-//! - `wire`, `generation`, `docs`, `model`, `route`, `prompt` and `provider` do not mention tokio or hyper.
+//! - `wire`, `generation`, `docs`, `model`, `route`, `prompt` and `provider` do not mention tokio
+//!   or hyper.
 //! - Each module defines its own checked settings; `config` builds them. Only `config/load.rs`
 //!   reads the environment.
 //! - `api` never names a provider, `provider` never names a surface; they meet in `generation`.

@@ -34,7 +34,8 @@ pub struct Snapshot {
     pub chat: Chat,
     /// The live state (in flight, health) of every endpoint in the file.
     pub endpoints: Endpoints,
-    /// `telemetry.log_prompts`: prompts and responses are logged, if GitLab allows it for a request.
+    /// `telemetry.log_prompts`: prompts and responses are logged, if GitLab allows it for a
+    /// request.
     pub log_prompts: bool,
     /// The number of this configuration, counted from 1.
     pub generation: u64,
@@ -135,7 +136,7 @@ impl Default for Reloads {
 
 impl Reloads {
     /// Records a reload.
-    pub fn note(&self, reload: LastReload) {
+    pub fn record(&self, reload: LastReload) {
         self.0.store(Arc::new(reload));
     }
 

@@ -9,9 +9,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Connections that the kernel queues for a busy worker.
 pub(super) const BACKLOG: i32 = 1024;
 
-/// Returns one or more listeners for each of `count` workers, on one address: those `inherited` from
-/// another process, and new ones where they do not suffice. Port 0 is a free port, the same for all.
-/// Fails when the address cannot be bound.
+/// Returns one or more listeners for each of `count` workers, on one address: those `inherited`
+/// from another process, and new ones where they do not suffice. Port 0 is a free port, the same
+/// for all. Fails when the address cannot be bound.
 pub(super) fn bind(
     address: SocketAddr,
     count: usize,

@@ -103,8 +103,8 @@ impl Server {
         self.listeners.iter().flatten().map(TcpListener::try_clone).collect()
     }
 
-    /// Starts the workers. They end after [`Stop::Drain`], once their connections have drained. Fails
-    /// when the system refuses a thread or a runtime.
+    /// Starts the workers. They end after [`Stop::Drain`], once their connections have drained.
+    /// Fails when the system refuses a thread or a runtime.
     pub fn start(self, stop: &watch::Receiver<Stop>) -> io::Result<Vec<JoinHandle<()>>> {
         let Self { settings, listeners, parts } = self;
         let admission =

@@ -1,9 +1,9 @@
 //! TLS towards clients: the certificate, its key, the authorities of client certificates, and the
 //! handshake.
 //!
-//! The configuration in force may be replaced at any time: a connection keeps the one it was accepted
-//! with. HTTP/2 and HTTP/1.1 are offered (ALPN), in this order; the handshake fails for a client that
-//! supports neither.
+//! The configuration in force may be replaced at any time: a connection keeps the one it was
+//! accepted with. HTTP/2 and HTTP/1.1 are offered (ALPN), in this order; the handshake fails for a
+//! client that supports neither.
 
 use std::fmt;
 use std::io;
@@ -110,8 +110,8 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// Builds the verifier of client certificates. With revocation lists, the status of each certificate
-/// of a client's chain must be known: an authority without a list admits nobody.
+/// Builds the verifier of client certificates. With revocation lists, the status of each
+/// certificate of a client's chain must be known: an authority without a list admits nobody.
 fn verifier(
     pem: &[u8],
     crl: Option<&[u8]>,
@@ -197,8 +197,8 @@ impl Certificates {
         self.identity.store(identity);
     }
 
-    /// Warns of a certificate that expires soon or has expired, for as long as it is polled. A reload
-    /// warns only once, and a gateway runs for months.
+    /// Warns of a certificate that expires soon or has expired, for as long as it is polled. A
+    /// reload warns only once, and a gateway runs for months.
     pub async fn warn_of_expiry(self) {
         loop {
             tokio::time::sleep(EXPIRY_CHECK).await;

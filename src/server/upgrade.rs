@@ -67,8 +67,8 @@ pub struct OldProcess {
 }
 
 impl OldProcess {
-    /// Connects to the process with this admin address and receives its sockets, which it keeps open
-    /// as well for now. `None` when there is no such process.
+    /// Connects to the process with this admin address and receives its sockets, which it keeps
+    /// open as well for now. `None` when there is no such process.
     pub async fn connect(admin: SocketAddr) -> Result<Option<(Self, Sockets)>, HandoffError> {
         let stream = match std::os::unix::net::UnixStream::connect_addr(&socket_name(admin)?) {
             Ok(stream) => stream,
@@ -91,8 +91,8 @@ impl OldProcess {
         Ok(Some((Self { stream }, sockets)))
     }
 
-    /// Reports that the new process serves, on which the old one drains and ends. Returns once it has
-    /// released the name; fails when it does not confirm that.
+    /// Reports that the new process serves, on which the old one drains and ends. Returns once it
+    /// has released the name; fails when it does not confirm that.
     pub async fn shut_down(self) -> Result<(), HandoffError> {
         let confirmed = async {
             send(&self.stream, b's', None).await?;
@@ -131,11 +131,11 @@ impl ListenerHandoff {
                 Ok((stream, _)) => match self.hand_over(&stream).await {
                     Ok(()) => return NewProcess { stream },
                     Err(error) => {
-                        tracing::warn!(%error, "another process received the sockets, but did not take over")
+                        tracing::warn!(%error, "a process tried to replace this one and failed")
                     }
                 },
                 Err(error) => {
-                    tracing::warn!(%error, "a connection of `weir serve --replace` could not be accepted");
+                    tracing::warn!(%error, "a replacing process could not connect");
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -168,8 +168,8 @@ pub struct NewProcess {
 }
 
 impl NewProcess {
-    /// Confirms that the name is free. A failure is ignored: the new process serves without the name
-    /// as well.
+    /// Confirms that the name is free. A failure is ignored: the new process serves without the
+    /// name as well.
     pub async fn release(self) {
         let _ = timeout(STEP_TIMEOUT, send(&self.stream, b'g', None)).await;
     }

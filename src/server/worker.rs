@@ -66,7 +66,9 @@ impl Worker {
         loop {
             tokio::select! {
                 accepted = accept_any(&listeners) => match accepted {
-                    Ok((stream, peer)) => self.admit(stream, peer, &api, &deadline, &mut connections),
+                    Ok((stream, peer)) => {
+                        self.admit(stream, peer, &api, &deadline, &mut connections);
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "a connection could not be accepted");
                         sleep(ACCEPT_PAUSE).await;

@@ -1,10 +1,10 @@
-//! The client's socket as hyper sees it, and the one thing for which hyper's own EOF detection costs
-//! too much: noticing a client that disconnects in the middle of a response.
+//! The client's socket as hyper sees it, and the one thing for which hyper's own EOF detection
+//! costs too much: noticing a client that disconnects in the middle of a response.
 //!
-//! hyper detects that by reading, for which it allocates a second 8 KiB buffer per request. So hyper
-//! is configured to accept half-closed connections, and the check is made here: by peeking when the
-//! kernel reports the socket readable. Under TLS a `close_notify` looks like any other record until
-//! it is decrypted, which is done.
+//! hyper detects that by reading, for which it allocates a second 8 KiB buffer per request. So
+//! hyper is configured to accept half-closed connections, and the check is made here: by peeking
+//! when the kernel reports the socket readable. Under TLS a `close_notify` looks like any other
+//! record until it is decrypted, which is done.
 
 use std::io;
 use std::pin::Pin;

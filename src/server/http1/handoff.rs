@@ -1,10 +1,10 @@
 //! A response that is still arriving is detached from hyper once its head is written.
 //!
-//! hyper keeps two 8 KiB buffers per connection for as long as a response lasts, which would be most
-//! of the memory of an open stream; and while a client does not read, hyper polls no body, so that
-//! no timeout could end one. So hyper parses the request, writes the head and the first bytes, and
-//! then returns the socket; the rest is framed here (RFC 9112 §7.1, §6.2), and when it has ended
-//! hyper gets the socket again for the next request.
+//! hyper keeps two 8 KiB buffers per connection for as long as a response lasts, which would be
+//! most of the memory of an open stream; and while a client does not read, hyper polls no body, so
+//! that no timeout could end one. So hyper parses the request, writes the head and the first bytes,
+//! and then returns the socket; the rest is framed here (RFC 9112 §7.1, §6.2), and when it has
+//! ended hyper gets the socket again for the next request.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};

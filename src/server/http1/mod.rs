@@ -54,8 +54,8 @@ where
 }
 
 /// Lets hyper serve requests with short responses, until one has a stream to write (returned with
-/// the socket) or the connection ends (`None`). A function of its own, so that its state is not part
-/// of an open stream's.
+/// the socket) or the connection ends (`None`). A function of its own, so that its state is not
+/// part of an open stream's.
 async fn serve_until_stream<S>(
     io: ClientIo,
     stack: &S,

@@ -43,8 +43,9 @@ const PREFACE_POLL: Duration = Duration::from_millis(10);
 /// The protocol's name in ALPN (§3.2).
 pub(super) const ALPN: &[u8] = b"h2";
 
-/// Concurrent requests on one connection. 100 is the least that is recommended (§6.5.2), and a proxy
-/// that has more opens another connection; what matters is how much a client can make us hold.
+/// Concurrent requests on one connection. 100 is the least that is recommended (§6.5.2), and a
+/// proxy that has more opens another connection; what matters is how much a client can make us
+/// hold.
 const MAX_STREAMS: u32 = 128;
 /// Bytes of a request's body that may arrive before any of it is read.
 const STREAM_WINDOW: u32 = 64 * 1024;

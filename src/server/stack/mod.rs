@@ -7,7 +7,6 @@ mod answer;
 mod exchange;
 mod observe;
 
-use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -31,8 +30,12 @@ pub(super) fn stack(
     admission: Arc<Admission>,
     client: IpAddr,
     deadline: Ending,
-) -> impl Service<Request<Incoming>, Response = Response<RelayBody>, Error = Infallible, Future: Send>
-+ Clone {
+) -> impl Service<
+    Request<Incoming>,
+    Response = Response<RelayBody>,
+    Error = std::convert::Infallible,
+    Future: Send,
+> + Clone {
     let queue_deadline = deadline.clone();
     ServiceBuilder::new()
         // Outermost, so that whatever happens below is one record and one response.

@@ -78,7 +78,8 @@ where
 pub(super) struct ObserveFuture<F> {
     inner: Option<F>,
     early: Option<EarlyHead>,
-    /// Whether a page of another origin must be able to read the response, also when it is an error.
+    /// Whether a page of another origin must be able to read the response, also when it is an
+    /// error.
     cross_origin: bool,
 }
 
