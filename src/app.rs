@@ -1,21 +1,22 @@
-//! `App`: every long-lived part, built once, top to bottom; run, reload, drain. The only place that
-//! knows how the parts fit together.
+//! `App`: every long-lived part, built once, top to bottom; run, reload, drain. The only module in
+//! which the parts are put together.
 
 use std::future::Future;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
+use tokio::task;
 
 use crate::api::initial_series;
 use crate::auth::{Issuers, Meters, Refresher};
 use crate::config::{Config, Fault, Faults};
 use crate::credentials::{Credentials, Keeper};
-use crate::server::upgrade::{Predecessor, Sockets, Succession, SuccessionError, Successor};
+use crate::server::upgrade::{HandoffError, ListenerHandoff, NewProcess, OldProcess, Sockets};
 use crate::server::{Admin, Certificates, Parts, Server, Settings, Stop};
 use crate::snapshot::{LastReload, Reloads, Shared, Snapshot};
 use crate::telemetry::labels::{ReloadLabels, ReloadOutcome};
@@ -25,32 +26,33 @@ use crate::upstream::{Fetcher, Registry, SharedOutward, Watch, Watcher};
 /// Why Weir did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A port.
+    /// A listening socket could not be bound.
     #[error("{key} = \"{address}\": {error}{}", hint(.error))]
     Listen {
         /// `server.listen` or `admin.listen`.
         key: &'static str,
-        /// What it says.
+        /// The configured address.
         address: SocketAddr,
-        /// What the system says.
+        /// The error of the system.
         error: io::Error,
     },
-    /// A thread or a runtime.
+    /// A thread or a runtime could not be created.
     #[error("the system refused a thread or a runtime: {0}")]
     System(#[from] io::Error),
-    /// The process that was to be replaced.
+    /// The running process could not be replaced.
     #[error("--replace: {0}")]
-    Succession(#[from] SuccessionError),
-    /// Metric names clash, which a test rules out.
+    Handoff(#[from] HandoffError),
+    /// Two metrics have the same name, which a test rules out.
     #[error("metrics: {0}")]
     Metrics(String),
 }
 
+/// Returns what the operator can do about an error of a listening socket; empty for most.
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::AddrInUse => " (something else listens there: `ss -ltnp` names it)",
+        io::ErrorKind::AddrInUse => " (another process listens on it: `ss -ltnp` shows which)",
         io::ErrorKind::PermissionDenied => {
-            " (ports below 1024 need a privilege: take a higher one)"
+            " (ports below 1024 need a privilege: choose a higher one)"
         }
         _ => "",
     }
@@ -61,15 +63,15 @@ pub struct App {
     server: Server,
     admin: (Admin, TcpListener),
     reloader: Reloader,
-    refresher: Refresher,
-    keeper: Keeper,
-    watcher: Watcher,
+    issuer_refresh: Refresher,
+    credential_refresh: Keeper,
+    health_checks: Watcher,
     draining: Arc<AtomicBool>,
     drain_delay: Duration,
-    log_thread: JoinHandle<()>,
+    log_thread: thread::JoinHandle<()>,
     public: SocketAddr,
-    /// The process whose place this one takes.
-    predecessor: Option<Predecessor>,
+    /// The process that this one replaces.
+    old_process: Option<OldProcess>,
     warnings: Vec<String>,
 }
 
@@ -77,17 +79,17 @@ pub struct App {
 #[derive(Clone)]
 pub struct Reloader {
     shared: Shared,
-    lasting: Arc<Lasting>,
+    state: Arc<ProcessState>,
     metrics: Arc<Metrics>,
     reloads: Reloads,
     operator_log: OperatorLog,
     generation: Arc<AtomicU64>,
-    /// What runs, to say what a new file changes that only a restart can.
+    /// The settings that need a restart, as this process started with them.
     running: Arc<Settings>,
 }
 
-/// What outlives a configuration and is found again by the next one.
-struct Lasting {
+/// The state that outlives a configuration and is used again by the next one.
+struct ProcessState {
     metrics: Arc<Metrics>,
     registry: Arc<Registry>,
     issuers: Issuers,
@@ -99,19 +101,20 @@ struct Lasting {
 }
 
 impl App {
-    /// Builds every part and binds both ports. Access-log lines go to `log`.
+    /// Builds every part and binds both ports. The access log is written to `log`. Fails when a
+    /// port cannot be bound, or the system refuses a thread or a runtime.
     pub fn build(config: Config, log: Box<dyn Write + Send>) -> Result<Self, StartError> {
-        Self::build_on(config, log, None)
+        Self::build_replacing(config, log, None)
     }
 
-    /// The same, in the place of another process: on its sockets where they fit the configuration.
-    /// Until this one runs, nothing has changed for the other.
-    pub fn build_on(
+    /// Like [`App::build`], replacing another process: uses its sockets where they match the
+    /// configuration. Until [`App::run`], nothing changes for that process.
+    pub fn build_replacing(
         config: Config,
         log: Box<dyn Write + Send>,
-        predecessor: Option<(Predecessor, Sockets)>,
+        old_process: Option<(OldProcess, Sockets)>,
     ) -> Result<Self, StartError> {
-        let (predecessor, inherited) = predecessor.unzip();
+        let (old_process, inherited) = old_process.unzip();
         let (inherited_public, inherited_admin) = inherited
             .map_or_else(Default::default, |sockets| (sockets.public, Some(sockets.admin)));
         let operator_log = OperatorLog::init(config.log.0, config.log.1);
@@ -121,7 +124,7 @@ impl App {
         let registry = Arc::new(Registry::new(Arc::clone(&metrics)));
         let settings = config.server.clone();
         let warnings = config.warnings.iter().map(Fault::headline).collect();
-        let lasting = Lasting {
+        let state = ProcessState {
             metrics: Arc::clone(&metrics),
             registry: Arc::clone(&registry),
             issuers: Issuers::default(),
@@ -131,26 +134,26 @@ impl App {
             outward: SharedOutward::default(),
             watch: Watch::default(),
         };
-        let refresher = lasting.issuers.refresher(Fetcher::new(lasting.outward.clone()));
-        let keeper = lasting.credentials.keeper(Fetcher::new(lasting.outward.clone()));
-        let watcher = lasting.watch.watcher();
-        let shared = Shared::new(lasting.snapshot(config, 1));
+        let issuer_refresh = state.issuers.refresher(Fetcher::new(state.outward.clone()));
+        let credential_refresh = state.credentials.keeper(Fetcher::new(state.outward.clone()));
+        let health_checks = state.watch.watcher();
+        let shared = Shared::new(state.snapshot(config, 1));
         metrics.config_generation.set(1);
         let draining = Arc::new(AtomicBool::new(false));
         let parts = Parts {
             shared: shared.clone(),
             registry,
-            certificates: lasting.certificates.clone(),
+            certificates: state.certificates.clone(),
             metrics: Arc::clone(&metrics),
             log: writer,
             draining: Arc::clone(&draining),
         };
-        let refused = |key, address| move |error| StartError::Listen { key, address, error };
+        let bind_error = |key, address| move |error| StartError::Listen { key, address, error };
         let server = Server::bind(settings.clone(), parts, inherited_public)
-            .map_err(refused("server.listen", settings.listen))?;
+            .map_err(bind_error("server.listen", settings.listen))?;
         let admin_listener = inherited_admin
             .map_or_else(|| bind_admin(settings.admin), Ok)
-            .map_err(refused("admin.listen", settings.admin))?;
+            .map_err(bind_error("admin.listen", settings.admin))?;
         let drain_delay = settings.drain_delay;
         let reloads = Reloads::default();
         let admin = Admin::new(
@@ -161,7 +164,7 @@ impl App {
         );
         let reloader = Reloader {
             shared,
-            lasting: Arc::new(lasting),
+            state: Arc::new(state),
             metrics,
             reloads,
             operator_log,
@@ -174,52 +177,52 @@ impl App {
             server,
             admin,
             reloader,
-            refresher,
-            keeper,
-            watcher,
+            issuer_refresh,
+            credential_refresh,
+            health_checks,
             draining,
             drain_delay,
             log_thread,
             public,
-            predecessor,
+            old_process,
             warnings,
         })
     }
 
-    /// Where GitLab finds us.
+    /// Returns the address of the public port, which GitLab uses.
     pub const fn public_addr(&self) -> SocketAddr {
         self.public
     }
 
-    /// Where `/metrics` and `/status` are.
+    /// Returns the address of the admin listener, with `/metrics` and `/status`.
     pub fn admin_addr(&self) -> io::Result<SocketAddr> {
         self.admin.1.local_addr()
     }
 
-    /// What is odd about the configuration it was built from.
+    /// Returns the warnings about the configuration it was built from.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
 
-    /// To put another configuration in force.
+    /// Returns a handle that puts another configuration in force.
     pub fn reloader(&self) -> Reloader {
         self.reloader.clone()
     }
 
-    /// Serves until `stop` is ready or another process has taken its place, then drains: nothing
-    /// new accepted, what runs may end.
+    /// Serves until `stop` is ready or another process has replaced this one, then drains: accepts
+    /// nothing more and finishes the requests under way. Fails when it cannot start.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
         let Self {
             server,
             admin: (admin, listener),
-            refresher,
-            keeper,
-            watcher,
+            issuer_refresh,
+            credential_refresh,
+            health_checks,
             log_thread,
             public,
             ..
         } = self;
-        let certificates = self.reloader.lasting.certificates.clone();
+        let certificates = self.reloader.state.certificates.clone();
         let (stop_workers, workers_stop) = watch::channel(Stop::No);
         let (stop_admin, admin_stop) = watch::channel(false);
         let sockets = Sockets { public: server.sockets()?, admin: listener.try_clone()? };
@@ -227,29 +230,31 @@ impl App {
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let admin_address = listener.local_addr()?;
         let admin = tokio::spawn(admin.serve(listener, admin_stop));
-        let refreshing = tokio::spawn(refresher.run());
-        let keeping = tokio::spawn(keeper.run());
-        let watching = tokio::spawn(watcher.run());
-        let sharing = tokio::spawn(Arc::clone(&self.reloader.lasting.meters).tend());
-        let expiring = tokio::spawn(certificates.warn_of_expiry());
-        if let Some(predecessor) = self.predecessor
-            && let Err(error) = predecessor.dismiss().await
+        let background = [
+            tokio::spawn(issuer_refresh.run()),
+            tokio::spawn(credential_refresh.run()),
+            tokio::spawn(health_checks.run()),
+            tokio::spawn(Arc::clone(&self.reloader.state.meters).tend()),
+            tokio::spawn(certificates.warn_of_expiry()),
+        ];
+        if let Some(old_process) = self.old_process
+            && let Err(error) = old_process.shut_down().await
         {
-            tracing::warn!(%error, "the process that was to be replaced");
+            tracing::warn!(%error, "the old process did not confirm that it ends");
         }
-        let succession = open_succession(sockets);
+        let handoff = bind_handoff(sockets);
         tracing::info!(%public, admin = %admin_address, workers = workers.len(), "serving");
-        let successor = tokio::select! {
+        let new_process = tokio::select! {
             () = stop => None,
-            successor = succeeded(succession.as_ref()) => Some(successor),
+            new_process = replaced(handoff.as_ref()) => Some(new_process),
         };
-        // copies of the sockets: with them the ports would stay open
-        drop(succession);
-        if let Some(successor) = successor {
+        // it holds duplicates of the sockets, which would keep the ports open
+        drop(handoff);
+        if let Some(new_process) = new_process {
             tracing::info!("another process has taken over: draining");
-            // its answers are the ones that count, on either port
+            // from now on the new process answers, on either port
             stop_admin.send_replace(true);
-            successor.release().await;
+            new_process.release().await;
         } else {
             tracing::info!("draining");
             self.draining.store(true, Ordering::Relaxed);
@@ -260,45 +265,40 @@ impl App {
         let drained = tokio::task::spawn_blocking(move || {
             workers.into_iter().for_each(|worker| _ = worker.join())
         });
-        // Bounded by the workers' own limit, resilience.drain.
+        // Bounded by resilience.drain, which the workers apply.
         let _ = drained.await;
-        refreshing.abort();
-        keeping.abort();
-        watching.abort();
-        expiring.abort();
-        sharing.abort();
+        background.iter().for_each(task::JoinHandle::abort);
         stop_admin.send_replace(true);
         let _ = admin.await;
-        // The last handle of the log went with the workers: the thread ends when it has written
-        // all.
+        // The workers held the last handles of the log: the thread ends when it has written all.
         let _ = tokio::task::spawn_blocking(move || log_thread.join()).await;
         tracing::info!("stopped");
         Ok(())
     }
 }
 
-/// Where a successor would ask. A process without it serves as well; it cannot be replaced in
-/// place.
-fn open_succession(sockets: Sockets) -> Option<Succession> {
-    let opened = Succession::open(sockets);
-    opened
+/// Binds the socket to which a new process connects. A process without it serves as well, but it
+/// cannot be replaced without a restart.
+fn bind_handoff(sockets: Sockets) -> Option<ListenerHandoff> {
+    let bound = ListenerHandoff::bind(sockets);
+    bound
         .inspect_err(
             |error| tracing::warn!(%error, "weir serve --replace will not find this process"),
         )
         .ok()
 }
 
-async fn succeeded(succession: Option<&Succession>) -> Successor {
-    match succession {
-        Some(succession) => succession.succeeded().await,
+async fn replaced(handoff: Option<&ListenerHandoff>) -> NewProcess {
+    match handoff {
+        Some(handoff) => handoff.accept().await,
         None => std::future::pending().await,
     }
 }
 
 impl Reloader {
-    /// Puts a configuration that checked in force. Requests under way finish on theirs.
+    /// Puts a checked configuration in force. Requests under way finish on theirs.
     pub fn apply(&self, config: Config) {
-        let restart = self.needs_restart(&config);
+        let restart = self.restart_warnings(&config);
         for line in &restart {
             tracing::warn!("{line}");
         }
@@ -307,15 +307,15 @@ impl Reloader {
         }
         self.operator_log.set_level(config.log.0);
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
-        self.shared.swap(self.lasting.snapshot(config, generation));
+        self.shared.swap(self.state.snapshot(config, generation));
         self.metrics.config_generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
         self.metrics.config_reload_ok.set(1);
         self.metrics.config_reloads.get(&ReloadLabels { outcome: ReloadOutcome::Ok }).inc();
-        self.reloads.note(LastReload { at: SystemTime::now(), ok: true, faults: restart });
+        self.reloads.record(LastReload { at: SystemTime::now(), ok: true, faults: restart });
         tracing::info!(generation, "configuration in force");
     }
 
-    /// Notes a configuration that did not check. What runs goes on.
+    /// Reports a configuration with faults. The one in force stays.
     pub fn refuse(&self, faults: &Faults) {
         self.metrics.config_reload_ok.set(0);
         self.metrics.config_reloads.get(&ReloadLabels { outcome: ReloadOutcome::Failed }).inc();
@@ -327,27 +327,30 @@ impl Reloader {
             faults = faults.len(),
             "the configuration was not reloaded: the old one stays in force"
         );
-        self.reloads.note(LastReload { at: SystemTime::now(), ok: false, faults });
+        self.reloads.record(LastReload { at: SystemTime::now(), ok: false, faults });
     }
 
-    fn needs_restart(&self, config: &Config) -> Vec<String> {
-        let line = "needs a restart: [server], [admin] or a connection limit of [limits] or [resilience] has changed";
-        if *self.running == config.server { Vec::new() } else { vec![line.to_owned()] }
+    /// Returns a warning if the new file changes settings that only a restart can apply.
+    fn restart_warnings(&self, config: &Config) -> Vec<String> {
+        const WARNING: &str = "needs a restart: [server], [admin] or a connection limit of \
+                               [limits] or [resilience] has changed";
+        if *self.running == config.server { Vec::new() } else { vec![WARNING.to_owned()] }
     }
 }
 
-impl Lasting {
+impl ProcessState {
+    /// Builds the snapshot of a configuration.
     fn snapshot(&self, config: Config, generation: u64) -> Snapshot {
         self.metrics.create(&initial_series(&config.table));
         let cloud = config.table.cloud().map(|route| &route.model);
-        let outward = self.outward.put(config.outward);
+        let egress = self.outward.put(config.outward);
         let endpoints =
-            self.registry.endpoints(config.models.iter().chain(cloud), outward, &config.resilience);
+            self.registry.endpoints(config.models.iter().chain(cloud), egress, &config.resilience);
         self.watch.set(config.models.iter(), &endpoints, config.resilience.health_check);
         let user_tokens = Arc::new(self.issuers.user_tokens(config.user_tokens));
         let auth = self.issuers.policy(config.auth, Arc::clone(&user_tokens));
         self.credentials.set(config.table.renewed());
-        self.certificates.put(config.tls);
+        self.certificates.set(config.tls);
         let (limits, chat) = (config.limits, config.chat);
         let (table, prompts, docs) = (config.table, config.prompts, config.docs);
         let (meters, log_prompts) = (Arc::clone(&self.meters), config.log_prompts);
@@ -368,7 +371,7 @@ impl Lasting {
     }
 }
 
-/// Alone on its port, unlike the public one: a second process must find out.
+/// Binds the admin port without `SO_REUSEPORT`, unlike the public one: a second process must fail.
 fn bind_admin(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;

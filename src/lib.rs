@@ -3,26 +3,28 @@
 //!
 //! # Map
 //!
-//! A module may use only modules to its right; `tests/tidy/` reads every `use crate::…` and
-//! enforces it.
+//! A module may use only modules further along the chain; `tests/tidy/` reads every
+//! `use crate::…` and enforces it.
 //!
 //! ```text
-//! main → command → app → {config, demo} → server → api → snapshot → {relay, auth, credentials} → {upstream, provider}
-//!      → {route, prompt} → model → telemetry → error → {wire, generation, docs} → {secret, refreshed}
+//! main → command → app → {config, demo} → server → api → snapshot
+//!      → {relay, auth, credentials} → {upstream, provider} → {route, prompt} → model
+//!      → telemetry → error → {wire, generation, docs} → {secret, refreshed}
 //! ```
 //!
 //! # Invariants
 //!
-//! - `upstream` is the only module that connects outward. `provider` opens no socket and reads no
-//!   clock.
-//! - `wire`, `generation`, `docs`, `model`, `route`, `prompt` and `provider` do not mention tokio or hyper.
+//! - `upstream` is the only module that opens outbound connections. `provider` opens no socket and
+//!   reads no clock.
+//! - `wire`, `generation`, `docs`, `model`, `route`, `prompt` and `provider` do not mention tokio
+//!   or hyper.
 //! - Each module defines its own checked settings; `config` builds them. Only
 //!   `config/toml/environment.rs` reads the environment.
 //! - `api` never names a provider, `provider` never names a surface; they meet in `generation`.
 //! - `provider/mod.rs`, `error/kind.rs` and `api/endpoint.rs` hold the only `match` over their enum;
 //!   `Endpoint` has a second one, the dispatcher in `api/mod.rs`, and no other file names its variants.
 //! - Only `app` and `server` spawn tasks; only `main.rs` ends the process.
-//! - Nothing fails in `Drop`; `Drop` only hands a finished value on.
+//! - Nothing fails in `Drop`; `Drop` only passes a finished value on.
 
 pub mod api;
 pub mod app;

@@ -1,5 +1,5 @@
 //! `Secret<T>`: a value that prints as dots, is wiped when dropped, and is read only by
-//! `.expose()`, so that every place that reads one is found by a search for that word.
+//! `.expose()`, so that all code that reads one is found by a search for that word.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ impl<T: Zeroize> Secret<T> {
         Self(value)
     }
 
-    /// The value itself. Callers hand it to the wire or to a hash, never to a formatter.
+    /// Returns the value itself. Callers pass it to the wire or to a hash, never to a formatter.
     pub const fn expose(&self) -> &T {
         &self.0
     }

@@ -1,5 +1,5 @@
 //! `Snapshot`: everything a reload may change, as one immutable value behind one `ArcSwap`. A
-//! request loads it once and finishes on it, whatever is swapped in meanwhile.
+//! request loads it once and finishes on it, whatever is put in force meanwhile.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,41 +13,42 @@ use crate::prompt::Registry;
 use crate::route::Table;
 use crate::upstream::Endpoints;
 
-/// What a request may read.
+/// The configuration and state that a request reads.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// Feature → model.
+    /// The routing table: feature → model.
     pub table: Table,
-    /// What models are told for each of GitLab's requests.
+    /// The prompts for GitLab's requests.
     pub prompts: Arc<Registry>,
-    /// Who may call.
+    /// How callers are authenticated.
     pub auth: Policy,
-    /// What users' tokens are issued with.
+    /// The issuer of users' tokens.
     pub user_tokens: Arc<UserTokens>,
-    /// How much callers have used of what they may; the process's own.
+    /// The rate meters of callers. One set per process.
     pub meters: Arc<Meters>,
-    /// GitLab's documentation.
+    /// The search of GitLab's documentation.
     pub docs: docs::Settings,
-    /// Sizes and waits.
+    /// Sizes, timeouts and rates of requests.
     pub limits: Limits,
-    /// How Duo Chat is answered.
+    /// Settings of Duo Chat.
     pub chat: Chat,
     /// The live state (in flight, health) of every endpoint in the file.
     pub endpoints: Endpoints,
-    /// `telemetry.log_prompts`: what was said may be logged where GitLab allows it, too.
+    /// `telemetry.log_prompts`: prompts and responses are logged, if GitLab allows it for a
+    /// request.
     pub log_prompts: bool,
-    /// Counts up with every swap.
+    /// The number of this configuration, counted from 1.
     pub generation: u64,
 }
 
 /// `[limits]`, checked: the parts that a reload may change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// A longer request body is 413 before it is buffered. Bytes.
+    /// The longest request body in bytes; a longer one is refused with 413 before it is buffered.
     pub max_body: u64,
-    /// A client that takes longer over its body is let go.
+    /// The longest time a client may take to send its body.
     pub body_timeout: Duration,
-    /// What one caller may ask for, unless its key says otherwise.
+    /// The rates of one caller, unless its key has its own.
     pub rates: Rates,
 }
 
@@ -62,9 +63,9 @@ impl Default for Limits {
 pub struct Chat {
     /// How models call GitLab's tools.
     pub tools: ToolUse,
-    /// The longest silence of a stream whose clients skip blank lines.
+    /// The interval of keep-alive bytes on streams whose clients skip blank lines.
     pub heartbeat: Duration,
-    /// How an expired limit is told.
+    /// How an expired timeout is reported to the client.
     pub expiry_as: ExpiryAs,
 }
 
@@ -78,47 +79,47 @@ impl Default for Chat {
     }
 }
 
-/// `chat.tools`
+/// `chat.tools`: how models call tools.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ToolUse {
-    /// By the model's family; as text when its server refuses functions.
+    /// By the model's family; as text when its server rejects function calls.
     #[default]
     Auto,
-    /// As functions.
+    /// As function calls.
     Native,
-    /// As text.
+    /// As text in the ReAct format.
     React,
 }
 
-/// The one place the running configuration is read from.
+/// The configuration in force, shared by all threads.
 #[derive(Clone, Debug)]
 pub struct Shared(Arc<ArcSwap<Snapshot>>);
 
 impl Shared {
-    /// Starts with this snapshot.
+    /// Puts a first snapshot in force.
     pub fn new(snapshot: Snapshot) -> Self {
         Self(Arc::new(ArcSwap::from_pointee(snapshot)))
     }
 
-    /// The snapshot in force. Once per request.
+    /// Returns the snapshot in force. Called once per request.
     pub fn load(&self) -> Arc<Snapshot> {
         self.0.load_full()
     }
 
-    /// Puts another one in force; requests under way keep theirs.
+    /// Puts another snapshot in force; requests under way keep theirs.
     pub fn swap(&self, next: Snapshot) {
         self.0.store(Arc::new(next));
     }
 }
 
-/// What became of the last reload, for `/status` and the log.
+/// The result of the last reload, for `/status` and the log.
 #[derive(Clone, Debug)]
 pub struct LastReload {
-    /// When it was tried.
+    /// The time of the reload.
     pub at: SystemTime,
-    /// Whether what is on disk is in force.
+    /// Whether the file on disk is in force.
     pub ok: bool,
-    /// What was wrong with it, as `weir check` prints it; and what needs a restart.
+    /// The faults of the file, as `weir check` prints them; or what needs a restart.
     pub faults: Vec<String>,
 }
 
@@ -134,12 +135,12 @@ impl Default for Reloads {
 }
 
 impl Reloads {
-    /// Notes a reload.
-    pub fn note(&self, reload: LastReload) {
+    /// Records a reload.
+    pub fn record(&self, reload: LastReload) {
         self.0.store(Arc::new(reload));
     }
 
-    /// The last one.
+    /// Returns the last reload; before the first, the start of the process.
     pub fn last(&self) -> Arc<LastReload> {
         self.0.load_full()
     }

@@ -1,18 +1,18 @@
-//! `weir check`: the warnings, where each value came from, and what is routed where.
+//! `weir check`: the warnings, the source of each value, and the routing table.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::Out;
-use super::out::{aligned, counted};
+use super::out::{align, plural};
 use crate::config::{Config, Origin, Setting, show_duration};
 use crate::model::{Budget, CredentialKind, Model};
 use crate::route::{Choice, Feature, RequestModels, Route, Rule};
 use crate::telemetry::rfc3339;
 use crate::upstream::Validity;
 
-/// Prints what a configuration that checked comes to.
+/// Prints a configuration without faults: its warnings, settings and routes.
 pub(super) fn run(config: &Config, path: &Path, out: &mut Out) {
     config.warnings.iter().for_each(|warning| out.fault(warning));
     out.line("Settings");
@@ -29,15 +29,16 @@ pub(super) fn run(config: &Config, path: &Path, out: &mut Out) {
     }
     out.line("\nRouting (limits: connect / first byte / idle / total)");
     routing(config).iter().for_each(|line| out.line(format_args!("  {line}")));
-    let models = counted(config.models.len(), "model");
+    let models = plural(config.models.len(), "model");
     out.line(format_args!(
         "\n{}: fine, {models}, {}",
         path.display(),
-        counted(config.warnings.len(), "warning")
+        plural(config.warnings.len(), "warning")
     ));
 }
 
-/// Every value that is not of a model or a feature; those have the other table and `weir explain`.
+/// Returns the rows of the values outside of models and features, which are shown in the routing
+/// table and by `weir explain`.
 fn settings(config: &Config) -> Vec<String> {
     let is_general = |key: &str| {
         !key.starts_with("models.")
@@ -56,13 +57,13 @@ fn settings(config: &Config) -> Vec<String> {
         rows.push(vec![workers.0.to_owned(), workers.1, "default (one per core)".to_owned()]);
     }
     rows.sort();
-    aligned(&rows)
+    align(&rows)
 }
 
-/// Who we are to clients, and to model servers that ask.
+/// Returns the rows about the certificates that are presented to clients and to model servers.
 fn tls(config: &Config, now: SystemTime) -> Vec<String> {
     let until = |validity: Validity| {
-        let days = counted(usize::try_from(validity.days_left(now)).unwrap_or(usize::MAX), "day");
+        let days = plural(usize::try_from(validity.days_left(now)).unwrap_or(usize::MAX), "day");
         format!("until {}, {days} left", rfc3339(validity.until))
     };
     let mut rows = Vec::new();
@@ -75,30 +76,29 @@ fn tls(config: &Config, now: SystemTime) -> Vec<String> {
         rows.push(vec!["certificate".to_owned(), until(identity.validity())]);
         rows.push(vec!["clients".to_owned(), clients.to_owned()]);
     }
-    let outward = config.outward.settings();
-    let shared =
-        outward.models.identity().map(|identity| ("to model servers".to_owned(), identity));
+    let egress = config.outward.settings();
+    let shared = egress.models.identity().map(|identity| ("to model servers".to_owned(), identity));
     let own = config.models.iter().filter_map(|model| {
-        let tls = outward.own.get(&model.id)?;
+        let tls = egress.own.get(&model.id)?;
         Some((format!("to models.{}", model.id), tls.identity()?))
     });
     rows.extend(
         shared
             .into_iter()
             .chain(own)
-            .map(|(whom, identity)| vec![whom, until(identity.validity())]),
+            .map(|(peer, identity)| vec![peer, until(identity.validity())]),
     );
-    aligned(&rows)
+    align(&rows)
 }
 
-/// How Bedrock and Azure models are reached: which region, whose credentials; and what the
-/// environment gives to models that requests bring.
+/// Returns the rows about access to Bedrock and Azure models: the region and the credentials; and
+/// what the environment sets for models that requests define.
 fn access(config: &Config) -> Vec<String> {
     let is_cloud = |model: &&Arc<Model>| {
         matches!(model.provider.credentials(), CredentialKind::Aws | CredentialKind::Azure)
     };
-    let brought = (config.request_models != RequestModels::Ignore).then_some("request");
-    let names = config.models.iter().filter(is_cloud).map(|model| &*model.id).chain(brought);
+    let from_requests = (config.request_models != RequestModels::Ignore).then_some("request");
+    let names = config.models.iter().filter(is_cloud).map(|model| &*model.id).chain(from_requests);
     let rows = names.flat_map(|name| {
         let label = if name == "request" { "models of requests" } else { name };
         let row = move |(key, setting): (&str, &Setting)| {
@@ -111,7 +111,7 @@ fn access(config: &Config) -> Vec<String> {
         };
         config.provenance.access_of(name).map(row)
     });
-    aligned(&rows.collect::<Vec<_>>())
+    align(&rows.collect::<Vec<_>>())
 }
 
 fn routing(config: &Config) -> Vec<String> {
@@ -119,17 +119,17 @@ fn routing(config: &Config) -> Vec<String> {
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     rows.extend(Feature::all().map(|feature| row(config, feature)));
     rows.push(default_row(config));
-    aligned(&rows)
+    align(&rows)
 }
 
 fn row(config: &Config, feature: Feature) -> Vec<String> {
     let own = config.table.feature_choice(feature);
     let (choice, key, note) = match (own, feature.parent()) {
-        (Some((choice, Rule::Parent)), Some(parent)) => (choice, line_of(parent.name()), ""),
-        (Some((choice, _)), _) => (choice, line_of(feature.name()), ""),
+        (Some((choice, Rule::Parent)), Some(parent)) => (choice, key_of(parent.name()), ""),
+        (Some((choice, _)), _) => (choice, key_of(feature.name()), ""),
         (None, _) => match config.table.default_choice() {
-            Some(choice) => (choice, line_of("default"), ", if the request names none"),
-            None => return without_line(config, feature.name()),
+            Some(choice) => (choice, key_of("default"), ", if the request names none"),
+            None => return without_rule(config, feature.name()),
         },
     };
     let inherited = own.is_none_or(|(_, rule)| rule == Rule::Parent);
@@ -139,7 +139,7 @@ fn row(config: &Config, feature: Feature) -> Vec<String> {
 }
 
 fn default_row(config: &Config) -> Vec<String> {
-    let key = line_of("default");
+    let key = key_of("default");
     match config.table.default_choice() {
         Some(choice) => cells(
             "default",
@@ -147,12 +147,12 @@ fn default_row(config: &Config) -> Vec<String> {
             |route| route.budget,
             format!("{} {key}", config.provenance.source(&key)),
         ),
-        None => without_line(config, "default"),
+        None => without_rule(config, "default"),
     }
 }
 
-/// No rule of the file: only a request can name a model.
-fn without_line(config: &Config, name: &str) -> Vec<String> {
+/// Returns the row of a feature without a rule in the file: only a request can name a model.
+fn without_rule(config: &Config, name: &str) -> Vec<String> {
     let ignored = config.request_models == RequestModels::Ignore;
     let by = if ignored { "no line: 422" } else { "no line: the request's own model, else 422" };
     let dash = || "-".to_owned();
@@ -184,6 +184,6 @@ fn limits(budget: Budget) -> String {
     [budget.connect, budget.first_byte, budget.idle, budget.total].map(show_duration).join(" / ")
 }
 
-fn line_of(name: &str) -> String {
+fn key_of(name: &str) -> String {
     format!("features.{name}")
 }

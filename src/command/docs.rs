@@ -1,4 +1,4 @@
-//! `weir docs index DIR -o FILE`: a tree of Markdown → one file that `docs.index` names.
+//! `weir docs index DIR -o FILE`: a tree of Markdown → one file for `docs.index`.
 
 use std::fs;
 use std::io;
@@ -7,31 +7,31 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use super::Out;
-use super::out::counted;
+use super::out::plural;
 use crate::docs::{Builder, Built};
 
-/// How often the progress line changes.
+/// The interval at which the progress line changes.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Writes the index. What is not text is told and left out.
+/// Writes the index. Files that are not UTF-8 are left out with a remark.
 pub(super) fn index(dir: &Path, output: &Path, out: &mut Out) -> ExitCode {
     let started = Instant::now();
-    let made = pages(dir)
+    let indexed = pages(dir)
         .map_err(|(path, why)| format!("cannot read {}: {why}", path.display()))
         .and_then(|pages| {
             if pages.is_empty() {
-                return Err(format!("{} holds no Markdown (*.md)", dir.display()));
+                return Err(format!("{} contains no Markdown (*.md)", dir.display()));
             }
             let built = build(dir, &pages, out);
             replace(output, &built.bytes)
                 .map_err(|why| format!("cannot write {}: {why}", output.display()))?;
             Ok(built)
         });
-    match made {
+    match indexed {
         Ok(built) => {
-            let size = shown(built.bytes.len());
+            let size = human_size(built.bytes.len());
             let (pages, sections) =
-                (counted(built.pages, "page"), counted(built.sections, "section"));
+                (plural(built.pages, "page"), plural(built.sections, "section"));
             let took = started.elapsed().as_secs_f64();
             out.line(format_args!(
                 "{}: {pages}, {sections}, {size}, in {took:.1} s",
@@ -46,8 +46,8 @@ pub(super) fn index(dir: &Path, output: &Path, out: &mut Out) -> ExitCode {
     }
 }
 
-/// A file's size for people.
-fn shown(bytes: usize) -> String {
+/// Returns a file's size in KiB or MiB.
+fn human_size(bytes: usize) -> String {
     const MIB: usize = 1 << 20;
     if bytes < MIB {
         format!("{} KiB", bytes.div_ceil(1 << 10))
@@ -56,8 +56,9 @@ fn shown(bytes: usize) -> String {
     }
 }
 
-/// The Markdown files below a folder, in order. Hidden ones are no pages; links are not followed,
-/// so that no page comes twice and no circle is walked.
+/// Returns the Markdown files below a folder, sorted. Hidden files are skipped; symbolic links are
+/// not followed, so that no page occurs twice and no loop is entered. Fails with the path that
+/// cannot be read.
 fn pages(dir: &Path) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
     let failed = |path: &Path| {
         let path = path.to_owned();
@@ -85,11 +86,11 @@ fn pages(dir: &Path) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
 
 fn build(dir: &Path, pages: &[PathBuf], out: &mut Out) -> Built {
     let mut builder = Builder::default();
-    let mut shown = Instant::now();
+    let mut last_shown = Instant::now();
     for (done, path) in pages.iter().enumerate() {
-        if shown.elapsed() > TICK {
+        if last_shown.elapsed() > TICK {
             out.progress(format_args!("{done} of {} pages", pages.len()));
-            shown = Instant::now();
+            last_shown = Instant::now();
         }
         let below = path.strip_prefix(dir).unwrap_or(path).to_string_lossy().replace('\\', "/");
         match fs::read_to_string(path) {
@@ -104,13 +105,14 @@ fn build(dir: &Path, pages: &[PathBuf], out: &mut Out) -> Built {
     builder.finish()
 }
 
-/// A gateway that reloads meanwhile reads the old file or the new one, never half of one.
+/// Writes a file atomically: a gateway that reloads meanwhile reads the old file or the new one,
+/// never a part of one.
 fn replace(output: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut partial = output.as_os_str().to_owned();
     partial.push(".partial");
     let written = fs::write(&partial, bytes).and_then(|()| fs::rename(&partial, output));
     if written.is_err() {
-        // nothing to do about it when this fails as well
+        // nothing more can be done when this fails as well
         let _ = fs::remove_file(&partial);
     }
     written

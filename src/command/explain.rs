@@ -1,9 +1,9 @@
-//! `weir explain FEATURE`: how one feature is routed, and which line of the file decided each part.
+//! `weir explain FEATURE`: how one feature is routed, and which line of the file decides each part.
 
 use std::process::ExitCode;
 
 use super::Out;
-use super::out::{aligned, instead};
+use super::out::{align, suggestion};
 use crate::config::{Config, show_duration};
 use crate::error::Phase;
 use crate::model::CredentialKind;
@@ -14,19 +14,22 @@ pub(super) fn run(config: &Config, name: &str, out: &mut Out) -> ExitCode {
     let feature = Feature::parse(name);
     if feature.is_none() && name != "default" {
         let names = Feature::all().map(Feature::name).chain(["default"]);
-        out.remark(format_args!("{name:?} is not a feature of GitLab's: {}", instead(name, names)));
+        out.remark(format_args!(
+            "{name:?} is not a feature of GitLab's: {}",
+            suggestion(name, names)
+        ));
         return ExitCode::FAILURE;
     }
     match feature {
         Some(feature) => out.line(format_args!("{name}: {}", feature.title())),
-        None => out
-            .line("default: requests that no line of [features] and no model of their own decides"),
+        None => out.line("default: requests without a line in [features] that name no model"),
     }
     rows(config, feature).iter().for_each(|line| out.line(format_args!("  {line}")));
     ExitCode::SUCCESS
 }
 
-/// The line of `[features]` that decides, if one does.
+/// Returns the choice for a feature, the key of `[features]` that decides it, and the rule; `None`
+/// if no key does.
 fn deciding(config: &Config, feature: Option<Feature>) -> Option<(&Choice, &'static str, Rule)> {
     let own = feature.and_then(|feature| {
         let (choice, rule) = config.table.feature_choice(feature)?;
@@ -45,16 +48,14 @@ fn rows(config: &Config, feature: Option<Feature>) -> Vec<String> {
             }
             _ => ("the request's own, else 422", "no line of [features]"),
         };
-        return aligned(&[row("model", value, by.to_owned())]);
+        return align(&[row("model", value, by.to_owned())]);
     };
     let key = format!("features.{line}");
     let decided = format!("{} {key}", config.provenance.source(&key));
     let (rule, by) = rule_of(config, feature, rule, &decided);
     let mut rows = vec![row("rule", &rule, by)];
     match choice {
-        Choice::Disabled => {
-            rows.push(row("model", "disabled: refused, nothing is sent anywhere", decided))
-        }
+        Choice::Disabled => rows.push(row("model", "disabled: requests are refused", decided)),
         Choice::Model(route) => {
             rows.push(row("model", &route.model.id, decided));
             if route.model.provider.is_gateway() {
@@ -68,10 +69,10 @@ fn rows(config: &Config, feature: Option<Feature>) -> Vec<String> {
             }
         }
     }
-    aligned(&rows)
+    align(&rows)
 }
 
-/// Which rule of precedence decides, what comes before it, and what says so.
+/// Returns the rule of precedence that decides with what precedes it, and the line that sets it.
 fn rule_of(
     config: &Config,
     feature: Option<Feature>,
@@ -87,7 +88,7 @@ fn rule_of(
         RequestModels::Listed => Some("the request names a model at an endpoint of this file"),
         RequestModels::Ignore => None,
     };
-    // users' tokens open nothing else
+    // users' tokens are accepted for nothing else
     let bound =
         (feature == Feature::CODE_COMPLETIONS).then_some("the user's token is bound to another");
     let unless: Vec<&str> = named.into_iter().chain(bound).collect();
@@ -101,14 +102,14 @@ fn rule_of(
     )
 }
 
-/// GitLab's cloud: nothing about it is ours to choose but its address.
+/// Adds the rows of GitLab's cloud, of which only the address is configured.
 fn cloud_rows(config: &Config, route: &Route, rows: &mut Vec<Vec<String>>) {
     let mut row = |what: &str, value: String, by: &str| {
         rows.push(vec![what.to_owned(), value, by.to_owned()])
     };
     row(
         "dialect",
-        "GitLab's own: requests go on as they came".to_owned(),
+        "GitLab's own: requests are passed on unchanged".to_owned(),
         "GitLab AI vendor model",
     );
     row(
@@ -181,21 +182,21 @@ fn limit_rows(
             config.provenance.model_key(&route.model.id, &format!("timeouts.{name}")),
             format!("timeouts.{name}"),
         ];
-        let said =
+        let deciding =
             layers.iter().find(|key| config.provenance.is_in_file(key)).unwrap_or(&layers[2]);
-        let own_total = own && *said == layers[0];
+        let own_total = own && *deciding == layers[0];
         let is_capped = phase == Phase::Total && !own_total && cap == Some(budget.total);
         let by = if is_capped {
-            "GitLab gives up on this feature soon after".to_owned()
+            "GitLab's own timeout for this feature ends soon after".to_owned()
         } else {
-            format!("{} {said}", config.provenance.source(said))
+            format!("{} {deciding}", config.provenance.source(deciding))
         };
         rows.push(vec![name.to_owned(), show_duration(budget.limit(phase)), by]);
     }
 }
 
-/// Who stands in for the model, in order. `weir explain` of a feature that has the model first
-/// tells the rest of it.
+/// Adds the fallback models in order, without their details: `weir explain` of a feature that uses
+/// such a model shows them.
 fn fallback_rows(config: &Config, route: &Route, line: &str, rows: &mut Vec<Vec<String>>) {
     let key = format!("features.{line}.fallback");
     for next in route.fallbacks() {

@@ -1,4 +1,4 @@
-//! `weir healthcheck [URL]`: one GET of `/ready`. No runtime: it runs every few seconds beside the
+//! `weir healthcheck [URL]`: one GET of `/ready`. No runtime: it runs every few seconds next to the
 //! gateway, against its admin listener. An `https` URL is verified as a model server's is.
 
 use std::io::{self, Read, Write};
@@ -16,9 +16,10 @@ use crate::config::{self, Environment};
 use crate::model::{EndpointUrl, Scheme};
 use crate::upstream::ClientTls;
 
-const LIMIT: Duration = Duration::from_secs(2);
+/// The timeout of the connection and of each read and write.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Asks, says one line, exits 0 or 1.
+/// Sends the request and prints one line; returns 0 if the gateway is ready, else 1.
 pub(super) fn run(
     url: Option<&str>,
     file: Option<&Path>,
@@ -27,7 +28,7 @@ pub(super) fn run(
 ) -> ExitCode {
     let url = url.map_or_else(|| default_url(file, env), str::to_owned);
     let authorities = || config::authorities(&config::locate(file, env).unwrap_or_default(), env);
-    match ask(&url, authorities) {
+    match check(&url, authorities) {
         Ok(()) => {
             out.line(format_args!("ready: {url}"));
             ExitCode::SUCCESS
@@ -39,7 +40,8 @@ pub(super) fn run(
     }
 }
 
-/// `/ready` of `admin.listen`, as far as it can be known; of 127.0.0.1:8082 without a file.
+/// Returns `/ready` of `admin.listen`; of 127.0.0.1:8082 if the file has no address or is not
+/// found.
 fn default_url(file: Option<&Path>, env: &Environment) -> String {
     let path = config::locate(file, env).unwrap_or_default();
     let admin = config::admin_address(&path, env)
@@ -52,7 +54,8 @@ fn default_url(file: Option<&Path>, env: &Environment) -> String {
     format!("http://{}/ready", SocketAddr::new(host, admin.port()))
 }
 
-fn ask(url: &str, authorities: impl FnOnce() -> ClientTls) -> Result<(), String> {
+/// Sends the request to each address of the URL until one responds. Fails with the reason.
+fn check(url: &str, authorities: impl FnOnce() -> ClientTls) -> Result<(), String> {
     let target = EndpointUrl::parse(url).map_err(|why| why.to_string())?;
     let tls = match target.scheme() {
         Scheme::Http => None,
@@ -60,33 +63,33 @@ fn ask(url: &str, authorities: impl FnOnce() -> ClientTls) -> Result<(), String>
     };
     let addresses =
         (target.host(), target.port()).to_socket_addrs().map_err(|why| why.to_string())?;
-    let mut last = "no address".to_owned();
+    let mut last_error = "no address".to_owned();
     for address in addresses {
         match get(&address, &target, tls.as_ref()) {
             Ok(200..=299) => return Ok(()),
             Ok(status) => return Err(format!("HTTP {status}")),
-            Err(why) => last = why.to_string(),
+            Err(why) => last_error = why.to_string(),
         }
     }
-    Err(last)
+    Err(last_error)
 }
 
-/// The status of one answer.
+/// Returns the status of the response.
 fn get(
     address: &SocketAddr,
     target: &EndpointUrl,
     tls: Option<&Arc<ClientConfig>>,
 ) -> io::Result<u16> {
-    let mut stream = TcpStream::connect_timeout(address, LIMIT)?;
-    stream.set_read_timeout(Some(LIMIT))?;
-    stream.set_write_timeout(Some(LIMIT))?;
-    let Some(config) = tls else { return exchange(&mut stream, target) };
+    let mut stream = TcpStream::connect_timeout(address, TIMEOUT)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    let Some(config) = tls else { return request_status(&mut stream, target) };
     let name = ServerName::try_from(target.host().to_owned()).map_err(io::Error::other)?;
     let mut session = ClientConnection::new(Arc::clone(config), name).map_err(io::Error::other)?;
-    exchange(&mut rustls::Stream::new(&mut session, &mut stream), target)
+    request_status(&mut rustls::Stream::new(&mut session, &mut stream), target)
 }
 
-fn exchange(stream: &mut (impl Read + Write), target: &EndpointUrl) -> io::Result<u16> {
+fn request_status(stream: &mut (impl Read + Write), target: &EndpointUrl) -> io::Result<u16> {
     let path = if target.base().is_empty() { "/" } else { target.base() };
     let request =
         format!("GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", target.authority());
@@ -96,5 +99,5 @@ fn exchange(stream: &mut (impl Read + Write), target: &EndpointUrl) -> io::Resul
     let status = head
         .strip_prefix(b"HTTP/1.")
         .and_then(|rest| std::str::from_utf8(rest.get(2..5)?).ok()?.parse().ok());
-    status.ok_or_else(|| io::Error::other("the answer is not HTTP/1"))
+    status.ok_or_else(|| io::Error::other("the response is not HTTP/1"))
 }

@@ -1,4 +1,4 @@
-//! The command line: parses it, runs one command, says how it ended.
+//! The command line: parses it, runs one command, returns its exit code.
 
 mod check;
 mod demo;
@@ -20,7 +20,7 @@ pub use out::Out;
 
 use crate::config::{self, Config, Environment, Faults};
 
-/// `EX_CONFIG` of sysexits.h: service managers know it as "do not restart, fix the file".
+/// `EX_CONFIG` of sysexits.h, which service managers take as "do not restart, fix the file".
 const BAD_CONFIG: u8 = 78;
 
 /// An AI gateway: GitLab Duo requests, routed by feature to the model you chose.
@@ -34,54 +34,110 @@ struct Line {
 const EXAMPLES: &str = "\
 Examples:
   weir demo                                try it: no file, no network
-  weir check --config weir.toml            what is wrong with the file, and what it routes where
-  weir explain code_completions            why a feature goes where it goes
-  weir serve --config /etc/weir/weir.toml  run; SIGHUP or a change of the file reloads, SIGTERM drains
+  weir check --config weir.toml            print the faults of the file, or its routing table
+  weir explain code_completions            show why a feature is routed to its model
+  weir serve --config /etc/weir/weir.toml  run; SIGHUP or an edit reloads, SIGTERM drains
 ";
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  weir serve --config /etc/weir/weir.toml
+  weir serve --config /etc/weir/weir.toml --replace   upgrade: no request is lost
+
+Exit codes: 0 drained, 78 the configuration has faults, 1 anything else.";
+
+const DEMO_EXAMPLES: &str = "\
+Example:
+  weir demo
+
+Prints curl commands to paste.";
+
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  weir check
+  weir check --config weir.toml
+
+Exit codes: 0 no faults, 78 the configuration has faults.";
+
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  weir explain duo_chat_fix_code
+  weir explain default --config weir.toml";
+
+const PROBE_EXAMPLES: &str = "\
+Examples:
+  weir probe
+  weir probe codestral --config weir.toml
+
+Exit codes: 0 all succeeded, 1 at least one failed.";
+
+const PROMPTS_EXAMPLES: &str = "\
+Examples:
+  weir prompts list
+  weir prompts show generate_commit_message
+  weir prompts render generate_commit_message --input diff=@change.diff --family mistral
+
+To change one, put its file into the directory of [prompts] dir:
+  mkdir -p prompts/chat/explain_code
+  weir prompts show chat/explain_code > prompts/chat/explain_code/base.toml";
+
+const HEALTHCHECK_EXAMPLES: &str = "\
+Examples:
+  weir healthcheck
+  weir healthcheck http://127.0.0.1:8082/ready";
+
+const DOCS_INDEX_EXAMPLES: &str = "\
+Example:
+  git clone --depth 1 https://gitlab.com/gitlab-org/gitlab.git
+  weir docs index gitlab/doc -o gitlab-docs.index";
+
+const PROMPTS_LIST_EXAMPLES: &str = "\
+Example:
+  weir prompts list";
+
+const PROMPTS_SHOW_EXAMPLES: &str = "\
+Examples:
+  weir prompts show review_merge_request
+  weir prompts show code_suggestions/generations --family codegemma";
+
+const PROMPTS_RENDER_EXAMPLES: &str = "\
+Examples:
+  weir prompts render chat/explain_code
+  weir prompts render generate_commit_message --input diff=@change.diff
+  weir prompts render chat/write_tests --input selected_text='def f(): pass' \\
+    --input libraries='[\"pytest\"]'";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the gateway
-    #[command(
-        after_help = "Examples:\n  weir serve --config /etc/weir/weir.toml\n  weir serve --config /etc/weir/weir.toml --replace   upgrade: no request is lost\n\nExit codes: 0 drained, 78 the configuration has faults, 1 anything else."
-    )]
+    #[command(after_help = SERVE_EXAMPLES)]
     Serve(Serve),
     /// Run with a built-in model server: no file, no network
-    #[command(after_help = "Example:\n  weir demo\n\nPrints curl lines to paste.")]
+    #[command(after_help = DEMO_EXAMPLES)]
     Demo,
-    /// Check the file without starting: every fault at once, else what is routed where
-    #[command(
-        after_help = "Examples:\n  weir check\n  weir check --config weir.toml\n\nExit codes: 0 fine, 78 the configuration has faults."
-    )]
+    /// Check the file without starting: print every fault, or the routing table
+    #[command(after_help = CHECK_EXAMPLES)]
     Check(Check),
-    /// How a feature is routed, and which line of the file decided each part
-    #[command(
-        after_help = "Examples:\n  weir explain duo_chat_fix_code\n  weir explain default --config weir.toml"
-    )]
+    /// Show how a feature is routed, and which line of the file decides each part
+    #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(Explain),
     /// Send one real request to each endpoint of each model
-    #[command(
-        after_help = "Examples:\n  weir probe\n  weir probe codestral --config weir.toml\n\nExit codes: 0 all answered, 1 at least one did not."
-    )]
+    #[command(after_help = PROBE_EXAMPLES)]
     Probe(Probe),
     /// Make GitLab's documentation searchable
     Docs(Docs),
-    /// What models are told: the prompts in force
-    #[command(
-        after_help = "Examples:\n  weir prompts list\n  weir prompts show generate_commit_message\n  weir prompts render generate_commit_message --input diff=@change.diff --family mistral\n\nTo change one, put its file into the directory that [prompts] dir names:\n  mkdir -p prompts/chat/explain_code\n  weir prompts show chat/explain_code > prompts/chat/explain_code/base.toml"
-    )]
+    /// List, show and render the prompts in force
+    #[command(after_help = PROMPTS_EXAMPLES)]
     Prompts(Prompts),
     /// Exit 0 when a running gateway is ready (for a container's HEALTHCHECK)
-    #[command(
-        after_help = "Examples:\n  weir healthcheck\n  weir healthcheck http://127.0.0.1:8082/ready"
-    )]
+    #[command(after_help = HEALTHCHECK_EXAMPLES)]
     Healthcheck(Healthcheck),
 }
 
 /// `--config`
 #[derive(Debug, Args)]
 struct File {
-    /// The file; else $WEIR_CONFIG, ./weir.toml, /etc/weir/weir.toml
+    /// The configuration file; else $WEIR_CONFIG, ./weir.toml, /etc/weir/weir.toml
     #[arg(long, short, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -90,8 +146,7 @@ struct File {
 struct Serve {
     #[command(flatten)]
     file: File,
-    /// Take over from the process that serves on this admin address, if there is one; it drains and
-    /// ends
+    /// Replace the process that serves on this admin address, if there is one; it drains and ends
     #[arg(long)]
     replace: bool,
 }
@@ -100,7 +155,7 @@ struct Serve {
 struct Check {
     #[command(flatten)]
     file: File,
-    /// Print every key with its default instead (config/reference.toml)
+    /// Print every key with its default and exit (config/reference.toml)
     #[arg(long)]
     reference: bool,
 }
@@ -115,7 +170,7 @@ struct Explain {
 
 #[derive(Debug, Args)]
 struct Probe {
-    /// Only this model
+    /// Probe only this model
     model: Option<String>,
     #[command(flatten)]
     file: File,
@@ -129,14 +184,12 @@ struct Docs {
 
 #[derive(Debug, Subcommand)]
 enum DocsCommand {
-    /// Write an index of a tree of Markdown files, for docs.index in the file
-    #[command(
-        after_help = "Example:\n  git clone --depth 1 https://gitlab.com/gitlab-org/gitlab.git\n  weir docs index gitlab/doc -o gitlab-docs.index"
-    )]
+    /// Write an index of a tree of Markdown files, for docs.index in the configuration
+    #[command(after_help = DOCS_INDEX_EXAMPLES)]
     Index {
         /// The documentation's root: `doc` in GitLab's repository
         dir: PathBuf,
-        /// The file to write; one that is there is replaced
+        /// The file to write; an existing one is replaced
         #[arg(long, short, value_name = "FILE")]
         output: PathBuf,
     },
@@ -152,32 +205,27 @@ struct Prompts {
 
 #[derive(Debug, Subcommand)]
 enum PromptsAction {
-    /// Every prompt: for which family, by which feature it is routed, what it takes (`?` is
-    /// optional)
-    #[command(after_help = "Example:\n  weir prompts list")]
+    /// List every prompt: its family, the feature that routes it, its inputs (`?` is optional)
+    #[command(after_help = PROMPTS_LIST_EXAMPLES)]
     List,
-    /// A prompt's file, as it is in force
-    #[command(
-        after_help = "Examples:\n  weir prompts show review_merge_request\n  weir prompts show code_suggestions/generations --family codegemma"
-    )]
+    /// Print a prompt's file, as it is in force
+    #[command(after_help = PROMPTS_SHOW_EXAMPLES)]
     Show {
         /// GitLab's name of the prompt
         id: String,
-        /// As a model of this family gets it
+        /// Use the prompt for models of this family
         #[arg(long, value_name = "FAMILY")]
         family: Option<String>,
     },
-    /// What a model is sent; inputs that are not given are the file's example
-    #[command(
-        after_help = "Examples:\n  weir prompts render chat/explain_code\n  weir prompts render generate_commit_message --input diff=@change.diff\n  weir prompts render chat/write_tests --input selected_text='def f(): pass' --input libraries='[\"pytest\"]'"
-    )]
+    /// Print what a model receives; inputs that are not given have the values of the file's example
+    #[command(after_help = PROMPTS_RENDER_EXAMPLES)]
     Render {
         /// GitLab's name of the prompt
         id: String,
         /// NAME=VALUE, NAME=@FILE, or a list or an object as JSON; repeatable
         #[arg(long, value_name = "NAME=VALUE")]
         input: Vec<String>,
-        /// As a model of this family gets it
+        /// Use the prompt for models of this family
         #[arg(long, value_name = "FAMILY")]
         family: Option<String>,
     },
@@ -185,13 +233,14 @@ enum PromptsAction {
 
 #[derive(Debug, Args)]
 struct Healthcheck {
-    /// What to ask; else /ready of admin.listen
+    /// The URL to request; else /ready of admin.listen
     url: Option<String>,
     #[command(flatten)]
     file: File,
 }
 
-/// Runs the command that these arguments name.
+/// Parses the arguments, runs the command, and returns its exit code: 2 for arguments that cannot
+/// be parsed.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let env = Environment::of_process();
     let mut out = Out::standard(&env);
@@ -199,7 +248,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Ok(line) => dispatch(line.command, &env, &mut out),
         Err(error) => {
             let _ = error.print();
-            // 2 for a line that cannot be read, 0 for --help
+            // 2 for arguments that cannot be parsed, 0 for --help
             u8::try_from(error.exit_code()).unwrap_or(2).into()
         }
     }
@@ -228,8 +277,8 @@ fn dispatch(command: Command, env: &Environment, out: &mut Out) -> ExitCode {
         Command::Docs(Docs { command: DocsCommand::Index { dir, output } }) => {
             docs::index(&dir, &output, out)
         }
-        Command::Prompts(ask) => {
-            with_prompts(&ask.file, env, out, |config, out| match &ask.action {
+        Command::Prompts(prompts) => {
+            with_prompts(&prompts.file, env, out, |config, out| match &prompts.action {
                 PromptsAction::List => prompts::list(config, out),
                 PromptsAction::Show { id, family } => {
                     prompts::show(config, id, family.as_deref(), out)
@@ -239,13 +288,13 @@ fn dispatch(command: Command, env: &Environment, out: &mut Out) -> ExitCode {
                 }
             })
         }
-        Command::Healthcheck(ask) => {
-            healthcheck::run(ask.url.as_deref(), ask.file.config.as_deref(), env, out)
+        Command::Healthcheck(check) => {
+            healthcheck::run(check.url.as_deref(), check.file.config.as_deref(), env, out)
         }
     }
 }
 
-/// Loads the file and hands it on, or prints what is wrong with it.
+/// Loads the file and passes it to `run`, or prints its faults.
 fn with_config(
     file: &File,
     env: &Environment,
@@ -261,8 +310,8 @@ fn with_config(
     }
 }
 
-/// Like `with_config`, but for an empty file where there is none and none was named: the prompts in
-/// the program.
+/// Like [`with_config`], but without `--config` and without a file in the default places it uses an
+/// empty one, that is, the built-in prompts.
 fn with_prompts(
     file: &File,
     env: &Environment,

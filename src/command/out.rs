@@ -1,4 +1,4 @@
-//! `Out`: what a command prints. A closed pipe (`weir check | head`) ends the printing, not the
+//! `Out`: the output of a command. A closed pipe (`weir check | head`) ends the output, not the
 //! program.
 
 use std::fmt;
@@ -17,42 +17,42 @@ pub struct Out {
 }
 
 impl Out {
-    /// The process's own.
+    /// Returns the streams of this process.
     pub fn standard(env: &crate::config::Environment) -> Self {
         let live = std::io::stderr().is_terminal();
         let colour = live && env.get("NO_COLOR").is_none();
         Self { out: Box::new(std::io::stdout()), err: Box::new(std::io::stderr()), colour, live }
     }
 
-    /// Others, without colour.
+    /// Creates an output to other streams, without colour.
     pub fn new(out: Box<dyn Write + Send>, err: Box<dyn Write + Send>) -> Self {
         Self { out, err, colour: false, live: false }
     }
 
-    /// A line of what was asked for.
+    /// Prints a line of the result to standard output.
     pub fn line(&mut self, line: impl fmt::Display) {
         let _ = writeln!(self.out, "{line}");
     }
 
-    /// A line about how it went.
+    /// Prints a line about the run to standard error.
     pub fn remark(&mut self, line: impl fmt::Display) {
         let _ = writeln!(self.err, "{line}");
     }
 
-    /// How far it is, on one line that the next one overwrites; an empty one ends it. Nothing where
-    /// nobody watches.
+    /// Prints the progress on one line that the next call overwrites; an empty line ends it. Prints
+    /// nothing unless standard error is a terminal.
     pub fn progress(&mut self, line: impl fmt::Display) {
         if self.live {
             let _ = write!(self.err, "\r\x1b[2K{line}").and_then(|()| self.err.flush());
         }
     }
 
-    /// One fault, with its line of the file.
+    /// Prints one fault, with its line of the file.
     pub fn fault(&mut self, fault: &Fault) {
         let _ = self.err.write_all(fault.render(self.colour).as_bytes());
     }
 
-    /// Every fault, and how many there were.
+    /// Prints every fault, and their number.
     pub fn faults(&mut self, faults: &Faults) {
         faults.iter().for_each(|fault| self.fault(fault));
         let errors = faults.errors();
@@ -60,32 +60,32 @@ impl Out {
         let also = if warnings == 0 {
             String::new()
         } else {
-            format!(", {}", counted(warnings, "warning"))
+            format!(", {}", plural(warnings, "warning"))
         };
-        self.remark(format_args!("{}{also}", counted(errors, "error")));
+        self.remark(format_args!("{}{also}", plural(errors, "error")));
     }
 }
 
-/// `1 error`, `2 errors`.
-pub(super) fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+/// Returns a count with its noun: `1 error`, `2 errors`.
+pub(super) fn plural(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-/// What to say instead of a name that is none of these: the nearest, or all of them.
-pub(super) fn instead<'a>(said: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+/// Returns a hint for a name that is none of `names`: the nearest of them, or all.
+pub(super) fn suggestion<'a>(found: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     let names: Vec<&str> = names.into_iter().collect();
-    if let Some(near) = nearest(said, names.iter().copied()) {
+    if let Some(near) = nearest(found, names.iter().copied()) {
         return format!("did you mean {near}?");
     }
     match names.as_slice() {
-        [] => "there is none".to_owned(),
+        [] => "none is defined".to_owned(),
         [one] => format!("expected {one}"),
         all => format!("expected one of {}", all.join(", ")),
     }
 }
 
-/// Rows as aligned columns, the last one ragged.
-pub(super) fn aligned(rows: &[Vec<String>]) -> Vec<String> {
+/// Returns rows as lines with aligned columns.
+pub(super) fn align(rows: &[Vec<String>]) -> Vec<String> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()

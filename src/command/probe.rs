@@ -1,5 +1,5 @@
 //! `weir probe`: one real request to each endpoint of each model, and how long each step of it
-//! took. What GitLab's "Test connection" tells an administrator, and more.
+//! took. It shows what GitLab's "Test connection" shows to an administrator, and more.
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +11,7 @@ use http_body_util::BodyExt as _;
 use tokio::time::{Instant, timeout};
 
 use super::Out;
-use super::out::{aligned, counted, instead};
+use super::out::{align, plural, suggestion};
 use super::serve::runtime;
 use crate::app::StartError;
 use crate::config::{Config, show_duration};
@@ -26,22 +26,25 @@ use crate::telemetry::labels::Surface;
 use crate::telemetry::{Facts, Metrics, Record, Sink, TraceIds};
 use crate::upstream::{Endpoints, Fetcher, Registry, SharedOutward, Steps, Upstreams};
 
-/// Probes every model, or the one of this name.
+/// Probes every model, or the one with this name. Exits with 1 when an endpoint fails.
 pub(super) fn run(config: &Config, only: Option<&str>, out: &mut Out) -> ExitCode {
     let routes = routes(config);
     let names: Vec<&str> = routes.iter().map(|route| &*route.model.id).collect();
     if let Some(name) = only.filter(|name| !names.contains(name)) {
-        out.remark(format_args!("{name:?} is not a model of the file: {}", instead(name, names)));
+        out.remark(format_args!(
+            "{name:?} is not a model of the file: {}",
+            suggestion(name, names)
+        ));
         return ExitCode::FAILURE;
     }
-    let wanted = routes.iter().filter(|route| only.is_none_or(|name| *route.model.id == *name));
-    let targets: Vec<(&Route, &EndpointUrl)> = wanted
+    let selected = routes.iter().filter(|route| only.is_none_or(|name| *route.model.id == *name));
+    let targets: Vec<(&Route, &EndpointUrl)> = selected
         .flat_map(|route| route.model.endpoints.iter().map(move |url| (&**route, url)))
         .collect();
     match probe_all(config, &targets, out) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(failed) => {
-            out.remark(format_args!("{} did not answer", counted(failed, "endpoint")));
+            out.remark(format_args!("{} failed", plural(failed, "endpoint")));
             ExitCode::FAILURE
         }
         Err(error) => {
@@ -51,15 +54,16 @@ pub(super) fn run(config: &Config, only: Option<&str>, out: &mut Out) -> ExitCod
     }
 }
 
-/// The models in the order of the file, then GitLab's cloud if a feature goes there.
+/// Returns routes to the models in the order of the file, then to GitLab's cloud if a feature uses
+/// it.
 fn routes(config: &Config) -> Vec<Arc<Route>> {
     let models =
         config.models.iter().filter_map(|model| config.table.resolve_named(&model.id).ok());
     models.chain(config.table.cloud().cloned()).collect()
 }
 
-/// Probes one after the other, so that one does not slow the next; prints the table; counts
-/// failures.
+/// Probes one endpoint after the other, so that one does not slow the next, and prints the table.
+/// Returns the number of failures; fails when the system refuses a runtime.
 fn probe_all(
     config: &Config,
     targets: &[(&Route, &EndpointUrl)],
@@ -75,7 +79,7 @@ fn probe_all(
     let mut failed = 0;
     let credentials = Credentials::default();
     credentials.set(config.table.renewed());
-    let keeper = credentials.keeper(Fetcher::new(SharedOutward::new(Arc::clone(&config.outward))));
+    let refresh = credentials.keeper(Fetcher::new(SharedOutward::new(Arc::clone(&config.outward))));
     runtime()?.block_on(async {
         let relay = Relay::new(Upstreams::new(Arc::clone(&registry)));
         let probing = async {
@@ -84,7 +88,7 @@ fn probe_all(
                 if let Some(renewed) = route.model.access.renewed() {
                     renewed.settled().await;
                 }
-                let route = alone(route, url);
+                let route = with_endpoint(route, url);
                 let endpoints = registry.endpoints(
                     [&route.model].into_iter(),
                     Arc::clone(&config.outward),
@@ -97,23 +101,23 @@ fn probe_all(
         };
         tokio::select! {
             () = probing => {}
-            // it ends with the credentials, which are held above
-            () = keeper.run() => {}
+            // never first: it ends with the credentials, which are held above
+            () = refresh.run() => {}
         }
     });
     if !has_tunnels {
-        rows.iter_mut().for_each(|row| _ = row.remove(PROXY));
+        rows.iter_mut().for_each(|row| _ = row.remove(PROXY_COLUMN));
     }
-    aligned(&rows).iter().for_each(|row| out.line(row));
+    align(&rows).iter().for_each(|row| out.line(row));
     Ok(failed)
 }
 
-/// The column that stays away where no proxy is on the way.
-const PROXY: usize = 4;
+/// The column that is left out if no endpoint is reached through a proxy.
+const PROXY_COLUMN: usize = 4;
 
-/// What one endpoint did.
+/// The result of probing one endpoint.
 struct Probed {
-    steps: Option<Steps>,
+    connect: Option<Steps>,
     first_token: Option<Duration>,
     total: Duration,
     result: Result<String, String>,
@@ -125,7 +129,7 @@ impl Probed {
             show_duration(Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(0)))
         };
         let step = |of: fn(&Steps) -> Duration| {
-            self.steps.as_ref().map_or_else(|| "-".to_owned(), |steps| time(of(steps)))
+            self.connect.as_ref().map_or_else(|| "-".to_owned(), |timings| time(of(timings)))
         };
         let result = match &self.result {
             Ok(text) => format!("ok: {text}"),
@@ -145,11 +149,11 @@ impl Probed {
     }
 }
 
-/// `endpoints` has the one of this route.
+/// Probes the only endpoint of this route, whose state is in `endpoints`.
 async fn probe(relay: &Relay, route: &Route, endpoints: &Endpoints) -> Probed {
     let started = Instant::now();
     let failed = |text: String| Probed {
-        steps: None,
+        connect: None,
         first_token: None,
         total: started.elapsed(),
         result: Err(text),
@@ -158,8 +162,8 @@ async fn probe(relay: &Relay, route: &Route, endpoints: &Endpoints) -> Probed {
         return failed("no endpoint".to_owned());
     };
     let connecting = timeout(route.budget.connect, relay.upstreams().probe(endpoint)).await;
-    let steps = match connecting {
-        Ok(Ok(steps)) => steps,
+    let timings = match connecting {
+        Ok(Ok(timings)) => timings,
         Ok(Err(error)) => return failed(error.to_string()),
         Err(_) => {
             return failed(format!(
@@ -168,24 +172,24 @@ async fn probe(relay: &Relay, route: &Route, endpoints: &Endpoints) -> Probed {
             ));
         }
     };
-    let told = Arc::new(Told::default());
-    let sink: Arc<dyn Sink> = Arc::<Told>::clone(&told);
+    let notes = Arc::new(LastNote::default());
+    let sink: Arc<dyn Sink> = Arc::<LastNote>::clone(&notes);
     let mut record = Record::open(sink, Surface::Unknown, TraceIds::of(&HeaderMap::new()), None);
-    let answer = ask(relay, route, endpoints, &mut record.facts).await;
+    let response = request(relay, route, endpoints, &mut record.facts).await;
     let sent = record.facts.started;
-    let result = match answer {
-        Ok(content) => drain(content, record, &told).await,
-        Err(error) => Err(said(&error)),
+    let result = match response {
+        Ok(content) => read_to_end(content, record, &notes).await,
+        Err(error) => Err(describe(&error)),
     };
     let (first_token, result) = match result {
         Ok((first, text)) => (first.map(|first| first.saturating_duration_since(sent)), Ok(text)),
         Err(text) => (None, Err(text)),
     };
-    Probed { steps: Some(steps), first_token, total: started.elapsed(), result }
+    Probed { connect: Some(timings), first_token, total: started.elapsed(), result }
 }
 
-/// The same model with this endpoint alone.
-fn alone(route: &Route, url: &EndpointUrl) -> Route {
+/// Returns a route to the same model with only this endpoint.
+fn with_endpoint(route: &Route, url: &EndpointUrl) -> Route {
     let model = Model { endpoints: vec![url.clone()], ..(*route.model).clone() };
     Route {
         feature: None,
@@ -196,8 +200,9 @@ fn alone(route: &Route, url: &EndpointUrl) -> Route {
     }
 }
 
-/// A few words of chat, or the embedding of one.
-async fn ask(
+/// Sends a short chat request, or an embedding request if the model is of that family; to GitLab's
+/// cloud a health check.
+async fn request(
     relay: &Relay,
     route: &Route,
     endpoints: &Endpoints,
@@ -227,11 +232,14 @@ async fn ask(
         stream: true,
         ..Generation::default()
     };
-    Ok(relay.stream(call, &generation, &|| Box::new(Words), "text/plain", facts).await?.into_body())
+    Ok(relay
+        .stream(call, &generation, &|| Box::new(TextEncoder), "text/plain", facts)
+        .await?
+        .into_body())
 }
 
-/// What GitLab's cloud says to callers without a token: that it is well (ai-gateway-server.md
-/// §1.1).
+/// Requests the health check of GitLab's cloud, which needs no token (ai-gateway-server.md §1.1).
+/// Fails on any status but 2xx.
 async fn health(
     relay: &Relay,
     call: Call<'_>,
@@ -248,17 +256,19 @@ async fn health(
         status => Err(GatewayError::new(
             Kind::UpstreamStatus(status.as_u16()),
             format!(
-                "GET /monitoring/healthz answered {status}: is gitlab.cloud_url a gateway of GitLab's?"
+                "GET /monitoring/healthz returned {status}: is gitlab.cloud_url a gateway of \
+                 GitLab's?"
             ),
         )),
     }
 }
 
-/// Reads the answer to its end. Of one that breaks off, the record knows why.
-async fn drain(
+/// Reads the response to its end, and returns the time of its first token and its size. Fails with
+/// the reason in the record if it breaks off.
+async fn read_to_end(
     content: Content,
     record: Record,
-    told: &Told,
+    notes: &LastNote,
 ) -> Result<(Option<Instant>, String), String> {
     let first = record.facts.first_token;
     let mut body = RelayBody::new(content, record, None);
@@ -268,27 +278,27 @@ async fn drain(
             Ok(frame) => bytes += frame.data_ref().map_or(0, Bytes::len),
             Err(error) => {
                 drop(body);
-                let note = told.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let note = notes.note.lock().unwrap_or_else(PoisonError::into_inner).take();
                 return Err(
                     note.map_or_else(|| error.to_string(), |note| format!("{error}: {note}"))
                 );
             }
         }
     }
-    Ok((first, counted(bytes, "byte")))
+    Ok((first, plural(bytes, "byte")))
 }
 
-/// What the operator should read.
-fn said(error: &GatewayError) -> String {
+/// Returns the text of an error for the operator.
+fn describe(error: &GatewayError) -> String {
     error
         .operator()
         .map_or_else(|| error.public().to_owned(), |more| format!("{}: {more}", error.public()))
 }
 
-/// The answer's words.
-struct Words;
+/// Encodes a response as its plain text.
+struct TextEncoder;
 
-impl Encode for Words {
+impl Encode for TextEncoder {
     fn delta(&mut self, delta: &Delta, out: &mut BytesMut) {
         if let Delta::Text(text) | Delta::Reasoning(text) = delta {
             out.extend_from_slice(text.as_bytes());
@@ -298,14 +308,16 @@ impl Encode for Words {
     fn finish(&mut self, _out: &mut BytesMut) {}
 }
 
-/// A probe is no request of a client: nobody counts it. The note of the last one is kept.
+/// Keeps the note of the last record. A probe is not a request of a client, so it is not counted.
 #[derive(Default)]
-struct Told(Mutex<Option<String>>);
+struct LastNote {
+    note: Mutex<Option<String>>,
+}
 
-impl Sink for Told {
+impl Sink for LastNote {
     fn begin(&self, _surface: Surface) {}
 
     fn finish(&self, facts: &Facts) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&facts.note);
+        self.note.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&facts.note);
     }
 }

@@ -1,4 +1,4 @@
-//! `weir prompts`: the prompts in force, as a list, as files, and as what a model is sent.
+//! `weir prompts`: the prompts in force, as a list, as files, and as a model receives them.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -6,15 +6,15 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::Out;
-use super::out::{aligned, instead};
+use super::out::{align, suggestion};
 use crate::config::{Config, nearest};
 use crate::generation::{Generation, Message, Part};
 use crate::model::Family;
 use crate::prompt::Prompt;
 
-/// Prints every prompt, one a line.
+/// Prints every prompt, one per line.
 pub(super) fn list(config: &Config, out: &mut Out) -> ExitCode {
-    let head = ["prompt", "for", "feature", "inputs", "what for"].map(str::to_owned).to_vec();
+    let head = ["prompt", "for", "feature", "inputs", "description"].map(str::to_owned).to_vec();
     let row = |prompt: &Prompt| {
         let optional = prompt.optional.iter().map(|name| format!("{name}?"));
         let inputs: Vec<String> = prompt.inputs.iter().cloned().chain(optional).collect();
@@ -28,11 +28,11 @@ pub(super) fn list(config: &Config, out: &mut Out) -> ExitCode {
     };
     let rows: Vec<Vec<String>> =
         std::iter::once(head).chain(config.prompts.iter().map(row)).collect();
-    aligned(&rows).iter().for_each(|line| out.line(line));
+    align(&rows).iter().for_each(|line| out.line(line));
     ExitCode::SUCCESS
 }
 
-/// Some have a dozen.
+/// Returns the names of a prompt's inputs, shortened when there are many.
 fn shortened(inputs: &[String]) -> String {
     const SHOWN: usize = 4;
     match inputs.len() {
@@ -49,8 +49,8 @@ pub(super) fn show(config: &Config, id: &str, family: Option<&str>, out: &mut Ou
     ExitCode::SUCCESS
 }
 
-/// Prints what a model is sent for these inputs (`name=value`); those that are not given are the
-/// example's.
+/// Prints what a model receives for these inputs (`name=value`); the others have the values of the
+/// example.
 pub(super) fn render(
     config: &Config,
     id: &str,
@@ -69,12 +69,12 @@ pub(super) fn render(
             }
         }
     }
-    unknown(prompt, &all, out);
+    remark_unknown_inputs(prompt, &all, out);
     match prompt.render(&all) {
         Ok(rendered) => print(&rendered.into_generation(&family, false), out),
         Err(error) => {
             out.remark(format_args!(
-                "{id} cannot be rendered: input {error}; say --input NAME=VALUE"
+                "{id} cannot be rendered: input {error}; add --input NAME=VALUE"
             ));
             return ExitCode::FAILURE;
         }
@@ -82,7 +82,8 @@ pub(super) fn render(
     ExitCode::SUCCESS
 }
 
-/// The prompt as a model of this family gets it.
+/// Returns the prompt for a model of this family, and the family; `None`, with a remark, if one of
+/// them does not exist.
 fn find<'c>(
     config: &'c Config,
     id: &str,
@@ -92,7 +93,7 @@ fn find<'c>(
     let families = config.table.families();
     if let Some(name) = family.filter(|name| families.find(name).is_none()) {
         let known = families.iter().map(|family| &*family.name);
-        out.remark(format_args!("{name:?} is not a family: {}", instead(name, known)));
+        out.remark(format_args!("{name:?} is not a family: {}", suggestion(name, known)));
         return None;
     }
     let family = families.get(family.unwrap_or_default());
@@ -101,14 +102,15 @@ fn find<'c>(
         Err(missing) => {
             match nearest(id, config.prompts.iter().map(|prompt| &*prompt.id)) {
                 Some(near) => out.remark(format_args!("{missing}: did you mean {near}?")),
-                None => out.remark(format_args!("{missing}: `weir prompts list` names them all")),
+                None => out.remark(format_args!("{missing}: `weir prompts list` shows all")),
             }
             None
         }
     }
 }
 
-/// `name=value`, `name=@file`, or a list or an object as JSON.
+/// Parses `name=value`, `name=@file`, or a list or an object as JSON. Fails when there is no `=` or
+/// the file cannot be read.
 fn parse(input: &str) -> Result<(String, Value), String> {
     let (name, text) = input
         .split_once('=')
@@ -122,11 +124,16 @@ fn parse(input: &str) -> Result<(String, Value), String> {
     Ok((name.to_owned(), json.unwrap_or_else(|| text.into())))
 }
 
-/// GitLab may send more than a prompt reads; a person at a prompt has most likely misspelt it.
-fn unknown(prompt: &Prompt, inputs: &Map<String, Value>, out: &mut Out) {
+/// Prints a remark for each input that the prompt does not read. GitLab may send such inputs; on
+/// the command line the name is most likely misspelt.
+fn remark_unknown_inputs(prompt: &Prompt, inputs: &Map<String, Value>, out: &mut Out) {
     let known = || prompt.inputs.iter().chain(&prompt.optional).map(String::as_str);
     for name in inputs.keys().filter(|name| !known().any(|known| known == name.as_str())) {
-        out.remark(format_args!("{} has no input {name}: {}", prompt.id, instead(name, known())));
+        out.remark(format_args!(
+            "{} has no input {name}: {}",
+            prompt.id,
+            suggestion(name, known())
+        ));
     }
 }
 

@@ -1,5 +1,5 @@
 //! `weir serve`: runs the gateway on a file, reloads when the file changes or on SIGHUP, drains on
-//! SIGTERM or when another process takes its place.
+//! SIGTERM or when another process replaces it.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,10 +10,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::Out;
 use crate::app::{App, Reloader, StartError};
 use crate::config::{self, Config, Environment, Watcher};
-use crate::server::upgrade::Predecessor;
+use crate::server::upgrade::OldProcess;
 
-/// Serves `config`, which was read from `path`, until SIGTERM or SIGINT, or until replaced. With
-/// `replace`, takes the place of the process that serves there, if there is one.
+/// Serves `config`, which was read from `path`, until SIGTERM or SIGINT, or until it is replaced.
+/// With `replace`, replaces the process that serves on its admin address, if there is one.
 pub(super) fn run(
     config: Config,
     path: &Path,
@@ -31,12 +31,12 @@ pub(super) fn run(
     }
 }
 
-/// Memory holds keys, and what users wrote: no core dump of it, and no look into it by other
-/// processes of the same user. A system that refuses this lets us serve all the same.
-fn keep_memory() {
+/// Turns off core dumps, and access by other processes of the same user: the memory contains keys
+/// and what users wrote. Weir serves also on a system that refuses this.
+fn protect_memory() {
     use rustix::process::{Resource, Rlimit, setrlimit};
     let refused = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).err();
-    // handlers that the kernel pipes dumps to are called whatever the limit says
+    // handlers to which the kernel pipes dumps are called whatever the limit is
     #[cfg(target_os = "linux")]
     let refused =
         rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
@@ -47,7 +47,7 @@ fn keep_memory() {
     }
 }
 
-/// The ordinary runtime beside the workers: admin listener, file watch, signals.
+/// Creates the runtime of everything but the workers: admin listener, file watch, signals.
 pub(super) fn runtime() -> Result<Runtime, StartError> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
@@ -58,15 +58,15 @@ async fn serve(
     replace: bool,
     env: &Environment,
 ) -> Result<(), StartError> {
-    let predecessor = if replace { Predecessor::find(config.server.admin).await? } else { None };
-    let app = App::build_on(config, Box::new(std::io::stdout()), predecessor)?;
-    // now there is a log to say that it failed
-    keep_memory();
+    let old_process = if replace { OldProcess::connect(config.server.admin).await? } else { None };
+    let app = App::build_replacing(config, Box::new(std::io::stdout()), old_process)?;
+    // not earlier: a failure is logged
+    protect_memory();
     for warning in app.warnings() {
         tracing::warn!("{warning}");
     }
     let reloader = app.reloader();
-    let mut stop = Stop::new()?;
+    let mut stop = StopSignals::new()?;
     let mut hangup = signal(SignalKind::hangup())?;
     let mut watched = config::watched(path, env);
     let (mut watcher, mut changes) = Watcher::start(&watched)?;
@@ -77,24 +77,28 @@ async fn serve(
             _ = hangup.recv() => {}
             Some(()) = changes.recv() => {}
         }
-        // The file may name others now. They are watched before they are read: no change falls
-        // between.
-        let named = config::watched(path, env);
-        if named != watched {
-            match Watcher::start(&named) {
-                // the old one ends here
+        // The file may refer to other files now. They are watched before they are read, so that no
+        // change is missed in between.
+        let referenced = config::watched(path, env);
+        if referenced != watched {
+            match Watcher::start(&referenced) {
+                // this drops the old watcher
                 Ok(started) => (watcher, changes) = started,
                 Err(error) => {
-                    tracing::warn!(%error, ?watcher, "the files that are named now are not watched")
+                    tracing::warn!(
+                        %error,
+                        ?watcher,
+                        "the files of the new configuration could not be watched"
+                    );
                 }
             }
-            watched = named;
+            watched = referenced;
         }
         reload(&reloader, path, env);
     }
 }
 
-/// Reads the file again; what does not check changes nothing.
+/// Reads the file again and puts it in force; a file with faults changes nothing.
 fn reload(reloader: &Reloader, path: &Path, env: &Environment) {
     match config::load(path, env) {
         Ok(config) => reloader.apply(config),
@@ -102,13 +106,14 @@ fn reload(reloader: &Reloader, path: &Path, env: &Environment) {
     }
 }
 
-/// SIGTERM (an orchestrator) or SIGINT (Ctrl-C).
-pub(super) struct Stop {
+/// The signals that stop a process: SIGTERM (an orchestrator) or SIGINT (Ctrl-C).
+pub(super) struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
 }
 
-impl Stop {
+impl StopSignals {
+    /// Installs the handlers.
     pub(super) fn new() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -116,6 +121,7 @@ impl Stop {
         })
     }
 
+    /// Waits for one of them.
     pub(super) async fn wait(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}

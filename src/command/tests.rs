@@ -1,4 +1,4 @@
-//! The commands as an operator runs them, on files of their own.
+//! The commands as an operator runs them, each test on its own files.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -11,9 +11,9 @@ use crate::config::Environment;
 
 /// A writer whose text can be read afterwards.
 #[derive(Clone, Default)]
-struct Page(Arc<Mutex<Vec<u8>>>);
+struct Buffer(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Page {
+impl Write for Buffer {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         self.0.lock().unwrap().write(bytes)
     }
@@ -23,14 +23,14 @@ impl Write for Page {
     }
 }
 
-impl Page {
+impl Buffer {
     fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 }
 
-/// Exit code, standard output and standard error of a command line; `FILE` stands for a file of
-/// this text.
+/// Runs a command line and returns its exit code, standard output and standard error. `FILE` is
+/// replaced by the path of a file with this text.
 fn weir(test: &str, text: &str, line: &str) -> (String, String, String) {
     weir_with(test, text, line, &[])
 }
@@ -41,7 +41,7 @@ fn weir_with(test: &str, text: &str, line: &str, env: &[(&str, &str)]) -> (Strin
     std::fs::write(&file, text).unwrap();
     let line = line.replace("FILE", file.to_str().unwrap());
     let command = Line::try_parse_from(line.split(' ')).unwrap().command;
-    let (out, err) = (Page::default(), Page::default());
+    let (out, err) = (Buffer::default(), Buffer::default());
     let code = dispatch(
         command,
         &env.iter().copied().collect::<Environment>(),
@@ -68,7 +68,7 @@ duo_chat = \"chat\"
 duo_chat_fix_code = \"disabled\"
 ";
 
-/// The cells of the line that begins so.
+/// Returns the cells of the line whose first cell is `begin`.
 fn cells<'a>(page: &'a str, begin: &str) -> Vec<&'a str> {
     let line = page.lines().find(|line| line.trim_start().split("  ").next() == Some(begin));
     line.unwrap_or_else(|| panic!("no {begin} in\n{page}"))
@@ -85,7 +85,7 @@ fn the_command_line_is_well_formed() {
 }
 
 #[test]
-fn check_prints_what_is_routed_where_and_who_decided() {
+fn check_prints_the_routing_table_and_what_decided_it() {
     let (code, page, err) = weir("check", ROUTED, "weir check --config FILE");
     assert_eq!((code, err.as_str()), (exit(0), ""));
     let row = |name| cells(&page, name)[1..].to_vec();
@@ -135,7 +135,7 @@ fn a_file_with_faults_starts_nothing() {
 }
 
 #[test]
-fn explain_says_which_line_decided_each_part() {
+fn explain_shows_which_line_decides_each_part() {
     let (code, page, _) = weir("explain", ROUTED, "weir explain code_completions --config FILE");
     assert_eq!(code, exit(0));
     assert_eq!(cells(&page, "model"), ["model", "codestral", "FILE:7 features.code_completions"]);
@@ -145,7 +145,7 @@ fn explain_says_which_line_decided_each_part() {
     assert_eq!(cells(&page, "first_byte"), ["first_byte", "60s", "default timeouts.first_byte"]);
     assert_eq!(
         cells(&page, "total"),
-        ["total", "50s", "GitLab gives up on this feature soon after"]
+        ["total", "50s", "GitLab's own timeout for this feature ends soon after"]
     );
     let (_, page, _) = weir("explain", ROUTED, "weir explain duo_chat_write_tests --config FILE");
     assert_eq!(cells(&page, "rule"), ["rule", "as its parent", "FILE:8 features.duo_chat"]);
@@ -164,9 +164,9 @@ fn explain_says_which_line_decided_each_part() {
         ["model", "the request's own, else 422", "no line of [features]"]
     );
     assert!(!page.contains("priority"));
-    let told = ROUTED.replace("timeouts.idle = \"30s\"", "priority = true");
+    let with_priority = ROUTED.replace("timeouts.idle = \"30s\"", "priority = true");
     let (_, page, _) =
-        weir("explain-priority", &told, "weir explain code_completions --config FILE");
+        weir("explain-priority", &with_priority, "weir explain code_completions --config FILE");
     assert_eq!(
         cells(&page, "priority"),
         ["priority", "0 in the server's queue; 0 goes first", "FILE:3"]
@@ -174,7 +174,7 @@ fn explain_says_which_line_decided_each_part() {
 }
 
 #[test]
-fn explain_says_what_comes_before_the_default() {
+fn explain_shows_what_precedes_the_default() {
     let rule = |key: &str, feature: &str| {
         let file = format!(
             "auth.mode = \"off\"\nmodels.m.endpoint = \"http://gpu/v1\"\nfeatures.default = \"m\"\n{key}"
@@ -241,13 +241,13 @@ fn prompts_are_listed_shown_and_rendered() {
 }
 
 #[test]
-fn prompts_say_what_was_probably_meant() {
-    for (line, said) in [
+fn prompts_suggests_the_nearest_name() {
+    for (line, expected) in [
         (
             "weir prompts show chat/explan_code",
             "Prompt 'chat/explan_code' not found: did you mean chat/explain_code?\n",
         ),
-        ("weir prompts show zzz", "Prompt 'zzz' not found: `weir prompts list` names them all\n"),
+        ("weir prompts show zzz", "Prompt 'zzz' not found: `weir prompts list` shows all\n"),
         (
             "weir prompts render chat/fix_code --family mistrall",
             "\"mistrall\" is not a family: did you mean mistral?\n",
@@ -263,7 +263,7 @@ fn prompts_say_what_was_probably_meant() {
     ] {
         let (code, _, err) = weir("prompts-wrong", ROUTED, &format!("{line} --config FILE"));
         assert_eq!(code, exit(1), "{line}");
-        assert!(err.starts_with(said), "{err}");
+        assert!(err.starts_with(expected), "{err}");
     }
     let (_, _, err) = weir(
         "prompts-name",
@@ -278,8 +278,8 @@ fn prompts_say_what_was_probably_meant() {
     );
 }
 
-/// One HTTP answer on a loopback port, and the request that it got.
-fn answering(answer: &'static str) -> (std::net::SocketAddr, std::thread::JoinHandle<String>) {
+/// Serves one HTTP response on a loopback port; the thread returns the request.
+fn serve_once(response: &'static str) -> (std::net::SocketAddr, std::thread::JoinHandle<String>) {
     use std::io::Read as _;
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -287,7 +287,7 @@ fn answering(answer: &'static str) -> (std::net::SocketAddr, std::thread::JoinHa
         let (mut stream, _) = listener.accept().unwrap();
         let mut request = [0; 1024];
         let length = stream.read(&mut request).unwrap();
-        stream.write_all(answer.as_bytes()).unwrap();
+        stream.write_all(response.as_bytes()).unwrap();
         String::from_utf8_lossy(&request[..length]).into_owned()
     });
     (address, thread)
@@ -295,7 +295,7 @@ fn answering(answer: &'static str) -> (std::net::SocketAddr, std::thread::JoinHa
 
 #[test]
 fn gitlabs_cloud_is_explained_and_probed_without_a_token() {
-    let (address, server) = answering("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
+    let (address, server) = serve_once("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
     let text =
         format!("gitlab.cloud_url = \"http://{address}/ai\"\nfeatures.duo_chat = \"gitlab\"\n");
     let (_, page, _) = weir("cloud", &text, "weir explain duo_chat --config FILE");
@@ -311,7 +311,7 @@ fn gitlabs_cloud_is_explained_and_probed_without_a_token() {
     let request = server.join().unwrap();
     assert!(request.starts_with("GET /ai/monitoring/healthz HTTP/1.1\r\n"), "{request}");
     assert!(!request.to_ascii_lowercase().contains("authorization"), "{request}");
-    let (address, server) = answering("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
+    let (address, server) = serve_once("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n");
     let text = format!("gitlab.cloud_url = \"http://{address}\"\nfeatures.duo_chat = \"gitlab\"\n");
     let (code, page, _) = weir("cloud-wrong", &text, "weir probe --config FILE");
     assert_eq!(code, exit(1));
@@ -320,8 +320,8 @@ fn gitlabs_cloud_is_explained_and_probed_without_a_token() {
 }
 
 #[test]
-fn healthcheck_asks_the_address_of_the_file_even_when_the_rest_is_broken() {
-    let (address, server) = answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+fn healthcheck_uses_the_address_of_the_file_even_when_the_rest_has_faults() {
+    let (address, server) = serve_once("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
     let text = format!("admin.listen = \"{address}\"\nserver.listen = 1\n[models");
     let (code, page, _) = weir("health", &text, "weir healthcheck --config FILE");
     assert_eq!((code, page), (exit(0), format!("ready: http://{address}/ready\n")));
@@ -329,19 +329,19 @@ fn healthcheck_asks_the_address_of_the_file_even_when_the_rest_is_broken() {
 }
 
 #[test]
-fn healthcheck_fails_on_503_and_on_silence() {
+fn healthcheck_fails_on_503_and_without_a_response() {
     let (address, server) =
-        answering("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n");
+        serve_once("HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\n\r\n");
     let (code, _, err) = weir("draining", "", &format!("weir healthcheck http://{address}/ready"));
     assert_eq!((code, err), (exit(1), format!("not ready: http://{address}/ready: HTTP 503\n")));
     server.join().unwrap();
-    let (address, server) = answering("");
+    let (address, server) = serve_once("");
     assert_eq!(weir("silent", "", &format!("weir healthcheck http://{address}/ready")).0, exit(1));
     server.join().unwrap();
 }
 
 #[test]
-fn check_and_explain_say_which_credentials_were_chosen_and_never_show_them() {
+fn check_and_explain_show_the_source_of_credentials_and_never_their_values() {
     const CLOUDS: &str = "\
 [models.sonnet]
 identifier = \"bedrock/apac.anthropic.claude-sonnet-4-20250514-v1:0\"
@@ -365,20 +365,20 @@ duo_chat = \"gpt\"
     ];
     let (code, page, err) = weir_with("clouds", CLOUDS, "weir check --config FILE", &env);
     assert_eq!((code, err.as_str()), (exit(0), ""));
-    let says = |row: &str| {
+    let has_row = |row: &str| {
         let mut rows =
             page.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
         rows.any(|line| line == row)
     };
-    assert!(says("sonnet region \"ap-northeast-1\" AWS_REGION"), "{page}");
+    assert!(has_row("sonnet region \"ap-northeast-1\" AWS_REGION"), "{page}");
     assert!(
-        says("sonnet credentials an access key AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"),
+        has_row("sonnet credentials an access key AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY"),
         "{page}"
     );
-    assert!(says("team region \"us-west-2\" FILE:4"), "{page}");
-    assert!(says("team credentials a Bedrock API key FILE:5"), "{page}");
-    assert!(says("gpt api_version \"v1\" default"), "{page}");
-    assert!(says("models of requests region \"ap-northeast-1\" AWS_REGION"), "{page}");
+    assert!(has_row("team region \"us-west-2\" FILE:4"), "{page}");
+    assert!(has_row("team credentials a Bedrock API key FILE:5"), "{page}");
+    assert!(has_row("gpt api_version \"v1\" default"), "{page}");
+    assert!(has_row("models of requests region \"ap-northeast-1\" AWS_REGION"), "{page}");
     let (_, default, _) =
         weir_with("clouds-default", CLOUDS, "weir explain default --config FILE", &env);
     let public = "https://bedrock-runtime.ap-northeast-1.amazonaws.com";
@@ -394,7 +394,7 @@ duo_chat = \"gpt\"
 }
 
 #[test]
-fn docs_index_writes_a_file_that_the_configuration_takes() {
+fn docs_index_writes_a_file_that_the_configuration_accepts() {
     let tree = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/docs");
     let index = std::env::temp_dir().join(format!("weir-docs-{}.index", std::process::id()));
     let index = index.to_str().unwrap();

@@ -1,5 +1,5 @@
 //! `weir demo`: Weir with no file and no network, in front of a small model server in the same
-//! process. This module has the model server, the configuration and the words; `app` runs them.
+//! process. This module has the model server, the configuration and the texts; `command` runs them.
 
 mod bedrock;
 pub mod model;
@@ -11,10 +11,11 @@ mod tests;
 
 use std::net::SocketAddr;
 
-/// The demo's file, with the addresses still to be put in ([`config`]).
+/// The demo's configuration file, with placeholders for the addresses ([`config`]).
 pub const CONFIG: &str = include_str!("demo.toml");
 
-/// The demo's file for these addresses: Weir's own, the admin listener's, the model server's.
+/// Returns the demo's file with these addresses: Weir's own, the admin listener's, the model
+/// server's.
 pub fn config(public: SocketAddr, admin: SocketAddr, model: SocketAddr) -> String {
     CONFIG
         .replace("@LISTEN@", &public.to_string())
@@ -22,7 +23,8 @@ pub fn config(public: SocketAddr, admin: SocketAddr, model: SocketAddr) -> Strin
         .replace("@MODEL@", &model.to_string())
 }
 
-/// What a newcomer reads: what is running, and lines to paste. One terminal screen.
+/// Returns the introduction for a newcomer: what is running, and commands to paste. It fits one
+/// terminal screen.
 pub fn banner(public: SocketAddr, admin: SocketAddr) -> String {
     include_str!("banner.txt")
         .replace("@LISTEN@", &public.to_string())

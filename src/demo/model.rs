@@ -1,6 +1,6 @@
-//! The demo's model server: OpenAI's API as vLLM speaks it, Azure's and Bedrock's, in this process,
-//! with three ways to fail. It is an ordinary HTTP server on a loopback port, so that the demo's
-//! gateway does what it does in production.
+//! The demo's model server: OpenAI's API as vLLM implements it, Azure's and Bedrock's, in this
+//! process, with three kinds of failure. It is an ordinary HTTP server on a loopback port, so that
+//! the demo's gateway does what it does in production.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -21,36 +21,37 @@ use tokio::sync::watch;
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::bedrock;
-use super::shapes::{self, Ask, Kind, Reply};
-use crate::demo::routes::{Door, Wire};
+use super::routes::{DemoDialect, DemoRoute};
+use super::shapes::{self, DemoRequest, Kind, Reply, StreamEvent};
 use crate::secret::Secret;
-use crate::server::side_listener::{self, Bounds};
+use crate::server::side_listener::{self, ListenerLimits};
 
-/// Answers.
+/// The model that responds.
 pub const DEMO: &str = "demo";
-/// Waits ten minutes before its first byte: longer than any limit.
+/// The model that waits ten minutes before its first byte: longer than any timeout.
 pub const SLOW: &str = "demo-slow";
-/// Answers 500.
+/// The model that returns 500.
 pub const BROKEN: &str = "demo-broken";
-/// Closes the connection halfway through its answer.
+/// The model that closes the connection halfway through its response.
 pub const CUT: &str = "demo-cut";
 
 const MODELS: [&str; 4] = [DEMO, SLOW, BROKEN, CUT];
-/// How long `demo-slow` thinks.
+/// How long `demo-slow` waits.
 const SLOW_WAIT: Duration = Duration::from_secs(600);
-const EVENTS: &str = "text/event-stream; charset=utf-8";
-const FRAMES: &str = "application/vnd.amazon.eventstream";
+const SSE: &str = "text/event-stream; charset=utf-8";
+const EVENT_STREAM: &str = "application/vnd.amazon.eventstream";
 const MAX_BODY: usize = 64 << 20;
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// The lifetime lets `demo-slow` finish.
-const BOUNDS: Bounds = Bounds { connections: 256, lifetime: Duration::from_secs(900) };
+/// The listener's limits. The lifetime is longer than `demo-slow` takes.
+const LIMITS: ListenerLimits =
+    ListenerLimits { connections: 256, lifetime: Duration::from_secs(900) };
 
-/// How the server behaves.
+/// The server's settings.
 #[derive(Clone, Debug)]
 pub struct ModelServer {
-    /// When set, `/v1/…` wants it as a bearer token, as vLLM with `--api-key`.
+    /// If set, `/v1/…` requires it as a bearer token, like vLLM with `--api-key`.
     pub api_key: Option<Secret<String>>,
-    /// The time a word takes in a stream.
+    /// The time between the words of a stream.
     pub pace: Duration,
 }
 
@@ -78,110 +79,122 @@ impl ModelServer {
         let server = Arc::new(self);
         let handler = move |request| {
             let server = Arc::clone(&server);
-            async move { server.answer(request).await }
+            async move { server.respond(request).await }
         };
-        side_listener::serve(listener, BOUNDS, stop, handler).await;
+        side_listener::serve(listener, LIMITS, stop, handler).await;
         Ok(())
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Response<Answer> {
+    async fn respond(&self, request: Request<Incoming>) -> Response<ModelBody> {
         let path = request.uri().path();
-        if path.starts_with("/v1") && !self.admits(request.headers()) {
-            return whole(StatusCode::UNAUTHORIZED, &json!({ "error": "Unauthorized" }));
+        if path.starts_with("/v1") && !self.is_authorized(request.headers()) {
+            return json_response(StatusCode::UNAUTHORIZED, &json!({ "error": "Unauthorized" }));
         }
-        let Some(door) = Door::of(request.method(), path) else {
-            return whole(StatusCode::NOT_FOUND, &json!({ "detail": "Not Found" }));
+        let Some(route) = DemoRoute::of(request.method(), path) else {
+            return json_response(StatusCode::NOT_FOUND, &json!({ "detail": "Not Found" }));
         };
-        let (wire, kind, model, stream) = match door {
-            Door::Health => return Response::new(Either::Left(Full::default())),
-            Door::Models => return whole(StatusCode::OK, &shapes::models(&MODELS)),
-            Door::Embeddings => (Wire::OpenAi, None, None, None),
-            Door::Generate { wire, kind, model, stream } => {
-                (wire, Some(kind), model.map(str::to_owned), stream)
+        let (dialect, kind, model, stream) = match route {
+            DemoRoute::Health => return Response::new(Either::Left(Full::default())),
+            DemoRoute::Models => return json_response(StatusCode::OK, &shapes::models(&MODELS)),
+            DemoRoute::Embeddings => (DemoDialect::OpenAi, None, None, None),
+            DemoRoute::Generate { dialect, kind, model, stream } => {
+                (dialect, Some(kind), model.map(str::to_owned), stream)
             }
         };
         match read(request).await {
-            Ok(ask) => self.reply(&ask.at(model, stream), kind, wire).await,
-            Err(fault) => refuse(StatusCode::BAD_REQUEST, &fault),
+            Ok(request) => self.reply(&request.with_path(model, stream), kind, dialect).await,
+            Err(why) => error_response(StatusCode::BAD_REQUEST, &why),
         }
     }
 
-    fn admits(&self, headers: &HeaderMap) -> bool {
+    fn is_authorized(&self, headers: &HeaderMap) -> bool {
         let Some(key) = &self.api_key else { return true };
         let sent =
             headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
         sent == Some(key.expose().as_bytes())
     }
 
-    async fn reply(&self, ask: &Ask, kind: Option<Kind>, wire: Wire) -> Response<Answer> {
-        let model = ask.model.as_deref().unwrap_or(DEMO);
+    async fn reply(
+        &self,
+        request: &DemoRequest,
+        kind: Option<Kind>,
+        dialect: DemoDialect,
+    ) -> Response<ModelBody> {
+        let model = request.model.as_deref().unwrap_or(DEMO);
         match model {
             DEMO | CUT => {}
             SLOW => sleep(SLOW_WAIT).await,
             BROKEN => {
-                return refuse(
+                return error_response(
                     StatusCode::INTERNAL_SERVER_ERROR,
-                    "demo-broken fails, as its name says",
+                    "demo-broken always fails",
                 );
             }
             _ => {
-                return refuse(
+                return error_response(
                     StatusCode::NOT_FOUND,
                     &format!("The model `{model}` does not exist."),
                 );
             }
         }
         let Some(kind) = kind else {
-            return match shapes::embeddings(ask, model) {
-                Ok(embeddings) => whole(StatusCode::OK, &embeddings),
-                Err(fault) => refuse(StatusCode::BAD_REQUEST, fault),
+            return match shapes::embeddings(request, model) {
+                Ok(embeddings) => json_response(StatusCode::OK, &embeddings),
+                Err(why) => error_response(StatusCode::BAD_REQUEST, why),
             };
         };
-        let reply = match Reply::to(ask, kind, model) {
+        let reply = match Reply::to(request, kind, model) {
             Ok(reply) => reply,
-            Err(fault) => return refuse(StatusCode::BAD_REQUEST, fault),
+            Err(why) => return error_response(StatusCode::BAD_REQUEST, why),
         };
         let cut = model == CUT;
-        match (wire, reply.stream) {
-            (Wire::OpenAi, true) => self.stream(reply.events(), cut, EVENTS),
-            (Wire::Azure, true) => {
+        match (dialect, reply.stream) {
+            (DemoDialect::OpenAi, true) => self.stream(reply.events(), cut, SSE),
+            (DemoDialect::Azure, true) => {
                 let mut events = reply.events();
-                events.insert(0, (false, reply.prompt_filter()));
-                self.stream(events, cut, EVENTS)
+                events.insert(0, StreamEvent::immediate(reply.prompt_filter()));
+                self.stream(events, cut, SSE)
             }
-            (Wire::Bedrock, true) => self.stream(bedrock::frames(&reply), cut, FRAMES),
-            (Wire::Bedrock, false) => whole(StatusCode::OK, &bedrock::whole(&reply)),
-            (_, false) if cut => self.cut_short(&reply.whole()),
-            (_, false) => whole(StatusCode::OK, &reply.whole()),
+            (DemoDialect::Bedrock, true) => self.stream(bedrock::frames(&reply), cut, EVENT_STREAM),
+            (DemoDialect::Bedrock, false) => json_response(StatusCode::OK, &bedrock::full(&reply)),
+            (_, false) if cut => self.cut_short(&reply.full()),
+            (_, false) => json_response(StatusCode::OK, &reply.full()),
         }
     }
 
     fn stream(
         &self,
-        events: Vec<(bool, Bytes)>,
+        events: Vec<StreamEvent>,
         cut: bool,
         content_type: &'static str,
-    ) -> Response<Answer> {
+    ) -> Response<ModelBody> {
         let sent = if cut { events.len() / 2 } else { events.len() };
-        let pace = |(thinks, event)| (if thinks { self.pace } else { Duration::ZERO }, Ok(event));
-        let mut pieces: VecDeque<_> = events.into_iter().take(sent).map(pace).collect();
+        let piece = |event: StreamEvent| Piece {
+            delay: if event.is_paced { self.pace } else { Duration::ZERO },
+            data: Ok(event.data),
+        };
+        let mut pieces: VecDeque<_> = events.into_iter().take(sent).map(piece).collect();
         if cut {
-            pieces.push_back((self.pace, Err(Cut)));
+            pieces.push_back(Piece { delay: self.pace, data: Err(ConnectionCut) });
         }
-        paced(pieces, content_type)
+        paced_response(pieces, content_type)
     }
 
-    /// Half of a JSON body, then the end of the connection.
-    fn cut_short(&self, value: &Value) -> Response<Answer> {
+    /// Sends half of a JSON body, then closes the connection.
+    fn cut_short(&self, value: &Value) -> Response<ModelBody> {
         let text = Bytes::from(value.to_string());
         let half = text.slice(..text.len() / 2);
-        // without the wait hyper would close before it wrote
-        paced([(Duration::ZERO, Ok(half)), (self.pace, Err(Cut))].into(), "application/json")
+        // without the delay hyper would close the connection before it wrote the half
+        let pieces = [
+            Piece { delay: Duration::ZERO, data: Ok(half) },
+            Piece { delay: self.pace, data: Err(ConnectionCut) },
+        ];
+        paced_response(pieces.into(), "application/json")
     }
 }
 
-/// The body, bounded in size and time; what is wrong with it otherwise.
-async fn read(request: Request<Incoming>) -> Result<Ask, String> {
+/// Reads and parses the body, bounded in size and time. Fails with the message of a 400.
+async fn read(request: Request<Incoming>) -> Result<DemoRequest, String> {
     let body = Limited::new(request.into_body(), MAX_BODY).collect();
     let body = timeout(BODY_TIMEOUT, body)
         .await
@@ -190,62 +203,67 @@ async fn read(request: Request<Incoming>) -> Result<Ask, String> {
     serde_json::from_slice(&body).map_err(|error| error.to_string())
 }
 
-type Answer = Either<Full<Bytes>, Paced>;
+type ModelBody = Either<Full<Bytes>, PacedBody>;
 
-fn whole(status: StatusCode, value: &Value) -> Response<Answer> {
+fn json_response(status: StatusCode, value: &Value) -> Response<ModelBody> {
     let mut response = Response::new(Either::Left(Full::new(value.to_string().into())));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
-fn refuse(status: StatusCode, message: &str) -> Response<Answer> {
-    whole(status, &shapes::fault(status, message))
+fn error_response(status: StatusCode, message: &str) -> Response<ModelBody> {
+    json_response(status, &shapes::error(status, message))
 }
 
-fn paced(pieces: Pieces, content_type: &'static str) -> Response<Answer> {
-    let mut response = Response::new(Either::Right(Paced { pieces, wait: None }));
+fn paced_response(pieces: VecDeque<Piece>, content_type: &'static str) -> Response<ModelBody> {
+    let mut response = Response::new(Either::Right(PacedBody { pieces, timer: None }));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
 }
 
-type Pieces = VecDeque<(Duration, Result<Bytes, Cut>)>;
-
-/// A body in pieces, each after its wait.
+/// A piece of a body, sent after a delay.
 #[derive(Debug)]
-struct Paced {
-    pieces: Pieces,
-    wait: Option<Pin<Box<Sleep>>>,
+struct Piece {
+    delay: Duration,
+    data: Result<Bytes, ConnectionCut>,
 }
 
-/// What tells hyper to close the connection without ending the body.
+/// A body in pieces.
 #[derive(Debug)]
-struct Cut;
+struct PacedBody {
+    pieces: VecDeque<Piece>,
+    /// The delay of the first piece.
+    timer: Option<Pin<Box<Sleep>>>,
+}
 
-impl fmt::Display for Cut {
+/// The error on which hyper closes the connection without ending the body.
+#[derive(Debug)]
+struct ConnectionCut;
+
+impl fmt::Display for ConnectionCut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("demo-cut ends here")
     }
 }
 
-impl std::error::Error for Cut {}
+impl std::error::Error for ConnectionCut {}
 
-impl Body for Paced {
+impl Body for PacedBody {
     type Data = Bytes;
-    type Error = Cut;
+    type Error = ConnectionCut;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        if let Some(wait) =
-            self.pieces.front().map(|(wait, _)| *wait).filter(|wait| !wait.is_zero())
-        {
-            let sleeping = self.wait.get_or_insert_with(|| Box::pin(sleep(wait)));
-            ready!(sleeping.as_mut().poll(cx));
-            self.wait = None;
+    ) -> Poll<Option<Result<Frame<Bytes>, ConnectionCut>>> {
+        let delay = self.pieces.front().map(|piece| piece.delay);
+        if let Some(delay) = delay.filter(|delay| !delay.is_zero()) {
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(delay)));
+            ready!(timer.as_mut().poll(cx));
+            self.timer = None;
         }
-        Poll::Ready(self.pieces.pop_front().map(|(_, piece)| piece.map(Frame::data)))
+        Poll::Ready(self.pieces.pop_front().map(|piece| piece.data.map(Frame::data)))
     }
 }

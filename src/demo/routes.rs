@@ -1,13 +1,13 @@
-//! The paths of the demo's model server: OpenAI's as vLLM has them, Azure's with a deployment,
-//! Bedrock's Converse. Each dialect's clients then find what they know.
+//! The routes of the demo's model server: OpenAI's paths as vLLM has them, Azure's with a
+//! deployment, Bedrock's Converse, so that the clients of each dialect can use it.
 
 use http::Method;
 
 use crate::demo::shapes::Kind;
 
-/// In whose words an answer is.
+/// The format of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wire {
+pub(super) enum DemoDialect {
     /// OpenAI's, as vLLM writes it.
     OpenAi,
     /// OpenAI's, as Azure writes it.
@@ -16,50 +16,50 @@ pub(super) enum Wire {
     Bedrock,
 }
 
-/// What a request line asks for.
+/// The endpoint of a request line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Door<'a> {
+pub(super) enum DemoRoute<'a> {
     /// `GET /health`
     Health,
     /// `GET /v1/models`
     Models,
     /// `POST /v1/embeddings`
     Embeddings,
-    /// An answer to a chat or a text.
+    /// A chat or text completion.
     Generate {
-        /// How it is written.
-        wire: Wire,
-        /// To a chat or a text.
+        /// Its format.
+        dialect: DemoDialect,
+        /// Chat or text.
         kind: Kind,
-        /// The model, where the path names it.
+        /// The model, if the path names it.
         model: Option<&'a str>,
-        /// Whether to stream, where the path says so.
+        /// Whether to stream, if the path decides it.
         stream: Option<bool>,
     },
 }
 
-impl<'a> Door<'a> {
-    /// The door of a request line; none leads nowhere.
+impl<'a> DemoRoute<'a> {
+    /// Returns the endpoint of a request line; `None` for an unknown path.
     pub(super) fn of(method: &Method, path: &'a str) -> Option<Self> {
         let generate =
-            |wire, kind, model, stream| Some(Self::Generate { wire, kind, model, stream });
+            |dialect, kind, model, stream| Some(Self::Generate { dialect, kind, model, stream });
         match (method, path) {
             (&Method::GET, "/health") => Some(Self::Health),
             (&Method::GET, "/v1/models") => Some(Self::Models),
             (&Method::POST, "/v1/embeddings") => Some(Self::Embeddings),
             (&Method::POST, "/v1/chat/completions") => {
-                generate(Wire::OpenAi, Kind::Chat, None, None)
+                generate(DemoDialect::OpenAi, Kind::Chat, None, None)
             }
             (&Method::POST, "/v1/completions") => {
-                generate(Wire::OpenAi, Kind::Completion, None, None)
+                generate(DemoDialect::OpenAi, Kind::Completion, None, None)
             }
             (&Method::POST, "/openai/v1/chat/completions") => {
-                generate(Wire::Azure, Kind::Chat, None, None)
+                generate(DemoDialect::Azure, Kind::Chat, None, None)
             }
             (&Method::POST, path) => {
                 if let Some(rest) = path.strip_prefix("/openai/deployments/") {
                     return generate(
-                        Wire::Azure,
+                        DemoDialect::Azure,
                         Kind::Chat,
                         Some(rest.strip_suffix("/chat/completions")?),
                         None,
@@ -71,7 +71,7 @@ impl<'a> Door<'a> {
                     "converse-stream" => true,
                     _ => return None,
                 };
-                generate(Wire::Bedrock, Kind::Chat, Some(model), Some(stream))
+                generate(DemoDialect::Bedrock, Kind::Chat, Some(model), Some(stream))
             }
             _ => None,
         }
@@ -82,23 +82,24 @@ impl<'a> Door<'a> {
 mod tests {
     use http::Method;
 
-    use super::{Door, Kind, Wire};
+    use super::{DemoDialect, DemoRoute, Kind};
 
     #[test]
-    fn each_dialect_finds_its_path() {
-        let post = |path| Door::of(&Method::POST, path);
-        let chat =
-            |wire, model, stream| Some(Door::Generate { wire, kind: Kind::Chat, model, stream });
-        assert_eq!(post("/v1/chat/completions"), chat(Wire::OpenAi, None, None));
+    fn each_dialect_has_its_paths() {
+        let post = |path| DemoRoute::of(&Method::POST, path);
+        let chat = |dialect, model, stream| {
+            Some(DemoRoute::Generate { dialect, kind: Kind::Chat, model, stream })
+        };
+        assert_eq!(post("/v1/chat/completions"), chat(DemoDialect::OpenAi, None, None));
         assert_eq!(
             post("/openai/deployments/demo/chat/completions"),
-            chat(Wire::Azure, Some("demo"), None)
+            chat(DemoDialect::Azure, Some("demo"), None)
         );
         assert_eq!(
             post("/model/demo/converse-stream"),
-            chat(Wire::Bedrock, Some("demo"), Some(true))
+            chat(DemoDialect::Bedrock, Some("demo"), Some(true))
         );
         assert_eq!(post("/model/demo/invoke"), None);
-        assert_eq!(Door::of(&Method::GET, "/v1/chat/completions"), None);
+        assert_eq!(DemoRoute::of(&Method::GET, "/v1/chat/completions"), None);
     }
 }

@@ -1,25 +1,26 @@
-//! What the demo's model says: the same answer to the same question, and no claim to understand it.
+//! The texts of the demo's model: the same reply to the same question, without a claim to
+//! understand it.
 
-/// The longest part of a question that is said back, in words.
+/// The longest part of a question that is repeated, in words.
 const QUOTED: usize = 30;
 
-/// Where our prompts for code put the cursor.
+/// The mark of the cursor in our prompts for code.
 const CURSOR: &str = "<cursor/>";
 
-/// The answer to a chat, built from its last user message; code where it asks for code.
-pub(super) fn answer(question: &str) -> String {
+/// Returns the reply to a chat, made from its last user message; code if that has a cursor.
+pub(super) fn reply(question: &str) -> String {
     if let Some((before, _)) = question.split_once(CURSOR) {
         return continuation(before).to_owned();
     }
-    let mut words = question.split_whitespace();
-    let mut quoted = words.by_ref().take(QUOTED).collect::<Vec<_>>().join(" ");
-    if words.next().is_some() {
+    let mut rest = question.split_whitespace();
+    let mut quoted = rest.by_ref().take(QUOTED).collect::<Vec<_>>().join(" ");
+    if rest.next().is_some() {
         quoted.push_str(" …");
     }
     format!("You said: \"{quoted}\". This is Weir's demo model: it repeats, it does not think.")
 }
 
-/// What follows a prompt: the shape of a continuation, by how the prompt ends.
+/// Returns the continuation of a prompt, chosen by how the prompt ends.
 pub(super) fn continuation(prompt: &str) -> &'static str {
     match prompt.trim_end().chars().next_back() {
         Some(':') => "\n    pass  # Weir's demo model writes no more than this",
@@ -29,7 +30,8 @@ pub(super) fn continuation(prompt: &str) -> &'static str {
     }
 }
 
-/// The demo's tokens: words, each with the white space before it. Together they are the text.
+/// Splits a text into the demo's tokens: words, each with the white space before it. Concatenated
+/// they are the text.
 pub(super) fn tokens(text: &str) -> Vec<&str> {
     let mut tokens = Vec::new();
     let mut rest = text;
@@ -43,7 +45,8 @@ pub(super) fn tokens(text: &str) -> Vec<&str> {
     tokens
 }
 
-/// A vector of length one that depends on every byte of the text; near texts are not near here.
+/// Returns a vector of length one that depends on every byte of the text; similar texts do not get
+/// similar vectors.
 pub(super) fn embedding(text: &str) -> Vec<f64> {
     const DIMENSIONS: u64 = 8;
     let component = |seed: u64| {
@@ -61,10 +64,10 @@ pub(super) fn embedding(text: &str) -> Vec<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::{answer, embedding, tokens};
+    use super::{embedding, reply, tokens};
 
     #[test]
-    fn tokens_are_the_text() {
+    fn tokens_concatenate_to_the_text() {
         for text in ["one two  three", "\n    pass  # x\n", " ", "", "é …\u{3000}ü"] {
             assert_eq!(tokens(text).concat(), text);
         }
@@ -72,18 +75,18 @@ mod tests {
     }
 
     #[test]
-    fn long_questions_are_cut() {
-        let said = answer(&"word ".repeat(31));
+    fn long_questions_are_truncated() {
+        let text = reply(&"word ".repeat(31));
         assert!(
-            said.starts_with("You said: \"word word") && said.contains("word …\". This is"),
-            "{said}"
+            text.starts_with("You said: \"word word") && text.contains("word …\". This is"),
+            "{text}"
         );
-        assert!(answer("Hello\n there").starts_with("You said: \"Hello there\". This"));
+        assert!(reply("Hello\n there").starts_with("You said: \"Hello there\". This"));
     }
 
     #[test]
-    fn code_goes_on_from_the_cursor() {
-        assert!(answer("File: a.py\ndef a():<cursor/>\nx").starts_with("\n    pass"));
+    fn code_continues_from_the_cursor() {
+        assert!(reply("File: a.py\ndef a():<cursor/>\nx").starts_with("\n    pass"));
     }
 
     #[test]

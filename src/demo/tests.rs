@@ -40,22 +40,22 @@ impl Server {
         let head = format!("{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}");
         let request = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
         stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = Vec::new();
-        timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await.unwrap().unwrap();
-        answer
+        let mut response = Vec::new();
+        timeout(Duration::from_secs(5), stream.read_to_end(&mut response)).await.unwrap().unwrap();
+        response
     }
 
-    /// Status and JSON body.
+    /// Returns the status and the JSON body.
     async fn post(&self, path: &str, body: Value) -> (String, Value) {
-        let answer = self.send("POST", path, "", &body.to_string()).await;
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let response = self.send("POST", path, "", &body.to_string()).await;
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
         (head[9..12].to_owned(), serde_json::from_str(body).unwrap())
     }
 
-    /// The `data` of every event, and whether the body ended properly.
+    /// Returns the `data` of every event, and whether the body ended properly.
     async fn stream(&self, path: &str, body: Value) -> (Vec<String>, bool) {
-        let answer = self.send("POST", path, "", &body.to_string()).await;
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let response = self.send("POST", path, "", &body.to_string()).await;
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
         assert!(head.contains("content-type: text/event-stream"), "{head}");
         let lines = body.split("\r\n").collect::<Vec<_>>();
         // chunk sizes and chunk texts alternate
@@ -70,7 +70,7 @@ impl Server {
     }
 }
 
-/// The texts of a chunked body.
+/// Returns the data of each chunk of a chunked body.
 fn chunks(mut body: &[u8]) -> Vec<bytes::Bytes> {
     let mut chunks = Vec::new();
     while let Some(line) = memchr::memmem::find(body, b"\r\n") {
@@ -85,42 +85,46 @@ fn chat(model: &str) -> Value {
     json!({ "model": model, "messages": [{ "role": "user", "content": "Hello there" }] })
 }
 
-const SAID: &str =
+const REPLY: &str =
     "You said: \"Hello there\". This is Weir's demo model: it repeats, it does not think.";
 
 #[tokio::test]
-async fn answers_whole() {
+async fn responds_with_one_json_value() {
     let server = Server::start(None);
-    let (status, answer) = server.post("/v1/chat/completions", chat("demo")).await;
-    assert_eq!((status.as_str(), answer["object"].as_str()), ("200", Some("chat.completion")));
-    let choice = &answer["choices"][0];
+    let (status, response) = server.post("/v1/chat/completions", chat("demo")).await;
+    assert_eq!((status.as_str(), response["object"].as_str()), ("200", Some("chat.completion")));
+    let choice = &response["choices"][0];
     assert_eq!(
         (choice["message"]["content"].as_str(), choice["finish_reason"].as_str()),
-        (Some(SAID), Some("stop"))
+        (Some(REPLY), Some("stop"))
     );
     assert_eq!(
-        answer["usage"],
+        response["usage"],
         json!({ "prompt_tokens": 2, "completion_tokens": 15, "total_tokens": 17 })
     );
 
     let parts = json!([{ "type": "text", "text": "def a():" }]);
-    let ask = json!({ "messages": [{ "role": "user", "content": parts }], "max_tokens": 3 });
-    let (_, answer) = server.post("/v1/chat/completions", ask).await;
-    assert_eq!(answer["choices"][0]["message"]["content"], "You said: \"def");
-    assert_eq!(answer["choices"][0]["finish_reason"], "length");
+    let request = json!({ "messages": [{ "role": "user", "content": parts }], "max_tokens": 3 });
+    let (_, response) = server.post("/v1/chat/completions", request).await;
+    assert_eq!(response["choices"][0]["message"]["content"], "You said: \"def");
+    assert_eq!(response["choices"][0]["finish_reason"], "length");
 
-    let (_, answer) =
+    let (_, response) =
         server.post("/v1/completions", json!({ "model": "demo", "prompt": "def a():" })).await;
-    let text = answer["choices"][0]["text"].as_str().unwrap();
-    assert!(answer["object"] == "text_completion" && text.starts_with("\n    pass"), "{answer}");
+    let text = response["choices"][0]["text"].as_str().unwrap();
+    assert!(
+        response["object"] == "text_completion" && text.starts_with("\n    pass"),
+        "{response}"
+    );
 }
 
 #[tokio::test]
 async fn streams_as_vllm_frames_it() {
     let server = Server::start(None);
-    let mut ask = chat("demo");
-    (ask["stream"], ask["stream_options"]) = (true.into(), json!({ "include_usage": true }));
-    let (events, ended) = server.stream("/v1/chat/completions", ask.clone()).await;
+    let mut request = chat("demo");
+    (request["stream"], request["stream_options"]) =
+        (true.into(), json!({ "include_usage": true }));
+    let (events, ended) = server.stream("/v1/chat/completions", request.clone()).await;
     assert!(ended);
     assert_eq!(events.last().unwrap(), "[DONE]");
     let chunks: Vec<Value> =
@@ -130,14 +134,14 @@ async fn streams_as_vllm_frames_it() {
         .iter()
         .filter_map(|c| c["choices"][0]["delta"]["content"].as_str())
         .collect::<String>();
-    assert_eq!(text, SAID);
+    assert_eq!(text, REPLY);
     let [.., last, usage] = chunks.as_slice() else { panic!("{chunks:?}") };
     assert_eq!(last["choices"][0]["delta"], json!({ "content": " think." }));
     assert_eq!(last["choices"][0]["finish_reason"], "stop");
     assert_eq!((&usage["choices"], &usage["usage"]["completion_tokens"]), (&json!([]), &15.into()));
 
-    ask["stream_options"] = Value::Null;
-    let (events, _) = server.stream("/v1/chat/completions", ask).await;
+    request["stream_options"] = Value::Null;
+    let (events, _) = server.stream("/v1/chat/completions", request).await;
     assert!(events.iter().all(|event| !event.contains("usage")));
 
     let (events, _) =
@@ -145,28 +149,29 @@ async fn streams_as_vllm_frames_it() {
     assert!(events[0].contains("\"text\":\" and\""), "{}", events[0]);
 }
 
-/// Through the dialect that reads the real thing.
+/// Decoded by the dialect that decodes Bedrock's own frames.
 #[tokio::test]
-async fn speaks_bedrocks_frames() {
+async fn streams_bedrocks_frames() {
     let server = Server::start(None);
-    let ask = json!({ "messages": [{ "role": "user", "content": [{ "text": "Hello there" }] }],
+    let request = json!({ "messages": [{ "role": "user", "content": [{ "text": "Hello there" }] }],
         "inferenceConfig": { "maxTokens": 4 } });
-    let (status, whole) = server.post("/model/demo/converse", ask.clone()).await;
-    assert_eq!((status.as_str(), &whole["stopReason"]), ("200", &"max_tokens".into()));
+    let (status, full) = server.post("/model/demo/converse", request.clone()).await;
+    assert_eq!((status.as_str(), &full["stopReason"]), ("200", &"max_tokens".into()));
     assert_eq!(
-        whole["output"]["message"]["content"],
+        full["output"]["message"]["content"],
         json!([{ "text": "You said: \"Hello there\"." }])
     );
 
-    let answer = server.bytes("POST", "/model/demo/converse-stream", "", &ask.to_string()).await;
-    let at = memchr::memmem::find(&answer, b"\r\n\r\n").unwrap();
+    let response =
+        server.bytes("POST", "/model/demo/converse-stream", "", &request.to_string()).await;
+    let at = memchr::memmem::find(&response, b"\r\n\r\n").unwrap();
     assert!(
-        memchr::memmem::find(&answer[..at], b"content-type: application/vnd.amazon.eventstream")
+        memchr::memmem::find(&response[..at], b"content-type: application/vnd.amazon.eventstream")
             .is_some()
     );
     let bedrock = crate::provider::dialect(crate::model::ProviderKind::Bedrock);
     let (mut decoder, mut deltas) = (bedrock.decoder(&Generation::default()), Vec::new());
-    for chunk in chunks(&answer[at + 4..]) {
+    for chunk in chunks(&response[at + 4..]) {
         decoder.feed(chunk, &mut deltas).unwrap();
     }
     decoder.finish(&mut deltas).unwrap();
@@ -183,12 +188,12 @@ async fn speaks_bedrocks_frames() {
 }
 
 #[tokio::test]
-async fn speaks_azures_streams() {
+async fn streams_as_azure_does() {
     let server = Server::start(None);
-    let mut ask = chat("ignored");
-    ask["stream"] = true.into();
+    let mut request = chat("ignored");
+    request["stream"] = true.into();
     let (events, ended) =
-        server.stream("/openai/deployments/demo/chat/completions?api-version=x", ask).await;
+        server.stream("/openai/deployments/demo/chat/completions?api-version=x", request).await;
     let first: Value = serde_json::from_str(&events[0]).unwrap();
     assert!(
         ended && first["choices"] == json!([]) && first["prompt_filter_results"].is_array(),
@@ -199,11 +204,11 @@ async fn speaks_azures_streams() {
 #[tokio::test]
 async fn refuses_as_vllm_does() {
     let server = Server::start(Some("sk-demo"));
-    let answer =
+    let response =
         server.send("POST", "/v1/chat/completions", "authorization: Bearer wrong\r\n", "{}").await;
     assert!(
-        answer.starts_with("HTTP/1.1 401 ") && answer.ends_with("{\"error\":\"Unauthorized\"}"),
-        "{answer}"
+        response.starts_with("HTTP/1.1 401 ") && response.ends_with("{\"error\":\"Unauthorized\"}"),
+        "{response}"
     );
     let models = server.send("GET", "/v1/models", "authorization: Bearer sk-demo\r\n", "").await;
     assert!(models.contains("\"id\":\"demo-slow\""), "{models}");
@@ -211,36 +216,36 @@ async fn refuses_as_vllm_does() {
     assert!(health.starts_with("HTTP/1.1 200 ") && health.ends_with("\r\n\r\n"), "{health}");
 
     let server = Server::start(None);
-    let (status, answer) = server.post("/v1/chat/completions", chat("gpt-9")).await;
-    assert_eq!((status.as_str(), &answer["error"]["code"]), ("404", &404.into()));
-    assert_eq!(answer["error"]["message"], "The model `gpt-9` does not exist.");
-    let (status, answer) = server.post("/v1/chat/completions", json!({ "messages": "no" })).await;
-    assert_eq!((status.as_str(), &answer["error"]["type"]), ("400", &"BadRequestError".into()));
+    let (status, response) = server.post("/v1/chat/completions", chat("gpt-9")).await;
+    assert_eq!((status.as_str(), &response["error"]["code"]), ("404", &404.into()));
+    assert_eq!(response["error"]["message"], "The model `gpt-9` does not exist.");
+    let (status, response) = server.post("/v1/chat/completions", json!({ "messages": "no" })).await;
+    assert_eq!((status.as_str(), &response["error"]["type"]), ("400", &"BadRequestError".into()));
     let (status, _) = server.post("/v1/chat/completions", json!({ "model": "demo" })).await;
     assert_eq!(status, "400");
-    let (status, answer) = server.post("/v1/chat/completions", chat("demo-broken")).await;
-    assert_eq!((status.as_str(), &answer["error"]["code"]), ("500", &500.into()));
-    let (status, answer) = server.post("/nope", json!({})).await;
-    assert_eq!((status.as_str(), answer), ("404", json!({ "detail": "Not Found" })));
+    let (status, response) = server.post("/v1/chat/completions", chat("demo-broken")).await;
+    assert_eq!((status.as_str(), &response["error"]["code"]), ("500", &500.into()));
+    let (status, response) = server.post("/nope", json!({})).await;
+    assert_eq!((status.as_str(), response), ("404", json!({ "detail": "Not Found" })));
 }
 
 #[tokio::test]
 async fn demo_cut_does_not_end_its_body() {
     let server = Server::start(None);
-    let mut ask = chat("demo-cut");
-    let answer = server.send("POST", "/v1/chat/completions", "", &ask.to_string()).await;
-    assert!(answer.contains("200 OK") && !answer.ends_with("0\r\n\r\n"), "{answer}");
-    ask["stream"] = true.into();
-    let (events, ended) = server.stream("/v1/chat/completions", ask).await;
+    let mut request = chat("demo-cut");
+    let response = server.send("POST", "/v1/chat/completions", "", &request.to_string()).await;
+    assert!(response.contains("200 OK") && !response.ends_with("0\r\n\r\n"), "{response}");
+    request["stream"] = true.into();
+    let (events, ended) = server.stream("/v1/chat/completions", request).await;
     assert!(!ended && events.len() == 8, "{events:?}");
 }
 
 #[tokio::test]
-async fn demo_slow_holds_back_its_head_until_the_client_leaves() {
+async fn demo_slow_sends_no_head_before_the_client_disconnects() {
     let server = Server::start(None);
     let slow = server.post("/v1/chat/completions", chat("demo-slow"));
     assert!(timeout(Duration::from_millis(300), slow).await.is_err());
-    // an answer still under way would hold this up for five seconds
+    // a response still under way would delay this for five seconds
     server.stop.send(true).unwrap();
     timeout(Duration::from_secs(2), server.served).await.expect("serve returns").unwrap().unwrap();
 }
@@ -248,17 +253,17 @@ async fn demo_slow_holds_back_its_head_until_the_client_leaves() {
 #[tokio::test]
 async fn embeds() {
     let server = Server::start(None);
-    let (_, answer) =
+    let (_, response) =
         server.post("/v1/embeddings", json!({ "model": "demo", "input": ["a b", "c"] })).await;
     assert_eq!(
-        (answer["data"].as_array().unwrap().len(), &answer["usage"]["prompt_tokens"]),
+        (response["data"].as_array().unwrap().len(), &response["usage"]["prompt_tokens"]),
         (2, &3.into())
     );
-    assert_eq!(answer["data"][1]["embedding"].as_array().unwrap().len(), 8);
+    assert_eq!(response["data"][1]["embedding"].as_array().unwrap().len(), 8);
 }
 
 #[tokio::test]
-async fn stops_when_told() {
+async fn stops_on_its_signal() {
     let server = Server::start(None);
     server.send("GET", "/health", "", "").await;
     server.stop.send(true).unwrap();

@@ -32,8 +32,8 @@
 //! # In and out of hyper
 //!
 //! hyper reads the request, and writes the head with the first chunk. Then the stream leaves hyper
-//! (`server/handover.rs`), which gets the socket back for the next request. HTTP/2 streams share a
-//! socket and stay in hyper (`server/http2.rs`).
+//! (`server/http1/handoff.rs`), which gets the socket back for the next request. HTTP/2 streams
+//! share a socket and stay in hyper (`server/http2/mod.rs`).
 //!
 //! # The end
 //!

@@ -1,38 +1,39 @@
-//! How many connections one address may have open, over all workers: what is beyond is closed as it
-//! is accepted, before a byte of it is read.
+//! A limit of the connections that one address may have open, over all workers: a connection beyond
+//! it is closed as it is accepted, before a byte of it is read.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// `limits.connections_per_client`, and who has how many.
+/// `limits.connections_per_client`, and the number of open connections of each address.
 #[derive(Debug)]
-pub(super) struct PerClient {
-    most: usize,
+pub(super) struct PerClientConnectionLimit {
+    limit: usize,
     open: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// One connection of a client; dropped with it.
+/// Counts one connection of a client until it is dropped.
 #[derive(Debug)]
-pub(super) struct Connected {
-    clients: Arc<PerClient>,
+pub(super) struct ConnectionGuard {
+    connections: Arc<PerClientConnectionLimit>,
     client: IpAddr,
 }
 
-impl PerClient {
-    pub(super) fn new(most: usize) -> Self {
-        Self { most, open: Mutex::default() }
+impl PerClientConnectionLimit {
+    /// Creates a limit of this many connections per address.
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit, open: Mutex::default() }
     }
 
-    /// Counts a connection in; `None` when this client has enough.
-    pub(super) fn connect(self: &Arc<Self>, client: IpAddr) -> Option<Connected> {
+    /// Counts one more connection of `client`; `None` when it has reached the limit.
+    pub(super) fn try_admit(self: &Arc<Self>, client: IpAddr) -> Option<ConnectionGuard> {
         let mut open = self.lock();
         let count = open.entry(client).or_default();
-        if *count >= self.most {
+        if *count >= self.limit {
             return None;
         }
         *count += 1;
-        Some(Connected { clients: Arc::clone(self), client })
+        Some(ConnectionGuard { connections: Arc::clone(self), client })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
@@ -40,9 +41,9 @@ impl PerClient {
     }
 }
 
-impl Drop for Connected {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        let mut open = self.clients.lock();
+        let mut open = self.connections.lock();
         if let Some(count) = open.get_mut(&self.client) {
             *count -= 1;
             if *count == 0 {
@@ -57,19 +58,19 @@ mod tests {
     use std::net::IpAddr;
     use std::sync::Arc;
 
-    use super::PerClient;
+    use super::PerClientConnectionLimit;
 
     #[test]
-    fn each_address_has_its_own_number_and_who_is_gone_is_forgotten() {
-        let clients = Arc::new(PerClient::new(2));
+    fn each_address_is_counted_on_its_own_and_removed_with_its_last_connection() {
+        let limit = Arc::new(PerClientConnectionLimit::new(2));
         let [a, b] = [[10, 0, 0, 1], [10, 0, 0, 2]].map(IpAddr::from);
-        let (first, second) = (clients.connect(a).unwrap(), clients.connect(a).unwrap());
-        assert!(clients.connect(a).is_none());
-        let other = clients.connect(b).unwrap();
+        let (first, second) = (limit.try_admit(a).unwrap(), limit.try_admit(a).unwrap());
+        assert!(limit.try_admit(a).is_none());
+        let other = limit.try_admit(b).unwrap();
         drop(first);
-        let third = clients.connect(a).unwrap();
-        assert!(clients.connect(a).is_none());
+        let third = limit.try_admit(a).unwrap();
+        assert!(limit.try_admit(a).is_none());
         drop((second, third, other));
-        assert!(clients.lock().is_empty());
+        assert!(limit.lock().is_empty());
     }
 }

@@ -6,29 +6,31 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Connections the kernel holds for one worker that is busy.
+/// Connections that the kernel queues for a busy worker.
 pub(super) const BACKLOG: i32 = 1024;
 
-/// One listener or more for each of `count` workers, on one address: those that another process has
-/// handed over, and new ones where they do not suffice. Port 0 takes a free port, the same for all.
+/// Returns one or more listeners for each of `count` workers, on one address: those `inherited`
+/// from another process, and new ones where they do not suffice. Port 0 is a free port, the same
+/// for all. Fails when the address cannot be bound.
 pub(super) fn bind(
     address: SocketAddr,
     count: usize,
     inherited: Vec<TcpListener>,
 ) -> io::Result<Vec<Vec<TcpListener>>> {
-    let mut all: Vec<Vec<TcpListener>> = (0..count.max(1)).map(|_| Vec::new()).collect();
+    let mut workers: Vec<Vec<TcpListener>> = (0..count.max(1)).map(|_| Vec::new()).collect();
     let mut address = address;
-    let usable =
-        inherited.into_iter().filter(|socket| socket.local_addr().is_ok_and(|at| at == address));
+    let usable = inherited
+        .into_iter()
+        .filter(|socket| socket.local_addr().is_ok_and(|bound| bound == address));
     for (index, socket) in usable.enumerate() {
-        all[index % count.max(1)].push(socket);
+        workers[index % count.max(1)].push(socket);
     }
-    for of_worker in all.iter_mut().filter(|sockets| sockets.is_empty()) {
+    for listeners in workers.iter_mut().filter(|sockets| sockets.is_empty()) {
         let socket = bind_one(address)?;
         address = socket.local_addr()?;
-        of_worker.push(socket);
+        listeners.push(socket);
     }
-    Ok(all)
+    Ok(workers)
 }
 
 fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {

@@ -1,16 +1,12 @@
 //! Accepting connections and serving them: one worker per core, each with its own runtime,
-//! listening socket (`SO_REUSEPORT`) and upstream pool; and beside them the admin listener.
+//! listening socket (`SO_REUSEPORT`) and upstream pool; and apart from them the admin listener.
 
 mod admin;
-mod admit;
-mod answer;
-mod client_io;
 mod connection_limit;
-mod handover;
+mod drain;
+mod http1;
 mod http2;
-mod http2_body;
 mod listener;
-mod observe;
 pub mod side_listener;
 mod stack;
 mod tls;
@@ -30,16 +26,13 @@ use crate::snapshot::Shared;
 use crate::telemetry::{LogWriter, Metrics, WorkerTelemetry};
 use crate::upstream::Registry;
 pub use admin::Admin;
-use admit::Admission;
-use connection_limit::PerClient;
+use connection_limit::PerClientConnectionLimit;
+pub use drain::Stop;
+use stack::Admission;
 pub use tls::{Certificates, Identity, IdentityError, PemFiles};
 use worker::Worker;
 
-/// How long a connection that has nothing to do is kept once Weir stops. Its client may be about to
-/// ask again: it is answered, and told not to. At once, some would ask in the moment of the close.
-const LAST_CALL: Duration = Duration::from_secs(1);
-
-/// What a reload cannot change, and what concerns connections rather than requests.
+/// The settings that a reload cannot change: those of listeners, connections and workers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// `server.listen`
@@ -48,37 +41,25 @@ pub struct Settings {
     pub workers: usize,
     /// `admin.listen`
     pub admin: SocketAddr,
-    /// `limits.max_headers`: bytes of one request head.
+    /// `limits.max_headers`: the longest head of a request, in bytes.
     pub max_headers: usize,
     /// `limits.header_timeout`
     pub header_timeout: Duration,
-    /// `limits.connections_per_client`: open connections of one address, over all workers.
+    /// `limits.connections_per_client`: open connections per address, over all workers.
     pub connections_per_client: Option<usize>,
-    /// `limits.in_flight`: requests being answered, over all workers.
+    /// `limits.in_flight`: requests in flight, over all workers.
     pub in_flight: usize,
-    /// `limits.queue`: requests that may wait for a place.
+    /// `limits.queue`: requests that may wait for one of those to finish.
     pub queue: usize,
-    /// `limits.queue_wait`: for at most this long.
+    /// `limits.queue_wait`: the longest wait in that queue.
     pub queue_wait: Duration,
-    /// `resilience.drain`: how long answers may go on after SIGTERM.
+    /// `resilience.drain`: how long responses may go on after SIGTERM.
     pub drain: Duration,
-    /// `resilience.drain_delay`: how long new connections are taken after SIGTERM.
+    /// `resilience.drain_delay`: how long new connections are accepted after SIGTERM.
     pub drain_delay: Duration,
 }
 
-/// Told to the workers at the end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stop {
-    /// Serve.
-    #[default]
-    No,
-    /// Serve whoever comes, but let each connection end with its next answer.
-    Soon,
-    /// Accept nothing more, end what runs.
-    Drain,
-}
-
-/// What all workers share.
+/// The state that all workers share.
 #[derive(Clone)]
 pub struct Parts {
     /// The running configuration.
@@ -87,9 +68,9 @@ pub struct Parts {
     pub registry: Arc<Registry>,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// What the public port speaks.
+    /// The TLS identity of the public port, if it has one.
     pub certificates: Certificates,
-    /// Where access-log lines go.
+    /// The writer of the access log.
     pub log: LogWriter,
     /// Set when the drain begins.
     pub draining: Arc<AtomicBool>,
@@ -98,35 +79,39 @@ pub struct Parts {
 /// The data path, bound and not yet running.
 pub struct Server {
     settings: Settings,
-    /// Of each worker.
+    /// The listening sockets of each worker.
     listeners: Vec<Vec<TcpListener>>,
     parts: Parts,
 }
 
 impl Server {
-    /// Binds the public port, or takes over sockets that are bound to it.
+    /// Binds the public port, or takes over sockets that are bound to it. Fails when the address
+    /// cannot be bound.
     pub fn bind(settings: Settings, parts: Parts, inherited: Vec<TcpListener>) -> io::Result<Self> {
         let listeners = listener::bind(settings.listen, settings.workers, inherited)?;
         Ok(Self { settings, listeners, parts })
     }
 
-    /// Where it listens, with the port that port 0 became.
+    /// Returns the address it listens on, with the port that was chosen for port 0.
     pub fn address(&self) -> io::Result<SocketAddr> {
         let first = self.listeners.iter().flatten().next();
         first.map_or_else(|| Err(io::ErrorKind::NotFound.into()), TcpListener::local_addr)
     }
 
-    /// Copies of the listening sockets, for a successor.
+    /// Returns duplicates of the listening sockets, for the process that replaces this one.
     pub fn sockets(&self) -> io::Result<Vec<TcpListener>> {
         self.listeners.iter().flatten().map(TcpListener::try_clone).collect()
     }
 
-    /// Starts the workers. They end after `stop` says so and their connections have drained.
+    /// Starts the workers. They end after [`Stop::Drain`], once their connections have drained.
+    /// Fails when the system refuses a thread or a runtime.
     pub fn start(self, stop: &watch::Receiver<Stop>) -> io::Result<Vec<JoinHandle<()>>> {
         let Self { settings, listeners, parts } = self;
         let admission =
             Arc::new(Admission::new(settings.in_flight, settings.queue, settings.queue_wait));
-        let clients = settings.connections_per_client.map(|most| Arc::new(PerClient::new(most)));
+        let connection_limit = settings
+            .connections_per_client
+            .map(|limit| Arc::new(PerClientConnectionLimit::new(limit)));
         let start = |(index, listeners): (usize, Vec<TcpListener>)| {
             let worker = Worker {
                 settings: settings.clone(),
@@ -139,7 +124,7 @@ impl Server {
                     parts.log.clone(),
                 )),
                 admission: Arc::clone(&admission),
-                clients: clients.clone(),
+                connection_limit: connection_limit.clone(),
                 draining: Arc::clone(&parts.draining),
                 stop: stop.clone(),
             };

@@ -1,5 +1,6 @@
-//! The accept loop of listeners beside the data path (admin, the demo's model server): an ordinary
-//! runtime, few connections, each bounded in time. The data path has its own loop per worker.
+//! The accept loop of the listeners outside of the data path (admin, the demo's model server): an
+//! ordinary runtime, few connections, each bounded in time. The data path has its own loop per
+//! worker.
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -19,32 +20,33 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::LAST_CALL;
+use super::drain::DRAIN_NOTICE;
 
-/// How long a client may take over a request's head, and so also how long an unused connection is
-/// kept: hyper starts this clock when it begins to wait for a head.
-const HEAD: Duration = Duration::from_secs(5);
-/// How long an answer under way may go on once a connection has to end.
-const FINISH: Duration = Duration::from_secs(5);
-/// Bytes of one request head.
+/// How long a client may take to send a request's head, and so also how long an idle connection is
+/// kept: hyper starts this timer when it begins to wait for a head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a response under way may go on once a connection has to end.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest head of a request, in bytes.
 const MAX_HEAD: usize = 32 * 1024;
-/// Pause after a failed accept (no file descriptors): trying again at once would only spin.
+/// The pause after a failed accept (no file descriptors): trying again at once would only spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What one such listener allows.
+/// The limits of one such listener.
 #[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// Connections at once; more wait in the kernel's queue.
+pub struct ListenerLimits {
+    /// Concurrent connections; more wait in the kernel's queue.
     pub connections: usize,
-    /// After this a connection takes no further request, and one under way gets five seconds more.
+    /// After this time a connection takes no further request, and one under way gets five seconds
+    /// more.
     pub lifetime: Duration,
 }
 
-/// Serves HTTP/1.1 until `stop` is true or its sender is gone, then lets answers under way finish
-/// for up to five seconds. Every task it spawned has ended when it returns.
+/// Serves HTTP/1.1 until `stop` is true or its sender is dropped, then lets responses under way
+/// finish for up to five seconds. Every task it spawned has ended when it returns.
 pub async fn serve<H, F, B>(
     listener: TcpListener,
-    bounds: Bounds,
+    limits: ListenerLimits,
     mut stop: watch::Receiver<bool>,
     handler: H,
 ) where
@@ -61,13 +63,13 @@ pub async fn serve<H, F, B>(
         let accepted = tokio::select! {
             _ = &mut stopping => break,
             Some(_) = connections.join_next() => continue,
-            accepted = listener.accept(), if connections.len() < bounds.connections => accepted,
+            accepted = listener.accept(), if connections.len() < limits.connections => accepted,
         };
         match accepted {
             Ok((stream, _)) => {
                 connections.spawn(connection(
                     stream,
-                    bounds.lifetime,
+                    limits.lifetime,
                     stop.clone(),
                     handler.clone(),
                 ));
@@ -82,7 +84,7 @@ pub async fn serve<H, F, B>(
     while connections.join_next().await.is_some() {}
 }
 
-/// One connection. How it ended is nobody's concern: the client sees it.
+/// Serves one connection. How it ended is not reported: the client sees it.
 async fn connection<H, F, B>(
     stream: TcpStream,
     lifetime: Duration,
@@ -97,31 +99,31 @@ async fn connection<H, F, B>(
     let _ = stream.set_nodelay(true);
     let stopping = stop.clone();
     let service = service_fn(|request| {
-        let (answer, is_last) = (handler(request), *stopping.borrow());
+        let (responding, is_last) = (handler(request), *stopping.borrow());
         async move {
-            let mut answer = answer.await;
+            let mut response = responding.await;
             if is_last {
-                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(answer)
+            Ok::<_, Infallible>(response)
         }
     });
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(MAX_HEAD);
+    builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD);
     let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         _ = serving.as_mut() => return,
-        () = last_call(&mut stop) => {}
+        () = drain_notice(&mut stop) => {}
         () = sleep(lifetime) => {}
     }
     serving.as_mut().graceful_shutdown();
-    let _ = timeout(FINISH, serving).await;
+    let _ = timeout(FINISH_TIMEOUT, serving).await;
 }
 
-/// Ready some time after `stop`: a client that is about to ask is answered.
-async fn last_call(stop: &mut watch::Receiver<bool>) {
+/// Waits until [`DRAIN_NOTICE`] after `stop`: a client that is about to send a request is answered.
+async fn drain_notice(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
-    sleep(LAST_CALL).await;
+    sleep(DRAIN_NOTICE).await;
 }
 
 #[cfg(test)]
@@ -137,30 +139,30 @@ mod tests {
     use tokio::sync::watch;
     use tokio::time::timeout;
 
-    use super::{Bounds, serve};
+    use super::{ListenerLimits, serve};
 
-    async fn start(bounds: Bounds) -> (SocketAddr, watch::Sender<bool>) {
+    async fn start(limits: ListenerLimits) -> (SocketAddr, watch::Sender<bool>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = watch::channel(false);
         let answer = |_| async { Response::new(Full::new(Bytes::from_static(b"ok"))) };
-        tokio::spawn(serve(listener, bounds, stopped, answer));
+        tokio::spawn(serve(listener, limits, stopped, answer));
         (address, stop)
     }
 
-    async fn ask(stream: &mut TcpStream) -> usize {
+    async fn get(stream: &mut TcpStream) -> usize {
         stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         stream.read(&mut [0; 512]).await.unwrap()
     }
 
     #[tokio::test]
-    async fn further_connections_wait_for_a_place() {
+    async fn further_connections_wait_for_one_to_close() {
         let (address, _stop) =
-            start(Bounds { connections: 1, lifetime: Duration::from_secs(60) }).await;
+            start(ListenerLimits { connections: 1, lifetime: Duration::from_secs(60) }).await;
         let mut first = TcpStream::connect(address).await.unwrap();
-        assert!(ask(&mut first).await > 0);
+        assert!(get(&mut first).await > 0);
         let mut second = TcpStream::connect(address).await.unwrap();
-        assert!(timeout(Duration::from_millis(100), ask(&mut second)).await.is_err());
+        assert!(timeout(Duration::from_millis(100), get(&mut second)).await.is_err());
         drop(first);
         let answered =
             timeout(Duration::from_secs(2), second.read(&mut [0; 512])).await.unwrap().unwrap();
@@ -168,11 +170,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_has_connected_before_the_stop_is_answered_and_told_that_it_was_the_last_time() {
+    async fn a_connection_from_before_the_stop_is_answered_with_connection_close() {
         let (address, stop) =
-            start(Bounds { connections: 1, lifetime: Duration::from_secs(60) }).await;
+            start(ListenerLimits { connections: 1, lifetime: Duration::from_secs(60) }).await;
         let mut stream = TcpStream::connect(address).await.unwrap();
-        assert!(ask(&mut stream).await > 0);
+        assert!(get(&mut stream).await > 0);
         stop.send_replace(true);
         tokio::time::sleep(Duration::from_millis(50)).await;
         stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
@@ -184,9 +186,9 @@ mod tests {
     #[tokio::test]
     async fn a_connection_ends_with_its_lifetime() {
         let (address, _stop) =
-            start(Bounds { connections: 1, lifetime: Duration::from_millis(100) }).await;
+            start(ListenerLimits { connections: 1, lifetime: Duration::from_millis(100) }).await;
         let mut stream = TcpStream::connect(address).await.unwrap();
-        assert!(ask(&mut stream).await > 0);
+        assert!(get(&mut stream).await > 0);
         assert_eq!(
             timeout(Duration::from_secs(2), stream.read(&mut [0; 16])).await.unwrap().unwrap(),
             0

@@ -1,9 +1,9 @@
-//! TLS towards clients: the certificate, its key, whose certificates clients must show, and the
+//! TLS towards clients: the certificate, its key, the authorities of client certificates, and the
 //! handshake.
 //!
-//! What is in force may be replaced at any time: a connection keeps what it was accepted with.
-//! HTTP/2 and HTTP/1.1 are offered (ALPN), in this order; a client that can speak neither is told
-//! so in the handshake.
+//! The configuration in force may be replaced at any time: a connection keeps the one it was
+//! accepted with. HTTP/2 and HTTP/1.1 are offered (ALPN), in this order; the handshake fails for a
+//! client that supports neither.
 
 use std::fmt;
 use std::io;
@@ -25,12 +25,12 @@ use crate::telemetry::Gauges;
 use crate::telemetry::labels::{HandshakeFailure, HandshakeLabels, NoLabels};
 use crate::upstream::{PairError, Stream, Validity, certificates, certified};
 
-/// Bytes that a client may leave unread in our memory, besides the kernel's. One record.
-const UNSENT: usize = 16 * 1024;
-/// How often the dates of the certificate in force are looked at.
+/// Bytes that a client may leave unread in our memory, in addition to the kernel's. One record.
+const MAX_UNSENT: usize = 16 * 1024;
+/// The interval at which the dates of the certificate in force are checked.
 const EXPIRY_CHECK: Duration = Duration::from_hours(12);
 
-/// Who we are to clients, and who they must be.
+/// Our certificate and key, and how clients are authenticated.
 pub struct Identity {
     config: Arc<ServerConfig>,
     validity: Validity,
@@ -40,17 +40,17 @@ pub struct Identity {
 /// The content of the files of `[server] tls`.
 #[derive(Clone, Copy)]
 pub struct PemFiles<'a> {
-    /// The chain, ours first.
+    /// The certificate chain, ours first.
     pub cert: &'a [u8],
     /// PKCS#8, PKCS#1 (RSA) or SEC1 (EC), without a passphrase.
     pub key: &'a [u8],
-    /// Authorities whose certificates clients must show.
+    /// Authorities by which clients' certificates must be issued.
     pub client_ca: Option<&'a [u8]>,
-    /// Which of those no longer count: lists of revoked certificates.
+    /// Certificate revocation lists of those authorities.
     pub client_crl: Option<&'a [u8]>,
 }
 
-/// Which of the files is wrong, and how. Says nothing of what stands in them.
+/// Which of the files is wrong, and how. The text contains nothing of their content.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IdentityError {
     /// `cert`
@@ -77,7 +77,7 @@ impl From<PairError> for IdentityError {
 }
 
 impl Identity {
-    /// Reads the files' content.
+    /// Parses the content of the files. Fails with the file that is wrong and why.
     pub fn parse(files: PemFiles<'_>) -> Result<Self, IdentityError> {
         let provider = Arc::new(ring::default_provider());
         let (certified, validity) = certified(files.cert, files.key, &provider)?;
@@ -90,18 +90,18 @@ impl Identity {
         Ok(Self { config: Arc::new(config), validity, mutual })
     }
 
-    /// From when until when the whole chain holds.
+    /// Returns the period in which the whole chain is valid.
     pub const fn validity(&self) -> Validity {
         self.validity
     }
 
-    /// Whether clients must show a certificate.
+    /// Returns whether clients must present a certificate.
     pub const fn is_mutual(&self) -> bool {
         self.mutual
     }
 }
 
-/// Keys stay where they are.
+/// Prints no keys.
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity")
@@ -111,8 +111,8 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// With lists of revoked certificates each certificate of a client's chain must be known not to be
-/// on one: an authority without a list admits nobody.
+/// Builds the verifier of client certificates. With revocation lists, the status of each
+/// certificate of a client's chain must be known: an authority without a list admits nobody.
 fn verifier(
     pem: &[u8],
     crl: Option<&[u8]>,
@@ -127,11 +127,12 @@ fn verifier(
     let Some(crl) = crl else {
         return builder.build().map_err(|error| IdentityError::ClientCa(error.to_string()));
     };
-    let lists = revoked(crl).map_err(IdentityError::ClientCrl)?;
+    let lists = revocation_lists(crl).map_err(IdentityError::ClientCrl)?;
     builder.with_crls(lists).build().map_err(|error| IdentityError::ClientCrl(error.to_string()))
 }
 
-fn revoked(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+/// Parses revocation lists. Fails when there is none, or the file is not PEM.
+fn revocation_lists(pem: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
     let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
     match lists {
         Ok(lists) if lists.is_empty() => {
@@ -156,8 +157,8 @@ fn config(
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = vec![super::http2::ALPN.to_vec(), b"http/1.1".to_vec()];
-    // A resumed session costs no signature and, as a ticket, us no memory. Where clients must show
-    // who they are, each time counts.
+    // A resumed session costs no signature and, as a ticket, us no memory. Where clients must
+    // authenticate, they do so on each connection.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     if is_mutual {
         config.send_tls13_tickets = 0;
@@ -167,7 +168,7 @@ fn config(
     Ok(config)
 }
 
-/// The identity in force; none: plain HTTP. Shared by the workers and whoever reloads.
+/// The identity in force; without one, plain HTTP. Shared by the workers and the reload.
 #[derive(Clone, Debug)]
 pub struct Certificates {
     identity: Arc<ArcSwapOption<Identity>>,
@@ -175,18 +176,18 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// None yet. The gauge shows when the one in force ends.
+    /// Starts without an identity. The gauge is set to the time when the one in force expires.
     pub fn new(expiry: Gauges<NoLabels>) -> Self {
         Self { identity: Arc::default(), expiry }
     }
 
-    /// The one in force.
+    /// Returns the identity in force.
     pub fn load(&self) -> Option<Arc<Identity>> {
         self.identity.load_full()
     }
 
-    /// Connections that are accepted from now on get this one.
-    pub fn put(&self, identity: Option<Arc<Identity>>) {
+    /// Puts an identity in force for connections that are accepted from now on.
+    pub fn set(&self, identity: Option<Arc<Identity>>) {
         if let Some(Identity { validity, .. }) = identity.as_deref() {
             let seconds = validity.until.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             self.expiry.get(&NoLabels {}).set(i64::try_from(seconds).unwrap_or(i64::MAX));
@@ -196,7 +197,8 @@ impl Certificates {
         self.identity.store(identity);
     }
 
-    /// A reload says once what is odd about a certificate's dates; a gateway runs for months.
+    /// Warns of a certificate that expires soon or has expired, for as long as it is polled. A
+    /// reload warns only once, and a gateway runs for months.
     pub async fn warn_of_expiry(self) {
         loop {
             tokio::time::sleep(EXPIRY_CHECK).await;
@@ -211,13 +213,13 @@ impl Certificates {
 
 /// Why a handshake failed. `Display` is for the operator, the labels for the metric.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Refused {
+pub(super) enum HandshakeError {
     #[error("not TLS: plain HTTP on the TLS port?")]
     NotTls,
     #[error("TLS: no handshake within limits.header_timeout")]
     TimedOut,
-    #[error("TLS: the client refused us: {0:?}")]
-    ByClient(AlertDescription),
+    #[error("TLS: the client rejected our certificate or protocol: {0:?}")]
+    RefusedByClient(AlertDescription),
     #[error("TLS: the client's certificate: {0}")]
     Client(rustls::Error),
     #[error("TLS: {0}")]
@@ -226,7 +228,7 @@ pub(super) enum Refused {
     Draining,
 }
 
-impl Refused {
+impl HandshakeError {
     fn of(error: io::Error) -> Self {
         let Some(cause) = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>())
         else {
@@ -234,7 +236,7 @@ impl Refused {
         };
         match cause {
             rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Self::NotTls,
-            rustls::Error::AlertReceived(alert) => Self::ByClient(*alert),
+            rustls::Error::AlertReceived(alert) => Self::RefusedByClient(*alert),
             rustls::Error::NoCertificatesPresented | rustls::Error::InvalidCertificate(_) => {
                 Self::Client(cause.clone())
             }
@@ -242,11 +244,12 @@ impl Refused {
         }
     }
 
+    /// Returns the labels of the metric.
     pub(super) const fn labels(&self) -> HandshakeLabels {
         let reason = match self {
             Self::NotTls => HandshakeFailure::NotTls,
             Self::TimedOut => HandshakeFailure::TimedOut,
-            Self::ByClient(_) => HandshakeFailure::RefusedByClient,
+            Self::RefusedByClient(_) => HandshakeFailure::RefusedByClient,
             Self::Client(_) => HandshakeFailure::ClientCertificate,
             Self::Failed(_) => HandshakeFailure::Failed,
             Self::Draining => HandshakeFailure::Draining,
@@ -255,15 +258,15 @@ impl Refused {
     }
 }
 
-/// The handshake, within this time.
+/// Performs the handshake. Fails when it takes longer than `limit`.
 pub(super) async fn accept(
     tcp: TcpStream,
     identity: &Identity,
     limit: Duration,
-) -> Result<Stream, Refused> {
+) -> Result<Stream, HandshakeError> {
     let accepting = TlsAcceptor::from(Arc::clone(&identity.config)).accept(tcp);
-    let accepted = timeout(limit, accepting).await.map_err(|_| Refused::TimedOut)?;
-    let mut stream = accepted.map_err(Refused::of)?;
-    stream.get_mut().1.set_buffer_limit(Some(UNSENT));
+    let accepted = timeout(limit, accepting).await.map_err(|_| HandshakeError::TimedOut)?;
+    let mut stream = accepted.map_err(HandshakeError::of)?;
+    stream.get_mut().1.set_buffer_limit(Some(MAX_UNSENT));
     Ok(Stream::Tls(Box::new(stream.into())))
 }

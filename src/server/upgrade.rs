@@ -1,18 +1,18 @@
-//! One process takes the place of another on the same machine (`weir serve --replace`). It is
-//! handed the listening sockets themselves, over a Unix socket (`SCM_RIGHTS`), and says when it
-//! serves; then the old one lets go and drains. The kernel's queues of connections never close, so
-//! none is lost; two sockets with `SO_REUSEPORT` would lose those that wait in the one that closes.
+//! One process replaces another on the same machine (`weir serve --replace`). The old process sends
+//! it the listening sockets themselves, over a Unix socket (`SCM_RIGHTS`), and drains once the new
+//! one reports that it serves. The kernel's queues of connections never close, so none is lost; two
+//! sockets with `SO_REUSEPORT` would lose those that wait in the one that closes.
 //!
-//! The meeting place is an abstract name (unix(7)) made of the admin address: no file, and seen
-//! exactly as far as that address is. Both sides refuse a peer of another user. One byte a message:
-//! `p` and `a` come with a public or the admin socket, `.` ends them; then `s` the one way (it
-//! serves) and `g` the other (the name is free).
+//! The Unix socket has an abstract name (unix(7)) made of the admin address: no file, and visible
+//! exactly as far as that address is. Both sides refuse a peer of another user. A message is one
+//! byte: `p` and `a` come with a public or the admin socket, `.` ends them; then the new process
+//! sends `s` (it serves) and the old one `g` (the name is free).
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::net::SocketAddr as Name;
+use std::os::unix::net::SocketAddr as UnixAddr;
 use std::time::Duration;
 
 use rustix::cmsg_space;
@@ -25,52 +25,52 @@ use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{sleep, timeout};
 
-/// For each step that takes no thinking.
-const STEP: Duration = Duration::from_secs(5);
-/// From the sockets to serving: a successor reads its files meanwhile.
-const START: Duration = Duration::from_secs(60);
-/// After a failed accept (out of descriptors, mostly).
-const PAUSE: Duration = Duration::from_secs(1);
-/// More sockets than any number of workers: a peer that sends more is none of ours.
-const MOST: usize = 1024;
+/// The timeout of each step that takes no work.
+const STEP_TIMEOUT: Duration = Duration::from_secs(5);
+/// The timeout from the sockets to serving: the new process reads its files meanwhile.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// The pause after a failed accept (mostly for lack of file descriptors).
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
+/// More sockets than any number of workers needs: a peer that sends more is not a Weir.
+const MAX_SOCKETS: usize = 1024;
 
-/// Why a process could not take another's place.
+/// Why one process could not replace another.
 #[derive(Debug, thiserror::Error)]
-pub enum SuccessionError {
-    /// The system.
+pub enum HandoffError {
+    /// A system call failed.
     #[error("{0}")]
     System(#[from] io::Error),
-    /// Somebody else's process has the name.
-    #[error("the process there is of another user ({0})")]
-    Stranger(u32),
-    /// It has hung, or is in the middle of a handover to another.
-    #[error("the process there did not answer within {}s", STEP.as_secs())]
-    Silent,
-    /// What came is not what a Weir sends.
-    #[error("what the process there sent is not understood: another version?")]
-    Garbled,
+    /// A process of another user has the name.
+    #[error("the process at this admin address belongs to another user (uid {0})")]
+    OtherUser(u32),
+    /// It hangs, or is being replaced by another process at the moment.
+    #[error("the process at this admin address did not answer within {}s", STEP_TIMEOUT.as_secs())]
+    Timeout,
+    /// The message is not one that Weir sends in this state.
+    #[error("unexpected message from the process at this admin address: another version?")]
+    UnexpectedMessage,
 }
 
 /// The listening sockets of one process.
 #[derive(Debug)]
 pub struct Sockets {
-    /// Of `server.listen`, one or more.
+    /// Those of `server.listen`, one or more.
     pub public: Vec<TcpListener>,
-    /// Of `admin.listen`.
+    /// That of `admin.listen`.
     pub admin: TcpListener,
 }
 
-/// The running process whose place is taken.
+/// The running process that is to be replaced.
 #[derive(Debug)]
-pub struct Predecessor {
+pub struct OldProcess {
     stream: UnixStream,
 }
 
-impl Predecessor {
-    /// Asks the process with this admin address for its sockets, which it keeps as well for now.
-    /// `None`: there is no such process.
-    pub async fn find(admin: SocketAddr) -> Result<Option<(Self, Sockets)>, SuccessionError> {
-        let stream = match std::os::unix::net::UnixStream::connect_addr(&name(admin)?) {
+impl OldProcess {
+    /// Connects to the process with this admin address and receives its sockets, which it keeps
+    /// open as well for now. `None` when there is no such process.
+    pub async fn connect(admin: SocketAddr) -> Result<Option<(Self, Sockets)>, HandoffError> {
+        let stream = match std::os::unix::net::UnixStream::connect_addr(&socket_name(admin)?) {
             Ok(stream) => stream,
             Err(error)
                 if matches!(
@@ -85,127 +85,135 @@ impl Predecessor {
         stream.set_nonblocking(true)?;
         let stream = UnixStream::from_std(stream)?;
         check_user(&stream)?;
-        let sockets = timeout(STEP, receive_sockets(&stream))
+        let sockets = timeout(STEP_TIMEOUT, receive_sockets(&stream))
             .await
-            .map_err(|_| SuccessionError::Silent)??;
+            .map_err(|_| HandoffError::Timeout)??;
         Ok(Some((Self { stream }, sockets)))
     }
 
-    /// Tells it that its successor serves; returns once it has let go of its name.
-    pub async fn dismiss(self) -> Result<(), SuccessionError> {
-        let farewell = async {
+    /// Reports that the new process serves, on which the old one drains and ends. Returns once it
+    /// has released the name; fails when it does not confirm that.
+    pub async fn shut_down(self) -> Result<(), HandoffError> {
+        let confirmed = async {
             send(&self.stream, b's', None).await?;
             receive(&self.stream).await
         };
-        match timeout(STEP, farewell).await.map_err(|_| SuccessionError::Silent)?? {
+        match timeout(STEP_TIMEOUT, confirmed).await.map_err(|_| HandoffError::Timeout)?? {
             (b'g', None) => Ok(()),
-            _ => Err(SuccessionError::Garbled),
+            _ => Err(HandoffError::UnexpectedMessage),
         }
     }
 }
 
-/// Waits for whoever takes this process's place.
+/// Hands the listening sockets of this process to one that replaces it.
 #[derive(Debug)]
-pub struct Succession {
+pub struct ListenerHandoff {
     listener: UnixListener,
     sockets: Sockets,
 }
 
-impl Succession {
-    /// Takes the name. The sockets are copies: they keep the ports open as long as this lives.
-    pub fn open(sockets: Sockets) -> Result<Self, SuccessionError> {
-        let listener =
-            std::os::unix::net::UnixListener::bind_addr(&name(sockets.admin.local_addr()?)?)?;
+impl ListenerHandoff {
+    /// Binds the name. The sockets are duplicates: they keep the ports open until this is dropped.
+    /// Fails when another process has the name, and on systems other than Linux.
+    pub fn bind(sockets: Sockets) -> Result<Self, HandoffError> {
+        let listener = std::os::unix::net::UnixListener::bind_addr(&socket_name(
+            sockets.admin.local_addr()?,
+        )?)?;
         listener.set_nonblocking(true)?;
         Ok(Self { listener: UnixListener::from_std(listener)?, sockets })
     }
 
-    /// Hands the sockets to whoever asks, one after the other, until one of them serves.
-    pub async fn succeeded(&self) -> Successor {
+    /// Sends the sockets to processes that connect, one after the other, until one of them serves,
+    /// and returns it.
+    pub async fn accept(&self) -> NewProcess {
         loop {
             match self.listener.accept().await {
                 Ok((stream, _)) => match self.hand_over(&stream).await {
-                    Ok(()) => return Successor(stream),
-                    Err(error) => tracing::warn!(%error, "a process that was to take over did not"),
+                    Ok(()) => return NewProcess { stream },
+                    Err(error) => {
+                        tracing::warn!(%error, "a process tried to replace this one and failed")
+                    }
                 },
                 Err(error) => {
-                    tracing::warn!(%error, "a process that is to take over could not be heard");
-                    sleep(PAUSE).await;
+                    tracing::warn!(%error, "a replacing process could not connect");
+                    sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
     }
 
-    async fn hand_over(&self, stream: &UnixStream) -> Result<(), SuccessionError> {
+    /// Sends the sockets to one process and waits until it serves.
+    async fn hand_over(&self, stream: &UnixStream) -> Result<(), HandoffError> {
         check_user(stream)?;
-        let handing = async {
+        let sending = async {
             for socket in &self.sockets.public {
                 send(stream, b'p', Some(socket.as_fd())).await?;
             }
             send(stream, b'a', Some(self.sockets.admin.as_fd())).await?;
             send(stream, b'.', None).await
         };
-        timeout(STEP, handing).await.map_err(|_| SuccessionError::Silent)??;
+        timeout(STEP_TIMEOUT, sending).await.map_err(|_| HandoffError::Timeout)??;
         tracing::info!("another process is about to take over");
-        match timeout(START, receive(stream)).await.map_err(|_| SuccessionError::Silent)?? {
+        match timeout(START_TIMEOUT, receive(stream)).await.map_err(|_| HandoffError::Timeout)?? {
             (b's', None) => Ok(()),
-            _ => Err(SuccessionError::Garbled),
+            _ => Err(HandoffError::UnexpectedMessage),
         }
     }
 }
 
-/// The process that serves in our place.
+/// The process that has replaced this one.
 #[derive(Debug)]
-pub struct Successor(UnixStream);
+pub struct NewProcess {
+    stream: UnixStream,
+}
 
-impl Successor {
-    /// Tells it that the name is free. It can do without.
+impl NewProcess {
+    /// Confirms that the name is free. A failure is ignored: the new process serves without the
+    /// name as well.
     pub async fn release(self) {
-        let _ = timeout(STEP, send(&self.0, b'g', None)).await;
+        let _ = timeout(STEP_TIMEOUT, send(&self.stream, b'g', None)).await;
     }
 }
 
+/// Returns the abstract name for an admin address.
 #[cfg(target_os = "linux")]
-fn name(admin: SocketAddr) -> io::Result<Name> {
+fn socket_name(admin: SocketAddr) -> io::Result<UnixAddr> {
     use std::os::linux::net::SocketAddrExt as _;
-    Name::from_abstract_name(format!("weir/{admin}"))
+    UnixAddr::from_abstract_name(format!("weir/{admin}"))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn name(_admin: SocketAddr) -> io::Result<Name> {
-    Err(io::Error::new(
-        io::ErrorKind::Unsupported,
-        "one process can take another's place on Linux only",
-    ))
+fn socket_name(_admin: SocketAddr) -> io::Result<UnixAddr> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "one process can replace another on Linux only"))
 }
 
-/// An abstract name has no owner, so both sides look at who the other is.
-fn check_user(stream: &UnixStream) -> Result<(), SuccessionError> {
+/// Checks the user of the peer: an abstract name has no owner.
+fn check_user(stream: &UnixStream) -> Result<(), HandoffError> {
     let peer = stream.peer_cred()?.uid();
-    if is_ours(peer, geteuid().as_raw()) { Ok(()) } else { Err(SuccessionError::Stranger(peer)) }
+    if is_trusted(peer, geteuid().as_raw()) { Ok(()) } else { Err(HandoffError::OtherUser(peer)) }
 }
 
-/// Whether a peer may have our sockets, or we its: the same user, as `SO_REUSEPORT` has it, or
+/// Returns whether sockets may be exchanged with a peer: the same user, as for `SO_REUSEPORT`, or
 /// root.
-const fn is_ours(peer: u32, own: u32) -> bool {
+const fn is_trusted(peer: u32, own: u32) -> bool {
     peer == own || peer == 0
 }
 
-async fn receive_sockets(stream: &UnixStream) -> Result<Sockets, SuccessionError> {
+async fn receive_sockets(stream: &UnixStream) -> Result<Sockets, HandoffError> {
     let (mut public, mut admin) = (Vec::new(), None);
     loop {
         match (receive(stream).await?, admin.take()) {
-            ((b'p', Some(socket)), None) if public.len() < MOST => {
+            ((b'p', Some(socket)), None) if public.len() < MAX_SOCKETS => {
                 public.push(TcpListener::from(socket))
             }
             ((b'a', Some(socket)), None) => admin = Some(TcpListener::from(socket)),
             ((b'.', None), Some(admin)) => return Ok(Sockets { public, admin }),
-            _ => return Err(SuccessionError::Garbled),
+            _ => return Err(HandoffError::UnexpectedMessage),
         }
     }
 }
 
-async fn send(stream: &UnixStream, word: u8, socket: Option<BorrowedFd<'_>>) -> io::Result<()> {
+async fn send(stream: &UnixStream, message: u8, socket: Option<BorrowedFd<'_>>) -> io::Result<()> {
     stream
         .async_io(Interest::WRITABLE, || {
             let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
@@ -214,7 +222,7 @@ async fn send(stream: &UnixStream, word: u8, socket: Option<BorrowedFd<'_>>) -> 
             if !sockets.is_empty() && !control.push(SendAncillaryMessage::ScmRights(sockets)) {
                 return Err(io::ErrorKind::OutOfMemory.into());
             }
-            sendmsg(stream, &[IoSlice::new(&[word])], &mut control, SendFlags::NOSIGNAL)?;
+            sendmsg(stream, &[IoSlice::new(&[message])], &mut control, SendFlags::NOSIGNAL)?;
             Ok(())
         })
         .await
@@ -225,10 +233,10 @@ async fn receive(stream: &UnixStream) -> io::Result<(u8, Option<OwnedFd>)> {
         .async_io(Interest::READABLE, || {
             let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
             let mut control = RecvAncillaryBuffer::new(&mut space);
-            let mut word = [0];
+            let mut byte = [0];
             let received = recvmsg(
                 stream,
-                &mut [IoSliceMut::new(&mut word)],
+                &mut [IoSliceMut::new(&mut byte)],
                 &mut control,
                 RecvFlags::CMSG_CLOEXEC,
             )?;
@@ -239,7 +247,7 @@ async fn receive(stream: &UnixStream) -> io::Result<(u8, Option<OwnedFd>)> {
                 RecvAncillaryMessage::ScmRights(sockets) => Some(sockets),
                 _ => None,
             });
-            Ok((word[0], sockets.flatten().next()))
+            Ok((byte[0], sockets.flatten().next()))
         })
         .await
 }
@@ -249,7 +257,7 @@ mod tests {
     use std::io::Write as _;
     use std::net::{Ipv4Addr, TcpListener};
 
-    use super::{Predecessor, Sockets, Succession, SuccessionError, is_ours, name};
+    use super::{HandoffError, ListenerHandoff, OldProcess, Sockets, is_trusted, socket_name};
 
     fn sockets(public: usize) -> Sockets {
         let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -257,44 +265,46 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_successor_gets_every_socket_and_then_the_name() {
+    async fn the_new_process_gets_every_socket_and_then_the_name() {
         let old = sockets(3);
         let addresses: Vec<_> =
             old.public.iter().map(|socket| socket.local_addr().unwrap()).collect();
         let admin = old.admin.local_addr().unwrap();
-        let succession = Succession::open(old).unwrap();
-        let waiting = tokio::spawn(async move {
-            let successor = succession.succeeded().await;
-            drop(succession);
-            successor.release().await;
+        let handoff = ListenerHandoff::bind(old).unwrap();
+        let accepting = tokio::spawn(async move {
+            let new_process = handoff.accept().await;
+            drop(handoff);
+            new_process.release().await;
         });
         // one that gives up changes nothing
-        drop(Predecessor::find(admin).await.unwrap().unwrap());
-        let (predecessor, new) = Predecessor::find(admin).await.unwrap().unwrap();
-        let got: Vec<_> = new.public.iter().map(|socket| socket.local_addr().unwrap()).collect();
-        assert_eq!((got, new.admin.local_addr().unwrap()), (addresses, admin));
-        predecessor.dismiss().await.unwrap();
-        waiting.await.unwrap();
-        Succession::open(new).unwrap();
+        drop(OldProcess::connect(admin).await.unwrap().unwrap());
+        let (old_process, new) = OldProcess::connect(admin).await.unwrap().unwrap();
+        let received: Vec<_> =
+            new.public.iter().map(|socket| socket.local_addr().unwrap()).collect();
+        assert_eq!((received, new.admin.local_addr().unwrap()), (addresses, admin));
+        old_process.shut_down().await.unwrap();
+        accepting.await.unwrap();
+        ListenerHandoff::bind(new).unwrap();
     }
 
     #[tokio::test]
-    async fn where_nobody_is_nobody_is_found() {
+    async fn no_process_is_found_at_a_free_address() {
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-        assert!(Predecessor::find(free).await.unwrap().is_none());
+        assert!(OldProcess::connect(free).await.unwrap().is_none());
     }
 
     #[tokio::test]
-    async fn what_is_no_weir_is_not_believed() {
+    async fn a_process_that_is_not_weir_is_rejected() {
         let admin = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
-        let listener = std::os::unix::net::UnixListener::bind_addr(&name(admin).unwrap()).unwrap();
+        let listener =
+            std::os::unix::net::UnixListener::bind_addr(&socket_name(admin).unwrap()).unwrap();
         std::thread::spawn(move || listener.accept().unwrap().0.write_all(b"p"));
-        assert!(matches!(Predecessor::find(admin).await, Err(SuccessionError::Garbled)));
+        assert!(matches!(OldProcess::connect(admin).await, Err(HandoffError::UnexpectedMessage)));
     }
 
     #[test]
     fn only_the_same_user_and_root_may_have_the_sockets() {
-        assert!(is_ours(1000, 1000) && is_ours(0, 1000));
-        assert!(!is_ours(1001, 1000) && !is_ours(1000, 0));
+        assert!(is_trusted(1000, 1000) && is_trusted(0, 1000));
+        assert!(!is_trusted(1001, 1000) && !is_trusted(1000, 0));
     }
 }

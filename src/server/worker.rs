@@ -1,49 +1,40 @@
-//! One worker: a thread with its own runtime, socket, pool and telemetry. Nothing on a request's
-//! path leaves it.
+//! One worker: a thread with its own runtime, listening socket, upstream pool and telemetry. No
+//! request leaves its worker.
 
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response, header};
-use hyper::body::Incoming;
-use hyper::rt::Write as _;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::server::conn::http1 as hyper_http1;
 use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
-use tower::Service;
 
-use super::admit::Admission;
-use super::client_io::ClientIo;
-use super::handover::{ChunkWriter, GRACE, Handover, Outgoing, Parked, keeps_alive};
-use super::http2;
+use super::connection_limit::{ConnectionGuard, PerClientConnectionLimit};
+use super::drain::{LINGER_EXPIRED, Stop, drain_notice};
 use super::listener::BACKLOG;
-use super::stack::stack;
-use super::tls::{Refused, accept};
-use super::{Certificates, Identity, LAST_CALL, Settings, Stop};
+use super::stack::{Admission, stack};
+use super::tls::{HandshakeError, accept};
+use super::{Certificates, Identity, Settings, http1, http2};
 use crate::api::Api;
-use crate::relay::{Ending, Relay, RelayBody};
-use crate::server::connection_limit::{Connected, PerClient};
+use crate::relay::{Ending, Relay};
 use crate::snapshot::Shared;
 use crate::telemetry::{Metrics, WorkerTelemetry};
 use crate::upstream::{Registry, Stream, Upstreams};
 
-/// How often buffered log lines are written and old connections closed.
+/// The interval at which buffered log lines are written and old upstream connections closed.
 const TICK: Duration = Duration::from_millis(100);
-/// After a failed accept (out of descriptors, mostly): time for some to come back.
+/// The pause after a failed accept (mostly for lack of file descriptors).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What a worker is made of.
+/// A worker that is not running yet.
 pub(super) struct Worker {
     pub(super) settings: Settings,
     pub(super) shared: Shared,
@@ -52,13 +43,13 @@ pub(super) struct Worker {
     pub(super) registry: Arc<Registry>,
     pub(super) telemetry: Arc<WorkerTelemetry>,
     pub(super) admission: Arc<Admission>,
-    pub(super) clients: Option<Arc<PerClient>>,
+    pub(super) connection_limit: Option<Arc<PerClientConnectionLimit>>,
     pub(super) draining: Arc<AtomicBool>,
     pub(super) stop: watch::Receiver<Stop>,
 }
 
 impl Worker {
-    /// Accepts and serves until told to stop, then drains.
+    /// Accepts and serves connections until [`Stop::Drain`], then drains.
     pub(super) async fn run(self, listeners: Vec<TcpListener>) {
         let upstreams = Upstreams::new(Arc::clone(&self.registry));
         let api = Arc::new(Api::new(
@@ -66,7 +57,7 @@ impl Worker {
             Relay::new(upstreams),
             Arc::clone(&self.draining),
         ));
-        let (end, ending) = Ending::set();
+        let (expire, deadline) = Ending::set();
         let mut connections = JoinSet::new();
         let mut stop = self.stop.clone();
         let mut stop = pin!(stop.wait_for(|stop| *stop == Stop::Drain));
@@ -75,7 +66,9 @@ impl Worker {
         loop {
             tokio::select! {
                 accepted = accept_any(&listeners) => match accepted {
-                    Ok((stream, peer)) => self.take(stream, peer, &api, &ending, &mut connections),
+                    Ok((stream, peer)) => {
+                        self.admit(stream, peer, &api, &deadline, &mut connections);
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "a connection could not be accepted");
                         sleep(ACCEPT_PAUSE).await;
@@ -86,34 +79,29 @@ impl Worker {
             }
         }
         for (stream, peer) in accept_pending(listeners) {
-            self.take(stream, peer, &api, &ending, &mut connections);
+            self.admit(stream, peer, &api, &deadline, &mut connections);
         }
-        self.drain(&api, &end, &mut connections).await;
+        self.drain(&api, &expire, &mut connections).await;
     }
 
-    /// A new connection among those of its client; `None` when that has too many.
-    fn counted(&self, peer: SocketAddr) -> Option<Option<Connected>> {
-        let Some(clients) = &self.clients else { return Some(None) };
-        let connected = clients.connect(peer.ip().to_canonical());
-        if connected.is_none() {
-            self.metrics.connections_refused.inc();
-            tracing::debug!(client = %peer.ip(), "connection refused: limits.connections_per_client");
-        }
-        connected.map(Some)
-    }
-
-    /// Serves a connection, unless its client has enough of them.
-    fn take(
+    /// Spawns the task of a connection; drops the connection when its client has reached
+    /// `limits.connections_per_client`.
+    fn admit(
         &self,
         stream: TcpStream,
         peer: SocketAddr,
         api: &Arc<Api>,
-        ending: &Ending,
+        deadline: &Ending,
         connections: &mut JoinSet<()>,
     ) {
-        if let Some(counted) = self.counted(peer) {
-            connections.spawn(self.serve(stream, peer, api, ending, counted));
+        let client = peer.ip().to_canonical();
+        let guard = self.connection_limit.as_ref().and_then(|limit| limit.try_admit(client));
+        if self.connection_limit.is_some() && guard.is_none() {
+            self.metrics.connections_refused.inc();
+            tracing::debug!(%client, "connection refused: limits.connections_per_client");
+            return;
         }
+        connections.spawn(self.serve(stream, client, api, deadline, guard));
     }
 
     fn tick(&self, api: &Api, connections: &mut JoinSet<()>) {
@@ -122,19 +110,19 @@ impl Worker {
         while connections.try_join_next().is_some() {}
     }
 
-    /// Connections end after their current answer. What is left at the limit is told so, and cut
-    /// where its client does not take that.
-    async fn drain(&self, api: &Api, end: &watch::Sender<bool>, connections: &mut JoinSet<()>) {
-        if !self.emptied(api, connections, self.settings.drain).await {
+    /// Waits until each connection has ended after its current response. Responses that are left
+    /// after `resilience.drain` fail; connections whose client does not read that are closed.
+    async fn drain(&self, api: &Api, expire: &watch::Sender<bool>, connections: &mut JoinSet<()>) {
+        if !self.all_closed(api, connections, self.settings.drain).await {
             tracing::warn!(
                 left = connections.len(),
-                "resilience.drain is over: what still runs is given up"
+                "resilience.drain is over: the requests still in flight fail"
             );
-            end.send_replace(true);
-            if !self.emptied(api, connections, GRACE).await {
+            expire.send_replace(true);
+            if !self.all_closed(api, connections, LINGER_EXPIRED).await {
                 tracing::warn!(
                     cut = connections.len(),
-                    "clients that do not take their answer's end are cut"
+                    "connections closed: their clients did not read the end of the response"
                 );
                 connections.shutdown().await;
             }
@@ -142,8 +130,8 @@ impl Worker {
         self.telemetry.flush();
     }
 
-    /// Whether all connections have ended within a time.
-    async fn emptied(&self, api: &Api, connections: &mut JoinSet<()>, limit: Duration) -> bool {
+    /// Waits until all connections have ended; `false` when that takes longer than `limit`.
+    async fn all_closed(&self, api: &Api, connections: &mut JoinSet<()>, limit: Duration) -> bool {
         let all = async {
             loop {
                 tokio::select! {
@@ -155,54 +143,53 @@ impl Worker {
         timeout(limit, all).await.is_ok()
     }
 
-    /// The future that serves one connection.
+    /// Returns the future that serves one connection. `guard` counts it among its client's.
     fn serve(
         &self,
         stream: TcpStream,
-        peer: SocketAddr,
+        client: IpAddr,
         api: &Arc<Api>,
-        ending: &Ending,
-        counted: Option<Connected>,
+        deadline: &Ending,
+        guard: Option<ConnectionGuard>,
     ) -> impl Future<Output = ()> + Send + use<> {
         // A hint to the kernel; a connection without it is slower, not wrong.
         let _ = stream.set_nodelay(true);
-        let client: IpAddr = peer.ip().to_canonical();
         let sink = Arc::clone(&self.telemetry);
         let stack =
-            stack(Arc::clone(api), sink, Arc::clone(&self.admission), client, ending.clone());
-        let mut http = http1::Builder::new();
+            stack(Arc::clone(api), sink, Arc::clone(&self.admission), client, deadline.clone());
+        let mut http = hyper_http1::Builder::new();
         http.timer(TokioTimer::new())
             .header_read_timeout(self.settings.header_timeout)
             .max_buf_size(self.settings.max_headers)
-            // ClientIo notices a client that leaves
+            // ClientIo notices a client that disconnects
             .half_close(true);
         let (identity, limit) = (self.certificates.load(), self.settings.header_timeout);
-        let bounds = http2::Bounds { max_headers: self.settings.max_headers, idle: limit };
+        let limits =
+            http2::ConnectionLimits { max_headers: self.settings.max_headers, idle: limit };
         let metrics = Arc::clone(&self.metrics);
         let stop = self.stop.clone();
         async move {
-            let _counted = counted;
+            let _guard = guard;
             let stream = match identity {
                 None => Stream::Plain(stream),
-                // boxed: a handshake's state would stay a part of every connection's
+                // boxed: a handshake's state would remain part of every connection's
                 Some(identity) => {
                     match Box::pin(handshake(stream, &identity, limit, stop.clone())).await {
                         Ok(stream) => stream,
-                        Err(refused) => {
-                            metrics.tls_handshakes_failed.get(&refused.labels()).inc();
-                            tracing::debug!(%client, %refused, "connection ended");
+                        Err(error) => {
+                            metrics.tls_handshakes_failed.get(&error.labels()).inc();
+                            tracing::debug!(%client, %error, "connection ended");
                             return;
                         }
                     }
                 }
             };
-            // Clients leave, send rubbish or let their headers time out: theirs to know, ours to
-            // count.
-            let ended = match http2::is_spoken(&stream, limit, stop.clone()).await {
-                Ok(false) => connection(stream, stack, http, stop).await,
+            // Clients disconnect, send garbage or let their headers time out: no error of ours.
+            let ended = match http2::is_http2(&stream, limit, stop.clone()).await {
+                Ok(false) => http1::serve(stream, stack, http, stop).await,
                 // boxed for the same reason
                 Ok(true) => {
-                    Box::pin(http2::serve(stream, stack, bounds, stop)).await.map_err(Into::into)
+                    Box::pin(http2::serve(stream, stack, limits, stop)).await.map_err(Into::into)
                 }
                 Err(error) => Err(error.into()),
             };
@@ -213,7 +200,7 @@ impl Worker {
     }
 }
 
-/// The next connection, whichever socket it comes on.
+/// Accepts the next connection of any of these sockets.
 async fn accept_any(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketAddr)> {
     poll_fn(|cx| {
         let mut polled = listeners.iter().map(|listener| listener.poll_accept(cx));
@@ -222,12 +209,12 @@ async fn accept_any(listeners: &[TcpListener]) -> io::Result<(TcpStream, SocketA
     .await
 }
 
-/// The connections that the kernel has made for us already: it would reset them when the socket
-/// closes. One that is made between the last look and the close is lost, unless a successor holds
-/// the socket too.
+/// Accepts the connections that the kernel has established already: it would reset them when the
+/// socket closes. One that is established between the last accept and the close is lost, unless a
+/// new process holds the socket too.
 fn accept_pending(listeners: Vec<TcpListener>) -> Vec<(TcpStream, SocketAddr)> {
     let mut pending = Vec::new();
-    // not by the runtime, which may not have heard of them yet
+    // not by the runtime, which may not have been notified of them yet
     for listener in listeners.into_iter().filter_map(|listener| listener.into_std().ok()) {
         let accepted = std::iter::from_fn(|| listener.accept().ok()).take(BACKLOG as usize);
         pending.extend(accepted.filter_map(|(stream, peer)| {
@@ -238,115 +225,16 @@ fn accept_pending(listeners: Vec<TcpListener>) -> Vec<(TcpStream, SocketAddr)> {
     pending
 }
 
-/// A drain waits for a client that has asked for nothing yet no longer than for any other.
+/// Performs the handshake of a new connection. Once Weir drains, it fails after [`drain_notice`],
+/// like any connection without a request.
 async fn handshake(
     tcp: TcpStream,
     identity: &Identity,
     limit: Duration,
     stop: watch::Receiver<Stop>,
-) -> Result<Stream, Refused> {
+) -> Result<Stream, HandshakeError> {
     tokio::select! {
         accepted = accept(tcp, identity, limit) => accepted,
-        () = last_call(stop, Stop::Drain) => Err(Refused::Draining),
+        () = drain_notice(stop, Stop::Drain) => Err(HandshakeError::Draining),
     }
-}
-
-/// Ready some time after it was told to stop.
-pub(super) async fn last_call(mut stop: watch::Receiver<Stop>, from: Stop) {
-    let _ = stop.wait_for(|stop| *stop >= from).await;
-    sleep(LAST_CALL).await;
-}
-
-/// One connection of HTTP/1.1: hyper reads requests and writes heads and short answers; streams are
-/// written by us.
-async fn connection<S>(
-    stream: Stream,
-    stack: S,
-    http: http1::Builder,
-    stop: watch::Receiver<Stop>,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
-where
-    S: Service<Request<Incoming>, Response = Response<RelayBody>, Error = Infallible, Future: Send>
-        + Clone,
-{
-    let handover = Arc::new(Handover::default());
-    let mut io = ClientIo::new(stream, Arc::clone(&handover));
-    while let Some((mut parked, back)) = until_stream(io, &stack, &http, &handover, &stop).await? {
-        io = back;
-        let mut chunks = ChunkWriter::new(parked.in_chunks);
-        poll_fn(|cx| chunks.poll(cx, &mut io, &mut parked.body)).await?;
-        if !parked.keep_alive {
-            poll_fn(|cx| Pin::new(&mut io).poll_shutdown(cx)).await?;
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// hyper's turn: requests with short answers, until one of them has a stream to give, or the
-/// connection ends. A function of its own, so that its state is no part of an open stream's.
-async fn until_stream<S>(
-    io: ClientIo,
-    stack: &S,
-    http: &http1::Builder,
-    handover: &Arc<Handover>,
-    stop: &watch::Receiver<Stop>,
-) -> Result<Option<(Box<Parked>, ClientIo)>, hyper::Error>
-where
-    S: Service<Request<Incoming>, Response = Response<RelayBody>, Error = Infallible, Future: Send>
-        + Clone,
-{
-    let service = service_fn(|request| answer(stack.clone(), request, handover, stop));
-    let mut serving = http.serve_connection(io, service);
-    let turn = tokio::select! {
-        biased;
-        turn = until_handover(&mut serving, handover) => turn,
-        () = last_call(stop.clone(), Stop::Soon) => {
-            Pin::new(&mut serving).graceful_shutdown();
-            until_handover(&mut serving, handover).await
-        }
-    };
-    let Some(parked) = turn? else { return Ok(None) };
-    let parts = serving.into_parts();
-    let mut io = parts.io;
-    io.unread(parts.read_buf);
-    Ok(Some((parked, io)))
-}
-
-/// Runs the stack; a streamed answer is parked for the connection's task. Once Weir stops, an
-/// answer says that it is the connection's last: whoever would ask again on it does not run into
-/// its close.
-async fn answer<S>(
-    mut stack: S,
-    request: Request<Incoming>,
-    handover: &Arc<Handover>,
-    stop: &watch::Receiver<Stop>,
-) -> Result<Response<Outgoing>, Infallible>
-where
-    S: Service<Request<Incoming>, Response = Response<RelayBody>, Error = Infallible>,
-{
-    let keep_alive = keeps_alive(&request);
-    let mut response = stack.call(request).await?;
-    let is_last = stop.has_changed().unwrap_or(true);
-    if is_last {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    Ok(handover.offer(response, keep_alive.map(|keep_alive| keep_alive && !is_last)))
-}
-
-/// Runs hyper until its connection ends (`None`) or it has written its part of a streamed answer.
-async fn until_handover<F>(
-    serving: &mut F,
-    handover: &Handover,
-) -> Result<Option<Box<Parked>>, hyper::Error>
-where
-    F: Future<Output = Result<(), hyper::Error>> + Unpin,
-{
-    poll_fn(|cx| match Pin::new(&mut *serving).poll(cx) {
-        Poll::Ready(ended) => Poll::Ready(ended.map(|()| None)),
-        Poll::Pending => {
-            handover.take().map_or(Poll::Pending, |parked| Poll::Ready(Ok(Some(parked))))
-        }
-    })
-    .await
 }

@@ -10,7 +10,7 @@
 //!   does not poll a body, the task that drives its stream does, so that its timeouts run; a client
 //!   that reads nothing for 2 s after a timeout has its stream reset.
 //! - Bodies are handed to hyper in pieces of 16 KiB.
-//! - The bounds are constants in `server/http2.rs`; `limits.*` apply as they do to HTTP/1.1.
+//! - The bounds are constants in `server/http2/mod.rs`; `limits.*` apply as they do to HTTP/1.1.
 //! - GOAWAY is sent as soon as Weir stops, and to a connection that has had no stream for
 //!   `limits.header_timeout`, just as an idle HTTP/1.1 connection is closed.
 //!
@@ -86,8 +86,9 @@
 //! # 2026-11-24: Streams leave hyper once their head is out
 //!
 //! **Decision.** hyper stays on the client side: it reads requests and writes heads and short
-//! responses. Once the head and the first chunk of a stream are out, `server/handover.rs` takes the
-//! socket, writes the chunks itself, and returns the socket to hyper for the next request.
+//! responses. Once the head and the first chunk of a stream are out, `server/http1/handoff.rs`
+//! takes the socket, writes the chunks itself, and returns the socket to hyper for the next
+//! request.
 //!
 //! **Because.** Requests are where hostile bytes come from, so reading them is left to hyper. But
 //! it keeps two 8 KiB buffers per connection for as long as a response lasts. Without them a stream

@@ -1,5 +1,5 @@
 //! The admin listener: `/metrics`, `/live`, `/ready` and `/status`, never on the public address. It
-//! runs on an ordinary runtime beside the workers, so that a scrape takes nothing from the data
+//! runs on an ordinary runtime apart from the workers, so that a scrape takes no time of the data
 //! path.
 
 mod numbers;
@@ -21,17 +21,18 @@ use http_body_util::Full;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::side_listener::{self, Bounds};
+use super::side_listener::{self, ListenerLimits};
 use crate::snapshot::{Reloads, Shared};
 use crate::telemetry::Metrics;
 
-const BOUNDS: Bounds = Bounds { connections: 64, lifetime: Duration::from_secs(300) };
+const LIMITS: ListenerLimits =
+    ListenerLimits { connections: 64, lifetime: Duration::from_secs(300) };
 const TEXT: &str = "text/plain; charset=utf-8";
-/// Prometheus' text format.
+/// The content type of Prometheus' text format.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PAGE: &str = include_str!("status.html");
 
-/// What the admin listener reads.
+/// The admin listener's handler, with the state that it shows.
 pub struct Admin {
     metrics: Arc<Metrics>,
     shared: Shared,
@@ -41,7 +42,7 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Uptime counts from here. `draining` is set when SIGTERM has arrived.
+    /// Creates the handler; uptime is counted from here. `draining` is set on SIGTERM.
     pub fn new(
         metrics: Arc<Metrics>,
         shared: Shared,
@@ -51,18 +52,17 @@ impl Admin {
         Self { metrics, shared, reloads, draining, started: Instant::now() }
     }
 
-    /// Answers until `stop`. That comes after the drain: while draining, `/ready` must still say
-    /// 503.
+    /// Serves until `stop`, which is set after the drain: while draining, `/ready` must return 503.
     pub async fn serve(self, listener: TcpListener, stop: watch::Receiver<bool>) {
         let admin = Arc::new(self);
-        side_listener::serve(listener, BOUNDS, stop, move |request| {
-            let answer = admin.answer(&request);
-            async { answer }
+        side_listener::serve(listener, LIMITS, stop, move |request| {
+            let response = admin.respond(&request);
+            async { response }
         })
         .await;
     }
 
-    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+    fn respond<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
         if request.method() != Method::GET && request.method() != Method::HEAD {
             let mut refused = response(StatusCode::METHOD_NOT_ALLOWED, TEXT, "GET or HEAD\n");
             refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -79,7 +79,7 @@ impl Admin {
             _ => response(
                 StatusCode::NOT_FOUND,
                 TEXT,
-                "not here: /metrics /live /ready /status are\n",
+                "not found; this listener serves /metrics /live /ready /status\n",
             ),
         }
     }
@@ -91,12 +91,12 @@ impl Admin {
         let status = status::of(&snapshot, &reload, &families, process);
         match serde_json::to_vec(&status) {
             Ok(json) => {
-                let mut answer = response(StatusCode::OK, "application/json", json);
-                answer.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
-                answer
+                let mut response = response(StatusCode::OK, "application/json", json);
+                response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+                response
             }
             Err(error) => {
-                tracing::error!(%error, "/status could not be written");
+                tracing::error!(%error, "/status could not be serialized");
                 response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "see Weir's log\n")
             }
         }
@@ -117,10 +117,10 @@ fn response(
     response
 }
 
-/// The page holds no data: it polls `/status` as JSON.
+/// Returns the page. It contains no data: its script polls `/status` as JSON.
 fn page() -> Response<Full<Bytes>> {
-    let mut answer = response(StatusCode::OK, "text/html; charset=utf-8", PAGE);
-    let headers = answer.headers_mut();
+    let mut response = response(StatusCode::OK, "text/html; charset=utf-8", PAGE);
+    let headers = response.headers_mut();
     headers.insert(VARY, HeaderValue::from_static("accept"));
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(
@@ -130,27 +130,29 @@ fn page() -> Response<Full<Bytes>> {
     if let Some(policy) = &*POLICY {
         headers.insert(CONTENT_SECURITY_POLICY, policy.clone());
     }
-    answer
+    response
 }
 
-/// Only the page's own script runs, named by its hash; it may talk only to this listener.
+/// The page's content security policy: only its own script runs, identified by its hash, and it may
+/// connect only to this listener.
 static POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| {
     let hash = base64(ring::digest::digest(&ring::digest::SHA256, script().as_bytes()).as_ref());
     let policy = format!(
-        "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{hash}'; connect-src 'self'; \
-         img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{hash}'; \
+         connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'none'"
     );
     HeaderValue::try_from(policy).ok()
 });
 
-/// The text between the page's script tags: what a browser hashes.
+/// Returns the text between the page's script tags, which is what a browser hashes.
 fn script() -> &'static str {
     let from = PAGE.find("<script>").map_or(0, |tag| tag + "<script>".len());
     let to = PAGE.find("</script>").unwrap_or(PAGE.len());
     PAGE.get(from..to).unwrap_or_default()
 }
 
-/// RFC 4648 §4. One hash at start is not worth a dependency.
+/// Encodes bytes in base64 (RFC 4648 §4). One hash at start is not worth a dependency.
 fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
@@ -166,8 +168,8 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
-/// Whether `Accept` gives `text/html` more weight than JSON (RFC 9110 §12.5.1). `*/*` and no header
-/// at all, which scripts send, prefer neither: JSON.
+/// Returns whether `Accept` gives `text/html` more weight than JSON (RFC 9110 §12.5.1). `*/*` and
+/// no header at all, which scripts send, prefer neither: JSON.
 fn prefers_html(headers: &HeaderMap) -> bool {
     let ranges = || {
         headers
@@ -177,7 +179,7 @@ fn prefers_html(headers: &HeaderMap) -> bool {
             .flat_map(|v| v.split(','))
     };
     let weight = |names: [&str; 3]| {
-        // the most specific range that is there decides
+        // the most specific range in the header decides
         names
             .into_iter()
             .find_map(|name| ranges().find_map(|range| weight_of(range, name)))
@@ -186,7 +188,7 @@ fn prefers_html(headers: &HeaderMap) -> bool {
     weight(["text/html", "text/*", "*/*"]) > weight(["application/json", "application/*", "*/*"])
 }
 
-/// The `q` of a media range, if it is this one.
+/// Returns the `q` of a media range; `None` if it is not the named one.
 fn weight_of(range: &str, name: &str) -> Option<f32> {
     let mut parts = range.split(';').map(str::trim);
     if !parts.next()?.eq_ignore_ascii_case(name) {

@@ -5,49 +5,47 @@ use std::collections::BTreeMap;
 
 use prometheus::proto::{Metric, MetricFamily};
 
-/// One gathered family; empty where nothing has been counted yet.
+/// The series of one gathered family; none while nothing has been counted.
 #[derive(Clone, Copy)]
-pub(super) struct Family<'a>(&'a [Metric]);
+pub(super) struct Family<'a> {
+    series: &'a [Metric],
+}
 
 impl<'a> Family<'a> {
-    /// The family of that name, among the gathered.
+    /// Returns the family with that name.
     pub(super) fn of(families: &'a [MetricFamily], name: &str) -> Self {
-        Self(
-            families
-                .iter()
-                .find(|family| family.name() == name)
-                .map_or(&[], MetricFamily::get_metric),
-        )
+        let family = families.iter().find(|family| family.name() == name);
+        Self { series: family.map_or(&[], MetricFamily::get_metric) }
     }
 
-    /// The series whose label has this value.
+    /// Returns the series whose label has this value.
     pub(super) fn with(self, label: &'a str, value: &'a str) -> impl Iterator<Item = &'a Metric> {
-        self.0.iter().filter(move |metric| label_of(metric, label) == value)
+        self.series.iter().filter(move |metric| label_of(metric, label) == value)
     }
 
-    /// All series.
+    /// Returns all series.
     pub(super) fn all(self) -> impl Iterator<Item = &'a Metric> {
-        self.0.iter()
+        self.series.iter()
     }
 }
 
-/// The value of a label; empty where there is no such label.
+/// Returns the value of a label; empty if the series has no such label.
 pub(super) fn label_of<'a>(metric: &'a Metric, label: &str) -> &'a str {
     metric.get_label().iter().find(|pair| pair.name() == label).map_or("", |pair| pair.value())
 }
 
-/// What a counter or a gauge says, as a whole number; a gauge below zero is zero.
+/// Returns the value of a counter or a gauge as an integer; a negative gauge is 0.
 pub(super) fn count(metric: &Metric) -> u64 {
     // one of the two is its default, zero
     (metric.get_counter().get_value() + metric.get_gauge().get_value()) as u64
 }
 
-/// The sum of these series.
+/// Returns the sum of these series.
 pub(super) fn sum<'a>(metrics: impl Iterator<Item = &'a Metric>) -> u64 {
     metrics.map(count).sum()
 }
 
-/// The sum of these series for each value of a label.
+/// Returns the sum of these series for each value of a label.
 pub(super) fn sum_by<'a>(
     metrics: impl Iterator<Item = &'a Metric>,
     label: &str,
@@ -59,16 +57,16 @@ pub(super) fn sum_by<'a>(
     sums
 }
 
-/// Several histograms of the same bounds, added up.
+/// The sum of histograms with the same bounds.
 #[derive(Debug, Default)]
 pub(super) struct Buckets {
-    /// Upper bound in seconds, and how many observations were at most that; ascending.
+    /// Upper bound in seconds, and the number of observations that do not exceed it; ascending.
     cumulative: Vec<(f64, u64)>,
     total: u64,
 }
 
 impl Buckets {
-    /// Adds these histograms up.
+    /// Returns the sum of these histograms.
     pub(super) fn merge<'a>(metrics: impl Iterator<Item = &'a Metric>) -> Self {
         let mut merged = Self::default();
         for histogram in metrics.map(Metric::get_histogram) {
@@ -82,18 +80,19 @@ impl Buckets {
         merged
     }
 
-    /// The counts alone, with all observations last (the bucket without a bound).
+    /// Returns the cumulative counts; the last one is all observations (the bucket without a
+    /// bound).
     pub(super) fn counts(&self) -> Vec<u64> {
         self.cumulative.iter().map(|(_, count)| *count).chain([self.total]).collect()
     }
 
-    /// The bounds alone, in seconds.
+    /// Returns the bounds in seconds.
     pub(super) fn bounds(&self) -> Vec<f64> {
         self.cumulative.iter().map(|(bound, _)| *bound).collect()
     }
 
-    /// An estimate of the quantile in milliseconds, as Prometheus makes it: linear within the
-    /// bucket, and the last bound for what lies beyond it. None before the first observation.
+    /// Estimates the quantile in milliseconds as Prometheus does: linear within the bucket, and the
+    /// last bound for observations beyond it. `None` before the first observation.
     pub(super) fn quantile_ms(&self, q: f64) -> Option<f64> {
         if self.total == 0 {
             return None;
@@ -111,7 +110,7 @@ impl Buckets {
     }
 }
 
-/// To a tenth of a millisecond: an estimate has no more digits than that.
+/// Rounds to a tenth of a millisecond: an estimate is not more precise than that.
 fn round(ms: f64) -> f64 {
     (ms * 10.0).round() / 10.0
 }

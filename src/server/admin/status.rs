@@ -1,6 +1,7 @@
-//! `/status` as data: what is routed where and why, how each model does, what became of the last
-//! reload. The page (`status.html`) polls this; scripts may too. No field can hold a secret:
-//! endpoint addresses have no user part by construction, and keys are not read here.
+//! `/status` as JSON: the routing table and the reason of each route, the state and counts of each
+//! model, the result of the last reload. The page (`status.html`) polls it; scripts may too. No
+//! field can contain a secret: endpoint URLs have no user part by construction, and keys are not
+//! read here.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,19 +19,19 @@ use crate::snapshot::{LastReload, Snapshot};
 use crate::telemetry::rfc3339;
 use crate::upstream::{Condition, Endpoint};
 
-/// What the process knows of itself.
+/// The state of the process itself.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Process {
     pub(super) uptime: Duration,
     pub(super) draining: bool,
 }
 
-/// The whole of it. Counts are since the start of the process.
+/// The document. Counts are since the start of the process.
 #[derive(Debug, Serialize)]
 pub(super) struct Status<'a> {
     version: &'static str,
     uptime_s: u64,
-    /// Counts the configurations put in force.
+    /// The number of the configuration in force.
     generation: u64,
     draining: bool,
     last_reload: Reload<'a>,
@@ -47,7 +48,7 @@ pub(super) struct Status<'a> {
     /// By code, of those that occurred.
     errors: BTreeMap<&'a str, u64>,
     /// Upper bounds of `models[].duration_buckets` and `ttft_buckets`; these have one count more,
-    /// of all.
+    /// the number of all observations.
     bucket_bounds_s: Vec<f64>,
 }
 
@@ -58,7 +59,7 @@ struct Reload<'a> {
     faults: &'a [String],
 }
 
-/// Who may call.
+/// How callers are authenticated.
 #[derive(Debug, Serialize)]
 struct Auth {
     /// `off`, `keys` or `gitlab`.
@@ -67,33 +68,33 @@ struct Auth {
     issuers: Vec<IssuerRow>,
 }
 
-/// Whose tokens are accepted.
+/// An issuer whose tokens are accepted.
 #[derive(Debug, Serialize)]
 struct IssuerRow {
-    /// The address in the file.
+    /// The URL in the file.
     url: String,
-    /// The name in its tokens, once it is known.
+    /// The `iss` of its tokens, once it has been fetched.
     issuer: Option<String>,
     keys: usize,
-    /// How old they are.
+    /// The age of the keys.
     age_s: Option<u64>,
     /// Why the last fetch failed, if it did.
     error: Option<String>,
 }
 
-/// One line of the routing table.
+/// One row of the routing table.
 #[derive(Debug, Serialize)]
 struct FeatureRow<'a> {
     feature: &'static str,
     title: &'static str,
     parent: Option<&'static str>,
-    /// A model's name, `disabled`, or none: the request must name a model, else it is 422.
+    /// A model's name, `disabled`, or null: the request must name a model, or it fails with 422.
     model: Option<&'a str>,
-    /// The models that stand in for it, in order.
+    /// Its fallback models, in order.
     fallback: Vec<&'a str>,
     /// `feature`, `parent` or `default`.
     rule: Option<&'static str>,
-    /// The line of `[features]` that decided.
+    /// The key of `[features]` that decided.
     key: Option<&'static str>,
     timeouts_ms: Option<Timeouts>,
 }
@@ -106,7 +107,7 @@ struct Timeouts {
     total: u64,
 }
 
-/// One model of the file; or `request`, all models that requests brought themselves.
+/// One model of the file; or `request`, all models that requests define themselves.
 #[derive(Debug, Serialize)]
 struct ModelRow<'a> {
     name: &'a str,
@@ -115,7 +116,7 @@ struct ModelRow<'a> {
     upstream_name: Option<&'a str>,
     endpoints: Vec<EndpointRow>,
     inflight: u64,
-    /// For a place, where it has `max_parallel`.
+    /// Requests that wait because of `max_parallel`.
     waiting: u64,
     /// By outcome.
     requests: BTreeMap<&'static str, u64>,
@@ -134,17 +135,17 @@ struct ModelRow<'a> {
 #[derive(Debug, Serialize)]
 struct EndpointRow {
     url: String,
-    /// Whether it is there, as far as is known.
+    /// Whether requests are sent to it.
     healthy: bool,
     /// `closed`, `half_open` or `open`.
     breaker: &'static str,
-    /// Why it was last passed over, even if it is back.
+    /// Why it was last unavailable, also if it has recovered.
     failure: Option<String>,
-    /// How long ago that began or, when it is back, ended.
+    /// How long ago that began or, if it has recovered, ended.
     failure_s: Option<u64>,
-    /// How long it still wants to be left alone (`Retry-After`).
+    /// How long no requests are sent to it because of its `Retry-After`.
     busy_s: Option<u64>,
-    /// How long requests wait for their first token there, of late.
+    /// The recent time to the first token.
     wait_ms: Option<u64>,
     inflight: usize,
 }
@@ -156,7 +157,7 @@ struct ErrorRow<'a> {
     count: u64,
 }
 
-/// Puts it together.
+/// Builds the document.
 pub(super) fn of<'a>(
     snapshot: &'a Snapshot,
     reload: &'a LastReload,
@@ -217,7 +218,7 @@ fn features(table: &Table) -> Vec<FeatureRow<'_>> {
 fn feature_row(table: &Table, feature: Feature) -> FeatureRow<'_> {
     let choice =
         table.feature_choice(feature).or_else(|| Some((table.default_choice()?, Rule::Default)));
-    // the limits come from the walk that requests take, so that the page cannot say otherwise
+    // resolved as for requests, so that the page shows the timeouts that apply
     let route = table.resolve(Ask { feature: Some(feature), metadata: None }).ok();
     FeatureRow {
         feature: feature.name(),
@@ -270,20 +271,20 @@ fn timeouts(budget: &Budget) -> Timeouts {
     }
 }
 
-/// The label of models that requests bring (`Table::resolve`).
-const FROM_REQUESTS: &str = "request";
+/// The metrics' label of models that requests define (`Table::resolve`).
+const REQUEST_MODELS: &str = "request";
 
 fn models<'a>(snapshot: &'a Snapshot, families: &'a [MetricFamily]) -> Vec<ModelRow<'a>> {
     let mut routes: Vec<&Arc<Route>> =
         snapshot.table.models().chain(snapshot.table.cloud()).collect();
     routes.sort_by(|a, b| a.model.id.cmp(&b.model.id));
     let mut rows: Vec<_> =
-        routes.into_iter().map(|route| file_model(snapshot, route, families)).collect();
-    // they are in no file, so their row is there once one was asked for
-    let asked =
-        Family::of(families, "weir_requests_total").with("model", FROM_REQUESTS).next().is_some();
-    if asked && rows.iter().all(|row| row.name != FROM_REQUESTS) {
-        rows.push(numbers(FROM_REQUESTS, families));
+        routes.into_iter().map(|route| model_row(snapshot, route, families)).collect();
+    // they are in no file, so they have a row once one was requested
+    let was_requested =
+        Family::of(families, "weir_requests_total").with("model", REQUEST_MODELS).next().is_some();
+    if was_requested && rows.iter().all(|row| row.name != REQUEST_MODELS) {
+        rows.push(counts_of(REQUEST_MODELS, families));
     }
     rows
 }
@@ -303,7 +304,7 @@ fn endpoint_row(endpoint: &Arc<Endpoint>) -> EndpointRow {
     }
 }
 
-fn file_model<'a>(
+fn model_row<'a>(
     snapshot: &'a Snapshot,
     route: &'a Route,
     families: &'a [MetricFamily],
@@ -315,11 +316,12 @@ fn file_model<'a>(
         family: Some(&*model.family.name),
         upstream_name: Some(&model.upstream_name),
         endpoints: endpoints.iter().map(endpoint_row).collect(),
-        ..numbers(&model.id, families)
+        ..counts_of(&model.id, families)
     }
 }
 
-fn numbers<'a>(name: &'a str, families: &'a [MetricFamily]) -> ModelRow<'a> {
+/// Returns the row of a model with its counts, without what the file defines.
+fn counts_of<'a>(name: &'a str, families: &'a [MetricFamily]) -> ModelRow<'a> {
     let family = |metric: &str| Family::of(families, metric).with("model", name);
     let by_outcome = sum_by(family("weir_requests_total"), "outcome");
     let outcome = |outcome: Outcome| {

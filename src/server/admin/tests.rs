@@ -1,4 +1,4 @@
-//! The admin listener over a real socket, with a configuration and counts made up here.
+//! The admin listener over a real socket, with a made-up configuration and made-up counts.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -59,7 +59,7 @@ impl Rig {
         rig
     }
 
-    /// Listens; the sender stops it.
+    /// Starts the listener; the sender stops it.
     async fn serve(
         &self,
         address: &str,
@@ -146,13 +146,13 @@ fn snapshot(table: Table, registry: &Registry, generation: u64) -> Snapshot {
     }
 }
 
-/// Sends this text and reads to the end.
+/// Sends a request and reads until the connection closes.
 async fn raw(address: SocketAddr, request: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    answer
+    let mut response = String::new();
+    stream.read_to_string(&mut response).await.unwrap();
+    response
 }
 
 async fn get(address: SocketAddr, path: &str, headers: &str) -> String {
@@ -161,8 +161,8 @@ async fn get(address: SocketAddr, path: &str, headers: &str) -> String {
 }
 
 async fn json(address: SocketAddr) -> Value {
-    let answer = get(address, "/status", "").await;
-    serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+    let response = get(address, "/status", "").await;
+    serde_json::from_str(response.split_once("\r\n\r\n").unwrap().1).unwrap()
 }
 
 #[tokio::test]
@@ -226,20 +226,20 @@ fn the_policy_names_the_script() {
 }
 
 #[tokio::test]
-async fn status_says_what_is_routed_where_and_why() {
+async fn status_shows_the_route_of_each_feature_and_its_reason() {
     let (address, _stop, _) = Rig::routed().serve("127.0.0.1:0").await;
     let status = json(address).await;
     let features = status["features"].as_array().unwrap();
     assert_eq!(features.len(), Feature::COUNT + 1);
     let row = |name: &str| features.iter().find(|row| row["feature"] == name).unwrap();
-    let said = |name| {
+    let decision = |name| {
         ["model", "rule", "key"].map(|field| row(name)[field].as_str().unwrap_or("-").to_owned())
     };
-    assert_eq!(said("duo_chat"), ["mistral-large", "feature", "duo_chat"]);
-    assert_eq!(said("duo_chat_explain_code"), ["mistral-large", "parent", "duo_chat"]);
-    assert_eq!(said("duo_chat_fix_code"), ["disabled", "feature", "duo_chat_fix_code"]);
-    assert_eq!(said("code_completions"), ["codestral", "default", "default"]);
-    assert_eq!(said("default"), ["codestral", "default", "default"]);
+    assert_eq!(decision("duo_chat"), ["mistral-large", "feature", "duo_chat"]);
+    assert_eq!(decision("duo_chat_explain_code"), ["mistral-large", "parent", "duo_chat"]);
+    assert_eq!(decision("duo_chat_fix_code"), ["disabled", "feature", "duo_chat_fix_code"]);
+    assert_eq!(decision("code_completions"), ["codestral", "default", "default"]);
+    assert_eq!(decision("default"), ["codestral", "default", "default"]);
     assert_eq!(
         row("code_completions")["timeouts_ms"]["total"],
         50_000,
@@ -273,13 +273,13 @@ async fn status_counts_by_model() {
     let snapshot = rig.shared.load();
     let endpoint = &snapshot.endpoints.of(&"mistral-large".into()).unwrap()[1];
     endpoint.saw(Seen::Unreachable);
-    let _entered = endpoint.enter();
+    let _in_flight = endpoint.enter();
 
     let (address, _stop, _) = rig.serve("127.0.0.1:0").await;
     let status = json(address).await;
-    let [code, chat, brought] = [0, 1, 2].map(|i| &status["models"][i]);
+    let [code, chat, request] = [0, 1, 2].map(|i| &status["models"][i]);
     assert_eq!(
-        (&code["name"], &chat["name"], &brought["name"]),
+        (&code["name"], &chat["name"], &request["name"]),
         (&"codestral".into(), &"mistral-large".into(), &"request".into())
     );
     assert_eq!((&code["requests"]["ok"], &code["requests"]["timeout"]), (&10.into(), &1.into()));
@@ -292,17 +292,18 @@ async fn status_counts_by_model() {
     assert!((50.0..100.0).contains(&p50), "{p50}");
     assert!(code["p99_ms"].as_f64().unwrap() > 30_000.0);
     assert!(chat["p50_ms"].is_null());
-    let there = serde_json::json!({
-        "url": "http://gpu-2:8000/v1", "healthy": false, "breaker": "open", "failure": "cannot be reached",
-        "failure_s": 0, "busy_s": null, "wait_ms": null, "inflight": 1,
+    let expected = serde_json::json!({
+        "url": "http://gpu-2:8000/v1", "healthy": false, "breaker": "open",
+        "failure": "cannot be reached", "failure_s": 0,
+        "busy_s": null, "wait_ms": null, "inflight": 1,
     });
-    assert_eq!(chat["endpoints"][1], there);
+    assert_eq!(chat["endpoints"][1], expected);
     assert_eq!(
         (&chat["inflight"], &chat["upstream_name"]),
         (&1.into(), &"vendor/mistral-large".into())
     );
     assert_eq!(
-        (&brought["requests"]["upstream_error"], &brought["provider"]),
+        (&request["requests"]["upstream_error"], &request["provider"]),
         (&1.into(), &Value::Null)
     );
     assert_eq!((&status["requests_total"], &status["errors"]["A1000"]), (&12.into(), &1.into()));
@@ -315,14 +316,16 @@ async fn status_counts_by_model() {
 async fn status_shows_the_faults_of_the_last_reload() {
     let rig = Rig::routed();
     let at = SystemTime::UNIX_EPOCH + Duration::from_secs(951_782_400);
-    rig.reloads.note(LastReload { at, ok: false, faults: vec!["weir.toml:3:1: <b>".into()] });
+    rig.reloads.record(LastReload { at, ok: false, faults: vec!["weir.toml:3:1: <b>".into()] });
     let (address, _stop, _) = rig.serve("127.0.0.1:0").await;
-    let reload = serde_json::json!({ "at": "2000-02-29T00:00:00Z", "ok": false, "faults": ["weir.toml:3:1: <b>"] });
+    let reload = serde_json::json!({
+        "at": "2000-02-29T00:00:00Z", "ok": false, "faults": ["weir.toml:3:1: <b>"]
+    });
     assert_eq!(json(address).await["last_reload"], reload);
 }
 
 #[tokio::test]
-async fn status_says_who_may_call() {
+async fn status_shows_how_callers_are_authenticated() {
     let rig = Rig::routed();
     let (address, _stop, _) = rig.serve("127.0.0.1:0").await;
     assert_eq!(
@@ -359,24 +362,24 @@ async fn stopping_ends_idle_connections_and_returns() {
     assert!(TcpStream::connect(address).await.is_err());
 }
 
-/// The page with made-up traffic, to look at: `cargo test --lib look_at_the_page -- --ignored`,
-/// then open http://127.0.0.1:8083/status (traffic and faults), 8084 (draining) or 8085 (an empty
-/// file) within ten minutes.
+/// Serves the page with made-up traffic for inspection:
+/// `cargo test --lib look_at_the_page -- --ignored`, then open http://127.0.0.1:8083/status
+/// (traffic and faults), 8084 (draining) or 8085 (an empty file) within ten minutes.
 #[tokio::test]
 #[ignore = "serves until killed, for a person's eyes"]
 async fn look_at_the_page() {
     let (busy, calm, empty) = (Rig::routed(), Rig::routed(), Rig::new());
     let faults = vec![
-        "weir.toml:14:12: models.codestral.endpoints: expected http:// or https://, said \"gpu-3:8000\"\n  14 | endpoints  = [\"gpu-3:8000\"]\n     |               ^^^^^^^^^^^^".into(),
+        "weir.toml:14:12: models.codestral.endpoints: expected http:// or https://, found \"gpu-3:8000\"\n  14 | endpoints  = [\"gpu-3:8000\"]\n     |               ^^^^^^^^^^^^".into(),
         "weir.toml:22:1: features.duo_chta: unknown feature; did you mean `duo_chat`?".into(),
     ];
-    busy.reloads.note(LastReload { at: SystemTime::now(), ok: false, faults });
+    busy.reloads.record(LastReload { at: SystemTime::now(), ok: false, faults });
     let restart = vec!["server.listen changed: needs a restart".into()];
-    calm.reloads.note(LastReload { at: SystemTime::now(), ok: true, faults: restart });
+    calm.reloads.record(LastReload { at: SystemTime::now(), ok: true, faults: restart });
     calm.draining.store(true, Ordering::Relaxed);
     let snapshot = busy.shared.load();
     snapshot.endpoints.of(&"mistral-large".into()).unwrap()[1].saw(Seen::Unreachable);
-    let _kept =
+    let _in_flight =
         [(); 7].map(|()| snapshot.endpoints.of(&"mistral-large".into()).unwrap()[0].enter());
     let _served = [
         busy.serve("127.0.0.1:8083").await,

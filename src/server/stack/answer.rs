@@ -1,5 +1,5 @@
 //! The innermost service: the API itself. A panic below is contained here: one request fails, with
-//! an answer and a line in the log, and the worker goes on.
+//! a response and a line in the log, and the worker goes on.
 
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,22 +10,22 @@ use std::task::{Context, Poll};
 use http::Response;
 use tower::Service;
 
-use super::stack::{Exchange, Failed, Outcome};
+use super::exchange::{Exchange, Failed, Outcome};
 use crate::api::Api;
 use crate::error::{GatewayError, Kind};
-use crate::relay::{Ending, RelayBody};
+use crate::relay::{Content, Ending, RelayBody};
 use crate::telemetry::X_REQUEST_ID;
 
 /// The service.
 #[derive(Clone)]
 pub(super) struct Answer {
     api: Arc<Api>,
-    ending: Ending,
+    deadline: Ending,
 }
 
 impl Answer {
-    pub(super) const fn new(api: Arc<Api>, ending: Ending) -> Self {
-        Self { api, ending }
+    pub(super) const fn new(api: Arc<Api>, deadline: Ending) -> Self {
+        Self { api, deadline }
     }
 }
 
@@ -39,12 +39,13 @@ impl Service<Exchange> for Answer {
     }
 
     fn call(&mut self, exchange: Exchange) -> Self::Future {
-        let (api, ending) = (Arc::clone(&self.api), self.ending.clone());
+        let (api, deadline) = (Arc::clone(&self.api), self.deadline.clone());
         Box::pin(async move {
-            let Exchange { request, matched, mut record, place } = exchange;
-            let answered = ending
-                .bounds(contained(pin!(api.answer(matched, request, &mut record.facts))))
-                .await;
+            let Exchange { request, matched, mut record, permit } = exchange;
+            let answered = {
+                let answer = pin!(api.answer(matched, request, &mut record.facts));
+                deadline.bounds(catch_panic(answer)).await
+            };
             match answered {
                 Err(error) => Err(Failed { error, record }),
                 Ok(mut response) => {
@@ -52,16 +53,18 @@ impl Service<Exchange> for Answer {
                     response
                         .headers_mut()
                         .insert(X_REQUEST_ID, record.facts.ids.request_id().clone());
-                    Ok(response.map(|content| RelayBody::new(content.until(ending), record, place)))
+                    let body =
+                        |content: Content| RelayBody::new(content.until(deadline), record, permit);
+                    Ok(response.map(body))
                 }
             }
         })
     }
 }
 
-/// Runs a future; a panic becomes an error. The message went to standard error by the panic hook;
-/// it is not repeated to the client.
-async fn contained<T>(
+/// Runs a future; a panic becomes an error. The panic hook has written the message to standard
+/// error; it is not repeated to the client.
+async fn catch_panic<T>(
     mut future: Pin<&mut impl Future<Output = Result<T, GatewayError>>>,
 ) -> Result<T, GatewayError> {
     poll_fn(|cx| {

@@ -1,5 +1,5 @@
-//! Opens the record, and turns what failed into an answer. Every response leaves through here, so
-//! every one carries its `X-Request-ID`.
+//! Opens the record, and renders errors as responses. Every response leaves through here, so every
+//! one carries its `X-Request-ID`.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 use tower::Service;
 
-use super::stack::{Exchange, Failed, Outcome};
+use super::exchange::{Exchange, Failed, Outcome};
 use crate::api::{Matched, allow_any_origin, is_cross_origin};
 use crate::error::{Kind, render};
 use crate::relay::{Content, HeadStart, Promise, RelayBody};
@@ -45,9 +45,9 @@ where
 {
     type Response = Response<RelayBody>;
     type Error = Infallible;
-    type Future = Answering<S::Future>;
+    type Future = ObserveFuture<S::Future>;
 
-    /// Always ready: waiting is `Admit`'s, under its own limit.
+    /// Always ready: requests wait in `Admit`, under its own limit.
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
@@ -63,67 +63,70 @@ where
                 Some(request.uri().path().chars().take(256).collect::<String>().into());
         }
         let cross_origin = is_cross_origin(request.headers());
-        let early = matched.head_start.clone().map(|head_start| Early {
-            head_start,
+        let early = matched.head_start.clone().map(|slot| EarlyHead {
+            slot,
             request_id: record.facts.ids.request_id().clone(),
-            patience: None,
+            delay: None,
         });
-        let inner = Some(self.inner.call(Exchange { request, matched, record, place: None }));
-        Answering { inner, early, cross_origin }
+        let inner = Some(self.inner.call(Exchange { request, matched, record, permit: None }));
+        ObserveFuture { inner, early, cross_origin }
     }
 }
 
-/// The answer on its way. Once its head is promised, it goes out when the silence gets too long.
-pub(super) struct Answering<F> {
+/// The future of [`Observe`]. Once the API has allowed an early response, its head is sent when
+/// nothing else has been for too long.
+pub(super) struct ObserveFuture<F> {
     inner: Option<F>,
-    early: Option<Early>,
-    /// A page must be able to read the answer, a refusal too.
+    early: Option<EarlyHead>,
+    /// Whether a page of another origin must be able to read the response, also when it is an
+    /// error.
     cross_origin: bool,
 }
 
-/// What a head is made of before there is an answer.
-struct Early {
-    head_start: HeadStart,
+/// What the head of an early response is built from.
+struct EarlyHead {
+    slot: HeadStart,
     request_id: HeaderValue,
-    /// Runs from the promise on.
-    patience: Option<Pin<Box<Sleep>>>,
+    /// Runs since the early response was allowed.
+    delay: Option<Pin<Box<Sleep>>>,
 }
 
-impl Early {
-    /// Ready when the head is to go out.
-    fn poll_head(&mut self, promise: Promise, cx: &mut Context<'_>) -> Poll<Response<()>> {
-        let patience = self.patience.get_or_insert_with(|| Box::pin(sleep(promise.every)));
-        ready!(patience.as_mut().poll(cx));
+impl EarlyHead {
+    /// Returns the head when it is time to send it.
+    fn poll_head(&mut self, terms: Promise, cx: &mut Context<'_>) -> Poll<Response<()>> {
+        let delay = self.delay.get_or_insert_with(|| Box::pin(sleep(terms.every)));
+        ready!(delay.as_mut().poll(cx));
         let mut head = Response::new(());
         head.headers_mut()
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static(promise.content_type));
+            .insert(header::CONTENT_TYPE, HeaderValue::from_static(terms.content_type));
         head.headers_mut().insert(X_REQUEST_ID, self.request_id.clone());
         Poll::Ready(head)
     }
 }
 
-impl<F: Future<Output = Outcome> + Unpin + Send + 'static> Answering<F> {
-    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Response<RelayBody>> {
+impl<F: Future<Output = Outcome> + Unpin + Send + 'static> ObserveFuture<F> {
+    fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Response<RelayBody>> {
         let Self { inner, early, .. } = self;
         let Some(future) = inner else { return Poll::Pending };
-        let polled = Pin::new(future).poll(cx).map(|outcome| outcome.unwrap_or_else(rescue));
-        let promised = early.as_mut().and_then(|early| Some((early.head_start.promised()?, early)));
-        let Some((promise, early)) = promised else { return polled };
+        let polled =
+            Pin::new(future).poll(cx).map(|outcome| outcome.unwrap_or_else(error_response));
+        let allowed = early.as_mut().and_then(|early| Some((early.slot.promised()?, early)));
+        let Some((terms, early)) = allowed else { return polled };
         if let Poll::Ready(response) = polled {
-            return Poll::Ready(response.map(|body| body.beating(promise)));
+            return Poll::Ready(response.map(|body| body.beating(terms)));
         }
-        let head = ready!(early.poll_head(promise, cx));
+        let head = ready!(early.poll_head(terms, cx));
         let Some(future) = inner.take() else { return Poll::Pending };
-        let making = async { future.await.unwrap_or_else(rescue).into_body() };
-        Poll::Ready(head.map(|()| RelayBody::making(making, promise)))
+        let body = async { future.await.unwrap_or_else(error_response).into_body() };
+        Poll::Ready(head.map(|()| RelayBody::making(body, terms)))
     }
 }
 
-impl<F: Future<Output = Outcome> + Unpin + Send + 'static> Future for Answering<F> {
+impl<F: Future<Output = Outcome> + Unpin + Send + 'static> Future for ObserveFuture<F> {
     type Output = Result<Response<RelayBody>, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut response = ready!(self.poll_answer(cx));
+        let mut response = ready!(self.poll_response(cx));
         if self.cross_origin {
             allow_any_origin(response.headers_mut());
         }
@@ -131,8 +134,8 @@ impl<F: Future<Output = Outcome> + Unpin + Send + 'static> Future for Answering<
     }
 }
 
-/// error → response, and the facts of it into the record.
-fn rescue(failed: Failed) -> Response<RelayBody> {
+/// Renders an error as a response, and writes what it is into the record.
+fn error_response(failed: Failed) -> Response<RelayBody> {
     let Failed { error, mut record } = failed;
     let facts = &mut record.facts;
     let (parts, body) = render(&error, facts.shape, facts.ids.request_id_str()).into_parts();

@@ -1,10 +1,10 @@
-//! The client's socket as hyper sees it, and the one thing hyper's own EOF detection costs too much
-//! for: noticing a client that leaves in the middle of an answer.
+//! The client's socket as hyper sees it, and the one thing for which hyper's own EOF detection
+//! costs too much: noticing a client that disconnects in the middle of a response.
 //!
-//! hyper detects it by reading, for which it allocates a second 8 KiB buffer per request. So it is
-//! told that half-closed connections are fine, and the check is made here: by peeking when the
-//! kernel says that there is something to read. Under TLS a goodbye looks like any other record
-//! until it is decrypted, which is done.
+//! hyper detects that by reading, for which it allocates a second 8 KiB buffer per request. So
+//! hyper is configured to accept half-closed connections, and the check is made here: by peeking
+//! when the kernel reports the socket readable. Under TLS a `close_notify` looks like any other
+//! record until it is decrypted, which is done.
 
 use std::io;
 use std::pin::Pin;
@@ -18,31 +18,31 @@ use tokio::io::{AsyncBufRead as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
-use super::handover::Handover;
+use super::handoff::StreamHandoff;
 use crate::upstream::Stream;
 
 /// A client's connection.
 pub(super) struct ClientIo {
     stream: TokioIo<Stream>,
-    handover: Arc<Handover>,
-    /// What hyper had read beyond the request whose answer left it.
+    handoff: Arc<StreamHandoff>,
+    /// What hyper had read beyond the request whose response was detached.
     unread: Bytes,
 }
 
 impl ClientIo {
-    /// `handover` is told of each flush.
-    pub(super) fn new(stream: Stream, handover: Arc<Handover>) -> Self {
-        Self { stream: TokioIo::new(stream), handover, unread: Bytes::new() }
+    /// Wraps a connection. Each flush is reported to `handoff`.
+    pub(super) fn new(stream: Stream, handoff: Arc<StreamHandoff>) -> Self {
+        Self { stream: TokioIo::new(stream), handoff, unread: Bytes::new() }
     }
 
-    /// Gives back what hyper had read, to be read again. Nothing, mostly: an empty part of hyper's
-    /// buffer would hold all of it for as long as the stream lasts.
-    pub(super) fn unread(&mut self, bytes: Bytes) {
+    /// Puts back what hyper had read, to be read again. Mostly there is nothing: an empty slice of
+    /// hyper's buffer would keep all of it allocated for as long as the stream lasts.
+    pub(super) fn put_back(&mut self, bytes: Bytes) {
         self.unread = if bytes.is_empty() { Bytes::new() } else { bytes };
     }
 
-    /// An error once the client has closed its side. Bytes that wait (a pipelined request) are no
-    /// end.
+    /// Fails once the client has closed its side. Bytes to be read (a pipelined request) are not an
+    /// end of the connection.
     pub(super) fn check_open(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let arrived = match self.stream.inner_mut() {
             Stream::Plain(stream) => match stream.poll_read_ready(cx) {
@@ -65,7 +65,7 @@ impl ClientIo {
     }
 }
 
-/// How much there is to read, of at most one record; what there is stays to be read.
+/// Returns how many bytes there are to read, of at most one record, without consuming them.
 fn peek_decrypted(
     stream: &mut TlsStream<TcpStream>,
     cx: &mut Context<'_>,
@@ -73,7 +73,7 @@ fn peek_decrypted(
     let had_nothing = stream.get_ref().1.wants_read();
     let peeked = Pin::new(stream).poll_fill_buf(cx).map_ok(<[u8]>::len);
     if had_nothing && matches!(peeked, Poll::Ready(Ok(1..))) {
-        // hyper may be waiting for just this, and the socket will not tell it again
+        // hyper may be waiting for just this, and the socket will not wake it again
         cx.waker().wake_by_ref();
     }
     peeked
@@ -103,11 +103,11 @@ impl Write for ClientIo {
         self.inner().poll_write(cx, buf)
     }
 
-    /// hyper flushes at the end of each of its turns, whether or not it has written: the place to
-    /// look.
+    /// hyper flushes at the end of each poll, whether or not it has written, so this is where the
+    /// connection is checked.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().inner().poll_flush(cx))?;
-        self.handover.flushed();
+        self.handoff.on_flush();
         Poll::Ready(self.check_open(cx))
     }
 
