@@ -93,13 +93,13 @@ fn range(value_type: ValueType) -> Option<String> {
 fn features(text: &mut String) {
     text.push_str(
         "# Each is a model's name, \"gitlab\" (GitLab's cloud: gitlab.cloud_url), \"disabled\", or a table as below.\n\
-         # Default: the line it names, else features.default, else 422.\n",
+         # Default: that of the feature in the comment, else features.default, else 422 is returned.\n",
     );
     let mut line = |name: &str, doc: String| {
         let setting = format!("#{name} = \"codestral\"");
         let _ = writeln!(text, "{setting:<48} # {doc}");
     };
-    line("default", "every feature without a line of its own".to_owned());
+    line("default", "every feature without a key of its own".to_owned());
     for feature in Feature::all() {
         let parent = feature
             .parent()
