@@ -173,7 +173,7 @@ async fn hostile_ids_and_paths_stay_one_line() {
     assert_eq!(answer.status(), 404);
     let line = gateway.line(&answer).await;
     assert_eq!(line["path"], "/%22%0A%7B%22x");
-    // an id that JSON would have to escape is not the caller's any more
+    // an id that JSON would have to escape is replaced by a generated one
     assert_eq!(line["request_id"].as_str().unwrap().len(), 32, "{line}");
     assert_eq!(gateway.log.lines().len(), 1);
     let mut client = Client::connect(gateway.public).await;
@@ -189,7 +189,8 @@ async fn hostile_ids_and_paths_stay_one_line() {
     );
 }
 
-/// A canary in every slot that takes a secret, every surface called, every kind of failure met.
+/// Puts a canary into every slot that takes a secret, calls every surface, provokes every kind of
+/// failure.
 #[tokio::test]
 async fn no_secret_is_anywhere() {
     let replies = [

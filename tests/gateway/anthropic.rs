@@ -1,5 +1,5 @@
-//! Anthropic's Messages API towards clients: passed where the model's server speaks it, translated
-//! elsewhere; and GitLab's proxy, which ends at the same place.
+//! Anthropic's Messages API towards clients: passed through where the model's server supports it,
+//! translated elsewhere; and GitLab's proxy, which leads to the same handler.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::golden::{folder, golden};
 use crate::support::{Answer, Deaf, End, Gateway, Reply, Upstream};
 
-/// A model of each kind on one server.
+/// One model of each kind, all on one server.
 const KINDS: [&str; 4] = ["openai", "azure", "bedrock", "anthropic"];
 
 fn models(upstream: &Upstream) -> String {
@@ -21,8 +21,8 @@ fn models(upstream: &Upstream) -> String {
     )
 }
 
-/// What servers of each kind say to the golden request: words, a call with arguments in pieces, one
-/// without.
+/// Returns the response of each kind of server to the golden request: text, a tool call with
+/// arguments in pieces, one without.
 fn answers(path: &str, stream: bool) -> Reply {
     let recorded = |name: &str| fs::read(folder("streams").join(name)).unwrap();
     let events = |name: &str| Reply::sse().bytes(recorded(name)).end();
@@ -58,7 +58,7 @@ fn answers(path: &str, stream: bool) -> Reply {
     }
 }
 
-/// Everything that every kind of server has words for.
+/// Returns a request with everything that every kind of server supports.
 fn asked(model: &str, stream: bool) -> Value {
     json!({
         "model": model, "max_tokens": 64, "temperature": 0.2, "stop_sequences": ["END"], "stream": stream, "metadata": {"user_id": "u"},
@@ -90,7 +90,7 @@ async fn house() -> (Upstream, Gateway) {
     (upstream, gateway)
 }
 
-/// An answer with what is new every time made the same.
+/// Returns a response with ids and times replaced by constants.
 fn steady(answer: &Answer) -> String {
     let text = answer.text();
     let Some(at) = text
@@ -103,7 +103,7 @@ fn steady(answer: &Answer) -> String {
     text.replace(&text[at..end], "\"msg_…")
 }
 
-/// The `type` and `message` of an error.
+/// Returns the `type` and `message` of an error.
 fn said(text: &str) -> (String, String) {
     let body: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
     assert_eq!(body["type"], "error", "{text}");
@@ -321,7 +321,7 @@ async fn a_failed_server_is_a_status_before_the_head_and_an_event_after_it() {
     );
     assert_eq!(said(error.trim_end()).0, "api_error");
     assert_eq!(gateway.line(&answer).await["outcome"], "upstream_error");
-    // a message that was begun and says nothing is still no answer
+    // a message that was started without any content is still no answer
     let answer = gateway.post("/v1/messages", &ask("anthropic", true)).await;
     assert_eq!((answer.status(), said(answer.text()).0.as_str()), (502, "api_error"));
     assert_eq!(gateway.line(&answer).await["outcome"], "upstream_error");

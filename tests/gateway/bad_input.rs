@@ -1,5 +1,5 @@
-//! Hostile and broken requests: a 4xx that says what is wrong, nothing sent upstream, no panic, and
-//! nothing of ours in the answer.
+//! Hostile and broken requests: a 4xx that names the fault, nothing sent upstream, no panic, and
+//! nothing internal in the response.
 
 use std::time::Duration;
 
@@ -28,7 +28,8 @@ impl House {
         answer
     }
 
-    /// Nothing went upstream, nothing failed on our side, and the gateway still serves.
+    /// Asserts that nothing went upstream, nothing failed on our side, and the gateway still
+    /// serves.
     async fn unharmed(&self) {
         assert!(self.upstream.requests().is_empty(), "{:?}", self.upstream.requests());
         let metrics = self.gateway.metrics().await;
@@ -82,7 +83,7 @@ async fn bodies_that_are_not_json_are_422_with_a_list() {
             assert!(detail[0]["type"].is_string(), "{detail}");
         }
     }
-    // a field that is read must be text; what passes through is the model server's to judge
+    // a field that Weir reads must be text; the model server judges what passes through
     for path in &POSTS[..3] {
         assert_eq!(house.post(path, b"{\"model\":\"\xc3\x28\"}").await.status(), 422, "{path}");
     }
@@ -163,7 +164,7 @@ async fn deep_nesting_harms_nobody() {
             assert_eq!(house.post(path, body.as_bytes()).await.status(), 422, "{path}");
         }
     }
-    // unknown fields are skipped, however deep: what is missing is said
+    // unknown fields are skipped, however deep: what is missing is reported
     for path in &POSTS[..4] {
         let answer = house.post(path, objects.as_bytes()).await;
         assert_eq!(
@@ -343,7 +344,7 @@ async fn an_address_has_so_many_connections_and_no_more() {
     // the admin listener is not counted
     assert_eq!(house.gateway.metrics().await.sum("weir_connections_refused_total", &[]), 1.0);
     drop(first);
-    crate::support::eventually("the place of the one that left", async || {
+    crate::support::eventually("the slot of the closed connection", async || {
         let mut client = Client::connect(house.gateway.public).await;
         client.write("GET /monitoring/healthz HTTP/1.1\r\nhost: h\r\n\r\n").await;
         client.try_head().await.is_some()

@@ -1,6 +1,6 @@
 //! A canary in every slot that takes a secret, the most talkative log, every endpoint called, every
-//! kind of failure met: the canaries appear nowhere. And prompts stay out of the log unless file
-//! and request both allow them in.
+//! kind of failure provoked: the canaries appear nowhere. And prompts stay out of the log unless
+//! file and request both allow them in.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,8 +14,8 @@ use crate::support::{
     Client, ConnectProxy, Folder, Process, Reply, Upstream, chat_body, eventually,
 };
 
-/// Every slot of the file that takes a secret, as the reference writes it, and the variable that it
-/// is in here.
+/// Every slot of the file that takes a secret, by its path in the reference, and the variable that
+/// holds it here.
 const SLOTS: [(&str, &str); 11] = [
     ("auth.static_keys", "CLIENT_KEY"),
     ("auth.user_tokens.signing_key", "SIGNING_KEY"),
@@ -27,16 +27,16 @@ const SLOTS: [(&str, &str); 11] = [
     ("models.codestral.entra.client_secret", "ENTRA_SECRET"),
     ("limits.shared", "REDIS"),
     ("proxy.credentials", "PROXY_USER"),
-    // secrets that are no slot of the file: the variables that stand for one
+    // secrets without a key in the file: environment variables only
     ("-", "AWS_BEARER_TOKEN_BEDROCK"),
 ];
 
-/// What sings in a slot.
+/// Returns the secret in this variable.
 fn canary(variable: &str) -> String {
     match variable {
         "SIGNING_KEY" => include_str!("../golden/jwt/first.pem").to_owned(),
         "PREVIOUS_KEY" => include_str!("../golden/jwt/second.pem").to_owned(),
-        // what each signature shows: a name, no secret
+        // each signature contains this one: a name, no secret
         "AWS_ID" => "AKIDOFTHETEST".to_owned(),
         "REDIS" => "redis://:canary-of-redis@127.0.0.1:9/0".to_owned(),
         "PROXY_USER" => "canary-user:canary-password".to_owned(),
@@ -44,19 +44,19 @@ fn canary(variable: &str) -> String {
     }
 }
 
-/// What a text must not hold: the canaries as they are, as Basic, and a line of each PEM.
+/// Returns what no text may contain: the canaries as they are, as Basic, and a line of each PEM.
 fn songs() -> Vec<String> {
     let pems = ["SIGNING_KEY", "PREVIOUS_KEY"].map(canary);
     let lines = pems.iter().map(|pem| pem.lines().nth(3).unwrap().to_owned());
     lines.chain(["canary".to_owned(), STANDARD.encode(canary("PROXY_USER"))]).collect()
 }
 
-/// The slots that the schema has, read out of the reference.
+/// Returns the slots of the schema, read from the reference.
 fn slots_of_the_schema() -> BTreeSet<String> {
     let reference = weir::config::reference();
     let mut section = String::new();
     let mut slots = BTreeSet::new();
-    // of a key that may hold a secret or not the line above says so
+    // whether a key may hold a secret is noted in the line above it
     let mut above = "";
     for line in reference.lines() {
         let said = std::mem::replace(&mut above, line);
@@ -139,7 +139,7 @@ request_loopback = true
     )
 }
 
-/// Every call there is, with bodies that get as far as they can.
+/// Returns every call there is, with bodies that get as far as they can.
 fn calls() -> Vec<(&'static str, String, Value)> {
     let named = |identifier: &str| json!({"inputs": {}, "model_metadata": {"name": "gpt", "endpoint": "http://127.0.0.1:9/v1", "api_key": "canary-of-the-request", "identifier": identifier}});
     let chats = ["up", "down", "far", "claude", "azure", "keys", "bearer", "nothing"]
@@ -186,7 +186,7 @@ fn calls() -> Vec<(&'static str, String, Value)> {
     chats.chain(others.map(|(method, path, body)| (method, path.to_owned(), body))).collect()
 }
 
-// commands are waited for while the model server answers them
+// the test blocks on commands while the model server responds to them
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_secret_is_anywhere_at_the_most_talkative_level() {
     let upstream = Upstream::start(|request| match request.connection % 5 {
@@ -283,7 +283,7 @@ async fn no_secret_is_anywhere_at_the_most_talkative_level() {
     }
 }
 
-/// Both outputs of a command.
+/// Runs a command; returns both outputs.
 fn told(command: &[&str], file: &Path, environment: &[(&str, &str)]) -> String {
     let mut run = Command::new(env!("CARGO_BIN_EXE_weir"));
     let output = run
@@ -297,7 +297,7 @@ fn told(command: &[&str], file: &Path, environment: &[(&str, &str)]) -> String {
     String::from_utf8([output.stdout, output.stderr].concat()).unwrap()
 }
 
-/// The most that a panic's message could say.
+/// Returns the most that a panic's message could contain.
 fn debugged(file: &Path, environment: &[(&str, &str)]) -> String {
     let env = weir::config::Environment::from_iter(environment.iter().copied());
     format!("{:?}{env:?}", weir::config::load(file, &env).unwrap())

@@ -1,7 +1,7 @@
-//! Every way a model server can fail, on every call that asks one: what the client is told, that
-//! the server is let go, one line in the log, one count in the metrics. One table of faults here,
-//! one of calls in `support/surfaces.rs`. One replica throughout: what several do about it is told
-//! elsewhere.
+//! Every fault of a model server, on every call that reaches one: the error the client gets, that
+//! the server's connection is released, one line in the log, one count in the metrics. One table of
+//! faults here, one of calls in `support/surfaces.rs`. One replica throughout: `failover.rs` and
+//! `replicas.rs` test several.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,31 +16,31 @@ use crate::support::{
     Answer, Client, End, Gateway, Reply, Surface, Upstream, eventually, one_model, surfaces,
 };
 
-/// What becomes of a request.
+/// The expected outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Told {
-    /// An error instead of an answer, with this code.
+    /// An error instead of a response, with this code.
     Before(&'static str),
-    /// An answer that began, and then its failure, as far as there are words for it.
+    /// A response that began, and then its failure, as far as its form can carry it.
     After(&'static str),
-    /// What the server said, which is no failure of ours to see.
+    /// The model server's own response: no failure to Weir.
     Nothing,
 }
 use Told::{After, Before, Nothing};
 
 struct Fault {
     name: &'static str,
-    /// Of the model's `timeouts`.
+    /// Keys of the model's `timeouts`.
     limits: &'static str,
     server: fn(&Received) -> Reply,
-    /// To a client whose whole answer is passed on as it arrives, to one whose is read to its end
-    /// first, to one of a stream.
+    /// The outcome for a client whose whole response is passed on as it arrives, for one whose
+    /// response is read to its end first, and for one of a stream.
     told: [Told; 3],
-    /// Whether the server's connection is of no more use.
+    /// Whether the server's connection cannot be reused.
     closes: bool,
 }
 
-/// So that the beginning has been read before the rest happens.
+/// Waits before the fault, so that the beginning has been read.
 fn later(request: &Received) -> Reply {
     begun(request).wait(Duration::from_millis(50))
 }
@@ -53,7 +53,7 @@ fn drip(request: &Received) -> Reply {
     (0..200).fold(begun(request), piece)
 }
 
-/// In an event that is far too long; as a whole answer it is just a long one.
+/// Sends one event that is far too long; as a whole response it is just a long one.
 fn huge(request: &Received) -> Reply {
     if !request.wants_stream() {
         return says(request, &"x".repeat(100 << 10));
@@ -64,8 +64,8 @@ fn huge(request: &Received) -> Reply {
         .stall()
 }
 
-/// As fast as it is taken: whoever only waits for a pause waits for ever.
-/// In small pieces, so that no machine gets to the end of what an answer may be before the total.
+/// Sends without a pause and without an end: a timeout between two reads would never expire. In
+/// small pieces, so that no machine reaches the limit of a response's size before the total.
 fn endless(request: &Received) -> Reply {
     begun(request).forever(format!(": {}\n\n", "x".repeat(16)).as_bytes())
 }
@@ -114,7 +114,7 @@ fn faults() -> Vec<Fault> {
     ]
 }
 
-/// One fault on all calls at once; what did not hold.
+/// Runs one fault on all calls at once; returns what did not hold.
 async fn suffer(fault: Fault) -> Vec<String> {
     let upstream = Arc::new(Upstream::start(fault.server).await);
     let file = one_model(&upstream.url())

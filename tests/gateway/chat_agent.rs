@@ -1,5 +1,5 @@
-//! `POST /v2/chat/agent`: a simulated GitLab asks, runs the tools that the model names, and reads
-//! the answer, whether the model calls functions or writes ReAct text.
+//! `POST /v2/chat/agent`: a simulated GitLab sends a question, runs the tools that the model names,
+//! and reads the answer, whether the model calls functions or writes ReAct text.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ const PATH: &str = "/v2/chat/agent";
 const REACT: &str = "[chat]\ntools = \"react\"\n";
 const NATIVE: &str = "[chat]\ntools = \"native\"\n";
 
-/// A whole turn of text, in pieces.
+/// Returns a whole turn of text, in pieces.
 fn says(text: &str) -> Reply {
     let pieces: Vec<char> = text.chars().collect();
     let reply = pieces
@@ -24,7 +24,7 @@ fn says(text: &str) -> Reply {
     reply.done(true)
 }
 
-/// A turn that calls a function, its arguments in two pieces.
+/// Returns a turn that calls a function, its arguments in two pieces.
 fn calls(words: &str, name: &str, input: &str) -> Reply {
     let arguments = json!({ "input": input }).to_string();
     let (first, second) = arguments.split_at(5);
@@ -48,12 +48,12 @@ fn types(events: &[Value]) -> Vec<&str> {
     events.iter().map(|event| event["type"].as_str().unwrap()).collect()
 }
 
-/// What the tools of the simulated GitLab find.
+/// Returns what the tools of the simulated GitLab find.
 fn found(name: &str, input: &str) -> String {
     format!("{name} found {input}")
 }
 
-/// Three tools and an answer, checked from both sides.
+/// Runs three tools and an answer, checked from both sides.
 async fn loop_of_three(gateway: &Gateway, upstream: &Upstream) -> Vec<Value> {
     let mut chat = DuoChat::asks(gateway, "Wie geht es #1?");
     assert_eq!(chat.run(found).await, Shown::Answer("Gut – es ist\n\nfertig.".into()));
@@ -120,7 +120,7 @@ async fn a_model_that_writes_react_goes_through_three_tools() {
         ]
     );
     assert_eq!(told.len(), 7);
-    // what stood before still stands: the model server's cache holds it
+    // the earlier messages are unchanged: the model server's prefix cache holds them
     let before = asked[2]["messages"].as_array().unwrap();
     assert_eq!(asked[3]["messages"].as_array().unwrap()[..before.len()], before[..]);
 }
@@ -236,7 +236,7 @@ async fn a_server_without_functions_is_asked_in_text() {
     assert_eq!(chat.shown().await, Shown::Answer("fine".into()));
     assert_eq!(upstream.requests().len(), 2);
     assert_eq!(gateway.line(&chat.answers[0]).await["retries"], 1);
-    // who forces functions wants to see the refusal
+    // an operator who forces functions wants to see the refusal
     gateway.reload(&format!("{file}{NATIVE}"));
     let mut chat = DuoChat::asks(&gateway, "Hi");
     assert_eq!(chat.shown().await, Shown::Code("A1004"));

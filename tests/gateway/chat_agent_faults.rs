@@ -9,7 +9,7 @@ use crate::support::{
 
 const PATH: &str = "/v2/chat/agent";
 
-/// A gateway whose chat writes ReAct text, with short limits and heartbeats.
+/// Starts a gateway whose chat uses ReAct text, with short timeouts and heartbeats.
 async fn gateway(upstream: &Upstream, timeouts: &str) -> Gateway {
     let chat = "[chat]\ntools = \"react\"\nheartbeat = \"20ms\"\n";
     Gateway::with_model(upstream, &format!("{chat}[timeouts]\n{timeouts}\n")).await
@@ -19,7 +19,8 @@ fn fault(status: u16, message: &str) -> Reply {
     Reply::json(status, &json!({"error": {"message": message}}))
 }
 
-/// One failure: how often the model is asked, what the user sees, the code for the operator.
+/// Checks one failure: how often the model is called, what the user sees, the operator's code.
+/// Returns the message.
 async fn check(reply: Reply, asked: usize, shown: &'static str, code: Option<&str>) -> Value {
     let upstream = Upstream::always(reply).await;
     let gateway = gateway(&upstream, "first_byte = \"150ms\"\nidle = \"150ms\"").await;

@@ -6,7 +6,7 @@ use crate::support::{Client, End, Gateway, Reply, Upstream};
 
 const PATH: &str = "/v1/chat/agent";
 
-/// The body of that `curl`; the model it names is only asked where the file lets it.
+/// Returns the body of that `curl`; the model it names is used only where the file allows it.
 fn curl(content: &Value, stream: bool) -> Value {
     json!({"prompt_components": [{
         "type": "string",

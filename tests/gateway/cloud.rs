@@ -1,5 +1,6 @@
 //! `"gitlab"` in `[features]`: requests go to GitLab's cloud gateway byte for byte with the
-//! caller's own token, and its answers come back so. Nothing of this gateway goes with them.
+//! caller's own token, and its responses come back unchanged. Nothing of this gateway goes with
+//! them.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use tokio::sync::Notify;
 
 use crate::support::{Answer, Client, End, Gateway, Reply, Upstream, one_model};
 
-/// What GitLab sends with every call (gitlab-client.md §2.1), in an order of its own.
+/// The headers that GitLab sends with every call (gitlab-client.md §2.1), in an unusual order.
 const GITLABS: [(&str, &str); 8] = [
     ("x-gitlab-version", "18.9.0"),
     ("X-Gitlab-Instance-Id", "1111-2222"),
@@ -19,7 +20,7 @@ const GITLABS: [(&str, &str); 8] = [
     ("accept", "application/json"),
     ("Accept-Encoding", "gzip;q=1.0,identity;q=0.3"),
 ];
-/// What must not go further.
+/// Headers that must not be forwarded.
 const STRANGERS: [(&str, &str); 9] = [
     ("connection", "keep-alive, X-Gitlab-Hop"),
     ("x-gitlab-hop", "canary"),
@@ -32,7 +33,7 @@ const STRANGERS: [(&str, &str); 9] = [
     ("x-canary", "x"),
 ];
 const CHAT: &str = "/v1/chat/agent";
-/// Whitespace, an escape and an unknown field that no parser would write back so.
+/// Whitespace, an escape and an unknown field that no parser would serialize unchanged.
 const ODD: &str = "{ \"stream\" :false,\r\n\t\"prompt_components\": [ {\"payload\":{\"content\" : \"H\\u0069\"}} ] , \"x\":1.50 }\n ";
 
 fn to_cloud(cloud: &Upstream, features: &str) -> String {
@@ -265,7 +266,7 @@ async fn a_self_hosted_models_address_and_key_never_leave() {
         answer.text()
     );
     assert!(cloud.requests().is_empty());
-    // GitLab's own models carry neither (gitlab-client.md §4.1)
+    // GitLab's own models have neither (gitlab-client.md §4.1)
     let payload = json!({"content": "x", "model": "claude", "model_identifier": "claude_sonnet"});
     assert_eq!(
         gateway.post(CHAT, &json!({"prompt_components": [{"payload": payload}]})).await.status(),

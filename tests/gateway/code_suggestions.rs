@@ -1,4 +1,4 @@
-//! Code suggestions as GitLab and its editors ask for them and read the answers (gitlab-client.md
+//! Code suggestions as GitLab and its editors request them and read the responses (gitlab-client.md
 //! §6).
 
 use std::time::Duration;
@@ -12,7 +12,7 @@ const V3: &str = "/v3/code/completions";
 const V4: &str = "/v4/code/suggestions";
 const GENERATIONS: &str = "/v2/code/generations";
 
-/// One model `m` of this family for everything.
+/// Returns the configuration of one model `m` of this family for everything.
 pub(crate) fn model(url: &str, family: &str, more: &str) -> String {
     format!(
         "[models.m]\nidentifier = \"custom_openai/up\"\nfamily = \"{family}\"\nendpoint = \"{url}\"\n{more}\n[features]\ndefault = \"m\"\n"
@@ -23,7 +23,7 @@ pub(crate) async fn gateway(upstream: &Upstream, family: &str, more: &str) -> Ga
     Gateway::start(&model(&upstream.url(), family, more)).await
 }
 
-/// The body of `/v2/code/completions` as Rails makes it, without a model.
+/// Returns the body of `/v2/code/completions` as Rails builds it, without a model.
 pub(crate) fn v2(above: &str, below: &str) -> Value {
     json!({
         "project_path": "group/project", "project_id": 33_191_677,
@@ -33,7 +33,7 @@ pub(crate) fn v2(above: &str, below: &str) -> Value {
     })
 }
 
-/// The body of v3 and v4.
+/// Returns the body of v3 and v4.
 pub(crate) fn components(kind: &str, stream: bool) -> Value {
     let mut payload = json!({
         "file_name": "app.py", "content_above_cursor": "import os\n\n# say hello\n", "content_below_cursor": "",
@@ -52,7 +52,7 @@ pub(crate) fn components(kind: &str, stream: bool) -> Value {
     json!({"prompt_components": [{"type": kind, "payload": payload, "metadata": {"source": "GitLab EE", "version": "18.9.0"}}]})
 }
 
-/// The events of v4: name and data.
+/// Returns the events of v4: name and data.
 fn events(answer: &Answer) -> Vec<(String, Value)> {
     let events = answer.text().split_terminator("\r\n\r\n");
     let read = |event: &str| {

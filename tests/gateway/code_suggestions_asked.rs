@@ -1,5 +1,5 @@
-//! What a model is asked for a completion: each family's marks byte for byte, which call, how much
-//! of the file.
+//! What a model receives for a completion: each family's FIM tokens byte for byte, which call, how
+//! much of the file.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ const V2: &str = "/v2/code/completions";
 const ABOVE: &str = "def f(x):\n    ";
 const BELOW: &str = "\n\nprint(f(1))";
 
-/// The one request that a completion of this family became: its path and body.
+/// Returns the path and body of the one request that a completion of this family became.
 async fn asked(family: &str, more: &str, body: &Value) -> (String, Value) {
     let upstream = Upstream::says("x").await;
     let gateway = gateway(&upstream, family, more).await;
@@ -152,7 +152,7 @@ async fn a_server_without_completions_is_asked_once_more_in_words() {
     assert_eq!(upstream.requests().len(), 2, "once, not for ever");
 }
 
-/// Lines of text, so many bytes or a little less.
+/// Returns lines of text, `bytes` long or a little less.
 fn lines(name: &str, bytes: usize) -> String {
     let mut text: String =
         (0..).map(|n| format!("{name} {n}\n")).take_while(|_| true).take(bytes / 8).collect();
@@ -168,7 +168,7 @@ async fn a_long_file_is_cut_to_the_window_around_the_cursor() {
     let (before, after) =
         prompt.strip_prefix("<|fim_prefix|>").unwrap().split_once("<|fim_suffix|>").unwrap();
     let after = after.strip_suffix("<|fim_middle|>").unwrap();
-    // 8000 tokens of window, 128 of answer, 64 to spare, 2.5 bytes each
+    // 8000 tokens of window, 128 of output, 64 to spare, 2.5 bytes each
     let room = (8000 - 128 - 64) * 5 / 2;
     assert!(prompt.len() <= room + 60 && prompt.len() > room - 1100, "{} of {room}", prompt.len());
     assert!(above.ends_with(before) && below.starts_with(after));

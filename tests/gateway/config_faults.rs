@@ -1,9 +1,9 @@
-//! Broken files through the public door: every fault at once, each with its place, what was said,
-//! what was expected and the nearest key; secrets masked.
+//! Broken files through the public API: every fault at once, each with its location, the value
+//! found, the value expected and the nearest key; secrets masked.
 
 use crate::support::parse;
 
-/// The faults of a file, as `weir check` prints them.
+/// Returns the faults of a file, as `weir check` prints them.
 fn faults(text: &str) -> Vec<String> {
     match parse(text) {
         Ok(_) => Vec::new(),
@@ -11,7 +11,7 @@ fn faults(text: &str) -> Vec<String> {
     }
 }
 
-/// The one fault of a file must hold all of these.
+/// Asserts that the one fault of a file contains all of these.
 fn fault(text: &str, parts: &[&str]) {
     let faults = faults(text);
     let [fault] = faults.as_slice() else { panic!("{} faults, not 1: {faults:#?}", faults.len()) };

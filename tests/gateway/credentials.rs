@@ -1,5 +1,5 @@
-//! Credentials that expire, through a running gateway: who is asked for them, what goes out with
-//! them, what a client is told without them, and that a reload forgets none.
+//! Credentials that expire, through a running gateway: where they are fetched, what is sent with
+//! them, what a client gets without them, and that a reload keeps them.
 
 use serde_json::{Value, json};
 

@@ -1,6 +1,6 @@
-//! A client that leaves, with a goodbye or without: the model server is told at once, on every
-//! call, streamed or not, before the head and after it, waiting for a place and while sending.
-//! Nothing is left behind.
+//! A client that disconnects, with a FIN or without: the request at the model server is cancelled
+//! at once, on every call, streamed or not, before the head and after it, in the queue and while
+//! sending. Nothing is left behind.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,10 +14,10 @@ use crate::support::{
 };
 
 const CHAT: &str = "/v1/chat/completions";
-/// Ten times the goal, for a machine with much else to do. Without cancellation it would be 60 s.
+/// Ten times the goal, for a busy machine. Without cancellation it would be 60 s.
 const AT_ONCE: Duration = Duration::from_millis(50);
 
-/// How far an exchange has come, and how the client goes.
+/// How far an exchange has come, and how the client disconnects.
 #[derive(Clone, Copy, Debug)]
 struct Parting {
     midway: bool,
@@ -32,7 +32,7 @@ async fn connect(gateway: &Gateway, parting: Parting) -> Client {
     }
 }
 
-/// Leaves, and says how soon the model server's connection closed.
+/// Disconnects; returns how soon the model server's connection closed.
 async fn leave(
     gateway: &Gateway,
     upstream: &Upstream,
@@ -56,12 +56,12 @@ async fn leave(
     upstream.closed(connection).await.saturating_duration_since(left)
 }
 
-/// Begins what was asked for, and then nothing.
+/// Returns the beginning of a response of this kind, and then nothing.
 fn begun(streamed: bool, path: &str) -> Reply {
     match (streamed, path.ends_with("/chat/completions")) {
         (true, true) => Reply::sse().text("one = 1\n").text("two = 2\n").stall(),
         (true, false) => Reply::sse().completion_text("one").stall(),
-        // longer than what is held back before an answer begins
+        // longer than the gateway buffers before it starts to respond
         (false, _) => Reply::head(200, &[("content-type", "application/json")])
             .bytes(vec![b' '; 100 << 10])
             .stall(),
@@ -76,7 +76,7 @@ async fn the_model_server_is_told_at_once_on_every_call() {
             if midway { begun(request.wants_stream(), &request.path) } else { Reply::stalled() }
         };
         let upstream = Upstream::start(reply).await;
-        // Duo Chat shows no words before it knows that they are the answer, but it beats
+        // Duo Chat shows no text before it is known to be the answer, but sends heartbeats
         let gateway = Gateway::with_model(&upstream, "[chat]\nheartbeat = \"10ms\"\n").await;
         for round in 0..6 {
             let parting = Parting { midway, reset: round % 2 == 0 };
@@ -111,7 +111,7 @@ async fn the_model_server_is_told_at_once_on_every_call() {
 #[tokio::test]
 async fn a_place_in_the_queue_is_given_up_at_once_on_every_call() {
     let upstream = Upstream::always(Reply::stalled()).await;
-    // one may be answered and one may wait: whoever left and still waited would shut out the next
+    // one in flight and one queued: a cancelled one that stayed queued would shut out the next
     let limits = "[limits]\nin_flight = 1\nqueue = 1\nqueue_wait = \"60s\"\n";
     let gateway = Gateway::with_model(&upstream, limits).await;
     let occupant = gateway.open_chat("m", false).await;
@@ -165,7 +165,7 @@ async fn a_stream_that_is_read_faster_than_it_is_left_still_ends_everything() {
     }
 }
 
-/// One of many clients: asks and leaves, sooner or later, politely or not.
+/// One of many clients: sends a request and disconnects, sooner or later, with FIN or RST.
 async fn come_and_go(public: std::net::SocketAddr, index: usize) {
     let mut client = match index % 3 {
         0 => Client::that_resets(public).await,

@@ -13,7 +13,7 @@ fn asked(query: &str) -> Value {
     json!({"type": "search-docs", "metadata": {"source": "GitLab EE", "version": "18.9.0"}, "payload": {"query": query}})
 }
 
-/// An index of these pages in a folder of the test's own.
+/// Builds an index of these pages in a folder of the test's own.
 fn index(folder: &Folder, pages: &[(&str, &str)]) -> String {
     let mut builder = Builder::default();
     pages.iter().for_each(|(path, text)| assert!(builder.add(path, text)));

@@ -1,4 +1,4 @@
-//! GitLab's semantic code search: its body, its words of refusal, its answer (gitlab-client.md
+//! GitLab's semantic code search: its request, its literal refusals, its response (gitlab-client.md
 //! §9.4).
 
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ fn vectors(count: usize) -> Value {
     json!({"object": "list", "model": "up", "data": data, "usage": {"prompt_tokens": 7, "total_tokens": 7}})
 }
 
-/// A server that answers every text with the same vector.
+/// Starts a server that returns the same vector for every text.
 async fn server() -> Upstream {
     Upstream::start(|request| {
         let count = request.json()["input"].as_array().unwrap().len();

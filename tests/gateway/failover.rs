@@ -1,5 +1,5 @@
 //! What fails before the first content goes to the next replica, within the retry budget; the
-//! client sees one clean answer, and nothing of the attempt that failed.
+//! client sees one clean response, and nothing of the attempt that failed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::support::{Answer, Client, End, Gateway, Received, Reply, Upstream, chat_body, says};
 
-/// Two replicas of a model `m` for everything, and the gateway before them.
+/// Two replicas of a model `m` for everything, and the gateway in front of them.
 struct Pair {
     replicas: [Upstream; 2],
     gateway: Gateway,
@@ -37,7 +37,7 @@ impl Pair {
         Self { replicas, gateway: Gateway::start(&format!("{more}{model}")).await }
     }
 
-    /// Whichever is asked first fails; then both answer.
+    /// Starts a pair of which the first replica to be called fails; then both respond.
     async fn first_fails(
         fault: impl Fn(&Received) -> Reply + Send + Sync + 'static,
         more: &str,
@@ -66,7 +66,7 @@ fn error(status: u16) -> Reply {
     )
 }
 
-/// A head and the beginning of a body without content, of a stream or of a whole answer.
+/// Returns a head and the beginning of a body without content, of a stream or of a whole response.
 fn begun(request: &Received) -> Reply {
     if request.wants_stream() {
         return Reply::head(200, &[("content-type", "text/event-stream"), ("x-bad", "1")])
@@ -78,7 +78,7 @@ fn begun(request: &Received) -> Reply {
 
 type Fault = fn(&Received) -> Reply;
 
-/// Every way to fail before the first content.
+/// Every fault before the first content.
 const FAULTS: [(&str, Fault); 15] = [
     ("closes", |_| Reply::closed()),
     ("resets", |_| Reply::closed().reset()),
@@ -108,7 +108,7 @@ const FAULTS: [(&str, Fault); 15] = [
     }),
 ];
 
-/// A call of every surface.
+/// Returns a call of every surface.
 pub(crate) fn calls() -> Vec<(&'static str, &'static str, Value)> {
     let message = |stream: bool| json!({"model": "m", "max_tokens": 9, "stream": stream, "messages": [{"role": "user", "content": "hi"}]});
     let prompt = |stream: bool| json!({"inputs": {"diff": "-a\n+b"}, "prompt_version": "^1.0.0", "stream": stream});
@@ -131,7 +131,7 @@ pub(crate) fn calls() -> Vec<(&'static str, &'static str, Value)> {
     ]
 }
 
-/// An answer's head and body without what differs from request to request: ids and the time.
+/// Returns a response's head and body without what differs from request to request: ids and times.
 pub(crate) fn steady(answer: &Answer) -> String {
     let text = answer.everything().replace(answer.header("date").unwrap_or("no date"), "");
     let words = text.split_inclusive(|char: char| !char.is_ascii_alphanumeric());
@@ -294,7 +294,7 @@ async fn retries_are_a_share_of_what_is_asked() {
         assert_eq!(pair.gateway.chat("m", false).await.status(), 503);
     }
     let extra = pair.received().len() - asked;
-    // 10 at rest, a fifth of 60, and what a few seconds bring back
+    // a burst of 10, a fifth of 60, and what a few seconds add
     assert!((20..=30).contains(&extra), "{extra}");
 }
 
@@ -320,7 +320,7 @@ async fn a_stream_that_only_clears_its_throat_is_let_through() {
     }
 }
 
-/// Asks again and again until told to stop; every answer must be whole.
+/// Sends requests until told to stop; every response must be whole. Returns how many there were.
 async fn asks(gateway: Arc<Gateway>, stream: bool, until: Instant) -> usize {
     let mut client = Client::connect(gateway.public).await;
     let mut count = 0;
@@ -346,7 +346,7 @@ async fn asks(gateway: Arc<Gateway>, stream: bool, until: Instant) -> usize {
 
 #[tokio::test]
 async fn a_replica_killed_under_load_is_noticed_by_nobody() {
-    // the words come in one piece: what was begun cannot be saved
+    // the text comes in one piece: a stream that has begun cannot be retried
     let script = |request: &Received| {
         let (kind, body) = if request.wants_stream() {
             (
@@ -382,5 +382,5 @@ async fn a_replica_killed_under_load_is_noticed_by_nobody() {
     assert!(asked > 100, "{asked}");
     let metrics = gateway.metrics().await;
     assert_eq!(metrics.sum("weir_requests_total", &[("outcome", "ok")]), asked as f64);
-    assert!(metrics.sum("weir_retries_total", &[]) >= 1.0, "somebody was asked again");
+    assert!(metrics.sum("weir_retries_total", &[]) >= 1.0, "there were retries");
 }

@@ -1,5 +1,5 @@
-//! `fallback` of a feature: another model answers, whatever dialect it speaks, when the first one
-//! fails before its first word. The client sees what it would see of that model alone.
+//! `fallback` of a feature: another model responds, in whatever dialect, when the first one fails
+//! before its first token. The client gets what that model alone would return.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::support::{Answer, End, Gateway, Received, Reply, Upstream, says};
 
 const ERROR: &str = r#"{"error":{"message":"out of memory","type":"server_error","code":500}}"#;
 
-/// A server of Anthropic's that says hello.
+/// Returns the response of a server with Anthropic's API.
 fn claude(request: &Received) -> Reply {
     if request.path.ends_with("/count_tokens") {
         return Reply::json(200, &json!({"input_tokens": 3}));
@@ -39,7 +39,7 @@ fn openai(request: &Received) -> Reply {
     says(request, "Hello there, you")
 }
 
-/// Models `one` and `two` at servers of their own, and these lines of `[features]`.
+/// A gateway with models `one` and `two` at servers of their own, and these lines of `[features]`.
 struct House {
     one: Upstream,
     two: Upstream,
@@ -74,14 +74,14 @@ impl House {
         Self::with(("custom_openai", one), ("anthropic", claude), FALLS_BACK).await
     }
 
-    /// A chat of GitLab's.
+    /// Sends one of GitLab's chats.
     async fn chat(&self, name: &str, stream: bool) -> Answer {
         let body =
             json!({"prompt_components": [{"payload": {"content": "Hello"}}], "stream": stream});
         self.gateway.post(&format!("/v1/chat/{name}"), &body).await
     }
 
-    /// How many requests each got.
+    /// Returns how many requests each server received.
     fn asked(&self) -> (usize, usize) {
         (self.one.requests().len(), self.two.requests().len())
     }
@@ -93,7 +93,7 @@ const FAULTS: [(&str, Script); 6] = [
     ("closes", |_| Reply::closed()),
     ("busy", |_| Reply::whole(429, &[("retry-after", "9")], ERROR)),
     ("refuses our key", |_| Reply::whole(401, &[], ERROR)),
-    ("does not know the model", |_| Reply::whole(404, &[], ERROR)),
+    ("has no such model", |_| Reply::whole(404, &[], ERROR)),
     ("silent", |_| Reply::stalled()),
     ("fails before its first word", |request| match request.wants_stream() {
         true => {
@@ -103,8 +103,8 @@ const FAULTS: [(&str, Script); 6] = [
     }),
 ];
 
-/// Fails one kind of server in every way, and compares what every surface says with what the other
-/// one says alone.
+/// Makes one kind of server fail in every way, and compares each surface's response with what the
+/// other model alone returns.
 async fn compare(one: &'static str, two: (&'static str, Script)) {
     let alone = House::with((one, |_| Reply::closed()), two, "default = \"two\"").await;
     for (name, fault) in FAULTS {
@@ -208,8 +208,8 @@ async fn when_all_fail_the_last_is_told_and_a_refusal_of_a_fallback_is_not() {
         (&json!("two"), &json!("upstream_status")),
         "{line}"
     );
-    // the first is busy, the other one's window is too small: that the request is wrong nobody has
-    // said
+    // the first is busy, the other one's context window is too small: no server has rejected the
+    // request itself
     let small = |_: &Received| Reply::whole(400, &[], ERROR);
     let house = House::with(("custom_openai", busy), ("custom_openai", small), FALLS_BACK).await;
     let answer = house.chat("agent", false).await;

@@ -1,5 +1,5 @@
-//! How answers are framed (RFC 9112), by model servers and by us: every legal way is read, keeps or
-//! ends the connection as it says, and what is ambiguous is refused.
+//! How responses are framed (RFC 9112), by model servers and by us: every legal framing is read and
+//! decides whether the connection is kept, and what is ambiguous is refused.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::support::{
 
 const BODY: &str = "{\"choices\":[{\"message\":{\"content\":\"Hi\"}}],\"usage\":{\"prompt_tokens\":7,\"completion_tokens\":2}}";
 
-/// Two chats in a row; the answers, and how many connections they took.
+/// Sends two chats in a row; returns the responses, and how many connections they took.
 async fn two_chats(answer: &str, keep: bool) -> ([Answer; 2], usize) {
     let reply = if keep { Reply::kept(answer) } else { Reply::raw(answer) };
     let upstream = Upstream::always(reply).await;
@@ -79,7 +79,7 @@ async fn a_body_that_ends_with_the_connection_is_whole() {
 
 #[tokio::test]
 async fn a_connection_that_is_to_close_is_not_used_again() {
-    // the server says so and then does not do it
+    // the server announces a close and does not close
     for head in [
         "HTTP/1.1 200 OK\r\nconnection: close",
         "HTTP/1.0 200 OK",
@@ -126,7 +126,7 @@ async fn bytes_behind_an_answer_never_become_the_next_answer() {
             assert!(!answer.everything().contains("EVIL"), "{answer:?}");
         }
     }
-    // and those that come later, while the connection lies there
+    // and those that arrive later, while the connection is idle
     let gate = Arc::new(Notify::new());
     let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{BODY}", BODY.len());
     let both = answer.len() + smuggled.len();
@@ -189,13 +189,13 @@ async fn an_endless_answer_is_refused_and_not_held() {
     upstream.closed(0).await;
 }
 
-/// A server on one connection that reads a little, says `early`, and then does the rest.
+/// Starts a server on one connection that reads a little, sends `early`, and then does the rest.
 async fn early<F: Future<Output = ()> + Send>(
     early: String,
     rest: impl FnOnce(TcpStream) -> F + Send + 'static,
 ) -> Gateway {
     let socket = TcpSocket::new_v4().unwrap();
-    // the connections take it over: little fits between the two sides
+    // accepted sockets inherit it: little fits between the two sides
     socket.set_recv_buffer_size(64 << 10).unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(8).unwrap();
@@ -209,7 +209,7 @@ async fn early<F: Future<Output = ()> + Send>(
     Gateway::start(&format!("{}[timeouts]\nfirst_byte = \"9s\"\n", one_model(&url))).await
 }
 
-/// More than the socket buffers of both sides hold (4 MiB are Linux's most for sending).
+/// More than the socket buffers of both sides hold (Linux sends at most 4 MiB ahead).
 const LARGE: usize = 6 << 20;
 
 fn large_chat() -> String {

@@ -1,5 +1,5 @@
-//! What the fuzz targets do, a little, on any toolchain: the committed seeds and two thousand
-//! mutations of each target's, the same ones every time.
+//! A short run of the fuzz targets on any toolchain: the committed seeds and two thousand mutations
+//! of each target's, the same ones every time.
 
 #[expect(unreachable_pub, reason = "it is a library of its own in the fuzz workspace")]
 #[path = "../fuzz/entry.rs"]
@@ -10,7 +10,7 @@ use std::path::Path;
 
 const MUTATIONS: usize = 2000;
 
-/// Texts that break parsers, for a mutation to drop in.
+/// Texts that break parsers, which a mutation inserts.
 const WORDS: [&[u8]; 16] = [
     b"\n\n",
     b"\r\n",
@@ -42,7 +42,7 @@ impl Random {
         (high as usize) % bound.max(1)
     }
 
-    /// One to four small changes.
+    /// Returns the seed with one to four small changes.
     fn mutate(&mut self, seed: &[u8], other: &[u8]) -> Vec<u8> {
         let mut data = seed.to_vec();
         for _ in 0..=self.below(4) {

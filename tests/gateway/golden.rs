@@ -1,5 +1,5 @@
-//! Translations as files (`tests/golden/`): what each dialect makes of a request, and what its
-//! answers read as. A change shows as a diff. `WEIR_BLESS=1 cargo test --test gateway golden`
+//! Translations as files (`tests/golden/`): how each dialect encodes a request, and what its
+//! responses decode to. A change shows as a diff. `WEIR_BLESS=1 cargo test --test gateway golden`
 //! writes them anew; read the diff before committing it.
 
 use std::fs;
@@ -22,7 +22,7 @@ pub(crate) fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
 }
 
-/// Compares with the file, or writes it when asked to.
+/// Compares with the file, or writes it with `WEIR_BLESS`.
 pub(crate) fn golden(path: &Path, actual: &str) {
     if std::env::var_os("WEIR_BLESS").is_some() {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -90,7 +90,7 @@ fn chat() -> Generation {
     }
 }
 
-/// Every kind of message and setting that all dialects have words for.
+/// Returns every kind of message and setting that all dialects support.
 fn tools() -> Generation {
     let call = |id: &str, arguments: &str| {
         Part::ToolCall(ToolCall {
@@ -138,7 +138,7 @@ fn tools() -> Generation {
     }
 }
 
-/// What not every dialect has: a refusal is part of the contract too.
+/// Returns what not every dialect supports: a refusal is part of the contract too.
 fn extras() -> Generation {
     let schema = json!({"type": "object", "properties": {"a": {"type": "string"}}});
     Generation {
@@ -173,7 +173,7 @@ fn requests() {
     }
 }
 
-/// One line a delta; then how it ended.
+/// Returns one line per delta, then how the stream ended.
 fn decoded(provider: ProviderKind, chunks: impl Iterator<Item = Bytes>) -> String {
     let mut decoder = dialect(provider).decoder(&Generation::default());
     let mut deltas: Vec<Delta> = Vec::new();

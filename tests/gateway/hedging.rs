@@ -1,5 +1,5 @@
-//! A second replica beside the first when that takes longer than most: the tail is cut, within a
-//! budget, and whoever loses is let go.
+//! A second attempt at another replica when the first takes longer than most: the tail is cut,
+//! within a budget, and the slower attempt is cancelled.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -12,8 +12,8 @@ use crate::support::{Answer, Client, Gateway, Received, Reply, Upstream, eventua
 
 const SLOW: Duration = Duration::from_secs(20);
 
-/// Two replicas that answer soon, but for a question with "slow" in it: who hears that first is
-/// slow.
+/// Starts two replicas that respond soon, except to a question with "slow" in it: the replica that
+/// receives it first responds late.
 async fn replicas() -> [Upstream; 2] {
     let heard = Arc::new(Mutex::new(HashSet::new()));
     let script = move |request: &Received| {
@@ -100,7 +100,7 @@ async fn without_a_budget_or_where_it_is_off_it_is_the_limit_that_ends_the_wait(
     }
 }
 
-/// Replicas where whoever hears a slow question first waits for the gate.
+/// Starts replicas of which the first to receive a slow question waits for the gate.
 async fn gated(gate: &Arc<Notify>) -> [Upstream; 2] {
     let heard = Arc::new(Mutex::new(HashSet::new()));
     let gate = Arc::clone(gate);
@@ -119,8 +119,8 @@ async fn gated(gate: &Arc<Notify>) -> [Upstream; 2] {
     ]
 }
 
-/// A model with places and `priority`, that has answered often enough for a second request to be
-/// worth it.
+/// Starts a gateway with concurrency limits and `priority`, whose model has responded often enough
+/// for hedging.
 async fn crowded(replicas: &[Upstream; 2], places: &str) -> Gateway {
     let on = "[resilience.hedging]\npercentile = 0.9\nbudget = 1.0\n";
     let [one, two] = replicas.each_ref().map(Upstream::url);

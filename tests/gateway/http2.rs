@@ -1,6 +1,6 @@
-//! HTTP/2 on the public port: many answers on one connection, each with its own limits, failures
-//! and end; who leaves a stream or the connection cancels what it asked for, at once; a drain says
-//! goodbye.
+//! HTTP/2 on the public port: many responses on one connection, each with its own timeouts,
+//! failures and end; a client that closes a stream or the connection cancels its requests at once;
+//! a drain sends GOAWAY.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,8 +15,7 @@ use crate::support::{
 };
 
 const CHAT: &str = "/v1/chat/completions";
-/// A hundred times the goal, for a machine with much else to do. Without cancellation it would be
-/// 60 s.
+/// A hundred times the goal, for a busy machine. Without cancellation it would be 60 s.
 const AT_ONCE: Duration = Duration::from_millis(500);
 const WINDOW: u32 = 65_535;
 
@@ -166,7 +165,7 @@ async fn an_expiry_is_a1000_before_the_head_and_after_it() {
 async fn an_answer_that_breaks_off_without_a_word_is_a_reset_and_no_end() {
     let gate = Arc::new(Notify::new());
     let opens = Arc::clone(&gate);
-    // what the reset must not overtake comes in the same breath
+    // what the reset must not overtake arrives in the same read
     let upstream = Upstream::start(move |request| match request.text().contains("Wait") {
         true => Reply::sse().text("one").gate(&opens).text("two").done(true),
         false => Reply::sse().text("one").wait(Duration::from_millis(20)).text("two").then_close(),
@@ -191,14 +190,14 @@ async fn an_answer_that_breaks_off_without_a_word_is_a_reset_and_no_end() {
     assert_eq!((answer.text(), answer.end), ("two", End::Proper), "the others go on");
 }
 
-/// How far an exchange has come, and what its client leaves.
+/// How far an exchange has come, and what its client closes.
 #[derive(Clone, Copy, Debug)]
 struct Parting {
     midway: bool,
     connection: bool,
 }
 
-/// Leaves, and says how soon the model server's connection closed.
+/// Closes it; returns how soon the model server's connection closed.
 async fn leave(
     client: Http2,
     upstream: &Upstream,
@@ -330,7 +329,7 @@ async fn a_drain_says_goodbye_and_what_runs_may_end() {
     running.read_until("one").await;
     weir.signal("TERM");
     eventually("the goodbye", async || client.is_told_goodbye().await).await;
-    assert!(unused.ended().await.is_ok(), "who has asked for nothing is not waited for");
+    assert!(unused.ended().await.is_ok(), "a connection without requests is not waited for");
     gate.notify_one();
     let answer = running.rest(head).await;
     assert!(answer.text().contains("[DONE]") && answer.end == End::Proper, "{}", answer.text());

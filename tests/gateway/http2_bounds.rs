@@ -1,5 +1,5 @@
-//! What one connection of HTTP/2 can make a gateway hold, and for how long: streams that take
-//! nothing, beginnings that are none, heads without end, requests that are opened to be reset.
+//! What one connection of HTTP/2 can make a gateway hold, and for how long: streams that are not
+//! read, malformed prefaces, heads without end, requests that are opened to be reset.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -22,7 +22,7 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
-/// And flags.
+/// Flags.
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
@@ -35,13 +35,14 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// The head of a POST (RFC 7541: two fields of the static table, two with their names from it).
+/// Returns the head of a POST (RFC 7541: two fields of the static table, two with their names from
+/// it).
 fn head(stream: u32, path: &str) -> Vec<u8> {
     let path = [&[0x44, u8::try_from(path.len()).unwrap()], path.as_bytes()].concat();
     frame(HEADERS, END_HEADERS, stream, &[&[0x83, 0x86][..], &path, b"\x41\x01x"].concat())
 }
 
-/// A connection whose bytes are the test's own.
+/// A connection whose bytes the test writes itself.
 struct Raw(TcpStream);
 
 impl Raw {
@@ -49,7 +50,7 @@ impl Raw {
         Self(soon("connecting", TcpStream::connect(address)).await.unwrap())
     }
 
-    /// The beginning of a connection that is well-formed.
+    /// Opens a connection with a well-formed preface.
     async fn begin(address: SocketAddr) -> Self {
         let mut raw = Self::connect(address).await;
         raw.write([PREFACE.as_bytes(), &frame(SETTINGS, 0, 0, b"")].concat()).await;
@@ -60,7 +61,8 @@ impl Raw {
         let _ = soon("writing", self.0.write_all(bytes.as_ref())).await;
     }
 
-    /// The next frame: its type, its stream, its payload. `None` when the connection has ended.
+    /// Reads the next frame: its type, its stream, its payload. `None` when the connection has
+    /// ended.
     async fn frame(&mut self) -> Option<(u8, u32, Vec<u8>)> {
         let mut head = [0; 9];
         soon("a frame", self.0.read_exact(&mut head)).await.ok()?;
@@ -69,7 +71,7 @@ impl Raw {
         Some((head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]]), payload))
     }
 
-    /// The next frame of this type.
+    /// Reads up to the next frame of this type.
     async fn until(&mut self, kind: u8) -> Option<(u32, Vec<u8>)> {
         loop {
             match self.frame().await? {
@@ -79,7 +81,7 @@ impl Raw {
         }
     }
 
-    /// Waits for the last word; says why.
+    /// Waits for GOAWAY; returns its error code.
     async fn goodbye(&mut self) -> Option<u32> {
         let (_, payload) = self.until(GOAWAY).await?;
         Some(u32::from_be_bytes(payload[4..8].try_into().unwrap()))
@@ -105,7 +107,7 @@ async fn a_stream_that_takes_nothing_stalls_alone_and_does_not_outlive_the_total
     let connection = upstream.connection_of("stuck").await;
     let closed = upstream.closed(connection).await;
     assert!(closed.saturating_duration_since(begun) >= Duration::from_millis(300));
-    // who reads on after that finds a reset
+    // a client that reads on after that finds a reset
     tokio::time::sleep(Duration::from_millis(2500)).await;
     let line = gateway.log.line("stuck").await;
     assert_eq!((&line["error_code"], &line["phase"]), (&"A1000".into(), &"total".into()), "{line}");
@@ -142,7 +144,7 @@ async fn process(folder: &Folder, upstream: &Upstream, drain: &str) -> Process {
     Process::serve(&folder.write("weir.toml", &text)).await
 }
 
-/// A gateway with a model that streams without end, in large events.
+/// Starts a gateway with a model that streams without end, in large events.
 async fn endless(name: &str) -> (Folder, Upstream, Process) {
     let text = "x".repeat(64 << 10);
     let event =
@@ -158,9 +160,9 @@ async fn endless(name: &str) -> (Folder, Upstream, Process) {
     (folder, upstream, weir)
 }
 
-/// Waits until nothing moves; what the gateway holds then for each stream must be little.
+/// Waits until nothing moves; asserts that the gateway then holds little for each stream.
 async fn hold_little(upstream: &Upstream, weir: &Process, before: usize) {
-    /// What waits for hyper, what hyper holds, what waits to be written.
+    /// What is buffered before hyper, in hyper, and for the socket.
     const HELD: usize = 256 << 10;
     upstream.received(STUCK).await;
     upstream.stalled().await;
@@ -224,7 +226,7 @@ async fn a_connection_has_so_many_streams_and_no_more() {
     let one_more = client.send("POST", CHAT, &[], &body(false)).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(upstream.requests().len(), MOST, "it waits at its client");
-    // whoever does not wait is refused
+    // a client that does not wait is refused
     let mut raw = Raw::begin(gateway.public).await;
     for stream in 0..=MOST as u32 {
         raw.write(head(2 * stream + 1, CHAT)).await;
@@ -250,7 +252,7 @@ async fn a_head_over_the_limit_is_431_and_one_without_end_ends_the_connection() 
     let mut raw = Raw::begin(gateway.public).await;
     raw.write(frame(HEADERS, 0, 1, &[0x83, 0x86])).await;
     for _ in 0..100 {
-        // one header without an index, name of one byte, value of 8 KiB; and no end of it
+        // one header without an index, name of one byte, value of 8 KiB, and no end of it
         let header = [&b"\x00\x01z\x7f\x81\x3f"[..], &[b'v'; 8192]].concat();
         raw.write(frame(9, 0, 1, &header)).await;
     }
@@ -345,7 +347,7 @@ async fn a_drain_does_not_wait_for_a_client_that_does_not_hear_its_goodbye() {
     assert_eq!(raw.until(HEADERS).await.unwrap().0, 1, "an answer");
     weir.signal("TERM");
     assert_eq!(raw.goodbye().await, Some(0));
-    // a ping follows, which nobody answers; support's patience is far below the drain
+    // a ping follows, to which there is no reply; `PATIENCE` is far below the drain
     assert!(weir.ended().await.success());
 }
 

@@ -1,11 +1,11 @@
-//! What of a client's request goes to a model server, and that one request is one request, whatever
-//! it looks like.
+//! Which headers of a client's request go to a model server, and that one request stays one
+//! request, however it is framed.
 
 use serde_json::json;
 
 use crate::support::{Client, Gateway, Reply, Upstream, chat_body};
 
-/// What a client may send along, honestly or not.
+/// Headers that a client may send, honestly or not.
 const STRANGERS: [(&str, &str); 12] = [
     ("accept-encoding", "gzip, br"),
     ("cookie", "session=canary"),
@@ -20,7 +20,7 @@ const STRANGERS: [(&str, &str); 12] = [
     ("user-agent", "canary"),
     ("openai-organization", "canary"),
 ];
-/// What a model server sees of any request: ours, but for the type and what a dialect's own clients
+/// The headers of any request to a model server: ours, the type, and what a dialect's own clients
 /// may choose.
 const KNOWN: [&str; 8] = [
     "host",
@@ -84,8 +84,8 @@ async fn a_smuggled_request_is_never_answered() {
     let head = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n";
     let smuggled = "GET /monitoring/healthz HTTP/1.1\r\nhost: smuggled\r\n\r\n";
     let all = chunked.len() + smuggled.len();
-    // two lengths for two readers: the one that both can agree on ends the connection, the others
-    // are refused
+    // two lengths for two readers: a length that both agree on ends the connection, the others are
+    // refused
     for (framing, content) in [
         (format!("content-length: {all}\r\ntransfer-encoding: chunked\r\n"), &chunked),
         (format!("transfer-encoding: chunked\r\ncontent-length: {all}\r\n"), &chunked),

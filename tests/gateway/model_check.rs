@@ -12,7 +12,7 @@ const PATHS: [&str; 4] = [
     "/v2/prompts/model_configuration%2fcheck",
 ];
 
-/// A file that names no model: what is asked is the model of the form.
+/// A file that names no model: the request's model is called.
 const LAB: &str = "[features]\nrequest_loopback = true\n";
 
 fn form(upstream: &Upstream) -> Value {

@@ -31,7 +31,7 @@ async fn head_is_200_on_any_path_and_has_no_body() {
         let mut client = crate::support::Client::connect(gateway.public).await;
         let answer = client.call("HEAD", path, &[], b"").await;
         assert_eq!(answer.status(), 200, "{path}");
-        // the next answer on the connection starts where this one ended
+        // the next response on the connection starts where this one ended
         assert_eq!(client.call("GET", "/monitoring/healthz", &[], b"").await.text(), "{}");
     }
     assert!(upstream.requests().is_empty());

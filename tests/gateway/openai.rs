@@ -1,4 +1,4 @@
-//! The OpenAI surface: bytes pass, the model is replaced, usage is asked for and hidden again.
+//! The OpenAI surface: bytes pass, the model is replaced, usage is requested and hidden again.
 
 use std::sync::Arc;
 
@@ -103,7 +103,7 @@ async fn content_chunks_that_carry_usage_are_not_hidden() {
     let gateway = Gateway::with_model(&upstream, "").await;
     let answer = gateway.chat("m", true).await;
     assert_eq!(answer.events(), [running, "[DONE]"]);
-    // the last count stands
+    // the last count wins
     assert_eq!(gateway.line(&answer).await["tokens_out"], 3);
 }
 
@@ -140,7 +140,7 @@ async fn each_event_is_sent_on_at_once() {
     assert_eq!(head.status, 200);
     let first = client.read_until("one").await;
     assert!(!first.contains("two"), "{first}");
-    // only now may the model go on: nothing was held back
+    // only now may the model go on: nothing was buffered
     gate.notify_one();
     let rest = client.body(head, false).await;
     assert!(rest.text().contains("two") && rest.end == End::Proper, "{}", rest.text());
@@ -306,7 +306,7 @@ async fn a_key_that_the_model_server_repeats_reaches_no_client() {
 
 #[tokio::test]
 async fn a_content_filter_is_nobodys_failure() {
-    // Azure's words for it (providers.md d2.4), as an answer and as the first event of a stream
+    // Azure's error for it (providers.md d2.4), as a response and as the first event of a stream
     let own = json!({"error": {"message": "The response was filtered", "param": "prompt", "code": "content_filter"}});
     let event = Reply::sse().event(own.to_string()).end();
     let upstream = Upstream::script([Reply::json(400, &own), Reply::json(400, &own), event]).await;
@@ -358,7 +358,7 @@ async fn large_bodies_pass_in_both_directions() {
     body["model"] = json!("up");
     let received = upstream.only_request();
     assert_eq!(received.json(), body);
-    // the answer quotes the request: both directions carried all of it
+    // the response quotes the request: both directions carried all of it
     assert_eq!(
         answer.json()["choices"][0]["message"]["content"].as_str().unwrap(),
         received.text()

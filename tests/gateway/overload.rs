@@ -1,4 +1,5 @@
-//! Places at a model: how many at a time, who waits for how long and in which order, who is shed.
+//! A model's concurrency limit: how many requests at a time, which ones wait for how long and in
+//! which order, which ones are shed.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -10,12 +11,12 @@ use crate::support::{
     Client, Gateway, Received, Reply, Upstream, chat_body, eventually, one_model, says,
 };
 
-/// One model `m` for everything, with these limits of its own.
+/// Returns the configuration of one model `m` for everything, with these limits of its own.
 fn limited(upstream: &Upstream, limits: &str) -> String {
     one_model(&upstream.url()).replace("[features]", &format!("{limits}\n[features]"))
 }
 
-/// A model that answers a request each time the gate is opened.
+/// Starts a model that responds to one request each time the gate is opened.
 async fn gated() -> (Upstream, Arc<Notify>) {
     let gate = Arc::new(Notify::new());
     let opened = Arc::clone(&gate);
@@ -34,7 +35,7 @@ fn whole(body: &str) -> String {
     )
 }
 
-/// Waits until this many wait at `m`.
+/// Waits until this many requests are queued at `m`.
 async fn waiting(gateway: &Gateway, count: f64) {
     eventually("the queue", async || {
         gateway.metrics().await.sum("weir_model_waiting", &[("model", "m")]) == count
@@ -152,7 +153,7 @@ async fn a_stream_keeps_its_place_until_it_ends_or_its_client_leaves() {
     first.read_until("Hi").await;
     let mut second = gateway.open_chat("m", true).await;
     waiting(&gateway, 1.0).await;
-    assert_eq!(upstream.requests().len(), 1, "its head is out, its place is not free");
+    assert_eq!(upstream.requests().len(), 1, "its head is sent, its permit is not released");
     gate.notify_one();
     first.read_until("[DONE]").await;
     second.head().await;
@@ -268,8 +269,8 @@ async fn a_wait_at_a_fallback_is_no_time_at_a_model_server() {
     assert!(line["model"] == "m" && queued >= 100.0 && queued + upstream <= total + 0.1, "{line}");
 }
 
-/// Open loop: requests come at twice the rate at which the model can answer, whatever becomes of
-/// them.
+/// Open loop: requests come at twice the rate at which the model can respond, whatever their
+/// outcome.
 #[tokio::test]
 async fn at_twice_what_a_model_bears_it_is_kept_busy_and_the_rest_is_told_at_once() {
     const PARALLEL: usize = 16;
@@ -297,7 +298,7 @@ async fn at_twice_what_a_model_bears_it_is_kept_busy_and_the_rest_is_told_at_onc
     let answers = calls.join_all().await;
     let (done, shed): (Vec<_>, Vec<_>) =
         answers.into_iter().partition(|(answer, _)| answer.status() == 200);
-    // the first answer comes after one round
+    // the first response comes after one round
     let in_time = done.iter().filter(|(_, at)| *at <= SERVICE * (ROUNDS as u32 + 1)).count();
     assert!(
         10 * in_time >= 9 * PARALLEL * ROUNDS,

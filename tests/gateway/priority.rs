@@ -1,5 +1,5 @@
-//! `priority` of a model: its server is told whose request goes first, on every call, whatever the
-//! client says.
+//! `priority` of a model: its server receives the priority of each request, on every call, whatever
+//! the client sends.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,7 +15,7 @@ fn prioritized(upstream: &Upstream) -> String {
     one_model(&upstream.url()).replace("[features]", "priority = true\n[features]")
 }
 
-/// By who waits for the answer.
+/// Returns the number of a call's class: interactive calls come first.
 fn number(surface: &Surface) -> u8 {
     match surface.label {
         "gitlab_code" if surface.path.contains("generations") => 1,
@@ -25,7 +25,7 @@ fn number(surface: &Surface) -> u8 {
     }
 }
 
-/// What the model server was sent for each call of [`surfaces`].
+/// Returns the body that the model server received for each call of [`surfaces`].
 async fn bodies(upstream: &Upstream, gateway: &Gateway) -> Vec<String> {
     for surface in surfaces() {
         let answer = gateway.call("POST", surface.path, &[], &surface.bytes()).await;
@@ -112,7 +112,7 @@ async fn it_goes_with_every_attempt_and_a_fallback_has_a_key_of_its_own() {
 
 #[tokio::test]
 async fn a_server_that_refuses_it_is_told_with_what_to_do() {
-    // as vLLM's documentation has it; 0.32 takes any number and goes by none
+    // as vLLM's documentation has it; 0.32 accepts any number and ignores it
     let refusal = json!({"error": {"message": "Got priority 1 but Priority scheduling is not enabled.", "code": 400}});
     let upstream = Upstream::always(Reply::json(400, &refusal)).await;
     let gateway = Gateway::start(&prioritized(&upstream)).await;

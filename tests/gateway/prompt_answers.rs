@@ -1,5 +1,5 @@
-//! Every prompt id that GitLab asks for over REST, with the inputs it sends (gitlab-client.md §8.2,
-//! §8.3), and what its side reads out of the answers: the parsers here are written from the
+//! Every prompt id that GitLab requests over REST, with the inputs it sends (gitlab-client.md §8.2,
+//! §8.3), and what its side reads out of the responses: the parsers here are written from the
 //! contract's grammars.
 
 use serde_json::{Map, Value, json};
@@ -9,11 +9,11 @@ use crate::support::{Gateway, Reply, Upstream};
 /// What GitLab sends for one prompt.
 struct Asked {
     id: &'static str,
-    /// What it asks for when no self-hosted model is set; `^1.0.0` is always asked for, too.
+    /// The version it requests when no self-hosted model is set; `^1.0.0` is always requested, too.
     version: &'static str,
     feature: &'static str,
     inputs: Value,
-    /// Those of the inputs that the model must see.
+    /// The inputs that the model must receive.
     seen: &'static [&'static str],
 }
 
@@ -27,7 +27,7 @@ fn asked(
     Asked { id, version, feature, inputs, seen }
 }
 
-/// The five that all chat tools share, and more.
+/// Returns the five inputs that all chat tools share, and more.
 fn common(more: Value) -> Value {
     let mut inputs = json!({
         "input": "INPUT", "suggestions": null, "selected_text": "SELECTED", "file_content": "FILE", "language_info": "LANGUAGE",
@@ -90,7 +90,7 @@ fn others() -> Vec<Asked> {
     ]
 }
 
-/// What the model was told, all messages one behind the other.
+/// Returns what the model received: all messages, one after the other.
 fn told(upstream: &Upstream) -> String {
     let sent = upstream.requests().pop().unwrap().json();
     let messages = sent["messages"].as_array().unwrap();
@@ -124,7 +124,7 @@ async fn every_prompt_takes_what_gitlab_sends() {
     }
 }
 
-/// The list above is the program's: nothing is untested, and nothing of the contract is missing.
+/// The list above is the program's: no prompt is untested, and none of the contract is missing.
 #[test]
 fn the_contracts_list_is_the_registrys() {
     let has_a_surface_of_its_own =
@@ -146,7 +146,7 @@ fn the_contracts_list_is_the_registrys() {
     }
 }
 
-/// What the model of an id is told with its file's example, for a look at the answer it is shown.
+/// Returns what the model receives for a prompt's example, which contains the answer in its format.
 fn shown(id: &str) -> String {
     let registry = weir::prompt::Registry::embedded().unwrap();
     let prompt = registry.base(id).unwrap();
@@ -157,7 +157,7 @@ fn shown(id: &str) -> String {
     system.clone()
 }
 
-/// GitLab's answer to a model that says this.
+/// Returns GitLab's answer when the model's response is `text`.
 async fn through_the_gateway(id: &str, inputs: Value, said: &str) -> String {
     let message = json!({"role": "assistant", "content": said});
     let reply = Reply::json(
@@ -222,7 +222,7 @@ async fn readers_name_a_resource() {
     );
 }
 
-/// The answer's text, and the ids of the documents it is from (§8.2).
+/// Returns the answer's text, and the ids of the documents it cites (§8.2).
 fn sources(text: &str) -> (String, Vec<String>) {
     let (answer, attributes) = text.split_once("ATTRS:").unwrap_or((text, ""));
     let is_id = |c: char| c.is_ascii_digit() || c.is_ascii_lowercase();
@@ -328,7 +328,7 @@ async fn reviews_are_comments_on_lines() {
     assert_eq!(review(&got), Some(vec![expected]));
 }
 
-/// The text between a tag and its end; the line must break behind the tag (§8.3).
+/// Returns the text between a tag and its end; a newline must follow the tag (§8.3).
 fn block<'t>(text: &'t str, tag: &str) -> Option<&'t str> {
     text.split_once(&format!("<{tag}>\n"))?.1.split(&format!("</{tag}>")).next()
 }

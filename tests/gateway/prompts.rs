@@ -1,5 +1,5 @@
 //! `/v1|v2/prompts/{id}` (gitlab-client.md §8, ai-gateway-server.md §1.2, §8.2): the four forms of
-//! an answer, and each way to fail. `prompt_answers.rs` has the prompts themselves.
+//! a response, and each failure. `prompt_answers.rs` has the prompts themselves.
 
 use serde_json::{Value, json};
 
@@ -19,7 +19,7 @@ fn explain() -> Value {
     json!({"inputs": {"input": "Explain", "selected_text": "x = 1"}, "stream": true})
 }
 
-/// A model that says these pieces, streamed or whole.
+/// Starts a model whose response consists of these pieces, streamed or whole.
 async fn model(pieces: &'static [&'static str]) -> Upstream {
     Upstream::start(move |request| {
         if request.json()["stream"] == true {

@@ -1,4 +1,5 @@
-//! A proxy on the way out: what goes through it, what never does, and what is said when it fails.
+//! A proxy for outbound requests: what goes through it, what never does, and the message when it
+//! fails.
 
 use serde_json::{Value, json};
 use weir::config::Environment;
@@ -17,7 +18,7 @@ fn proxied(url: &str, more: &str) -> String {
     format!("{}[proxy]\nurl = {url:?}\n{more}", one_model(PLAIN))
 }
 
-/// The note of a request that failed at the way there.
+/// Returns the note of a request whose connection failed.
 async fn note(gateway: &Gateway) -> String {
     let answer = gateway.chat("m", false).await;
     assert_eq!(answer.status(), 502, "{}", answer.text());
@@ -126,7 +127,7 @@ async fn this_machine_is_reached_directly() {
     assert_eq!(proxy.heads().len(), 0);
 }
 
-/// A chat of GitLab's that names its model's address.
+/// Returns one of GitLab's chats that names its model's address.
 fn ask(endpoint: &str) -> Value {
     let payload = json!({
         "content": "Hello", "provider": "litellm", "model": "mistral", "model_endpoint": endpoint,
@@ -158,7 +159,7 @@ async fn what_a_request_names_is_resolved_and_checked_before_the_proxy_hears_of_
         502,
         "a name that only the proxy knows is not checked"
     );
-    assert_eq!(proxy.goals(), [] as [&str; 0], "nothing was asked of the proxy");
+    assert_eq!(proxy.goals(), [] as [&str; 0], "the proxy received nothing");
     let answer = post("http://192.0.2.1:8000/v1").await;
     assert_eq!(answer.status(), 200, "{}", answer.text());
     assert_eq!(proxy.goals(), ["192.0.2.1:8000"], "the address that was checked");

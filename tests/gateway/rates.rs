@@ -1,10 +1,10 @@
-//! What a caller may ask for in a minute, and which models a key is for.
+//! What a caller may use in a minute, and which models a key is for.
 
 use serde_json::json;
 
 use crate::support::{Answer, Gateway, Upstream, chat_body, eventually, one_model, parse};
 
-/// Two keys: `ci` with what is said here, and another that may do everything.
+/// Starts a gateway with two keys: `ci` with these lines, and another that may do everything.
 async fn gateway(upstream: &Upstream, ci: &str, more: &str) -> Gateway {
     let url = upstream.url();
     let file = format!(
@@ -77,7 +77,7 @@ async fn over_its_requests_a_minute_a_caller_is_429_and_nothing_is_sent() {
 
 #[tokio::test]
 async fn tokens_are_charged_when_the_answer_ends_and_the_next_request_waits_for_the_debt() {
-    // nine tokens an answer
+    // nine tokens a response
     let upstream = Upstream::says("Hi").await;
     let gateway = gateway(&upstream, "{ env = \"CI\", tokens_per_minute = 6 }", "").await;
     assert_eq!(ask(&gateway, "ci-key", CHAT, "m").await.status(), 200);

@@ -1,5 +1,5 @@
 //! Another file in force without a lost request: edits, renames, Kubernetes' symlink swap, SIGHUP;
-//! a broken file changes nothing and says so; SIGTERM drains.
+//! a broken file changes nothing and is reported; SIGTERM drains.
 
 use std::os::unix::fs::symlink;
 use std::sync::Arc;

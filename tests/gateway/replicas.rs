@@ -1,4 +1,5 @@
-//! Replicas that fail, say that they are full, or come back: who gets the requests then.
+//! Replicas that fail, report that they are full, or recover: which of them receive the requests
+//! then.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use crate::support::upstream::says;
 use crate::support::{Client, Gateway, Reply, Upstream, chat_body, eventually};
 
-/// Short times, so that a test sees all of them.
+/// Short times, so that a test sees every state.
 const BREAKER: &str =
     "[resilience.breaker]\nopen = \"300ms\"\nopen_max = \"1s\"\nslow_start = \"500ms\"\n";
 
@@ -23,7 +24,8 @@ fn fault() -> Reply {
     Reply::json(500, &json!({"error": {"message": "out of memory"}}))
 }
 
-/// One request after the other for so long; how many got 200, and how many there were.
+/// Sends one request after the other for this time; returns how many got 200, and how many there
+/// were.
 async fn ask_for(gateway: &Gateway, time: Duration) -> (usize, usize) {
     let (mut client, began) = (Client::connect(gateway.public).await, Instant::now());
     let (mut good, mut all) = (0, 0);
@@ -97,8 +99,8 @@ async fn a_replica_that_is_well_again_is_asked_again_within_two_seconds() {
     sick.store(false, Ordering::Relaxed);
     let before = patient.requests().len();
     ask_for(&gateway, Duration::from_secs(2)).await;
-    // how much it gets is a matter of its waits, which a busy machine makes long: the balance's own
-    // tests see to that
+    // how much it gets depends on its latency, which a busy machine raises: the unit tests of load
+    // balancing cover that
     assert!(patient.requests().len() > before);
     assert_eq!(endpoint(&gateway, &patient).await["breaker"], "closed");
     let (good, asked) = ask_for(&gateway, Duration::from_millis(300)).await;
@@ -156,7 +158,7 @@ async fn a_replica_that_says_when_to_come_back_is_passed_over_until_then_and_has
     assert_eq!(gateway.metrics().await.sum("weir_breaker_state", &[]), 0.0);
     tokio::time::sleep(Duration::from_millis(600)).await;
     ask_for(&gateway, Duration::from_millis(300)).await;
-    assert_eq!(limited.requests().len(), 2, "asked again when it said, and left alone again");
+    assert_eq!(limited.requests().len(), 2, "probed when its Retry-After was over, then avoided again");
 }
 
 #[tokio::test]
@@ -212,7 +214,7 @@ async fn a_replica_that_hangs_is_found_by_its_health_check_and_comes_back_by_it(
     );
     assert_eq!(patient.requests()[0].header("authorization"), Some("Bearer sk-m"));
     let (good, asked) = ask_for(&gateway, Duration::from_millis(300)).await;
-    assert_eq!(good, asked, "no request finds out for itself");
+    assert_eq!(good, asked, "no client request meets the fault");
     sick.store(false, Ordering::Relaxed);
     eventually("it is back, and 404 is an answer", async || {
         endpoint(&gateway, &patient).await["healthy"] == true
@@ -236,7 +238,7 @@ async fn a_named_path_is_checked_below_the_root_and_off_is_off() {
         Gateway::start(&file(&[&upstream], &format!("health_check = \"/health\"\n{CHECKS}"))).await;
     eventually("it is out", async || endpoint(&gateway, &upstream).await["breaker"] == "open")
         .await;
-    assert_eq!(gateway.chat("m", false).await.status(), 200, "the only one is asked all the same");
+    assert_eq!(gateway.chat("m", false).await.status(), 200, "the only replica is used all the same");
     let (one, two) = (Upstream::says("Hi").await, Upstream::says("Hi").await);
     gateway.reload(&file(&[&one, &two], &format!("health_check = \"off\"\n{CHECKS}")));
     tokio::time::sleep(Duration::from_millis(600)).await;

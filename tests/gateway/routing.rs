@@ -1,11 +1,11 @@
-//! The rules of precedence (config.md), each with the request that it decides; and what must never
-//! be called.
+//! The rules of precedence (config.md), each with the request that it decides; and addresses that
+//! must never be called.
 
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Gateway, Reply, Upstream};
 
-/// Two models, `one` and `two`, and these lines in `[features]`.
+/// A gateway with two models, `one` and `two`, and these lines in `[features]`.
 struct House {
     one: Upstream,
     two: Upstream,
@@ -23,7 +23,7 @@ impl House {
         Self { one, two, gateway }
     }
 
-    /// Asks a chat of GitLab's.
+    /// Sends one of GitLab's chats.
     async fn send(&self, name: &str, named: Option<&str>) -> Answer {
         let mut payload = json!({"content": "Hello", "provider": "litellm"});
         if let Some(endpoint) = named {
@@ -36,13 +36,13 @@ impl House {
         self.gateway.post(&format!("/v1/chat/{name}"), &body).await
     }
 
-    /// Status, what was said, and the log line.
+    /// Returns the status, the body, and the log line.
     async fn ask(&self, name: &str, named: Option<&str>) -> (u16, Value, Value) {
         let answer = self.send(name, named).await;
         (answer.status(), answer.json(), self.gateway.line(&answer).await)
     }
 
-    /// The model that answered.
+    /// Returns the model that responded.
     async fn answered(&self, name: &str, named: Option<&str>) -> String {
         let (status, body, line) = self.ask(name, named).await;
         assert_eq!(status, 200, "{body}");
@@ -141,7 +141,7 @@ async fn disabled_is_403_and_sends_nothing() {
         (403, &json!("feature_disabled"))
     );
     house.nothing_sent();
-    // its siblings are not
+    // its siblings are not disabled
     assert_eq!(house.answered("explain_code", None).await, "one by one");
 }
 

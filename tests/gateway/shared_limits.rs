@@ -1,11 +1,11 @@
-//! Rates that several gateways count together, and what happens while their Redis is away.
+//! Rates that several gateways count together, and what happens while their Redis is unreachable.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::support::{Eval, Gateway, Redis, Upstream, eventually, one_model, parse};
 
-/// A gateway with these limits, whose counts are there.
+/// Starts a gateway with these limits, shared through this Redis.
 async fn gateway(upstream: &Upstream, limits: &str, redis: std::net::SocketAddr) -> Gateway {
     Gateway::with_model(upstream, &format!("[limits]\n{limits}\nshared = \"redis://{redis}\"\n"))
         .await
@@ -19,7 +19,7 @@ async fn connected(gateway: &Gateway) {
     eventually("a connection to Redis", async || is_up(gateway).await).await;
 }
 
-/// Three requests, however they come; then a wait of 6.5 s.
+/// Allows three requests, from whichever gateway; then reports a wait of 6.5 s.
 fn three_requests() -> impl Fn(&Eval) -> Option<[u64; 2]> {
     let taken = Mutex::new(0);
     move |eval| {
@@ -40,7 +40,7 @@ async fn two_gateways_share_one_rate_and_its_refusals() {
     for gateway in [&one, &other, &other] {
         assert_eq!(gateway.chat("m", false).await.status(), 200);
     }
-    // on a busy machine an answer of Redis's may be late, and a request count for its gateway alone
+    // on a busy machine a Redis reply may be late, and a request then counts for its gateway alone
     for gateway in [&one, &other] {
         eventually("the refusal that Redis decides", async || {
             let refused = gateway.chat("m", false).await;
@@ -48,7 +48,7 @@ async fn two_gateways_share_one_rate_and_its_refusals() {
         })
         .await;
     }
-    // nine tokens an answer, told with the next request or by themselves
+    // nine tokens a response, reported with the next request or by themselves
     let told = || redis.evals().iter().map(|eval| eval.arguments[3]).sum::<u64>();
     eventually("the tokens' charge", async || told() >= 9).await;
     assert!(
@@ -97,7 +97,7 @@ async fn a_redis_that_does_not_answer_holds_a_request_for_a_moment_and_fails_non
     let took = since.elapsed();
     assert!(took >= Duration::from_millis(50) && took < Duration::from_millis(1500), "{took:?}");
     assert!(!redis.evals().is_empty());
-    // the connection is given up, and another is made beside the requests
+    // the connection is given up, and another is made in the background
     connected(&gateway).await;
     assert_eq!(gateway.metrics().await.sum("weir_requests_total", &[("outcome", "ok")]), 1.0);
     gateway.reload(&one_model(&upstream.url()));

@@ -1,5 +1,5 @@
-//! Clients that do not read: each stalls its own model server, keeps little memory, holds up nobody
-//! else and does not stay for ever (`timeouts.rs` has the limit).
+//! Clients that do not read: each stalls its own model server, costs little memory, holds up no
+//! other client and does not stay for ever (`timeouts.rs` has the limit).
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,10 @@ use crate::support::{
 };
 
 const CHAT: &str = "/v1/chat/completions";
-/// More than all socket buffers on the way hold of one stream that has no end.
+/// More than all socket buffers on the path hold of one endless stream.
 const IN_THE_AIR: usize = 50 << 20;
-/// Of the gateway's own memory, for each such client: its share of what is in the air, not of what
-/// is offered.
+/// The gateway's own memory for each such client: a share of what is in flight, not of what the
+/// server offers.
 const HELD: usize = 1 << 20;
 const READERS: usize = 4;
 

@@ -1,4 +1,4 @@
-//! Model servers that close, cut, send rubbish or too much: one free replay of a kept connection
+//! Model servers that close, cut, send rubbish or too much: one free retry of a kept connection
 //! that died, otherwise a clean error; a broken stream never looks complete.
 
 use serde_json::{Value, json};
@@ -78,7 +78,8 @@ async fn an_answer_that_has_begun_is_never_asked_for_again() {
     assert_eq!(upstream.requests().len(), 2);
 }
 
-/// A 502 in OpenAI's shape, counted as the model server's failure, with nothing of it in the body.
+/// Asserts a 502 in OpenAI's shape, counted as the model server's failure, with none of its bytes
+/// in the body.
 async fn clean_502(gateway: &Gateway, answer: &Answer, code: &str) {
     assert_eq!((answer.status(), answer.end), (502, End::Proper), "{}", answer.text());
     assert_eq!(
@@ -93,7 +94,7 @@ async fn clean_502(gateway: &Gateway, answer: &Answer, code: &str) {
     );
     assert!(
         line["note"].as_str().is_some_and(|note| !note.is_empty()),
-        "the operator is told more: {line}"
+        "the operator's note is longer: {line}"
     );
     assert!(
         !answer.text().contains("127.0.0.1"),
@@ -156,7 +157,7 @@ async fn a_refused_connection_is_a_clean_502() {
     assert_eq!(gateway.line(&answer).await["phase"], "connect");
 }
 
-/// What was said before the failure, and the event that tells of it.
+/// Returns what the client received before the failure, and the event that reports it.
 async fn broken_stream(reply: Reply) -> (String, Value) {
     let (gateway, upstream) = behind(reply).await;
     let answer = gateway.chat("m", true).await;
@@ -294,7 +295,7 @@ async fn a_whole_answer_that_breaks_off_is_an_error_or_cut() {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n\r\n{\"choices\":[";
     let (gateway, _upstream) = behind(Reply::raw(head)).await;
     clean_502(&gateway, &gateway.chat("m", false).await, "upstream_broken").await;
-    // what is longer than what is held back has begun
+    // a response larger than the gateway's buffer has begun
     let (gateway, _upstream) = behind(Reply::raw(format!("{head}{}", "x".repeat(80_000)))).await;
     let answer = gateway.chat("m", false).await;
     assert_eq!((answer.status(), answer.end), (200, End::Cut));

@@ -1,5 +1,5 @@
-//! SIGTERM: not ready at once, connections end with an answer that says so, what runs beyond the
-//! limit is told so, exit 0.
+//! SIGTERM: not ready at once, connections end with a response that announces it, requests beyond
+//! the drain deadline get an error, exit 0.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ async fn a_kept_connection_gets_one_more_answer_that_says_it_is_the_last() {
         assert_eq!(answer.end, End::Proper);
         assert!(client.is_closed().await);
     }
-    assert!(unused.is_closed().await, "who has asked for nothing is not waited for");
+    assert!(unused.is_closed().await, "a connection without requests is not waited for");
     assert!(weir.ended().await.success());
 }
 
@@ -51,7 +51,7 @@ async fn idle_connections_do_not_hold_the_end_up() {
     let mut client = Client::connect(weir.public).await;
     client.call("POST", CHAT, &[], body(false).as_bytes()).await;
     weir.signal("TERM");
-    // support's patience is far below the drain
+    // `PATIENCE` is far below the drain
     assert!(client.is_closed().await);
     assert!(weir.ended().await.success());
 }
@@ -89,7 +89,7 @@ async fn connections_that_wait_in_the_kernel_are_served_before_the_port_closes()
     let upstream = Upstream::says("Hi").await;
     let folder = Folder::new("stopping-queue");
     let mut weir = Process::serve(&resilient_file(&folder, &upstream, "drain = \"10s\"")).await;
-    // frozen, it accepts nothing: the kernel alone makes the connections
+    // while stopped, it accepts nothing: the kernel alone makes the connections
     weir.signal("STOP");
     let mut clients = Vec::new();
     for _ in 0..50 {
@@ -212,7 +212,7 @@ async fn clients_that_do_not_read_are_cut_and_have_not_left() {
     }
 }
 
-/// A request's line in the access log.
+/// Returns a request's line in the access log.
 fn line(weir: &Process, id: &str) -> Value {
     let lines = weir.output();
     let mut lines = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());

@@ -1,5 +1,5 @@
-//! The four limits and A1000: what the client, the metrics, the log and the model server see of an
-//! expiry, for every limit, streamed or not, on every surface.
+//! The four timeouts and A1000: what the client, the metrics, the log and the model server see of
+//! an expiry, for every timeout, streamed or not, on every surface.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +16,11 @@ enum Told {
     Status,
     /// An error event in the stream.
     Event,
-    /// The body is cut: there is no way to say it in the middle of a JSON value or of plain text.
+    /// The body is cut: no error fits into the middle of a JSON value or of plain text.
     Cut,
 }
 
-/// A model that is too slow in one way, and how the client learns of it.
+/// A model that is too slow in one phase, and how the client gets the error.
 struct Case {
     model: &'static str,
     phase: &'static str,
@@ -59,7 +59,7 @@ fn cases() -> Vec<Case> {
             Status,
             Status,
         ),
-        // model servers send their head before the first token: it says nothing yet
+        // model servers send their head before the first token: it is no progress yet
         case(
             "head_only",
             "first_byte",
@@ -98,7 +98,7 @@ fn model_lines(name: &str, url: &str, limits: &str) -> String {
     )
 }
 
-/// Every case at once, streamed or not: the waits overlap.
+/// Runs every case at once, streamed or not: the waits overlap.
 async fn expire_all(stream: bool) {
     let (mut file, mut upstreams) = (String::new(), Vec::new());
     for case in cases() {
@@ -254,7 +254,7 @@ async fn the_nearest_layer_sets_the_limit() {
     assert_eq!((answer.status(), &answer.json()["error"]["limit_ms"]), (504, &json!(50)));
 }
 
-/// One model, on a gateway whose silence limit is short.
+/// Starts one model, on a gateway whose idle timeout is short.
 async fn slow_gateway(reply: Reply) -> (Gateway, Upstream) {
     let upstream = Upstream::always(reply).await;
     let limits = "[timeouts]\nfirst_byte = \"150ms\"\nidle = \"150ms\"\n";

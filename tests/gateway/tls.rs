@@ -1,5 +1,5 @@
-//! TLS on the public port: who is let in, what a client sees, and that what holds for plain
-//! connections holds here, too.
+//! TLS on the public port: which clients are admitted, what a client sees, and that what holds for
+//! plain connections holds here, too.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -17,8 +17,8 @@ use crate::support::{
 
 const CHAT: &str = "/v1/chat/completions";
 
-/// The lines of `[server]`; the house's own file has them already, so these stand in it by their
-/// full names.
+/// Returns the lines of `[server.tls]`, by their full names: the base configuration already has the
+/// table `[server]`.
 fn lines(folder: &Folder, more: &str) -> String {
     format!("cert = {:?}\nkey = {:?}\n{more}", folder.path("tls.crt"), folder.path("tls.key"))
 }
@@ -28,7 +28,7 @@ fn save(folder: &Folder, pair: &Pair) {
     folder.replace("tls.crt", &pair.cert);
 }
 
-/// A gateway with one model, and a certificate for `weir.test` by this authority.
+/// Starts a gateway with one model, and a certificate for `weir.test` by this authority.
 async fn gateway(
     name: &str,
     authority: &Authority,
@@ -42,7 +42,7 @@ async fn gateway(
     (folder, gateway)
 }
 
-/// A client that trusts this authority and nobody else.
+/// Connects a client that trusts this authority only.
 async fn client(address: SocketAddr, authority: &Authority) -> Client {
     Client::over(secure(address, Hello::trusting(authority)).await.unwrap())
 }
@@ -127,12 +127,12 @@ async fn a_stream_larger_than_every_buffer_reaches_a_slow_reader_whole() {
     assert_eq!(answer.text().matches('y').count(), 128 * piece.len());
 }
 
-/// How a client leaves.
+/// How a client disconnects.
 #[derive(Clone, Copy, Debug)]
 enum Leaves {
     /// Its process ends.
     Abruptly,
-    /// As TLS asks.
+    /// It sends `close_notify`, as TLS requires.
     WithAGoodbye,
 }
 
@@ -229,7 +229,7 @@ async fn plain_http_and_silence_are_let_go() {
     assert_eq!(upstream.requests().len(), 0);
 }
 
-/// A whole file for the program itself.
+/// Returns a whole file for the program itself.
 fn process_file(folder: &Folder, upstream: &Upstream) -> String {
     format!(
         "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[server.tls]\n{}\n[admin]\nlisten = \"127.0.0.1:0\"\n\
@@ -326,7 +326,7 @@ async fn with_client_ca_only_its_clients_get_in() {
     for shows in [None, Some(&stranger), Some(&late)] {
         for version in rustls::ALL_VERSIONS {
             let hello = Hello { shows, versions: &[version], ..Hello::trusting(&authority) };
-            // TLS 1.3's client has said all before it hears of the refusal
+            // TLS 1.3's client has sent everything before it receives the refusal
             if let Ok(stream) = secure(gateway.public, hello).await {
                 let mut client = Client::over(stream);
                 client.send("GET", "/monitoring/healthz", &[], b"").await;
@@ -374,12 +374,12 @@ async fn a_revoked_client_is_out_with_the_next_list_and_without_a_restart() {
         "{faults}"
     );
     assert!(is_let_in(&one).await && !is_let_in(&two).await, "the old list stays");
-    // an authority without a list admits nobody
+    // an authority without a list admits no client
     folder.replace("clients.crl", &Authority::new().revoking(&[]));
     eventually("another's list", async || !is_let_in(&one).await).await;
 }
 
-/// The one fault of a file with these.
+/// Returns the one fault of a file with this certificate and key.
 fn fault(folder: &Folder, cert: &str, key: &str) -> String {
     save(folder, &Pair { cert: cert.to_owned(), key: key.to_owned() });
     let faults = parse(&format!("[server.tls]\n{}", lines(folder, ""))).unwrap_err();

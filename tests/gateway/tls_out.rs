@@ -1,5 +1,5 @@
-//! TLS towards model servers: whom Weir believes, who it says it is, and that another certificate
-//! needs no restart.
+//! TLS towards model servers: which authorities Weir trusts, which identity it presents, and that
+//! another certificate needs no restart.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::support::{
     front, front_for, one_model, parse,
 };
 
-/// The two lines of an identity, in files of this name.
+/// Returns the two lines of an identity, in files of this name.
 fn lines(folder: &Folder, name: &str) -> String {
     let [cert, key] = ["crt", "key"].map(|kind| folder.path(&format!("{name}.{kind}")));
     format!("client_cert = {cert:?}\nclient_key = {key:?}\n")
@@ -30,8 +30,8 @@ fn url(address: SocketAddr) -> String {
     format!("https://{address}/v1")
 }
 
-/// A model server that shows a certificate of `servers` and wants one of `clients`, and the files
-/// of both sides.
+/// A model server with a certificate of `servers` that requires one of `clients`, and the files of
+/// both sides.
 struct Rig {
     folder: Folder,
     servers: Authority,
@@ -58,7 +58,7 @@ impl Rig {
         .await)
     }
 
-    /// `[tls]` with the servers' authority.
+    /// Returns `[tls]` with the servers' authority.
     fn tls(&self) -> String {
         format!("[tls]\nextra_ca = [{:?}]\n", self.folder.path("ca.crt"))
     }
@@ -185,7 +185,7 @@ async fn a_connection_made_with_one_identity_is_never_anothers() {
     assert_ne!(first, b);
 }
 
-/// A whole file for the program itself.
+/// Returns a whole file for the program itself.
 fn process_file(model: &str, tls: &str) -> String {
     format!(
         "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n\
@@ -315,7 +315,7 @@ async fn gitlabs_keys_come_over_https_from_whom_its_authority_vouches_for() {
     assert_eq!(
         documents.requests().len(),
         2,
-        "nothing was asked of the stranger, nor who we are told to the other"
+        "the stranger got no request, and the other server no identity of ours"
     );
     assert_eq!(upstream.requests().len(), 1);
 }

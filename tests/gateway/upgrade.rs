@@ -1,5 +1,5 @@
-//! `weir serve --replace`: one process after the other takes the same ports under traffic, and no
-//! request is lost.
+//! `weir serve --replace`: one process after the other takes over the same ports under traffic, and
+//! no request is lost.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,8 +19,8 @@ use crate::support::{
 const UPGRADES: usize = 4;
 const PIECES: usize = 10;
 
-/// A model server whose streams take a while, and which counts in them; one for `gated` waits in
-/// the middle.
+/// Starts a model server whose streams take a while and count up; one for `gated` waits in the
+/// middle.
 async fn model(gate: &Arc<Notify>) -> Upstream {
     let gate = Arc::clone(gate);
     Upstream::start(move |request| {
@@ -38,7 +38,7 @@ async fn model(gate: &Arc<Notify>) -> Upstream {
     .await
 }
 
-/// The folder's file for these ports; workers differ from one process to the next.
+/// Writes the folder's file for these ports; workers differ from one process to the next.
 fn file(folder: &Folder, upstream: &Upstream, ports: (&str, &str), workers: usize) -> PathBuf {
     let (public, admin) = ports;
     let text = format!(
@@ -49,7 +49,7 @@ fn file(folder: &Folder, upstream: &Upstream, ports: (&str, &str), workers: usiz
     folder.write(&format!("weir-{workers}.toml"), &text)
 }
 
-/// Everything a stream said.
+/// Returns the whole text of a stream.
 fn said(text: &str) -> String {
     let events = text.split_terminator("\n\n").filter_map(|event| event.strip_prefix("data: "));
     let events = events.filter_map(|data| serde_json::from_str::<Value>(data).ok());
@@ -58,7 +58,7 @@ fn said(text: &str) -> String {
         .collect()
 }
 
-/// Clients of every kind, until told to stop. Each counts its answers; whatever is lost is a panic.
+/// Runs clients of every kind until `over`. Each counts its responses; a lost one is a panic.
 fn traffic(weir: &Process, over: &Arc<AtomicBool>) -> JoinSet<u32> {
     let mut clients = JoinSet::new();
     let (public, admin) = (weir.public, weir.admin);
@@ -92,8 +92,8 @@ fn traffic(weir: &Process, over: &Arc<AtomicBool>) -> JoinSet<u32> {
                         "{kind}: {}",
                         answer.text()
                     );
-                    // who is told that the connection ends does not run into its end; nobody else
-                    // may
+                    // a client that was sent `connection: close` opens a new connection; no other
+                    // client may meet a close
                     kept = Some(client).filter(|_| {
                         kind.contains("kept") && answer.header("connection") != Some("close")
                     });
@@ -107,7 +107,7 @@ fn traffic(weir: &Process, over: &Arc<AtomicBool>) -> JoinSet<u32> {
     clients
 }
 
-/// The same of a client of HTTP/2, which goes elsewhere when it is told goodbye.
+/// Does the same over HTTP/2; reconnects after GOAWAY.
 async fn streams(public: SocketAddr, over: Arc<AtomicBool>) -> u32 {
     let body = chat_body("m", false).to_string();
     let (mut answered, mut client) = (0, Http2::connect(public).await);
@@ -196,6 +196,6 @@ async fn where_nobody_serves_replace_just_serves_and_without_it_a_second_one_doe
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert!(
         String::from_utf8(output.stderr).unwrap().contains("admin.listen"),
-        "the second says why"
+        "the second reports why"
     );
 }

@@ -1,11 +1,11 @@
 //! Token counts of streams that end before they are counted: exact as far as the provider reported,
-//! else estimated and marked so, in the access log and in `weir_tokens_total`.
+//! otherwise estimated and marked so, in the access log and in `weir_tokens_total`.
 
 use serde_json::{Value, json};
 
 use crate::support::{Client, Gateway, Reply, Upstream, chat_body, eventually};
 
-/// An OpenAI-style chunk with these words, and with running counts if there are any.
+/// Returns an OpenAI-style chunk with this text, and with running counts if there are any.
 fn chunk(words: &str, usage: Option<(u64, u64)>) -> String {
     let mut chunk =
         json!({"id":"c-1","choices":[{"index":0,"delta":{"content":words},"finish_reason":null}]});
@@ -15,7 +15,7 @@ fn chunk(words: &str, usage: Option<(u64, u64)>) -> String {
     chunk.to_string()
 }
 
-/// Sends a chat, reads until `until`, leaves; the log's line.
+/// Sends a chat, reads up to `until`, disconnects; returns the log's line.
 async fn left_at(gateway: &Gateway, body: &Value, until: &str) -> Value {
     let mut client = Client::connect(gateway.public).await;
     let headers = [("x-request-id", "left")];
@@ -62,7 +62,7 @@ async fn short_pieces_are_a_token_each() {
 
 #[tokio::test]
 async fn running_counts_are_exact() {
-    // what vLLM sends to a client that asked for continuous_usage_stats
+    // what vLLM sends to a client that requested continuous_usage_stats
     let reply = Reply::sse()
         .event(chunk("one ", Some((7, 1))))
         .event(chunk("two three", Some((7, 3))))

@@ -1,5 +1,5 @@
-//! A client that sees what is on the wire: the head as sent, the body with its arrival times, and
-//! whether it ended properly. It can leave in the middle.
+//! A client that records what is on the wire: the head as sent, the body with its arrival times,
+//! and whether it ended properly. It can disconnect at any point.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -10,47 +10,47 @@ use tokio::net::TcpStream;
 
 use super::soon;
 
-/// How a body ended.
+/// Tells how a body ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// By its length or its last chunk.
+    /// Ended by its length or its last chunk.
     Proper,
-    /// The connection was closed before.
+    /// The connection was closed before the end.
     Cut,
-    /// HTTP/2's stream was, for this reason.
+    /// The HTTP/2 stream was reset with this reason.
     Reset(h2::Reason),
 }
 
-/// What bytes go over: TCP, or TLS on it.
+/// A byte stream under a connection: TCP, or TLS on it.
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Wire for S {}
 
-/// One connection. Dropping it leaves.
+/// One connection. Dropping it disconnects.
 pub(crate) struct Client {
     stream: Box<dyn Wire>,
     buffer: Vec<u8>,
 }
 
-/// A head and what is known of the body's framing.
+/// A response head.
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
     pub(crate) status: u16,
     pub(super) headers: Vec<(String, String)>,
 }
 
-/// A whole answer.
+/// A whole response.
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) head: Head,
     pub(crate) body: Vec<u8>,
-    /// Pieces as they arrived.
+    /// The pieces of the body with their arrival times.
     pub(crate) pieces: Vec<(Instant, Vec<u8>)>,
     pub(crate) end: End,
 }
 
 impl Head {
-    /// A header's value, by its lower-case name.
+    /// Returns a header's value by its lower-case name.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
@@ -74,13 +74,13 @@ impl Answer {
             .unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
-    /// The `data` of each event.
+    /// Returns the `data` of each event.
     pub(crate) fn events(&self) -> Vec<String> {
         let events = self.text().split_terminator("\n\n");
         events.map(|event| event.strip_prefix("data: ").unwrap_or(event).to_owned()).collect()
     }
 
-    /// Head and body, for a search that must find nothing.
+    /// Returns head and body as text, for searches that must find nothing.
     pub(crate) fn everything(&self) -> String {
         format!("{:?}\n{}", self.head, String::from_utf8_lossy(&self.body))
     }
@@ -93,26 +93,26 @@ impl Client {
         Self::over(stream)
     }
 
-    /// The same, but leaving is a reset and no goodbye.
+    /// Connects; dropping this client resets the connection without a FIN.
     pub(crate) async fn that_resets(address: SocketAddr) -> Self {
         let stream = soon("connecting", TcpStream::connect(address)).await.unwrap();
         socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
         Self::over(stream)
     }
 
-    /// On a connection that is there already.
+    /// Wraps an established connection.
     pub(crate) fn over(stream: impl Wire + 'static) -> Self {
         Self { stream: Box::new(stream), buffer: Vec::new() }
     }
 
-    /// Leaves with a goodbye where the wire has one (TLS), and goes on to read.
+    /// Half-closes the connection, with `close_notify` on TLS; reading goes on.
     pub(crate) async fn shutdown(&mut self) {
         let _ = soon("the goodbye", self.stream.shutdown()).await;
     }
 
-    /// Bytes as they are.
+    /// Writes these bytes as they are.
     pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) {
-        // A gateway that has answered early may close before all is written.
+        // A gateway that has responded early may close before all is written.
         let _ = soon("writing", async {
             self.stream.write_all(bytes.as_ref()).await?;
             self.stream.flush().await
@@ -120,7 +120,7 @@ impl Client {
         .await;
     }
 
-    /// A request with `Content-Length` if it has a body.
+    /// Sends a request, with `Content-Length` if it has a body.
     pub(crate) async fn send(
         &mut self,
         method: &str,
@@ -140,14 +140,14 @@ impl Client {
         self.write([head.as_bytes(), body].concat()).await;
     }
 
-    /// Reads more into the buffer. False at the end.
+    /// Reads more into the buffer. Returns false at the end.
     async fn fill(&mut self) -> bool {
         soon("more of the answer", self.stream.read_buf(&mut self.buffer))
             .await
             .is_ok_and(|count| count > 0)
     }
 
-    /// The head of the next answer; `None` when the connection was closed instead.
+    /// Returns the next response's head; `None` when the connection was closed instead.
     pub(crate) async fn try_head(&mut self) -> Option<Head> {
         let end = loop {
             if let Some(at) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -167,12 +167,12 @@ impl Client {
         Some(Head { status, headers })
     }
 
-    /// The head of the next answer.
+    /// Returns the next response's head; panics when the connection was closed instead.
     pub(crate) async fn head(&mut self) -> Head {
         self.try_head().await.expect("an answer instead of a close")
     }
 
-    /// The next piece of a chunked body; `None` at its end.
+    /// Returns the next chunk of a chunked body; `None` at its end.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Vec<u8>>, End> {
         let line_end = loop {
             if let Some(at) = self.buffer.windows(2).position(|window| window == b"\r\n") {
@@ -194,7 +194,7 @@ impl Client {
         Ok((size > 0).then_some(chunk))
     }
 
-    /// Reads a chunked body until it holds `text`; returns what was read.
+    /// Reads a chunked body until it contains `text`; returns what was read.
     pub(crate) async fn read_until(&mut self, text: &str) -> String {
         let mut seen = String::new();
         while !seen.contains(text) {
@@ -204,7 +204,8 @@ impl Client {
         seen
     }
 
-    /// The rest of an answer whose head was read. `bodiless` for answers to HEAD.
+    /// Returns the response whose head was read, with the rest of its body. `bodiless` for
+    /// responses to HEAD.
     pub(crate) async fn body(&mut self, head: Head, bodiless: bool) -> Answer {
         let mut answer = Answer { head, body: Vec::new(), pieces: Vec::new(), end: End::Proper };
         if bodiless || answer.status() == 204 {
@@ -235,7 +236,7 @@ impl Client {
         answer
     }
 
-    /// One whole exchange.
+    /// Sends a request and returns the whole response.
     pub(crate) async fn call(
         &mut self,
         method: &str,
@@ -248,12 +249,12 @@ impl Client {
         self.body(head, method == "HEAD").await
     }
 
-    /// Whether the other side closes now.
+    /// Returns whether the other side has closed the connection; waits for bytes or the close.
     pub(crate) async fn is_closed(&mut self) -> bool {
         !self.fill().await
     }
 
-    /// Whether it is closed with less than an HTTP answer: a TLS alert is no head.
+    /// Returns whether the connection is closed without an HTTP response: a TLS alert is no head.
     pub(crate) async fn is_let_go_without_an_answer(&mut self) -> bool {
         while self.fill().await {}
         !self.buffer.starts_with(b"HTTP/")

@@ -9,7 +9,7 @@ use super::{Answer, Client, End, Gateway};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Shown {
     Answer(String),
-    /// A sentence of GitLab's own, and this code.
+    /// GitLab's own sentence, with this code.
     Code(&'static str),
 }
 
@@ -24,7 +24,7 @@ enum Step {
 pub(crate) struct DuoChat<'a> {
     gateway: &'a Gateway,
     headers: Vec<(&'static str, &'static str)>,
-    /// The request as it stands.
+    /// The body of the next request.
     pub(crate) body: Value,
     /// The responses so far.
     pub(crate) answers: Vec<Answer>,
@@ -41,7 +41,7 @@ impl<'a> DuoChat<'a> {
         Self { gateway, headers, body, answers: Vec::new() }
     }
 
-    /// Runs the loop; each tool answers with what `tool` makes of its name and input.
+    /// Runs the loop over tools; `tool` returns each observation from a tool's name and input.
     pub(crate) async fn run(&mut self, tool: impl Fn(&str, &str) -> String) -> Shown {
         let mut steps = Vec::new();
         for _ in 0..10 {
@@ -63,12 +63,12 @@ impl<'a> DuoChat<'a> {
         Shown::Code("A1006")
     }
 
-    /// One step without tools.
+    /// Runs the loop; panics when a tool is called.
     pub(crate) async fn shown(&mut self) -> Shown {
         self.run(|name, _| panic!("{name} was called")).await
     }
 
-    /// One response; an error that may pass is worth two more tries.
+    /// Sends one request; a retryable error gets two more attempts.
     async fn step(&mut self) -> Step {
         let mut error = None;
         for _ in 0..3 {
@@ -88,13 +88,13 @@ impl<'a> DuoChat<'a> {
         Step::Shown(Shown::Code(error.unwrap().0))
     }
 
-    /// The last response's events, without heartbeats.
+    /// Returns the last response's events, without heartbeats.
     pub(crate) fn events(&self) -> Vec<Value> {
         events(self.answers.last().unwrap())
     }
 }
 
-/// What GitLab's `{…}\n` finds, chunk by chunk: a line that does not end is never seen.
+/// Returns what GitLab's `{…}\n` matches, chunk by chunk: a line without its end is never seen.
 pub(crate) fn events(answer: &Answer) -> Vec<Value> {
     let (mut buffer, mut found) = (Vec::new(), Vec::new());
     for (_, piece) in &answer.pieces {
@@ -112,7 +112,7 @@ pub(crate) fn events(answer: &Answer) -> Vec<Value> {
     found
 }
 
-/// A step, or a code and whether it is worth another try.
+/// Returns a step, or a code and whether the request is worth a retry.
 fn read(answer: &Answer) -> Result<Step, (&'static str, bool)> {
     match answer.status() {
         403 => return Err(("M3006", false)),

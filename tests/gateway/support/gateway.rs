@@ -12,7 +12,7 @@ use weir::config::{Config, Environment, Faults};
 
 use super::{Answer, Client, Folder, Log, Metrics, Upstream, eventually};
 
-/// What every test's file starts with: loopback, no keys, one worker, a short drain.
+/// The lines that every test's file starts with: loopback, no keys, one worker, a short drain.
 const HOUSE: &str = r#"
 [server]
 listen = "127.0.0.1:0"
@@ -36,27 +36,28 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// With this file behind the house's own lines.
+    /// Starts a gateway with the base configuration and these lines.
     pub(crate) async fn start(file: &str) -> Self {
         Self::start_whole(&format!("{HOUSE}{file}")).await
     }
 
-    /// With one model `m` (called `up` at its server) for everything, and more lines.
+    /// Starts a gateway with one model `m` (called `up` at its server) for everything, and more
+    /// lines.
     pub(crate) async fn with_model(upstream: &Upstream, more: &str) -> Self {
         Self::start(&format!("{}{more}", one_model(&upstream.url()))).await
     }
 
-    /// With this file and nothing else.
+    /// Starts a gateway with exactly this file.
     pub(crate) async fn start_whole(file: &str) -> Self {
         Self::start_in(&Environment::default(), file).await
     }
 
-    /// With this file behind the house's own lines, and these variables.
+    /// Starts a gateway with the base configuration, these lines and these environment variables.
     pub(crate) async fn start_with(env: &Environment, file: &str) -> Self {
         Self::start_in(env, &format!("{HOUSE}{file}")).await
     }
 
-    /// With these variables, this file and nothing else.
+    /// Starts a gateway with exactly this file and these environment variables.
     pub(crate) async fn start_exactly(env: &Environment, file: &str) -> Self {
         Self::start_in(env, file).await
     }
@@ -84,7 +85,8 @@ impl Gateway {
         Self { public, admin, log, reloader, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// What the file watch does: reads this text and puts it in force, or keeps the old.
+    /// Does what the file watch does: parses this text and applies it, or keeps the old
+    /// configuration.
     pub(crate) fn reload(&self, file: &str) {
         match parse(&format!("{HOUSE}{file}")) {
             Ok(config) => self.reloader.apply(config),
@@ -92,7 +94,7 @@ impl Gateway {
         }
     }
 
-    /// One exchange on a connection of its own.
+    /// Sends a request on a connection of its own and returns the response.
     pub(crate) async fn call(
         &self,
         method: &str,
@@ -111,12 +113,12 @@ impl Gateway {
         self.call("POST", path, &[], body.to_string().as_bytes()).await
     }
 
-    /// A chat with this model, one short question.
+    /// Sends a chat completion with one short question to this model.
     pub(crate) async fn chat(&self, model: &str, stream: bool) -> Answer {
         self.post("/v1/chat/completions", &chat_body(model, stream)).await
     }
 
-    /// A chat under way: the request is sent, nothing is read.
+    /// Sends a chat completion and reads nothing.
     pub(crate) async fn open_chat(&self, model: &str, stream: bool) -> Client {
         let mut client = Client::connect(self.public).await;
         client
@@ -130,7 +132,7 @@ impl Gateway {
         client
     }
 
-    /// One exchange with the admin listener.
+    /// Sends a GET to the admin listener.
     pub(crate) async fn admin(&self, path: &str) -> Answer {
         Client::connect(self.admin).await.call("GET", path, &[], b"").await
     }
@@ -139,7 +141,7 @@ impl Gateway {
         Metrics::parse(self.admin("/metrics").await.text())
     }
 
-    /// Waits until so many requests are under way, and if none, none at a model server either.
+    /// Waits until exactly `count` requests are in flight; for 0, at the model servers too.
     pub(crate) async fn in_flight(&self, count: f64) {
         eventually("the right number in flight", async || {
             let metrics = self.metrics().await;
@@ -149,8 +151,8 @@ impl Gateway {
         .await;
     }
 
-    /// Waits until so many requests have a line in the access log, one each: all of them that their
-    /// clients left.
+    /// Waits until `count` requests have one access-log line each, all of them cancelled by their
+    /// clients.
     pub(crate) async fn all_cancelled(&self, count: usize) {
         eventually("a line for each", async || self.log.lines().len() >= count).await;
         let lines = self.log.lines();
@@ -160,13 +162,13 @@ impl Gateway {
         }
     }
 
-    /// The access-log line of an answer.
+    /// Returns the access-log line of a response.
     pub(crate) async fn line(&self, answer: &Answer) -> Value {
         self.log.line(answer.header("x-request-id").expect("an id in the answer")).await
     }
 }
 
-/// A file's configuration. The environment is not looked at.
+/// Parses a configuration file with an empty environment.
 pub(crate) fn parse(file: &str) -> Result<Config, Faults> {
     weir::config::from_str(file, "weir.toml", &Environment::default())
 }
@@ -175,7 +177,7 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         drop(self.stop.take());
         let ended = self.thread.take().map(JoinHandle::join);
-        // a test that already failed says why itself
+        // a test that already failed reports why itself
         assert!(
             matches!(ended, Some(Ok(()))) || std::thread::panicking(),
             "the gateway ended by a panic"
@@ -183,7 +185,7 @@ impl Drop for Gateway {
     }
 }
 
-/// A file for a [`Process`] with one worker, and these keys of `[resilience]`.
+/// Writes a file for a [`Process`] with one worker and these keys of `[resilience]`.
 pub(crate) fn resilient_file(folder: &Folder, upstream: &Upstream, resilience: &str) -> PathBuf {
     let text = format!(
         "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[admin]\nlisten = \"127.0.0.1:0\"\n[resilience]\n{resilience}\n\
@@ -193,14 +195,14 @@ pub(crate) fn resilient_file(folder: &Folder, upstream: &Upstream, resilience: &
     folder.write("weir.toml", &text)
 }
 
-/// One model `m` for everything.
+/// Returns the configuration of one model `m` for everything.
 pub(crate) fn one_model(url: &str) -> String {
     format!(
         "[models.m]\nidentifier = \"custom_openai/up\"\nfamily = \"general\"\nendpoints = [\"{url}\"]\n[features]\ndefault = \"m\"\n"
     )
 }
 
-/// An OpenAI-style chat request.
+/// Returns an OpenAI-style chat request.
 pub(crate) fn chat_body(model: &str, stream: bool) -> Value {
     json!({"model": model, "messages": [{"role": "user", "content": "Hello"}], "stream": stream})
 }

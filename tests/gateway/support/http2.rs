@@ -1,4 +1,4 @@
-//! A client of HTTP/2. Dropping an exchange resets its stream; dropping the client leaves.
+//! A client of HTTP/2. Dropping an exchange resets its stream; dropping the client disconnects.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use super::client::{Head, Wire};
 use super::{Answer, End, soon};
 
-/// What HTTP/2 says if nobody says otherwise.
+/// The initial window size of HTTP/2 (RFC 9113 §6.5.2).
 const WINDOW: u32 = 65_535;
 
 /// One connection.
@@ -22,28 +22,28 @@ pub(crate) struct Http2 {
     connection: JoinHandle<Result<(), h2::Error>>,
 }
 
-/// A request that was begun, on a stream of its own.
+/// A request that was started, on a stream of its own.
 pub(crate) struct Exchange {
     head: ResponseFuture,
     body: Option<RecvStream>,
-    /// For more of the request.
+    /// Sends more of the request's body.
     pub(crate) request: SendStream<Bytes>,
 }
 
 impl Http2 {
-    /// In the clear, with prior knowledge.
+    /// Connects in the clear, with prior knowledge.
     pub(crate) async fn connect(address: SocketAddr) -> Self {
         Self::with_window(address, WINDOW).await
     }
 
-    /// The same; each stream takes no more than so many bytes before they are read.
+    /// Connects in the clear; each stream receives no more than `window` bytes ahead of the reader.
     pub(crate) async fn with_window(address: SocketAddr, window: u32) -> Self {
         let stream = soon("connecting", TcpStream::connect(address)).await.unwrap();
         stream.set_nodelay(true).unwrap();
         Self::over(stream, window).await
     }
 
-    /// On a connection that is there already.
+    /// Starts HTTP/2 on an established connection.
     pub(crate) async fn over(stream: impl Wire + 'static, window: u32) -> Self {
         let mut builder = Builder::new();
         builder
@@ -55,7 +55,7 @@ impl Http2 {
         Self { requests, connection: tokio::spawn(connection) }
     }
 
-    /// The head of a request, whose body follows.
+    /// Sends the head of a request; the body follows.
     pub(crate) async fn open(
         &self,
         method: &str,
@@ -65,7 +65,7 @@ impl Http2 {
         self.start(method, path, headers, false).await
     }
 
-    /// A whole request.
+    /// Sends a whole request.
     pub(crate) async fn send(
         &self,
         method: &str,
@@ -96,7 +96,7 @@ impl Http2 {
         Ok(Exchange { head, body: None, request: stream })
     }
 
-    /// One whole exchange.
+    /// Sends a request and returns the whole response.
     pub(crate) async fn call(
         &self,
         method: &str,
@@ -107,7 +107,7 @@ impl Http2 {
         self.send(method, path, headers, body).await.answer().await
     }
 
-    /// Whether the other side has said that it takes no more requests.
+    /// Returns whether the other side has sent GOAWAY.
     pub(crate) async fn is_told_goodbye(&self) -> bool {
         soon("a word", self.requests.clone().ready()).await.is_err_and(|error| error.is_go_away())
     }
@@ -125,7 +125,7 @@ impl Drop for Http2 {
 }
 
 impl Exchange {
-    /// The answer's head, or why there is none.
+    /// Returns the response head, or the error that came instead.
     pub(crate) async fn head(&mut self) -> Result<Head, h2::Error> {
         let (parts, body) = soon("a head", &mut self.head).await?.into_parts();
         self.body = Some(body);
@@ -136,7 +136,8 @@ impl Exchange {
         Ok(Head { status: parts.status.as_u16(), headers })
     }
 
-    /// The next piece of the body; `None` at its end. What is read may be sent again.
+    /// Returns the next piece of the body, `None` at its end, and gives its bytes back to flow
+    /// control.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>, Option<Reason>> {
         let body = self.body.as_mut().expect("a head first");
         let Some(chunk) = soon("more of the answer", body.data()).await else { return Ok(None) };
@@ -145,7 +146,7 @@ impl Exchange {
         Ok(Some(chunk))
     }
 
-    /// Reads until the body holds `text`; returns what was read.
+    /// Reads until the body contains `text`; returns what was read.
     pub(crate) async fn read_until(&mut self, text: &str) -> String {
         let mut seen = String::new();
         while !seen.contains(text) {
@@ -155,13 +156,13 @@ impl Exchange {
         seen
     }
 
-    /// The whole answer, or what is left of it.
+    /// Returns the whole response, or what is left of it.
     pub(crate) async fn answer(mut self) -> Answer {
         let head = self.head().await.expect("a head");
         self.rest(head).await
     }
 
-    /// The rest of an answer whose head was read.
+    /// Returns the rest of a response whose head was read.
     pub(crate) async fn rest(&mut self, head: Head) -> Answer {
         let mut answer = Answer { head, body: Vec::new(), pieces: Vec::new(), end: End::Proper };
         loop {

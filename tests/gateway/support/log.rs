@@ -29,17 +29,17 @@ impl Write for Log {
 }
 
 impl Log {
-    /// Everything, for a search that must find nothing.
+    /// Returns everything, for searches that must find nothing.
     pub(crate) fn text(&self) -> String {
         String::from_utf8(self.0.borrow().clone()).unwrap()
     }
 
-    /// Every whole line. One that is not JSON fails the test.
+    /// Returns every complete line. One that is not JSON fails the test.
     pub(crate) fn lines(&self) -> Vec<Value> {
         parse(&self.0.borrow())
     }
 
-    /// Waits for the line of that request.
+    /// Waits for the line of this request.
     pub(crate) async fn line(&self, request_id: &str) -> Value {
         let mut text = self.0.subscribe();
         let found =

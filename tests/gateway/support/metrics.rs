@@ -1,4 +1,4 @@
-//! `/metrics` as numbers that can be asked for by labels.
+//! `/metrics` as numbers that can be looked up by their labels.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,13 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Reads the exposition format. A line that is none fails the test.
+    /// Parses the exposition format. A malformed line fails the test.
     pub(crate) fn parse(text: &str) -> Self {
         let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
         Self { text: text.to_owned(), samples: lines.map(sample).collect() }
     }
 
-    /// The sum of every series of that name that has these labels; 0 when there is none.
+    /// Returns the sum of every series of this name that has these labels; 0 when there is none.
     pub(crate) fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.matching(name, labels).sum()
     }
@@ -37,7 +37,7 @@ impl Metrics {
         values.peek().is_some() && values.all(|value| value == 0.0)
     }
 
-    /// The values that a label takes in a family.
+    /// Returns the values of a label in a family.
     pub(crate) fn values(&self, name: &str, label: &str) -> Vec<&str> {
         let family = self.samples.iter().filter(|(n, _, _)| n == name);
         family.filter_map(|(_, labels, _)| labels.get(label).map(String::as_str)).collect()

@@ -1,5 +1,5 @@
-//! What every topic needs: a gateway in this process, a model server that follows a script, a
-//! client that sees bytes, and readers for the metrics and the access log.
+//! What every topic needs: a gateway in this process, a model server that follows a script, clients
+//! that record bytes, and readers for the metrics and the access log.
 
 mod client;
 mod duo_chat;
@@ -29,11 +29,11 @@ pub(crate) use surfaces::{Surface, surfaces};
 pub(crate) use tls::{Authority, Hello, Pair, front, front_for, older_kind, secure};
 pub(crate) use upstream::{Deaf, Received, Reply, Upstream, says};
 
-/// How long anything that must happen may take on a busy machine. Nothing is expected to come near
+/// How long an event that must happen may take on a busy machine. Nothing is expected to come near
 /// it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Waits for what must happen.
+/// Waits for what must happen; panics after [`PATIENCE`].
 pub(crate) async fn soon<F: Future>(what: &str, future: F) -> F::Output {
     match tokio::time::timeout(PATIENCE, future).await {
         Ok(output) => output,
@@ -41,7 +41,7 @@ pub(crate) async fn soon<F: Future>(what: &str, future: F) -> F::Output {
     }
 }
 
-/// Asks again until the answer is yes, for state that announces no change (metrics, `/status`).
+/// Polls a condition until it holds, for state that announces no change (metrics, `/status`).
 pub(crate) async fn eventually<F: AsyncFnMut() -> bool>(what: &str, mut asks: F) {
     soon(what, async {
         while !asks().await {

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::{Answer, Client, Metrics, PATIENCE, chat_body, eventually, soon};
 
-/// A folder that is gone when the test is over.
+/// A folder that is removed when the test is over.
 pub(crate) struct Folder(PathBuf);
 
 impl Folder {
@@ -33,7 +33,8 @@ impl Folder {
         self.path(name)
     }
 
-    /// As editors and configuration managers save: beside it, then over it.
+    /// Saves as editors and configuration managers do: writes a new file and renames it over the
+    /// old.
     pub(crate) fn replace(&self, name: &str, text: &str) {
         let beside = self.write(&format!(".{name}.new"), text);
         std::fs::rename(beside, self.path(name)).unwrap();
@@ -46,7 +47,7 @@ impl Drop for Folder {
     }
 }
 
-/// `weir serve --config …`.
+/// A running `weir serve --config …`.
 pub(crate) struct Process {
     child: Child,
     pub(crate) public: SocketAddr,
@@ -56,21 +57,21 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts it and waits until it says where it serves. The file's log must be JSON at `info` or
-    /// more.
+    /// Starts the program and waits for the log line with its addresses. The file's log must be
+    /// JSON at `info` or more.
     pub(crate) async fn serve(file: &Path) -> Self {
         Self::serve_with(file, &[]).await
     }
 
-    /// The same, in this environment.
+    /// Starts the program with these environment variables.
     pub(crate) async fn serve_with(file: &Path, environment: &[(&str, &str)]) -> Self {
         let mut command = serve(file);
         command.envs(environment.iter().copied());
         Self::start(command).await
     }
 
-    /// In a group that is not root's, if the tests run as root: so `/proc` shows whose its memory
-    /// is.
+    /// Starts the program in a group that is not root's, if the tests run as root: only then does
+    /// `/proc` show that the kernel protects its memory.
     #[cfg(target_os = "linux")]
     pub(crate) async fn serve_apart(file: &Path) -> Self {
         use std::os::unix::{fs::MetadataExt as _, process::CommandExt as _};
@@ -82,7 +83,7 @@ impl Process {
         Self::start(command).await
     }
 
-    /// In the place of the one that serves on the file's addresses.
+    /// Starts a program that takes over from the one that serves on the file's addresses.
     pub(crate) async fn replace(file: &Path) -> Self {
         let mut command = serve(file);
         command.arg("--replace");
@@ -122,7 +123,7 @@ impl Process {
         assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
     }
 
-    /// Waits for its end.
+    /// Waits for its exit.
     pub(crate) async fn ended(&mut self) -> ExitStatus {
         let since = Instant::now();
         loop {
@@ -134,19 +135,19 @@ impl Process {
         }
     }
 
-    /// How many descriptors it has open.
+    /// Returns how many descriptors it has open.
     pub(crate) fn descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
     }
 
-    /// Bytes of memory that are its own and resident.
+    /// Returns its resident private memory in bytes.
     pub(crate) fn resident(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
         line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap() << 10
     }
 
-    /// Everything it wrote.
+    /// Returns everything it wrote.
     pub(crate) fn output(&self) -> String {
         format!("{}{}", self.out.lock().unwrap(), *self.log.borrow())
     }
@@ -159,7 +160,7 @@ impl Process {
             .await
     }
 
-    /// Waits until a chat with `m` is answered with this text.
+    /// Waits until a chat with `m` gets a response with this text.
     pub(crate) async fn says(&self, text: &str) {
         eventually("the new configuration", async || {
             let answer = self.chat("m").await;

@@ -1,4 +1,5 @@
-//! An HTTP proxy that knows CONNECT, keeps what it was asked, and leads every tunnel to one place.
+//! An HTTP proxy that supports CONNECT, records the requests, and connects every tunnel to one
+//! address.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -13,12 +14,12 @@ pub(crate) struct ConnectProxy {
 }
 
 impl ConnectProxy {
-    /// Whatever is asked for, the tunnel leads to `to`.
+    /// Starts a proxy whose tunnels all lead to `to`.
     pub(crate) async fn to(to: SocketAddr) -> Self {
         Self::start(Some(to), "HTTP/1.1 200 Connection established\r\n\r\n").await
     }
 
-    /// This answer to every request, and no tunnel.
+    /// Starts a proxy that sends this response to every request and opens no tunnel.
     pub(crate) async fn answers(answer: &'static str) -> Self {
         Self::start(None, answer).await
     }
@@ -40,12 +41,12 @@ impl ConnectProxy {
         format!("http://{}", self.address)
     }
 
-    /// The heads of all requests so far.
+    /// Returns the heads of all requests so far.
     pub(crate) fn heads(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
 
-    /// What tunnels were asked to.
+    /// Returns the targets of all requests so far.
     pub(crate) fn goals(&self) -> Vec<String> {
         let goal = |head: &String| head.split(' ').nth(1).unwrap_or_default().to_owned();
         self.heads().iter().map(goal).collect()

@@ -1,5 +1,5 @@
-//! A Redis that knows one command: what a script answers is the test's to say. It keeps what it was
-//! asked.
+//! A Redis that supports one command, EVAL: the test decides what a script returns. It records the
+//! calls.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ pub(crate) struct Eval {
     pub(crate) arguments: Vec<u64>,
 }
 
-/// Two numbers, or silence.
+/// Returns two numbers, or `None` for silence.
 type Says = dyn Fn(&Eval) -> Option<[u64; 2]> + Send + Sync;
 
 /// The server. It stops, with its connections, when dropped.
@@ -84,7 +84,7 @@ async fn serve(stream: TcpStream, says: Arc<Says>, evals: Arc<Mutex<Vec<Eval>>>)
     }
 }
 
-/// An array of strings (RESP); `None` at the end.
+/// Reads an array of strings (RESP); `None` at the end.
 async fn read_command(stream: &mut BufReader<TcpStream>) -> Option<Vec<String>> {
     let mut words = Vec::new();
     for _ in 0..read_number(stream, '*').await? {

@@ -1,36 +1,37 @@
-//! Every call that asks a model, streamed and not, with how each tells of a failure: one table for
-//! what must hold on all of them.
+//! Every call that reaches a model, streamed and not, with how each reports a failure: one table
+//! for what must hold on all of them.
 
 use serde_json::{Value, json};
 
 use super::{Answer, End, chat_body};
 
-/// What the model's words are part of.
+/// How a response carries the model's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// OpenAI's events: a failure is one more, with `error`.
     OpenAiEvents,
-    /// Anthropic's: `event: error`.
+    /// Anthropic's events: a failure is `event: error`.
     AnthropicEvents,
-    /// GitLab Duo Chat's lines: an event `error`, before the head as after it.
+    /// GitLab Duo Chat's lines: a failure is an event `error`, before the first output and after
+    /// it.
     ChatEvents,
-    /// GitLab's prompts, an object a line: one more with `detail`.
+    /// GitLab's prompts, one object per line: a failure is one more with `detail`.
     Lines,
-    /// GitLab's code suggestions, version 4: `event: error`.
+    /// GitLab's code suggestions, version 4: a failure is `event: error`.
     CodeEvents,
-    /// Text as it is: nothing can be said in it, so the connection is cut.
+    /// Plain text: no error fits into it, so the connection is cut.
     Text,
-    /// A value that is passed on while it arrives: the same.
+    /// A JSON value that is passed on while it arrives: the connection is cut.
     Passed,
-    /// A value that is read to its end first: any failure is a status.
+    /// A JSON value that is read to its end first: any failure is a status.
     Whole,
 }
 
-/// A call.
+/// One call.
 pub(crate) struct Surface {
-    /// For messages.
+    /// The name in the messages of failed tests.
     pub(crate) name: String,
-    /// In metrics and log.
+    /// The label in metrics and log.
     pub(crate) label: &'static str,
     pub(crate) path: &'static str,
     pub(crate) body: Value,
@@ -42,18 +43,18 @@ impl Surface {
         self.body.to_string().into_bytes()
     }
 
-    /// Whether the client sees nothing before the model has said all.
+    /// Returns whether the client receives nothing before the model's response is complete.
     pub(crate) fn is_gathered(&self) -> bool {
         self.form == Form::Whole
     }
 
-    /// Whether the client gets the model's words as they come.
+    /// Returns whether the client receives the model's text as it is generated.
     pub(crate) fn is_streamed(&self) -> bool {
         !matches!(self.form, Form::Passed | Form::Whole)
     }
 
-    /// Whether this answer has told of a failure before anything else: by its status, or where that
-    /// is always 200 by its only event. The code is in a header either way.
+    /// Returns whether this response reports a failure before any output: by its status, or, where
+    /// the status is always 200, by its only event. The code is in a header either way.
     pub(crate) fn tells_before(&self, answer: &Answer) -> bool {
         let is_error = match self.form {
             Form::ChatEvents => {
@@ -72,8 +73,8 @@ impl Surface {
         is_error && says_so && answer.end == End::Proper && answer.header("x-weir-error").is_some()
     }
 
-    /// Whether this answer began well, told of a failure as its form can, and does not look
-    /// complete.
+    /// Returns whether this response began well, reports a failure as its form can, and does not
+    /// look complete.
     pub(crate) fn tells_after(&self, answer: &Answer) -> bool {
         let text = String::from_utf8_lossy(&answer.body);
         let last = events(answer).pop().unwrap_or_default();
@@ -89,7 +90,7 @@ impl Surface {
         told && answer.status() == 200 && answer.end == End::Proper
     }
 
-    /// Whether this answer is a good one, with these words in it.
+    /// Returns whether this response succeeded and contains this text.
     pub(crate) fn is_good(&self, answer: &Answer, words: &str) -> bool {
         let text = String::from_utf8_lossy(&answer.body);
         let has_words = self.path.contains("embeddings") || text.contains(words);
@@ -106,14 +107,14 @@ impl Surface {
     }
 }
 
-/// The JSON of each event or line, whatever its form.
+/// Returns the JSON of each event or line, whatever its form.
 fn events(answer: &Answer) -> Vec<Value> {
     let text = String::from_utf8_lossy(&answer.body);
     let values = text.lines().map(|line| line.strip_prefix("data: ").unwrap_or(line));
     values.filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-/// All of them. The model is `m`, the default of all features.
+/// Returns all calls. The model is `m`, the default of all features.
 pub(crate) fn surfaces() -> Vec<Surface> {
     let mut all = Vec::new();
     let mut add = |name: &str, label, path, body, form| {

@@ -1,4 +1,4 @@
-//! Certificates made for one test, a TLS client that chooses what it trusts and shows, and a TLS
+//! Certificates made for one test, a TLS client with configurable trust and identity, and a TLS
 //! front for the scripted model server.
 
 use std::io;
@@ -23,7 +23,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::soon;
 
-/// Who signs.
+/// A certificate authority.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 /// A certificate and its key, in PEM.
@@ -38,8 +38,8 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        // a name of its own: another authority is then an unknown one, and not one with a wrong
-        // signature
+        // a name of its own: otherwise a certificate of another authority would fail by its
+        // signature, not as one of an unknown authority
         params
             .distinguished_name
             .push(DnType::CommonName, format!("authority {}", fastrand::u64(..)));
@@ -50,7 +50,7 @@ impl Authority {
         self.0.pem()
     }
 
-    /// The list of those that are revoked.
+    /// Returns a revocation list with these certificates.
     pub(crate) fn revoking(&self, pairs: &[&Pair]) -> String {
         let revoked = |pair: &&Pair| RevokedCertParams {
             serial_number: serial(&KeyPair::from_pem(&pair.key).unwrap()),
@@ -69,7 +69,7 @@ impl Authority {
         list.signed_by(&self.0).unwrap().pem().unwrap()
     }
 
-    /// For this name or address, from one year until another.
+    /// Issues a certificate for this name or address, valid from one year until another.
     pub(crate) fn issue_between(&self, name: &str, years: (i32, i32)) -> Pair {
         let key = KeyPair::generate().unwrap();
         Pair { cert: self.sign(name, years, &key), key: key.serialize_pem() }
@@ -79,7 +79,7 @@ impl Authority {
         self.issue_between(name, (2020, 2100))
     }
 
-    /// For a key that is there already.
+    /// Signs a certificate for an existing key.
     pub(crate) fn sign(&self, name: &str, years: (i32, i32), key: &KeyPair) -> String {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.serial_number = Some(serial(key));
@@ -89,7 +89,7 @@ impl Authority {
     }
 }
 
-/// A number that its key has once and for all.
+/// Returns a serial number derived from the key.
 fn serial(key: &KeyPair) -> SerialNumber {
     let public = key.public_key_raw();
     SerialNumber::from_slice(&[&[1], &public[public.len() - 8..]].concat())
@@ -105,8 +105,8 @@ impl Pair {
     }
 }
 
-/// The key of a PKCS#8 file as the older kinds write it (`RSA`, `EC`): what its first OCTET STRING
-/// holds.
+/// Returns the key of a PKCS#8 file in the traditional format (`RSA`, `EC`): the content of its
+/// first OCTET STRING.
 pub(crate) fn older_kind(pkcs8: &[u8], kind: &str) -> String {
     let tag: &[u8] = if kind == "RSA" { &[0x04, 0x82] } else { &[0x04] };
     let head = if kind == "RSA" { 4 } else { 2 };
@@ -115,7 +115,7 @@ pub(crate) fn older_kind(pkcs8: &[u8], kind: &str) -> String {
     format!("-----BEGIN {kind} PRIVATE KEY-----\n{text}\n-----END {kind} PRIVATE KEY-----\n")
 }
 
-/// What a client of the test says and believes.
+/// The TLS settings of a client.
 pub(crate) struct Hello<'a> {
     pub(crate) trusts: &'a Authority,
     pub(crate) shows: Option<&'a Pair>,
@@ -129,7 +129,7 @@ impl<'a> Hello<'a> {
     }
 }
 
-/// A TLS connection as `weir.test`.
+/// Opens a TLS connection to `weir.test`.
 pub(crate) async fn secure(
     address: SocketAddr,
     hello: Hello<'_>,
@@ -152,7 +152,7 @@ pub(crate) async fn secure(
     soon("the handshake", TlsConnector::from(Arc::new(config)).connect(name, tcp)).await
 }
 
-/// A TLS listener that passes what it reads on to `address`.
+/// Starts a TLS listener that forwards what it reads to `address`.
 pub(crate) async fn front(address: SocketAddr, pair: &Pair) -> SocketAddr {
     let config = server(rustls::ALL_VERSIONS)
         .with_no_client_auth()
@@ -160,7 +160,7 @@ pub(crate) async fn front(address: SocketAddr, pair: &Pair) -> SocketAddr {
     listen(address, config.unwrap()).await
 }
 
-/// The same for clients with a certificate of this authority only.
+/// Starts a TLS listener for clients with a certificate of this authority only.
 pub(crate) async fn front_for(
     clients: &Authority,
     address: SocketAddr,

@@ -1,5 +1,5 @@
-//! A model server that does what the test says, over TCP by hand, so that it can also misbehave. It
-//! keeps what it received, and when each connection was closed from the other side.
+//! A model server that follows a script, over TCP by hand, so that it can also misbehave. It
+//! records the requests, and when each connection was closed from the other side.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -13,22 +13,22 @@ use tokio::sync::{Notify, watch};
 
 use super::{eventually, soon};
 
-/// One thing the server does.
+/// One step of a response.
 #[derive(Clone, Debug)]
 enum Step {
     Bytes(Vec<u8>),
     Wait(Duration),
-    /// Until the test opens the gate.
+    /// Waits until the test opens the gate.
     Gate(Arc<Notify>),
-    /// Until the other side closes.
+    /// Waits until the other side closes.
     Stall,
-    /// The same bytes until the other side closes.
+    /// Repeats these bytes until the other side closes.
     Forever(Vec<u8>),
-    /// RST instead of FIN.
+    /// Closes with RST instead of FIN.
     Reset,
 }
 
-/// An answer, as the steps it takes.
+/// A response, as the steps it takes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reply {
     steps: Vec<Step>,
@@ -37,27 +37,28 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// Silence: not even a head.
+    /// Sends nothing, not even a head.
     pub(crate) fn stalled() -> Self {
         Self::default().stall()
     }
 
-    /// Bytes of the test's own, then a close.
+    /// Sends these bytes, then closes.
     pub(crate) fn raw(bytes: impl Into<Vec<u8>>) -> Self {
         Self::default().bytes(bytes)
     }
 
-    /// Bytes of the test's own; the connection is kept.
+    /// Sends these bytes and keeps the connection.
     pub(crate) fn kept(bytes: impl Into<Vec<u8>>) -> Self {
         Self { keep: true, ..Self::raw(bytes) }
     }
 
-    /// The connection is closed instead of an answer.
+    /// Closes the connection instead of responding.
     pub(crate) fn closed() -> Self {
         Self::default()
     }
 
-    /// A head; the body follows in chunks. The connection is kept once [`Reply::end`] was called.
+    /// Sends a head; the body follows in chunks. The connection is kept once [`Reply::end`] was
+    /// called.
     pub(crate) fn head(status: u16, headers: &[(&str, &str)]) -> Self {
         let mut head = format!("HTTP/1.1 {status} Whatever\r\ntransfer-encoding: chunked\r\n");
         headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
@@ -65,7 +66,7 @@ impl Reply {
         Self { chunked: true, ..Self::default() }.bytes(head)
     }
 
-    /// A whole answer with `Content-Length`; the connection is kept.
+    /// Sends a whole response with `Content-Length`; the connection is kept.
     pub(crate) fn whole(status: u16, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Self {
         let body = body.as_ref();
         let mut head = format!("HTTP/1.1 {status} Whatever\r\ncontent-length: {}\r\n", body.len());
@@ -76,32 +77,32 @@ impl Reply {
         reply
     }
 
-    /// A whole JSON answer.
+    /// Sends a whole JSON response.
     pub(crate) fn json(status: u16, body: &Value) -> Self {
         Self::whole(status, &[("content-type", "application/json")], body.to_string())
     }
 
-    /// The head of an event stream.
+    /// Sends the head of an event stream.
     pub(crate) fn sse() -> Self {
         Self::head(200, &[("content-type", "text/event-stream; charset=utf-8")])
     }
 
-    /// One event; its data is given.
+    /// Adds one event with this data.
     pub(crate) fn event(self, data: impl AsRef<str>) -> Self {
         self.bytes(format!("data: {}\n\n", data.as_ref()))
     }
 
-    /// One event with a piece of the answer's text.
+    /// Adds one event with a piece of the text.
     pub(crate) fn text(self, text: &str) -> Self {
         self.event(json!({"id":"c-1","object":"chat.completion.chunk","created":1,"model":"up","choices":[{"index":0,"delta":{"content":text},"finish_reason":null}]}).to_string())
     }
 
-    /// One event with a piece of a plain completion's text.
+    /// Adds one event with a piece of a plain completion's text.
     pub(crate) fn completion_text(self, text: &str) -> Self {
         self.event(json!({"id":"c-1","object":"text_completion","created":1,"model":"up","choices":[{"index":0,"text":text,"finish_reason":null}]}).to_string())
     }
 
-    /// `finish_reason`, usage (`7` in, `2` out) if `usage`, `[DONE]`, and the end of the body.
+    /// Adds `finish_reason`, usage (`7` in, `2` out) if `usage`, `[DONE]`, and the end of the body.
     pub(crate) fn done(self, usage: bool) -> Self {
         let stop = self.event(r#"{"id":"c-1","object":"chat.completion.chunk","created":1,"model":"up","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#);
         let counted = if usage {
@@ -112,7 +113,7 @@ impl Reply {
         counted.event("[DONE]").end()
     }
 
-    /// More of the body, framed as the head said; before a head, bytes as they are.
+    /// Adds bytes: framed as the head announced, or as they are before a head.
     pub(crate) fn bytes(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         let bytes = bytes.into();
         let is_head = self.steps.is_empty();
@@ -120,50 +121,50 @@ impl Reply {
         self
     }
 
-    /// The end of a chunked body; the connection is kept.
+    /// Ends a chunked body; the connection is kept.
     pub(crate) fn end(mut self) -> Self {
         self.steps.push(Step::Bytes(b"0\r\n\r\n".to_vec()));
         self.keep = true;
         self
     }
 
-    /// Closes after the answer, without having said so.
+    /// Closes after the response, without having announced it.
     pub(crate) fn then_close(mut self) -> Self {
         self.keep = false;
         self
     }
 
-    /// Time passes.
+    /// Pauses for this time.
     pub(crate) fn wait(self, time: Duration) -> Self {
         self.step(Step::Wait(time))
     }
 
-    /// Waits for the test.
+    /// Waits until the test opens the gate.
     pub(crate) fn gate(self, gate: &Arc<Notify>) -> Self {
         self.step(Step::Gate(Arc::clone(gate)))
     }
 
-    /// Nothing more until the other side closes.
+    /// Sends nothing more until the other side closes.
     pub(crate) fn stall(self) -> Self {
         self.step(Step::Stall)
     }
 
-    /// This body, for ever.
+    /// Repeats this chunk until the other side closes.
     pub(crate) fn forever(self, bytes: &[u8]) -> Self {
         self.step(Step::Forever(chunk(bytes)))
     }
 
-    /// These bytes, for ever, outside any framing.
+    /// Repeats these bytes, outside any framing, until the other side closes.
     pub(crate) fn repeated(self, bytes: &[u8]) -> Self {
         self.step(Step::Forever(bytes.to_vec()))
     }
 
-    /// Bytes that break the body's framing.
+    /// Adds bytes that break the body's framing.
     pub(crate) fn unframed(self, bytes: &str) -> Self {
         self.step(Step::Bytes(bytes.into()))
     }
 
-    /// The connection is torn down.
+    /// Resets the connection.
     pub(crate) fn reset(self) -> Self {
         self.step(Step::Reset)
     }
@@ -185,17 +186,17 @@ pub(crate) struct Received {
     pub(crate) path: String,
     headers: Vec<(String, String)>,
     pub(crate) body: Vec<u8>,
-    /// Which connection it came on, counted from 0.
+    /// The index of the connection it came on.
     pub(crate) connection: usize,
 }
 
 impl Received {
-    /// A header's value, by its lower-case name.
+    /// Returns a header's value by its lower-case name.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
-    /// All of the head's values, for a search that must find nothing.
+    /// Returns the head's values as text, for searches that must find nothing.
     pub(crate) fn head_text(&self) -> String {
         self.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect()
     }
@@ -218,9 +219,9 @@ type Script = dyn Fn(&Received) -> Reply + Send + Sync;
 struct Shared {
     script: Box<Script>,
     received: watch::Sender<Vec<Received>>,
-    /// Per connection, when the other side closed it.
+    /// When the other side closed each connection.
     closed: watch::Sender<Vec<Option<Instant>>>,
-    /// Bytes that the other side's kernel has taken.
+    /// The number of bytes that the other side's kernel has taken.
     written: AtomicUsize,
     killed: watch::Sender<bool>,
 }
@@ -232,7 +233,7 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
-    /// Answers each request as the script says.
+    /// Starts a server that responds to each request as the script returns.
     pub(crate) async fn start(script: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -265,12 +266,12 @@ impl Upstream {
         Self { address, shared }
     }
 
-    /// The same answer every time.
+    /// Starts a server that always responds the same.
     pub(crate) async fn always(reply: Reply) -> Self {
         Self::start(move |_| reply.clone()).await
     }
 
-    /// These answers in order; the last one again and again.
+    /// Starts a server with these responses in order; the last one repeats.
     pub(crate) async fn script(replies: impl IntoIterator<Item = Reply>) -> Self {
         let replies = Mutex::new(replies.into_iter().collect::<VecDeque<_>>());
         Self::start(move |_| {
@@ -280,41 +281,41 @@ impl Upstream {
         .await
     }
 
-    /// A model that says `text`, streamed when asked to, with usage when asked to (7 in, 2 out).
+    /// Starts a model that responds with `text`, streamed and with usage (7 in, 2 out) as
+    /// requested.
     pub(crate) async fn says(text: &'static str) -> Self {
         Self::start(move |request| says(request, text)).await
     }
 
-    /// `http://127.0.0.1:port/v1`, for the file.
+    /// Returns `http://127.0.0.1:port/v1`, for the file.
     pub(crate) fn url(&self) -> String {
         format!("http://{}/v1", self.address)
     }
 
-    /// Everything received so far.
+    /// Returns every request received so far.
     pub(crate) fn requests(&self) -> Vec<Received> {
         self.shared.received.borrow().clone()
     }
 
-    /// The only request received.
+    /// Returns the only request received.
     pub(crate) fn only_request(&self) -> Received {
         let mut requests = self.requests();
         assert_eq!(requests.len(), 1, "{requests:?}");
         requests.remove(0)
     }
 
-    /// Ends as a process that is killed: nobody listens any more, and every connection is torn
-    /// down.
+    /// Ends like a killed process: the port is closed and every connection is reset.
     pub(crate) fn kill(&self) {
         self.shared.killed.send_replace(true);
     }
 
-    /// How many bytes could be written so far, on all connections.
+    /// Returns how many bytes could be written so far, on all connections.
     pub(crate) fn written(&self) -> usize {
         self.shared.written.load(Ordering::Relaxed)
     }
 
-    /// Waits until the buffers on the way are full and it is no longer read from; how many bytes it
-    /// took.
+    /// Waits until the buffers on the path are full and the other side no longer reads; returns how
+    /// many bytes it took.
     pub(crate) async fn stalled(&self) -> usize {
         let mut offered = 0;
         eventually("the servers stall", async || {
@@ -326,7 +327,7 @@ impl Upstream {
         offered
     }
 
-    /// How many connections were made.
+    /// Returns how many connections were made.
     pub(crate) fn connections(&self) -> usize {
         self.shared.closed.borrow().len()
     }
@@ -337,7 +338,7 @@ impl Upstream {
         soon("the upstream request", received.wait_for(|list| list.len() >= count)).await.unwrap();
     }
 
-    /// Waits for the request with that id; says on which connection it came.
+    /// Waits for the request with this id; returns the index of its connection.
     pub(crate) async fn connection_of(&self, request_id: &str) -> usize {
         let mut received = self.shared.received.subscribe();
         let has = |request: &Received| request.header("x-request-id") == Some(request_id);
@@ -347,7 +348,7 @@ impl Upstream {
         list.iter().find(|request| has(request)).unwrap().connection
     }
 
-    /// Waits until the other side has closed that connection; says when it did.
+    /// Waits until the other side has closed this connection; returns when it did.
     pub(crate) async fn closed(&self, connection: usize) -> Instant {
         let mut closed = self.shared.closed.subscribe();
         let is_closed =
@@ -358,7 +359,7 @@ impl Upstream {
     }
 }
 
-/// What a well-behaved server says to a chat, completion or embedding request.
+/// Returns a well-behaved server's response to a chat, completion or embedding request.
 pub(crate) fn says(request: &Received, text: &str) -> Reply {
     let is_chat =
         request.path.split('?').next().is_some_and(|path| path.ends_with("/chat/completions"));
@@ -384,12 +385,12 @@ pub(crate) fn says(request: &Received, text: &str) -> Reply {
     )
 }
 
-/// An answer that has begun, of whatever kind was asked for.
+/// Returns a response that has begun, of the requested kind.
 pub(crate) fn begun(request: &Received) -> Reply {
     match (request.wants_stream(), request.path.ends_with("/chat/completions")) {
         (true, true) => Reply::sse().text("Final Answer: one = 1\n").text("two = 2\n"),
         (true, false) => Reply::sse().completion_text("one"),
-        // longer than what is held back before an answer begins
+        // longer than the gateway buffers before it starts to respond
         (false, _) => {
             Reply::head(200, &[("content-type", "application/json")]).bytes(vec![b' '; 100 << 10])
         }
@@ -427,7 +428,7 @@ async fn answer_all(stream: &TcpStream, connection: usize, shared: &Shared) {
     }
 }
 
-/// Performs the steps. Says whether the connection is kept.
+/// Performs the steps. Returns whether the connection is kept.
 async fn play(stream: &TcpStream, reply: &Reply, written: &AtomicUsize) -> bool {
     for step in &reply.steps {
         let goes_on = match step {
@@ -474,7 +475,7 @@ async fn write(stream: &TcpStream, mut bytes: &[u8], written: &AtomicUsize) -> b
     true
 }
 
-/// Reads more. False at the end.
+/// Reads more. Returns false at the end.
 async fn read(stream: &TcpStream, buffer: &mut Vec<u8>) -> bool {
     loop {
         if stream.readable().await.is_err() {
@@ -531,7 +532,7 @@ async fn read_request(
     Some(request)
 }
 
-/// A listener whose backlog is full: connecting to it takes for ever.
+/// A listener whose backlog is full: connecting to it never completes.
 pub(crate) struct Deaf {
     pub(crate) address: SocketAddr,
     _sockets: Vec<socket2::Socket>,
@@ -549,7 +550,7 @@ impl Deaf {
         for _ in 0..8 {
             let filler = socket();
             filler.set_nonblocking(true).unwrap();
-            // EINPROGRESS: it either took a place or proves that there is none
+            // EINPROGRESS: the socket either took a slot in the backlog or proves that it is full
             let _ = filler.connect(&address.into());
             sockets.push(filler);
         }
