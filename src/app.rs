@@ -13,15 +13,15 @@ use tokio::sync::watch;
 use tokio::task;
 
 use crate::api::initial_series;
-use crate::auth::{Issuers, Meters, Refresher};
+use crate::auth::{IssuerRegistry, KeyRefreshTask, RateLimiter};
 use crate::config::{Config, Fault, Faults};
-use crate::credentials::{Credentials, Keeper};
+use crate::credentials::{Credentials, RefreshTask};
 use crate::server::upgrade::{HandoffError, ListenerHandoff, NewProcess, OldProcess, Sockets};
 use crate::server::{Admin, Certificates, Parts, Server, Settings, Stop};
 use crate::snapshot::{LastReload, Reloads, Shared, Snapshot};
 use crate::telemetry::labels::{ReloadLabels, ReloadOutcome};
 use crate::telemetry::{LogWriter, Metrics, OperatorLog};
-use crate::upstream::{Fetcher, Registry, SharedOutward, Watch, Watcher};
+use crate::upstream::{Fetcher, HealthChecker, HealthChecks, Registry, SharedEgress};
 
 /// Why Weir did not start.
 #[derive(Debug, thiserror::Error)]
@@ -63,9 +63,9 @@ pub struct App {
     server: Server,
     admin: (Admin, TcpListener),
     reloader: Reloader,
-    issuer_refresh: Refresher,
-    credential_refresh: Keeper,
-    health_checks: Watcher,
+    issuer_refresh: KeyRefreshTask,
+    credential_refresh: RefreshTask,
+    health_checks: HealthChecker,
     draining: Arc<AtomicBool>,
     drain_delay: Duration,
     log_thread: thread::JoinHandle<()>,
@@ -92,12 +92,12 @@ pub struct Reloader {
 struct ProcessState {
     metrics: Arc<Metrics>,
     registry: Arc<Registry>,
-    issuers: Issuers,
-    meters: Arc<Meters>,
+    issuers: IssuerRegistry,
+    meters: Arc<RateLimiter>,
     credentials: Credentials,
     certificates: Certificates,
-    outward: SharedOutward,
-    watch: Watch,
+    outward: SharedEgress,
+    watch: HealthChecks,
 }
 
 impl App {
@@ -127,16 +127,17 @@ impl App {
         let state = ProcessState {
             metrics: Arc::clone(&metrics),
             registry: Arc::clone(&registry),
-            issuers: Issuers::default(),
-            meters: Arc::new(Meters::new(Arc::clone(&metrics))),
+            issuers: IssuerRegistry::default(),
+            meters: Arc::new(RateLimiter::new(Arc::clone(&metrics))),
             credentials: Credentials::default(),
             certificates: Certificates::new(metrics.tls_expiry.clone()),
-            outward: SharedOutward::default(),
-            watch: Watch::default(),
+            outward: SharedEgress::default(),
+            watch: HealthChecks::default(),
         };
-        let issuer_refresh = state.issuers.refresher(Fetcher::new(state.outward.clone()));
-        let credential_refresh = state.credentials.keeper(Fetcher::new(state.outward.clone()));
-        let health_checks = state.watch.watcher();
+        let issuer_refresh = state.issuers.refresh_task(Fetcher::new(state.outward.clone()));
+        let credential_refresh =
+            state.credentials.refresh_task(Fetcher::new(state.outward.clone()));
+        let health_checks = state.watch.checker();
         let shared = Shared::new(state.snapshot(config, 1));
         metrics.config_generation.set(1);
         let draining = Arc::new(AtomicBool::new(false));
@@ -234,7 +235,7 @@ impl App {
             tokio::spawn(issuer_refresh.run()),
             tokio::spawn(credential_refresh.run()),
             tokio::spawn(health_checks.run()),
-            tokio::spawn(Arc::clone(&self.reloader.state.meters).tend()),
+            tokio::spawn(Arc::clone(&self.reloader.state.meters).run_sync()),
             tokio::spawn(certificates.warn_of_expiry()),
         ];
         if let Some(old_process) = self.old_process
@@ -349,12 +350,12 @@ impl ProcessState {
         self.watch.set(config.models.iter(), &endpoints, config.resilience.health_check);
         let user_tokens = Arc::new(self.issuers.user_tokens(config.user_tokens));
         let auth = self.issuers.policy(config.auth, Arc::clone(&user_tokens));
-        self.credentials.set(config.table.renewed());
+        self.credentials.set(config.table.refreshable_credentials());
         self.certificates.set(config.tls);
         let (limits, chat) = (config.limits, config.chat);
         let (table, prompts, docs) = (config.table, config.prompts, config.docs);
         let (meters, log_prompts) = (Arc::clone(&self.meters), config.log_prompts);
-        meters.share(config.shared);
+        meters.set_redis(config.shared);
         Snapshot {
             table,
             prompts,

@@ -15,22 +15,22 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 /// How often a value is fetched, and how many requests wait for it how long.
 #[derive(Clone, Copy, Debug)]
-pub struct Pace {
+pub struct RefreshPolicy {
     /// The shortest time between two fetches, also on request.
     pub min_interval: Duration,
     /// The longest time between two fetches that fail: it doubles from `min_interval` to this.
     pub max_interval: Duration,
     /// How long a request waits for a fetch.
-    pub wait: Duration,
+    pub max_wait: Duration,
     /// How many requests may wait at a time.
-    pub max_waiting: usize,
+    pub max_waiters: usize,
 }
 
 /// A value with its refresh schedule.
 #[derive(Debug)]
-pub struct Fresh<T> {
+pub struct Refreshed<T> {
     value: ArcSwapOption<T>,
-    policy: Pace,
+    policy: RefreshPolicy,
     schedule: Mutex<Schedule>,
     wake: Notify,
     /// Counts finished attempts.
@@ -44,7 +44,7 @@ pub struct Fetch<T> {
     /// The value.
     pub value: T,
     /// When to fetch it again, from now.
-    pub again_in: Duration,
+    pub refresh_in: Duration,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -60,16 +60,16 @@ struct Schedule {
     last_error: Option<String>,
 }
 
-impl<T> Fresh<T> {
+impl<T> Refreshed<T> {
     /// Creates an empty one. Nothing is fetched before a fetch is requested.
-    pub fn new(policy: Pace) -> Self {
+    pub fn new(policy: RefreshPolicy) -> Self {
         Self {
             value: ArcSwapOption::empty(),
             policy,
             schedule: Mutex::default(),
             wake: Notify::new(),
             attempts: watch::Sender::new(0),
-            waiting: Semaphore::new(policy.max_waiting),
+            waiting: Semaphore::new(policy.max_waiters),
         }
     }
 
@@ -87,24 +87,24 @@ impl<T> Fresh<T> {
         }
         let Ok(_permit) = self.waiting.try_acquire() else { return value };
         let mut attempts = self.attempts.subscribe();
-        if self.ask() {
+        if self.request_fetch() {
             // after a timeout as after a fetch, the current value decides
-            let _ = timeout(self.policy.wait, attempts.changed()).await;
+            let _ = timeout(self.policy.max_wait, attempts.changed()).await;
         }
         self.get()
     }
 
     /// Waits until a first fetch has ended, successfully or not: as long as it takes, which its own
     /// timeouts bound.
-    pub async fn settled(&self) {
+    pub async fn wait_for_first(&self) {
         let mut attempts = self.attempts.subscribe();
-        self.ask();
+        self.request_fetch();
         // the sender is ours: this does not fail
         let _ = attempts.wait_for(|attempts| *attempts > 0).await;
     }
 
     /// Requests a fetch. Returns false when the last one is too recent.
-    pub fn ask(&self) -> bool {
+    pub fn request_fetch(&self) -> bool {
         let mut schedule = self.schedule();
         if !schedule.requested
             && schedule.last_attempt.is_some_and(|at| at.elapsed() < self.policy.min_interval)
@@ -118,7 +118,7 @@ impl<T> Fresh<T> {
 
     /// Refreshes the value, for ever. May be dropped and run again: a fetch that is due is then
     /// made. `what` names the value in the log.
-    pub async fn keep<F>(&self, what: &(impl Display + Sync), fetch: impl Fn() -> F + Sync)
+    pub async fn run<F>(&self, what: &(impl Display + Sync), fetch: impl Fn() -> F + Sync)
     where
         F: Future<Output = Result<Fetch<T>, String>> + Send,
     {
@@ -138,7 +138,7 @@ impl<T> Fresh<T> {
 
     /// Copies the value and schedule of the one from before a reload, so that a reload forgets
     /// nothing.
-    pub fn take_over(&self, before: &Self) {
+    pub fn inherit(&self, before: &Self) {
         let previous = before.schedule().clone();
         self.value.store(before.get());
         let requested = self.schedule().requested;
@@ -146,7 +146,7 @@ impl<T> Fresh<T> {
     }
 
     /// Returns why the last fetch failed, or `None` if it succeeded.
-    pub fn fault(&self) -> Option<String> {
+    pub fn last_error(&self) -> Option<String> {
         self.schedule().last_error.clone()
     }
 
@@ -165,7 +165,7 @@ impl<T> Fresh<T> {
         let mut schedule = self.schedule();
         (schedule.requested, schedule.last_attempt) = (false, Some(now));
         match fetched {
-            Ok(Fetch { value, again_in }) => {
+            Ok(Fetch { value, refresh_in: again_in }) => {
                 schedule.next = Some(now + again_in.max(self.policy.min_interval));
                 (schedule.failures, schedule.last_error, schedule.last_success) =
                     (0, None, Some(now));
@@ -201,19 +201,19 @@ mod tests {
 
     use tokio::time::{Instant, advance, sleep, timeout};
 
-    use super::{Fetch, Fresh, Pace};
+    use super::{Fetch, RefreshPolicy, Refreshed};
 
-    const POLICY: Pace = Pace {
+    const POLICY: RefreshPolicy = RefreshPolicy {
         min_interval: Duration::from_secs(10),
         max_interval: Duration::from_secs(60),
-        wait: Duration::from_secs(2),
-        max_waiting: 2,
+        max_wait: Duration::from_secs(2),
+        max_waiters: 2,
     };
 
     /// Returns a value whose fetches are counted; the first `fails` of them fail. Each value lives
     /// 100 s.
-    fn running(fails: u32) -> (Arc<Fresh<u32>>, Arc<AtomicU32>) {
-        let (refreshed, count) = (Arc::new(Fresh::new(POLICY)), Arc::new(AtomicU32::new(0)));
+    fn running(fails: u32) -> (Arc<Refreshed<u32>>, Arc<AtomicU32>) {
+        let (refreshed, count) = (Arc::new(Refreshed::new(POLICY)), Arc::new(AtomicU32::new(0)));
         let (runner, counter) = (Arc::clone(&refreshed), Arc::clone(&count));
         tokio::spawn(async move {
             let fetch = async || {
@@ -222,9 +222,9 @@ mod tests {
                 if nth <= fails { Err("down".to_owned()) } else { Ok(nth) }
             };
             let fetch = || async {
-                fetch().await.map(|value| Fetch { value, again_in: Duration::from_secs(100) })
+                fetch().await.map(|value| Fetch { value, refresh_in: Duration::from_secs(100) })
             };
-            runner.keep(&"it", fetch).await;
+            runner.run(&"it", fetch).await;
         });
         (refreshed, count)
     }
@@ -234,11 +234,11 @@ mod tests {
         let (refreshed, count) = running(0);
         sleep(Duration::from_secs(1000)).await;
         assert_eq!((count.load(Ordering::Relaxed), refreshed.get()), (0, None));
-        refreshed.settled().await;
+        refreshed.wait_for_first().await;
         assert_eq!(refreshed.get_if(|_| true).await.as_deref(), Some(&1));
         sleep(Duration::from_secs(102)).await;
         assert_eq!(refreshed.get().as_deref(), Some(&2), "without a request");
-        refreshed.settled().await;
+        refreshed.wait_for_first().await;
     }
 
     #[tokio::test(start_paused = true)]
@@ -250,42 +250,42 @@ mod tests {
         assert_eq!((a.0.as_deref(), b.0.as_deref()), (Some(&1), Some(&1)));
         assert_eq!((c.0, c.1), (None, began), "the third does not wait");
         assert_eq!(count.load(Ordering::Relaxed), 1);
-        assert!(!refreshed.ask(), "too soon after the last one");
+        assert!(!refreshed.request_fetch(), "too soon after the last one");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_failed_fetch_is_retried_with_backoff_and_the_old_value_stays() {
         let (refreshed, count) = running(3);
         assert_eq!(refreshed.get_if(|_| true).await, None);
-        assert_eq!(refreshed.fault().as_deref(), Some("down"));
+        assert_eq!(refreshed.last_error().as_deref(), Some("down"));
         for (after, expected) in [(11, 2), (21, 3), (41, 4)] {
             sleep(Duration::from_secs(after)).await;
             assert_eq!(count.load(Ordering::Relaxed), expected);
         }
         sleep(Duration::from_secs(1)).await;
-        assert_eq!((refreshed.get().as_deref(), refreshed.fault()), (Some(&4), None));
-        let next = Arc::new(Fresh::new(POLICY));
-        next.take_over(&refreshed);
+        assert_eq!((refreshed.get().as_deref(), refreshed.last_error()), (Some(&4), None));
+        let next = Arc::new(Refreshed::new(POLICY));
+        next.inherit(&refreshed);
         assert_eq!(next.get().as_deref(), Some(&4), "a reload forgets nothing");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_wait_ends_in_time() {
-        let refreshed = Fresh::<u32>::new(POLICY);
+        let refreshed = Refreshed::<u32>::new(POLICY);
         let began = Instant::now();
         assert_eq!(refreshed.get_if(|_| true).await, None, "no task fetches it");
-        assert_eq!(began.elapsed(), POLICY.wait);
+        assert_eq!(began.elapsed(), POLICY.max_wait);
         advance(Duration::from_secs(1)).await;
         assert!(
             timeout(
                 Duration::from_secs(1),
-                refreshed.keep(&"it", || async { Err("no".to_owned()) })
+                refreshed.run(&"it", || async { Err("no".to_owned()) })
             )
             .await
             .is_err()
         );
         assert_eq!(
-            refreshed.fault().as_deref(),
+            refreshed.last_error().as_deref(),
             Some("no"),
             "a fetch requested earlier is made by a task that runs later"
         );

@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 
-use crate::auth::{Meters, Policy, Rates, UserTokens};
+use crate::auth::{Policy, RateLimiter, RateLimits, UserTokenIssuer};
 use crate::docs;
 use crate::error::ExpiryAs;
-use crate::prompt::Registry;
+use crate::prompt::PromptRegistry;
 use crate::route::Table;
 use crate::upstream::Endpoints;
 
@@ -19,13 +19,13 @@ pub struct Snapshot {
     /// The routing table: feature → model.
     pub table: Table,
     /// The prompts for GitLab's requests.
-    pub prompts: Arc<Registry>,
+    pub prompts: Arc<PromptRegistry>,
     /// How callers are authenticated.
     pub auth: Policy,
     /// The issuer of users' tokens.
-    pub user_tokens: Arc<UserTokens>,
+    pub user_tokens: Arc<UserTokenIssuer>,
     /// The rate meters of callers. One set per process.
-    pub meters: Arc<Meters>,
+    pub meters: Arc<RateLimiter>,
     /// The search of GitLab's documentation.
     pub docs: docs::Settings,
     /// Sizes, timeouts and rates of requests.
@@ -49,12 +49,16 @@ pub struct Limits {
     /// The longest time a client may take to send its body.
     pub body_timeout: Duration,
     /// The rates of one caller, unless its key has its own.
-    pub rates: Rates,
+    pub rates: RateLimits,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { max_body: 64 << 20, body_timeout: Duration::from_secs(60), rates: Rates::default() }
+        Self {
+            max_body: 64 << 20,
+            body_timeout: Duration::from_secs(60),
+            rates: RateLimits::default(),
+        }
     }
 }
 

@@ -19,16 +19,16 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use weir::error::{Elsewhere, GatewayError, Kind};
+use weir::error::{GatewayError, Kind, RetryScope};
 use weir::generation::{
-    CacheFor, Delta, Format, Generation, Image, Message, Part, Role, Sampling, StopReason, Tool,
+    CacheTtl, Delta, Format, Generation, Image, Message, Part, Role, Sampling, StopReason, Tool,
     ToolCall, ToolChoice,
 };
 use weir::model::{
-    Access, ApiVersion, AwsCredentials, AwsKeys, AzureAccess, BedrockAccess, BudgetPatch,
-    EndpointUrl, Model, ProviderKind, Region,
+    Access, ApiVersion, AwsCredentials, AwsKeys, AzureAccess, BedrockAccess, EndpointUrl, Model,
+    ProviderKind, Region, TimeoutsPatch,
 };
-use weir::provider::{Attempt, Dialect, Outbound, dialect};
+use weir::provider::{Dialect, Outbound, SigningContext, dialect};
 use weir::secret::Secret;
 
 /// `None` when the rig is not there: the ignored test then says so and fails.
@@ -51,9 +51,9 @@ fn model(provider: ProviderKind, name: &str, endpoint: &EndpointUrl, access: Acc
         endpoints: vec![endpoint.clone()],
         api_key: Some(Secret::new("azure-key-TEST".to_owned())),
         access,
-        timeouts: BudgetPatch::default(),
-        replicas: weir::model::Replicas::default(),
-        room: None,
+        timeouts: TimeoutsPatch::default(),
+        replicas: weir::model::ReplicaSettings::default(),
+        concurrency: None,
         priority: false,
         from_request: false,
     }
@@ -125,7 +125,7 @@ fn asked_everything(stream: bool) -> Generation {
         parameters: schema.clone(),
         strict: None,
     }];
-    asked.tools_cached = Some(CacheFor(Some("5m".into())));
+    asked.tools_cache_ttl = Some(CacheTtl(Some("5m".into())));
     asked.tool_choice = ToolChoice::Required;
     asked.format = Format::JsonSchema {
         name: "n".into(),
@@ -144,7 +144,7 @@ fn post(endpoint: &EndpointUrl, outbound: &Outbound) -> (StatusCode, HeaderMap, 
     let mut socket = TcpStream::connect(endpoint.authority().as_str()).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let mut head =
-        format!("POST {}{} HTTP/1.1\r\nconnection: close\r\n", endpoint.base(), outbound.path)
+        format!("POST {}{} HTTP/1.1\r\nconnection: close\r\n", endpoint.base_path(), outbound.path)
             .into_bytes();
     if !outbound.headers.contains_key("host") {
         head.extend_from_slice(format!("host: {}\r\n", endpoint.authority()).as_bytes());
@@ -193,7 +193,7 @@ fn dechunked(mut rest: &[u8]) -> Vec<u8> {
 fn signed(model: &Model, asked: &Generation) -> (&'static dyn Dialect, Outbound) {
     let dialect = dialect(model.provider);
     let mut outbound = dialect.encode(asked, model).unwrap();
-    let attempt = Attempt { endpoint: &model.endpoints[0], now: SystemTime::now() };
+    let attempt = SigningContext { endpoint: &model.endpoints[0], now: SystemTime::now() };
     dialect.authorize(&mut outbound, model, &attempt).unwrap();
     (dialect, outbound)
 }
@@ -209,12 +209,12 @@ fn answer(
     (status, headers, body): &(StatusCode, HeaderMap, Vec<u8>),
 ) -> Result<Vec<Delta>, GatewayError> {
     if !status.is_success() {
-        return Err(dialect.fault(*status, headers, &Bytes::copy_from_slice(body)));
+        return Err(dialect.error_from_response(*status, headers, &Bytes::copy_from_slice(body)));
     }
     if !asked.stream {
-        return dialect.answer(asked, body);
+        return dialect.decode_response(asked, body);
     }
-    let (mut decoder, mut out) = (dialect.decoder(asked), Vec::new());
+    let (mut decoder, mut out) = (dialect.stream_decoder(asked), Vec::new());
     for chunk in body.chunks(13) {
         decoder.feed(Bytes::copy_from_slice(chunk), &mut out)?;
     }
@@ -327,12 +327,14 @@ fn bedrock_with_a_wrong_clock_recovers_with_the_offset() {
     let ours = SystemTime::now() - Duration::from_mins(20);
     let asked = asked(true);
     let mut outbound = dialect.encode(&asked, &model).unwrap();
-    dialect.authorize(&mut outbound, &model, &Attempt { endpoint, now: ours }).unwrap();
+    dialect.authorize(&mut outbound, &model, &SigningContext { endpoint, now: ours }).unwrap();
     let (status, headers, body) = post(endpoint, &outbound);
     let body = Bytes::from(body);
-    assert!(dialect.fault(status, &headers, &body).operator().unwrap().contains("clock"));
+    assert!(
+        dialect.error_from_response(status, &headers, &body).operator().unwrap().contains("clock")
+    );
     let now = dialect.clock_offset(status, &headers, &body, ours).unwrap().apply(ours);
-    dialect.authorize(&mut outbound, &model, &Attempt { endpoint, now }).unwrap();
+    dialect.authorize(&mut outbound, &model, &SigningContext { endpoint, now }).unwrap();
     assert!(answer(dialect, &asked, &post(endpoint, &outbound)).is_ok());
 }
 
@@ -403,7 +405,7 @@ fn azure_faults() {
         ("err", Kind::UpstreamBroken, true),
     ] {
         let error = ask(&azure(&format!("gpt-{word}"), "2024-10-21"), &asked(true)).unwrap_err();
-        let elsewhere = error.kind().row().elsewhere == Elsewhere::Replica;
+        let elsewhere = error.kind().row().retry_scope == RetryScope::OtherReplica;
         assert_eq!((error.kind(), elsewhere), (kind, retryable), "{word}: {error:?}");
     }
     let mut locked = azure("gpt4o", "v1");

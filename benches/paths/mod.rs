@@ -13,8 +13,8 @@ use weir::generation::{Generation, Usage};
 use weir::model::ProviderKind;
 use weir::provider::{Dialect, dialect};
 use weir::telemetry::labels::Surface;
-use weir::telemetry::{AccessLog, Facts, Record, Sink, TraceIds};
-use weir::wire::{Edits, SseFrames, data_of, place_of};
+use weir::telemetry::{AccessLog, Record, RequestInfo, Sink, TraceIds};
+use weir::wire::{Edits, SseFrames, event_data, span_of};
 
 /// One hot path.
 pub(crate) struct HotPath {
@@ -75,20 +75,20 @@ fn framing(pieces: &[&'static [u8]]) -> Box<dyn FnMut()> {
 
 fn data() -> Box<dyn FnMut()> {
     Box::new(|| {
-        black_box(data_of(black_box(EVENT)));
+        black_box(event_data(black_box(EVENT)));
     })
 }
 
 fn look(data: &'static [u8]) -> Box<dyn FnMut()> {
     let openai = openai();
     Box::new(move || {
-        black_box(openai.look(black_box(data)));
+        black_box(openai.inspect_event(black_box(data)));
     })
 }
 
 fn decode() -> Box<dyn FnMut()> {
     let event = Bytes::from_static(EVENT);
-    let (mut decoder, mut deltas) = (openai().decoder(&Generation::default()), Vec::new());
+    let (mut decoder, mut deltas) = (openai().stream_decoder(&Generation::default()), Vec::new());
     Box::new(move || {
         deltas.clear();
         decoder.feed(event.clone(), &mut deltas).expect("a chunk of the dialect");
@@ -103,7 +103,7 @@ fn usage() -> Box<dyn FnMut()> {
     );
     let openai = openai();
     Box::new(move || {
-        black_box(openai.usage_of(black_box(body.as_bytes())));
+        black_box(openai.parse_usage(black_box(body.as_bytes())));
     })
 }
 
@@ -123,7 +123,7 @@ fn splice(size: usize) -> Box<dyn FnMut()> {
     Box::new(move || {
         let peek: Peek<'_> = serde_json::from_slice(black_box(&body)).expect("JSON");
         let mut edits = Edits::default();
-        edits.replace(place_of(&body, peek.model).expect("borrowed from it"), "\"mistral-small\"");
+        edits.replace(span_of(&body, peek.model).expect("borrowed from it"), "\"mistral-small\"");
         black_box((edits.apply(&body), peek.stream));
     })
 }
@@ -172,5 +172,5 @@ struct Nowhere;
 
 impl Sink for Nowhere {
     fn begin(&self, _: Surface) {}
-    fn finish(&self, _: &Facts) {}
+    fn finish(&self, _: &RequestInfo) {}
 }

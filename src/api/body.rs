@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::error::{BodyFault, GatewayError, Kind};
 use crate::snapshot::Limits;
-use crate::wire::Gather;
+use crate::wire::ChunkBuffer;
 
 /// Reads a body of at most `max_body` bytes within `body_timeout`. A `Content-Length` above the
 /// limit is refused before a byte is read. A body that arrives in one frame is not copied.
@@ -42,7 +42,7 @@ pub(super) async fn collect(
 }
 
 async fn read_all(mut body: Incoming, max: u64, is_http2: bool) -> Result<Bytes, GatewayError> {
-    let mut all = Gather::default();
+    let mut all = ChunkBuffer::default();
     while let Some(frame) = body.frame().await {
         let frame = match frame {
             Ok(frame) => frame,

@@ -7,11 +7,11 @@ use std::borrow::Cow;
 use http::Method;
 
 use super::anthropic::AnthropicCall;
-use super::gitlab::{CodeCall, Proxied};
+use super::gitlab::{CodeCall, ProxyCall};
 use super::openai::OpenAiCall;
 use crate::auth::{Permission, Scopes};
 use crate::error::{GatewayError, Kind, Shape};
-use crate::relay::HeadStart;
+use crate::relay::EarlyResponseSlot;
 use crate::route::Feature;
 use crate::telemetry::labels::Surface;
 
@@ -33,7 +33,7 @@ pub enum Endpoint {
     /// `POST /v1/messages`, `/v1/messages/count_tokens`
     Anthropic(AnthropicCall),
     /// `/v1/proxy/{vendor}/…`
-    Proxy(Proxied),
+    Proxy(ProxyCall),
     /// `POST /v1/chat/{name}`
     ChatV1(Feature),
     /// `POST /v2/chat/agent`
@@ -68,7 +68,7 @@ pub struct Matched {
     /// clients without credentials cannot find out which paths exist (ai-gateway-server.md §1.0).
     pub is_open: bool,
     /// The slot for an early response head, on surfaces that have keep-alive bytes.
-    pub head_start: Option<HeadStart>,
+    pub early_response: Option<EarlyResponseSlot>,
 }
 
 impl Matched {
@@ -81,7 +81,7 @@ impl Matched {
         };
         if let Some(endpoint) = any_path {
             let surface = endpoint.row().surface;
-            return Self { endpoint: Ok(endpoint), surface, is_open: true, head_start: None };
+            return Self { endpoint: Ok(endpoint), surface, is_open: true, early_response: None };
         }
         let path = normalize(path);
         let found = match path.as_ref() {
@@ -111,7 +111,9 @@ impl Matched {
             other => chat_v1_feature(other)
                 .map(Endpoint::ChatV1)
                 .or_else(|| split_prompt(other).map(|(version, _)| Endpoint::Prompts(version)))
-                .or_else(|| Proxied::parse(other.strip_prefix("/v1/proxy/")?).map(Endpoint::Proxy)),
+                .or_else(|| {
+                    ProxyCall::parse(other.strip_prefix("/v1/proxy/")?).map(Endpoint::Proxy)
+                }),
         };
         let Some(endpoint) = found else {
             let endpoint = if is_gitlab_path(&path) {
@@ -119,7 +121,12 @@ impl Matched {
             } else {
                 Err(not_found(&path))
             };
-            return Self { endpoint, surface: Surface::Unknown, is_open: false, head_start: None };
+            return Self {
+                endpoint,
+                surface: Surface::Unknown,
+                is_open: false,
+                early_response: None,
+            };
         };
         let Row { method: allowed, surface, access, .. } = endpoint.row();
         let method_not_allowed =
@@ -130,7 +137,7 @@ impl Matched {
                 .ok_or_else(method_not_allowed),
             surface,
             is_open: access == Access::Open,
-            head_start: (endpoint == Endpoint::ChatAgent).then(HeadStart::default),
+            early_response: (endpoint == Endpoint::ChatAgent).then(EarlyResponseSlot::default),
         }
     }
 
@@ -222,9 +229,11 @@ impl Endpoint {
             Self::Anthropic(AnthropicCall::CountTokens) => {
                 row(POST, AnthropicCountTokens, METERED, Anthropic, MODELS)
             }
-            Self::Proxy(Proxied::OpenAiModels) => row(GET, GitlabProxy, FREE, OpenAi, PROXY),
-            Self::Proxy(Proxied::OpenAi(_)) => row(POST, GitlabProxy, METERED, OpenAi, PROXY),
-            Self::Proxy(Proxied::Anthropic(_)) => row(POST, GitlabProxy, METERED, Anthropic, PROXY),
+            Self::Proxy(ProxyCall::OpenAiModels) => row(GET, GitlabProxy, FREE, OpenAi, PROXY),
+            Self::Proxy(ProxyCall::OpenAi(_)) => row(POST, GitlabProxy, METERED, OpenAi, PROXY),
+            Self::Proxy(ProxyCall::Anthropic(_)) => {
+                row(POST, GitlabProxy, METERED, Anthropic, PROXY)
+            }
             Self::ChatV1(feature) => row(POST, GitlabChat, METERED, Gitlab, chat(feature)),
             Self::ChatAgent => row(POST, GitlabChatAgent, METERED, Gitlab, chat(Feature::DUO_CHAT)),
             Self::ModelCheck(_) => row(POST, GitlabModelCheck, METERED, GitlabPrompts, CHECK),
@@ -290,13 +299,13 @@ impl Access {
         let (any_of, act, what) = match self {
             Self::Open => return None,
             Self::Code(call) => return Some(call.permission()),
-            Self::AnyPart(what) => (Scopes::ANY, "access", what),
-            Self::OfFeature { feature, act, what } => (Scopes::of_feature(feature), act, what),
+            Self::AnyPart(what) => (Scopes::ALL, "access", what),
+            Self::OfFeature { feature, act, what } => (Scopes::for_feature(feature), act, what),
             Self::AnyOf { primitives, act, what } => {
-                (Scopes::of(primitives.iter().copied()), act, what)
+                (Scopes::from_names(primitives.iter().copied()), act, what)
             }
         };
-        Some(Permission { any_of, act, what: what.into(), users: false })
+        Some(Permission { any_of, action: act, object: what.into(), user_tokens: false })
     }
 }
 
@@ -438,29 +447,29 @@ mod tests {
         }
         let check = Endpoint::ModelCheck(1).permission().unwrap();
         assert_eq!(
-            (check.any_of, &*check.what),
-            (Scopes::of(["complete_code"]), "'model_configuration/check'")
+            (check.any_of, &*check.object),
+            (Scopes::from_names(["complete_code"]), "'model_configuration/check'")
         );
         let token = Endpoint::UserToken.permission().unwrap();
         assert_eq!(
-            (token.any_of, token.act, &*token.what),
-            (Scopes::of(["complete_code"]), "create", "user access token")
+            (token.any_of, token.action, &*token.object),
+            (Scopes::from_names(["complete_code"]), "create", "user access token")
         );
         let explain = Endpoint::ChatV1(Feature::parse("duo_chat_explain_code").unwrap())
             .permission()
             .unwrap();
-        assert_eq!(explain.any_of, Scopes::of(["explain_code"]));
+        assert_eq!(explain.any_of, Scopes::from_names(["explain_code"]));
         let generation = Endpoint::Code(CodeCall::Generation).permission().unwrap();
         assert_eq!(
-            (generation.any_of, &*generation.what),
-            (Scopes::of(["generate_code"]), "code generations")
+            (generation.any_of, &*generation.object),
+            (Scopes::from_names(["generate_code"]), "code generations")
         );
         let either = Endpoint::Code(CodeCall::SuggestionEvents).permission().unwrap();
         assert_eq!(
-            (either.any_of, &*either.what),
-            (Scopes::of(["complete_code", "generate_code"]), "code suggestions")
+            (either.any_of, &*either.object),
+            (Scopes::from_names(["complete_code", "generate_code"]), "code suggestions")
         );
-        assert_eq!(Endpoint::OpenAi(OpenAiCall::Chat).permission().unwrap().any_of, Scopes::ANY);
+        assert_eq!(Endpoint::OpenAi(OpenAiCall::Chat).permission().unwrap().any_of, Scopes::ALL);
     }
 
     #[test]

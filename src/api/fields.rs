@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::error::BodyFault;
-use crate::generation::CacheFor;
+use crate::generation::CacheTtl;
 
 /// A path in the body: `body`, `messages`, `0`, `content`.
 pub(super) type JsonPath = Vec<Cow<'static, str>>;
@@ -88,12 +88,12 @@ impl Fields {
     }
 
     /// Takes `cache_control`, by which Anthropic's clients and LiteLLM's mark what to cache.
-    pub(super) fn cache_control(&mut self) -> Result<Option<CacheFor>, BodyFault> {
+    pub(super) fn cache_control(&mut self) -> Result<Option<CacheTtl>, BodyFault> {
         let Some(mut cache) = self.object("cache_control")? else { return Ok(None) };
         cache.accept_only("type", |kind| kind == "ephemeral")?;
         let ttl = cache.text("ttl")?;
         cache.finish()?;
-        Ok(Some(CacheFor(ttl)))
+        Ok(Some(CacheTtl(ttl)))
     }
 
     /// Takes a list and returns its items with their paths. Fails if the field has another type.

@@ -11,17 +11,17 @@ use super::endpoint::not_found;
 use super::{Answer, Context};
 use crate::auth::Caller;
 use crate::error::{GatewayError, Kind};
-use crate::provider::{Received, forwarded};
-use crate::relay::Passed;
-use crate::route::{Ask, Route};
+use crate::provider::{ReceivedRequest, forward_request};
+use crate::relay::PassthroughCall;
+use crate::route::{Route, RouteQuery};
 
 /// Handles a path of GitLab's API that this version does not implement: passes it to the cloud if
 /// `features.default` is `"gitlab"`, else returns 404. Holders of a static key always get the 404.
-pub(super) async fn elsewhere(mut context: Context<'_>, incoming: Incoming) -> Answer {
-    let route = context.snapshot.table.resolve(Ask::default()).ok();
+pub(super) async fn unknown_call(mut context: Context<'_>, incoming: Incoming) -> Answer {
+    let route = context.snapshot.table.resolve(RouteQuery::default()).ok();
     match route.filter(|route| route.model.provider.is_gateway()) {
         Some(route) if !matches!(context.caller, Caller::Key(_)) => {
-            context.routed(&route);
+            context.record_route(&route);
             let bytes = context.body(incoming).await?;
             context.forward(&route, false, &bytes).await
         }
@@ -40,7 +40,7 @@ impl Context<'_> {
         body: &Bytes,
     ) -> Answer {
         match self.caller {
-            Caller::Anyone | Caller::Gitlab(_) => {}
+            Caller::Anonymous | Caller::Gitlab(_) => {}
             Caller::Key(_) => {
                 return Err(GatewayError::new(
                     Kind::Forbidden,
@@ -66,11 +66,11 @@ impl Context<'_> {
         }
         let (method, headers) = (&self.parts.method, &self.parts.headers);
         let target = self.parts.uri.path_and_query().map_or("/", |target| target.as_str());
-        let outbound = forwarded(&Received { method, target, headers, body });
+        let outbound = forward_request(&ReceivedRequest { method, target, headers, body });
         self.relay
-            .pass(
+            .forward(
                 self.call(route),
-                Passed { outbound, stream: false, hide_usage: false },
+                PassthroughCall { outbound, stream: false, hide_usage: false },
                 self.facts,
             )
             .await

@@ -14,7 +14,7 @@
 
 use std::sync::Arc;
 
-use crate::route::{Ask, Feature, Route, Table};
+use crate::route::{Feature, Route, RouteQuery, Table};
 use crate::telemetry::labels::{FallbackLabels, ModelLabels, RouteLabels, Surface};
 use crate::telemetry::{InitialSeries, RouteKey};
 
@@ -38,7 +38,7 @@ pub fn initial_series(table: &Table) -> InitialSeries {
     let mut series = InitialSeries::default();
     for feature in Feature::all() {
         // the walk that requests take; disabled features and those without a model have no series
-        let Ok(route) = table.resolve(Ask { feature: Some(feature), metadata: None }) else {
+        let Ok(route) = table.resolve(RouteQuery { feature: Some(feature), metadata: None }) else {
             continue;
         };
         add_feature(&mut series, surfaces(feature), &route);

@@ -25,17 +25,17 @@ use hyper::body::Incoming;
 pub use anthropic::{AnthropicCall, read_messages_request};
 pub use cors::{allow_any_origin, is_cross_origin};
 pub use endpoint::{Endpoint, Matched};
-pub use gitlab::{CodeCall, Proxied};
+pub use gitlab::{CodeCall, ProxyCall};
 pub use initial_series::initial_series;
 pub use openai::OpenAiCall;
 
 use crate::auth::Caller;
 use crate::error::{GatewayError, Kind, Shape};
 use crate::generation::Generation;
-use crate::relay::{Call, Content, Encoder, HeadStart, Promise, Relay};
-use crate::route::{Ask, Feature, Route, Table};
+use crate::relay::{Call, Content, EarlyResponse, EarlyResponseSlot, Encoder, Relay};
+use crate::route::{Feature, Route, RouteQuery, Table};
 use crate::snapshot::{Shared, Snapshot};
-use crate::telemetry::{Facts, PromptLog};
+use crate::telemetry::{PromptLog, RequestInfo};
 
 /// The header by which GitLab's administrators allow prompts to be logged (gitlab-client.md §2.1).
 const DETAILED_LOGS: &str = "x-gitlab-enabled-instance-verbose-ai-logs";
@@ -53,10 +53,10 @@ struct Context<'a> {
     snapshot: &'a Snapshot,
     relay: &'a Relay,
     caller: Caller,
-    early_response: Option<HeadStart>,
+    early_response: Option<EarlyResponseSlot>,
     /// The error of the last model tried; `None` while the first model is being tried.
     failed: Option<GatewayError>,
-    facts: &'a mut Facts,
+    facts: &'a mut RequestInfo,
 }
 
 /// The result of routing a request.
@@ -87,7 +87,7 @@ impl Api {
         &self,
         matched: Matched,
         request: http::Request<Incoming>,
-        facts: &mut Facts,
+        facts: &mut RequestInfo,
     ) -> Answer {
         let snapshot = self.shared.load();
         let (parts, body) = request.into_parts();
@@ -96,22 +96,23 @@ impl Api {
         if lists_for_anthropic {
             facts.shape = Shape::Anthropic;
         }
-        let mut caller = Caller::Anyone;
+        let mut caller = Caller::Anonymous;
         if !matched.is_open {
-            caller = snapshot.auth.admit(&parts.headers, SystemTime::now()).await?;
+            caller = snapshot.auth.authenticate(&parts.headers, SystemTime::now()).await?;
         }
         let endpoint = matched.endpoint?;
         if let Some(permission) = endpoint.permission() {
-            caller.may(&permission)?;
+            caller.authorize(&permission)?;
         }
-        let rates = caller.rates(snapshot.limits.rates);
+        let rates = caller.rate_limits(snapshot.limits.rates);
         if endpoint.row().is_metered && !rates.is_unlimited() {
             // boxed: few callers have rates, and every request's future would reserve its size
-            facts.meter =
-                Some(Box::pin(snapshot.meters.admit(caller.account(facts.client), rates)).await?);
+            facts.meter = Some(
+                Box::pin(snapshot.meters.admit(caller.rate_limit_key(facts.client), rates)).await?,
+            );
         }
         let (parts, snapshot, relay) = (&parts, &*snapshot, &self.relay);
-        let early_response = matched.head_start;
+        let early_response = matched.early_response;
         let context =
             Context { parts, snapshot, relay, caller, early_response, failed: None, facts };
         match endpoint {
@@ -134,7 +135,7 @@ impl Api {
             Endpoint::ChatV1(feature) => gitlab::chat_v1::answer(context, feature, body).await,
             Endpoint::Code(call) => gitlab::code::answer(context, call, body).await,
             Endpoint::ChatAgent => gitlab::chat_agent::answer(context, body).await,
-            Endpoint::UnknownGitlab => forward::elsewhere(context, body).await,
+            Endpoint::UnknownGitlab => forward::unknown_call(context, body).await,
             Endpoint::ModelCheck(version) => {
                 gitlab::model_check::answer(context, version, body).await
             }
@@ -163,7 +164,7 @@ impl Context<'_> {
     }
 
     /// Records the feature before the routing decision, so that a refusal counts for it, too.
-    fn asked_for(&mut self, feature: Option<Feature>) {
+    fn record_feature(&mut self, feature: Option<Feature>) {
         self.facts.feature = feature.map_or(self.facts.feature, Feature::name);
     }
 
@@ -172,15 +173,15 @@ impl Context<'_> {
     ///
     /// `body` is the request's, as received. Handlers parse what the `query` needs before, the rest
     /// after: a body that is passed on is validated by the other gateway.
-    async fn route(&mut self, query: Ask, body: &Bytes) -> Result<Routed, GatewayError> {
-        self.asked_for(query.feature);
+    async fn route(&mut self, query: RouteQuery, body: &Bytes) -> Result<Routed, GatewayError> {
+        self.record_feature(query.feature);
         let has_metadata = query.metadata.is_some();
         if has_metadata {
-            self.caller.may_name_a_model()?;
+            self.caller.can_choose_model()?;
         }
-        let route = self.snapshot.table.resolve_for(query, self.caller.bound_model())?;
-        self.routed(&route);
-        self.caller.may_use(&route.model)?;
+        let route = self.snapshot.table.resolve_for(query, self.caller.pinned_model())?;
+        self.record_route(&route);
+        self.caller.can_use(&route.model)?;
         if route.model.provider.is_gateway() {
             // boxed: it is rare, and every handler's future would reserve its size
             return Box::pin(self.forward(&route, has_metadata, body)).await.map(Routed::Answered);
@@ -193,21 +194,21 @@ impl Context<'_> {
     async fn route_named(
         &mut self,
         model: &str,
-        default_query: Option<Ask>,
+        default_query: Option<RouteQuery>,
         body: &Bytes,
     ) -> Result<Routed, GatewayError> {
-        if let Some(query) = default_query.filter(|_| !self.snapshot.table.knows(model)) {
+        if let Some(query) = default_query.filter(|_| !self.snapshot.table.has_model(model)) {
             return self.route(query, body).await;
         }
-        self.asked_for(model.strip_prefix("feature/").and_then(Feature::parse));
+        self.record_feature(model.strip_prefix("feature/").and_then(Feature::parse));
         let route = self.snapshot.table.resolve_named(model)?;
-        self.routed(&route);
-        self.caller.may_use(&route.model)?;
+        self.record_route(&route);
+        self.caller.can_use(&route.model)?;
         Ok(Routed::Model(route))
     }
 
     /// Records the routing decision, so that metrics and log have it whatever happens next.
-    fn routed(&mut self, route: &Route) {
+    fn record_route(&mut self, route: &Route) {
         self.facts.feature = route.feature_label();
         self.facts.model = Arc::clone(&route.model.id);
         self.facts.provider = route.model.provider.label();
@@ -228,7 +229,7 @@ impl Context<'_> {
                 .stream(call, generation, encoder, "text/event-stream", self.facts)
                 .await;
         }
-        let deltas = self.relay.ask(call, generation, self.facts).await?;
+        let deltas = self.relay.generate(call, generation, self.facts).await?;
         let (mut encoder, mut out) = (encoder(), BytesMut::new());
         deltas.iter().for_each(|delta| encoder.delta(delta, &mut out));
         encoder.finish(&mut out);
@@ -238,10 +239,10 @@ impl Context<'_> {
     /// Allows the response head to be sent before the model's, whatever happens later: a stream of
     /// this type, with blank lines (which its clients skip) as keep-alive bytes. Does nothing on
     /// surfaces without an early response.
-    fn promise_lines(&self, content_type: &'static str) {
+    fn allow_early_response(&self, content_type: &'static str) {
         let every = self.snapshot.chat.heartbeat;
         if let Some(slot) = &self.early_response {
-            slot.promise(Promise { content_type, beat: b"\n", every });
+            slot.set(EarlyResponse { content_type, beat: b"\n", interval: every });
         }
     }
 
@@ -262,7 +263,7 @@ impl Context<'_> {
 /// Returns the names of the configured models that this caller may use, then `feature/<name>` for
 /// every feature that is routed to one of them.
 fn model_names(table: &Table, caller: &Caller) -> Vec<String> {
-    let is_usable = |route: &Route| caller.may_use(&route.model).is_ok();
+    let is_usable = |route: &Route| caller.can_use(&route.model).is_ok();
     let mut names: Vec<String> = table
         .models()
         .filter(|route| is_usable(route))

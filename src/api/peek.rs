@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::error::{BodyFault, GatewayError};
 use crate::model::Model;
-use crate::wire::{Edits, place_of};
+use crate::wire::{Edits, span_of};
 
 /// The inspected fields, borrowed from the body so that their spans are known.
 #[derive(Deserialize)]
@@ -41,7 +41,7 @@ impl Peek<'_> {
     ) -> Result<(), GatewayError> {
         if *model.upstream_name != *self.model()? {
             let span =
-                self.model.and_then(|raw| place_of(body, raw)).ok_or_else(|| missing("model"))?;
+                self.model.and_then(|raw| span_of(body, raw)).ok_or_else(|| missing("model"))?;
             edits.replace(span, Value::from(&*model.upstream_name).to_string());
         }
         Ok(())

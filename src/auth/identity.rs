@@ -9,7 +9,7 @@ use http::HeaderMap;
 
 use super::jwt::Claims;
 use super::scopes::Scopes;
-use super::{Rates, StaticKey};
+use super::{RateLimits, StaticKey};
 use crate::error::{GatewayError, Kind};
 use crate::model::Model;
 
@@ -17,7 +17,7 @@ use crate::model::Model;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Caller {
     /// Any client; authentication is off (`mode = "off"`).
-    Anyone,
+    Anonymous,
     /// The holder of a static key, authorized for every endpoint, on the models that the key is
     /// for.
     Key(Arc<StaticKey>),
@@ -33,32 +33,32 @@ pub struct Permission {
     /// The scopes of which the token must carry at least one.
     pub any_of: Scopes,
     /// The action, for the error text: mostly `access`.
-    pub act: &'static str,
+    pub action: &'static str,
     /// The object of the action, in GitLab's terms: `Unauthorized to {action} {object}`.
-    pub what: Cow<'static, str>,
+    pub object: Cow<'static, str>,
     /// Whether users' own tokens, which IDEs hold, are accepted: only for code completion (issue 5,
     /// item 2).
-    pub users: bool,
+    pub user_tokens: bool,
 }
 
 impl Permission {
     /// Creates the permission to `access` something with GitLab's own token, not with one of its
     /// users'.
     pub fn to_access(any_of: Scopes, what: impl Into<Cow<'static, str>>) -> Self {
-        Self { any_of, act: "access", what: what.into(), users: false }
+        Self { any_of, action: "access", object: what.into(), user_tokens: false }
     }
 }
 
 impl Caller {
     /// Checks that this caller has the permission. Fails with 403 when it lacks every scope, or
     /// when the endpoint does not accept users' tokens.
-    pub fn may(&self, permission: &Permission) -> Result<(), GatewayError> {
+    pub fn authorize(&self, permission: &Permission) -> Result<(), GatewayError> {
         let refused = |why: &str| {
-            let text = format!("Unauthorized to {} {}", permission.act, permission.what);
+            let text = format!("Unauthorized to {} {}", permission.action, permission.object);
             Err(GatewayError::new(Kind::Forbidden, text).internal(why))
         };
         match self {
-            Self::User(_) if !permission.users => {
+            Self::User(_) if !permission.user_tokens => {
                 refused("a user's token is for code completion only")
             }
             Self::Gitlab(claims) | Self::User(claims)
@@ -66,13 +66,13 @@ impl Caller {
             {
                 refused("the token's scopes do not allow it")
             }
-            Self::Anyone | Self::Key(_) | Self::Gitlab(_) | Self::User(_) => Ok(()),
+            Self::Anonymous | Self::Key(_) | Self::Gitlab(_) | Self::User(_) => Ok(()),
         }
     }
 
     /// Checks that this caller may use this model. Fails with 403 when its key is restricted to
     /// other models of the file.
-    pub fn may_use(&self, model: &Model) -> Result<(), GatewayError> {
+    pub fn can_use(&self, model: &Model) -> Result<(), GatewayError> {
         match self {
             Self::Key(key) if !key.allows_model(&model.id) => {
                 let text = format!(
@@ -81,24 +81,24 @@ impl Caller {
                 );
                 Err(GatewayError::new(Kind::Forbidden, text).internal(format!("key {}", key.name)))
             }
-            Self::Anyone | Self::Key(_) | Self::Gitlab(_) | Self::User(_) => Ok(()),
+            Self::Anonymous | Self::Key(_) | Self::Gitlab(_) | Self::User(_) => Ok(()),
         }
     }
 
     /// Returns this caller's rate limits: a key's own, and those of `base` where it has none.
-    pub fn rates(&self, base: Rates) -> Rates {
+    pub fn rate_limits(&self, base: RateLimits) -> RateLimits {
         match self {
-            Self::Key(key) => key.rates.or(base),
-            Self::Anyone | Self::Gitlab(_) | Self::User(_) => base,
+            Self::Key(key) => key.rate_limits.or(base),
+            Self::Anonymous | Self::Gitlab(_) | Self::User(_) => base,
         }
     }
 
     /// Returns the key that this caller's requests are counted under: a static key's name, a
     /// GitLab's instance id (its users count towards it), or the client's address when
     /// authentication is off.
-    pub fn account(&self, client: Option<IpAddr>) -> String {
+    pub fn rate_limit_key(&self, client: Option<IpAddr>) -> String {
         match self {
-            Self::Anyone => {
+            Self::Anonymous => {
                 client.map_or_else(|| "address".to_owned(), |client| format!("address {client}"))
             }
             Self::Key(key) => format!("key {}", key.name),
@@ -110,22 +110,22 @@ impl Caller {
     /// Checks that this caller may choose a model and its address in a request. GitLab's
     /// administrators may, its users may not (403): the gateway would connect to internal addresses
     /// for them, and IDEs never send any (gitlab-client.md §6.4).
-    pub fn may_name_a_model(&self) -> Result<(), GatewayError> {
+    pub fn can_choose_model(&self) -> Result<(), GatewayError> {
         match self {
             Self::User(_) => Err(GatewayError::new(
                 Kind::Forbidden,
                 "A user's token is bound to the administrator's model: the request may name no other",
             )),
-            Self::Anyone | Self::Key(_) | Self::Gitlab(_) => Ok(()),
+            Self::Anonymous | Self::Key(_) | Self::Gitlab(_) => Ok(()),
         }
     }
 
     /// Returns the model that the caller's token is bound to, by its name in the file; `None` when
     /// it is bound to none.
-    pub fn bound_model(&self) -> Option<&str> {
+    pub fn pinned_model(&self) -> Option<&str> {
         match self {
             Self::User(claims) if !claims.model.is_empty() => Some(&claims.model),
-            Self::Anyone | Self::Key(_) | Self::Gitlab(_) | Self::User(_) => None,
+            Self::Anonymous | Self::Key(_) | Self::Gitlab(_) | Self::User(_) => None,
         }
     }
 }
@@ -135,7 +135,7 @@ impl Caller {
 /// §3.5); a header that is sent twice is wrong if either value is.
 pub(super) fn find_mismatch(caller: &Caller, headers: &HeaderMap) -> Option<&'static str> {
     let (claims, instance, user) = match caller {
-        Caller::Anyone | Caller::Key(_) => return None,
+        Caller::Anonymous | Caller::Key(_) => return None,
         Caller::Gitlab(claims) => (claims, claims.subject.as_str(), ""),
         Caller::User(claims) => (claims, "", claims.subject.as_str()),
     };

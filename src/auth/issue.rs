@@ -27,7 +27,7 @@ const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// `[auth.user_tokens]`, validated.
 #[derive(Clone, Debug, Default)]
-pub struct TokenSettings {
+pub struct UserTokenSettings {
     /// `signing_key`; a key is generated at start-up when it is not set.
     pub signing: Option<Arc<SigningKey>>,
     /// `validation_key`: the other key of a rotation, whose tokens are accepted too.
@@ -36,14 +36,14 @@ pub struct TokenSettings {
 
 /// Issues tokens for users, and verifies them.
 #[derive(Clone, Debug, Default)]
-pub struct UserTokens {
+pub struct UserTokenIssuer {
     signing: Option<Arc<SigningKey>>,
     validation: Option<VerifyingKey>,
 }
 
 /// The user that a token is issued to. Unknown values are empty.
 #[derive(Clone, Copy, Debug)]
-pub struct User<'a> {
+pub struct TokenSubject<'a> {
     /// `X-Gitlab-Global-User-Id`
     pub id: &'a str,
     /// `X-Gitlab-Realm`
@@ -62,7 +62,7 @@ pub struct IssuedToken {
     pub expires_at: u64,
 }
 
-impl UserTokens {
+impl UserTokenIssuer {
     /// Creates an issuer with these keys.
     pub(super) const fn new(
         signing: Option<Arc<SigningKey>>,
@@ -78,7 +78,11 @@ impl UserTokens {
 
     /// Issues a token that is valid from now on. Fails with 500 when there is no signing key or
     /// when the system's random number generator fails.
-    pub fn issue(&self, user: User<'_>, now: SystemTime) -> Result<IssuedToken, GatewayError> {
+    pub fn issue(
+        &self,
+        user: TokenSubject<'_>,
+        now: SystemTime,
+    ) -> Result<IssuedToken, GatewayError> {
         // the official gateway's text
         let failed = |why: &'static str| {
             GatewayError::new(Kind::Internal, "Failed to generate JWT").internal(why)

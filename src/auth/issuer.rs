@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::jwks::{Discovery, KeySet, max_age};
 use crate::model::EndpointUrl;
-use crate::refreshed::{Fetch, Fresh, Pace};
-use crate::upstream::{Fetched, Fetcher};
+use crate::refreshed::{Fetch, RefreshPolicy, Refreshed};
+use crate::upstream::{FetchResult, Fetcher};
 
 /// The path of the discovery document (OpenID Connect Discovery §4).
 const DISCOVERY: &str = "/.well-known/openid-configuration";
@@ -19,18 +19,18 @@ const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 const MIN_AGE: Duration = Duration::from_secs(300);
 /// The fetches that tokens may trigger: anyone can name a key that does not exist, and each such
 /// request waits.
-const REFRESH_POLICY: Pace = Pace {
+const REFRESH_POLICY: RefreshPolicy = RefreshPolicy {
     min_interval: Duration::from_secs(10),
     max_interval: Duration::from_secs(300),
-    wait: Duration::from_secs(2),
-    max_waiting: 64,
+    max_wait: Duration::from_secs(2),
+    max_waiters: 64,
 };
 
 /// One issuer. It is kept across reloads by its address, so that a reload drops no key.
 #[derive(Debug)]
 pub struct Issuer {
     url: EndpointUrl,
-    documents: Fresh<IssuerDocuments>,
+    documents: Refreshed<IssuerDocuments>,
 }
 
 /// The documents of an issuer, from the last successful fetch.
@@ -54,14 +54,14 @@ pub struct IssuerStatus {
     /// The time since the last successful fetch.
     pub age: Option<Duration>,
     /// Why the last fetch failed, if it did.
-    pub fault: Option<String>,
+    pub last_error: Option<String>,
 }
 
 impl Issuer {
     /// Creates an issuer without keys and requests the first fetch.
     pub(super) fn new(url: EndpointUrl) -> Self {
-        let documents = Fresh::new(REFRESH_POLICY);
-        documents.ask();
+        let documents = Refreshed::new(REFRESH_POLICY);
+        documents.request_fetch();
         Self { url, documents }
     }
 
@@ -82,12 +82,12 @@ impl Issuer {
 
     /// Requests a fetch.
     pub(super) fn request_fetch(&self) {
-        self.documents.ask();
+        self.documents.request_fetch();
     }
 
     /// Refreshes the keys before they expire. Does not return.
     pub(super) async fn run(&self, fetcher: &Fetcher) {
-        self.documents.keep(&"keys", || self.fetch(fetcher)).await;
+        self.documents.run(&"keys", || self.fetch(fetcher)).await;
     }
 
     async fn fetch(&self, fetcher: &Fetcher) -> Result<Fetch<IssuerDocuments>, String> {
@@ -100,12 +100,12 @@ impl Issuer {
             .map_err(|why| failed(&self.url, DISCOVERY, &why))?;
         let Discovery { issuer, jwks_uri } = Discovery::parse(&document.body, &self.url)
             .map_err(|why| failed(&self.url, DISCOVERY, &why))?;
-        let Fetched { headers, body } =
+        let FetchResult { headers, body } =
             fetcher.get(&jwks_uri, "").await.map_err(|why| failed(&jwks_uri, "", &why))?;
         let keys = KeySet::parse(&body).map_err(|why| failed(&jwks_uri, "", &why))?;
         tracing::info!(url = %self.url, issuer, keys = keys.len(), "keys fetched");
         let again_in = max_age(&headers).unwrap_or(MAX_AGE).clamp(MIN_AGE, MAX_AGE);
-        Ok(Fetch { value: IssuerDocuments { issuer, keys }, again_in })
+        Ok(Fetch { value: IssuerDocuments { issuer, keys }, refresh_in: again_in })
     }
 
     pub(super) fn status(&self) -> IssuerStatus {
@@ -115,7 +115,7 @@ impl Issuer {
             issuer: documents.as_ref().map(|documents| documents.issuer.clone()),
             keys: documents.as_ref().map_or(0, |documents| documents.keys.len()),
             age: self.documents.age(),
-            fault: self.documents.fault(),
+            last_error: self.documents.last_error(),
         }
     }
 }

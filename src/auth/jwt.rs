@@ -104,7 +104,7 @@ pub struct Expected<'a> {
 impl<'a> Token<'a> {
     /// Parses a token of GitLab's. Nothing in it is trusted yet: `kid` and issuer only select the
     /// key to try. Accepts any bytes, so it is also the entry point for fuzzing.
-    pub fn read(text: &'a [u8]) -> Result<Self, TokenError> {
+    pub fn parse(text: &'a [u8]) -> Result<Self, TokenError> {
         Self::parse_signed_with(text, Algorithm::RS256)
     }
 
@@ -175,7 +175,7 @@ impl<'a> Token<'a> {
             subject: claims.sub.unwrap_or_default(),
             realm: claims.gitlab_realm.unwrap_or_default(),
             instance_id: claims.gitlab_instance_id.unwrap_or_default(),
-            scopes: Scopes::of(claims.scopes.iter().flatten().map(String::as_str)),
+            scopes: Scopes::from_names(claims.scopes.iter().flatten().map(String::as_str)),
             model: claims.model.unwrap_or_default(),
         })
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use subtle::ConstantTimeEq as _;
 
-use super::Rates;
+use super::RateLimits;
 use crate::model::ModelId;
 
 /// One of `auth.static_keys`.
@@ -17,13 +17,18 @@ pub struct StaticKey {
     /// `models`: the models of the file that its holder may use; `None` allows every model.
     pub models: Option<Box<[ModelId]>>,
     /// Its own rate limits, which override those of `[limits]`.
-    pub rates: Rates,
+    pub rate_limits: RateLimits,
 }
 
 impl StaticKey {
     /// Creates a key for every model, with the rate limits of `[limits]`.
     pub fn new(key: &[u8], name: impl Into<Box<str>>) -> Self {
-        Self { hash: KeyHash::of(key), name: name.into(), models: None, rates: Rates::default() }
+        Self {
+            hash: KeyHash::of(key),
+            name: name.into(),
+            models: None,
+            rate_limits: RateLimits::default(),
+        }
     }
 
     /// Returns whether its holder may use this model of the file.
@@ -42,7 +47,7 @@ impl StaticKey {
     }
 
     /// Returns whether both are the same secret.
-    pub fn same_secret(&self, other: &Self) -> bool {
+    pub fn has_same_secret(&self, other: &Self) -> bool {
         self.hash.matches(&other.hash)
     }
 }

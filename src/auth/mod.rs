@@ -23,15 +23,15 @@ use std::time::SystemTime;
 use http::{HeaderMap, header};
 
 pub use identity::{Caller, Permission};
-pub use issue::{IssuedToken, TokenSettings, User, UserTokens};
+pub use issue::{IssuedToken, TokenSubject, UserTokenIssuer, UserTokenSettings};
 pub use issuer::{Issuer, IssuerStatus};
 pub use jwks::{Discovery, DocumentError, KeySet};
 pub use jwt::{Claims, Expected, SKEW, Token, TokenError};
 pub use keys::StaticKey;
-pub use rates::{Meters, Rates};
+pub use rates::{RateLimiter, RateLimits};
 pub use scopes::Scopes;
 pub use signing_key::{KeyError, SigningKey, VerifyingKey};
-pub use trusted::{Issuers, Refresher, TokenVerifier};
+pub use trusted::{IssuerRegistry, KeyRefreshTask, TokenVerifier};
 
 use crate::error::{GatewayError, Kind};
 use crate::model::EndpointUrl;
@@ -78,20 +78,20 @@ pub enum Policy {
         /// The verifier of issuers' tokens, if any issuer is accepted.
         gitlab: Option<TokenVerifier>,
         /// The issuer of users' tokens, which also verifies them.
-        user_tokens: Arc<UserTokens>,
+        user_tokens: Arc<UserTokenIssuer>,
     },
 }
 
 impl Policy {
     /// Authenticates a request by its headers. Returns the caller, or 401 with GitLab's text. Waits
     /// only when the token's key is missing and a fetch that may bring it is due.
-    pub async fn admit(
+    pub async fn authenticate(
         &self,
         headers: &HeaderMap,
         now: SystemTime,
     ) -> Result<Caller, GatewayError> {
         let Self::Authenticated { keys, gitlab, user_tokens } = self else {
-            return Ok(Caller::Anyone);
+            return Ok(Caller::Anonymous);
         };
         let token = credential(headers)?;
         if let Some(key) = StaticKey::find(keys, token) {
@@ -124,7 +124,7 @@ impl Policy {
     }
 
     /// Returns the number of static keys.
-    pub const fn static_keys(&self) -> usize {
+    pub const fn static_key_count(&self) -> usize {
         match self {
             Self::Off => 0,
             Self::Authenticated { keys, .. } => keys.len(),
@@ -132,7 +132,7 @@ impl Policy {
     }
 
     /// Returns the status of each accepted issuer, with the state of its keys.
-    pub fn issuers(&self) -> Vec<IssuerStatus> {
+    pub fn issuer_statuses(&self) -> Vec<IssuerStatus> {
         match self {
             Self::Authenticated { gitlab: Some(verifier), .. } => verifier.status(),
             Self::Off | Self::Authenticated { gitlab: None, .. } => Vec::new(),

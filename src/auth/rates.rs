@@ -32,14 +32,14 @@ const MAX_ACCOUNTS: usize = 10_000;
 
 /// The limits of one caller per minute; `None` is unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rates {
+pub struct RateLimits {
     /// `requests_per_minute`
     pub requests: Option<u32>,
     /// `tokens_per_minute`: input and output.
     pub tokens: Option<u32>,
 }
 
-impl Rates {
+impl RateLimits {
     /// Returns these limits, with those of `base` where a limit is not set.
     #[must_use]
     pub fn or(self, base: Self) -> Self {
@@ -54,13 +54,13 @@ impl Rates {
 
 /// The buckets of all callers, across all workers and reloads; one per process.
 #[derive(Debug)]
-pub struct Meters {
+pub struct RateLimiter {
     accounts: Mutex<HashMap<Arc<str>, Account>>,
     redis: ArcSwapOption<Redis>,
     metrics: Arc<Metrics>,
 }
 
-impl Meters {
+impl RateLimiter {
     /// Creates a limiter without any caller.
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self { accounts: Mutex::default(), redis: ArcSwapOption::empty(), metrics }
@@ -68,10 +68,10 @@ impl Meters {
 
     /// Shares the buckets with other gateways in this Redis, or keeps them local with `None`. Keeps
     /// the connection when the address is the same.
-    pub fn share(&self, url: Option<RedisUrl>) {
+    pub fn set_redis(&self, url: Option<RedisUrl>) {
         let current = self.redis.load();
         match url {
-            Some(url) if current.as_ref().is_some_and(|redis| redis.is_of(&url)) => {}
+            Some(url) if current.as_ref().is_some_and(|redis| redis.is_for(&url)) => {}
             Some(url) => {
                 let up = self.metrics.shared_limits_up.get(&NoLabels {});
                 self.redis.store(Some(Arc::new(Redis::new(url, up))));
@@ -85,13 +85,13 @@ impl Meters {
     }
 
     /// Keeps the connection to Redis and sends charges to it. Does not return; run it once.
-    pub async fn tend(self: Arc<Self>) {
+    pub async fn run_sync(self: Arc<Self>) {
         let mut tick = interval(SYNC_INTERVAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tick.tick().await;
             if let Some(redis) = self.redis.load_full() {
-                redis.tend().await;
+                redis.reconnect().await;
                 for (caller, rates, unsynced) in self.take_unsynced() {
                     if self.eval_script(&redis, &caller, rates, false, unsynced).await.is_none() {
                         break;
@@ -106,7 +106,7 @@ impl Meters {
     pub async fn admit(
         self: &Arc<Self>,
         caller: String,
-        rates: Rates,
+        rates: RateLimits,
     ) -> Result<Box<dyn Meter>, GatewayError> {
         let caller: Arc<str> = caller.into();
         let shared = match self.redis.load_full() {
@@ -142,7 +142,7 @@ impl Meters {
         &self,
         redis: &Redis,
         caller: &Arc<str>,
-        rates: Rates,
+        rates: RateLimits,
         take: bool,
         unsynced: u64,
     ) -> Option<Result<(), Exhausted>> {
@@ -158,7 +158,7 @@ impl Meters {
     }
 
     /// Takes the charges that are not in Redis yet, by caller.
-    fn take_unsynced(&self) -> Vec<(Arc<str>, Rates, u64)> {
+    fn take_unsynced(&self) -> Vec<(Arc<str>, RateLimits, u64)> {
         let mut accounts = self.lock();
         let unsynced = accounts.iter_mut().filter(|(_, account)| account.unsynced_tokens > 0);
         unsynced
@@ -173,7 +173,7 @@ impl Meters {
     fn with_account<T>(
         &self,
         caller: &Arc<str>,
-        rates: Rates,
+        rates: RateLimits,
         act: impl FnOnce(&mut Account) -> T,
     ) -> T {
         let now = Instant::now();
@@ -209,9 +209,9 @@ fn evict(accounts: &mut HashMap<Arc<str>, Account>, now: Instant) {
 /// The account that the tokens of one request are charged to.
 #[derive(Debug)]
 struct AccountMeter {
-    meters: Arc<Meters>,
+    meters: Arc<RateLimiter>,
     caller: Arc<str>,
-    rates: Rates,
+    rates: RateLimits,
 }
 
 impl Meter for AccountMeter {
@@ -230,7 +230,7 @@ impl Meter for AccountMeter {
 #[derive(Debug)]
 struct Account {
     /// The limits at its last request.
-    rates: Rates,
+    rates: RateLimits,
     requests: Bucket,
     tokens: Bucket,
     /// Tokens charged here that are not in Redis yet.
@@ -253,7 +253,7 @@ struct Exhausted {
 }
 
 impl Account {
-    fn full(rates: Rates, now: Instant) -> Self {
+    fn full(rates: RateLimits, now: Instant) -> Self {
         let full =
             |per_minute: Option<u32>| Bucket { level: per_minute.unwrap_or_default().into() };
         Self {
@@ -274,7 +274,7 @@ impl Account {
     }
 
     /// Applies other limits; a limit that was not set before starts with a full bucket.
-    fn set_limits(&mut self, rates: Rates) {
+    fn set_limits(&mut self, rates: RateLimits) {
         let new = Self::full(rates, self.at);
         let clip = |bucket: Bucket, was: Option<u32>, full: Bucket| {
             if was.is_none() { full } else { Bucket { level: bucket.level.min(full.level) } }
@@ -335,7 +335,7 @@ impl Bucket {
 }
 
 impl Exhausted {
-    fn into_error(self, rates: Rates) -> GatewayError {
+    fn into_error(self, rates: RateLimits) -> GatewayError {
         let (limit, what) = match self.rate {
             Rate::Requests => (rates.requests, "requests"),
             Rate::Tokens => (rates.tokens, "tokens"),
@@ -357,21 +357,21 @@ mod tests {
 
     use tokio::time::{Instant, advance};
 
-    use super::{Account, MAX_ACCOUNTS, Meters, Rates};
+    use super::{Account, MAX_ACCOUNTS, RateLimiter, RateLimits};
     use crate::error::{Kind, Shape, render};
     use crate::telemetry::Metrics;
 
-    fn meters() -> Arc<Meters> {
-        Arc::new(Meters::new(Arc::new(Metrics::new().unwrap())))
+    fn meters() -> Arc<RateLimiter> {
+        Arc::new(RateLimiter::new(Arc::new(Metrics::new().unwrap())))
     }
 
-    fn rates(requests: u32, tokens: u32) -> Rates {
+    fn rates(requests: u32, tokens: u32) -> RateLimits {
         let some = |n| (n > 0).then_some(n);
-        Rates { requests: some(requests), tokens: some(tokens) }
+        RateLimits { requests: some(requests), tokens: some(tokens) }
     }
 
     /// Returns the `Retry-After` of a refusal in seconds, or zero when the request is admitted.
-    async fn refused(meters: &Arc<Meters>, caller: &str, rates: Rates) -> u64 {
+    async fn refused(meters: &Arc<RateLimiter>, caller: &str, rates: RateLimits) -> u64 {
         let Err(error) = meters.admit(caller.to_owned(), rates).await else { return 0 };
         assert_eq!(error.kind(), Kind::RateLimited);
         let response = render(&error, Shape::OpenAi, "");
@@ -458,7 +458,7 @@ mod tests {
 
     #[test]
     fn an_account_without_limits_is_full() {
-        assert!(Account::full(Rates::default(), Instant::now()).is_full());
+        assert!(Account::full(RateLimits::default(), Instant::now()).is_full());
         assert_eq!(rates(1, 0).or(rates(2, 3)), rates(1, 3));
     }
 }

@@ -55,11 +55,11 @@ pub struct Scopes(u64);
 
 impl Scopes {
     /// Every unit primitive known to this version.
-    pub const ANY: Self = Self((1 << NAMES.len()) - 1);
+    pub const ALL: Self = Self((1 << NAMES.len()) - 1);
 
     /// Creates the set of these names. Unknown names are ignored: GitLab adds some with every
     /// release.
-    pub fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+    pub fn from_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         let bit = |name: &str| {
             NAMES.iter().position(|known| *known == name).map_or(0, |index| 1 << index)
         };
@@ -76,17 +76,17 @@ impl Scopes {
     }
 
     /// Returns the scopes of which one is enough for a feature.
-    pub fn of_feature(feature: Feature) -> Self {
+    pub fn for_feature(feature: Feature) -> Self {
         match feature.name() {
-            "code_completions" => Self::of(["complete_code"]),
-            "code_generations" => Self::of(["generate_code"]),
-            "duo_chat" => Self::of(["duo_chat", "duo_classic_chat"]),
-            "embeddings_code" => Self::of(["generate_embeddings_codebase"]),
+            "code_completions" => Self::from_names(["complete_code"]),
+            "code_generations" => Self::from_names(["generate_code"]),
+            "duo_chat" => Self::from_names(["duo_chat", "duo_classic_chat"]),
+            "embeddings_code" => Self::from_names(["generate_embeddings_codebase"]),
             "duo_agent_platform" | "duo_agent_platform_agentic_chat" => {
-                Self::of(["duo_agent_platform", "duo_workflow_execute_workflow"])
+                Self::from_names(["duo_agent_platform", "duo_workflow_execute_workflow"])
             }
             // the others are named after their primitive
-            name => Self::of([name.strip_prefix("duo_chat_").unwrap_or(name)]),
+            name => Self::from_names([name.strip_prefix("duo_chat_").unwrap_or(name)]),
         }
     }
 
@@ -104,18 +104,18 @@ mod tests {
     #[test]
     fn every_feature_has_a_scope_and_the_set_has_room() {
         for feature in Feature::all() {
-            assert!(Scopes::of_feature(feature).intersects(Scopes::ANY), "{}", feature.name());
+            assert!(Scopes::for_feature(feature).intersects(Scopes::ALL), "{}", feature.name());
         }
         assert!(NAMES.len() < 64);
-        assert_eq!(Scopes::of(NAMES.iter().copied()), Scopes::ANY);
+        assert_eq!(Scopes::from_names(NAMES.iter().copied()), Scopes::ALL);
     }
 
     #[test]
     fn unknown_scopes_open_nothing() {
-        let token = Scopes::of(["complete_code", "not_yet_invented", ""]);
-        assert_eq!(token, Scopes::of(["complete_code"]));
-        assert!(token.intersects(Scopes::of_feature(Feature::CODE_COMPLETIONS)));
-        assert!(!token.intersects(Scopes::of_feature(Feature::DUO_CHAT)));
-        assert!(!Scopes::default().intersects(Scopes::ANY));
+        let token = Scopes::from_names(["complete_code", "not_yet_invented", ""]);
+        assert_eq!(token, Scopes::from_names(["complete_code"]));
+        assert!(token.intersects(Scopes::for_feature(Feature::CODE_COMPLETIONS)));
+        assert!(!token.intersects(Scopes::for_feature(Feature::DUO_CHAT)));
+        assert!(!Scopes::default().intersects(Scopes::ALL));
     }
 }

@@ -11,7 +11,9 @@ use tokio::sync::watch;
 use super::issuer::{Issuer, IssuerStatus};
 use super::jwt::{Claims, Expected, Token, TokenError, excerpt};
 use super::signing_key::SigningKey;
-use super::{GitlabSettings, Policy, Settings, TokenSettings, UserTokens, verification_failed};
+use super::{
+    GitlabSettings, Policy, Settings, UserTokenIssuer, UserTokenSettings, verification_failed,
+};
 use crate::error::{GatewayError, Kind};
 use crate::model::EndpointUrl;
 use crate::upstream::Fetcher;
@@ -48,7 +50,7 @@ impl TokenVerifier {
         now: SystemTime,
     ) -> Result<Claims, GatewayError> {
         let rejected = |why: &TokenError| verification_failed(why.to_string());
-        let token = Token::read(token).map_err(|why| rejected(&why))?;
+        let token = Token::parse(token).map_err(|why| rejected(&why))?;
         let issuer = self
             .issuer_of(&token)
             .ok_or_else(|| rejected(&TokenError::UnknownIssuer(excerpt(token.issuer()))))?;
@@ -84,7 +86,7 @@ impl TokenVerifier {
 /// administrator to look at the token.
 fn no_keys(issuer: &Issuer) -> GatewayError {
     let status = issuer.status();
-    let why = status.fault.unwrap_or_else(|| "not fetched yet".to_owned());
+    let why = status.last_error.unwrap_or_else(|| "not fetched yet".to_owned());
     GatewayError::new(
         Kind::NoSigningKeys,
         "Weir could not fetch the keys that GitLab's tokens are verified with",
@@ -94,14 +96,14 @@ fn no_keys(issuer: &Issuer) -> GatewayError {
 
 /// Creates issuers, and keeps them across reloads: one per process.
 #[derive(Debug)]
-pub struct Issuers {
+pub struct IssuerRegistry {
     issuers: watch::Sender<Option<IssuerSet>>,
     /// The generated key for our own tokens, when the operator configured none.
     generated_key: OnceLock<Option<Arc<SigningKey>>>,
     generated_key_logged: Once,
 }
 
-impl Default for Issuers {
+impl Default for IssuerRegistry {
     fn default() -> Self {
         Self {
             issuers: watch::Sender::new(None),
@@ -111,11 +113,11 @@ impl Default for Issuers {
     }
 }
 
-impl Issuers {
+impl IssuerRegistry {
     /// Builds the policy of these settings. Issuers that exist already keep their keys, and a fetch
     /// is requested, so that a reload is also how an operator drops a key that GitLab has
     /// withdrawn.
-    pub fn policy(&self, settings: Settings, user_tokens: Arc<UserTokens>) -> Policy {
+    pub fn policy(&self, settings: Settings, user_tokens: Arc<UserTokenIssuer>) -> Policy {
         let (keys, gitlab) = match settings {
             Settings::Off => return self.publish(None, Policy::Off),
             Settings::Keys(keys) => (keys, None),
@@ -141,15 +143,15 @@ impl Issuers {
 
     /// Creates the issuer of users' tokens. If no key is configured, one is generated once per
     /// process, so that a reload invalidates no token.
-    pub fn user_tokens(&self, settings: TokenSettings) -> UserTokens {
-        let TokenSettings { signing, validation } = settings;
+    pub fn user_tokens(&self, settings: UserTokenSettings) -> UserTokenIssuer {
+        let UserTokenSettings { signing, validation } = settings;
         let signing = signing.or_else(|| self.generated_key.get_or_init(generate_key).clone());
-        UserTokens::new(signing, validation)
+        UserTokenIssuer::new(signing, validation)
     }
 
     /// Returns the task that refreshes the keys of the issuers in force. Run it once.
-    pub fn refresher(&self, fetcher: Fetcher) -> Refresher {
-        Refresher { issuers: self.issuers.subscribe(), fetcher }
+    pub fn refresh_task(&self, fetcher: Fetcher) -> KeyRefreshTask {
+        KeyRefreshTask { issuers: self.issuers.subscribe(), fetcher }
     }
 
     fn publish(&self, issuers: Option<IssuerSet>, policy: Policy) -> Policy {
@@ -192,12 +194,12 @@ fn log_generated_key() {
 }
 
 /// The one task that fetches keys.
-pub struct Refresher {
+pub struct KeyRefreshTask {
     issuers: watch::Receiver<Option<IssuerSet>>,
     fetcher: Fetcher,
 }
 
-impl Refresher {
+impl KeyRefreshTask {
     /// Runs until the [`Issuers`] are dropped.
     pub async fn run(mut self) {
         loop {

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use super::Out;
 use super::out::{align, plural};
 use crate::config::{Config, Origin, Setting, show_duration};
-use crate::model::{Budget, CredentialKind, Model};
+use crate::model::{CredentialKind, Model, Timeouts};
 use crate::route::{Choice, Feature, RequestModels, Route, Rule};
 use crate::telemetry::rfc3339;
 use crate::upstream::Validity;
@@ -79,7 +79,7 @@ fn tls(config: &Config, now: SystemTime) -> Vec<String> {
     let egress = config.outward.settings();
     let shared = egress.models.identity().map(|identity| ("to model servers".to_owned(), identity));
     let own = config.models.iter().filter_map(|model| {
-        let tls = egress.own.get(&model.id)?;
+        let tls = egress.by_model.get(&model.id)?;
         Some((format!("to models.{}", model.id), tls.identity()?))
     });
     rows.extend(
@@ -135,7 +135,7 @@ fn row(config: &Config, feature: Feature) -> Vec<String> {
     let inherited = own.is_none_or(|(_, rule)| rule == Rule::Parent);
     let cap = if inherited { feature.total_limit() } else { None };
     let by = format!("{} {key}{note}", config.provenance.source(&key));
-    cells(feature.name(), choice, |route| route.budget.capped(cap), by)
+    cells(feature.name(), choice, |route| route.timeouts.capped(cap), by)
 }
 
 fn default_row(config: &Config) -> Vec<String> {
@@ -144,7 +144,7 @@ fn default_row(config: &Config) -> Vec<String> {
         Some(choice) => cells(
             "default",
             choice,
-            |route| route.budget,
+            |route| route.timeouts,
             format!("{} {key}", config.provenance.source(&key)),
         ),
         None => without_rule(config, "default"),
@@ -162,7 +162,7 @@ fn without_rule(config: &Config, name: &str) -> Vec<String> {
 fn cells(
     name: &str,
     choice: &Choice,
-    budget: impl Fn(&Route) -> Budget,
+    budget: impl Fn(&Route) -> Timeouts,
     by: String,
 ) -> Vec<String> {
     let dash = || "-".to_owned();
@@ -180,7 +180,7 @@ fn cells(
     }
 }
 
-fn limits(budget: Budget) -> String {
+fn limits(budget: Timeouts) -> String {
     [budget.connect, budget.first_byte, budget.idle, budget.total].map(show_duration).join(" / ")
 }
 

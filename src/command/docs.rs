@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::Out;
 use super::out::plural;
-use crate::docs::{Builder, Built};
+use crate::docs::{Builder, BuiltIndex};
 
 /// The interval at which the progress line changes.
 const TICK: Duration = Duration::from_millis(100);
@@ -84,7 +84,7 @@ fn pages(dir: &Path) -> Result<Vec<PathBuf>, (PathBuf, io::Error)> {
     Ok(found)
 }
 
-fn build(dir: &Path, pages: &[PathBuf], out: &mut Out) -> Built {
+fn build(dir: &Path, pages: &[PathBuf], out: &mut Out) -> BuiltIndex {
     let mut builder = Builder::default();
     let mut last_shown = Instant::now();
     for (done, path) in pages.iter().enumerate() {

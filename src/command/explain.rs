@@ -7,7 +7,7 @@ use super::out::{align, suggestion};
 use crate::config::{Config, show_duration};
 use crate::error::Phase;
 use crate::model::CredentialKind;
-use crate::route::{Choice, Class, Feature, RequestModels, Route, Rule};
+use crate::route::{Choice, Feature, PriorityClass, RequestModels, Route, Rule};
 
 /// Prints the route of a feature or of `default`.
 pub(super) fn run(config: &Config, name: &str, out: &mut Out) -> ExitCode {
@@ -64,7 +64,7 @@ fn rows(config: &Config, feature: Option<Feature>) -> Vec<String> {
                 model_rows(config, route, feature, &mut rows);
             }
             limit_rows(config, route, feature, line, &mut rows);
-            if feature.is_none_or(Feature::may_fall_back) {
+            if feature.is_none_or(Feature::can_fall_back) {
                 fallback_rows(config, route, line, &mut rows);
             }
         }
@@ -152,7 +152,7 @@ fn model_rows(
         row("api_key", key.to_owned(), source("api_key"));
     }
     if model.priority {
-        let class = feature.map_or(Class::Chat, Feature::class);
+        let class = feature.map_or(PriorityClass::Chat, Feature::class);
         row(
             "priority",
             format!("{} in the server's queue; 0 goes first", class.priority()),
@@ -175,7 +175,7 @@ fn limit_rows(
 ) {
     let own = feature.is_some_and(|feature| feature.name() == line);
     let cap = feature.and_then(Feature::total_limit);
-    let budget = if own { route.budget } else { route.budget.capped(cap) };
+    let budget = if own { route.timeouts } else { route.timeouts.capped(cap) };
     for (name, phase) in PHASES {
         let layers = [
             format!("features.{line}.timeouts.{name}"),

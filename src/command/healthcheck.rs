@@ -90,7 +90,7 @@ fn get(
 }
 
 fn request_status(stream: &mut (impl Read + Write), target: &EndpointUrl) -> io::Result<u16> {
-    let path = if target.base().is_empty() { "/" } else { target.base() };
+    let path = if target.base_path().is_empty() { "/" } else { target.base_path() };
     let request =
         format!("GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", target.authority());
     stream.write_all(request.as_bytes())?;

@@ -20,11 +20,11 @@ use crate::error::{GatewayError, Kind, Shape};
 use crate::generation::{Delta, Encode, Generation, Message, Role, Sampling};
 use crate::model::{EndpointUrl, Model};
 use crate::provider::Outbound;
-use crate::relay::{Call, Content, Passed, Relay, RelayBody};
+use crate::relay::{Call, Content, PassthroughCall, Relay, RelayBody};
 use crate::route::{Route, Rule};
 use crate::telemetry::labels::Surface;
-use crate::telemetry::{Facts, Metrics, Record, Sink, TraceIds};
-use crate::upstream::{Endpoints, Fetcher, Registry, SharedOutward, Steps, Upstreams};
+use crate::telemetry::{Metrics, Record, RequestInfo, Sink, TraceIds};
+use crate::upstream::{ConnectTimings, Endpoints, Fetcher, Registry, SharedEgress, Upstreams};
 
 /// Probes every model, or the one with this name. Exits with 1 when an endpoint fails.
 pub(super) fn run(config: &Config, only: Option<&str>, out: &mut Out) -> ExitCode {
@@ -78,15 +78,16 @@ fn probe_all(
     let mut rows = vec![head.map(str::to_owned).to_vec()];
     let mut failed = 0;
     let credentials = Credentials::default();
-    credentials.set(config.table.renewed());
-    let refresh = credentials.keeper(Fetcher::new(SharedOutward::new(Arc::clone(&config.outward))));
+    credentials.set(config.table.refreshable_credentials());
+    let refresh =
+        credentials.refresh_task(Fetcher::new(SharedEgress::new(Arc::clone(&config.outward))));
     runtime()?.block_on(async {
         let relay = Relay::new(Upstreams::new(Arc::clone(&registry)));
         let probing = async {
             for (route, url) in targets {
                 out.remark(format_args!("probing {} at {url} …", route.model.id));
-                if let Some(renewed) = route.model.access.renewed() {
-                    renewed.settled().await;
+                if let Some(renewed) = route.model.access.refreshable() {
+                    renewed.wait_for_fetch().await;
                 }
                 let route = with_endpoint(route, url);
                 let endpoints = registry.endpoints(
@@ -117,7 +118,7 @@ const PROXY_COLUMN: usize = 4;
 
 /// The result of probing one endpoint.
 struct Probed {
-    connect: Option<Steps>,
+    connect: Option<ConnectTimings>,
     first_token: Option<Duration>,
     total: Duration,
     result: Result<String, String>,
@@ -128,7 +129,7 @@ impl Probed {
         let time = |duration: Duration| {
             show_duration(Duration::from_millis(u64::try_from(duration.as_millis()).unwrap_or(0)))
         };
-        let step = |of: fn(&Steps) -> Duration| {
+        let step = |of: fn(&ConnectTimings) -> Duration| {
             self.connect.as_ref().map_or_else(|| "-".to_owned(), |timings| time(of(timings)))
         };
         let result = match &self.result {
@@ -161,14 +162,14 @@ async fn probe(relay: &Relay, route: &Route, endpoints: &Endpoints) -> Probed {
     let Some([endpoint, ..]) = endpoints.of(&route.model.id) else {
         return failed("no endpoint".to_owned());
     };
-    let connecting = timeout(route.budget.connect, relay.upstreams().probe(endpoint)).await;
+    let connecting = timeout(route.timeouts.connect, relay.upstreams().probe(endpoint)).await;
     let timings = match connecting {
         Ok(Ok(timings)) => timings,
         Ok(Err(error)) => return failed(error.to_string()),
         Err(_) => {
             return failed(format!(
                 "no connection within {} (timeouts.connect)",
-                show_duration(route.budget.connect)
+                show_duration(route.timeouts.connect)
             ));
         }
     };
@@ -194,7 +195,7 @@ fn with_endpoint(route: &Route, url: &EndpointUrl) -> Route {
     Route {
         feature: None,
         model: Arc::new(model),
-        budget: route.budget,
+        timeouts: route.timeouts,
         rule: Rule::Named,
         fallback: None,
     }
@@ -206,7 +207,7 @@ async fn request(
     relay: &Relay,
     route: &Route,
     endpoints: &Endpoints,
-    facts: &mut Facts,
+    facts: &mut RequestInfo,
 ) -> Result<Content, GatewayError> {
     let call = Call { route, endpoints, shape: Shape::Gitlab };
     if route.model.provider.is_gateway() {
@@ -223,8 +224,8 @@ async fn request(
             headers,
             body: Bytes::from(body).into(),
         };
-        let passed = Passed { outbound, stream: false, hide_usage: false };
-        return Ok(relay.pass(call, passed, facts).await?.into_body());
+        let passed = PassthroughCall { outbound, stream: false, hide_usage: false };
+        return Ok(relay.forward(call, passed, facts).await?.into_body());
     }
     let generation = Generation {
         messages: vec![Message::text(Role::User, "Reply with the single word OK.")],
@@ -243,14 +244,15 @@ async fn request(
 async fn health(
     relay: &Relay,
     call: Call<'_>,
-    facts: &mut Facts,
+    facts: &mut RequestInfo,
 ) -> Result<Response<Content>, GatewayError> {
     let agent = HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION")));
     let headers = HeaderMap::from_iter([(header::USER_AGENT, agent)]);
     let (path, body) = ("/monitoring/healthz".into(), Bytes::new().into());
     let outbound = Outbound { method: Method::GET, path, headers, body };
-    let response =
-        relay.pass(call, Passed { outbound, stream: false, hide_usage: false }, facts).await?;
+    let response = relay
+        .forward(call, PassthroughCall { outbound, stream: false, hide_usage: false }, facts)
+        .await?;
     match response.status() {
         status if status.is_success() => Ok(response),
         status => Err(GatewayError::new(
@@ -317,7 +319,7 @@ struct LastNote {
 impl Sink for LastNote {
     fn begin(&self, _surface: Surface) {}
 
-    fn finish(&self, facts: &Facts) {
+    fn finish(&self, facts: &RequestInfo) {
         self.note.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&facts.note);
     }
 }

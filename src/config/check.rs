@@ -23,7 +23,7 @@ use crate::config::toml::key::{Key, Support};
 use crate::config::toml::provenance::{Origin, Provenance, Setting};
 use crate::config::toml::reader::Reader;
 use crate::config::toml::{key_paths, suggest, variables};
-use crate::model::{Budget, Families};
+use crate::model::{Families, Timeouts};
 use crate::upstream::ClientTls;
 
 /// Checks a text as the content of the file at `path`. Fails with all faults when there is an error
@@ -182,7 +182,7 @@ fn routing(
     families: Families,
     queue: (usize, Duration),
 ) -> Result<Routing, Reported> {
-    let base = Budget::DEFAULT.with(&timeouts::read(reader, &["timeouts"]));
+    let base = Timeouts::DEFAULT.patched(&timeouts::read(reader, &["timeouts"]));
     let provider_env = provider_env::read(reader);
     let common = models::Common { provider_env: &provider_env, families: &families, queue };
     let models = models::read(reader, &common);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::config::toml::diagnostic::Fault;
 use crate::config::toml::provenance::Provenance;
 use crate::model::Model;
-use crate::prompt::Registry;
+use crate::prompt::PromptRegistry;
 use crate::route::{RequestModels, Table};
 use crate::telemetry::{Format, Level};
 use crate::{auth, docs, server, snapshot, upstream};
@@ -19,7 +19,7 @@ pub struct Config {
     /// Certificate and key of the public listener, or `None` for plain HTTP.
     pub tls: Option<Arc<server::Identity>>,
     /// How model servers are reached: TLS, proxies, which addresses are allowed.
-    pub outward: Arc<upstream::Outward>,
+    pub outward: Arc<upstream::Egress>,
     /// Retry budget, hedging, circuit breaker and health checks.
     pub resilience: upstream::Resilience,
     /// The routing table: feature → model.
@@ -29,11 +29,11 @@ pub struct Config {
     /// What the table does with a model that a request names.
     pub request_models: RequestModels,
     /// The prompts, built in or the operator's.
-    pub prompts: Arc<Registry>,
+    pub prompts: Arc<PromptRegistry>,
     /// How clients are authenticated.
     pub auth: auth::Settings,
     /// The keys that sign and validate users' tokens.
-    pub user_tokens: auth::TokenSettings,
+    pub user_tokens: auth::UserTokenSettings,
     /// Size limit, timeout and rates of one request.
     pub limits: snapshot::Limits,
     /// The Redis of `limits.shared`, if several gateways count rates together.

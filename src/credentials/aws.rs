@@ -27,9 +27,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::time::timeout;
 
 use super::FETCH_TIMEOUT;
-use crate::model::{AwsChain, AwsKeys, EndpointUrl, Temporary};
+use crate::model::{AwsChain, AwsKeys, EndpointUrl, Expiring};
 use crate::secret::Secret;
-use crate::upstream::{Answered, Asked, Fetcher};
+use crate::upstream::{FetchRequest, FetchResponse, Fetcher};
 
 /// The region whose STS is called when none is configured.
 const DEFAULT_STS_REGION: &str = "us-east-1";
@@ -40,7 +40,7 @@ const IMDS_ATTEMPTS: u32 = 2;
 pub(super) async fn fetch(
     chain: &AwsChain,
     fetcher: &Arc<Fetcher>,
-) -> Result<Temporary<AwsKeys>, String> {
+) -> Result<Expiring<AwsKeys>, String> {
     let config =
         ProviderConfig::without_region().with_http_client(Client { fetcher: Arc::clone(fetcher) });
     let sts_region = chain.region().map_or(DEFAULT_STS_REGION, |region| region.as_str());
@@ -61,7 +61,7 @@ pub(super) async fn fetch(
         secret_access_key: Secret::new(found.secret_access_key().to_owned()),
         session_token: token,
     };
-    Ok(Temporary { value, expires: found.expiry() })
+    Ok(Expiring { value, expires: found.expiry() })
 }
 
 /// Returns an error with its causes, on one line.
@@ -152,9 +152,9 @@ async fn exchange(
         .map(Bytes::copy_from_slice)
         .ok_or_else(|| user("a streaming body"))?;
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let request = Asked { method: request.method(), url: &url, path, headers, body };
-    let response = fetcher.ask(request, connect).await;
-    let Answered { status, headers, body } = response.map_err(|why| {
+    let request = FetchRequest { method: request.method(), url: &url, path, headers, body };
+    let response = fetcher.send(request, connect).await;
+    let FetchResponse { status, headers, body } = response.map_err(|why| {
         let text = format!("{authority}: {why}");
         if why.is_timeout() {
             ConnectorError::timeout(text.into())

@@ -14,24 +14,24 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::FETCH_TIMEOUT;
-use crate::model::{EndpointUrl, Entra, EntraIdentity, ManagedBy, Temporary};
+use crate::model::{EndpointUrl, EntraIdentity, EntraToken, Expiring, ManagedIdentitySource};
 use crate::secret::Secret;
-use crate::upstream::{Answered, Asked, Fetcher};
+use crate::upstream::{FetchRequest, FetchResponse, Fetcher};
 
 /// The longest token file; a cluster's token is a few KiB.
 const MAX_TOKEN_FILE: u64 = 64 << 10;
 
 /// Requests a token once. Fails with the address and the reason.
 pub(super) async fn fetch(
-    entra: &Entra,
+    entra: &EntraToken,
     fetcher: &Fetcher,
-) -> Result<Temporary<Secret<String>>, String> {
+) -> Result<Expiring<Secret<String>>, String> {
     let request = Request::new(&entra.identity, &entra.scope)?;
     let address = format!("{}{}", request.url, request.path.split('?').next().unwrap_or_default());
     let Request { method, url, path, headers, body } = request;
-    let request = Asked { method, url: &url, path: &path, headers, body };
+    let request = FetchRequest { method, url: &url, path: &path, headers, body };
     let response =
-        fetcher.ask(request, FETCH_TIMEOUT).await.map_err(|why| format!("{address}: {why}"))?;
+        fetcher.send(request, FETCH_TIMEOUT).await.map_err(|why| format!("{address}: {why}"))?;
     parse_token(&response, SystemTime::now()).map_err(|why| format!("{address}: {why}"))
 }
 
@@ -94,18 +94,18 @@ impl Request {
         }
     }
 
-    fn managed_identity(by: &ManagedBy, scope: &str, client_id: Option<&str>) -> Self {
+    fn managed_identity(by: &ManagedIdentitySource, scope: &str, client_id: Option<&str>) -> Self {
         const METADATA: HeaderName = HeaderName::from_static("metadata");
         const IDENTITY: HeaderName = HeaderName::from_static("x-identity-header");
         // both take a resource, not a scope
         let resource = scope.strip_suffix("/.default").unwrap_or(scope);
         let mut headers = HeaderMap::new();
         let (url, path, version) = match by {
-            ManagedBy::Instance(url) => {
+            ManagedIdentitySource::Instance(url) => {
                 headers.insert(METADATA, HeaderValue::from_static("true"));
                 (url, "/metadata/identity/oauth2/token", "2018-02-01")
             }
-            ManagedBy::AppService(url, secret) => {
+            ManagedIdentitySource::AppService(url, secret) => {
                 // the configuration accepts visible ASCII only
                 if let Ok(mut value) = HeaderValue::from_str(secret.expose()) {
                     value.set_sensitive(true);
@@ -165,8 +165,11 @@ struct ErrorResponse {
     message: Option<String>,
 }
 
-fn parse_token(response: &Answered, now: SystemTime) -> Result<Temporary<Secret<String>>, String> {
-    let Answered { status, body, .. } = response;
+fn parse_token(
+    response: &FetchResponse,
+    now: SystemTime,
+) -> Result<Expiring<Secret<String>>, String> {
+    let FetchResponse { status, body, .. } = response;
     if !status.is_success() {
         return Err(format!("HTTP {status}{}", refusal_text(body)));
     }
@@ -183,7 +186,7 @@ fn parse_token(response: &Answered, now: SystemTime) -> Result<Temporary<Secret<
         .and_then(|left| now.checked_add(left))
         .or_else(|| SystemTime::UNIX_EPOCH.checked_add(seconds(&response.expires_on)?));
     match expires {
-        Some(_) => Ok(Temporary { value, expires }),
+        Some(_) => Ok(Expiring { value, expires }),
         None => Err("the response does not contain an expiry".to_owned()),
     }
 }
@@ -208,11 +211,11 @@ mod tests {
     use http::{HeaderMap, StatusCode};
 
     use super::{Request, parse_token};
-    use crate::model::{EndpointUrl, EntraIdentity, ManagedBy};
+    use crate::model::{EndpointUrl, EntraIdentity, ManagedIdentitySource};
     use crate::secret::Secret;
-    use crate::upstream::Answered;
+    use crate::upstream::FetchResponse;
 
-    fn managed_identity(by: ManagedBy) -> Request {
+    fn managed_identity(by: ManagedIdentitySource) -> Request {
         let identity = EntraIdentity::Managed { by, client_id: Some("c 1".into()) };
         Request::new(&identity, "https://ai.azure.com/.default").unwrap()
     }
@@ -220,14 +223,15 @@ mod tests {
     #[test]
     fn managed_identities_name_the_resource() {
         let url = |text| EndpointUrl::parse(text).unwrap();
-        let instance = managed_identity(ManagedBy::Instance(url("http://169.254.169.254")));
+        let instance =
+            managed_identity(ManagedIdentitySource::Instance(url("http://169.254.169.254")));
         let query = "resource=https%3A%2F%2Fai.azure.com&client_id=c%201";
         assert_eq!(
             instance.path,
             format!("/metadata/identity/oauth2/token?api-version=2018-02-01&{query}")
         );
         assert_eq!(instance.headers["metadata"], "true");
-        let by = ManagedBy::AppService(
+        let by = ManagedIdentitySource::AppService(
             url("http://localhost:1/msi/token"),
             Secret::new("canary".into()),
         );
@@ -242,7 +246,7 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1000);
         let read = |status: u16, body: &'static str| {
             let status = StatusCode::from_u16(status).unwrap();
-            let response = Answered { status, headers: HeaderMap::new(), body: body.into() };
+            let response = FetchResponse { status, headers: HeaderMap::new(), body: body.into() };
             parse_token(&response, now)
                 .map(|token| token.expires.unwrap().duration_since(now).unwrap().as_secs())
         };

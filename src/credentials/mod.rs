@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::model::{Renewed, Temporary};
+use crate::model::{Expiring, RefreshableCredentials};
 use crate::refreshed::Fetch;
 use crate::upstream::Fetcher;
 
@@ -27,7 +27,7 @@ const REREAD_INTERVAL: Duration = Duration::from_mins(15);
 /// The credentials of the configuration in force: one per process.
 #[derive(Debug)]
 pub struct Credentials {
-    current: watch::Sender<Vec<Renewed>>,
+    current: watch::Sender<Vec<RefreshableCredentials>>,
 }
 
 impl Default for Credentials {
@@ -39,35 +39,35 @@ impl Default for Credentials {
 impl Credentials {
     /// Replaces the credentials in force. Those that are in force already keep their value and are
     /// fetched again, so that a reload is also how an operator drops a key that was replaced.
-    pub fn set(&self, renewed: impl Iterator<Item = Renewed>) {
-        let mut new: Vec<Renewed> = Vec::new();
+    pub fn set(&self, renewed: impl Iterator<Item = RefreshableCredentials>) {
+        let mut new: Vec<RefreshableCredentials> = Vec::new();
         for each in renewed {
-            if !new.iter().any(|known| known.is(&each)) {
+            if !new.iter().any(|known| known.is_same(&each)) {
                 new.push(each);
             }
         }
         self.current.send_modify(|current| {
             for each in &new {
                 // the same one, or another for the same identity
-                let _ = current.iter().any(|before| each.is(before) || each.take_over(before));
+                let _ = current.iter().any(|before| each.is_same(before) || each.adopt(before));
             }
             *current = new;
         });
     }
 
     /// Returns the task that refreshes the credentials in force. Run it once.
-    pub fn keeper(&self, fetcher: Fetcher) -> Keeper {
-        Keeper { renewed: self.current.subscribe(), fetcher: Arc::new(fetcher) }
+    pub fn refresh_task(&self, fetcher: Fetcher) -> RefreshTask {
+        RefreshTask { renewed: self.current.subscribe(), fetcher: Arc::new(fetcher) }
     }
 }
 
 /// The one task that fetches credentials.
-pub struct Keeper {
-    renewed: watch::Receiver<Vec<Renewed>>,
+pub struct RefreshTask {
+    renewed: watch::Receiver<Vec<RefreshableCredentials>>,
     fetcher: Arc<Fetcher>,
 }
 
-impl Keeper {
+impl RefreshTask {
     /// Runs until the [`Credentials`] are dropped.
     pub async fn run(mut self) {
         loop {
@@ -89,20 +89,23 @@ impl Keeper {
 /// A future that refreshes one value and never completes.
 type RefreshFuture<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-fn refresh<'a>(renewed: &'a Renewed, fetcher: &'a Arc<Fetcher>) -> RefreshFuture<'a> {
+fn refresh<'a>(
+    renewed: &'a RefreshableCredentials,
+    fetcher: &'a Arc<Fetcher>,
+) -> RefreshFuture<'a> {
     match renewed {
-        Renewed::Aws(chain) => Box::pin(async move {
+        RefreshableCredentials::Aws(chain) => Box::pin(async move {
             chain
                 .keys
-                .keep(&"AWS credentials", || {
+                .run(&"AWS credentials", || {
                     fetch_within_timeout(aws::fetch(chain, fetcher), "AWS credentials")
                 })
                 .await;
         }),
-        Renewed::Entra(entra) => Box::pin(async move {
+        RefreshableCredentials::Entra(entra) => Box::pin(async move {
             entra
                 .token
-                .keep(&"an Entra ID token", || {
+                .run(&"an Entra ID token", || {
                     fetch_within_timeout(entra::fetch(entra, fetcher), "an Entra ID token")
                 })
                 .await;
@@ -113,17 +116,17 @@ fn refresh<'a>(renewed: &'a Renewed, fetcher: &'a Arc<Fetcher>) -> RefreshFuture
 /// Makes one attempt and schedules the next: at 80 % of the remaining lifetime (providers.md d2.3).
 /// Fails on a timeout and when the credentials have expired already.
 async fn fetch_within_timeout<T>(
-    attempt: impl Future<Output = Result<Temporary<T>, String>> + Send,
+    attempt: impl Future<Output = Result<Expiring<T>, String>> + Send,
     what: impl Display,
-) -> Result<Fetch<Temporary<T>>, String> {
+) -> Result<Fetch<Expiring<T>>, String> {
     let Ok(fetched) = timeout(FETCH_TIMEOUT, attempt).await else {
         return Err(format!("no response within {} s", FETCH_TIMEOUT.as_secs()));
     };
     let value = fetched?;
-    let left = value.left(SystemTime::now());
+    let left = value.remaining(SystemTime::now());
     if left == Some(Duration::ZERO) {
         return Err("the credentials have expired already: check this machine's time".to_owned());
     }
     tracing::info!(left_s = left.map(|left| left.as_secs()), "{what} fetched");
-    Ok(Fetch { value, again_in: left.map_or(REREAD_INTERVAL, |left| left.mul_f64(0.8)) })
+    Ok(Fetch { value, refresh_in: left.map_or(REREAD_INTERVAL, |left| left.mul_f64(0.8)) })
 }

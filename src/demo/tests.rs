@@ -13,7 +13,7 @@ use super::model::ModelServer;
 use super::{banner, config};
 use crate::generation::{Delta, Generation, StopReason, Usage};
 use crate::secret::Secret;
-use crate::wire::{SseFrames, data_of};
+use crate::wire::{SseFrames, event_data};
 
 struct Server {
     address: SocketAddr,
@@ -64,7 +64,7 @@ impl Server {
         frames.feed(text.into());
         let mut events = Vec::new();
         while let Some(event) = frames.next_event().unwrap() {
-            events.push(String::from_utf8(data_of(&event).unwrap().into_owned()).unwrap());
+            events.push(String::from_utf8(event_data(&event).unwrap().into_owned()).unwrap());
         }
         (events, body.ends_with("\r\n0\r\n\r\n"))
     }
@@ -170,7 +170,7 @@ async fn streams_bedrocks_frames() {
             .is_some()
     );
     let bedrock = crate::provider::dialect(crate::model::ProviderKind::Bedrock);
-    let (mut decoder, mut deltas) = (bedrock.decoder(&Generation::default()), Vec::new());
+    let (mut decoder, mut deltas) = (bedrock.stream_decoder(&Generation::default()), Vec::new());
     for chunk in chunks(&response[at + 4..]) {
         decoder.feed(chunk, &mut deltas).unwrap();
     }

@@ -24,7 +24,7 @@ pub struct Builder {
 }
 
 /// A finished index.
-pub struct Built {
+pub struct BuiltIndex {
     /// The bytes of the index file.
     pub bytes: Vec<u8>,
     /// The number of pages with text.
@@ -77,7 +77,7 @@ impl Builder {
     }
 
     /// Builds the index of the pages that were added.
-    pub fn finish(self) -> Built {
+    pub fn finish(self) -> BuiltIndex {
         let mut out = Vec::with_capacity(HEADER + self.pages.len() + 2 * self.sections.len());
         out.extend_from_slice(MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
@@ -103,7 +103,11 @@ impl Builder {
         }
         let sum = crc32fast::hash(&out[HEADER..]);
         out[HEADER - 4..HEADER].copy_from_slice(&sum.to_le_bytes());
-        Built { bytes: out, pages: self.page_count as usize, sections: self.section_count as usize }
+        BuiltIndex {
+            bytes: out,
+            pages: self.page_count as usize,
+            sections: self.section_count as usize,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ mod index;
 mod markdown;
 mod terms;
 
-pub use build::{Builder, Built};
+pub use build::{Builder, BuiltIndex};
 pub use index::{Hit, Index, IndexError};
 
 use std::sync::Arc;

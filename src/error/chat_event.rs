@@ -5,7 +5,7 @@ use bytes::{Bytes, BytesMut};
 use serde_json::json;
 
 use super::{GatewayError, Kind, text};
-use crate::wire::write_line;
+use crate::wire::write_json_line;
 
 /// `timeouts.chat_surface`: what a user of GitLab's chat sees of an expired timeout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub(super) fn of(error: &GatewayError, expiry_as: ExpiryAs) -> Bytes {
     if matches!(error.kind(), Kind::Expired(_)) && expiry_as == ExpiryAs::Answer {
         // the empty line separates it from the text sent before
         let text = format!("\n\n{}", text(error));
-        write_line(
+        write_json_line(
             &json!({"type": "final_answer_delta", "data": {"text": text, "finish_reason": null}}),
             &mut out,
         );
@@ -52,7 +52,7 @@ pub(super) fn of(error: &GatewayError, expiry_as: ExpiryAs) -> Bytes {
 /// Appends an `error` event. `retryable` makes GitLab retry up to twice, without a delay: only for
 /// failures that may be over by then.
 pub fn chat_error(message: &str, retryable: bool, out: &mut BytesMut) {
-    write_line(
+    write_json_line(
         &json!({"type": "error", "data": {"message": message, "retryable": retryable}}),
         out,
     );

@@ -78,7 +78,7 @@ pub struct Row {
     /// What the request counts as.
     pub outcome: Outcome,
     /// Which other attempts may succeed.
-    pub elsewhere: Elsewhere,
+    pub retry_scope: RetryScope,
     /// The `phase` label: the timeout that expired, or the phase in which the connection failed.
     pub phase: Option<Phase>,
 }
@@ -92,14 +92,14 @@ impl Row {
 /// Which other attempts of a failed request may succeed, as long as no byte of a response has
 /// reached the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Elsewhere {
+pub enum RetryScope {
     /// None: the request itself is at fault, or its time is over.
-    Nowhere,
+    Never,
     /// One at another model: the cause (our key, the model's name, its limit) is common to all
     /// replicas of this one.
-    Model,
+    OtherModel,
     /// One at another replica, or at another model.
-    Replica,
+    OtherReplica,
 }
 
 const fn row(
@@ -107,13 +107,13 @@ const fn row(
     code: &'static str,
     openai: &'static str,
     outcome: Outcome,
-    elsewhere: Elsewhere,
+    elsewhere: RetryScope,
 ) -> Row {
     let status = match StatusCode::from_u16(status) {
         Ok(status) => status,
         Err(_) => StatusCode::BAD_GATEWAY,
     };
-    Row { status, code, openai_type: openai, outcome, elsewhere, phase: None }
+    Row { status, code, openai_type: openai, outcome, retry_scope: elsewhere, phase: None }
 }
 
 impl Kind {
@@ -135,47 +135,49 @@ impl Kind {
 
     /// Returns the row of the table.
     pub const fn row(self) -> Row {
-        use Elsewhere::{Model, Nowhere, Replica};
         use Outcome::{Internal, Overload, Refused, Timeout, UpstreamError};
+        use RetryScope::{Never, OtherModel, OtherReplica};
         const INVALID: &str = "invalid_request_error";
         const DENIED: &str = "permission_error";
         const UPSTREAM: &str = "upstream_error";
         match self {
-            Self::Invalid => row(422, "invalid_request", INVALID, Refused, Nowhere),
-            Self::BadRequest => row(400, "invalid_request", INVALID, Refused, Nowhere),
-            Self::NoPromptVersion => row(400, "no_prompt_version", INVALID, Refused, Nowhere),
-            Self::PromptVersion => row(422, "prompt_version", INVALID, Refused, Nowhere),
-            Self::MissingInput => row(422, "missing_input", INVALID, Refused, Nowhere),
-            Self::Unauthorized => {
-                row(401, "unauthorized", "authentication_error", Refused, Nowhere)
-            }
-            Self::NoSigningKeys => row(503, "no_signing_keys", "server_error", Internal, Nowhere),
-            Self::NoCredentials => row(503, "no_credentials", "server_error", Internal, Model),
-            Self::Forbidden => row(403, "forbidden", DENIED, Refused, Nowhere),
-            Self::Disabled => row(403, "feature_disabled", DENIED, Refused, Nowhere),
-            Self::NotFound => row(404, "not_found", INVALID, Refused, Nowhere),
-            Self::MethodNotAllowed => row(405, "method_not_allowed", INVALID, Refused, Nowhere),
-            Self::UnknownModel => row(404, "model_not_found", INVALID, Refused, Nowhere),
-            Self::NoModel => row(422, "no_model", INVALID, Refused, Nowhere),
-            Self::EndpointRefused => row(422, "endpoint_refused", INVALID, Refused, Nowhere),
-            Self::BodyTooLarge => row(413, "body_too_large", INVALID, Refused, Nowhere),
-            Self::BodyTimeout => row(408, "body_timeout", INVALID, Refused, Nowhere),
+            Self::Invalid => row(422, "invalid_request", INVALID, Refused, Never),
+            Self::BadRequest => row(400, "invalid_request", INVALID, Refused, Never),
+            Self::NoPromptVersion => row(400, "no_prompt_version", INVALID, Refused, Never),
+            Self::PromptVersion => row(422, "prompt_version", INVALID, Refused, Never),
+            Self::MissingInput => row(422, "missing_input", INVALID, Refused, Never),
+            Self::Unauthorized => row(401, "unauthorized", "authentication_error", Refused, Never),
+            Self::NoSigningKeys => row(503, "no_signing_keys", "server_error", Internal, Never),
+            Self::NoCredentials => row(503, "no_credentials", "server_error", Internal, OtherModel),
+            Self::Forbidden => row(403, "forbidden", DENIED, Refused, Never),
+            Self::Disabled => row(403, "feature_disabled", DENIED, Refused, Never),
+            Self::NotFound => row(404, "not_found", INVALID, Refused, Never),
+            Self::MethodNotAllowed => row(405, "method_not_allowed", INVALID, Refused, Never),
+            Self::UnknownModel => row(404, "model_not_found", INVALID, Refused, Never),
+            Self::NoModel => row(422, "no_model", INVALID, Refused, Never),
+            Self::EndpointRefused => row(422, "endpoint_refused", INVALID, Refused, Never),
+            Self::BodyTooLarge => row(413, "body_too_large", INVALID, Refused, Never),
+            Self::BodyTimeout => row(408, "body_timeout", INVALID, Refused, Never),
             Self::RateLimited => {
-                row(429, "rate_limit_exceeded", "rate_limit_error", Refused, Nowhere)
+                row(429, "rate_limit_exceeded", "rate_limit_error", Refused, Never)
             }
-            Self::Overloaded => row(503, "overloaded", "overloaded_error", Overload, Model),
-            Self::Draining => row(503, "draining", "overloaded_error", Overload, Nowhere),
-            Self::UpstreamConnect => row(502, "upstream_connect", UPSTREAM, UpstreamError, Replica)
-                .in_phase(Phase::Connect),
+            Self::Overloaded => row(503, "overloaded", "overloaded_error", Overload, OtherModel),
+            Self::Draining => row(503, "draining", "overloaded_error", Overload, Never),
+            Self::UpstreamConnect => {
+                row(502, "upstream_connect", UPSTREAM, UpstreamError, OtherReplica)
+                    .in_phase(Phase::Connect)
+            }
             Self::UpstreamStatus(status) => upstream_status(status),
-            Self::ContentFilter => row(400, "content_filter", INVALID, Refused, Nowhere),
-            Self::UpstreamBroken => row(502, "upstream_broken", UPSTREAM, UpstreamError, Replica),
-            Self::NoAnswer => row(502, "no_answer", UPSTREAM, UpstreamError, Nowhere),
+            Self::ContentFilter => row(400, "content_filter", INVALID, Refused, Never),
+            Self::UpstreamBroken => {
+                row(502, "upstream_broken", UPSTREAM, UpstreamError, OtherReplica)
+            }
+            Self::NoAnswer => row(502, "no_answer", UPSTREAM, UpstreamError, Never),
             Self::Expired(phase) => {
-                let elsewhere = if matches!(phase, Phase::Total) { Nowhere } else { Replica };
+                let elsewhere = if matches!(phase, Phase::Total) { Never } else { OtherReplica };
                 row(504, "A1000", "timeout_error", Timeout, elsewhere).in_phase(phase)
             }
-            Self::Internal => row(500, "internal", "internal_error", Internal, Nowhere),
+            Self::Internal => row(500, "internal", "internal_error", Internal, Never),
         }
     }
 }
@@ -186,11 +188,11 @@ impl Kind {
 /// (M3006).
 const fn upstream_status(status: u16) -> Row {
     let elsewhere = match status {
-        408 | 409 | 424 | 425 | 429 => Elsewhere::Replica,
+        408 | 409 | 424 | 425 | 429 => RetryScope::OtherReplica,
         // Weir's account or key, the upstream name of the model, an unsupported call
-        401..=405 | 407 | 501 | 505 => Elsewhere::Model,
-        500.. => Elsewhere::Replica,
-        _ => Elsewhere::Nowhere,
+        401..=405 | 407 | 501 | 505 => RetryScope::OtherModel,
+        500.. => RetryScope::OtherReplica,
+        _ => RetryScope::Never,
     };
     let shown = match status {
         401 | 403 | 407 => 502,

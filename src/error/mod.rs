@@ -14,7 +14,7 @@ use std::time::Duration;
 use http::HeaderValue;
 
 pub use chat_event::{ExpiryAs, chat_error};
-pub use kind::{Elsewhere, Kind, Row};
+pub use kind::{Kind, RetryScope, Row};
 pub use outcome::{Outcome, Phase};
 pub use respond::{NDJSON, Shape, in_band, render};
 

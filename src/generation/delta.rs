@@ -75,12 +75,12 @@ pub trait Encode: Send {
     /// Appends the end of a complete response, possibly nothing.
     fn finish(&mut self, out: &mut BytesMut);
     /// Returns the number of bytes that are buffered until the preceding part has ended.
-    fn held(&self) -> usize {
+    fn buffered_bytes(&self) -> usize {
         0
     }
     /// Returns why a complete response is a failure nevertheless, for the operator; `None` for a
     /// success. Called after `finish`.
-    fn fault(&self) -> Option<&str> {
+    fn failure(&self) -> Option<&str> {
         None
     }
 }

@@ -39,25 +39,25 @@ impl TokenEstimate {
 
     /// Returns the reported counts completed by the estimate, or `None` when no chunk is uncovered.
     /// A request without a chunk of response is not counted: the model may never have read it.
-    pub fn complete(self, reported: Usage) -> Option<Usage> {
+    pub fn complete(self, reset: Usage) -> Option<Usage> {
         if self.chunks == 0 {
             return None;
         }
-        let input = if reported.input > 0 {
-            reported.input
+        let input = if reset.input > 0 {
+            reset.input
         } else {
             self.request_bytes.div_ceil(BYTES_PER_TOKEN)
         };
         let output =
-            reported.output.saturating_add(self.bytes.div_ceil(BYTES_PER_TOKEN).max(self.chunks));
-        Some(Usage { input, output, ..reported })
+            reset.output.saturating_add(self.bytes.div_ceil(BYTES_PER_TOKEN).max(self.chunks));
+        Some(Usage { input, output, ..reset })
     }
 }
 
 impl Generation {
     /// Returns the bytes of its inline pictures in base64, which are part of a request's length but
     /// not text.
-    pub fn picture_bytes(&self) -> usize {
+    pub fn inline_image_bytes(&self) -> usize {
         let parts = self.messages.iter().flat_map(|message| &message.parts);
         let bytes = parts.map(|part| match part {
             Part::Image(Image::Inline { base64, .. }) => base64.len(),

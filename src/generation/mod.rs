@@ -14,11 +14,11 @@ mod usage;
 pub use delta::{Delta, Encode, StopReason};
 pub use estimate::TokenEstimate;
 pub use filter::{
-    Blank, Echo, Fences, Filter, Filtered, Filters, NewCode, OwnLine, Think, Underscores,
-    without_thinking,
+    BlankFilter, EchoFilter, FenceFilter, Filter, FilterChain, FilteredEncoder, NewCodeFilter,
+    OwnLineFilter, ThinkFilter, UnderscoreFilter, without_thinking,
 };
 pub use request::{
-    CacheFor, Format, Generation, Image, Message, Part, Role, Sampling, Thinking, Tool, ToolCall,
+    CacheTtl, Format, Generation, Image, Message, Part, Role, Sampling, Thinking, Tool, ToolCall,
     ToolChoice,
 };
 pub use usage::Usage;

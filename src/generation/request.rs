@@ -7,18 +7,18 @@ use serde_json::Value;
 pub struct Generation {
     /// Text that the model continues, without a chat template around it: then there are no messages
     /// and no tools. Only for servers with OpenAI's `/completions`; the other dialects refuse it.
-    pub raw: Option<String>,
+    pub raw_prompt: Option<String>,
     /// Messages of the conversation, oldest first, system messages included.
     pub messages: Vec<Message>,
     /// Functions the model may call.
     pub tools: Vec<Tool>,
     /// Permission for the provider to cache the functions for the next request (see
     /// [`Part::CachePoint`]).
-    pub tools_cached: Option<CacheFor>,
+    pub tools_cache_ttl: Option<CacheTtl>,
     /// Whether the model must call one of them.
     pub tool_choice: ToolChoice,
     /// Whether the model may call several at once. `None` leaves the choice to the model server.
-    pub parallel_tools: Option<bool>,
+    pub parallel_tool_calls: Option<bool>,
     /// Format of the response's text.
     pub format: Format,
     /// Reasoning effort, as a value of the provider's (`low`, `medium`, `high`, …).
@@ -57,7 +57,7 @@ pub struct Thinking {
 
 /// Lifetime of a cache entry, as a value of the provider's (`5m`, `1h`); `None` is its default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CacheFor(pub Option<String>);
+pub struct CacheTtl(pub Option<String>);
 
 /// Format of the response's text.
 #[derive(Clone, Debug, Default, PartialEq)]

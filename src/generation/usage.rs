@@ -29,7 +29,7 @@ impl Usage {
     /// Returns the counts updated by a later report. Counts are cumulative, and a later report may
     /// omit a count of an earlier one.
     #[must_use]
-    pub const fn and_then(self, later: Self) -> Self {
+    pub const fn merged_with(self, later: Self) -> Self {
         const fn last(earlier: u64, later: u64) -> u64 {
             if later == 0 { earlier } else { later }
         }

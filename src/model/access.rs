@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::model::{AwsChain, EndpointUrl, EndpointUrlError, Entra, Renewed};
+use crate::model::{AwsChain, EndpointUrl, EndpointUrlError, EntraToken, RefreshableCredentials};
 use crate::secret::Secret;
 
 /// How requests to one model's server are authorized. `Default` is `api_key`, which is all that
@@ -22,12 +22,12 @@ pub enum Access {
 
 impl Access {
     /// Returns the credentials that expire and are fetched again, or `None`.
-    pub fn renewed(&self) -> Option<Renewed> {
+    pub fn refreshable(&self) -> Option<RefreshableCredentials> {
         match self {
             Self::Azure(AzureAccess { entra: Some(entra), .. }) => {
-                Some(Renewed::Entra(Arc::clone(entra)))
+                Some(RefreshableCredentials::Entra(Arc::clone(entra)))
             }
-            Self::Bedrock(access) => access.credentials.renewed(),
+            Self::Bedrock(access) => access.credentials.refreshable(),
             Self::Key | Self::Azure(_) => None,
         }
     }
@@ -39,7 +39,7 @@ pub struct AzureAccess {
     /// Api-version, which decides the paths.
     pub version: ApiVersion,
     /// Entra ID token; without it the model's `api_key` is sent.
-    pub entra: Option<Arc<Entra>>,
+    pub entra: Option<Arc<EntraToken>>,
 }
 
 /// Azure's `api-version` parameter (providers.md d2.1).
@@ -123,9 +123,9 @@ pub enum AwsCredentials {
 
 impl AwsCredentials {
     /// Returns the credential chain, or `None` for fixed credentials.
-    pub fn renewed(&self) -> Option<Renewed> {
+    pub fn refreshable(&self) -> Option<RefreshableCredentials> {
         match self {
-            Self::Chain(chain) => Some(Renewed::Aws(Arc::clone(chain))),
+            Self::Chain(chain) => Some(RefreshableCredentials::Aws(Arc::clone(chain))),
             Self::ApiKey(_) | Self::Keys(_) => None,
         }
     }

@@ -8,16 +8,16 @@ use std::time::{Duration, SystemTime};
 
 use crate::error::{GatewayError, Kind};
 use crate::model::{AwsKeys, EndpointUrl, Region};
-use crate::refreshed::{Fresh, Pace};
+use crate::refreshed::{RefreshPolicy, Refreshed};
 use crate::secret::Secret;
 
 /// Refresh policy. At this point callers are authenticated, and `[limits]` has bounded their
 /// number.
-const REFRESH: Pace = Pace {
+const REFRESH: RefreshPolicy = RefreshPolicy {
     min_interval: Duration::from_secs(5),
     max_interval: Duration::from_secs(60),
-    wait: Duration::from_secs(2),
-    max_waiting: 4096,
+    max_wait: Duration::from_secs(2),
+    max_waiters: 4096,
 };
 /// Minimum age at which credentials that the provider refused are fetched again: a role's session
 /// may have been revoked, a file's key replaced. Most refusals have other reasons.
@@ -25,14 +25,14 @@ const MIN_AGE_TO_INVALIDATE: Duration = Duration::from_secs(60);
 
 /// Credentials with their expiry time.
 #[derive(Debug)]
-pub struct Temporary<T> {
+pub struct Expiring<T> {
     /// The credentials.
     pub value: T,
     /// Expiry time; `None` when the source gives none.
     pub expires: Option<SystemTime>,
 }
 
-impl<T> Temporary<T> {
+impl<T> Expiring<T> {
     /// Returns whether the credentials are valid at `now`.
     pub fn is_valid(&self, now: SystemTime) -> bool {
         self.expires.is_none_or(|expires| now < expires)
@@ -40,7 +40,7 @@ impl<T> Temporary<T> {
 
     /// Returns the remaining lifetime at `now`, zero after the expiry; `None` when there is no
     /// expiry time.
-    pub fn left(&self, now: SystemTime) -> Option<Duration> {
+    pub fn remaining(&self, now: SystemTime) -> Option<Duration> {
         Some(self.expires?.duration_since(now).unwrap_or_default())
     }
 }
@@ -50,19 +50,19 @@ impl<T> Temporary<T> {
 #[derive(Debug)]
 pub struct AwsChain {
     /// Access key that was fetched last.
-    pub keys: Fresh<Temporary<AwsKeys>>,
+    pub keys: Refreshed<Expiring<AwsKeys>>,
     region: OnceLock<Region>,
 }
 
 impl Default for AwsChain {
     fn default() -> Self {
-        Self { keys: Fresh::new(REFRESH), region: OnceLock::new() }
+        Self { keys: Refreshed::new(REFRESH), region: OnceLock::new() }
     }
 }
 
 impl AwsChain {
     /// Stores the region of a model that uses the chain; the first one is kept.
-    pub fn near(&self, region: &Region) {
+    pub fn set_region(&self, region: &Region) {
         let _ = self.region.set(region.clone());
     }
 
@@ -73,7 +73,7 @@ impl AwsChain {
     }
 
     /// Returns the access key to sign with. Fails with a 503 when there is no valid one.
-    pub fn current(&self, now: SystemTime) -> Result<Arc<Temporary<AwsKeys>>, GatewayError> {
+    pub fn current(&self, now: SystemTime) -> Result<Arc<Expiring<AwsKeys>>, GatewayError> {
         current(&self.keys, now, "The gateway has no valid AWS credentials at the moment").map_err(|(error, why)| {
             error.internal(format!(
                 "{why}; give this machine a role, set AWS_BEARER_TOKEN_BEDROCK or AWS_ACCESS_KEY_ID and \
@@ -85,13 +85,13 @@ impl AwsChain {
 
 /// Token of Entra ID (formerly Azure AD).
 #[derive(Debug)]
-pub struct Entra {
+pub struct EntraToken {
     /// Identity that the token is issued to.
     pub identity: EntraIdentity,
     /// Scope: `https://cognitiveservices.azure.com/.default`.
     pub scope: Box<str>,
     /// Token that was fetched last.
-    pub token: Fresh<Temporary<Secret<String>>>,
+    pub token: Refreshed<Expiring<Secret<String>>>,
 }
 
 /// Identity that Entra ID authenticates, and the endpoint it uses (providers.md d2.3).
@@ -118,7 +118,7 @@ pub enum EntraIdentity {
     /// Managed identity of the machine or the container.
     Managed {
         /// Service that issues its tokens.
-        by: ManagedBy,
+        by: ManagedIdentitySource,
         /// Client id, where there are several identities.
         client_id: Option<Box<str>>,
     },
@@ -126,23 +126,23 @@ pub enum EntraIdentity {
 
 /// Service that issues a managed identity's tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ManagedBy {
+pub enum ManagedIdentitySource {
     /// Instance metadata service at this address.
     Instance(EndpointUrl),
     /// App Service or Container Apps: `IDENTITY_ENDPOINT` and `IDENTITY_HEADER`.
     AppService(EndpointUrl, Secret<String>),
 }
 
-impl Entra {
+impl EntraToken {
     /// Creates a token and requests its first fetch.
     pub fn new(identity: EntraIdentity, scope: &str) -> Self {
-        let token = Fresh::new(REFRESH);
-        token.ask();
+        let token = Refreshed::new(REFRESH);
+        token.request_fetch();
         Self { identity, scope: scope.into(), token }
     }
 
     /// Returns the token to send. Fails with a 503 when there is no valid one.
-    pub fn current(&self, now: SystemTime) -> Result<Arc<Temporary<Secret<String>>>, GatewayError> {
+    pub fn current(&self, now: SystemTime) -> Result<Arc<Expiring<Secret<String>>>, GatewayError> {
         current(&self.token, now, "The gateway has no valid Entra ID token at the moment")
             .map_err(|(error, why)| error.internal(why))
     }
@@ -150,17 +150,17 @@ impl Entra {
 
 /// Credentials of either source, which are fetched again before they expire.
 #[derive(Clone, Debug)]
-pub enum Renewed {
+pub enum RefreshableCredentials {
     /// AWS's credential chain.
     Aws(Arc<AwsChain>),
     /// Entra ID token.
-    Entra(Arc<Entra>),
+    Entra(Arc<EntraToken>),
 }
 
-impl Renewed {
+impl RefreshableCredentials {
     /// Waits for valid credentials, for at most the refresh policy's `wait`; returns at once when
     /// there are any.
-    pub async fn ready(&self, now: SystemTime) {
+    pub async fn wait_until_valid(&self, now: SystemTime) {
         match self {
             Self::Aws(chain) => drop(chain.keys.get_if(|keys| keys.is_valid(now)).await),
             Self::Entra(entra) => drop(entra.token.get_if(|token| token.is_valid(now)).await),
@@ -169,36 +169,36 @@ impl Renewed {
 
     /// Waits until a fetch has ended, successful or not: longer than a request would, for
     /// `weir probe`.
-    pub async fn settled(&self) {
+    pub async fn wait_for_fetch(&self) {
         match self {
-            Self::Aws(chain) => chain.keys.settled().await,
-            Self::Entra(entra) => entra.token.settled().await,
+            Self::Aws(chain) => chain.keys.wait_for_first().await,
+            Self::Entra(entra) => entra.token.wait_for_first().await,
         }
     }
 
     /// Requests a new fetch after the provider has refused the credentials, unless they are new.
-    pub fn doubt(&self) {
+    pub fn invalidate(&self) {
         let age = match self {
             Self::Aws(chain) => chain.keys.age(),
             Self::Entra(entra) => entra.token.age(),
         };
         if age.is_some_and(|age| age > MIN_AGE_TO_INVALIDATE) {
             let _ = match self {
-                Self::Aws(chain) => chain.keys.ask(),
-                Self::Entra(entra) => entra.token.ask(),
+                Self::Aws(chain) => chain.keys.request_fetch(),
+                Self::Entra(entra) => entra.token.request_fetch(),
             };
         }
     }
 
     /// Adopts the credentials that `before`, from before a reload, holds for the same identity.
     /// Returns false when the identities differ.
-    pub fn take_over(&self, before: &Self) -> bool {
+    pub fn adopt(&self, before: &Self) -> bool {
         match (self, before) {
-            (Self::Aws(new), Self::Aws(old)) => new.keys.take_over(&old.keys),
+            (Self::Aws(new), Self::Aws(old)) => new.keys.inherit(&old.keys),
             (Self::Entra(new), Self::Entra(old))
                 if (&new.identity, &new.scope) == (&old.identity, &old.scope) =>
             {
-                new.token.take_over(&old.token);
+                new.token.inherit(&old.token);
             }
             (Self::Aws(_) | Self::Entra(_), _) => return false,
         }
@@ -206,7 +206,7 @@ impl Renewed {
     }
 
     /// Returns whether both are the same instance.
-    pub fn is(&self, other: &Self) -> bool {
+    pub fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Aws(one), Self::Aws(two)) => Arc::ptr_eq(one, two),
             (Self::Entra(one), Self::Entra(two)) => Arc::ptr_eq(one, two),
@@ -217,14 +217,14 @@ impl Renewed {
 
 /// Returns the credentials that are valid at `now`; or the error, and why there are none.
 fn current<T>(
-    refreshed: &Fresh<Temporary<T>>,
+    refreshed: &Refreshed<Expiring<T>>,
     now: SystemTime,
     without: &'static str,
-) -> Result<Arc<Temporary<T>>, (GatewayError, String)> {
+) -> Result<Arc<Expiring<T>>, (GatewayError, String)> {
     let last = refreshed.get();
     let expired = if last.is_some() { "the last ones have expired; " } else { "" };
     last.filter(|last| last.is_valid(now)).ok_or_else(|| {
-        let reason = refreshed.fault().unwrap_or_else(|| "they are being fetched".to_owned());
+        let reason = refreshed.last_error().unwrap_or_else(|| "they are being fetched".to_owned());
         (GatewayError::new(Kind::NoCredentials, without), format!("{expired}{reason}"))
     })
 }
@@ -234,13 +234,17 @@ mod tests {
     use std::sync::Arc;
     use std::time::{Duration, SystemTime};
 
-    use super::{AwsChain, Entra, EntraIdentity, ManagedBy, Renewed, Temporary};
+    use super::{
+        AwsChain, EntraIdentity, EntraToken, Expiring, ManagedIdentitySource,
+        RefreshableCredentials,
+    };
     use crate::error::Kind;
     use crate::model::EndpointUrl;
 
-    fn managed(client_id: Option<&str>) -> Renewed {
-        let by = ManagedBy::Instance(EndpointUrl::parse("http://169.254.169.254").unwrap());
-        Renewed::Entra(Arc::new(Entra::new(
+    fn managed(client_id: Option<&str>) -> RefreshableCredentials {
+        let by =
+            ManagedIdentitySource::Instance(EndpointUrl::parse("http://169.254.169.254").unwrap());
+        RefreshableCredentials::Entra(Arc::new(EntraToken::new(
             EntraIdentity::Managed { by, client_id: client_id.map(Into::into) },
             "s",
         )))
@@ -249,16 +253,16 @@ mod tests {
     #[test]
     fn credentials_are_valid_until_they_expire() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_hours(1);
-        let until = Temporary { value: (), expires: Some(now + Duration::from_secs(1)) };
+        let until = Expiring { value: (), expires: Some(now + Duration::from_secs(1)) };
         assert!(until.is_valid(now) && !until.is_valid(now + Duration::from_secs(1)));
-        assert_eq!(until.left(now + Duration::from_mins(1)), Some(Duration::ZERO));
-        assert!(Temporary { value: (), expires: None }.is_valid(now));
+        assert_eq!(until.remaining(now + Duration::from_mins(1)), Some(Duration::ZERO));
+        assert!(Expiring { value: (), expires: None }.is_valid(now));
     }
 
     #[tokio::test(start_paused = true)]
     async fn without_credentials_it_is_a_503_that_names_them() {
         let chain = Arc::new(AwsChain::default());
-        Renewed::Aws(Arc::clone(&chain)).ready(SystemTime::now()).await;
+        RefreshableCredentials::Aws(Arc::clone(&chain)).wait_until_valid(SystemTime::now()).await;
         let error = chain.current(SystemTime::now()).unwrap_err();
         assert_eq!((error.kind(), error.kind().row().status.as_u16()), (Kind::NoCredentials, 503));
         assert!(
@@ -269,10 +273,10 @@ mod tests {
 
     #[tokio::test]
     async fn only_credentials_of_the_same_identity_are_adopted() {
-        assert!(managed(None).take_over(&managed(None)));
-        assert!(!managed(None).take_over(&managed(Some("a"))));
-        assert!(!managed(None).take_over(&Renewed::Aws(Arc::default())));
+        assert!(managed(None).adopt(&managed(None)));
+        assert!(!managed(None).adopt(&managed(Some("a"))));
+        assert!(!managed(None).adopt(&RefreshableCredentials::Aws(Arc::default())));
         let one = managed(None);
-        assert!(one.is(&one.clone()) && !one.is(&managed(None)));
+        assert!(one.is_same(&one.clone()) && !one.is_same(&managed(None)));
     }
 }

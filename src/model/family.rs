@@ -101,7 +101,7 @@ impl Default for Family {
 impl Family {
     /// Returns the messages as the family's chat template takes them: with `single_system`, all
     /// system messages are joined into one in front.
-    pub fn arranged(&self, messages: Vec<Message>) -> Vec<Message> {
+    pub fn arrange_messages(&self, messages: Vec<Message>) -> Vec<Message> {
         let is_system = |message: &Message| message.role == Role::System;
         if !self.single_system || messages.iter().filter(|message| is_system(message)).count() < 2 {
             return messages;
@@ -251,8 +251,8 @@ mod tests {
                 .map(|(role, text)| Message::text(role, text))
                 .to_vec()
         };
-        assert_eq!(Family::default().arranged(messages()), messages());
-        let one = Family { single_system: true, ..Family::default() }.arranged(messages());
+        assert_eq!(Family::default().arrange_messages(messages()), messages());
+        let one = Family { single_system: true, ..Family::default() }.arrange_messages(messages());
         assert_eq!(
             one.iter().map(|message| message.role).collect::<Vec<_>>(),
             [Role::System, Role::User]

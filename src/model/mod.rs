@@ -17,12 +17,16 @@ pub use access::{
     Access, ApiVersion, ApiVersionError, AwsCredentials, AwsKeys, AzureAccess, BedrockAccess,
     BedrockModel, BedrockModelError, Guardrail, GuardrailError, Region, RegionError,
 };
-pub use credentials::{AwsChain, Entra, EntraIdentity, ManagedBy, Renewed, Temporary};
+pub use credentials::{
+    AwsChain, EntraIdentity, EntraToken, Expiring, ManagedIdentitySource, RefreshableCredentials,
+};
 pub use family::{
     Completion, CompletionEndpoint, Families, Family, Fim, FimTemplate, FimTemplateError, ToolStyle,
 };
-pub use model::{HealthCheck, Identifier, IdentifierError, Model, ModelId, Replicas, Room};
+pub use model::{
+    ConcurrencySettings, HealthCheck, Identifier, IdentifierError, Model, ModelId, ReplicaSettings,
+};
 pub use provider_defaults::ProviderDefaults;
 pub use provider_kind::{CredentialKind, DefaultEndpoint, Profile, ProviderKind, UrlRule};
-pub use timeouts::{Budget, BudgetPatch};
-pub use url::{EndpointUrl, EndpointUrlError, Scheme, is_refused_address};
+pub use timeouts::{Timeouts, TimeoutsPatch};
+pub use url::{EndpointUrl, EndpointUrlError, Scheme, is_forbidden_address};

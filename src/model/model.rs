@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Access, BudgetPatch, EndpointUrl, Family, ProviderKind};
+use crate::model::{Access, EndpointUrl, Family, ProviderKind, TimeoutsPatch};
 use crate::secret::Secret;
 
 /// Name of a model in the file (GitLab's "deployment name"), or `request` for a model that a
@@ -60,22 +60,22 @@ fn known_prefixes() -> String {
 
 /// Concurrency limit of a model's server and of the queue in front of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Room {
+pub struct ConcurrencySettings {
     /// `max_parallel`: requests in flight at a time, over all workers.
-    pub parallel: usize,
+    pub max_parallel: usize,
     /// `max_queue`: requests that wait for a permit at a time.
-    pub queue: usize,
+    pub max_queue: usize,
     /// `max_wait`: after this long in the queue a request gets 503.
-    pub wait: Duration,
+    pub max_wait: Duration,
 }
 
 /// Settings of health checks and load balancing between a model's replicas.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Replicas {
+pub struct ReplicaSettings {
     /// Periodic health check; with `None` only requests reveal that a replica is down.
     pub health_check: Option<HealthCheck>,
     /// Whether the replicas report their load as vLLM does, at `/metrics`.
-    pub tell_load: bool,
+    pub reports_load: bool,
     /// Whether requests with a common prefix go to the same replica.
     pub affinity: bool,
 }
@@ -107,11 +107,11 @@ pub struct Model {
     /// Credentials and settings that its provider requires in addition to the key.
     pub access: Access,
     /// Timeouts of the model's own `timeouts` table.
-    pub timeouts: BudgetPatch,
+    pub timeouts: TimeoutsPatch,
     /// Settings of health checks and load balancing.
-    pub replicas: Replicas,
+    pub replicas: ReplicaSettings,
     /// Concurrency limit, if `max_parallel` is set.
-    pub room: Option<Room>,
+    pub concurrency: Option<ConcurrencySettings>,
     /// `priority`: whether requests carry the priority class for the server's own queue.
     pub priority: bool,
     /// Whether a request named the endpoints: then each address is checked after resolution. False
@@ -130,9 +130,9 @@ impl Model {
             endpoints: vec![url],
             api_key: None,
             access: Access::Key,
-            timeouts: BudgetPatch::default(),
-            replicas: Replicas::default(),
-            room: None,
+            timeouts: TimeoutsPatch::default(),
+            replicas: ReplicaSettings::default(),
+            concurrency: None,
             priority: false,
             from_request: false,
         }

@@ -46,7 +46,7 @@ impl ProviderDefaults {
             return Err(missing(region.is_none(), self.credentials.is_none()));
         };
         if let AwsCredentials::Chain(chain) = &**credentials {
-            chain.near(region);
+            chain.set_region(region);
         }
         let endpoint = self.endpoint.clone().map_or_else(|| region.bedrock_endpoint(), Ok);
         let endpoint = endpoint.map_err(|error| {

@@ -203,7 +203,7 @@ impl UrlRule {
             Self::AsWritten => EndpointUrl::parse(text),
             Self::AzureResource => {
                 let url = EndpointUrl::parse(text.split('?').next().unwrap_or_default())?;
-                let root = format!("{}/", url.base()).rfind("/openai/");
+                let root = format!("{}/", url.base_path()).rfind("/openai/");
                 Ok(match root {
                     Some(end) => url.truncated_base(end),
                     None => url,
@@ -211,7 +211,7 @@ impl UrlRule {
             }
             Self::BeforeV1 => {
                 let url = EndpointUrl::parse(text)?;
-                let base = url.base();
+                let base = url.base_path();
                 let base = base.strip_suffix("/messages").unwrap_or(base);
                 let end = base.strip_suffix("/v1").unwrap_or(base).len();
                 Ok(url.truncated_base(end))

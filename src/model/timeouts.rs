@@ -6,7 +6,7 @@ use crate::error::Phase;
 
 /// Timeouts that apply to one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
+pub struct Timeouts {
     /// For DNS resolution, the TCP connect and the TLS handshake together.
     pub connect: Duration,
     /// From the request's last byte to the first byte of the response's body.
@@ -17,7 +17,7 @@ pub struct Budget {
     pub total: Duration,
 }
 
-impl Budget {
+impl Timeouts {
     /// Defaults of `[timeouts]`. 60 s is GitLab's own default and 600 s its maximum
     /// (gitlab-client.md §12.1).
     pub const DEFAULT: Self = Self {
@@ -39,7 +39,7 @@ impl Budget {
 
     /// Returns these timeouts with the ones that a layer sets put over them.
     #[must_use]
-    pub fn with(self, patch: &BudgetPatch) -> Self {
+    pub fn patched(self, patch: &TimeoutsPatch) -> Self {
         Self {
             connect: patch.connect.unwrap_or(self.connect),
             first_byte: patch.first_byte.unwrap_or(self.first_byte),
@@ -61,7 +61,7 @@ impl Budget {
 
 /// Timeouts that one layer of the file (`[timeouts]`, a model's or a feature's `timeouts`) sets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BudgetPatch {
+pub struct TimeoutsPatch {
     /// `connect`
     pub connect: Option<Duration>,
     /// `first_byte`

@@ -22,7 +22,7 @@ pub struct EndpointUrl {
     authority: Authority,
     host: Box<str>,
     port: u16,
-    base: Box<str>,
+    base_path: Box<str>,
 }
 
 /// Reason why a text is not an endpoint.
@@ -76,7 +76,7 @@ impl EndpointUrl {
         if host.is_empty() || port == 0 || !path_is_good {
             return Err(EndpointUrlError::Malformed);
         }
-        Ok(Self { scheme, host: host.into(), port, base: base.into(), authority })
+        Ok(Self { scheme, host: host.into(), port, base_path: base.into(), authority })
     }
 
     /// Returns the scheme.
@@ -101,19 +101,19 @@ impl EndpointUrl {
 
     /// Returns the URL without its path: what a connection is opened to.
     #[must_use]
-    pub fn without_base(&self) -> Self {
-        Self { base: Box::default(), ..self.clone() }
+    pub fn without_path(&self) -> Self {
+        Self { base_path: Box::default(), ..self.clone() }
     }
 
     /// Returns the URL with the first `len` bytes of its path only. `len` is a character boundary.
     #[must_use]
     pub(super) fn truncated_base(self, len: usize) -> Self {
-        Self { base: self.base[..len].into(), ..self }
+        Self { base_path: self.base_path[..len].into(), ..self }
     }
 
     /// Returns the path that precedes the API's own, e.g. `/v1`; may be empty.
-    pub fn base(&self) -> &str {
-        &self.base
+    pub fn base_path(&self) -> &str {
+        &self.base_path
     }
 }
 
@@ -123,7 +123,7 @@ impl fmt::Display for EndpointUrl {
             Scheme::Http => "http",
             Scheme::Https => "https",
         };
-        write!(f, "{scheme}://{}{}", self.authority, self.base)
+        write!(f, "{scheme}://{}{}", self.authority, self.base_path)
     }
 }
 
@@ -133,7 +133,7 @@ impl fmt::Display for EndpointUrl {
 /// Checked after DNS resolution, so every spelling (decimal, hex, mapped IPv6, trailing dot) is the
 /// same address here. Link-local covers the clouds' metadata services; `fd00:ec2::254` is AWS's
 /// over IPv6.
-pub fn is_refused_address(address: IpAddr, allow_loopback: bool) -> bool {
+pub fn is_forbidden_address(address: IpAddr, allow_loopback: bool) -> bool {
     match canonical(address) {
         IpAddr::V4(v4) => is_refused_v4(v4, allow_loopback),
         IpAddr::V6(v6) => is_refused_v6(v6, allow_loopback),
@@ -176,15 +176,15 @@ fn is_refused_v6(v6: Ipv6Addr, allow_loopback: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{EndpointUrl, EndpointUrlError, is_refused_address};
+    use super::{EndpointUrl, EndpointUrlError, is_forbidden_address};
 
     #[test]
     fn parses_what_operators_write() {
         let url = EndpointUrl::parse("http://gpu-1:8000/v1/").unwrap();
-        assert_eq!((url.host(), url.port(), url.base()), ("gpu-1", 8000, "/v1"));
+        assert_eq!((url.host(), url.port(), url.base_path()), ("gpu-1", 8000, "/v1"));
         assert_eq!(url.to_string(), "http://gpu-1:8000/v1");
         let url = EndpointUrl::parse("https://[::1]").unwrap();
-        assert_eq!((url.host(), url.port(), url.base()), ("::1", 443, ""));
+        assert_eq!((url.host(), url.port(), url.base_path()), ("::1", 443, ""));
     }
 
     #[test]
@@ -211,14 +211,14 @@ mod tests {
             "224.0.0.1",
             "fd00:ec2::254",
         ] {
-            assert!(is_refused_address(refused.parse().unwrap(), true), "{refused}");
+            assert!(is_forbidden_address(refused.parse().unwrap(), true), "{refused}");
         }
         for loopback in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
-            assert!(is_refused_address(loopback.parse().unwrap(), false), "{loopback}");
-            assert!(!is_refused_address(loopback.parse().unwrap(), true), "{loopback}");
+            assert!(is_forbidden_address(loopback.parse().unwrap(), false), "{loopback}");
+            assert!(!is_forbidden_address(loopback.parse().unwrap(), true), "{loopback}");
         }
         for fine in ["10.0.0.5", "192.168.1.1", "8.8.8.8", "2001:db8::1"] {
-            assert!(!is_refused_address(fine.parse().unwrap(), false), "{fine}");
+            assert!(!is_forbidden_address(fine.parse().unwrap(), false), "{fine}");
         }
     }
 }

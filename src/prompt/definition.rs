@@ -11,17 +11,17 @@ use toml::Spanned;
 
 use super::template::{Engine, TemplateError};
 use super::version::Versions;
-use super::{Prompt, Registry, RenderError};
+use super::{Prompt, PromptRegistry, RenderError};
 use crate::generation::{Role, Sampling};
 use crate::route::Feature;
 
 /// One error in a prompt file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Flaw {
+pub struct DefinitionError {
     /// The file, below the prompts' directory.
     pub path: String,
     /// The span in the file; empty at its start for the file as a whole.
-    pub at: Range<usize>,
+    pub span: Range<usize>,
     /// What is wrong, or what was expected.
     pub message: String,
 }
@@ -69,7 +69,7 @@ enum FileKind<'a> {
 
 pub(super) fn load<'a>(
     files: impl IntoIterator<Item = (&'a str, &'a str)>,
-) -> Result<Registry, Vec<Flaw>> {
+) -> Result<PromptRegistry, Vec<DefinitionError>> {
     let mut loader = Loader { engine: Engine::new(), errors: Vec::new() };
     let mut by_id: BTreeMap<&str, BTreeMap<Option<&'a str>, File<'a>>> = BTreeMap::new();
     for (path, text) in files {
@@ -96,7 +96,7 @@ pub(super) fn load<'a>(
         });
         prompts.insert(Arc::clone(&id), variants.collect());
     }
-    if errors.is_empty() { Ok(Registry { prompts }) } else { Err(errors) }
+    if errors.is_empty() { Ok(PromptRegistry { prompts }) } else { Err(errors) }
 }
 
 fn file_kind(path: &str) -> Option<FileKind<'_>> {
@@ -118,12 +118,16 @@ fn template_name(path: &str, index: usize) -> String {
 /// The first pass: each file on its own.
 struct Loader {
     engine: Engine,
-    errors: Vec<Flaw>,
+    errors: Vec<DefinitionError>,
 }
 
 impl Loader {
     fn report(&mut self, path: &str, at: Range<usize>, message: impl Into<String>) {
-        self.errors.push(Flaw { path: path.to_owned(), at, message: message.into() });
+        self.errors.push(DefinitionError {
+            path: path.to_owned(),
+            span: at,
+            message: message.into(),
+        });
     }
 
     fn add_shared(&mut self, path: &str, text: &str) {
@@ -163,12 +167,16 @@ struct Check<'c, 'a> {
     file: &'c File<'a>,
     base: Option<&'c File<'a>>,
     engine: &'c Arc<Engine>,
-    errors: &'c mut Vec<Flaw>,
+    errors: &'c mut Vec<DefinitionError>,
 }
 
 impl<'c> Check<'c, '_> {
     fn report(&mut self, at: Range<usize>, message: impl Into<String>) {
-        self.errors.push(Flaw { path: self.file.path.to_owned(), at, message: message.into() });
+        self.errors.push(DefinitionError {
+            path: self.file.path.to_owned(),
+            span: at,
+            message: message.into(),
+        });
     }
 
     /// Returns the value of a key in this file, else in its base.

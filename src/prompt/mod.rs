@@ -18,7 +18,7 @@ mod version;
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
-pub use definition::Flaw;
+pub use definition::DefinitionError;
 pub use render::{RenderError, RenderedPrompt};
 pub use template::TemplateError;
 
@@ -62,7 +62,7 @@ pub struct Prompt {
 /// Why a prompt is not available. `Display` is the `detail` of the response (gitlab-client.md
 /// §8.4).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Missing {
+pub enum LookupError {
     /// There is no prompt of this id: 404.
     #[error("Prompt '{0}' not found")]
     Prompt(String),
@@ -81,24 +81,24 @@ pub enum Missing {
 
 /// Every prompt, validated.
 #[derive(Debug, Default)]
-pub struct Registry {
+pub struct PromptRegistry {
     /// By id, `base` first.
     prompts: BTreeMap<Arc<str>, Vec<Prompt>>,
 }
 
-impl Registry {
+impl PromptRegistry {
     /// Validates files, given as path below the prompts' directory and text. Fails with every error
     /// at once.
     pub fn load<'a>(
         files: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> Result<Self, Vec<Flaw>> {
+    ) -> Result<Self, Vec<DefinitionError>> {
         definition::load(files)
     }
 
     /// Returns the registry of the embedded files, built once.
-    pub fn embedded() -> Result<Arc<Self>, Vec<Flaw>> {
-        static LOADED: LazyLock<Result<Arc<Registry>, Vec<Flaw>>> =
-            LazyLock::new(|| Registry::load(embedded::FILES.iter().copied()).map(Arc::new));
+    pub fn embedded() -> Result<Arc<Self>, Vec<DefinitionError>> {
+        static LOADED: LazyLock<Result<Arc<PromptRegistry>, Vec<DefinitionError>>> =
+            LazyLock::new(|| PromptRegistry::load(embedded::FILES.iter().copied()).map(Arc::new));
         LOADED.clone()
     }
 
@@ -115,16 +115,16 @@ impl Registry {
         id: &str,
         family: &Family,
         version: Option<&str>,
-    ) -> Result<&Prompt, Missing> {
+    ) -> Result<&Prompt, LookupError> {
         let variants = self.variants(id)?;
-        let constraint = Constraint::parse(version).ok_or(Missing::Constraint)?;
+        let constraint = Constraint::parse(version).ok_or(LookupError::Constraint)?;
         let matching = |folder: Option<&str>| {
             variants.iter().find(|prompt| {
                 prompt.family.as_deref() == folder && prompt.versions.any_matches(&constraint)
             })
         };
         let mut folders = family.prompts.iter().map(|folder| Some(&**folder)).chain([None]);
-        folders.find_map(matching).ok_or_else(|| Missing::Version {
+        folders.find_map(matching).ok_or_else(|| LookupError::Version {
             constraint: version.unwrap_or_default().to_owned(),
             available: variants.first().map(|base| base.versions.to_string()).unwrap_or_default(),
         })
@@ -132,8 +132,8 @@ impl Registry {
 
     /// Returns the `base` of a prompt, which decides its route and permission whatever model
     /// renders it.
-    pub fn base(&self, id: &str) -> Result<&Prompt, Missing> {
-        self.variants(id)?.first().ok_or_else(|| Missing::Prompt(id.to_owned()))
+    pub fn base(&self, id: &str) -> Result<&Prompt, LookupError> {
+        self.variants(id)?.first().ok_or_else(|| LookupError::Prompt(id.to_owned()))
     }
 
     /// Returns all prompts by id, `base` before the families.
@@ -141,8 +141,8 @@ impl Registry {
         self.prompts.values().flatten()
     }
 
-    fn variants(&self, id: &str) -> Result<&[Prompt], Missing> {
-        self.prompts.get(id).map(Vec::as_slice).ok_or_else(|| Missing::Prompt(id.to_owned()))
+    fn variants(&self, id: &str) -> Result<&[Prompt], LookupError> {
+        self.prompts.get(id).map(Vec::as_slice).ok_or_else(|| LookupError::Prompt(id.to_owned()))
     }
 }
 

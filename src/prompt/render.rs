@@ -74,7 +74,7 @@ impl RenderedPrompt {
         sampling.max_tokens =
             sampling.max_tokens.or(family.max_tokens).map(|limit| limit.min(half_window));
         Generation {
-            messages: family.arranged(messages),
+            messages: family.arrange_messages(messages),
             sampling,
             stream,
             ..Generation::default()

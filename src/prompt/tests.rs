@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::{Flaw, Missing, Registry, RenderError};
+use super::{DefinitionError, LookupError, PromptRegistry, RenderError};
 use crate::generation::{Message, Role};
 use crate::model::Family;
 
@@ -30,8 +30,8 @@ and {{ b }}
 '''
 "#;
 
-fn load(files: &[(&str, &str)]) -> Result<Registry, Vec<Flaw>> {
-    Registry::load(files.iter().copied())
+fn load(files: &[(&str, &str)]) -> Result<PromptRegistry, Vec<DefinitionError>> {
+    PromptRegistry::load(files.iter().copied())
 }
 
 fn inputs(json: Value) -> Map<String, Value> {
@@ -46,8 +46,8 @@ fn family(folders: &[&str]) -> Family {
 /// Returns the errors as `path: text of the span: message`.
 fn errors(files: &[(&str, &str)]) -> Vec<String> {
     let text_of = |path: &str| files.iter().find(|(name, _)| *name == path).unwrap().1;
-    let line = |flaw: Flaw| {
-        format!("{}: {}: {}", flaw.path, &text_of(&flaw.path)[flaw.at.clone()], flaw.message)
+    let line = |flaw: DefinitionError| {
+        format!("{}: {}: {}", flaw.path, &text_of(&flaw.path)[flaw.span.clone()], flaw.message)
     };
     load(files).unwrap_err().into_iter().map(line).collect()
 }
@@ -64,9 +64,10 @@ fn every_file_of_the_directory_is_embedded() {
     let mut found = Vec::new();
     walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("config/prompts"), "", &mut found);
     found.sort();
-    let listed: Vec<&str> = Registry::embedded_files().iter().map(|(path, _)| *path).collect();
+    let listed: Vec<&str> =
+        PromptRegistry::embedded_files().iter().map(|(path, _)| *path).collect();
     assert_eq!(listed, found, "src/prompt/embedded.rs lists config/prompts/, in order");
-    Registry::embedded().unwrap();
+    PromptRegistry::embedded().unwrap();
 }
 
 #[test]
@@ -129,7 +130,7 @@ fn lookup_errors_have_the_text_of_the_contract() {
     );
     assert_eq!(
         registry.get("p", &Family::default(), Some("what?")).unwrap_err(),
-        Missing::Constraint
+        LookupError::Constraint
     );
     assert!(registry.get("p", &Family::default(), Some("1.1.0-dev")).is_ok());
 }

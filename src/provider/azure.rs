@@ -10,8 +10,8 @@ use serde_json::Value;
 
 use super::openai::OpenAi;
 use super::{
-    Attempt, Decode, Dialect, Markers, Native, Outbound, Seen, excerpt, is_filter_code,
-    percent_encode, retry_after,
+    Decode, Dialect, EventInfo, Markers, NativeCall, Outbound, SigningContext, excerpt,
+    is_filter_code, percent_encode, retry_after,
 };
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
@@ -27,17 +27,17 @@ impl Dialect for Azure {
         let mut outbound = OpenAi.encode(generation, model)?;
         outbound.path = operation_path(
             model,
-            if generation.raw.is_some() { "completions" } else { "chat/completions" },
+            if generation.raw_prompt.is_some() { "completions" } else { "chat/completions" },
         );
         Ok(outbound)
     }
 
-    fn native(&self, call: Native, model: &Model) -> Option<Box<str>> {
+    fn native_path(&self, call: NativeCall, model: &Model) -> Option<Box<str>> {
         match call {
-            Native::OpenAiChat => Some(operation_path(model, "chat/completions")),
-            Native::OpenAiCompletions => Some(operation_path(model, "completions")),
-            Native::OpenAiEmbeddings => Some(operation_path(model, "embeddings")),
-            Native::AnthropicMessages | Native::AnthropicCountTokens => None,
+            NativeCall::OpenAiChat => Some(operation_path(model, "chat/completions")),
+            NativeCall::OpenAiCompletions => Some(operation_path(model, "completions")),
+            NativeCall::OpenAiEmbeddings => Some(operation_path(model, "embeddings")),
+            NativeCall::AnthropicMessages | NativeCall::AnthropicCountTokens => None,
         }
     }
 
@@ -45,7 +45,7 @@ impl Dialect for Azure {
         &self,
         outbound: &mut Outbound,
         model: &Model,
-        attempt: &Attempt<'_>,
+        attempt: &SigningContext<'_>,
     ) -> Result<(), GatewayError> {
         // never both headers, and never the client's (d2.3)
         outbound.headers.remove(header::AUTHORIZATION);
@@ -70,27 +70,36 @@ impl Dialect for Azure {
         Ok(())
     }
 
-    fn answer(&self, generation: &Generation, body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
-        OpenAi.answer(generation, body)
+    fn decode_response(
+        &self,
+        generation: &Generation,
+        body: &[u8],
+    ) -> Result<Vec<Delta>, GatewayError> {
+        OpenAi.decode_response(generation, body)
     }
 
-    fn decoder(&self, generation: &Generation) -> Box<dyn Decode> {
-        OpenAi.decoder(generation)
+    fn stream_decoder(&self, generation: &Generation) -> Box<dyn Decode> {
+        OpenAi.stream_decoder(generation)
     }
 
-    fn look(&self, data: &[u8]) -> Seen {
-        OpenAi.look(data)
+    fn inspect_event(&self, data: &[u8]) -> EventInfo {
+        OpenAi.inspect_event(data)
     }
 
     fn markers(&self) -> &'static Markers {
         OpenAi.markers()
     }
 
-    fn usage_of(&self, body: &[u8]) -> Option<Usage> {
-        OpenAi.usage_of(body)
+    fn parse_usage(&self, body: &[u8]) -> Option<Usage> {
+        OpenAi.parse_usage(body)
     }
 
-    fn fault(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError {
+    fn error_from_response(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &Bytes,
+    ) -> GatewayError {
         error_from_response(status, headers, body)
     }
 }
@@ -186,12 +195,13 @@ mod tests {
     use http::{HeaderMap, StatusCode};
 
     use super::{Azure, error_from_response};
-    use crate::error::{Elsewhere, GatewayError, Kind};
+    use crate::error::{GatewayError, Kind, RetryScope};
     use crate::generation::{Delta, Generation, Message, Role, StopReason};
     use crate::model::{
-        Access, ApiVersion, AzureAccess, EndpointUrl, Entra, EntraIdentity, Model, ProviderKind,
+        Access, ApiVersion, AzureAccess, EndpointUrl, EntraIdentity, EntraToken, Model,
+        ProviderKind,
     };
-    use crate::provider::{Attempt, Dialect as _, Native};
+    use crate::provider::{Dialect as _, NativeCall, SigningContext};
     use crate::secret::Secret;
 
     fn model(version: &str) -> Model {
@@ -206,9 +216,9 @@ mod tests {
                 version: ApiVersion::parse(version).unwrap(),
                 entra: None,
             }),
-            timeouts: crate::model::BudgetPatch::default(),
-            replicas: crate::model::Replicas::default(),
-            room: None,
+            timeouts: crate::model::TimeoutsPatch::default(),
+            replicas: crate::model::ReplicaSettings::default(),
+            concurrency: None,
             priority: false,
             from_request: false,
         }
@@ -216,7 +226,7 @@ mod tests {
 
     #[test]
     fn paths_by_version() {
-        let path = |version| Azure.native(Native::OpenAiChat, &model(version)).unwrap();
+        let path = |version| Azure.native_path(NativeCall::OpenAiChat, &model(version)).unwrap();
         assert_eq!(&*path("v1"), "/openai/v1/chat/completions");
         assert_eq!(&*path("preview"), "/openai/v1/chat/completions?api-version=preview");
         assert_eq!(
@@ -228,8 +238,9 @@ mod tests {
         let outbound = Azure.encode(&request, &model("v1")).unwrap();
         assert_eq!(&*outbound.path, "/openai/v1/chat/completions");
         assert!(String::from_utf8_lossy(&outbound.body.to_bytes()).contains(r#""model":"gpt 4o""#));
-        let raw =
-            Azure.encode(&Generation { raw: Some("a".into()), ..request }, &model("v1")).unwrap();
+        let raw = Azure
+            .encode(&Generation { raw_prompt: Some("a".into()), ..request }, &model("v1"))
+            .unwrap();
         assert_eq!(&*raw.path, "/openai/v1/completions");
     }
 
@@ -238,8 +249,10 @@ mod tests {
         let model = model("v1");
         let mut outbound = Azure.encode(&Generation::default(), &model).unwrap();
         outbound.headers.insert("authorization", "Bearer client".parse().unwrap());
-        let attempt =
-            Attempt { endpoint: &model.endpoints[0], now: std::time::SystemTime::UNIX_EPOCH };
+        let attempt = SigningContext {
+            endpoint: &model.endpoints[0],
+            now: std::time::SystemTime::UNIX_EPOCH,
+        };
         Azure.authorize(&mut outbound, &model, &attempt).unwrap();
         assert_eq!(outbound.headers["api-key"], "canary");
         assert!(!outbound.headers.contains_key("authorization"));
@@ -251,14 +264,16 @@ mod tests {
         let tenant = EndpointUrl::parse("https://login.microsoftonline.com/t").unwrap();
         let identity =
             EntraIdentity::Workload { tenant, client_id: "c".into(), token_file: "t".into() };
-        let entra = Some(Arc::new(Entra::new(identity, "s")));
+        let entra = Some(Arc::new(EntraToken::new(identity, "s")));
         let with_token = Model {
             access: Access::Azure(AzureAccess { entra, ..AzureAccess::default() }),
             ..model("v1")
         };
         let mut outbound = Azure.encode(&Generation::default(), &with_token).unwrap();
-        let attempt =
-            Attempt { endpoint: &with_token.endpoints[0], now: std::time::SystemTime::UNIX_EPOCH };
+        let attempt = SigningContext {
+            endpoint: &with_token.endpoints[0],
+            now: std::time::SystemTime::UNIX_EPOCH,
+        };
         let error = Azure.authorize(&mut outbound, &with_token, &attempt).unwrap_err();
         assert_eq!(error.kind(), Kind::NoCredentials);
         assert!(!outbound.headers.contains_key("api-key"));
@@ -289,7 +304,7 @@ mod tests {
         );
         assert_eq!(filtered.kind(), Kind::ContentFilter);
         assert!(
-            filtered.kind().row().elsewhere == Elsewhere::Nowhere
+            filtered.kind().row().retry_scope == RetryScope::Never
                 && filtered.public() == "The response was filtered"
         );
         for (status, body, hint) in [
@@ -318,7 +333,7 @@ mod tests {
 
     #[test]
     fn chunks_without_choices_are_neither_content_nor_the_end() {
-        let mut decoder = Azure.decoder(&Generation::default());
+        let mut decoder = Azure.stream_decoder(&Generation::default());
         let mut out = Vec::new();
         let stream = "data: {\"choices\":[],\"created\":0,\"id\":\"\",\"prompt_filter_results\":[{\"prompt_index\":0}]}\n\n\
             data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"content_filter_results\":{}}]}\n\n\
@@ -327,7 +342,7 @@ mod tests {
         decoder.feed(Bytes::from_static(stream.as_bytes()), &mut out).unwrap();
         decoder.finish(&mut out).unwrap();
         assert_eq!(out, [Delta::Text("Hi".into()), Delta::Stop(StopReason::ContentFilter)]);
-        let event = Azure.look(br#"{"choices":[],"prompt_filter_results":[]}"#);
+        let event = Azure.inspect_event(br#"{"choices":[],"prompt_filter_results":[]}"#);
         assert!(!event.content && !event.only_usage && !event.done);
     }
 }

@@ -7,14 +7,14 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
 
-use super::{Attempt, Decode, Dialect, Native, Outbound, Seen};
+use super::{Decode, Dialect, EventInfo, NativeCall, Outbound, SigningContext};
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
 use crate::model::Model;
 
 /// Client's request, as it was received.
 #[derive(Clone, Copy, Debug)]
-pub struct Received<'a> {
+pub struct ReceivedRequest<'a> {
     /// Method.
     pub method: &'a Method,
     /// Path and query, percent-encoded as the client chose.
@@ -41,7 +41,7 @@ const FORWARDED: [HeaderName; 9] = [
 ];
 
 /// Builds the request that forwards a received one to a gateway.
-pub fn forwarded(received: &Received<'_>) -> Outbound {
+pub fn forward_request(received: &ReceivedRequest<'_>) -> Outbound {
     let mut headers = HeaderMap::with_capacity(received.headers.len());
     // headers that `Connection` names belong to the connection (RFC 9110 §7.6.1)
     let connection = received.headers.get_all(header::CONNECTION).iter();
@@ -75,7 +75,7 @@ impl Dialect for GitlabCloud {
         Err(not_a_model())
     }
 
-    fn native(&self, _call: Native, _model: &Model) -> Option<Box<str>> {
+    fn native_path(&self, _call: NativeCall, _model: &Model) -> Option<Box<str>> {
         None
     }
 
@@ -83,29 +83,38 @@ impl Dialect for GitlabCloud {
         &self,
         _outbound: &mut Outbound,
         _model: &Model,
-        _attempt: &Attempt<'_>,
+        _attempt: &SigningContext<'_>,
     ) -> Result<(), GatewayError> {
         // the caller's own token came with the request
         Ok(())
     }
 
-    fn answer(&self, _generation: &Generation, _body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
+    fn decode_response(
+        &self,
+        _generation: &Generation,
+        _body: &[u8],
+    ) -> Result<Vec<Delta>, GatewayError> {
         Err(not_a_model())
     }
 
-    fn decoder(&self, _generation: &Generation) -> Box<dyn Decode> {
+    fn stream_decoder(&self, _generation: &Generation) -> Box<dyn Decode> {
         Box::new(Self)
     }
 
-    fn look(&self, _data: &[u8]) -> Seen {
-        Seen::default()
+    fn inspect_event(&self, _data: &[u8]) -> EventInfo {
+        EventInfo::default()
     }
 
-    fn usage_of(&self, _body: &[u8]) -> Option<Usage> {
+    fn parse_usage(&self, _body: &[u8]) -> Option<Usage> {
         None
     }
 
-    fn fault(&self, status: StatusCode, _headers: &HeaderMap, _body: &Bytes) -> GatewayError {
+    fn error_from_response(
+        &self,
+        status: StatusCode,
+        _headers: &HeaderMap,
+        _body: &Bytes,
+    ) -> GatewayError {
         GatewayError::new(
             Kind::UpstreamStatus(status.as_u16()),
             "GitLab's cloud gateway refused the request",

@@ -17,13 +17,13 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
-pub use gitlab_cloud::{Received, forwarded};
+pub use gitlab_cloud::{ReceivedRequest, forward_request};
 pub use markers::Markers;
 
 use crate::error::{BodyFault, GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
 use crate::model::{EndpointUrl, Model, ProviderKind};
-use crate::route::Class;
+use crate::route::PriorityClass;
 use crate::wire::Payload;
 
 /// Request to a model server, without its address.
@@ -42,7 +42,7 @@ pub struct Outbound {
 
 /// Context of one attempt: what a signature covers in addition to the request itself.
 #[derive(Clone, Copy, Debug)]
-pub struct Attempt<'a> {
+pub struct SigningContext<'a> {
     /// Endpoint that the attempt is sent to.
     pub endpoint: &'a EndpointUrl,
     /// Time of the provider's clock: our time, corrected by the offset that
@@ -53,7 +53,7 @@ pub struct Attempt<'a> {
 /// API call whose body passes through unchanged but for the model's name, if the model's server has
 /// the same call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Native {
+pub enum NativeCall {
     /// OpenAI's `/chat/completions`.
     OpenAiChat,
     /// OpenAI's `/completions`.
@@ -98,7 +98,7 @@ impl ClockOffset {
 /// Content of an event that passes through, for the record and for hiding the usage chunk that was
 /// requested here.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Seen {
+pub struct EventInfo {
     /// Whether the event has visible content.
     pub content: bool,
     /// Length of its text in bytes.
@@ -129,10 +129,10 @@ pub trait Dialect: Sync {
     fn encode(&self, generation: &Generation, model: &Model) -> Result<Outbound, GatewayError>;
     /// Returns the path for a body that is already in the server's own dialect, or `None` when it
     /// has to be translated.
-    fn native(&self, call: Native, model: &Model) -> Option<Box<str>>;
+    fn native_path(&self, call: NativeCall, model: &Model) -> Option<Box<str>>;
     /// Encodes the request that counts the input tokens of a generation; `None` where the server
     /// has no such call.
-    fn count(
+    fn encode_token_count(
         &self,
         _generation: &Generation,
         _model: &Model,
@@ -140,27 +140,31 @@ pub trait Dialect: Sync {
         Ok(None)
     }
     /// Parses the count in the response to that request; `None` when it is unreadable.
-    fn counted(&self, _body: &[u8]) -> Option<u64> {
+    fn parse_token_count(&self, _body: &[u8]) -> Option<u64> {
         None
     }
     /// Sets the priority in the server's own queue, in place of the client's. Called only for
     /// models with `priority`, which configuration allows for dialects that support it.
-    fn prioritize(&self, _outbound: &mut Outbound, _class: Class) {}
+    fn set_priority(&self, _outbound: &mut Outbound, _class: PriorityClass) {}
     /// Adds the credentials. Called for every attempt, since some signatures cover the time; the
     /// credentials of an earlier attempt are replaced. Fails when there are none that are valid.
     fn authorize(
         &self,
         outbound: &mut Outbound,
         model: &Model,
-        attempt: &Attempt<'_>,
+        attempt: &SigningContext<'_>,
     ) -> Result<(), GatewayError>;
     /// Decodes an unstreamed response to a generation. Fails on an error and on a body that is not
     /// the provider's format.
-    fn answer(&self, generation: &Generation, body: &[u8]) -> Result<Vec<Delta>, GatewayError>;
+    fn decode_response(
+        &self,
+        generation: &Generation,
+        body: &[u8],
+    ) -> Result<Vec<Delta>, GatewayError>;
     /// Creates a decoder of one streamed response to a generation.
-    fn decoder(&self, generation: &Generation) -> Box<dyn Decode>;
+    fn stream_decoder(&self, generation: &Generation) -> Box<dyn Decode>;
     /// Parses the `data` of one event that passes through.
-    fn look(&self, data: &[u8]) -> Seen;
+    fn inspect_event(&self, data: &[u8]) -> EventInfo;
     /// Returns the byte patterns by which a passed-through response is searched before it is
     /// parsed.
     fn markers(&self) -> &'static Markers {
@@ -168,9 +172,14 @@ pub trait Dialect: Sync {
     }
     /// Parses the token counts of an unstreamed response that passes through; `body` may be only
     /// its end. `None` when there are none.
-    fn usage_of(&self, body: &[u8]) -> Option<Usage>;
+    fn parse_usage(&self, body: &[u8]) -> Option<Usage>;
     /// Builds the error of a non-2xx response.
-    fn fault(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError;
+    fn error_from_response(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &Bytes,
+    ) -> GatewayError;
     /// Returns the offset of the provider's clock from `now` if it is the reason of the refusal:
     /// then another attempt with the corrected time may succeed, and the offset is kept. `None`
     /// otherwise.
@@ -210,7 +219,7 @@ fn unsupported_field(field: &'static str, provider: &str, why: &str) -> GatewayE
 /// Fails for a raw text, in dialects with conversations only. Callers that have a raw text check
 /// [`Dialect::native`] first.
 fn refuse_raw_text(generation: &Generation, provider: &str) -> Result<(), GatewayError> {
-    if generation.raw.is_none() {
+    if generation.raw_prompt.is_none() {
         return Ok(());
     }
     Err(unsupported_field("prompt", provider, "does not continue raw text, it answers messages"))
@@ -269,7 +278,7 @@ mod tests {
     fn raw_texts_are_refused_by_name_where_they_are_unsupported() {
         assert!(refuse_raw_text(&Generation::default(), "Anthropic").is_ok());
         let error = refuse_raw_text(
-            &Generation { raw: Some("a".into()), ..Generation::default() },
+            &Generation { raw_prompt: Some("a".into()), ..Generation::default() },
             "Anthropic",
         )
         .unwrap_err();

@@ -11,11 +11,13 @@ use http::HeaderValue;
 use tokio::time::Instant;
 
 use super::{Call, read_to_end};
-use crate::error::{Elsewhere, GatewayError, Kind, Phase};
-use crate::model::Budget;
+use crate::error::{GatewayError, Kind, Phase, RetryScope};
+use crate::model::Timeouts;
 use crate::provider::{Dialect, Outbound, dialect};
-use crate::telemetry::Facts;
-use crate::upstream::{Endpoint, Inbound, Place, Sending, Timers, Tried, TriedTogether, Upstreams};
+use crate::telemetry::RequestInfo;
+use crate::upstream::{
+    AttemptedSet, Endpoint, Inbound, Permit, Sending, SharedAttemptedSet, Timers, Upstreams,
+};
 
 /// The most that is read of a model server's error body, in bytes.
 const MAX_FAULT_BODY: usize = 64 << 10;
@@ -27,13 +29,13 @@ pub(super) struct Attempts<'a> {
     dialect: &'static dyn Dialect,
     /// The replicas in the file; empty for a model that the request names by address.
     replicas: &'a [Arc<Endpoint>],
-    attempted: Tried,
+    attempted: AttemptedSet,
     /// The replicas that this and a parallel sequence of attempts have tried, with hedging.
-    shared: Option<&'a TriedTogether>,
+    shared: Option<&'a SharedAttemptedSet>,
     /// Whether these are hedged attempts, which do not queue: they run only if a permit is free.
     is_hedge: bool,
     /// The permit at the model: one for all attempts, until an answer takes it.
-    permit: Option<Place>,
+    permit: Option<Permit>,
     /// The replica of the attempt in progress.
     current: Option<Choice>,
     /// The smallest `Retry-After` of a replica so far, in seconds.
@@ -64,7 +66,7 @@ impl<'a> Attempts<'a> {
             call,
             dialect: dialect(model.provider),
             replicas,
-            attempted: Tried::default(),
+            attempted: AttemptedSet::default(),
             shared: None,
             is_hedge: false,
             permit: None,
@@ -74,7 +76,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Avoids the replicas of the attempts that share `attempted`, and adds its own.
-    pub(super) fn sharing(self, attempted: &'a TriedTogether) -> Self {
+    pub(super) fn sharing(self, attempted: &'a SharedAttemptedSet) -> Self {
         Self { shared: Some(attempted), ..self }
     }
 
@@ -102,30 +104,32 @@ impl<'a> Attempts<'a> {
     pub(super) async fn send(
         &mut self,
         outbound: &mut Outbound,
-        facts: &mut Facts,
+        facts: &mut RequestInfo,
     ) -> Result<(Inbound, Timers), GatewayError> {
         let (model, dialect) = (&self.call.route.model, self.dialect);
-        let renewed = model.access.renewed();
+        let renewed = model.access.refreshable();
         if let Some(renewed) = &renewed {
             // boxed, since it rarely waits: every request's future would otherwise reserve its space
-            Box::pin(renewed.ready(SystemTime::now())).await;
+            Box::pin(renewed.wait_until_valid(SystemTime::now())).await;
         }
         let mut timers = Timers::start(self.next_timeouts(facts), facts.started);
         if self.permit.is_none() {
             let Call { route, endpoints, .. } = self.call;
             self.permit = match self.is_hedge {
-                true => self.upstreams.free_place(route, endpoints)?,
-                false => self.upstreams.place(route, endpoints, &mut timers, facts).await?,
+                true => self.upstreams.try_acquire(route, endpoints)?,
+                false => self.upstreams.acquire(route, endpoints, &mut timers, facts).await?,
             };
         }
-        let (endpoints, tried) =
-            (self.call.endpoints, self.attempted.and(self.shared.map(TriedTogether::so_far)));
+        let (endpoints, tried) = (
+            self.call.endpoints,
+            self.attempted.union(self.shared.map(SharedAttemptedSet::snapshot)),
+        );
         let chosen =
             self.upstreams.choose(model, endpoints, self.replicas, tried, &outbound.body)?;
         let Choice { index, endpoint } = self.current.insert(chosen.into());
-        self.shared.iter().for_each(|attempted| attempted.note(*index));
-        if self.replicas.len() > 1 && tried.is_none() {
-            endpoint.earn_retry(facts.started);
+        self.shared.iter().for_each(|attempted| attempted.insert(*index));
+        if self.replicas.len() > 1 && tried.is_empty() {
+            endpoint.deposit_retry(facts.started);
         }
         let mut corrected = false;
         loop {
@@ -143,12 +147,12 @@ impl<'a> Attempts<'a> {
                 .clock_offset(status, &headers, &body, SystemTime::now())
                 .filter(|_| !corrected)
             {
-                Some(offset) => endpoint.set_clock(offset),
+                Some(offset) => endpoint.set_clock_offset(offset),
                 None => {
                     if let (401 | 403, Some(renewed)) = (status.as_u16(), renewed) {
-                        renewed.doubt();
+                        renewed.invalidate();
                     }
-                    return Err(dialect.fault(status, &headers, &body));
+                    return Err(dialect.error_from_response(status, &headers, &body));
                 }
             }
             corrected = true;
@@ -157,7 +161,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Takes the permit: from now on the committed answer holds it.
-    pub(super) const fn take_permit(&mut self) -> Option<Place> {
+    pub(super) const fn take_permit(&mut self) -> Option<Permit> {
         self.permit.take()
     }
 
@@ -166,7 +170,7 @@ impl<'a> Attempts<'a> {
     pub(super) fn prepare_next(
         &mut self,
         error: GatewayError,
-        facts: &mut Facts,
+        facts: &mut RequestInfo,
     ) -> Result<(), GatewayError> {
         let error = match &self.call.route.model.api_key {
             Some(key) => error.withholding(key.expose()),
@@ -177,34 +181,34 @@ impl<'a> Attempts<'a> {
         let is_unsent =
             matches!(error.kind(), Kind::UpstreamConnect | Kind::Expired(Phase::Connect));
         if !is_unsent {
-            endpoint.failed(&error);
+            endpoint.record_failure(&error);
         }
         let error = self.min_retry_after(error);
-        self.attempted = self.attempted.and(self.shared.map(TriedTogether::so_far));
-        let is_retryable = error.kind().row().elsewhere == Elsewhere::Replica;
+        self.attempted = self.attempted.union(self.shared.map(SharedAttemptedSet::snapshot));
+        let is_retryable = error.kind().row().retry_scope == RetryScope::OtherReplica;
         let was_recorded = self.attempted.insert(index);
         let is_another_left = was_recorded && self.attempted.has_remaining(self.replicas.len());
         if !(is_retryable && is_another_left) {
             return Err(error);
         }
-        if !is_unsent && !endpoint.may_retry(Instant::now()) {
+        if !is_unsent && !endpoint.withdraw_retry(Instant::now()) {
             return Err(error.remarked("the retry budget is used up"));
         }
-        facts.start_over();
+        facts.reset_attempt();
         facts.retries += 1;
         Ok(())
     }
 
     /// Returns the timeouts of the next attempt. A silent replica is given up after half of the time
     /// left, if another replica or model remains.
-    fn next_timeouts(&self, facts: &Facts) -> Budget {
+    fn next_timeouts(&self, facts: &RequestInfo) -> Timeouts {
         let route = self.call.route;
         let is_last = self.attempted.count() + 1 >= self.replicas.len() && route.fallback.is_none();
         if is_last {
-            return route.budget;
+            return route.timeouts;
         }
-        let half = route.budget.total.saturating_sub(facts.started.elapsed()) / 2;
-        Budget { first_byte: route.budget.first_byte.min(half), ..route.budget }
+        let half = route.timeouts.total.saturating_sub(facts.started.elapsed()) / 2;
+        Timeouts { first_byte: route.timeouts.first_byte.min(half), ..route.timeouts }
     }
 
     /// Returns the error with the smallest `Retry-After` of all replicas so far.

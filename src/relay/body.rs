@@ -10,8 +10,8 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::stream::{Abort, ResponseStream};
-use crate::relay::drain_deadline::Ending;
-use crate::relay::heartbeat::{Heartbeat, Promise};
+use crate::relay::drain_deadline::DrainDeadline;
+use crate::relay::heartbeat::{EarlyResponse, Heartbeat};
 use crate::telemetry::Record;
 
 /// Bytes of a whole answer that are written at a time: the client's write timeout applies to each
@@ -29,7 +29,7 @@ pub enum Content {
 impl Content {
     /// Lets an answer that is still arriving at the drain deadline fail.
     #[must_use]
-    pub fn until(mut self, ending: Ending) -> Self {
+    pub fn with_drain_deadline(mut self, ending: DrainDeadline) -> Self {
         if let Self::Stream(stream) = &mut self {
             stream.set_drain_deadline(ending);
         }
@@ -79,7 +79,10 @@ impl RelayBody {
 
     /// Creates the body of a response whose head is sent before its answer exists. `making` owns
     /// everything that ends with the answer, and resolves to its body.
-    pub fn making(making: impl Future<Output = Self> + Send + 'static, promise: Promise) -> Self {
+    pub fn pending(
+        making: impl Future<Output = Self> + Send + 'static,
+        promise: EarlyResponse,
+    ) -> Self {
         Self {
             state: State::Pending(Box::pin(making)),
             heartbeat: Some(Heartbeat::start(promise)),
@@ -89,16 +92,16 @@ impl RelayBody {
 
     /// Adds keep-alive bytes to every silence of the stream.
     #[must_use]
-    pub fn beating(self, promise: Promise) -> Self {
+    pub fn with_heartbeat(self, promise: EarlyResponse) -> Self {
         Self { heartbeat: Some(Heartbeat::start(promise)), ..self }
     }
 
     /// Takes the bytes to write together with the head, if more follow them: those that were
     /// buffered with it, the first keep-alive bytes, or the first chunk of a long answer. `None`
     /// where the head goes alone, or with the whole answer.
-    pub fn take_held(&mut self) -> Option<Bytes> {
+    pub fn take_buffered(&mut self) -> Option<Bytes> {
         let State::Ready(made) = &mut self.state else {
-            let beat = self.heartbeat.as_ref().map(Heartbeat::beat)?;
+            let beat = self.heartbeat.as_ref().map(Heartbeat::keep_alive)?;
             self.unrecorded += beat.len() as u64;
             return Some(beat);
         };
@@ -107,7 +110,7 @@ impl RelayBody {
             Content::Whole(bytes) if bytes.len() > CHUNK => bytes.split_to(CHUNK),
             Content::Whole(_) => return None,
         };
-        made.record.facts.answered(&first);
+        made.record.facts.record_bytes_out(&first);
         Some(first).filter(|first| !first.is_empty())
     }
 
@@ -162,7 +165,7 @@ impl Ready {
             Content::Stream(stream) => ready!(stream.poll_next(cx, facts)),
         };
         if let Some(Ok(bytes)) = &next {
-            facts.answered(bytes);
+            facts.record_bytes_out(bytes);
         }
         Poll::Ready(next)
     }

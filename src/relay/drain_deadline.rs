@@ -10,17 +10,17 @@ use crate::error::{GatewayError, Kind};
 
 /// A signal that the drain deadline has passed; one per worker, cloned for each answer.
 #[derive(Clone, Debug)]
-pub struct Ending(watch::Receiver<bool>);
+pub struct DrainDeadline(watch::Receiver<bool>);
 
-impl Ending {
+impl DrainDeadline {
     /// Creates the signal and its sender; sending `true` expires it.
-    pub fn set() -> (watch::Sender<bool>, Self) {
+    pub fn channel() -> (watch::Sender<bool>, Self) {
         let (reach, reached) = watch::channel(false);
         (reach, Self(reached))
     }
 
     /// Waits for the deadline, and returns the error for the client.
-    pub async fn reached(mut self) -> GatewayError {
+    pub async fn expired(mut self) -> GatewayError {
         // a task whose model server never pauses has used up its budget, and must still see the
         // signal
         let _ = unconstrained(self.0.wait_for(|reached| *reached)).await;
@@ -32,14 +32,14 @@ impl Ending {
     }
 
     /// Runs `making`, and fails at the deadline.
-    pub async fn bounds<T>(
+    pub async fn run_until<T>(
         &self,
         making: impl Future<Output = Result<T, GatewayError>>,
     ) -> Result<T, GatewayError> {
         tokio::select! {
             biased;
             made = making => made,
-            error = self.clone().reached() => Err(error),
+            error = self.clone().expired() => Err(error),
         }
     }
 }

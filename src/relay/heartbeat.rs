@@ -15,53 +15,53 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A response whose head is known before the answer: a 200 of this type, whatever happens.
 #[derive(Clone, Copy, Debug)]
-pub struct Promise {
+pub struct EarlyResponse {
     /// `Content-Type`.
     pub content_type: &'static str,
     /// Keep-alive bytes, which the client ignores.
     pub beat: &'static [u8],
     /// The longest silence before they are sent.
-    pub every: Duration,
+    pub interval: Duration,
 }
 
 /// The slot through which a handler passes its early response to the server.
 #[derive(Clone, Debug, Default)]
-pub struct HeadStart(Arc<OnceLock<Promise>>);
+pub struct EarlyResponseSlot(Arc<OnceLock<EarlyResponse>>);
 
-impl HeadStart {
+impl EarlyResponseSlot {
     /// Sets the early response; only the first call has an effect.
-    pub fn promise(&self, promise: Promise) {
+    pub fn set(&self, promise: EarlyResponse) {
         let _ = self.0.set(promise);
     }
 
     /// Returns the early response, or `None` if the handler has set none.
-    pub fn promised(&self) -> Option<Promise> {
+    pub fn get(&self) -> Option<EarlyResponse> {
         self.0.get().copied()
     }
 }
 
 /// Measures silence. The timer is re-armed when it fires, not with every chunk.
 pub(super) struct Heartbeat {
-    promise: Promise,
+    promise: EarlyResponse,
     due: Instant,
     sleep: Pin<Box<Sleep>>,
 }
 
 impl Heartbeat {
     /// Starts to measure from now.
-    pub(super) fn start(promise: Promise) -> Self {
-        let due = Instant::now() + promise.every;
+    pub(super) fn start(promise: EarlyResponse) -> Self {
+        let due = Instant::now() + promise.interval;
         Self { promise, due, sleep: Box::pin(sleep_until(due)) }
     }
 
     /// Returns the keep-alive bytes.
-    pub(super) const fn beat(&self) -> Bytes {
+    pub(super) const fn keep_alive(&self) -> Bytes {
         Bytes::from_static(self.promise.beat)
     }
 
     /// Restarts the measurement, since something was sent.
     pub(super) fn sent(&mut self) {
-        self.due = Instant::now() + self.promise.every;
+        self.due = Instant::now() + self.promise.interval;
     }
 
     /// Ready with the bytes to send when the silence has lasted too long.
@@ -74,7 +74,7 @@ impl Heartbeat {
             }
             self.sleep.as_mut().reset(self.due);
             if is_due {
-                return Poll::Ready(self.beat());
+                return Poll::Ready(self.keep_alive());
             }
         }
     }

@@ -27,8 +27,8 @@ use http::{HeaderValue, Response, header};
 use tokio::time::Instant;
 
 pub use body::{Content, RelayBody};
-pub use drain_deadline::Ending;
-pub use heartbeat::{HeadStart, Promise};
+pub use drain_deadline::DrainDeadline;
+pub use heartbeat::{EarlyResponse, EarlyResponseSlot};
 pub use stream::{Abort, ResponseStream};
 
 use crate::error::{GatewayError, Kind, Shape};
@@ -36,11 +36,11 @@ use crate::generation::{Delta, Encode, Generation};
 use crate::model::Model;
 use crate::provider::{Outbound, dialect, excerpt};
 use crate::route::Route;
-use crate::telemetry::Facts;
+use crate::telemetry::RequestInfo;
 use crate::upstream::{
-    AnswerBody, Endpoint, Endpoints, Inbound, Seen, Timers, TriedTogether, Upstreams,
+    AnswerBody, Endpoint, Endpoints, Inbound, Observation, SharedAttemptedSet, Timers, Upstreams,
 };
-use crate::wire::Gather;
+use crate::wire::ChunkBuffer;
 use attempts::Attempts;
 use hedge::Winner;
 use mode::BodyMode;
@@ -70,7 +70,7 @@ pub type Encoder<'a> = &'a (dyn Fn() -> Box<dyn Encode> + Sync + 'a);
 
 /// A request in the dialect of its model server, whose answer is forwarded.
 #[derive(Clone)]
-pub struct Passed {
+pub struct PassthroughCall {
     /// The request.
     pub outbound: Outbound,
     /// Whether it requests a stream of events.
@@ -92,11 +92,11 @@ impl Relay {
 
     /// Forwards a request in the model server's own dialect, and the bytes of its answer as they
     /// arrive. Fails when no attempt produced an answer.
-    pub async fn pass(
+    pub async fn forward(
         &self,
         call: Call<'_>,
-        passed: Passed,
-        facts: &mut Facts,
+        passed: PassthroughCall,
+        facts: &mut RequestInfo,
     ) -> Result<Response<Content>, GatewayError> {
         self.run(call, passed, facts).await
     }
@@ -109,7 +109,7 @@ impl Relay {
         generation: &Generation,
         encoder: Encoder<'_>,
         content_type: &'static str,
-        facts: &mut Facts,
+        facts: &mut RequestInfo,
     ) -> Result<Response<Content>, GatewayError> {
         let outbound = dialect(call.route.model.provider).encode(generation, &call.route.model)?;
         let translated = TranslatedCall { outbound, generation, encoder };
@@ -121,16 +121,22 @@ impl Relay {
 
     /// Sends a generation and returns the deltas of the whole answer, for surfaces that send one JSON
     /// value.
-    pub async fn ask(
+    pub async fn generate(
         &self,
         call: Call<'_>,
         generation: &Generation,
-        facts: &mut Facts,
+        facts: &mut RequestInfo,
     ) -> Result<Vec<Delta>, GatewayError> {
         let dialect = dialect(call.route.model.provider);
         let outbound = dialect.encode(generation, &call.route.model)?;
         let deltas = self
-            .fetch(call, outbound, MAX_ANSWER, |body| dialect.answer(generation, body), facts)
+            .fetch(
+                call,
+                outbound,
+                MAX_ANSWER,
+                |body| dialect.decode_response(generation, body),
+                facts,
+            )
             .await?;
         facts.first_token = facts.upstream_ended;
         for delta in &deltas {
@@ -143,18 +149,20 @@ impl Relay {
 
     /// Returns how many input tokens a generation has, or `None` where the provider has no call that
     /// counts them.
-    pub async fn count(
+    pub async fn count_tokens(
         &self,
         call: Call<'_>,
         generation: &Generation,
-        facts: &mut Facts,
+        facts: &mut RequestInfo,
     ) -> Result<Option<u64>, GatewayError> {
         let dialect = dialect(call.route.model.provider);
-        let Some(outbound) = dialect.count(generation, &call.route.model)? else { return Ok(None) };
+        let Some(outbound) = dialect.encode_token_count(generation, &call.route.model)? else {
+            return Ok(None);
+        };
         let read = |body: &[u8]| {
             let text = "The model server's answer could not be read";
             let unreadable = || GatewayError::new(Kind::UpstreamBroken, text);
-            let count = dialect.counted(body);
+            let count = dialect.parse_token_count(body);
             count.ok_or_else(|| {
                 unreadable().internal(format!("no count of tokens: {}", excerpt(body)))
             })
@@ -170,7 +178,7 @@ impl Relay {
         outbound: Outbound,
         max: usize,
         read: impl Fn(&[u8]) -> Result<T, GatewayError> + Sync,
-        facts: &mut Facts,
+        facts: &mut RequestInfo,
     ) -> Result<T, GatewayError> {
         self.run(call, FetchCall { outbound, max, read: &read }, facts).await
     }
@@ -180,11 +188,11 @@ impl Relay {
         &self,
         call: Call<'_>,
         mut request: A,
-        facts: &mut Facts,
+        facts: &mut RequestInfo,
     ) -> Result<A::Answer, GatewayError> {
         let attempts = Attempts::new(&self.upstreams, call);
         if call.route.model.priority {
-            attempts.dialect().prioritize(request.outbound(), call.route.class());
+            attempts.dialect().set_priority(request.outbound(), call.route.class());
         }
         match hedge_delay(&attempts, facts) {
             None => run_attempts(attempts, &mut request, facts).await,
@@ -199,18 +207,18 @@ impl Relay {
         attempts: Attempts<'_>,
         (endpoint, wait): (&Endpoint, Duration),
         mut request: A,
-        facts: &mut Facts,
+        facts: &mut RequestInfo,
     ) -> Result<A::Answer, GatewayError> {
         let another = Attempts::new(&self.upstreams, attempts.call());
         let (attempted, mut other, mut hedge_facts) =
-            (TriedTogether::default(), request.clone(), facts.beside());
+            (SharedAttemptedSet::default(), request.clone(), facts.fork());
         let first = run_attempts(attempts.sharing(&attempted), &mut request, facts);
         let second =
             run_attempts(another.sharing(&attempted).as_hedge(), &mut other, &mut hedge_facts);
-        match hedge::race(first, second, wait, || endpoint.may_hedge(Instant::now())).await {
+        match hedge::race(first, second, wait, || endpoint.withdraw_hedge(Instant::now())).await {
             Winner::Primary(answer) => answer,
             Winner::Hedge(answer) => {
-                facts.take_over(hedge_facts);
+                facts.merge(hedge_facts);
                 facts.retries += 1;
                 answer
             }
@@ -220,16 +228,19 @@ impl Relay {
 
 /// Returns how long the first sequence of attempts runs before a hedged one starts; `None` without
 /// hedging or a second replica.
-fn hedge_delay<'a>(attempts: &Attempts<'a>, facts: &Facts) -> Option<(&'a Endpoint, Duration)> {
+fn hedge_delay<'a>(
+    attempts: &Attempts<'a>,
+    facts: &RequestInfo,
+) -> Option<(&'a Endpoint, Duration)> {
     let [endpoint, _, ..] = attempts.replicas() else { return None };
-    Some((endpoint, endpoint.hedge_after(facts.started)?))
+    Some((endpoint, endpoint.hedge_delay(facts.started)?))
 }
 
 /// Runs one attempt after the other, until one is committed or none is left.
 async fn run_attempts<A: UpstreamCall>(
     mut attempts: Attempts<'_>,
     request: &mut A,
-    facts: &mut Facts,
+    facts: &mut RequestInfo,
 ) -> Result<A::Answer, GatewayError> {
     loop {
         match request.attempt(&mut attempts, facts).await {
@@ -252,11 +263,11 @@ trait UpstreamCall: Clone + Send {
     fn attempt(
         &mut self,
         attempts: &mut Attempts<'_>,
-        facts: &mut Facts,
+        facts: &mut RequestInfo,
     ) -> impl Future<Output = Result<Self::Answer, GatewayError>> + Send;
 }
 
-impl UpstreamCall for Passed {
+impl UpstreamCall for PassthroughCall {
     type Answer = Response<Content>;
 
     fn outbound(&mut self) -> &mut Outbound {
@@ -266,7 +277,7 @@ impl UpstreamCall for Passed {
     async fn attempt(
         &mut self,
         attempts: &mut Attempts<'_>,
-        facts: &mut Facts,
+        facts: &mut RequestInfo,
     ) -> Result<Self::Answer, GatewayError> {
         let dialect = attempts.dialect();
         let (Inbound { status, mut headers, body, sent }, timers) =
@@ -311,13 +322,13 @@ impl UpstreamCall for TranslatedCall<'_> {
     async fn attempt(
         &mut self,
         attempts: &mut Attempts<'_>,
-        facts: &mut Facts,
+        facts: &mut RequestInfo,
     ) -> Result<Self::Answer, GatewayError> {
         let (Inbound { body, sent, .. }, timers) = attempts.send(&mut self.outbound, facts).await?;
-        facts
-            .token_estimate
-            .set_request(self.outbound.body.len().saturating_sub(self.generation.picture_bytes()));
-        let decoder = attempts.dialect().decoder(self.generation);
+        facts.token_estimate.set_request(
+            self.outbound.body.len().saturating_sub(self.generation.inline_image_bytes()),
+        );
+        let decoder = attempts.dialect().stream_decoder(self.generation);
         let translator = translate::Translator::new(decoder, (self.encoder)());
         begin_stream(
             attempts,
@@ -352,14 +363,14 @@ impl<T: Send, R: Fn(&[u8]) -> Result<T, GatewayError> + Sync> UpstreamCall for F
     async fn attempt(
         &mut self,
         attempts: &mut Attempts<'_>,
-        facts: &mut Facts,
+        facts: &mut RequestInfo,
     ) -> Result<T, GatewayError> {
         let (Inbound { body, sent, .. }, mut timers) =
             attempts.send(&mut self.outbound, facts).await?;
         let endpoint = Arc::clone(body.endpoint());
         let body = read_to_end(body, self.max, &attempts.call().route.model, &mut timers).await?;
         let now = Instant::now();
-        endpoint.saw(Seen::Spoke(now.saturating_duration_since(sent)));
+        endpoint.record(Observation::FirstToken(now.saturating_duration_since(sent)));
         facts.upstream_ended = Some(now);
         (self.read)(&body)
     }
@@ -376,7 +387,7 @@ async fn begin_stream(
     attempts: &mut Attempts<'_>,
     source: Source,
     mode: BodyMode,
-    facts: &mut Facts,
+    facts: &mut RequestInfo,
 ) -> Result<Content, GatewayError> {
     let Call { route, shape, .. } = attempts.call();
     let mut stream =
@@ -393,15 +404,15 @@ async fn read_to_end(
     model: &Model,
     timers: &mut Timers,
 ) -> Result<Bytes, GatewayError> {
-    let mut all = Gather::default();
+    let mut all = ChunkBuffer::default();
     loop {
         let next = timers
-            .go_on(poll_fn(|cx| body.poll_chunk(cx)))
+            .resume(poll_fn(|cx| body.poll_chunk(cx)))
             .await
             .map_err(|expired| expired.error(&model.id))?;
         let Some(chunk) = next else { return Ok(all.into_bytes()) };
         let chunk = chunk.map_err(|error| stream::connection_error(&error))?;
-        timers.arrived(Instant::now());
+        timers.restart_idle(Instant::now());
         if all.len() + chunk.len() > max {
             return Err(too_long(max));
         }

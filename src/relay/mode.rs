@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::passthrough::{Tap, UsageTail};
 use super::translate::Translator;
 use crate::error::GatewayError;
-use crate::telemetry::Facts;
+use crate::telemetry::RequestInfo;
 
 /// How the bytes of an answer become those of the response.
 pub(super) enum BodyMode {
@@ -23,7 +23,12 @@ pub(super) enum BodyMode {
 impl BodyMode {
     /// Returns the bytes for the client that a chunk yields, possibly none yet. A failure may come
     /// with bytes that precede it.
-    pub(super) fn feed(&mut self, chunk: Bytes, facts: &mut Facts, now: Instant) -> FeedResult {
+    pub(super) fn feed(
+        &mut self,
+        chunk: Bytes,
+        facts: &mut RequestInfo,
+        now: Instant,
+    ) -> FeedResult {
         match self {
             Self::Opaque { tail, .. } => (tail.feed(chunk, facts, now), Ok(())),
             Self::SseTap(tap) => tap.feed(chunk, facts, now),
@@ -33,7 +38,7 @@ impl BodyMode {
 
     /// Returns whether the buffered bytes may be sent, which commits the response to this attempt.
     /// Half of a whole answer is of no use, so that a whole one commits at its end.
-    pub(super) const fn has_content(&self, facts: &Facts) -> bool {
+    pub(super) const fn has_content(&self, facts: &RequestInfo) -> bool {
         match self {
             Self::Opaque { streams, .. } => *streams,
             Self::SseTap(_) | Self::Transcode(_) => facts.first_token.is_some(),
@@ -41,7 +46,7 @@ impl BodyMode {
     }
 
     /// Returns the last bytes for the client; fails when the answer is incomplete.
-    pub(super) fn finish(&mut self, facts: &mut Facts) -> Result<Bytes, GatewayError> {
+    pub(super) fn finish(&mut self, facts: &mut RequestInfo) -> Result<Bytes, GatewayError> {
         match self {
             Self::Opaque { tail, .. } => tail.finish(facts),
             Self::SseTap(tap) => tap.finish(facts),

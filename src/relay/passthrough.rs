@@ -7,10 +7,10 @@ use tokio::time::Instant;
 
 use super::mode::FeedResult;
 use crate::error::{GatewayError, Kind};
-use crate::provider::{Dialect, Markers, Seen, excerpt};
-use crate::telemetry::Facts;
+use crate::provider::{Dialect, EventInfo, Markers, excerpt};
+use crate::telemetry::RequestInfo;
 use crate::upstream::HOP_BY_HOP;
-use crate::wire::{Gather, SseFrames, data_of};
+use crate::wire::{ChunkBuffer, SseFrames, event_data};
 
 /// One event, and with it the memory of one stream, is at most this long.
 const MAX_EVENT: usize = 4 << 20;
@@ -47,20 +47,20 @@ pub(super) fn clean_headers(headers: &mut HeaderMap, may_change: bool) {
 pub(super) struct UsageTail {
     dialect: &'static dyn Dialect,
     /// All so far, as long as it may be an error.
-    doubtful: Option<Gather>,
+    doubtful: Option<ChunkBuffer>,
     end: Bytes,
 }
 
 impl UsageTail {
     pub(super) fn new(dialect: &'static dyn Dialect) -> Self {
-        Self { dialect, doubtful: Some(Gather::default()), end: Bytes::new() }
+        Self { dialect, doubtful: Some(ChunkBuffer::default()), end: Bytes::new() }
     }
 
-    pub(super) fn feed(&mut self, chunk: Bytes, facts: &mut Facts, now: Instant) -> Bytes {
+    pub(super) fn feed(&mut self, chunk: Bytes, facts: &mut RequestInfo, now: Instant) -> Bytes {
         let Some(doubtful) = &mut self.doubtful else { return self.pass(chunk, facts, now) };
         doubtful.push(chunk);
         let markers = self.dialect.markers();
-        if doubtful.len() < MAX_ERROR && markers.may_be_error(doubtful.so_far()) {
+        if doubtful.len() < MAX_ERROR && markers.may_be_error(doubtful.as_slice()) {
             return Bytes::new();
         }
         let cleared = std::mem::take(doubtful).into_bytes();
@@ -68,7 +68,7 @@ impl UsageTail {
         self.pass(cleared, facts, now)
     }
 
-    fn pass(&mut self, chunk: Bytes, facts: &mut Facts, now: Instant) -> Bytes {
+    fn pass(&mut self, chunk: Bytes, facts: &mut RequestInfo, now: Instant) -> Bytes {
         facts.first_token.get_or_insert(now);
         self.end = if chunk.len() >= TAIL_LEN || self.end.is_empty() {
             chunk.slice(chunk.len().saturating_sub(TAIL_LEN)..)
@@ -80,15 +80,15 @@ impl UsageTail {
     }
 
     /// What was held back, if it is no error after all.
-    pub(super) fn finish(&mut self, facts: &mut Facts) -> Result<Bytes, GatewayError> {
+    pub(super) fn finish(&mut self, facts: &mut RequestInfo) -> Result<Bytes, GatewayError> {
         let mut rest = self.doubtful.take().unwrap_or_default().into_bytes();
         if !rest.is_empty() {
-            if let Some(kind) = self.dialect.look(&rest).error {
+            if let Some(kind) = self.dialect.inspect_event(&rest).error {
                 return Err(failed_at_once(kind, &rest));
             }
             rest = self.pass(rest, facts, Instant::now());
         }
-        facts.usage = self.dialect.usage_of(&self.end).unwrap_or(facts.usage);
+        facts.usage = self.dialect.parse_usage(&self.end).unwrap_or(facts.usage);
         Ok(rest)
     }
 }
@@ -132,10 +132,15 @@ impl Tap {
 
     /// What of this chunk goes to the client. Whole events only, so that a usage chunk can be taken
     /// out whatever way its bytes arrive; a client cannot act on part of an event anyway.
-    pub(super) fn feed(&mut self, chunk: Bytes, facts: &mut Facts, now: Instant) -> FeedResult {
+    pub(super) fn feed(
+        &mut self,
+        chunk: Bytes,
+        facts: &mut RequestInfo,
+        now: Instant,
+    ) -> FeedResult {
         let whole_before = self.frames.pending().is_empty();
         self.frames.feed(chunk.clone());
-        let mut shown = Gather::default();
+        let mut shown = ChunkBuffer::default();
         match self.cut(&mut shown, facts, now) {
             Ok(hidden) if whole_before && !hidden && self.frames.pending().is_empty() => {
                 (chunk, Ok(()))
@@ -147,8 +152,8 @@ impl Tap {
     /// Looks at each whole event; true when one was hidden.
     fn cut(
         &mut self,
-        shown: &mut Gather,
-        facts: &mut Facts,
+        shown: &mut ChunkBuffer,
+        facts: &mut RequestInfo,
         now: Instant,
     ) -> Result<bool, GatewayError> {
         let mut hidden = false;
@@ -163,7 +168,7 @@ impl Tap {
     }
 
     /// The rest of a stream whose last event lacks its blank line is passed as it is.
-    pub(super) fn finish(&mut self, facts: &mut Facts) -> Result<Bytes, GatewayError> {
+    pub(super) fn finish(&mut self, facts: &mut RequestInfo) -> Result<Bytes, GatewayError> {
         let rest = self.frames.take_rest();
         if !rest.is_empty() && self.look(&rest, facts, Instant::now())? {
             return Ok(Bytes::new());
@@ -184,7 +189,7 @@ impl Tap {
     fn look(
         &mut self,
         event: &[u8],
-        facts: &mut Facts,
+        facts: &mut RequestInfo,
         now: Instant,
     ) -> Result<bool, GatewayError> {
         let finished = self.markers.is_finished(event);
@@ -195,8 +200,9 @@ impl Tap {
             }
             return Ok(false);
         }
-        let Some(data) = data_of(event) else { return Ok(false) };
-        let Seen { content, text_len, usage, only_usage, done, error } = self.dialect.look(&data);
+        let Some(data) = event_data(event) else { return Ok(false) };
+        let EventInfo { content, text_len, usage, only_usage, done, error } =
+            self.dialect.inspect_event(&data);
         if let Some(kind) = error.filter(|_| !self.saw_content) {
             return Err(failed_at_once(kind, &data));
         }
@@ -214,7 +220,7 @@ impl Tap {
             self.envelope = event.len().saturating_sub(text_len);
         }
         if let Some(usage) = usage {
-            facts.usage = facts.usage.and_then(usage);
+            facts.usage = facts.usage.merged_with(usage);
             facts.token_estimate.on_report();
         }
         self.done |= done;
@@ -222,7 +228,7 @@ impl Tap {
     }
 }
 
-fn too_long(error: &crate::wire::TooLong) -> GatewayError {
+fn too_long(error: &crate::wire::EventTooLong) -> GatewayError {
     GatewayError::new(Kind::UpstreamBroken, "The model server's answer could not be read")
         .internal(error.to_string())
 }

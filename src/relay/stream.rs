@@ -13,10 +13,10 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::mode::BodyMode;
 use crate::error::{GatewayError, Kind, Shape, in_band};
-use crate::relay::drain_deadline::Ending;
-use crate::telemetry::Facts;
-use crate::upstream::{AnswerBody, ExchangeError, Place, Seen, Timers};
-use crate::wire::Gather;
+use crate::relay::drain_deadline::DrainDeadline;
+use crate::telemetry::RequestInfo;
+use crate::upstream::{AnswerBody, ExchangeError, Observation, Permit, Timers};
+use crate::wire::ChunkBuffer;
 
 /// Bytes buffered before the first content at most: more than any server sends before its first
 /// token, and most whole answers.
@@ -77,9 +77,9 @@ impl ResponseStream {
     /// [`MAX_BUFFER_TIME`].
     pub(super) async fn buffer_until_content(
         &mut self,
-        facts: &mut Facts,
+        facts: &mut RequestInfo,
     ) -> Result<(), GatewayError> {
-        let mut buffered = Gather::default();
+        let mut buffered = ChunkBuffer::default();
         let mut timer = None;
         poll_fn(|cx| self.poll_content(cx, facts, &mut buffered, &mut timer)).await?;
         self.buffered = buffered.into_bytes();
@@ -88,17 +88,17 @@ impl ResponseStream {
     }
 
     /// Keeps the request's permit at its model until the model server's last byte has been read.
-    pub(super) fn hold_permit(&mut self, permit: Option<Place>) {
+    pub(super) fn hold_permit(&mut self, permit: Option<Permit>) {
         if let Some(source) = &mut self.source {
-            source.body.hold(permit);
+            source.body.hold_permit(permit);
         }
     }
 
     fn poll_content(
         &mut self,
         cx: &mut Context<'_>,
-        facts: &mut Facts,
-        buffered: &mut Gather,
+        facts: &mut RequestInfo,
+        buffered: &mut ChunkBuffer,
         timer: &mut Option<Pin<Box<Sleep>>>,
     ) -> Poll<Result<(), GatewayError>> {
         loop {
@@ -135,7 +135,7 @@ impl ResponseStream {
     pub(super) fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
-        facts: &mut Facts,
+        facts: &mut RequestInfo,
     ) -> Poll<Option<Result<Bytes, Abort>>> {
         if !self.buffered.is_empty() {
             return Poll::Ready(Some(Ok(std::mem::take(&mut self.buffered))));
@@ -162,7 +162,7 @@ impl ResponseStream {
     fn poll_bytes(
         &mut self,
         cx: &mut Context<'_>,
-        facts: &mut Facts,
+        facts: &mut RequestInfo,
     ) -> Poll<Result<Option<Bytes>, GatewayError>> {
         loop {
             let Some(source) = &mut self.source else {
@@ -177,7 +177,7 @@ impl ResponseStream {
             let ended = source.body.is_over();
             let (mut bytes, fed) = match read {
                 Some(Ok(chunk)) => {
-                    source.timers.arrived(now);
+                    source.timers.restart_idle(now);
                     let was_silent = facts.first_token.is_none();
                     let fed = self.mode.feed(chunk, facts, now);
                     if was_silent && facts.first_token.is_some() {
@@ -234,7 +234,10 @@ impl ResponseStream {
     /// Records the time to the first content at the endpoint.
     fn on_first_token(&self, now: Instant) {
         if let Some(source) = &self.source {
-            source.body.endpoint().saw(Seen::Spoke(now.saturating_duration_since(source.sent)));
+            source
+                .body
+                .endpoint()
+                .record(Observation::FirstToken(now.saturating_duration_since(source.sent)));
         }
     }
 
@@ -242,13 +245,13 @@ impl ResponseStream {
     /// the response is committed: before that, the attempt records it.
     fn fail_upstream(&mut self, error: &GatewayError) {
         if let Some(source) = self.source.take().filter(|_| self.committed) {
-            source.body.endpoint().failed(error);
+            source.body.endpoint().record_failure(error);
         }
     }
 
     /// Ends the answer after the model server's last byte, when its connection is back in the pool.
     /// Returns the last bytes; an answer that turns out incomplete fails after them.
-    fn end(&mut self, bytes: Bytes, facts: &mut Facts, now: Instant) -> Bytes {
+    fn end(&mut self, bytes: Bytes, facts: &mut RequestInfo, now: Instant) -> Bytes {
         facts.upstream_ended = Some(now);
         match self.mode.finish(facts) {
             Ok(last) => {
@@ -265,7 +268,7 @@ impl ResponseStream {
     }
 
     /// Cancels the request upstream and returns the surface's error frame, if it has one.
-    fn fail(&mut self, error: &GatewayError, facts: &mut Facts) -> Option<Bytes> {
+    fn fail(&mut self, error: &GatewayError, facts: &mut RequestInfo) -> Option<Bytes> {
         self.source = None;
         facts.upstream_ended.get_or_insert_with(Instant::now);
         facts.failure = Some(error.kind());
@@ -278,8 +281,8 @@ impl ResponseStream {
 
 impl ResponseStream {
     /// Lets the answer fail at the drain deadline.
-    pub(super) fn set_drain_deadline(&mut self, deadline: Ending) {
-        self.drain_deadline = Some(Box::pin(deadline.reached()));
+    pub(super) fn set_drain_deadline(&mut self, deadline: DrainDeadline) {
+        self.drain_deadline = Some(Box::pin(deadline.expired()));
     }
 
     /// Takes the bytes that were buffered with the head.
@@ -292,7 +295,7 @@ impl ResponseStream {
     pub(super) fn poll_client_overdue(
         &mut self,
         cx: &mut Context<'_>,
-        facts: &mut Facts,
+        facts: &mut RequestInfo,
     ) -> Poll<()> {
         let error = ready!(self.poll_overdue(cx)).remarked("the client did not read");
         match self.fail(&error, facts) {

@@ -8,7 +8,7 @@ use super::{MAX_ANSWER, too_long};
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Encode};
 use crate::provider::Decode;
-use crate::telemetry::Facts;
+use crate::telemetry::RequestInfo;
 
 /// Bytes that an encoder may keep for an empty tool call, so that their number is bounded, too.
 const CALL_OVERHEAD: usize = 256;
@@ -31,26 +31,31 @@ impl Translator {
 
     /// Returns the encoded bytes of a chunk. Encoders may keep their input (a line, white space, a
     /// call), so the sum is bounded like an answer that is not streamed.
-    pub(super) fn feed(&mut self, chunk: Bytes, facts: &mut Facts, now: Instant) -> FeedResult {
+    pub(super) fn feed(
+        &mut self,
+        chunk: Bytes,
+        facts: &mut RequestInfo,
+        now: Instant,
+    ) -> FeedResult {
         let decoded = self.decoder.feed(chunk, &mut self.deltas);
         let written = self.write(facts, now);
-        let bounds = [(self.text_len, MAX_ANSWER), (self.encoder.held(), MAX_HELD)];
+        let bounds = [(self.text_len, MAX_ANSWER), (self.encoder.buffered_bytes(), MAX_HELD)];
         let beyond = bounds.into_iter().find(|(bytes, most)| bytes > most);
         (written, decoded.and(beyond.map_or(Ok(()), |(_, most)| Err(too_long(most)))))
     }
 
-    pub(super) fn finish(&mut self, facts: &mut Facts) -> Result<Bytes, GatewayError> {
+    pub(super) fn finish(&mut self, facts: &mut RequestInfo) -> Result<Bytes, GatewayError> {
         self.decoder.finish(&mut self.deltas)?;
         let mut out: BytesMut = self.write(facts, Instant::now()).into();
         self.encoder.finish(&mut out);
-        if let Some(fault) = self.encoder.fault() {
+        if let Some(fault) = self.encoder.failure() {
             facts.failure = Some(Kind::NoAnswer);
             facts.note = Some(fault.to_owned());
         }
         Ok(out.freeze())
     }
 
-    fn write(&mut self, facts: &mut Facts, now: Instant) -> Bytes {
+    fn write(&mut self, facts: &mut RequestInfo, now: Instant) -> Bytes {
         let mut out = BytesMut::new();
         for delta in self.deltas.drain(..) {
             self.text_len += delta.text_len()

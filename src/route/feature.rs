@@ -11,7 +11,7 @@ pub struct Feature(u8);
 
 /// Priority class of requests that wait for a model, highest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Class {
+pub enum PriorityClass {
     /// A user waits at the cursor.
     Completion,
     /// A user reads the response as it arrives.
@@ -20,7 +20,7 @@ pub enum Class {
     Batch,
 }
 
-impl Class {
+impl PriorityClass {
     /// Number of classes.
     pub const COUNT: usize = 3;
 
@@ -34,7 +34,7 @@ impl Class {
 struct Row {
     name: &'static str,
     title: &'static str,
-    class: Class,
+    class: PriorityClass,
     parent: Option<Feature>,
     /// GitLab's own time limit of this call, where it is not the 60–600 s setting.
     total: Option<Duration>,
@@ -43,14 +43,14 @@ struct Row {
 const fn row(
     name: &'static str,
     title: &'static str,
-    class: Class,
+    class: PriorityClass,
     parent: Option<Feature>,
     total: Option<Duration>,
 ) -> Row {
     Row { name, title, class, parent, total }
 }
 
-use Class::{Batch, Chat, Completion};
+use PriorityClass::{Batch, Chat, Completion};
 
 const CHAT: Option<Feature> = Some(Feature::DUO_CHAT);
 const AGENTS: Option<Feature> = Some(Feature::DUO_AGENT_PLATFORM);
@@ -120,7 +120,7 @@ impl Feature {
     }
 
     /// Returns the priority class of its requests.
-    pub fn class(self) -> Class {
+    pub fn class(self) -> PriorityClass {
         self.row().class
     }
 
@@ -131,7 +131,7 @@ impl Feature {
 
     /// Returns whether another model may answer: vectors of a different model do not match the ones
     /// that GitLab has stored.
-    pub fn may_fall_back(self) -> bool {
+    pub fn can_fall_back(self) -> bool {
         self != Self::EMBEDDINGS_CODE
     }
 
@@ -147,7 +147,7 @@ impl Feature {
 
 #[cfg(test)]
 mod tests {
-    use super::{Class, Feature};
+    use super::{Feature, PriorityClass};
 
     #[test]
     fn constants_name_their_features() {
@@ -166,10 +166,13 @@ mod tests {
     #[test]
     fn a_request_at_the_cursor_is_first() {
         let class = |name| Feature::parse(name).map(Feature::class);
-        assert_eq!(class("code_completions"), Some(Class::Completion));
-        assert_eq!(class("duo_chat_explain_code"), Some(Class::Chat));
-        assert_eq!(class("review_merge_request"), Some(Class::Batch));
-        assert!(Class::Completion < Class::Chat && Class::Chat < Class::Batch);
-        assert_eq!(Class::Batch as usize + 1, Class::COUNT);
+        assert_eq!(class("code_completions"), Some(PriorityClass::Completion));
+        assert_eq!(class("duo_chat_explain_code"), Some(PriorityClass::Chat));
+        assert_eq!(class("review_merge_request"), Some(PriorityClass::Batch));
+        assert!(
+            PriorityClass::Completion < PriorityClass::Chat
+                && PriorityClass::Chat < PriorityClass::Batch
+        );
+        assert_eq!(PriorityClass::Batch as usize + 1, PriorityClass::COUNT);
     }
 }

@@ -12,7 +12,7 @@ use crate::secret::Secret;
 /// Fields as sent. Unknown fields are ignored, and so is `provider`: the identifier's prefix
 /// decides (GitLab sends `openai` for every self-hosted model, Bedrock included).
 #[derive(Debug, Default, Deserialize)]
-pub struct RawMetadata<'a> {
+pub struct RawModelMetadata<'a> {
     /// Family of the model, despite the field's name.
     #[serde(borrow, default)]
     pub name: Option<Cow<'a, str>>,
@@ -29,7 +29,7 @@ pub struct RawMetadata<'a> {
 
 /// Model that a request named, validated.
 #[derive(Debug)]
-pub struct Metadata {
+pub struct ModelMetadata {
     /// Provider, and name of the model at its server.
     pub identifier: Identifier,
     /// Name of the family as sent; an unknown one is treated as `general` (gitlab-client.md §5.2).
@@ -57,14 +57,14 @@ pub enum Target {
 const MAX_ENDPOINT: usize = 255;
 const MAX_API_KEY: usize = 2000;
 
-impl Metadata {
+impl ModelMetadata {
     /// Validates the older form as [`Self::check`] does the current one: its fields are
     /// `model_endpoint`, `model_api_key` and so on.
-    pub fn check_flat(
-        raw: &RawMetadata<'_>,
+    pub fn parse_flat(
+        raw: &RawModelMetadata<'_>,
         prefix: &[&'static str],
     ) -> Result<Option<Self>, BodyFault> {
-        Self::check(raw, prefix).map_err(|mut fault| {
+        Self::parse(raw, prefix).map_err(|mut fault| {
             if let Some(field) = fault.loc.last_mut() {
                 *field = format!("model_{field}").into();
             }
@@ -75,8 +75,8 @@ impl Metadata {
     /// Validates the fields. Returns `Ok(None)` when they name no self-hosted model: GitLab's
     /// "vendored" form, a missing endpoint, no field at all. `prefix` is the path of the fields in
     /// the body, for the `loc` of a fault.
-    pub fn check(
-        raw: &RawMetadata<'_>,
+    pub fn parse(
+        raw: &RawModelMetadata<'_>,
         prefix: &[&'static str],
     ) -> Result<Option<Self>, BodyFault> {
         let fault = |field: &'static str, msg: String| {
@@ -135,12 +135,12 @@ impl Metadata {
 
 #[cfg(test)]
 mod tests {
-    use super::{Metadata, RawMetadata, Target};
+    use super::{ModelMetadata, RawModelMetadata, Target};
     use crate::model::ProviderKind;
 
-    fn check(json: &str) -> Result<Option<Metadata>, String> {
-        let raw: RawMetadata<'_> = serde_json::from_str(json).unwrap();
-        Metadata::check(&raw, &["model_metadata"])
+    fn check(json: &str) -> Result<Option<ModelMetadata>, String> {
+        let raw: RawModelMetadata<'_> = serde_json::from_str(json).unwrap();
+        ModelMetadata::parse(&raw, &["model_metadata"])
             .map_err(|fault| format!("{}: {}", fault.loc.join("."), fault.msg))
     }
 

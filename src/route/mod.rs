@@ -9,7 +9,7 @@ mod metadata;
 mod route;
 mod table;
 
-pub use feature::{Class, Feature};
-pub use metadata::{Metadata, RawMetadata, Target};
+pub use feature::{Feature, PriorityClass};
+pub use metadata::{ModelMetadata, RawModelMetadata, Target};
 pub use route::{Route, Rule};
-pub use table::{Ask, Choice, RequestModels, Table};
+pub use table::{Choice, RequestModels, RouteQuery, Table};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::model::{Budget, Model};
-use crate::route::{Class, Feature};
+use crate::model::{Model, Timeouts};
+use crate::route::{Feature, PriorityClass};
 
 /// Routing decision: the model that answers, for which feature, with which timeouts, and why.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub struct Route {
     /// Model that answers.
     pub model: Arc<Model>,
     /// Timeouts of the request.
-    pub budget: Budget,
+    pub timeouts: Timeouts,
     /// Rule that chose the model.
     pub rule: Rule,
     /// Route that is used when this model fails before a response has begun. It has no total of its
@@ -35,22 +35,22 @@ impl Route {
     /// Returns the same models for a feature that has no line of its own; the feature's total limit
     /// applies to all of them.
     #[must_use]
-    pub fn lent(&self, feature: Option<Feature>, rule: Rule) -> Self {
+    pub fn for_feature(&self, feature: Option<Feature>, rule: Rule) -> Self {
         let fallback =
-            self.fallback.as_ref().filter(|_| feature.is_none_or(Feature::may_fall_back));
+            self.fallback.as_ref().filter(|_| feature.is_none_or(Feature::can_fall_back));
         Self {
             feature,
             model: Arc::clone(&self.model),
-            budget: self.budget.capped(feature.and_then(Feature::total_limit)),
+            timeouts: self.timeouts.capped(feature.and_then(Feature::total_limit)),
             rule,
-            fallback: fallback.map(|next| Arc::new(next.lent(feature, rule))),
+            fallback: fallback.map(|next| Arc::new(next.for_feature(feature, rule))),
         }
     }
 
     /// Returns the priority class of requests that wait for the model: the feature's, or chat for a
     /// model that the client named itself.
-    pub fn class(&self) -> Class {
-        self.feature.map_or(Class::Chat, Feature::class)
+    pub fn class(&self) -> PriorityClass {
+        self.feature.map_or(PriorityClass::Chat, Feature::class)
     }
 }
 

@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Feature, Metadata, Route, Rule, Target};
+use super::{Feature, ModelMetadata, Route, Rule, Target};
 use crate::error::{GatewayError, Kind};
 use crate::model::{
-    Access, AzureAccess, Budget, BudgetPatch, CredentialKind, EndpointUrl, Families, Model,
-    ModelId, ProviderDefaults, Renewed,
+    Access, AzureAccess, CredentialKind, EndpointUrl, Families, Model, ModelId, ProviderDefaults,
+    RefreshableCredentials, Timeouts, TimeoutsPatch,
 };
 
 /// Value of one feature in `[features]`, or of `default`.
@@ -34,11 +34,11 @@ pub enum RequestModels {
 
 /// Fields of a request that determine its model.
 #[derive(Debug, Default)]
-pub struct Ask {
+pub struct RouteQuery {
     /// GitLab's feature, if the API endpoint belongs to one.
     pub feature: Option<Feature>,
     /// `model_metadata` or the flat fields, validated.
-    pub metadata: Option<Metadata>,
+    pub metadata: Option<ModelMetadata>,
 }
 
 /// Routing table of one configuration.
@@ -48,7 +48,7 @@ pub struct Table {
     default: Option<Choice>,
     named: HashMap<ModelId, Arc<Route>>,
     request_models: RequestModels,
-    base_timeouts: Budget,
+    base_timeouts: Timeouts,
     providers: ProviderDefaults,
     families: Families,
 }
@@ -56,18 +56,24 @@ pub struct Table {
 /// An empty table, in which no request has a route.
 impl Default for Table {
     fn default() -> Self {
-        Self::new(Vec::new(), RequestModels::Allow, Budget::DEFAULT)
+        Self::new(Vec::new(), RequestModels::Allow, Timeouts::DEFAULT)
     }
 }
 
 impl Table {
     /// Creates a table of these models without routes. `base` is `[timeouts]`.
-    pub fn new(models: Vec<Arc<Model>>, request_models: RequestModels, base: Budget) -> Self {
+    pub fn new(models: Vec<Arc<Model>>, request_models: RequestModels, base: Timeouts) -> Self {
         let named = models.into_iter().map(|model| {
-            let budget = base.with(&model.timeouts);
+            let budget = base.patched(&model.timeouts);
             (
                 Arc::clone(&model.id),
-                Arc::new(Route { feature: None, model, budget, rule: Rule::Named, fallback: None }),
+                Arc::new(Route {
+                    feature: None,
+                    model,
+                    timeouts: budget,
+                    rule: Rule::Named,
+                    fallback: None,
+                }),
             )
         });
         Self {
@@ -98,10 +104,10 @@ impl Table {
 
     /// Iterates over the credentials that are fetched, for models of the file and of requests; the
     /// same ones may occur more than once.
-    pub fn renewed(&self) -> impl Iterator<Item = Renewed> {
+    pub fn refreshable_credentials(&self) -> impl Iterator<Item = RefreshableCredentials> {
         let of_requests =
-            self.providers.credentials.as_ref().and_then(|credentials| credentials.renewed());
-        self.named.values().filter_map(|route| route.model.access.renewed()).chain(of_requests)
+            self.providers.credentials.as_ref().and_then(|credentials| credentials.refreshable());
+        self.named.values().filter_map(|route| route.model.access.refreshable()).chain(of_requests)
     }
 
     /// Returns the families.
@@ -147,14 +153,18 @@ impl Table {
     }
 
     /// Evaluates the rules of config.md for a caller whose token is not bound to a model.
-    pub fn resolve(&self, query: Ask) -> Result<Arc<Route>, GatewayError> {
+    pub fn resolve(&self, query: RouteQuery) -> Result<Arc<Route>, GatewayError> {
         self.resolve_for(query, None)
     }
 
     /// Evaluates the rules of config.md; the first match decides. `bound` is the model of the
     /// caller's token, which is ignored when the file no longer has it. Fails when the feature is
     /// disabled, when no rule matches, and when the request's own model is not allowed.
-    pub fn resolve_for(&self, query: Ask, bound: Option<&str>) -> Result<Arc<Route>, GatewayError> {
+    pub fn resolve_for(
+        &self,
+        query: RouteQuery,
+        bound: Option<&str>,
+    ) -> Result<Arc<Route>, GatewayError> {
         let feature = query.feature;
         if let Some((choice, rule)) = feature.and_then(|f| self.feature_choice(f)) {
             return self.apply(choice, feature, rule);
@@ -178,7 +188,7 @@ impl Table {
     pub fn resolve_named(&self, name: &str) -> Result<Arc<Route>, GatewayError> {
         if let Some(feature) = name.strip_prefix("feature/") {
             let feature = Feature::parse(feature).ok_or_else(|| unknown_model(name))?;
-            let route = self.resolve(Ask { feature: Some(feature), metadata: None })?;
+            let route = self.resolve(RouteQuery { feature: Some(feature), metadata: None })?;
             return if route.model.provider.is_gateway() {
                 Err(answers_gitlab_only(feature))
             } else {
@@ -190,7 +200,7 @@ impl Table {
 
     /// Returns whether an OpenAI-style request may use this name: a model of the file, or
     /// `feature/…`.
-    pub fn knows(&self, name: &str) -> bool {
+    pub fn has_model(&self, name: &str) -> bool {
         name.starts_with("feature/") || self.named.contains_key(name)
     }
 
@@ -206,13 +216,13 @@ impl Table {
                 Ok(Arc::clone(route))
             }
             // a parent's or the default's line: same model, this feature's own label and limit
-            Choice::Model(route) => Ok(Arc::new(route.lent(feature, rule))),
+            Choice::Model(route) => Ok(Arc::new(route.for_feature(feature, rule))),
         }
     }
 
     fn named_by_request(
         &self,
-        metadata: Metadata,
+        metadata: ModelMetadata,
         feature: Option<Feature>,
     ) -> Result<Arc<Route>, GatewayError> {
         let provider = metadata.identifier.provider;
@@ -245,9 +255,9 @@ impl Table {
             endpoints: vec![endpoint],
             api_key,
             access,
-            timeouts: BudgetPatch::default(),
-            replicas: crate::model::Replicas::default(),
-            room: None,
+            timeouts: TimeoutsPatch::default(),
+            replicas: crate::model::ReplicaSettings::default(),
+            concurrency: None,
             priority: false,
             from_request,
         };
@@ -255,7 +265,7 @@ impl Table {
         Ok(Arc::new(Route {
             feature,
             model: Arc::new(model),
-            budget,
+            timeouts: budget,
             rule: Rule::Request,
             fallback: None,
         }))
@@ -315,17 +325,17 @@ fn unknown_model(name: &str) -> GatewayError {
 mod tests {
     use std::sync::Arc;
 
-    use super::{Ask, Choice, RequestModels, Table};
+    use super::{Choice, RequestModels, RouteQuery, Table};
     use crate::error::Kind;
     use crate::model::{
-        Access, ApiVersion, AwsCredentials, Budget, BudgetPatch, EndpointUrl, Model,
-        ProviderDefaults, ProviderKind, Region,
+        Access, ApiVersion, AwsCredentials, EndpointUrl, Model, ProviderDefaults, ProviderKind,
+        Region, Timeouts, TimeoutsPatch,
     };
-    use crate::route::{Feature, Metadata, RawMetadata, Route, Rule};
+    use crate::route::{Feature, ModelMetadata, RawModelMetadata, Route, Rule};
     use crate::secret::Secret;
 
     fn table(request_models: RequestModels, providers: Option<ProviderDefaults>) -> Table {
-        let mut table = Table::new(Vec::new(), request_models, Budget::DEFAULT);
+        let mut table = Table::new(Vec::new(), request_models, Timeouts::DEFAULT);
         providers.into_iter().for_each(|providers| table.set_providers(providers));
         table
     }
@@ -339,7 +349,7 @@ mod tests {
     }
 
     fn resolve(table: &Table, identifier: &str) -> Result<Arc<Route>, (Kind, String)> {
-        let raw = RawMetadata {
+        let raw = RawModelMetadata {
             name: Some("gpt".into()),
             endpoint: Some(
                 "https://acme.openai.azure.com/openai/deployments/x?api-version=1".into(),
@@ -347,8 +357,8 @@ mod tests {
             api_key: Some("requests".into()),
             identifier: Some(identifier.into()),
         };
-        let metadata = Metadata::check(&raw, &["model_metadata"]).unwrap();
-        let result = table.resolve(Ask { feature: None, metadata });
+        let metadata = ModelMetadata::parse(&raw, &["model_metadata"]).unwrap();
+        let result = table.resolve(RouteQuery { feature: None, metadata });
         result.map_err(|error| (error.kind(), error.public().to_owned()))
     }
 
@@ -430,21 +440,21 @@ mod tests {
                 endpoints: vec![EndpointUrl::parse("http://h/v1").unwrap()],
                 api_key: None,
                 access: Access::Key,
-                timeouts: BudgetPatch::default(),
-                replicas: crate::model::Replicas::default(),
-                room: None,
+                timeouts: TimeoutsPatch::default(),
+                replicas: crate::model::ReplicaSettings::default(),
+                concurrency: None,
                 priority: false,
                 from_request: false,
             })
         };
         let models = ["default", "bound", "code"].map(model);
-        let mut table = Table::new(models.to_vec(), RequestModels::Allow, Budget::DEFAULT);
+        let mut table = Table::new(models.to_vec(), RequestModels::Allow, Timeouts::DEFAULT);
         let route = |index: usize, feature, rule| {
             let model = Arc::clone(&models[index]);
             Choice::Model(Arc::new(Route {
                 feature,
                 model,
-                budget: Budget::DEFAULT,
+                timeouts: Timeouts::DEFAULT,
                 rule,
                 fallback: None,
             }))
@@ -452,9 +462,10 @@ mod tests {
         table.set_default(route(0, None, Rule::Default));
         let code = Some(Feature::CODE_COMPLETIONS);
         let resolve = |table: &Table, bound| {
-            let route = table.resolve_for(Ask { feature: code, metadata: None }, bound).unwrap();
+            let route =
+                table.resolve_for(RouteQuery { feature: code, metadata: None }, bound).unwrap();
             assert_eq!(
-                (route.feature, route.budget.total),
+                (route.feature, route.timeouts.total),
                 (code, Feature::CODE_COMPLETIONS.total_limit().unwrap())
             );
             (route.model.id.to_string(), route.rule)
@@ -464,7 +475,7 @@ mod tests {
         assert_eq!(resolve(&table, None), ("default".into(), Rule::Default));
         table.set(Feature::CODE_COMPLETIONS, route(2, code, Rule::Feature));
         let named =
-            table.resolve_for(Ask { feature: code, metadata: None }, Some("bound")).unwrap();
+            table.resolve_for(RouteQuery { feature: code, metadata: None }, Some("bound")).unwrap();
         assert_eq!((&*named.model.id, named.rule), ("code", Rule::Feature));
     }
 }

@@ -24,7 +24,7 @@ use super::stack::{Admission, stack};
 use super::tls::{HandshakeError, accept};
 use super::{Certificates, Identity, Settings, http1, http2};
 use crate::api::Api;
-use crate::relay::{Ending, Relay};
+use crate::relay::{DrainDeadline, Relay};
 use crate::snapshot::Shared;
 use crate::telemetry::{Metrics, WorkerTelemetry};
 use crate::upstream::{Registry, Stream, Upstreams};
@@ -57,7 +57,7 @@ impl Worker {
             Relay::new(upstreams),
             Arc::clone(&self.draining),
         ));
-        let (expire, deadline) = Ending::set();
+        let (expire, deadline) = DrainDeadline::channel();
         let mut connections = JoinSet::new();
         let mut stop = self.stop.clone();
         let mut stop = pin!(stop.wait_for(|stop| *stop == Stop::Drain));
@@ -91,7 +91,7 @@ impl Worker {
         stream: TcpStream,
         peer: SocketAddr,
         api: &Arc<Api>,
-        deadline: &Ending,
+        deadline: &DrainDeadline,
         connections: &mut JoinSet<()>,
     ) {
         let client = peer.ip().to_canonical();
@@ -149,7 +149,7 @@ impl Worker {
         stream: TcpStream,
         client: IpAddr,
         api: &Arc<Api>,
-        deadline: &Ending,
+        deadline: &DrainDeadline,
         guard: Option<ConnectionGuard>,
     ) -> impl Future<Output = ()> + Send + use<> {
         // A hint to the kernel; a connection without it is slower, not wrong.

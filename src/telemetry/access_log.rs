@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-use super::record::Facts;
+use super::record::RequestInfo;
 use super::redact::redacted;
 
 /// Formats lines; caches the text of the current second, which rarely changes between two requests.
@@ -18,7 +18,7 @@ pub struct AccessLog {
 
 impl AccessLog {
     /// Appends the line of a finished request, including the newline.
-    pub fn line(&mut self, facts: &Facts, now: Instant, out: &mut Vec<u8>) {
+    pub fn line(&mut self, facts: &RequestInfo, now: Instant, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"ts\":\"");
         self.timestamp(facts.wall, out);
         out.extend_from_slice(b"\",\"kind\":\"request\"");
@@ -58,7 +58,7 @@ impl AccessLog {
         out.extend_from_slice(b"}\n");
     }
 
-    fn timings(facts: &Facts, now: Instant, out: &mut Vec<u8>) {
+    fn timings(facts: &RequestInfo, now: Instant, out: &mut Vec<u8>) {
         let total = now.saturating_duration_since(facts.started);
         if let Some(ttft) = facts.time_to_first_token() {
             millis(out, "ttft_ms", ttft.as_micros());
@@ -78,13 +78,13 @@ impl AccessLog {
         if facts.retries > 0 {
             number(out, "retries", facts.retries.into());
         }
-        if let Some(first) = facts.earlier.first() {
+        if let Some(first) = facts.failed_models.first() {
             text(out, "fallback_from", &first.model);
             token(out, "fallback_code", first.failure.row().code);
         }
     }
 
-    fn sizes(facts: &Facts, out: &mut Vec<u8>) {
+    fn sizes(facts: &RequestInfo, out: &mut Vec<u8>) {
         if facts.usage.is_reported() {
             number(out, "tokens_in", facts.usage.input);
             number(out, "tokens_out", facts.usage.output);

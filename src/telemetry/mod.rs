@@ -24,7 +24,7 @@ pub use log_writer::LogWriter;
 pub use metrics::Metrics;
 pub use operator_log::{Format, Level, OperatorLog};
 pub use prompt_log::PromptLog;
-pub use record::{Earlier, Facts, Meter, QueueTime, Record, Sink};
+pub use record::{FailedModel, Meter, QueueTime, Record, RequestInfo, Sink};
 pub use series::{InitialSeries, RouteKey};
 pub use trace::{TRACEPARENT, TraceIds, X_REQUEST_ID};
 pub use worker::WorkerTelemetry;

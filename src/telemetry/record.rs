@@ -19,7 +19,7 @@ pub trait Sink: Send + Sync {
     /// Called when a request has arrived on this surface.
     fn begin(&self, surface: Surface);
     /// Called when the request has ended.
-    fn finish(&self, facts: &Facts);
+    fn finish(&self, facts: &RequestInfo);
 }
 
 /// An account that the tokens of a request are charged to.
@@ -30,7 +30,7 @@ pub trait Meter: fmt::Debug + Send + Sync {
 
 /// The facts of one request.
 #[derive(Debug)]
-pub struct Facts {
+pub struct RequestInfo {
     /// When the request's head had been read.
     pub started: Instant,
     /// The same moment as wall-clock time.
@@ -79,7 +79,7 @@ pub struct Facts {
     /// Retries of the request, at replicas of any model.
     pub retries: u32,
     /// The models that failed before the one in `model` was tried.
-    pub earlier: Vec<Earlier>,
+    pub failed_models: Vec<FailedModel>,
     /// Tokens as reported; missing counts are estimated once the request has ended.
     pub usage: Usage,
     /// The part of a stream that no reported count covers.
@@ -96,7 +96,7 @@ pub struct Facts {
 
 /// A model that failed before its response began, so that its fallback was tried.
 #[derive(Clone, Debug)]
-pub struct Earlier {
+pub struct FailedModel {
     /// Its name in the file.
     pub model: Arc<str>,
     /// The kind of failure.
@@ -105,9 +105,9 @@ pub struct Earlier {
     pub retries: u32,
 }
 
-impl Facts {
+impl RequestInfo {
     /// Counts bytes of the response body.
-    pub fn answered(&mut self, bytes: &[u8]) {
+    pub fn record_bytes_out(&mut self, bytes: &[u8]) {
         self.bytes_out += bytes.len() as u64;
         if let Some(prompt_log) = &mut self.prompt_log {
             prompt_log.add_response(bytes);
@@ -115,7 +115,7 @@ impl Facts {
     }
 
     /// Notes that a request to a model server is about to be sent.
-    pub fn sending(&mut self, now: Instant) {
+    pub fn record_send(&mut self, now: Instant) {
         if self.upstream_started.is_none() {
             self.upstream_started = Some(now);
             self.queued_before = self.queue.total(now).unwrap_or_default();
@@ -124,7 +124,7 @@ impl Facts {
     }
 
     /// Resets the facts of an attempt that failed before its response began, for the next one.
-    pub fn start_over(&mut self) {
+    pub fn reset_attempt(&mut self) {
         self.failure = None;
         self.sent = None;
         self.upstream_ended = None;
@@ -135,7 +135,7 @@ impl Facts {
 
     /// Returns the facts of a second attempt at the same model, which runs concurrently.
     #[must_use]
-    pub fn beside(&self) -> Self {
+    pub fn fork(&self) -> Self {
         Self {
             ids: self.ids.clone(),
             path: None,
@@ -144,14 +144,14 @@ impl Facts {
             meter: None,
             queue: QueueTime::default(),
             retries: 0,
-            earlier: Vec::new(),
+            failed_models: Vec::new(),
             prompt_log: None,
             ..*self
         }
     }
 
     /// Takes over the facts of a concurrent attempt, whose response is the one that is relayed.
-    pub fn take_over(&mut self, beside: Self) {
+    pub fn merge(&mut self, beside: Self) {
         let Self {
             failure,
             note,
@@ -171,15 +171,15 @@ impl Facts {
     }
 
     /// Records the failure of the current model, before its fallback is tried.
-    pub fn fall_back(&mut self, failure: Kind) {
+    pub fn record_fallback(&mut self, failure: Kind) {
         let retries = self.retries - self.retries_before();
-        self.earlier.push(Earlier { model: Arc::clone(&self.model), failure, retries });
-        self.start_over();
+        self.failed_models.push(FailedModel { model: Arc::clone(&self.model), failure, retries });
+        self.reset_attempt();
     }
 
     /// Returns the number of retries at the models that failed before.
     pub fn retries_before(&self) -> u32 {
-        self.earlier.iter().map(|earlier| earlier.retries).sum()
+        self.failed_models.iter().map(|earlier| earlier.retries).sum()
     }
 
     /// Returns how the request ended.
@@ -260,7 +260,7 @@ impl QueueTime {
 /// Owns the facts of a request; dropping it hands them to the sink.
 pub struct Record {
     /// The facts so far.
-    pub facts: Facts,
+    pub facts: RequestInfo,
     sink: Arc<dyn Sink>,
 }
 
@@ -272,7 +272,7 @@ impl Record {
         ids: TraceIds,
         client: Option<IpAddr>,
     ) -> Self {
-        let facts = Facts {
+        let facts = RequestInfo {
             started: Instant::now(),
             wall: SystemTime::now(),
             ids,
@@ -296,7 +296,7 @@ impl Record {
             upstream_ended: None,
             first_token: None,
             retries: 0,
-            earlier: Vec::new(),
+            failed_models: Vec::new(),
             usage: Usage::default(),
             token_estimate: TokenEstimate::default(),
             usage_estimated: false,
@@ -316,7 +316,7 @@ impl Record {
         impl Sink for Discard {
             fn begin(&self, _surface: Surface) {}
 
-            fn finish(&self, _facts: &Facts) {}
+            fn finish(&self, _facts: &RequestInfo) {}
         }
 
         Self::open(Arc::new(Discard), Surface::Unknown, TraceIds::of(&http::HeaderMap::new()), None)

@@ -11,7 +11,7 @@ use super::labels::{
     Direction, ErrorLabels, FallbackLabels, ModelLabels, RequestLabels, RouteLabels, SurfaceLabels,
     TokenLabels,
 };
-use super::record::Facts;
+use super::record::RequestInfo;
 use crate::error::{Kind, Outcome, Phase};
 
 /// Failures whose series exist from the start: those of model servers, which alerts are set on.
@@ -84,7 +84,7 @@ impl RouteSeries {
     }
 
     /// Counts a finished request.
-    pub(super) fn observe(&self, facts: &Facts, now: Instant) {
+    pub(super) fn observe(&self, facts: &RequestInfo, now: Instant) {
         let outcome = facts.outcome();
         if let Some(index) = Outcome::ALL.iter().position(|o| *o == outcome) {
             self.outcomes[index].inc();
@@ -136,7 +136,7 @@ impl Metrics {
 
     /// Counts the errors, disconnects, retries and fallbacks of a finished request. Looked up by
     /// labels, since they are rare.
-    pub(super) fn count_failures(&self, facts: &Facts) {
+    pub(super) fn count_failures(&self, facts: &RequestInfo) {
         let feature = facts.feature;
         if let Some(kind) = facts.failure {
             let (code, phase) = (kind.row().code, kind.row().phase);
@@ -147,8 +147,8 @@ impl Metrics {
             self.client_disconnects.get(&SurfaceLabels { surface: facts.surface }).inc();
         }
         self.count_retries(&facts.model, facts.retries - facts.retries_before());
-        let next = facts.earlier.iter().skip(1).map(|next| &next.model).chain([&facts.model]);
-        for (failed, next) in facts.earlier.iter().zip(next) {
+        let next = facts.failed_models.iter().skip(1).map(|next| &next.model).chain([&facts.model]);
+        for (failed, next) in facts.failed_models.iter().zip(next) {
             self.count_retries(&failed.model, failed.retries);
             let (from, to) = (failed.model.clone(), next.clone());
             self.fallbacks.get(&FallbackLabels { feature, from, to }).inc();

@@ -8,7 +8,7 @@ use prometheus::IntGauge;
 use tokio::time::Instant;
 
 use super::labels::{RouteLabels, Surface, SurfaceLabels};
-use super::record::{Facts, Sink};
+use super::record::{RequestInfo, Sink};
 use super::series::{RouteKey, RouteSeries};
 use super::{AccessLog, LogWriter, Metrics};
 
@@ -40,7 +40,7 @@ impl WorkerTelemetry {
         }
     }
 
-    fn log(&self, facts: &Facts, now: Instant) {
+    fn log(&self, facts: &RequestInfo, now: Instant) {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         let (log, buffer) = &mut *lines;
         log.line(facts, now, buffer);
@@ -50,7 +50,7 @@ impl WorkerTelemetry {
         }
     }
 
-    fn series(&self, facts: &Facts) -> Arc<RouteSeries> {
+    fn series(&self, facts: &RequestInfo) -> Arc<RouteSeries> {
         let mut map = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         let (surface, feature, model) = (facts.surface, facts.feature, Arc::clone(&facts.model));
         let route = RouteLabels { surface, feature, model };
@@ -74,14 +74,14 @@ impl Sink for WorkerTelemetry {
         self.inflight(surface).inc();
     }
 
-    fn finish(&self, facts: &Facts) {
+    fn finish(&self, facts: &RequestInfo) {
         let now = Instant::now();
         self.inflight(facts.surface).dec();
         self.series(facts).observe(facts, now);
         let is_plain = facts.failure.is_none()
             && facts.complete
             && facts.retries == 0
-            && facts.earlier.is_empty();
+            && facts.failed_models.is_empty();
         if !is_plain {
             self.metrics.count_failures(facts);
         }

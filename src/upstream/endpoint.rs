@@ -10,7 +10,7 @@ use http::HeaderValue;
 use prometheus::IntGauge;
 use tokio::time::Instant;
 
-use crate::error::{Elsewhere, GatewayError, Kind};
+use crate::error::{GatewayError, Kind, RetryScope};
 use crate::model::{EndpointUrl, ModelId};
 use crate::provider::ClockOffset;
 use crate::upstream::balance::inflight::Inflight;
@@ -85,7 +85,7 @@ pub(super) struct EndpointParts {
 
 /// The state of an endpoint, for `/status`.
 #[derive(Clone, Debug)]
-pub struct Condition {
+pub struct EndpointStatus {
     /// Whether it is reachable, as far as is known.
     pub healthy: bool,
     /// `closed`, `half_open` or `open`.
@@ -94,9 +94,9 @@ pub struct Condition {
     /// closed, ended.
     pub failure: Option<(String, Duration)>,
     /// How much of the last `Retry-After` is left.
-    pub busy: Option<Duration>,
+    pub retry_after: Option<Duration>,
     /// How long requests wait for their first token.
-    pub wait: Option<Duration>,
+    pub first_token_wait: Option<Duration>,
 }
 
 impl Endpoint {
@@ -205,29 +205,29 @@ impl Endpoint {
     }
 
     /// Sets how far the provider's clock is from ours.
-    pub fn set_clock(&self, offset: ClockOffset) {
+    pub fn set_clock_offset(&self, offset: ClockOffset) {
         let by = offset.size();
         tracing::warn!(endpoint = %self.url, ?by, "the provider's clock differs from ours: check this machine's time");
         *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(offset);
     }
 
     /// Records what an attempt observed of it.
-    pub fn saw(&self, observation: Seen) {
+    pub fn record(&self, observation: Observation) {
         self.record_at(observation, self.now());
     }
 
-    pub(super) fn record_at(&self, observation: Seen, now: Duration) {
+    pub(super) fn record_at(&self, observation: Observation, now: Duration) {
         let settings = || self.breaker_settings.load();
         let transition = match observation {
             _ if self.metrics.is_none() => None,
-            Seen::Unreachable => Some(self.breaker.unreachable(now, &settings())),
-            Seen::HeadersReceived => self.breaker.reached(now),
-            Seen::Spoke(waited) => self.on_first_token(waited, now),
-            Seen::Failed(kind) if is_endpoints_fault(kind) => {
+            Observation::Unreachable => Some(self.breaker.unreachable(now, &settings())),
+            Observation::HeadersReceived => self.breaker.reached(now),
+            Observation::FirstToken(waited) => self.on_first_token(waited, now),
+            Observation::Failed(kind) if is_endpoints_fault(kind) => {
                 self.breaker.failure(kind, now, &settings())
             }
-            Seen::Failed(_) => None,
-            Seen::RetryAfter(time) => {
+            Observation::Failed(_) => None,
+            Observation::RetryAfter(time) => {
                 self.on_retry_after(time.min(MAX_RETRY_AFTER), now);
                 None
             }
@@ -239,10 +239,10 @@ impl Endpoint {
 
     /// Records a failed attempt. An error with a `Retry-After` is no failure: the endpoint is
     /// healthy, and full.
-    pub fn failed(&self, error: &GatewayError) {
+    pub fn record_failure(&self, error: &GatewayError) {
         let retry_after = error.retry_after_seconds().filter(|_| error.kind().is_busy());
-        self.saw(retry_after.map_or(Seen::Failed(error.kind()), |seconds| {
-            Seen::RetryAfter(Duration::from_secs(seconds))
+        self.record(retry_after.map_or(Observation::Failed(error.kind()), |seconds| {
+            Observation::RetryAfter(Duration::from_secs(seconds))
         }));
     }
 
@@ -295,10 +295,10 @@ impl Endpoint {
     }
 
     /// Returns its state, for `/status`.
-    pub fn condition(&self) -> Condition {
+    pub fn status(&self) -> EndpointStatus {
         let now = self.now();
         let outage = *self.breaker.outage();
-        Condition {
+        EndpointStatus {
             healthy: !self.breaker.is_unreachable(),
             breaker: match self.breaker.metric_value() {
                 0 => "closed",
@@ -308,33 +308,33 @@ impl Endpoint {
             failure: outage
                 .cause
                 .map(|cause| (cause.to_string(), now.saturating_sub(outage.since))),
-            busy: Duration::from_millis(self.retry_after_until.load(Ordering::Relaxed))
+            retry_after: Duration::from_millis(self.retry_after_until.load(Ordering::Relaxed))
                 .checked_sub(now)
                 .filter(|left| !left.is_zero()),
-            wait: self.first_token_wait(now).map(Duration::from_secs_f32),
+            first_token_wait: self.first_token_wait(now).map(Duration::from_secs_f32),
         }
     }
 
     /// Deposits one client request's share of a retry in the model's retry budget.
-    pub fn earn_retry(&self, now: Instant) {
+    pub fn deposit_retry(&self, now: Instant) {
         self.budgets.retries.deposit(now);
     }
 
     /// Withdraws one retry from the model's retry budget: a request that failed here may go to
     /// another replica. Returns false when the budget is used up.
-    pub fn may_retry(&self, now: Instant) -> bool {
+    pub fn withdraw_retry(&self, now: Instant) -> bool {
         self.budgets.retries.withdraw(now)
     }
 
     /// Deposits one client request's share in the model's hedging budget, and returns how long this
     /// endpoint has before a hedged request goes to another; `None` when none is to be sent.
-    pub fn hedge_after(&self, now: Instant) -> Option<Duration> {
+    pub fn hedge_delay(&self, now: Instant) -> Option<Duration> {
         self.budgets.hedges.begin(now)
     }
 
     /// Withdraws one hedged request from the model's hedging budget; returns false when the budget
     /// is used up.
-    pub fn may_hedge(&self, now: Instant) -> bool {
+    pub fn withdraw_hedge(&self, now: Instant) -> bool {
         self.budgets.hedges.withdraw(now)
     }
 
@@ -349,7 +349,7 @@ impl Endpoint {
 /// the fault is not ours. A content filter's refusal and any other failure that the request itself
 /// caused do not count.
 fn is_endpoints_fault(kind: Kind) -> bool {
-    kind.row().elsewhere == Elsewhere::Replica
+    kind.row().retry_scope == RetryScope::OtherReplica
 }
 
 fn millis(time: Duration) -> u64 {
@@ -358,13 +358,13 @@ fn millis(time: Duration) -> u64 {
 
 /// What an attempt observed of its endpoint.
 #[derive(Clone, Copy, Debug)]
-pub enum Seen {
+pub enum Observation {
     /// No connection: nothing was sent.
     Unreachable,
     /// The head of a response arrived.
     HeadersReceived,
     /// The first content arrived, this long after the request was sent.
-    Spoke(Duration),
+    FirstToken(Duration),
     /// The attempt failed after the connection was made; the kind shows whose fault it was.
     Failed(Kind),
     /// The endpoint is healthy, and is to get no requests for this long (`Retry-After`).

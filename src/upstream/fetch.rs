@@ -8,12 +8,12 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use tokio::time::timeout;
 
-use super::{ConnectError, ExchangeError, SharedOutward};
+use super::{ConnectError, ExchangeError, SharedEgress};
 use crate::model::EndpointUrl;
 use crate::upstream::http::connection::Connection;
 use crate::upstream::net::connect::connect;
 use crate::upstream::net::egress::ConnectOptions;
-use crate::wire::{Head, Payload, write_head};
+use crate::wire::{Payload, ResponseHead, write_request_head};
 
 /// The timeout from name resolution to the last byte.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -22,12 +22,12 @@ const MAX_BODY: usize = 1 << 20;
 
 /// A client for small documents.
 pub struct Fetcher {
-    egress: SharedOutward,
+    egress: SharedEgress,
 }
 
 /// A document that arrived with status 200.
 #[derive(Debug)]
-pub struct Fetched {
+pub struct FetchResult {
     /// The response's headers.
     pub headers: HeaderMap,
     /// The document.
@@ -35,7 +35,7 @@ pub struct Fetched {
 }
 
 /// A request for a document. Not `Debug`: its body may hold a secret.
-pub struct Asked<'a> {
+pub struct FetchRequest<'a> {
     /// `GET`, `POST` or `PUT`.
     pub method: &'a str,
     /// The server; its path is put before `path`.
@@ -49,7 +49,7 @@ pub struct Asked<'a> {
 }
 
 /// A response of any status. Not `Debug`: its body may hold a token.
-pub struct Answered {
+pub struct FetchResponse {
     /// The status.
     pub status: StatusCode,
     /// The headers.
@@ -93,20 +93,25 @@ impl FetchError {
 
 impl Fetcher {
     /// Creates a client that makes each connection by the egress settings then in force.
-    pub const fn new(egress: SharedOutward) -> Self {
+    pub const fn new(egress: SharedEgress) -> Self {
         Self { egress }
     }
 
     /// Gets the document at this URL; `path` is appended to the URL's own. Fails unless it arrives
     /// with status 200 within ten seconds.
-    pub async fn get(&self, url: &EndpointUrl, path: &str) -> Result<Fetched, FetchError> {
-        let request =
-            Asked { method: "GET", url, path, headers: HeaderMap::new(), body: Bytes::new() };
+    pub async fn get(&self, url: &EndpointUrl, path: &str) -> Result<FetchResult, FetchError> {
+        let request = FetchRequest {
+            method: "GET",
+            url,
+            path,
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+        };
         let response =
-            timeout(LIMIT, self.ask(request, LIMIT)).await.unwrap_or(Err(FetchError::Expired))?;
-        let Answered { status, headers, body } = response;
+            timeout(LIMIT, self.send(request, LIMIT)).await.unwrap_or(Err(FetchError::Expired))?;
+        let FetchResponse { status, headers, body } = response;
         match status {
-            StatusCode::OK => Ok(Fetched { headers, body }),
+            StatusCode::OK => Ok(FetchResult { headers, body }),
             _ if status.is_redirection() => {
                 let location = headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
                 Err(FetchError::Redirect(
@@ -120,7 +125,11 @@ impl Fetcher {
 
     /// Sends a request and returns the response, whatever its status. `limit` bounds the
     /// connecting; the caller bounds the rest.
-    pub async fn ask(&self, request: Asked<'_>, limit: Duration) -> Result<Answered, FetchError> {
+    pub async fn send(
+        &self,
+        request: FetchRequest<'_>,
+        limit: Duration,
+    ) -> Result<FetchResponse, FetchError> {
         let connect_options = self.egress.load().options_for_server(request.url);
         send_request(request, &connect_options, limit).await
     }
@@ -128,26 +137,26 @@ impl Fetcher {
 
 /// Sends a request with these connect options, and returns the response, whatever its status.
 pub(super) async fn send_request(
-    request: Asked<'_>,
+    request: FetchRequest<'_>,
     connect_options: &ConnectOptions,
     limit: Duration,
-) -> Result<Answered, FetchError> {
+) -> Result<FetchResponse, FetchError> {
     let connecting = timeout(limit, connect(request.url, connect_options)).await;
     let (stream, _) = connecting.map_err(|_| FetchError::Unreached(limit))??;
     let mut connection = Connection::new(stream);
     let body = Payload::from(request.body.clone());
-    let Head { status, headers, framing, .. } =
+    let ResponseHead { status, headers, framing, .. } =
         connection.exchange(request_head(request), &body).await?;
     let body = connection.read_body(framing, MAX_BODY).await?.ok_or(FetchError::TooLong)?;
-    Ok(Answered { status, headers, body })
+    Ok(FetchResponse { status, headers, body })
 }
 
-fn request_head(request: Asked<'_>) -> Bytes {
+fn request_head(request: FetchRequest<'_>) -> Bytes {
     const DEFAULTS: [(HeaderName, &str); 2] = [
         (header::ACCEPT, "application/json"),
         (header::USER_AGENT, concat!("weir/", env!("CARGO_PKG_VERSION"))),
     ];
-    let Asked { method, url, path, mut headers, body } = request;
+    let FetchRequest { method, url, path, mut headers, body } = request;
     for (name, value) in DEFAULTS {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
@@ -158,9 +167,9 @@ fn request_head(request: Asked<'_>) -> Bytes {
     if let Ok(host) = HeaderValue::from_str(url.authority().as_str()) {
         headers.entry(header::HOST).or_insert(host);
     }
-    let root = if url.base().is_empty() && !path.starts_with('/') { "/" } else { "" };
+    let root = if url.base_path().is_empty() && !path.starts_with('/') { "/" } else { "" };
     let mut head = BytesMut::with_capacity(256);
-    write_head(&mut head, method, &[url.base(), root, path], &headers, body.len());
+    write_request_head(&mut head, method, &[url.base_path(), root, path], &headers, body.len());
     head.freeze()
 }
 
@@ -171,9 +180,9 @@ mod tests {
 
     use http::HeaderMap;
 
-    use super::{Asked, FetchError, Fetched, Fetcher, LIMIT};
+    use super::{FetchError, FetchRequest, FetchResult, Fetcher, LIMIT};
     use crate::model::EndpointUrl;
-    use crate::upstream::SharedOutward;
+    use crate::upstream::SharedEgress;
 
     async fn server() -> (TcpListener, EndpointUrl) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -184,7 +193,7 @@ mod tests {
 
     /// Returns the result of a fetch from a server that responds with these bytes and closes, and
     /// the request.
-    async fn fetch(response: Vec<u8>) -> (Result<Fetched, FetchError>, String) {
+    async fn fetch(response: Vec<u8>) -> (Result<FetchResult, FetchError>, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url =
             EndpointUrl::parse(&format!("http://{}/root", listener.local_addr().unwrap())).unwrap();
@@ -195,7 +204,7 @@ mod tests {
             let _ = stream.write_all(&response).await;
             String::from_utf8(request[..length].to_vec()).unwrap()
         };
-        let fetcher = Fetcher::new(SharedOutward::default());
+        let fetcher = Fetcher::new(SharedEgress::default());
         tokio::join!(fetcher.get(&url, "/keys"), serve)
     }
 
@@ -231,9 +240,9 @@ mod tests {
         headers.insert("content-length", "99".parse().unwrap());
         headers.insert("host", "signed.example".parse().unwrap());
         let request =
-            Asked { method: "POST", url: &url, path: "?a=b", headers, body: "x=y".into() };
-        let fetcher = Fetcher::new(SharedOutward::default());
-        let (response, request) = tokio::join!(fetcher.ask(request, LIMIT), serve);
+            FetchRequest { method: "POST", url: &url, path: "?a=b", headers, body: "x=y".into() };
+        let fetcher = Fetcher::new(SharedEgress::default());
+        let (response, request) = tokio::join!(fetcher.send(request, LIMIT), serve);
         let response = response.unwrap();
         assert_eq!((response.status.as_u16(), &*response.body), (400, &b"{}"[..]));
         assert!(
@@ -280,7 +289,7 @@ mod tests {
     async fn a_silent_server_is_given_up_after_ten_seconds() {
         let (_listener, url) = server().await;
         let started = tokio::time::Instant::now();
-        let response = Fetcher::new(SharedOutward::default()).get(&url, "").await;
+        let response = Fetcher::new(SharedEgress::default()).get(&url, "").await;
         assert!(matches!(response, Err(FetchError::Expired)), "{response:?}");
         assert_eq!(started.elapsed().as_secs(), 10);
     }

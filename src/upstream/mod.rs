@@ -27,17 +27,17 @@ pub use self::http::answer_body::AnswerBody;
 pub use self::http::connection::ExchangeError;
 pub use self::http::timers::{Expired, Timers};
 pub use self::redis::{Redis, RedisUrl};
-pub use balance::attempted::{Tried, TriedTogether};
-pub use endpoint::{Condition, Endpoint, InFlightGuard, Seen};
-pub use fetch::{Answered, Asked, FetchError, Fetched, Fetcher};
+pub use balance::attempted::{AttemptedSet, SharedAttemptedSet};
+pub use endpoint::{Endpoint, EndpointStatus, InFlightGuard, Observation};
+pub use fetch::{FetchError, FetchRequest, FetchResponse, FetchResult, Fetcher};
 pub use health::breaker::BreakerSettings;
-pub use health::checker::{Watch, WatchSettings, Watcher};
-pub use limit::concurrency::Place;
+pub use health::checker::{HealthCheckSettings, HealthChecker, HealthChecks};
+pub use limit::concurrency::Permit;
 pub use limit::hedge_budget::Hedging;
 pub use net::certificate::{PairError, Validity, certificates, certified};
-pub use net::connect::{ConnectError, Steps};
-pub use net::egress::{Outward, OutwardSettings, SharedOutward};
-pub use net::proxy::{Except, Proxies, Proxy, TunnelError};
+pub use net::connect::{ConnectError, ConnectTimings};
+pub use net::egress::{Egress, EgressSettings, SharedEgress};
+pub use net::proxy::{NoProxyRule, Proxies, Proxy, TunnelError};
 pub use net::stream::Stream;
 pub use net::tls::{ClientIdentity, ClientTls, TlsError};
 pub use registry::{Endpoints, Registry};
@@ -53,12 +53,12 @@ pub struct Resilience {
     /// When a replica's circuit breaker opens.
     pub breaker: BreakerSettings,
     /// How often a replica's health is checked.
-    pub health_check: WatchSettings,
+    pub health_check: HealthCheckSettings,
 }
 
 impl Default for Resilience {
     fn default() -> Self {
-        let (breaker, health_check) = (BreakerSettings::default(), WatchSettings::default());
+        let (breaker, health_check) = (BreakerSettings::default(), HealthCheckSettings::default());
         Self { retry_share: 0.2, hedging: None, breaker, health_check }
     }
 }

@@ -68,7 +68,7 @@ impl Redis {
     }
 
     /// Returns whether this is the client of that URL.
-    pub fn is_of(&self, url: &RedisUrl) -> bool {
+    pub fn is_for(&self, url: &RedisUrl) -> bool {
         self.url == *url
     }
 
@@ -94,7 +94,7 @@ impl Redis {
     }
 
     /// Connects again if it is down. To be called periodically, apart from the requests.
-    pub async fn tend(&self) {
+    pub async fn reconnect(&self) {
         if self.connection.load().is_some() {
             return;
         }

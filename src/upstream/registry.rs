@@ -19,14 +19,14 @@ use crate::upstream::endpoint::{Endpoint, EndpointMetrics, EndpointParts, Shared
 use crate::upstream::health::breaker::BreakerSettings;
 use crate::upstream::limit::concurrency::ConcurrencyLimit;
 use crate::upstream::limit::hedge_budget::RetryAndHedgeBudgets;
-use crate::upstream::net::egress::{ConnectOptions, Outward};
+use crate::upstream::net::egress::{ConnectOptions, Egress};
 
 /// The endpoints of one snapshot, by model.
 #[derive(Clone, Debug, Default)]
 pub struct Endpoints {
     by_model: HashMap<ModelId, Vec<Arc<Endpoint>>>,
     affinities: HashMap<ModelId, Arc<Affinity>>,
-    egress: Arc<Outward>,
+    egress: Arc<Egress>,
     concurrency_limits: HashMap<ModelId, Arc<ConcurrencyLimit>>,
 }
 
@@ -58,7 +58,7 @@ impl Endpoints {
     }
 
     /// Returns how the snapshot's servers are connected to.
-    pub(super) const fn egress(&self) -> &Arc<Outward> {
+    pub(super) const fn egress(&self) -> &Arc<Egress> {
         &self.egress
     }
 }
@@ -116,7 +116,7 @@ impl Registry {
     pub fn endpoints<'a>(
         &self,
         models: impl Iterator<Item = &'a Arc<Model>>,
-        egress: Arc<Outward>,
+        egress: Arc<Egress>,
         resilience: &Resilience,
     ) -> Endpoints {
         self.breaker_settings.store(Arc::new(resilience.breaker));
@@ -183,15 +183,19 @@ impl Registry {
         let Some(limit) = known.get(&model.id) else {
             let waiting =
                 self.metrics.model_waiting.get(&ModelLabels { model: Arc::clone(&model.id) });
-            return Arc::new(ConcurrencyLimit::new(Arc::clone(&model.id), model.room, waiting));
+            return Arc::new(ConcurrencyLimit::new(
+                Arc::clone(&model.id),
+                model.concurrency,
+                waiting,
+            ));
         };
-        limit.set(model.room);
+        limit.set(model.concurrency);
         Arc::clone(limit)
     }
 
     /// Builds an endpoint of a model that a request named: no state outlives the request except
     /// what its address shares, pooled connections and the clock.
-    pub fn transient(&self, model: &Model, url: &EndpointUrl, egress: &Outward) -> Arc<Endpoint> {
+    pub fn transient(&self, model: &Model, url: &EndpointUrl, egress: &Egress) -> Arc<Endpoint> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let options = egress.options_for_model(model, url);
         self.build(&mut known.addresses, model, url, options, None)
@@ -208,7 +212,7 @@ impl Registry {
         budgets: Option<&Arc<RetryAndHedgeBudgets>>,
     ) -> Arc<Endpoint> {
         let address = Address {
-            url: url.without_base(),
+            url: url.without_path(),
             is_checked: connect_options.checked.is_some(),
             egress_id: connect_options.egress_id,
             tls_id: connect_options.tls.id,
@@ -268,11 +272,11 @@ mod tests {
     use std::time::{Duration, SystemTime};
 
     use super::Registry;
-    use crate::model::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind};
+    use crate::model::{Access, EndpointUrl, Model, ProviderKind, TimeoutsPatch};
     use crate::provider::ClockOffset;
     use crate::telemetry::Metrics;
     use crate::upstream::health::breaker::Availability;
-    use crate::upstream::{Outward, Resilience, Seen};
+    use crate::upstream::{Egress, Observation, Resilience};
 
     fn model(from_request: bool) -> Model {
         Model {
@@ -283,9 +287,9 @@ mod tests {
             endpoints: vec![EndpointUrl::parse("http://h/base").unwrap()],
             api_key: None,
             access: Access::Key,
-            timeouts: BudgetPatch::default(),
-            replicas: crate::model::Replicas::default(),
-            room: None,
+            timeouts: TimeoutsPatch::default(),
+            replicas: crate::model::ReplicaSettings::default(),
+            concurrency: None,
             priority: false,
             from_request,
         }
@@ -294,7 +298,7 @@ mod tests {
     #[test]
     fn checked_and_unchecked_endpoints_share_neither_clock_nor_connections() {
         let registry = Registry::new(Arc::new(Metrics::new().unwrap()));
-        let egress = Outward::default();
+        let egress = Egress::default();
         let transient = |from_request| {
             let model = model(from_request);
             registry.transient(&model, &model.endpoints[0], &egress)
@@ -306,7 +310,7 @@ mod tests {
             "unchecked connections are not for requests"
         );
         let now = SystemTime::now();
-        operators.set_clock(ClockOffset::between(now, now + Duration::from_hours(1)));
+        operators.set_clock_offset(ClockOffset::between(now, now + Duration::from_hours(1)));
         assert!(
             transient(false).provider_time() > now + Duration::from_mins(59),
             "the next request has the same clock"
@@ -321,8 +325,9 @@ mod tests {
         let endpoints =
             registry.endpoints([&model].into_iter(), Arc::default(), &Resilience::default());
         let endpoint = &endpoints.of(&model.id).unwrap()[0];
-        endpoint.record_at(Seen::RetryAfter(Duration::from_hours(1)), Duration::from_secs(1));
-        endpoint.record_at(Seen::RetryAfter(Duration::from_secs(1)), Duration::from_secs(1));
+        endpoint
+            .record_at(Observation::RetryAfter(Duration::from_hours(1)), Duration::from_secs(1));
+        endpoint.record_at(Observation::RetryAfter(Duration::from_secs(1)), Duration::from_secs(1));
         assert_eq!(
             endpoint.availability(Duration::from_secs(60)),
             Availability::Unreachable,

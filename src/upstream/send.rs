@@ -10,22 +10,22 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tokio::time::Instant;
 
-use super::balance::attempted::Tried;
+use super::balance::attempted::AttemptedSet;
 use super::balance::choose;
-use super::endpoint::{Endpoint, InFlightGuard, Seen};
+use super::endpoint::{Endpoint, InFlightGuard, Observation};
 use super::registry::{Endpoints, Registry};
-use super::{AnswerBody, ConnectError, ExchangeError, Steps, Timers};
+use super::{AnswerBody, ConnectError, ConnectTimings, ExchangeError, Timers};
 use crate::error::{GatewayError, Kind, Phase};
 use crate::model::Model;
-use crate::provider::{Attempt, Dialect, Outbound};
+use crate::provider::{Dialect, Outbound, SigningContext};
 use crate::route::Route;
-use crate::telemetry::{Facts, TRACEPARENT, X_REQUEST_ID};
+use crate::telemetry::{RequestInfo, TRACEPARENT, X_REQUEST_ID};
 use crate::upstream::http::connection::Connection;
 use crate::upstream::http::pool::Pool;
-use crate::upstream::limit::concurrency::{Acquire, ConcurrencyLimit, Place};
+use crate::upstream::limit::concurrency::{Acquire, ConcurrencyLimit, Permit};
 use crate::upstream::net::connect::connect;
 use crate::upstream::net::tls::is_alert;
-use crate::wire::{Head, Payload, write_head};
+use crate::wire::{Payload, ResponseHead, write_request_head};
 
 /// The client side of one worker: its connection pool, and the registry.
 pub struct Upstreams {
@@ -75,7 +75,7 @@ impl Upstreams {
         model: &Model,
         endpoints: &Endpoints,
         replicas: &[Arc<Endpoint>],
-        attempted: Tried,
+        attempted: AttemptedSet,
         body: &Payload,
     ) -> Result<(usize, Arc<Endpoint>), GatewayError> {
         let affinity = endpoints.affinity(model);
@@ -89,13 +89,13 @@ impl Upstreams {
     /// Acquires a permit of the route's model, after waiting for one if none is free; returns
     /// `None` for a model that a request named. The permit is to be held until the response's body
     /// ends.
-    pub async fn place(
+    pub async fn acquire(
         &self,
         route: &Route,
         endpoints: &Endpoints,
         timers: &mut Timers,
-        facts: &mut Facts,
-    ) -> Result<Option<Place>, GatewayError> {
+        facts: &mut RequestInfo,
+    ) -> Result<Option<Permit>, GatewayError> {
         let Some(limit) = endpoints.concurrency_limit(&route.model) else { return Ok(None) };
         let waiter = match limit.acquire(route.class())? {
             Acquire::Permit(permit) => return Ok(Some(permit)),
@@ -109,11 +109,11 @@ impl Upstreams {
     }
 
     /// Acquires a permit of the route's model if one is free; fails when none is, without waiting.
-    pub fn free_place(
+    pub fn try_acquire(
         &self,
         route: &Route,
         endpoints: &Endpoints,
-    ) -> Result<Option<Place>, GatewayError> {
+    ) -> Result<Option<Permit>, GatewayError> {
         endpoints.concurrency_limit(&route.model).map(ConcurrencyLimit::try_acquire).transpose()
     }
 
@@ -125,10 +125,10 @@ impl Upstreams {
         &self,
         mut sending: Sending<'_>,
         timers: &mut Timers,
-        facts: &mut Facts,
+        facts: &mut RequestInfo,
     ) -> Result<Inbound, GatewayError> {
         let sent = Instant::now();
-        facts.sending(sent);
+        facts.record_send(sent);
         let endpoint = sending.endpoint;
         let mut can_reuse = true;
         loop {
@@ -148,7 +148,7 @@ impl Upstreams {
                     return Err(upstream_broken(endpoint, &ExchangeError::NoResponse));
                 }
                 Err(Failure::Error(error)) => return Err(error),
-                Ok((Head { status, headers, .. }, body)) => {
+                Ok((ResponseHead { status, headers, .. }, body)) => {
                     return Ok(Inbound { status, headers, body, sent });
                 }
             }
@@ -162,10 +162,10 @@ impl Upstreams {
         mut connection: Connection,
         in_flight: InFlightGuard,
         timers: &mut Timers,
-        facts: &Facts,
-    ) -> Result<(Head, AnswerBody), Failure> {
+        facts: &RequestInfo,
+    ) -> Result<(ResponseHead, AnswerBody), Failure> {
         let (model, endpoint) = (sending.model, sending.endpoint);
-        let attempt = Attempt { endpoint: &endpoint.url, now: endpoint.provider_time() };
+        let attempt = SigningContext { endpoint: &endpoint.url, now: endpoint.provider_time() };
         sending.dialect.authorize(sending.outbound, model, &attempt)?;
         let head = request_head(sending, endpoint, facts);
         let exchanged = {
@@ -177,7 +177,7 @@ impl Upstreams {
         };
         match exchanged {
             Ok(head) => {
-                endpoint.saw(Seen::HeadersReceived);
+                endpoint.record(Observation::HeadersReceived);
                 let pool = Arc::clone(&self.pool);
                 let body =
                     AnswerBody::new(connection, head.framing, head.keep_alive, in_flight, pool);
@@ -189,7 +189,7 @@ impl Upstreams {
     }
 
     /// Opens a connection and returns how long its steps took, for `weir probe`.
-    pub async fn probe(&self, endpoint: &Endpoint) -> Result<Steps, ConnectError> {
+    pub async fn probe(&self, endpoint: &Endpoint) -> Result<ConnectTimings, ConnectError> {
         let (stream, timings) = connect(&endpoint.url, &endpoint.connect_options).await?;
         self.pool.put(endpoint.pool_key, Connection::new(stream));
         Ok(timings)
@@ -213,7 +213,7 @@ impl Upstreams {
                 endpoint.connect_options.describe()
             )),
         };
-        endpoint.saw(Seen::Unreachable);
+        endpoint.record(Observation::Unreachable);
         Err(error)
     }
 }
@@ -265,7 +265,7 @@ fn upstream_broken(endpoint: &Endpoint, error: &ExchangeError) -> GatewayError {
 
 /// Builds the head of one attempt. A gateway gets no header of ours: the request is forwarded as it
 /// came.
-fn request_head(sending: &Sending<'_>, endpoint: &Endpoint, facts: &Facts) -> Bytes {
+fn request_head(sending: &Sending<'_>, endpoint: &Endpoint, facts: &RequestInfo) -> Bytes {
     const USER_AGENT: HeaderValue =
         HeaderValue::from_static(concat!("weir/", env!("CARGO_PKG_VERSION")));
     let outbound = &*sending.outbound;
@@ -279,10 +279,10 @@ fn request_head(sending: &Sending<'_>, endpoint: &Endpoint, facts: &Facts) -> By
         headers.insert(TRACEPARENT, facts.ids.traceparent());
     }
     let mut head = BytesMut::with_capacity(512);
-    write_head(
+    write_request_head(
         &mut head,
         outbound.method.as_str(),
-        &[endpoint.url.base(), &outbound.path],
+        &[endpoint.url.base_path(), &outbound.path],
         &headers,
         outbound.body.len(),
     );

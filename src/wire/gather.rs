@@ -5,12 +5,12 @@ use bytes::{Bytes, BytesMut};
 
 /// Pieces that have arrived so far. The caller bounds their total length.
 #[derive(Debug, Default)]
-pub struct Gather {
+pub struct ChunkBuffer {
     first: Bytes,
     joined: BytesMut,
 }
 
-impl Gather {
+impl ChunkBuffer {
     /// Appends a piece.
     pub fn push(&mut self, piece: Bytes) {
         if self.first.is_empty() {
@@ -34,7 +34,7 @@ impl Gather {
     }
 
     /// Returns the bytes so far.
-    pub fn so_far(&self) -> &[u8] {
+    pub fn as_slice(&self) -> &[u8] {
         if self.joined.is_empty() { &self.first } else { &self.joined }
     }
 
@@ -48,19 +48,19 @@ impl Gather {
 mod tests {
     use bytes::Bytes;
 
-    use super::Gather;
+    use super::ChunkBuffer;
 
     #[test]
     fn joins_pieces_and_copies_only_when_there_are_several() {
         let piece = Bytes::from_static(b"one");
-        let mut gather = Gather::default();
+        let mut gather = ChunkBuffer::default();
         gather.push(Bytes::new());
         gather.push(piece.clone());
         gather.push(Bytes::new());
         assert_eq!((gather.len(), gather.is_empty()), (3, false));
         gather.push(Bytes::from_static(b"two"));
         assert_eq!((gather.len(), gather.into_bytes()), (6, Bytes::from_static(b"onetwo")));
-        let mut gather = Gather::default();
+        let mut gather = ChunkBuffer::default();
         gather.push(piece.clone());
         assert_eq!(gather.into_bytes().as_ptr(), piece.as_ptr());
     }

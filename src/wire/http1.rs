@@ -22,7 +22,7 @@ pub struct NotHttp(pub &'static str);
 
 /// Appends a request head; `path` is in parts that are concatenated. The caller's headers are
 /// complete but for the length, which a GET without a body has none of (RFC 9110 §8.6).
-pub fn write_head(
+pub fn write_request_head(
     out: &mut BytesMut,
     method: &str,
     path: &[&str],
@@ -49,7 +49,7 @@ pub fn write_head(
 
 /// Head of a response.
 #[derive(Debug)]
-pub struct Head {
+pub struct ResponseHead {
     /// Status; never 1xx, since interim responses are skipped.
     pub status: StatusCode,
     /// Headers as sent.
@@ -61,7 +61,7 @@ pub struct Head {
 }
 
 /// Takes a whole response head from the front of `buffer`; returns `None` until it has arrived.
-pub fn read_head(buffer: &mut BytesMut) -> Result<Option<Head>, NotHttp> {
+pub fn read_response_head(buffer: &mut BytesMut) -> Result<Option<ResponseHead>, NotHttp> {
     loop {
         let mut slots = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut response = httparse::Response::new(&mut slots);
@@ -95,7 +95,7 @@ pub fn read_head(buffer: &mut BytesMut) -> Result<Option<Head>, NotHttp> {
         let has_option = |option: &str| has_token(&headers, &header::CONNECTION, option);
         let is_persistent = !has_option("close") && (!is_http10 || has_option("keep-alive"));
         let keep_alive = is_persistent && framing != Framing::UntilClose;
-        return Ok(Some(Head { status, headers, framing, keep_alive }));
+        return Ok(Some(ResponseHead { status, headers, framing, keep_alive }));
     }
 }
 
@@ -176,10 +176,10 @@ impl Framing {
 
     /// Returns whether the body is complete. A body that lasts until the connection closes never
     /// is.
-    pub const fn is_over(&self) -> bool {
+    pub const fn is_complete(&self) -> bool {
         match self {
             Self::Length(left) => *left == 0,
-            Self::Chunked(chunked) => matches!(chunked.state, State::Over),
+            Self::Chunked(chunked) => matches!(chunked.state, ChunkState::Over),
             Self::UntilClose => false,
         }
     }
@@ -205,7 +205,7 @@ impl Framing {
 /// Decoder of the chunked coding (RFC 9112 §7.1), wherever the bytes are split.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Chunked {
-    state: State,
+    state: ChunkState,
     /// Bytes that are left of the current chunk.
     left: u64,
     /// Length so far of the current line, or of the trailer section.
@@ -213,7 +213,7 @@ pub struct Chunked {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ChunkState {
     /// In a size; whether it has a digit yet.
     Size(bool),
     /// After the size: extensions, ignored, up to the line's end.
@@ -230,17 +230,17 @@ enum State {
 }
 
 impl Chunked {
-    const START: Self = Self { state: State::Size(false), left: 0, line: 0 };
+    const START: Self = Self { state: ChunkState::Size(false), left: 0, line: 0 };
 
     fn decode(&mut self, mut read: &[u8], out: &mut BytesMut) -> Result<(), NotHttp> {
         while let Some((&byte, rest)) = read.split_first() {
-            if self.state == State::Data {
+            if self.state == ChunkState::Data {
                 let taken = usize::try_from(self.left).unwrap_or(usize::MAX).min(read.len());
                 out.extend_from_slice(&read[..taken]);
                 self.left -= taken as u64;
                 read = &read[taken..];
                 if self.left == 0 {
-                    self.state = State::DataCr;
+                    self.state = ChunkState::DataCr;
                 }
                 continue;
             }
@@ -252,36 +252,38 @@ impl Chunked {
 
     /// Returns the state after one byte of the framing around the data. Fails when the framing is
     /// broken or a line is too long.
-    fn step(&mut self, byte: u8) -> Result<State, NotHttp> {
+    fn step(&mut self, byte: u8) -> Result<ChunkState, NotHttp> {
         const BAD: NotHttp = NotHttp("a chunk's framing is broken");
         self.line += 1;
         if self.line > MAX_LINE {
             return Err(NotHttp("a chunk's line is too long"));
         }
         Ok(match (self.state, byte) {
-            (State::Size(_), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+            (ChunkState::Size(_), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 let digit = char::from(byte).to_digit(16).unwrap_or(0);
                 // sixteen digits fit; a seventeenth would overflow
                 self.left = self.left.checked_mul(16).ok_or(BAD)? + u64::from(digit);
-                State::Size(true)
+                ChunkState::Size(true)
             }
-            (State::Size(true), b';' | b' ' | b'\t') => State::Extension,
-            (State::Size(true) | State::Extension, b'\r') => State::SizeLf,
-            (State::Extension, b) if b != b'\n' => State::Extension,
-            (State::SizeLf, b'\n') => {
+            (ChunkState::Size(true), b';' | b' ' | b'\t') => ChunkState::Extension,
+            (ChunkState::Size(true) | ChunkState::Extension, b'\r') => ChunkState::SizeLf,
+            (ChunkState::Extension, b) if b != b'\n' => ChunkState::Extension,
+            (ChunkState::SizeLf, b'\n') => {
                 self.line = 0;
-                if self.left == 0 { State::TrailerStart } else { State::Data }
+                if self.left == 0 { ChunkState::TrailerStart } else { ChunkState::Data }
             }
-            (State::DataCr, b'\r') => State::DataLf,
-            (State::DataLf, b'\n') => {
+            (ChunkState::DataCr, b'\r') => ChunkState::DataLf,
+            (ChunkState::DataLf, b'\n') => {
                 self.line = 0;
-                State::Size(false)
+                ChunkState::Size(false)
             }
-            (State::TrailerStart, b'\r') => State::LastLf,
-            (State::TrailerStart | State::Trailer, b) if b != b'\n' && b != b'\r' => State::Trailer,
-            (State::Trailer, b'\r') => State::Trailer,
-            (State::Trailer, b'\n') => State::TrailerStart,
-            (State::LastLf, b'\n') => State::Over,
+            (ChunkState::TrailerStart, b'\r') => ChunkState::LastLf,
+            (ChunkState::TrailerStart | ChunkState::Trailer, b) if b != b'\n' && b != b'\r' => {
+                ChunkState::Trailer
+            }
+            (ChunkState::Trailer, b'\r') => ChunkState::Trailer,
+            (ChunkState::Trailer, b'\n') => ChunkState::TrailerStart,
+            (ChunkState::LastLf, b'\n') => ChunkState::Over,
             _ => return Err(BAD),
         })
     }
@@ -299,10 +301,10 @@ mod tests {
     use bytes::BytesMut;
     use http::{HeaderMap, HeaderValue};
 
-    use super::{Framing, Head, NotHttp, read_head, write_head};
+    use super::{Framing, NotHttp, ResponseHead, read_response_head, write_request_head};
 
-    fn head(text: &str) -> Result<Option<Head>, NotHttp> {
-        read_head(&mut BytesMut::from(text))
+    fn head(text: &str) -> Result<Option<ResponseHead>, NotHttp> {
+        read_response_head(&mut BytesMut::from(text))
     }
 
     fn body(framing: &mut Framing, pieces: &[&[u8]]) -> Result<String, NotHttp> {
@@ -320,7 +322,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert("host", HeaderValue::from_static("h:1"));
         let mut out = BytesMut::new();
-        write_head(&mut out, "POST", &["/v1", "/x"], &headers, 7);
+        write_request_head(&mut out, "POST", &["/v1", "/x"], &headers, 7);
         assert_eq!(out, "POST /v1/x HTTP/1.1\r\nhost: h:1\r\ncontent-length: 7\r\n\r\n");
     }
 
@@ -331,7 +333,7 @@ mod tests {
             assert!(head(&text[..cut]).unwrap().is_none(), "{cut}");
         }
         let mut buffer = BytesMut::from(text);
-        let head = read_head(&mut buffer).unwrap().unwrap();
+        let head = read_response_head(&mut buffer).unwrap().unwrap();
         assert_eq!(
             (head.status.as_u16(), head.framing, head.keep_alive),
             (200, Framing::Length(3), true)
@@ -371,11 +373,11 @@ mod tests {
         let whole = "Wikipedia in \r\n\r\nchunks.";
         let mut framing = chunked();
         assert_eq!(body(&mut framing, &[text]).unwrap(), whole);
-        assert!(framing.is_over());
+        assert!(framing.is_complete());
         for cut in 0..text.len() {
             let mut framing = chunked();
             assert_eq!(body(&mut framing, &[&text[..cut], &text[cut..]]).unwrap(), whole, "{cut}");
-            assert!(framing.is_over());
+            assert!(framing.is_complete());
         }
         let mut framing = chunked();
         let bytes: Vec<&[u8]> = text.chunks(1).collect();

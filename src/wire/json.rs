@@ -12,7 +12,7 @@ use super::Payload;
 
 /// Returns the byte span in `body` of a raw value that was borrowed from it, or `None` if the value
 /// was borrowed from elsewhere. Addresses are compared, nothing is dereferenced.
-pub fn place_of(body: &[u8], raw: &RawValue) -> Option<Range<usize>> {
+pub fn span_of(body: &[u8], raw: &RawValue) -> Option<Range<usize>> {
     let start = raw.get().as_ptr().addr().checked_sub(body.as_ptr().addr())?;
     let end = start.checked_add(raw.get().len())?;
     (end <= body.len()).then_some(start..end)
@@ -21,7 +21,7 @@ pub fn place_of(body: &[u8], raw: &RawValue) -> Option<Range<usize>> {
 /// Returns the value of the last member with this name, at any depth; `None` if there is none or if
 /// it does not parse. `text` may be only the end of a JSON text, since no more is kept of large
 /// responses. `quoted` is the name with its quotes, which inside a string would be escaped.
-pub fn last_member<T: DeserializeOwned>(text: &[u8], quoted: &str) -> Option<T> {
+pub fn find_last_member<T: DeserializeOwned>(text: &[u8], quoted: &str) -> Option<T> {
     let name = memchr::memmem::rfind(text, quoted.as_bytes())?;
     let value = text[name + quoted.len()..].trim_ascii_start().strip_prefix(b":")?;
     serde_json::Deserializer::from_slice(value).into_iter().next()?.ok()
@@ -77,7 +77,7 @@ impl Edits {
             copied = range.end;
         }
         pieces.extend(body.slices(copied..body.len()));
-        Payload::of(pieces)
+        Payload::from_pieces(pieces)
     }
 }
 
@@ -120,7 +120,7 @@ mod tests {
     use serde::Deserialize;
     use serde_json::value::RawValue;
 
-    use super::{Edits, JsonStart, place_of};
+    use super::{Edits, JsonStart, span_of};
 
     #[derive(Deserialize)]
     struct Peek<'a> {
@@ -133,7 +133,7 @@ mod tests {
         let body = Bytes::from_static(br#" { "x": 1.50, "model" : "a\"b", "y":[ ] }"#);
         let peek: Peek<'_> = serde_json::from_slice(&body).unwrap();
         let mut edits = Edits::default();
-        edits.replace(place_of(&body, peek.model).unwrap(), "\"m\"");
+        edits.replace(span_of(&body, peek.model).unwrap(), "\"m\"");
         assert!(edits.add_member(&body, r#""stream_options":{}"#));
         assert_eq!(
             edits.apply(&body).to_bytes(),
@@ -146,7 +146,7 @@ mod tests {
         let body = Bytes::from(format!(r#"{{"model":"a","pad":"{}"}}"#, "x".repeat(100_000)));
         let peek: Peek<'_> = serde_json::from_slice(&body).unwrap();
         let mut edits = Edits::default();
-        edits.replace(place_of(&body, peek.model).unwrap(), "\"b\"");
+        edits.replace(span_of(&body, peek.model).unwrap(), "\"b\"");
         let payload = edits.apply(&body);
         assert_eq!(payload.pieces().len(), 3);
         assert_eq!(payload.pieces()[2].as_ptr(), body[12..].as_ptr());
@@ -176,6 +176,6 @@ mod tests {
     #[test]
     fn foreign_values_have_no_span() {
         let other: Box<RawValue> = serde_json::from_str("1").unwrap();
-        assert_eq!(place_of(b"1", &other), None);
+        assert_eq!(span_of(b"1", &other), None);
     }
 }

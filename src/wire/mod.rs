@@ -11,9 +11,9 @@ mod payload;
 mod sse;
 
 pub use event_stream::{EventStreamFrames, Frame, FrameError, FrameKind};
-pub use gather::Gather;
-pub use http1::{Chunked, Framing, Head, NotHttp, read_head, write_head};
-pub use json::{Edits, JsonStart, last_member, place_of};
-pub use ndjson::write_line;
+pub use gather::ChunkBuffer;
+pub use http1::{Chunked, Framing, NotHttp, ResponseHead, read_response_head, write_request_head};
+pub use json::{Edits, JsonStart, find_last_member, span_of};
+pub use ndjson::write_json_line;
 pub use payload::Payload;
-pub use sse::{SseFrames, TooLong, data_of};
+pub use sse::{EventTooLong, SseFrames, event_data};

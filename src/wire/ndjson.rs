@@ -10,7 +10,7 @@ use serde_json::ser::Formatter;
 
 /// Appends `value` as one line. `value` is an object with string keys; anything that cannot be
 /// serialized as JSON appends nothing.
-pub fn write_line(value: &(impl Serialize + ?Sized), out: &mut BytesMut) {
+pub fn write_json_line(value: &(impl Serialize + ?Sized), out: &mut BytesMut) {
     let before = out.len();
     if value.serialize(&mut Serializer::with_formatter(out.writer(), Ascii)).is_err() {
         out.truncate(before);
@@ -48,13 +48,13 @@ mod tests {
     use bytes::BytesMut;
     use serde_json::{Value, json};
 
-    use super::write_line;
+    use super::write_json_line;
 
     #[test]
     fn a_line_is_ascii_and_reads_back() {
         let value = json!({"type": "final_answer_delta", "data": {"text": "Grüße 😀\r\n\u{2028}\"\\ }\n{\u{7f}"}});
         let mut out = BytesMut::from("{}\n");
-        write_line(&value, &mut out);
+        write_json_line(&value, &mut out);
         let text = std::str::from_utf8(&out).unwrap();
         assert!(
             text.is_ascii() && text.ends_with("\"}}\n") && text.matches('\n').count() == 2,
@@ -67,7 +67,7 @@ mod tests {
     #[test]
     fn a_value_that_is_no_json_appends_nothing() {
         let mut out = BytesMut::new();
-        write_line(&std::collections::BTreeMap::from([((1, 2), 3)]), &mut out);
+        write_json_line(&std::collections::BTreeMap::from([((1, 2), 3)]), &mut out);
         assert!(out.is_empty());
     }
 }

@@ -17,7 +17,7 @@ pub struct Payload {
 
 impl Payload {
     /// Creates a body of these pieces in order; empty ones are dropped.
-    pub fn of(pieces: impl IntoIterator<Item = Bytes>) -> Self {
+    pub fn from_pieces(pieces: impl IntoIterator<Item = Bytes>) -> Self {
         let pieces: Vec<Bytes> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
         let len = pieces.iter().map(Bytes::len).sum();
         if pieces.len() < 2 || len > JOIN {
@@ -66,7 +66,7 @@ impl Payload {
 
 impl From<Bytes> for Payload {
     fn from(bytes: Bytes) -> Self {
-        Self::of([bytes])
+        Self::from_pieces([bytes])
     }
 }
 
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn a_range_may_span_several_pieces() {
         let (long, end) = (Bytes::from(vec![b'x'; JOIN]), Bytes::from_static(b"end"));
-        let payload = Payload::of([Bytes::from_static(b"{a"), long.clone(), end]);
+        let payload = Payload::from_pieces([Bytes::from_static(b"{a"), long.clone(), end]);
         let slices = |range| payload.slices(range).collect::<Vec<Bytes>>();
         assert_eq!(slices(0..1), ["{"]);
         assert_eq!(slices(1..4), ["a", "xx"]);

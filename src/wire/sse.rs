@@ -12,7 +12,7 @@ use memchr::memchr;
 /// Error of an event that exceeds the size limit, which the field holds in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an event of more than {0} bytes")]
-pub struct TooLong(pub usize);
+pub struct EventTooLong(pub usize);
 
 /// Splitter of chunks into events. Each event includes the blank line that ends it.
 #[derive(Debug)]
@@ -46,11 +46,11 @@ impl SseFrames {
 
     /// Returns the next whole event, or `None` until more has been fed. Fails when the event
     /// exceeds the limit.
-    pub fn next_event(&mut self) -> Result<Option<Bytes>, TooLong> {
+    pub fn next_event(&mut self) -> Result<Option<Bytes>, EventTooLong> {
         let pending = self.pending();
         let end = event_end(pending, self.searched);
         if end.unwrap_or(pending.len()) > self.max {
-            return Err(TooLong(self.max));
+            return Err(EventTooLong(self.max));
         }
         // the last two bytes may be the beginning of a blank line
         self.searched = if end.is_some() { 0 } else { pending.len().saturating_sub(2) };
@@ -96,7 +96,7 @@ fn event_end(bytes: &[u8], mut from: usize) -> Option<usize> {
 
 /// Returns the `data` of an event: its lines joined by `\n`, each without one leading space. `None`
 /// when the event has no data (a comment, a bare `event:`).
-pub fn data_of(event: &[u8]) -> Option<Cow<'_, [u8]>> {
+pub fn event_data(event: &[u8]) -> Option<Cow<'_, [u8]>> {
     let mut data: Option<Cow<'_, [u8]>> = None;
     for line in event.split(|b| *b == b'\n') {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -125,9 +125,9 @@ pub fn data_of(event: &[u8]) -> Option<Cow<'_, [u8]>> {
 mod tests {
     use bytes::Bytes;
 
-    use super::{SseFrames, TooLong, data_of};
+    use super::{EventTooLong, SseFrames, event_data};
 
-    fn all(chunks: &[&str], max: usize) -> Result<Vec<String>, TooLong> {
+    fn all(chunks: &[&str], max: usize) -> Result<Vec<String>, EventTooLong> {
         let mut frames = SseFrames::new(max);
         let mut events = Vec::new();
         for chunk in chunks {
@@ -169,19 +169,19 @@ mod tests {
             assert_eq!(frames.next_event(), Ok(None));
         }
         frames.feed(piece);
-        assert_eq!(frames.next_event(), Err(TooLong(4 << 20)));
+        assert_eq!(frames.next_event(), Err(EventTooLong(4 << 20)));
     }
 
     #[test]
     fn bounds_one_event() {
-        assert_eq!(all(&["data: 123456789"], 10), Err(TooLong(10)));
-        assert_eq!(all(&["data: 123456789\n\n"], 10), Err(TooLong(10)));
+        assert_eq!(all(&["data: 123456789"], 10), Err(EventTooLong(10)));
+        assert_eq!(all(&["data: 123456789\n\n"], 10), Err(EventTooLong(10)));
     }
 
     #[test]
     fn data_lines_join() {
         let data = |event: &str| {
-            data_of(event.as_bytes()).map(|d| String::from_utf8(d.into_owned()).unwrap())
+            event_data(event.as_bytes()).map(|d| String::from_utf8(d.into_owned()).unwrap())
         };
         assert_eq!(data("data: {\"a\":1}\n\n").as_deref(), Some("{\"a\":1}"));
         assert_eq!(data("data:x\r\ndata:  y\r\n\r\n").as_deref(), Some("x\n y"));

@@ -12,9 +12,11 @@ use weir::api::read_messages_request;
 use weir::auth::{Discovery, Expected, KeySet, Token};
 use weir::config::{self, Environment};
 use weir::generation::{Delta, Generation};
-use weir::model::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind, Scheme};
+use weir::model::{Access, EndpointUrl, Model, ProviderKind, Scheme, TimeoutsPatch};
 use weir::provider::{Decode, Outbound, dialect};
-use weir::wire::{Edits, EventStreamFrames, SseFrames, data_of, place_of, read_head, write_line};
+use weir::wire::{
+    Edits, EventStreamFrames, SseFrames, event_data, read_response_head, span_of, write_json_line,
+};
 
 /// Cuts `data` into pieces whose sizes depend on the bytes themselves, from 1 to 64.
 fn pieces(data: &[u8]) -> Vec<Bytes> {
@@ -44,7 +46,7 @@ pub fn sse(data: &[u8]) {
     let (whole, rest) = events(vec![Bytes::copy_from_slice(data)]);
     assert_eq!([whole.concat(), rest.to_vec()].concat(), data);
     assert_eq!(events(pieces(data)), (whole.clone(), rest));
-    whole.iter().for_each(|event| drop(data_of(event)));
+    whole.iter().for_each(|event| drop(event_data(event)));
     let mut small = SseFrames::new(16);
     small.feed(Bytes::copy_from_slice(data));
     while let Ok(Some(event)) = small.next_event() {
@@ -53,7 +55,7 @@ pub fn sse(data: &[u8]) {
 }
 
 fn decode(kind: ProviderKind, chunks: Vec<Bytes>) -> (Vec<Delta>, bool) {
-    let (mut decoder, mut out) = (dialect(kind).decoder(&Generation::default()), Vec::new());
+    let (mut decoder, mut out) = (dialect(kind).stream_decoder(&Generation::default()), Vec::new());
     let fed = chunks.into_iter().try_for_each(|chunk| decoder.feed(chunk, &mut out));
     let ended = fed.and_then(|()| Decode::finish(&mut *decoder, &mut out));
     (out, ended.is_ok())
@@ -63,7 +65,7 @@ fn decode(kind: ProviderKind, chunks: Vec<Bytes>) -> (Vec<Delta>, bool) {
 pub fn ndjson(data: &[u8]) {
     let said = String::from_utf8_lossy(data);
     let (value, mut out) = (serde_json::json!({ said.as_ref(): [said.as_ref()] }), BytesMut::new());
-    write_line(&value, &mut out);
+    write_json_line(&value, &mut out);
     let line = out.strip_suffix(b"\n").expect("a line");
     assert!(
         line.is_ascii() && !line.contains(&b'\n') && line.starts_with(b"{") && line.ends_with(b"}")
@@ -74,15 +76,22 @@ pub fn ndjson(data: &[u8]) {
 /// A hostile model server: never a panic, and a stream reads the same however it arrives.
 fn answer_of(kind: ProviderKind, data: &[u8]) {
     assert_eq!(decode(kind, pieces(data)), decode(kind, vec![Bytes::copy_from_slice(data)]));
-    let seen = dialect(kind).look(data);
-    assert!(!seen.only_usage || seen.usage.is_some(), "{seen:?}");
-    let (_, _) = (dialect(kind).usage_of(data), dialect(kind).answer(&Generation::default(), data));
+    let info = dialect(kind).inspect_event(data);
+    assert!(!info.only_usage || info.usage.is_some(), "{info:?}");
+    let (_, _) = (
+        dialect(kind).parse_usage(data),
+        dialect(kind).decode_response(&Generation::default(), data),
+    );
     let status = StatusCode::from_u16(400 + data.first().map_or(0, |b| u16::from(*b) % 200));
     let mut headers = HeaderMap::new();
     if let Ok(value) = HeaderValue::from_bytes(data) {
         headers.insert(header::RETRY_AFTER, value);
     }
-    drop(dialect(kind).fault(status.expect("400 to 599"), &headers, &Bytes::copy_from_slice(data)));
+    drop(dialect(kind).error_from_response(
+        status.expect("400 to 599"),
+        &headers,
+        &Bytes::copy_from_slice(data),
+    ));
 }
 
 /// OpenAI's dialect.
@@ -116,9 +125,9 @@ pub fn anthropic_request(data: &[u8]) {
         endpoints: Vec::new(),
         api_key: None,
         access: Access::Key,
-        timeouts: BudgetPatch::default(),
-        replicas: weir::model::Replicas::default(),
-        room: None,
+        timeouts: TimeoutsPatch::default(),
+        replicas: weir::model::ReplicaSettings::default(),
+        concurrency: None,
         priority: false,
         from_request: false,
     };
@@ -172,7 +181,7 @@ pub fn http1(data: &[u8]) {
         for chunk in chunks {
             buffer.extend_from_slice(&chunk);
             if framing.is_none() {
-                framing = read_head(&mut buffer)
+                framing = read_response_head(&mut buffer)
                     .map_err(|error| error.0)?
                     .map(|head| (head.framing, head));
             }
@@ -181,7 +190,7 @@ pub fn http1(data: &[u8]) {
             }
         }
         let read = framing
-            .map(|(framing, head)| (framing.is_over(), head.status, head.headers, head.keep_alive));
+            .map(|(framing, head)| (framing.is_complete(), head.status, head.headers, head.keep_alive));
         Ok::<_, &str>((read, body))
     };
     assert_eq!(read(pieces(data)), read(vec![Bytes::copy_from_slice(data)]));
@@ -192,11 +201,11 @@ pub fn http1(data: &[u8]) {
 pub fn json_edit(data: &[u8]) {
     let Ok(fields) = serde_json::from_slice::<std::collections::BTreeMap<String, &RawValue>>(data)
     else {
-        return assert_eq!(place_of(data, RawValue::NULL), None);
+        return assert_eq!(span_of(data, RawValue::NULL), None);
     };
     for (name, raw) in &fields {
         let (body, mut edits) = (Bytes::copy_from_slice(data), Edits::default());
-        let place = place_of(data, raw).expect("borrowed from the body");
+        let place = span_of(data, raw).expect("borrowed from the body");
         assert_eq!(&data[place.clone()], raw.get().as_bytes());
         edits.replace(place, "\"spliced\"");
         assert!(edits.add_member(&body, "\"added by weir\":1"));
@@ -223,7 +232,7 @@ pub fn endpoint_url(data: &[u8]) {
     else {
         return;
     };
-    assert!(!url.host().is_empty() && url.port() > 0 && !url.base().ends_with('/'));
+    assert!(!url.host().is_empty() && url.port() > 0 && !url.base_path().ends_with('/'));
     assert_eq!(EndpointUrl::parse(&url.to_string()).expect("its own text parses"), url);
 }
 
@@ -234,7 +243,7 @@ pub fn token(data: &[u8]) {
     static KEYS: LazyLock<KeySet> = LazyLock::new(|| {
         KeySet::parse(include_bytes!("../golden/jwt/jwks.json")).expect("our own keys")
     });
-    if let Ok(token) = Token::read(data)
+    if let Ok(token) = Token::parse(data)
         && let Some(key) = KEYS.get(token.kid())
     {
         let expected =

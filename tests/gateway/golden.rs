@@ -12,8 +12,8 @@ use weir::generation::{
     Delta, Format, Generation, Image, Message, Part, Role, Sampling, Tool, ToolCall, ToolChoice,
 };
 use weir::model::{
-    Access, AwsCredentials, AwsKeys, AzureAccess, BedrockAccess, BudgetPatch, EndpointUrl, Model,
-    ProviderKind, Region,
+    Access, AwsCredentials, AwsKeys, AzureAccess, BedrockAccess, EndpointUrl, Model, ProviderKind,
+    Region, TimeoutsPatch,
 };
 use weir::provider::{Decode, dialect};
 use weir::secret::Secret;
@@ -62,9 +62,9 @@ fn model(provider: ProviderKind) -> Model {
         endpoints: vec![EndpointUrl::parse("http://h/v1").unwrap()],
         api_key: None,
         access,
-        timeouts: BudgetPatch::default(),
-        replicas: weir::model::Replicas::default(),
-        room: None,
+        timeouts: TimeoutsPatch::default(),
+        replicas: weir::model::ReplicaSettings::default(),
+        concurrency: None,
         priority: false,
         from_request: false,
     }
@@ -175,7 +175,7 @@ fn requests() {
 
 /// Returns one line per delta, then how the stream ended.
 fn decoded(provider: ProviderKind, chunks: impl Iterator<Item = Bytes>) -> String {
-    let mut decoder = dialect(provider).decoder(&Generation::default());
+    let mut decoder = dialect(provider).stream_decoder(&Generation::default());
     let mut deltas: Vec<Delta> = Vec::new();
     let fed = chunks.into_iter().try_for_each(|chunk| decoder.feed(chunk, &mut deltas));
     let ended = fed.and_then(|()| Decode::finish(&mut *decoder, &mut deltas));

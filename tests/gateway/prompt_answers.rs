@@ -129,7 +129,7 @@ async fn every_prompt_takes_what_gitlab_sends() {
 fn the_contracts_list_is_the_registrys() {
     let has_a_surface_of_its_own =
         |id: &str| ["chat/agent", "chat/react", "code_suggestions/completions"].contains(&id);
-    let registry = weir::prompt::Registry::embedded().unwrap();
+    let registry = weir::prompt::PromptRegistry::embedded().unwrap();
     let mut there: Vec<&str> = registry
         .iter()
         .filter(|prompt| prompt.family.is_none())
@@ -148,7 +148,7 @@ fn the_contracts_list_is_the_registrys() {
 
 /// Returns what the model receives for a prompt's example, which contains the answer in its format.
 fn shown(id: &str) -> String {
-    let registry = weir::prompt::Registry::embedded().unwrap();
+    let registry = weir::prompt::PromptRegistry::embedded().unwrap();
     let prompt = registry.base(id).unwrap();
     let rendered = prompt.render(&prompt.example).unwrap();
     let weir::generation::Part::Text(system) = &rendered.messages[0].parts[0] else {

@@ -158,7 +158,11 @@ async fn a_replica_that_says_when_to_come_back_is_passed_over_until_then_and_has
     assert_eq!(gateway.metrics().await.sum("weir_breaker_state", &[]), 0.0);
     tokio::time::sleep(Duration::from_millis(600)).await;
     ask_for(&gateway, Duration::from_millis(300)).await;
-    assert_eq!(limited.requests().len(), 2, "probed when its Retry-After was over, then avoided again");
+    assert_eq!(
+        limited.requests().len(),
+        2,
+        "probed when its Retry-After was over, then avoided again"
+    );
 }
 
 #[tokio::test]
@@ -238,7 +242,11 @@ async fn a_named_path_is_checked_below_the_root_and_off_is_off() {
         Gateway::start(&file(&[&upstream], &format!("health_check = \"/health\"\n{CHECKS}"))).await;
     eventually("it is out", async || endpoint(&gateway, &upstream).await["breaker"] == "open")
         .await;
-    assert_eq!(gateway.chat("m", false).await.status(), 200, "the only replica is used all the same");
+    assert_eq!(
+        gateway.chat("m", false).await.status(),
+        200,
+        "the only replica is used all the same"
+    );
     let (one, two) = (Upstream::says("Hi").await, Upstream::says("Hi").await);
     gateway.reload(&file(&[&one, &two], &format!("health_check = \"off\"\n{CHECKS}")));
     tokio::time::sleep(Duration::from_millis(600)).await;

@@ -17,9 +17,9 @@ use super::peek::Peek;
 use super::{Answer, Context, Routed, body, json};
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Encode, Generation};
-use crate::provider::{Native, Outbound, dialect};
-use crate::relay::Passed;
-use crate::route::{Ask, Route};
+use crate::provider::{NativeCall, Outbound, dialect};
+use crate::relay::PassthroughCall;
+use crate::route::{Route, RouteQuery};
 use crate::wire::Edits;
 use encode::{AnthropicFullEncoder, AnthropicResponseMeta, AnthropicStreamEncoder};
 use translate_request::MessagesRequest;
@@ -66,10 +66,10 @@ pub enum AnthropicCall {
 
 impl AnthropicCall {
     /// Returns the call's name for the dialects: a model's server may have it natively.
-    const fn native(self) -> Native {
+    const fn native(self) -> NativeCall {
         match self {
-            Self::Messages => Native::AnthropicMessages,
-            Self::CountTokens => Native::AnthropicCountTokens,
+            Self::Messages => NativeCall::AnthropicMessages,
+            Self::CountTokens => NativeCall::AnthropicCountTokens,
         }
     }
 }
@@ -90,7 +90,7 @@ pub(super) fn is_anthropic_client(headers: &HeaderMap) -> bool {
 pub(super) async fn forward(
     mut context: Context<'_>,
     call: AnthropicCall,
-    default_query: Option<Ask>,
+    default_query: Option<RouteQuery>,
     incoming: Incoming,
 ) -> Answer {
     let bytes = context.body(incoming).await?;
@@ -102,7 +102,7 @@ pub(super) async fn forward(
     };
     loop {
         match try_model(&mut context, call, &route, &peek, &bytes).await {
-            Err(error) => route = context.instead(&route, error)?,
+            Err(error) => route = context.next_fallback(&route, error)?,
             answer => return answer,
         }
     }
@@ -116,7 +116,8 @@ async fn try_model(
     peek: &Peek<'_>,
     body: &Bytes,
 ) -> Answer {
-    let path = match (dialect(route.model.provider).native(call.native(), &route.model), call) {
+    let path = match (dialect(route.model.provider).native_path(call.native(), &route.model), call)
+    {
         (Some(path), _) => path,
         (None, AnthropicCall::Messages) => return call_translated(context, route, body).await,
         (None, AnthropicCall::CountTokens) => return count_tokens(context, route, body).await,
@@ -131,8 +132,8 @@ async fn try_model(
         path
     };
     let outbound = Outbound { method: Method::POST, path, headers, body: edits.apply(body) };
-    let passed = Passed { outbound, stream: context.facts.stream, hide_usage: false };
-    context.relay.pass(context.call(route), passed, context.facts).await
+    let passed = PassthroughCall { outbound, stream: context.facts.stream, hide_usage: false };
+    context.relay.forward(context.call(route), passed, context.facts).await
 }
 
 /// Translates a call for a model whose server has another API, and the response for the client.
@@ -183,7 +184,7 @@ fn is_known_beta(beta: &str) -> bool {
 /// another API. Fails with 404 if that server cannot count.
 async fn count_tokens(context: &mut Context<'_>, route: &Route, body: &Bytes) -> Answer {
     let generation = read_messages_request(body)?;
-    let count = context.relay.count(context.call(route), &generation, context.facts).await;
+    let count = context.relay.count_tokens(context.call(route), &generation, context.facts).await;
     let tokens = count
         .map_err(|error| error.with_fields_named(&FIELD_NAMES))?
         .ok_or_else(|| counting_unsupported(route))?;

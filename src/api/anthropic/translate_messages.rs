@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::api::fields::{Fields, JsonPath, fault, is_base64, unsupported, with_paths};
 use crate::error::BodyFault;
-use crate::generation::{CacheFor, Image, Message, Part, Role, ToolCall};
+use crate::generation::{CacheTtl, Image, Message, Part, Role, ToolCall};
 
 /// What replaces an image in a call's result: the image follows in a message of the user, which
 /// every provider supports.
@@ -68,7 +68,7 @@ fn blocks(value: Value, path: &JsonPath) -> Result<Vec<Fields>, BodyFault> {
 
 /// Finishes any block: adds the cache point that it may have, and fails if a field is left.
 fn finish(mut block: Fields, parts: &mut Vec<Part>) -> Result<(), BodyFault> {
-    parts.extend(block.cache_control()?.map(|CacheFor(ttl)| Part::CachePoint { ttl }));
+    parts.extend(block.cache_control()?.map(|CacheTtl(ttl)| Part::CachePoint { ttl }));
     block.finish()
 }
 

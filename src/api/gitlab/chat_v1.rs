@@ -13,7 +13,7 @@ use super::{RawTextEncoder, STREAM_CONTENT_TYPE, filtered_for, response_text};
 use crate::api::{Answer, Context, Routed, body, json};
 use crate::error::{BodyFault, GatewayError, Shape};
 use crate::generation::{Generation, Message, Role, Sampling};
-use crate::route::{Ask, Feature, Metadata, RawMetadata, Route};
+use crate::route::{Feature, ModelMetadata, RawModelMetadata, Route, RouteQuery};
 
 /// `max_tokens` of requests that set none. The official default of 8192 does not fit small models'
 /// contexts.
@@ -93,8 +93,8 @@ pub(in crate::api) async fn answer(
     if stream {
         context.facts.shape = Shape::GitlabText;
     }
-    context.asked_for(Some(feature));
-    let query = Ask { feature: Some(feature), metadata: metadata(payload)? };
+    context.record_feature(Some(feature));
+    let query = RouteQuery { feature: Some(feature), metadata: metadata(payload)? };
     let mut route = match context.route(query, &bytes).await? {
         Routed::Model(route) => route,
         Routed::Answered(response) => return Ok(response),
@@ -112,7 +112,7 @@ pub(in crate::api) async fn answer(
     };
     loop {
         match run_attempt(&mut context, &route, &generation).await {
-            Err(error) => route = context.instead(&route, error)?,
+            Err(error) => route = context.next_fallback(&route, error)?,
             answer => return answer,
         }
     }
@@ -128,7 +128,7 @@ async fn run_attempt(context: &mut Context<'_>, route: &Route, generation: &Gene
             .stream(call, generation, &encoder, STREAM_CONTENT_TYPE, context.facts)
             .await;
     }
-    let deltas = context.relay.ask(call, generation, context.facts).await?;
+    let deltas = context.relay.generate(call, generation, context.facts).await?;
     let metadata = json!({
         "provider": route.model.provider.label(), "model": &*route.model.upstream_name,
         "timestamp": context.unix_time(),
@@ -138,15 +138,15 @@ async fn run_attempt(context: &mut Context<'_>, route: &Route, generation: &Gene
 
 /// Reads the model that the payload's flat fields name, as `model_metadata` does in other calls;
 /// `None` if they name none.
-fn metadata(payload: &ChatV1Payload<'_>) -> Result<Option<Metadata>, GatewayError> {
-    let raw = RawMetadata {
+fn metadata(payload: &ChatV1Payload<'_>) -> Result<Option<ModelMetadata>, GatewayError> {
+    let raw = RawModelMetadata {
         name: payload.model.clone(),
         endpoint: payload.model_endpoint.clone(),
         api_key: payload.model_api_key.clone(),
         identifier: payload.model_identifier.clone(),
     };
     let path = &["prompt_components", "0", "payload"];
-    Metadata::check_flat(&raw, path).map_err(|fault| GatewayError::invalid(vec![fault]))
+    ModelMetadata::parse_flat(&raw, path).map_err(|fault| GatewayError::invalid(vec![fault]))
 }
 
 /// Converts the content to messages; fails on an unknown role.

@@ -43,7 +43,7 @@ fn feature_entry(table: &Table, feature: Feature) -> Option<Value> {
         return None;
     }
     let model = &*route.model.id;
-    let primitives: Vec<&str> = Scopes::of_feature(feature).names().collect();
+    let primitives: Vec<&str> = Scopes::for_feature(feature).names().collect();
     Some(json!({
         "feature_setting": feature.name(), "default_model": model, "selectable_models": [model], "beta_models": [],
         "deprecated_models": [], "unit_primitives": primitives,

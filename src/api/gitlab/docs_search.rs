@@ -15,7 +15,7 @@ use crate::api::{Answer, Context, body, json};
 use crate::auth::Caller;
 use crate::docs::{Hit, Settings};
 use crate::error::{BodyFault, GatewayError};
-use crate::route::{Ask, Feature, Route};
+use crate::route::{Feature, Route, RouteQuery};
 
 /// Longest query in characters; the official gateway's limit.
 const MAX_QUERY: usize = 400_000;
@@ -45,7 +45,7 @@ struct SearchPayload<'a> {
 pub(in crate::api) async fn answer(mut context: Context<'_>, incoming: Incoming) -> Answer {
     let bytes = context.body(incoming).await?;
     if let Some(route) = gitlab_cloud_route(&context) {
-        context.routed(&route);
+        context.record_route(&route);
         return context.forward(&route, false, &bytes).await;
     }
     let DocsSearchRequest { payload } = body::parse(&bytes)?;
@@ -79,7 +79,7 @@ fn gitlab_cloud_route(context: &Context<'_>) -> Option<Arc<Route>> {
     if context.snapshot.docs.index.is_some() || matches!(context.caller, Caller::Key(_)) {
         return None;
     }
-    let query = Ask { feature: Some(Feature::DUO_CHAT), metadata: None };
+    let query = RouteQuery { feature: Some(Feature::DUO_CHAT), metadata: None };
     let route = context.snapshot.table.resolve(query).ok()?;
     route.model.provider.is_gateway().then_some(route)
 }

@@ -17,8 +17,8 @@ use crate::api::{Answer, Context, Routed, body, json};
 use crate::error::{BodyFault, GatewayError, Kind};
 use crate::generation::Usage;
 use crate::model::Model;
-use crate::provider::{Native, Outbound, dialect};
-use crate::route::{Ask, Feature, Metadata, RawMetadata, Route, Rule};
+use crate::provider::{NativeCall, Outbound, dialect};
+use crate::route::{Feature, ModelMetadata, RawModelMetadata, Route, RouteQuery, Rule};
 
 /// Most texts in one request: OpenAI's own limit, which most servers share.
 const MAX_CONTENTS: usize = 2048;
@@ -38,7 +38,7 @@ struct EmbeddingsModel<'a> {
     #[serde(borrow)]
     provider: Option<Cow<'a, str>>,
     #[serde(borrow, flatten)]
-    fields: RawMetadata<'a>,
+    fields: RawModelMetadata<'a>,
 }
 
 /// The fields that the request to the model needs.
@@ -55,10 +55,10 @@ struct EmbeddingsRequest<'a> {
 pub(in crate::api) async fn answer(mut context: Context<'_>, incoming: Incoming) -> Answer {
     let bytes = context.body(incoming).await?;
     let feature = Feature::parse("embeddings_code");
-    context.asked_for(feature);
+    context.record_feature(feature);
     let routing: EmbeddingsRouting<'_> = body::parse(&bytes)?;
     let metadata = routing.model_metadata.as_ref().map(check_model).transpose()?.flatten();
-    let route = match context.route(Ask { feature, metadata }, &bytes).await? {
+    let route = match context.route(RouteQuery { feature, metadata }, &bytes).await? {
         Routed::Model(route) => route,
         Routed::Answered(response) => return Ok(response),
     };
@@ -78,7 +78,7 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, incoming: Incoming)
 
 /// Checks the model that the request names by GitLab's own rules, with the official gateway's error
 /// texts. `None` leaves the choice to this gateway's configuration.
-fn check_model(model: &EmbeddingsModel<'_>) -> Result<Option<Metadata>, GatewayError> {
+fn check_model(model: &EmbeddingsModel<'_>) -> Result<Option<ModelMetadata>, GatewayError> {
     let invalid = |text: &'static str| Err(GatewayError::new(Kind::Invalid, text));
     match model.provider.as_deref() {
         Some("gitlab") => return Ok(None),
@@ -97,7 +97,7 @@ fn check_model(model: &EmbeddingsModel<'_>) -> Result<Option<Metadata>, GatewayE
     if model.fields.endpoint.as_deref().unwrap_or_default().trim().is_empty() {
         return invalid("Model `endpoint` must be set when using `litellm` provider.");
     }
-    Metadata::check(&model.fields, &["model_metadata"])
+    ModelMetadata::parse(&model.fields, &["model_metadata"])
         .map_err(|fault| GatewayError::invalid(vec![fault]))
 }
 
@@ -158,7 +158,7 @@ async fn fetch_vectors(
 ) -> Result<Vectors, GatewayError> {
     let model = &route.model;
     let path = dialect(model.provider)
-        .native(Native::OpenAiEmbeddings, model)
+        .native_path(NativeCall::OpenAiEmbeddings, model)
         .ok_or_else(|| no_embeddings(model))?;
     let request_body = OutboundEmbeddings {
         input: &request.contents,

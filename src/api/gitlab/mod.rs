@@ -12,11 +12,13 @@ pub(super) mod proxy;
 pub(super) mod user_token;
 
 pub use code::CodeCall;
-pub use proxy::Proxied;
+pub use proxy::ProxyCall;
 
 use bytes::BytesMut;
 
-use crate::generation::{Delta, Encode, Filtered, Filters, Think, Usage, without_thinking};
+use crate::generation::{
+    Delta, Encode, FilterChain, FilteredEncoder, ThinkFilter, Usage, without_thinking,
+};
 use crate::model::Family;
 
 /// The content type of streams of raw text, lines and v4's events. Only the last are SSE: the
@@ -53,7 +55,7 @@ fn last_usage(deltas: &[Delta]) -> Option<Usage> {
 
 /// Wraps an encoder in the filter that removes `<think>` blocks.
 fn without_reasoning(encoder: Box<dyn Encode>) -> Box<dyn Encode> {
-    Box::new(Filtered::new(Filters::new(vec![Box::<Think>::default()]), encoder))
+    Box::new(FilteredEncoder::new(FilterChain::new(vec![Box::<ThinkFilter>::default()]), encoder))
 }
 
 /// Wraps an encoder as [`without_reasoning`] does if the family is configured to strip reasoning.

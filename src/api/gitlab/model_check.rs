@@ -13,7 +13,7 @@ use super::prompts::full_body;
 use crate::api::{Answer, Context, Routed, body, json, text_header};
 use crate::error::GatewayError;
 use crate::generation::{Generation, Message, Role, Sampling};
-use crate::route::{Ask, Metadata, RawMetadata, Route};
+use crate::route::{ModelMetadata, RawModelMetadata, Route, RouteQuery};
 
 /// Timeout for GitLab before 19.0, which waits 3 s for this response; later versions wait 15 s
 /// (§10.1). Just below GitLab's own, so that the button shows our error instead of its timeout.
@@ -24,7 +24,7 @@ const TIMEOUT: Duration = Duration::from_millis(14_500);
 #[derive(Deserialize)]
 struct ModelCheckRequest<'a> {
     #[serde(borrow)]
-    model_metadata: Option<RawMetadata<'a>>,
+    model_metadata: Option<RawModelMetadata<'a>>,
 }
 
 /// Requests a single word from the model. GitLab reads the status only: 200 means that the model
@@ -37,22 +37,22 @@ pub(in crate::api) async fn answer(
     let bytes = context.body(incoming).await?;
     let request: ModelCheckRequest<'_> = body::parse(&bytes)?;
     let raw = request.model_metadata.unwrap_or_default();
-    let metadata = Metadata::check(&raw, &["model_metadata"])
+    let metadata = ModelMetadata::parse(&raw, &["model_metadata"])
         .map_err(|fault| GatewayError::invalid(vec![fault]))?;
-    let route = match context.route(Ask { feature: None, metadata }, &bytes).await? {
+    let route = match context.route(RouteQuery { feature: None, metadata }, &bytes).await? {
         Routed::Model(route) => route,
         Routed::Answered(response) => return Ok(response),
     };
     let timeout = timeout_for(text_header(&context.parts.headers, "x-gitlab-version"));
     // this very model is tested, without a fallback
-    let (model, budget) = (route.model.clone(), route.budget.capped(Some(timeout)));
-    let route = Route { model, budget, fallback: None, ..*route };
+    let (model, budget) = (route.model.clone(), route.timeouts.capped(Some(timeout)));
+    let route = Route { model, timeouts: budget, fallback: None, ..*route };
     let generation = Generation {
         messages: vec![Message::text(Role::User, "Reply with the single word OK.")],
         sampling: Sampling { max_tokens: Some(8), temperature: Some(0.0), ..Sampling::default() },
         ..Generation::default()
     };
-    let deltas = context.relay.ask(context.call(&route), &generation, context.facts).await?;
+    let deltas = context.relay.generate(context.call(&route), &generation, context.facts).await?;
     Ok(json(full_body(version, &deltas, &route.model)))
 }
 

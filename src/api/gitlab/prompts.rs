@@ -20,8 +20,8 @@ use crate::auth::{Permission, Scopes};
 use crate::error::{GatewayError, Kind, Shape};
 use crate::generation::{Delta, Encode, Usage};
 use crate::model::Model;
-use crate::prompt::{Missing, Prompt, RenderError};
-use crate::route::{Ask, Metadata, RawMetadata, Route};
+use crate::prompt::{LookupError, Prompt, RenderError};
+use crate::route::{ModelMetadata, RawModelMetadata, Route, RouteQuery};
 use crate::telemetry::rfc3339;
 
 /// The fields that routing needs. The rest of the body is parsed after routing: a request that is
@@ -30,7 +30,7 @@ use crate::telemetry::rfc3339;
 struct PromptRouting<'a> {
     stream: Option<bool>,
     #[serde(borrow)]
-    model_metadata: Option<RawMetadata<'a>>,
+    model_metadata: Option<RawModelMetadata<'a>>,
 }
 
 /// The fields that the prompt needs.
@@ -53,24 +53,24 @@ pub(in crate::api) async fn answer(
         Ok(base) => base,
         Err(unknown) => {
             // GitLab's cloud may have it
-            let answer = forward::elsewhere(context, incoming).await;
+            let answer = forward::unknown_call(context, incoming).await;
             return answer.map_err(|error| {
                 if error.kind() == Kind::NotFound { missing_prompt(&unknown) } else { error }
             });
         }
     };
-    context.caller.may(&permission(base))?;
+    context.caller.authorize(&permission(base))?;
     let bytes = context.body(incoming).await?;
     let routing: PromptRouting<'_> = body::parse(&bytes)?;
     let stream = routing.stream.unwrap_or(false);
     context.facts.stream = stream;
     context.facts.shape = error_shape(version, stream, base);
-    context.asked_for(Some(base.feature));
+    context.record_feature(Some(base.feature));
     let raw = routing.model_metadata.unwrap_or_default();
-    let metadata = Metadata::check(&raw, &["model_metadata"])
+    let metadata = ModelMetadata::parse(&raw, &["model_metadata"])
         .map_err(|fault| GatewayError::invalid(vec![fault]))?;
     let mut route =
-        match context.route(Ask { feature: Some(base.feature), metadata }, &bytes).await? {
+        match context.route(RouteQuery { feature: Some(base.feature), metadata }, &bytes).await? {
             Routed::Model(route) => route,
             Routed::Answered(response) => return Ok(response),
         };
@@ -78,7 +78,7 @@ pub(in crate::api) async fn answer(
     request.inputs.entry("current_date").or_insert_with(|| current_date(context.facts.wall).into());
     loop {
         match run_attempt(&mut context, &route, version, &id, &request).await {
-            Err(error) => route = context.instead(&route, error)?,
+            Err(error) => route = context.next_fallback(&route, error)?,
             answer => return answer,
         }
     }
@@ -112,7 +112,7 @@ async fn run_attempt(
             .stream(call, &generation, &encoder, STREAM_CONTENT_TYPE, context.facts)
             .await;
     }
-    let deltas = context.relay.ask(call, &generation, context.facts).await?;
+    let deltas = context.relay.generate(call, &generation, context.facts).await?;
     Ok(json(full_body(version, &deltas, &route.model)))
 }
 
@@ -182,17 +182,17 @@ const fn error_shape(version: u8, stream: bool, base: &Prompt) -> Shape {
 
 /// Returns the permission for a prompt: any of its unit primitives (gitlab-client.md §5.3).
 fn permission(base: &Prompt) -> Permission {
-    let any_of = Scopes::of(base.unit_primitives.iter().map(String::as_str));
+    let any_of = Scopes::from_names(base.unit_primitives.iter().map(String::as_str));
     Permission::to_access(any_of, format!("'{}'", base.id))
 }
 
 /// Returns the error for a prompt that does not exist, or not in this version (gitlab-client.md
 /// §8.4).
-pub(super) fn missing_prompt(missing: &Missing) -> GatewayError {
+pub(super) fn missing_prompt(missing: &LookupError) -> GatewayError {
     let kind = match missing {
-        Missing::Prompt(_) => Kind::NotFound,
-        Missing::Version { .. } => Kind::NoPromptVersion,
-        Missing::Constraint => Kind::PromptVersion,
+        LookupError::Prompt(_) => Kind::NotFound,
+        LookupError::Version { .. } => Kind::NoPromptVersion,
+        LookupError::Constraint => Kind::PromptVersion,
     };
     GatewayError::new(kind, missing.to_string())
 }

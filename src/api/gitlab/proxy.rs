@@ -12,11 +12,11 @@ use crate::api::anthropic::{self, AnthropicCall};
 use crate::api::openai::{self, OpenAiCall};
 use crate::api::{Answer, Context, json, text_header};
 use crate::auth::Scopes;
-use crate::route::{Ask, Feature};
+use crate::route::{Feature, RouteQuery};
 
 /// A call in a vendor's dialect below `/v1/proxy/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Proxied {
+pub enum ProxyCall {
     /// `/v1/proxy/anthropic/v1/messages` and the other calls of the Messages API
     Anthropic(AnthropicCall),
     /// `/v1/proxy/openai/v1/chat/completions` and OpenAI's other calls that run a model
@@ -25,7 +25,7 @@ pub enum Proxied {
     OpenAiModels,
 }
 
-impl Proxied {
+impl ProxyCall {
     /// Parses the path after `/v1/proxy/`; `None` for a path that is not supported. The `v1/` after
     /// the vendor is optional.
     pub(in crate::api) fn parse(path: &str) -> Option<Self> {
@@ -47,16 +47,16 @@ impl Proxied {
 /// Answers the call through the vendor's own surface.
 pub(in crate::api) async fn forward(
     context: Context<'_>,
-    proxied: Proxied,
+    proxied: ProxyCall,
     incoming: Incoming,
 ) -> Answer {
     let feature =
         text_header(&context.parts.headers, "x-gitlab-unit-primitive").and_then(feature_of);
-    let by_feature = Some(Ask { feature, metadata: None });
+    let by_feature = Some(RouteQuery { feature, metadata: None });
     match proxied {
-        Proxied::Anthropic(call) => anthropic::forward(context, call, by_feature, incoming).await,
-        Proxied::OpenAi(call) => openai::forward(context, call, by_feature, incoming).await,
-        Proxied::OpenAiModels => {
+        ProxyCall::Anthropic(call) => anthropic::forward(context, call, by_feature, incoming).await,
+        ProxyCall::OpenAi(call) => openai::forward(context, call, by_feature, incoming).await,
+        ProxyCall::OpenAiModels => {
             Ok(json(openai::models::list(&context.snapshot.table, &context.caller)))
         }
     }
@@ -64,26 +64,26 @@ pub(in crate::api) async fn forward(
 
 /// Returns the feature that a unit primitive belongs to, or `None` if it belongs to none.
 fn feature_of(primitive: &str) -> Option<Feature> {
-    let primitive = Scopes::of([primitive]);
-    Feature::all().find(|feature| Scopes::of_feature(*feature).intersects(primitive))
+    let primitive = Scopes::from_names([primitive]);
+    Feature::all().find(|feature| Scopes::for_feature(*feature).intersects(primitive))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{AnthropicCall, OpenAiCall, Proxied, feature_of};
+    use super::{AnthropicCall, OpenAiCall, ProxyCall, feature_of};
     use crate::route::Feature;
 
     #[test]
     fn parses_the_supported_vendor_paths() {
         assert_eq!(
-            Proxied::parse("anthropic/v1/messages"),
-            Some(Proxied::Anthropic(AnthropicCall::Messages))
+            ProxyCall::parse("anthropic/v1/messages"),
+            Some(ProxyCall::Anthropic(AnthropicCall::Messages))
         );
         assert_eq!(
-            Proxied::parse("openai/chat/completions"),
-            Some(Proxied::OpenAi(OpenAiCall::Chat))
+            ProxyCall::parse("openai/chat/completions"),
+            Some(ProxyCall::OpenAi(OpenAiCall::Chat))
         );
-        assert_eq!(Proxied::parse("openai/v1/models"), Some(Proxied::OpenAiModels));
+        assert_eq!(ProxyCall::parse("openai/v1/models"), Some(ProxyCall::OpenAiModels));
         for path in [
             "anthropic",
             "openai/v1/responses",
@@ -91,7 +91,7 @@ mod tests {
             "nobody/v1/messages",
             "anthropic//",
         ] {
-            assert_eq!(Proxied::parse(path), None, "{path}");
+            assert_eq!(ProxyCall::parse(path), None, "{path}");
         }
     }
 

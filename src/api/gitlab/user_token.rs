@@ -12,22 +12,22 @@ use hyper::body::Incoming;
 use serde_json::json;
 
 use crate::api::{Answer, Context, Routed, json, text_header};
-use crate::auth::{Caller, User};
+use crate::auth::{Caller, TokenSubject};
 use crate::error::{GatewayError, Kind};
-use crate::route::{Ask, Feature};
+use crate::route::{Feature, RouteQuery};
 
 /// Issues a token and answers with `{"token", "expires_at"}`.
 pub(in crate::api) async fn answer(mut context: Context<'_>, incoming: Incoming) -> Answer {
     // GitLab sends no body, and nothing in it would be read
     let bytes = context.body(incoming).await?;
-    let query = Ask { feature: Some(Feature::CODE_COMPLETIONS), metadata: None };
+    let query = RouteQuery { feature: Some(Feature::CODE_COMPLETIONS), metadata: None };
     // where GitLab's cloud completes code, it also issues the tokens
     let route = match context.route(query, &bytes).await? {
         Routed::Model(route) => route,
         Routed::Answered(response) => return Ok(response),
     };
     let header = |name| text_header(&context.parts.headers, name).unwrap_or_default();
-    let user = User {
+    let user = TokenSubject {
         id: header("x-gitlab-global-user-id"),
         realm: header("x-gitlab-realm"),
         instance_id: header("x-gitlab-instance-id"),
@@ -35,7 +35,7 @@ pub(in crate::api) async fn answer(mut context: Context<'_>, incoming: Incoming)
     };
     // realm and instance were checked against GitLab's token; without a user anybody could use this
     // one
-    if user.id.is_empty() && context.caller != Caller::Anyone {
+    if user.id.is_empty() && context.caller != Caller::Anonymous {
         return Err(GatewayError::new(Kind::BadRequest, "Missing X-Gitlab-Global-User-Id header"));
     }
     let issued = context.snapshot.user_tokens.issue(user, SystemTime::now())?;

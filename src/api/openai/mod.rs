@@ -18,10 +18,10 @@ use super::peek::{Peek, missing, parse_field};
 use super::{Answer, Context, Routed, body};
 use crate::error::{BodyFault, GatewayError};
 use crate::model::Model;
-use crate::provider::{Native, Outbound, dialect};
-use crate::relay::Passed;
-use crate::route::{Ask, Route};
-use crate::wire::{Edits, place_of};
+use crate::provider::{NativeCall, Outbound, dialect};
+use crate::relay::PassthroughCall;
+use crate::route::{Route, RouteQuery};
+use crate::wire::{Edits, span_of};
 
 /// The calls of this API that are served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,11 +36,11 @@ pub enum OpenAiCall {
 
 impl OpenAiCall {
     /// Returns the call's name for the dialects: a model's server may have it natively.
-    const fn native(self) -> Native {
+    const fn native(self) -> NativeCall {
         match self {
-            Self::Chat => Native::OpenAiChat,
-            Self::Completions => Native::OpenAiCompletions,
-            Self::Embeddings => Native::OpenAiEmbeddings,
+            Self::Chat => NativeCall::OpenAiChat,
+            Self::Completions => NativeCall::OpenAiCompletions,
+            Self::Embeddings => NativeCall::OpenAiEmbeddings,
         }
     }
 
@@ -57,7 +57,7 @@ impl OpenAiCall {
 pub(super) async fn forward(
     mut context: Context<'_>,
     call: OpenAiCall,
-    default_query: Option<Ask>,
+    default_query: Option<RouteQuery>,
     incoming: Incoming,
 ) -> Answer {
     let bytes = context.body(incoming).await?;
@@ -71,7 +71,7 @@ pub(super) async fn forward(
         match try_model(&mut context, call, &route, &peek, &bytes).await {
             // another model's vectors are not comparable with those that are stored
             Err(error) if call != OpenAiCall::Embeddings => {
-                route = context.instead(&route, error)?
+                route = context.next_fallback(&route, error)?
             }
             answer => return answer,
         }
@@ -86,7 +86,7 @@ async fn try_model(
     peek: &Peek<'_>,
     body: &Bytes,
 ) -> Answer {
-    let native = dialect(route.model.provider).native(call.native(), &route.model);
+    let native = dialect(route.model.provider).native_path(call.native(), &route.model);
     let path = match (native, call) {
         (Some(path), _) => path,
         (None, OpenAiCall::Chat) => return chat::call_translated(context, route, body).await,
@@ -103,7 +103,11 @@ async fn try_model(
     let outbound = Outbound { method: Method::POST, path, headers, body: edits.apply(body) };
     context
         .relay
-        .pass(context.call(route), Passed { outbound, stream, hide_usage }, context.facts)
+        .forward(
+            context.call(route),
+            PassthroughCall { outbound, stream, hide_usage },
+            context.facts,
+        )
         .await
 }
 
@@ -125,7 +129,7 @@ fn request_usage(
         return Ok(false);
     }
     options.insert("include_usage".into(), Value::Bool(true));
-    let span = place_of(body, raw).ok_or_else(|| missing("stream_options"))?;
+    let span = span_of(body, raw).ok_or_else(|| missing("stream_options"))?;
     edits.replace(span, Value::Object(options).to_string());
     Ok(true)
 }

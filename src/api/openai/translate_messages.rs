@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::api::fields::{Fields, JsonPath, fault, is_base64, unsupported, with_paths};
 use crate::error::BodyFault;
-use crate::generation::{CacheFor, Image, Message, Part, Role, ToolCall};
+use crate::generation::{CacheTtl, Image, Message, Part, Role, ToolCall};
 
 /// Translates all messages, in order. Fails with the first fault.
 pub(super) fn messages(list: Vec<(Value, JsonPath)>) -> Result<Vec<Message>, BodyFault> {
@@ -141,7 +141,7 @@ fn content_part(mut part: Fields, role: Role, out: &mut Vec<Part>) -> Result<(),
         ("image_url", Role::User) => Part::Image(image(&mut part)?),
         _ => return Err(unsupported(&part.path_of("type"), &kind)),
     });
-    out.extend(part.cache_control()?.map(|CacheFor(ttl)| Part::CachePoint { ttl }));
+    out.extend(part.cache_control()?.map(|CacheTtl(ttl)| Part::CachePoint { ttl }));
     part.finish()
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::translate_messages::messages;
 use crate::api::fields::{Fields, fault, parse_body, unsupported};
 use crate::error::{BodyFault, GatewayError};
-use crate::generation::{CacheFor, Format, Generation, Sampling, Tool, ToolChoice};
+use crate::generation::{CacheTtl, Format, Generation, Sampling, Tool, ToolChoice};
 
 /// Fields about the caller and the storage of the response, which do not affect the response.
 const IGNORED: [&str; 6] = [
@@ -56,13 +56,13 @@ fn translate(body: &[u8]) -> Result<ChatRequest, BodyFault> {
         options.is_some_and(|options| options.get("include_usage") == Some(&Value::Bool(true)));
     let (tools, tools_cached) = tools(&mut body)?;
     let generation = Generation {
-        raw: None,
+        raw_prompt: None,
         messages: messages(list)?,
         tool_choice: tool_choice(&mut body, &tools)?,
         tools,
-        tools_cached,
+        tools_cache_ttl: tools_cached,
         thinking: None,
-        parallel_tools: body.get("parallel_tool_calls", "true or false")?,
+        parallel_tool_calls: body.get("parallel_tool_calls", "true or false")?,
         format: format(&mut body)?,
         effort: body.text("reasoning_effort")?,
         sampling: sampling(&mut body)?,
@@ -114,7 +114,7 @@ fn drop_neutral(body: &mut Fields) -> Result<(), BodyFault> {
     })
 }
 
-fn tools(body: &mut Fields) -> Result<(Vec<Tool>, Option<CacheFor>), BodyFault> {
+fn tools(body: &mut Fields) -> Result<(Vec<Tool>, Option<CacheTtl>), BodyFault> {
     let (mut tools, mut cache_point) = (Vec::new(), None);
     for (value, path) in body.list("tools")?.unwrap_or_default() {
         let mut tool = Fields::from_value(value, path)?;
@@ -271,7 +271,7 @@ mod tests {
         );
         assert_eq!(generation.tool_choice, ToolChoice::Named("f".into()));
         assert_eq!(
-            (generation.parallel_tools, generation.effort.as_deref()),
+            (generation.parallel_tool_calls, generation.effort.as_deref()),
             (Some(false), Some("low"))
         );
         let Format::JsonSchema { schema, .. } = generation.format else { panic!("no schema") };

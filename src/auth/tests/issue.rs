@@ -8,30 +8,30 @@ use serde_json::{Value, json};
 
 use super::{FIRST, INSTANCE, OTHER, SECOND, base64, seconds_now, sign};
 use crate::auth::{
-    Caller, Issuers, KeyError, Permission, Policy, Scopes, Settings, SigningKey, TokenSettings,
-    User, UserTokens, VerifyingKey,
+    Caller, IssuerRegistry, KeyError, Permission, Policy, Scopes, Settings, SigningKey,
+    TokenSubject, UserTokenIssuer, UserTokenSettings, VerifyingKey,
 };
 use crate::error::Kind;
 
 const FIRST_PKCS1: &str = include_str!("../../../tests/golden/jwt/first.pkcs1.pem");
 /// The public half of the second key.
 const SECOND_PUBLIC: &str = include_str!("../../../tests/golden/jwt/second.pub.pem");
-const USER: User<'_> =
-    User { id: "user-1", realm: "self-managed", instance_id: INSTANCE, model: "codestral" };
+const USER: TokenSubject<'_> =
+    TokenSubject { id: "user-1", realm: "self-managed", instance_id: INSTANCE, model: "codestral" };
 
-fn tokens(signing: Option<&str>, validation: Option<&str>) -> Arc<UserTokens> {
+fn tokens(signing: Option<&str>, validation: Option<&str>) -> Arc<UserTokenIssuer> {
     let signing = signing.map(|pem| Arc::new(SigningKey::parse(pem).unwrap()));
     let validation = validation.map(|pem| VerifyingKey::parse(pem).unwrap());
-    Arc::new(Issuers::default().user_tokens(TokenSettings { signing, validation }))
+    Arc::new(IssuerRegistry::default().user_tokens(UserTokenSettings { signing, validation }))
 }
 
-fn issue(tokens: &UserTokens) -> String {
+fn issue(tokens: &UserTokenIssuer) -> String {
     tokens.issue(USER, SystemTime::now()).unwrap().token
 }
 
 /// Returns a policy without static keys: only users' tokens can be admitted.
-fn policy(tokens: &Arc<UserTokens>) -> Policy {
-    Issuers::default().policy(Settings::Keys(Vec::new()), Arc::clone(tokens))
+fn policy(tokens: &Arc<UserTokenIssuer>) -> Policy {
+    IssuerRegistry::default().policy(Settings::Keys(Vec::new()), Arc::clone(tokens))
 }
 
 fn headers(token: &str) -> HeaderMap {
@@ -48,8 +48,11 @@ fn headers(token: &str) -> HeaderMap {
     pairs.map(pair).into_iter().collect()
 }
 
-async fn admit(tokens: &Arc<UserTokens>, headers: &HeaderMap) -> Result<Caller, (Kind, String)> {
-    let admitted = policy(tokens).admit(headers, SystemTime::now()).await;
+async fn admit(
+    tokens: &Arc<UserTokenIssuer>,
+    headers: &HeaderMap,
+) -> Result<Caller, (Kind, String)> {
+    let admitted = policy(tokens).authenticate(headers, SystemTime::now()).await;
     admitted.map_err(|error| (error.kind(), error.operator().unwrap_or(error.public()).to_owned()))
 }
 
@@ -85,7 +88,7 @@ async fn a_token_states_its_user_lifetime_and_scope() {
         );
         assert!((before + 3600..=seconds_now() + 3600).contains(&issued.expires_at));
         let caller = admit(&tokens, &headers(&issued.token)).await.unwrap();
-        assert_eq!(caller.bound_model(), Some("codestral"));
+        assert_eq!(caller.pinned_model(), Some("codestral"));
     }
 }
 
@@ -94,9 +97,14 @@ async fn it_allows_code_completion_and_nothing_else() {
     let tokens = tokens(Some(FIRST), None);
     let caller = admit(&tokens, &headers(&issue(&tokens))).await.unwrap();
     let authorize = |scope: &str, users| {
-        let any_of = Scopes::of([scope, "complete_code"]);
-        let any_of = if scope == "complete_code" { any_of } else { Scopes::of([scope]) };
-        caller.may(&Permission { any_of, act: "access", what: "code".into(), users })
+        let any_of = Scopes::from_names([scope, "complete_code"]);
+        let any_of = if scope == "complete_code" { any_of } else { Scopes::from_names([scope]) };
+        caller.authorize(&Permission {
+            any_of,
+            action: "access",
+            object: "code".into(),
+            user_tokens: users,
+        })
     };
     assert!(authorize("complete_code", true).is_ok());
     assert_eq!(authorize("generate_code", true).unwrap_err().kind(), Kind::Forbidden);
@@ -146,8 +154,9 @@ async fn keys_are_rotated_with_overlap() {
 
 #[tokio::test]
 async fn a_generated_key_survives_a_reload_and_not_a_restart() {
-    let issuers = Issuers::default();
-    let [before, after] = [0, 1].map(|_| Arc::new(issuers.user_tokens(TokenSettings::default())));
+    let issuers = IssuerRegistry::default();
+    let [before, after] =
+        [0, 1].map(|_| Arc::new(issuers.user_tokens(UserTokenSettings::default())));
     let token = issue(&before);
     assert!(admit(&after, &headers(&token)).await.is_ok());
     let restarted = tokens(None, None);

@@ -13,17 +13,17 @@ use super::{
     seconds_now, sign, token_of,
 };
 use crate::auth::{
-    Caller, Claims, GitlabSettings, Issuers, Permission, Policy, Scopes, Settings, StaticKey,
+    Caller, Claims, GitlabSettings, IssuerRegistry, Permission, Policy, Scopes, Settings, StaticKey,
 };
 use crate::error::{Kind, Shape, render};
 use crate::model::EndpointUrl;
-use crate::upstream::{Fetcher, SharedOutward};
+use crate::upstream::{Fetcher, SharedEgress};
 
 const CLOUD: &str = "https://customers.gitlab.com";
 
 /// A process with nothing but its authentication.
 struct Process {
-    issuers: Issuers,
+    issuers: IssuerRegistry,
     refreshing: JoinHandle<()>,
 }
 
@@ -35,8 +35,8 @@ impl Drop for Process {
 
 impl Process {
     fn start() -> Self {
-        let issuers = Issuers::default();
-        let refresher = issuers.refresher(Fetcher::new(SharedOutward::default()));
+        let issuers = IssuerRegistry::default();
+        let refresher = issuers.refresh_task(Fetcher::new(SharedEgress::default()));
         Self { issuers, refreshing: tokio::spawn(refresher.run()) }
     }
 
@@ -78,7 +78,7 @@ async fn admit(policy: &Policy, token: &str) -> Result<Caller, (Kind, String)> {
 
 /// Returns the operator's text of a refusal, or the public one without it.
 async fn admit_with(policy: &Policy, headers: &HeaderMap) -> Result<Caller, (Kind, String)> {
-    let admitted = policy.admit(headers, SystemTime::now()).await;
+    let admitted = policy.authenticate(headers, SystemTime::now()).await;
     admitted.map_err(|error| (error.kind(), error.operator().unwrap_or(error.public()).to_owned()))
 }
 
@@ -135,13 +135,13 @@ fn a_gitlab_and_its_users_share_a_rate_limit() {
             model: String::new(),
         }
     };
-    let key_of = |caller: Caller| caller.account(Some([10, 0, 0, 1].into()));
+    let key_of = |caller: Caller| caller.rate_limit_key(Some([10, 0, 0, 1].into()));
     assert_eq!(
         key_of(Caller::Gitlab(claims(INSTANCE, ""))),
         key_of(Caller::User(claims("user", INSTANCE)))
     );
     assert_eq!(key_of(Caller::Key(key("ci"))), "key ci");
-    assert_eq!(key_of(Caller::Anyone), "address 10.0.0.1");
+    assert_eq!(key_of(Caller::Anonymous), "address 10.0.0.1");
 }
 
 #[tokio::test]
@@ -152,7 +152,7 @@ async fn every_refusal_has_the_text_of_the_contract() {
     let refusal = async |change: &dyn Fn(&mut HeaderMap)| {
         let mut headers = headers(&token);
         change(&mut headers);
-        let error = policy.admit(&headers, SystemTime::now()).await.unwrap_err();
+        let error = policy.authenticate(&headers, SystemTime::now()).await.unwrap_err();
         let response = render(&error, Shape::Gitlab, "r");
         (response.status().as_u16(), String::from_utf8(response.into_body().to_vec()).unwrap())
     };
@@ -232,11 +232,17 @@ fn a_missing_scope_is_403_with_gitlabs_text() {
         scopes,
         model: String::new(),
     };
-    let any_of = Scopes::of(["duo_chat", "duo_classic_chat"]);
+    let any_of = Scopes::from_names(["duo_chat", "duo_classic_chat"]);
     let chat = Permission::to_access(any_of, "duo chat");
-    assert!(Caller::Gitlab(claims(Scopes::of(["duo_classic_chat"]))).may(&chat).is_ok());
-    assert!(Caller::Key(key("static")).may(&chat).is_ok() && Caller::Anyone.may(&chat).is_ok());
-    let error = Caller::Gitlab(claims(Scopes::of(["complete_code"]))).may(&chat).unwrap_err();
+    assert!(
+        Caller::Gitlab(claims(Scopes::from_names(["duo_classic_chat"]))).authorize(&chat).is_ok()
+    );
+    assert!(
+        Caller::Key(key("static")).authorize(&chat).is_ok()
+            && Caller::Anonymous.authorize(&chat).is_ok()
+    );
+    let error =
+        Caller::Gitlab(claims(Scopes::from_names(["complete_code"]))).authorize(&chat).unwrap_err();
     let response = render(&error, Shape::Gitlab, "r");
     assert_eq!(response.status(), 403);
     assert_eq!(&**response.body(), b"{\"detail\":\"Unauthorized to access duo chat\"}");
@@ -282,13 +288,13 @@ async fn old_keys_serve_while_gitlab_is_down_and_are_replaced_when_it_is_back() 
     assert!(admit(&policy, &token_of(0)).await.is_ok());
     gitlab.respond_with(Response::Down);
     advance_schedule(25 * 3600).await;
-    wait_until(|| policy.issuers()[0].fault.is_some()).await;
-    let status = &policy.issuers()[0];
+    wait_until(|| policy.issuer_statuses()[0].last_error.is_some()).await;
+    let status = &policy.issuer_statuses()[0];
     assert_eq!((status.keys, status.issuer.as_deref()), (2, Some(ISSUER)));
     assert!(status.age.unwrap() > Duration::from_secs(24 * 3600));
     assert!(
         status
-            .fault
+            .last_error
             .as_ref()
             .unwrap()
             .ends_with("/.well-known/openid-configuration: HTTP 502 Bad Gateway")
@@ -296,7 +302,7 @@ async fn old_keys_serve_while_gitlab_is_down_and_are_replaced_when_it_is_back() 
     assert!(admit(&policy, &token_of(0)).await.is_ok());
     gitlab.respond_with(Response::Keys(vec![jwk(1)]));
     advance_schedule(60).await;
-    wait_until(|| policy.issuers()[0].fault.is_none()).await;
+    wait_until(|| policy.issuer_statuses()[0].last_error.is_none()).await;
     assert!(admit(&policy, &token_of(1)).await.is_ok());
     assert!(
         admit(&policy, &token_of(0)).await.is_err(),
@@ -356,7 +362,7 @@ async fn an_issuers_keys_verify_only_its_own_tokens() {
     let gitlab = FakeGitlab::start(ISSUER, Response::Keys(vec![jwk(0)])).await;
     let cloud = FakeGitlab::start(CLOUD, Response::Keys(vec![jwk(1)])).await;
     let policy = process.policy(&gitlab, Some(&cloud));
-    wait_until(|| policy.issuers().iter().all(|issuer| issuer.keys == 1)).await;
+    wait_until(|| policy.issuer_statuses().iter().all(|issuer| issuer.keys == 1)).await;
     let mut of_cloud = claims(seconds_now());
     of_cloud["iss"] = json!(CLOUD);
     assert!(admit(&policy, &token_of(0)).await.is_ok());
@@ -384,7 +390,7 @@ async fn a_reload_keeps_the_keys_of_issuers_that_stay() {
     assert!(admit(&before, &token_of(0)).await.is_ok());
     gitlab.respond_with(Response::Down);
     let after = process.policy(&gitlab, Some(&cloud));
-    assert_eq!(after.issuers()[0].keys, 2);
+    assert_eq!(after.issuer_statuses()[0].keys, 2);
     assert!(
         admit(&after, &token_of(0)).await.is_ok(),
         "a second issuer that does not respond delays no request"
@@ -407,7 +413,7 @@ async fn a_reload_drops_a_withdrawn_key() {
     gitlab.respond_with(Response::Keys(vec![jwk(1)]));
     advance_schedule(11).await;
     let policy = process.policy(&gitlab, None);
-    wait_until(|| gitlab.fetches() == 2 && policy.issuers()[0].keys == 1).await;
+    wait_until(|| gitlab.fetches() == 2 && policy.issuer_statuses()[0].keys == 1).await;
     assert!(admit(&policy, &token_of(0)).await.is_err());
 }
 
@@ -422,6 +428,6 @@ async fn without_gitlab_only_static_keys_are_admitted() {
         Err((Kind::Unauthorized, "not one of auth.static_keys".to_owned()))
     );
     let open = process.issuers.policy(Settings::Off, Arc::default());
-    assert_eq!(admit_with(&open, &HeaderMap::new()).await, Ok(Caller::Anyone));
+    assert_eq!(admit_with(&open, &HeaderMap::new()).await, Ok(Caller::Anonymous));
     assert_eq!((policy.mode(), open.mode()), ("keys", "off"));
 }

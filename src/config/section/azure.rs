@@ -47,7 +47,9 @@ pub(crate) fn check_root(
     version: Option<&ApiVersion>,
 ) {
     let Ok(root) = UrlRule::AzureResource.parse(text) else { return };
-    let rest = EndpointUrl::parse(text).ok().map(|url| url.base()[root.base().len()..].to_owned());
+    let rest = EndpointUrl::parse(text)
+        .ok()
+        .map(|url| url.base_path()[root.base_path().len()..].to_owned());
     match (rest.as_deref(), version) {
         (Some("" | "/openai"), _) => {}
         (Some("/openai/v1"), Some(ApiVersion::Dated(date))) => {

@@ -51,9 +51,9 @@ impl Bedrock<'_> {
         let signing_host = self.signing_host(reader);
         let guardrail = self.guardrail(reader);
         if let (Ok(AwsCredentials::Chain(chain)), Ok(region)) = (credentials.as_deref(), &region) {
-            chain.near(region);
+            chain.set_region(region);
             // at start-up, before the first request
-            chain.keys.ask();
+            chain.keys.request_fetch();
         }
         if self.is_openai {
             let guardrail = guardrail.as_ref().map_err(|_| Reported)?.as_ref();

@@ -17,15 +17,13 @@ use crate::config::toml::provenance::{Origin, Setting};
 use crate::config::toml::reader::Reader;
 use crate::config::toml::variables;
 use crate::model::ModelId;
-use crate::upstream::{
-    ClientIdentity, ClientTls, Outward, OutwardSettings, PairError, certificates,
-};
+use crate::upstream::{ClientIdentity, ClientTls, Egress, EgressSettings, PairError, certificates};
 
 /// The table whose settings apply to every server.
 const SHARED: &[&str] = &["tls"];
 
 /// Reads how every server is reached.
-pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Outward, Reported> {
+pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Egress, Reported> {
     let request_loopback = reader.boolean(&["features", "request_loopback"]);
     let proxies = proxy::read(reader);
     let authorities = authorities(reader);
@@ -48,7 +46,7 @@ pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Outward, Reported> {
         None => Arc::clone(&anonymous),
     };
     let (proxies, request_loopback) = (proxies?, request_loopback?);
-    Ok(Outward::new(OutwardSettings { anonymous, models, own, proxies, request_loopback }))
+    Ok(Egress::new(EgressSettings { anonymous, models, by_model: own, proxies, request_loopback }))
 }
 
 /// Returns the files that are named, even when the file has faults: they are watched.

@@ -8,7 +8,7 @@ use crate::config::toml::diagnostic::{Fault, Location, Reported};
 use crate::config::toml::document::path_text;
 use crate::config::toml::provenance::{Origin, Setting};
 use crate::config::toml::reader::{Reader, visible_ascii};
-use crate::model::{ApiVersion, EndpointUrl, Entra, EntraIdentity, ManagedBy};
+use crate::model::{ApiVersion, EndpointUrl, EntraIdentity, EntraToken, ManagedIdentitySource};
 use crate::secret::Secret;
 
 const SECRET: &str = "AZURE_CLIENT_SECRET";
@@ -58,7 +58,7 @@ impl Kind {
 pub(crate) fn read(
     reader: &mut Reader<'_>,
     model: &AzureModel<'_>,
-) -> Result<Option<Arc<Entra>>, Reported> {
+) -> Result<Option<Arc<EntraToken>>, Reported> {
     let table = ["models", model.name, "entra"];
     let entry = reader.doc.get(&table);
     let key = reader.doc.get(&["models", model.name, "api_key"]);
@@ -89,7 +89,7 @@ pub(crate) fn read(
     let scope = scope(reader, model)?;
     let setting = Setting { value: kind.shown().to_owned(), origin };
     reader.provenance.record(path_text(&table), setting);
-    Ok(Some(Arc::new(Entra::new(identity?, &scope))))
+    Ok(Some(Arc::new(EntraToken::new(identity?, &scope))))
 }
 
 /// Returns which of the variables that choose an identity are set.
@@ -254,7 +254,7 @@ fn managed_by(
     reader: &mut Reader<'_>,
     table: &[&str],
     at: &Range<usize>,
-) -> Result<ManagedBy, Reported> {
+) -> Result<ManagedIdentitySource, Reported> {
     let wrong = |name: &str| {
         let message = "expected a URL like \"http://host:port/path\"";
         Fault::error(Location::Environment, name, message)
@@ -263,7 +263,7 @@ fn managed_by(
         (Some(endpoint), Some(header)) => {
             let header = header.to_owned();
             let url = EndpointUrl::parse(endpoint).map_err(|_| reader.report(wrong(ENDPOINT)))?;
-            Ok(ManagedBy::AppService(url, secret_variable(reader, HEADER, header)?))
+            Ok(ManagedIdentitySource::AppService(url, secret_variable(reader, HEADER, header)?))
         }
         (Some(_), None) => {
             let hint = "Azure Arc is not in this version: use workload identity or an application";
@@ -274,7 +274,7 @@ fn managed_by(
         (None, _) => {
             let host = reader.env.get(INSTANCE_HOST).unwrap_or(INSTANCE);
             EndpointUrl::parse(host)
-                .map(ManagedBy::Instance)
+                .map(ManagedIdentitySource::Instance)
                 .map_err(|_| reader.report(wrong(INSTANCE_HOST)))
         }
     }

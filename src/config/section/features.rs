@@ -12,7 +12,7 @@ use crate::config::toml::document::path_text;
 use crate::config::toml::reader::Reader;
 use crate::config::toml::suggest;
 use crate::config::toml::values::quoted_value;
-use crate::model::{Budget, Model};
+use crate::model::{Model, Timeouts};
 use crate::route::{Choice, Feature, RequestModels, Route, Rule, Table};
 
 /// The table, and what it was built from.
@@ -31,7 +31,7 @@ pub(crate) fn read(
     reader: &mut Reader<'_>,
     models: Vec<Arc<Model>>,
     cloud: Option<Arc<Model>>,
-    base: Budget,
+    base: Timeouts,
 ) -> Result<Routing, Reported> {
     let request_models = match reader.keyword(&["features", "request_models"]) {
         Ok("listed") => Ok(RequestModels::Listed),
@@ -61,7 +61,7 @@ fn choice(
     name: &str,
     feature: Option<Feature>,
     models: &[Arc<Model>],
-    base: Budget,
+    base: Timeouts,
 ) -> Result<Choice, Reported> {
     let path = ["features", name];
     let model_path = ["features", name, "model"];
@@ -98,7 +98,7 @@ fn choice(
     }
     // missing when the model or cloud_url has faults, which have been reported
     let model = models.iter().find(|model| &*model.id == text).ok_or(Reported)?;
-    let mut budget = base.with(&model.timeouts).with(&patch);
+    let mut budget = base.patched(&model.timeouts).patched(&patch);
     if patch.total.is_none() {
         budget = budget.capped(feature.and_then(Feature::total_limit));
     }
@@ -106,17 +106,17 @@ fn choice(
     let route = |model: &Arc<Model>, budget, fallback| Route {
         feature,
         model: Arc::clone(model),
-        budget,
+        timeouts: budget,
         rule,
         fallback,
     };
-    if !feature.is_none_or(Feature::may_fall_back) {
+    if !feature.is_none_or(Feature::can_fall_back) {
         let why = "vectors of another model would not fit those that GitLab has stored";
         refuse_fallback(reader, name, why, "give the model more than one endpoint instead");
     }
     let chain = fallbacks(reader, name, text).iter().rev().fold(None, |next, name| {
         let model = models.iter().find(|model| *model.id == **name)?;
-        let limits = base.with(&model.timeouts).with(&patch).capped(Some(budget.total));
+        let limits = base.patched(&model.timeouts).patched(&patch).capped(Some(budget.total));
         Some(Arc::new(route(model, limits, next)))
     });
     Ok(Choice::Model(Arc::new(route(model, budget, chain))))

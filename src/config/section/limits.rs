@@ -1,6 +1,6 @@
 //! `[limits]`, as far as it is about one request and one caller.
 
-use crate::auth::Rates;
+use crate::auth::RateLimits;
 use crate::config::toml::diagnostic::Reported;
 use crate::config::toml::reader::Reader;
 use crate::snapshot::Limits;
@@ -15,7 +15,7 @@ pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Limits, Reported> {
         Ok(rate.and_then(|rate| rate.try_into().ok()))
     };
     let (requests, tokens) = (rate("requests_per_minute"), rate("tokens_per_minute"));
-    let rates = Rates { requests: requests?, tokens: tokens? };
+    let rates = RateLimits { requests: requests?, tokens: tokens? };
     Ok(Limits { max_body: max_body?, body_timeout: body_timeout?, rates })
 }
 

@@ -18,8 +18,8 @@ use crate::config::toml::reader::Reader;
 use crate::config::toml::suggest;
 use crate::config::toml::values::quoted_value;
 use crate::model::{
-    Access, ApiVersion, AzureAccess, BedrockModel, CredentialKind, DefaultEndpoint, EndpointUrl,
-    Families, Family, Identifier, Model, ProviderKind, Room, UrlRule,
+    Access, ApiVersion, AzureAccess, BedrockModel, ConcurrencySettings, CredentialKind,
+    DefaultEndpoint, EndpointUrl, Families, Family, Identifier, Model, ProviderKind, UrlRule,
 };
 use crate::secret::Secret;
 
@@ -82,7 +82,7 @@ fn model(reader: &mut Reader<'_>, name: &str, common: &Common<'_>) -> Result<Mod
         access: backend.access?,
         timeouts,
         replicas,
-        room,
+        concurrency: room,
         priority,
         from_request: false,
     })
@@ -175,7 +175,11 @@ impl ModelTable<'_> {
 
 /// Reads `max_parallel` and the queue for it, which is that of `[limits]` where the model sets
 /// nothing. Returns `None` without `max_parallel`, or when it is wrong.
-fn room(reader: &mut Reader<'_>, name: &str, (queue, wait): (usize, Duration)) -> Option<Room> {
+fn room(
+    reader: &mut Reader<'_>,
+    name: &str,
+    (queue, wait): (usize, Duration),
+) -> Option<ConcurrencySettings> {
     let path = |key| ["models", name, key];
     let parallel = reader.optional_integer(&path("max_parallel")).unwrap_or_default();
     let own_queue = reader.optional_integer(&path("max_queue")).unwrap_or_default();
@@ -188,7 +192,11 @@ fn room(reader: &mut Reader<'_>, name: &str, (queue, wait): (usize, Duration)) -
         }
     }
     let parallel = parallel?;
-    Some(Room { parallel, queue: own_queue.unwrap_or(queue), wait: own_wait.unwrap_or(wait) })
+    Some(ConcurrencySettings {
+        max_parallel: parallel,
+        max_queue: own_queue.unwrap_or(queue),
+        max_wait: own_wait.unwrap_or(wait),
+    })
 }
 
 /// Returns the kind of server: the identifier's, or Bedrock's OpenAI-compatible endpoint when the

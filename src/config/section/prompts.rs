@@ -11,7 +11,7 @@ use crate::config::toml::diagnostic::{Excerpt, Fault, Location, Reported};
 use crate::config::toml::environment::read_limited;
 use crate::config::toml::reader::Reader;
 use crate::model::Families;
-use crate::prompt::{Flaw, Registry};
+use crate::prompt::{DefinitionError, PromptRegistry};
 
 /// Key of the directory.
 const DIR: &[&str] = &["prompts", "dir"];
@@ -30,10 +30,10 @@ pub(crate) fn directory(reader: &mut Reader<'_>) -> Option<PathBuf> {
 pub(crate) fn read(
     reader: &mut Reader<'_>,
     families: &Families,
-) -> Result<Arc<Registry>, Reported> {
+) -> Result<Arc<PromptRegistry>, Reported> {
     let Some(root) = directory(reader) else {
         // a test checks that the embedded files have no flaws
-        return Registry::embedded()
+        return PromptRegistry::embedded()
             .map_err(|flaws| report(reader, Path::new(""), &BTreeMap::new(), flaws));
     };
     let files = files(&root).map_err(|why| {
@@ -41,10 +41,12 @@ pub(crate) fn read(
         reader.report(reader.fault_at(DIR, &span, why))
     })?;
     let own = texts(reader, &root, files);
-    let embedded =
-        Registry::embedded_files().iter().copied().filter(|(path, _)| !own.contains_key(*path));
+    let embedded = PromptRegistry::embedded_files()
+        .iter()
+        .copied()
+        .filter(|(path, _)| !own.contains_key(*path));
     let all = embedded.chain(own.iter().map(|(path, text)| (path.as_str(), text.as_str())));
-    match Registry::load(all) {
+    match PromptRegistry::load(all) {
         Ok(registry) => {
             check_primitives(reader, &root, &registry);
             check_folders(reader, &root, &registry, families);
@@ -55,9 +57,9 @@ pub(crate) fn read(
 }
 
 /// Collects a fault for each unit primitive that GitLab does not have: it would let nobody in.
-fn check_primitives(reader: &mut Reader<'_>, root: &Path, registry: &Registry) {
+fn check_primitives(reader: &mut Reader<'_>, root: &Path, registry: &PromptRegistry) {
     for prompt in registry.iter() {
-        let unknown = |name: &&String| Scopes::of([name.as_str()]) == Scopes::default();
+        let unknown = |name: &&String| Scopes::from_names([name.as_str()]) == Scopes::default();
         for name in prompt.unit_primitives.iter().filter(unknown) {
             let location = file_location(&root.join(prompt.path()));
             let message = format!("{name:?} is not one of GitLab's");
@@ -67,7 +69,12 @@ fn check_primitives(reader: &mut Reader<'_>, root: &Path, registry: &Registry) {
 }
 
 /// Collects a fault for each file whose folder no family uses.
-fn check_folders(reader: &mut Reader<'_>, root: &Path, registry: &Registry, families: &Families) {
+fn check_folders(
+    reader: &mut Reader<'_>,
+    root: &Path,
+    registry: &PromptRegistry,
+    families: &Families,
+) {
     let known: BTreeSet<&str> =
         families.iter().flat_map(|family| &family.prompts).map(|folder| &**folder).collect();
     for prompt in registry.iter() {
@@ -148,12 +155,12 @@ fn report(
     reader: &mut Reader<'_>,
     root: &Path,
     own: &BTreeMap<String, String>,
-    flaws: Vec<Flaw>,
+    flaws: Vec<DefinitionError>,
 ) -> Reported {
     for flaw in flaws {
         let location = match own.get(&flaw.path) {
             Some(text) if !text.is_empty() => {
-                Location::Line(excerpt(&root.join(&flaw.path).to_string_lossy(), text, &flaw.at))
+                Location::Line(excerpt(&root.join(&flaw.path).to_string_lossy(), text, &flaw.span))
             }
             Some(_) => file_location(&root.join(&flaw.path)),
             None => Location::File(format!("{} (built in)", flaw.path).into()),

@@ -11,7 +11,7 @@ use crate::config::toml::provenance::{Origin, Setting};
 use crate::config::toml::reader::Reader;
 use crate::model::EndpointUrl;
 use crate::secret::Secret;
-use crate::upstream::{Except, Proxies, Proxy};
+use crate::upstream::{NoProxyRule, Proxies, Proxy};
 
 const URL: &[&str] = &["proxy", "url"];
 const CREDENTIALS: &[&str] = &["proxy", "credentials"];
@@ -49,7 +49,7 @@ fn of_file(
     let (message, hint) = match parse(text) {
         Some((url, None)) => {
             let named_by = URL.join(".").into();
-            return Some(Arc::new(Proxy { url, authorization: credentials, named_by }));
+            return Some(Arc::new(Proxy { url, authorization: credentials, source: named_by }));
         }
         Some((_, Some(_))) => {
             let hint = "set proxy.credentials = { env = \"NAME\" }, of the form user:password";
@@ -77,17 +77,17 @@ fn of_environment(
             return None;
         };
         let authorization = credentials.cloned().or(own);
-        Some(Arc::new(Proxy { url, authorization, named_by: name.into() }))
+        Some(Arc::new(Proxy { url, authorization, source: name.into() }))
     };
     let https = first(["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"]);
     let http = first(["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"]);
     let mut proxies: Vec<&Proxy> =
         [&https, &http].into_iter().flatten().map(|proxy| &**proxy).collect();
-    proxies.dedup_by(|a, b| a.named_by == b.named_by);
+    proxies.dedup_by(|a, b| a.source == b.source);
     if !proxies.is_empty() {
         let values: Vec<String> =
             proxies.iter().map(|proxy| format!("\"{}\"", proxy.url)).collect();
-        let variables: Vec<&str> = proxies.iter().map(|proxy| &*proxy.named_by).collect();
+        let variables: Vec<&str> = proxies.iter().map(|proxy| &*proxy.source).collect();
         let origin = Origin::Variable(variables.join(", "));
         reader.provenance.record(URL.join("."), Setting { value: values.join(", "), origin });
     }
@@ -112,7 +112,7 @@ fn parse(text: &str) -> Option<(EndpointUrl, Option<Secret<String>>)> {
         Some(user) => Some(basic(&decoded(user)?)),
         None => None,
     };
-    url.base().is_empty().then_some((url, authorization))
+    url.base_path().is_empty().then_some((url, authorization))
 }
 
 /// Decodes percent-encoding. Returns `None` when it is malformed or not UTF-8.
@@ -151,11 +151,11 @@ fn credentials(reader: &mut Reader<'_>) -> Result<Option<Secret<String>>, Report
 
 /// Reads the servers that are reached without a proxy. A wrong one of the file is a fault, one of a
 /// variable a warning: images set it for every program in them.
-fn exceptions(reader: &mut Reader<'_>) -> Vec<Except> {
+fn exceptions(reader: &mut Reader<'_>) -> Vec<NoProxyRule> {
     let mut found = Vec::new();
     if reader.doc.get(EXCEPT).is_some() {
         for (text, span) in reader.strings(EXCEPT).unwrap_or_default() {
-            match Except::parse(&text) {
+            match NoProxyRule::parse(&text) {
                 Ok(except) => found.push(except),
                 Err(expected) => _ = reader.error(EXCEPT, &span, format!("expected {expected}")),
             }
@@ -164,7 +164,7 @@ fn exceptions(reader: &mut Reader<'_>) -> Vec<Except> {
     }
     let Some((name, list)) = reader.env.first(&["no_proxy", "NO_PROXY"]) else { return found };
     for text in list.split([',', ' ']).filter(|text| !text.is_empty()) {
-        match Except::parse(text) {
+        match NoProxyRule::parse(text) {
             Ok(except) => found.push(except),
             Err(expected) => {
                 let message = format!("{text:?} is left out: expected {expected}");

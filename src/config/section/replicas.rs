@@ -2,7 +2,7 @@
 
 use crate::config::toml::reader::Reader;
 use crate::config::toml::values::quoted_value;
-use crate::model::{HealthCheck, ProviderKind, Replicas};
+use crate::model::{HealthCheck, ProviderKind, ReplicaSettings};
 
 /// Reads the settings of the replicas of one model, which has `endpoints` of them. A wrong one is
 /// left out.
@@ -11,11 +11,11 @@ pub(crate) fn read(
     name: &str,
     provider: ProviderKind,
     endpoints: usize,
-) -> Replicas {
+) -> ReplicaSettings {
     let path = |key| ["models", name, key];
-    Replicas {
+    ReplicaSettings {
         health_check: health_check(reader, &path("health_check"), provider, endpoints),
-        tell_load: reader.optional_keyword(&path("load")) == Ok(Some("vllm")),
+        reports_load: reader.optional_keyword(&path("load")) == Ok(Some("vllm")),
         affinity: reader.boolean(&path("affinity")).unwrap_or(false),
     }
 }

@@ -3,7 +3,7 @@
 use crate::config::toml::diagnostic::Reported;
 use crate::config::toml::reader::Reader;
 use crate::config::toml::units::show_duration;
-use crate::upstream::{BreakerSettings, Hedging, Resilience, WatchSettings};
+use crate::upstream::{BreakerSettings, HealthCheckSettings, Hedging, Resilience};
 
 /// Reads everything but `drain` and `drain_delay`, which are the server's.
 pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Resilience, Reported> {
@@ -18,7 +18,7 @@ pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Resilience, Reported> {
         retry_share: retry_share?,
         hedging: percentile?.map(|percentile| Hedging { percentile, share }),
         breaker: breaker?,
-        health_check: WatchSettings { every: every?, timeout: timeout? },
+        health_check: HealthCheckSettings { every: every?, timeout: timeout? },
     })
 }
 

@@ -40,7 +40,7 @@ pub(crate) fn read(
         if keys.iter().any(|known| known.name == key.name) {
             reader.error(PATH, &item.span(), format!("two keys are named {:?}", &*key.name));
         }
-        if keys.iter().any(|known| known.same_secret(&key)) {
+        if keys.iter().any(|known| known.has_same_secret(&key)) {
             reader.error(PATH, &item.span(), "the same key twice");
         }
         keys.push(Arc::new(key));
@@ -76,8 +76,10 @@ impl Item {
             match &**option.get_ref() {
                 "name" => key.name = self.name(reader, option, value).unwrap_or(key.name),
                 "models" => key.models = self.models(reader, option, value),
-                "requests_per_minute" => key.rates.requests = self.rate(reader, option, value),
-                "tokens_per_minute" => key.rates.tokens = self.rate(reader, option, value),
+                "requests_per_minute" => {
+                    key.rate_limits.requests = self.rate(reader, option, value)
+                }
+                "tokens_per_minute" => key.rate_limits.tokens = self.rate(reader, option, value),
                 _ => {}
             }
         }

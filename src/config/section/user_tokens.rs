@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::auth::{KeyError, SigningKey, TokenSettings, VerifyingKey};
+use crate::auth::{KeyError, SigningKey, UserTokenSettings, VerifyingKey};
 use crate::config::toml::diagnostic::{Fault, Location, MASK, Reported};
 use crate::config::toml::provenance::{Origin, Setting};
 use crate::config::toml::reader::Reader;
@@ -15,11 +15,11 @@ const VALIDATION: [&str; 2] =
     ["AIGW_SELF_SIGNED_JWT__VALIDATION_KEY", "DUO_WORKFLOW_SELF_SIGNED_JWT__VALIDATION_KEY"];
 
 /// Reads the keys.
-pub(crate) fn read(reader: &mut Reader<'_>) -> Result<TokenSettings, Reported> {
+pub(crate) fn read(reader: &mut Reader<'_>) -> Result<UserTokenSettings, Reported> {
     let signing = key(reader, &["auth", "user_tokens", "signing_key"], &SIGNING, SigningKey::parse);
     let validation =
         key(reader, &["auth", "user_tokens", "validation_key"], &VALIDATION, VerifyingKey::parse);
-    Ok(TokenSettings { signing: signing?.map(Arc::new), validation: validation? })
+    Ok(UserTokenSettings { signing: signing?.map(Arc::new), validation: validation? })
 }
 
 /// Reads the key at `path`, else that of the first of these variables that is set. Returns `None`

@@ -181,11 +181,11 @@ fn incomplete_credentials_are_faults() {
 fn all_models_share_one_chain_which_is_not_used_without_need() {
     let models = format!("{}[models.n]\nidentifier = \"bedrock/us-west-2/y\"", bedrock("x", ""));
     let config = good_with(&models, &[REGION]);
-    let renewed: Vec<_> = config.table.renewed().collect();
+    let renewed: Vec<_> = config.table.refreshable_credentials().collect();
     assert_eq!(renewed.len(), 3, "two models and those of requests");
-    assert!(renewed.iter().all(|each| each.is(&renewed[0])));
+    assert!(renewed.iter().all(|each| each.is_same(&renewed[0])));
     let with_keys = good_with(&bedrock("x", ""), &[REGION, ID, SECRET]);
-    assert_eq!(with_keys.table.renewed().count(), 0);
+    assert_eq!(with_keys.table.refreshable_credentials().count(), 0);
 }
 
 #[test]

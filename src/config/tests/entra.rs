@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{good_with, one_with};
 use crate::config::Config;
-use crate::model::{Access, EntraIdentity, ManagedBy};
+use crate::model::{Access, EntraIdentity, ManagedIdentitySource};
 
 const TENANT: (&str, &str) = ("AZURE_TENANT_ID", "t-1");
 const CLIENT: (&str, &str) = ("AZURE_CLIENT_ID", "c-1");
@@ -70,13 +70,16 @@ fn workload_and_managed_identity() {
     };
     let (by, client_id) =
         managed("entra = { identity = \"managed\", client_id = \"c-2\" }", &[CLIENT]);
-    let ManagedBy::Instance(url) = by else { panic!("{by:?}") };
+    let ManagedIdentitySource::Instance(url) = by else { panic!("{by:?}") };
     assert_eq!(
         (url.to_string().as_str(), client_id.as_deref()),
         ("http://169.254.169.254", Some("c-2"))
     );
     let (by, client_id) = managed("", &APP_SERVICE);
-    assert!(matches!(&by, ManagedBy::AppService(url, _) if url.base() == "/msi/token"), "{by:?}");
+    assert!(
+        matches!(&by, ManagedIdentitySource::AppService(url, _) if url.base_path() == "/msi/token"),
+        "{by:?}"
+    );
     assert!(client_id.is_none() && !format!("{by:?}").contains("canary"));
     let key =
         good_with(&azure("api_key = { env = \"K\" }"), &[&APP_SERVICE[..], &[("K", "k")]].concat());

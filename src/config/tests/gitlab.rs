@@ -159,7 +159,7 @@ fn a_feature_may_be_gitlabs_own() {
     let route = config.table.cloud().unwrap();
     assert_eq!(route.model.endpoints[0].to_string(), "https://cloud.gitlab.com/ai");
     assert_eq!(
-        (&*route.model.id, route.model.provider.label(), route.budget.idle.as_secs()),
+        (&*route.model.id, route.model.provider.label(), route.timeouts.idle.as_secs()),
         ("gitlab", "gitlab", 9)
     );
     assert_eq!(config.models.len(), 0, "it is no model of the file");

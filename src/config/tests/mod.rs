@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::{Config, Environment, Faults, Severity, from_str};
 use crate::auth::Settings;
-use crate::model::{Budget, Room};
+use crate::model::{ConcurrencySettings, Timeouts};
 use crate::route::{Choice, Feature, RequestModels, Rule};
 use crate::snapshot;
 use crate::telemetry::{Format, Level};
@@ -68,7 +68,7 @@ fn an_empty_file_is_the_defaults() {
     assert_eq!(config.request_models, RequestModels::Allow);
     let route = good(&format!("{MODEL}[features]\ndefault = \"m\"\n"));
     let Some(Choice::Model(route)) = route.table.default_choice() else { panic!("no default") };
-    assert_eq!(route.budget, Budget::DEFAULT);
+    assert_eq!(route.timeouts, Timeouts::DEFAULT);
 }
 
 #[test]
@@ -389,16 +389,27 @@ fn a_model_with_faults_is_not_reported_as_undefined() {
 
 #[test]
 fn a_models_queue_is_that_of_the_file_unless_it_sets_its_own() {
-    let room = |text: &str| good(text).models[0].room;
+    let room = |text: &str| good(text).models[0].concurrency;
     assert_eq!(room(MODEL), None);
     let wait = Duration::from_secs(1);
     assert_eq!(
         room(&format!("{MODEL}max_parallel = 8\n")),
-        Some(Room { parallel: 8, queue: 1024, wait })
+        Some(ConcurrencySettings { max_parallel: 8, max_queue: 1024, max_wait: wait })
     );
     let all = format!("limits.queue_wait = \"3s\"\n{MODEL}max_parallel = 8\nmax_queue = 0\n");
-    assert_eq!(room(&all), Some(Room { parallel: 8, queue: 0, wait: Duration::from_secs(3) }));
-    let own = Room { parallel: 8, queue: 1024, wait: Duration::from_millis(50) };
+    assert_eq!(
+        room(&all),
+        Some(ConcurrencySettings {
+            max_parallel: 8,
+            max_queue: 0,
+            max_wait: Duration::from_secs(3)
+        })
+    );
+    let own = ConcurrencySettings {
+        max_parallel: 8,
+        max_queue: 1024,
+        max_wait: Duration::from_millis(50),
+    };
     assert_eq!(room(&format!("{MODEL}max_parallel = 8\nmax_wait = \"50ms\"\n")), Some(own));
     let warnings = good(&format!("{MODEL}max_queue = 8\n")).warnings;
     assert!(
@@ -431,7 +442,7 @@ duo_chat_fix_code = \"disabled\"
             (route.rule, rule, route.feature),
             (Rule::Feature, Rule::Feature, Feature::parse(name))
         );
-        let Budget { connect, first_byte, idle, total } = route.budget;
+        let Timeouts { connect, first_byte, idle, total } = route.timeouts;
         [connect, first_byte, idle, total].map(|limit| limit.as_secs())
     };
     assert_eq!(seconds("duo_chat"), [1, 20, 5, 600]);

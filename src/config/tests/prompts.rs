@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{bad_with, good};
 use crate::config::{Severity, from_str};
 use crate::model::Family;
-use crate::prompt::Registry;
+use crate::prompt::PromptRegistry;
 
 const OWN: &str = "description = \"mine\"\nversions = [\"1.0.0\"]\nfeature = \"duo_chat\"\nunit_primitives = [\"duo_chat\"]\n\
                    inputs = [\"a\"]\n[[messages]]\nrole = \"user\"\ntext = \"{{ a }}\"\n";
@@ -27,7 +27,7 @@ const TEXT: &str = "[prompts]\ndir = \"own\"\n";
 #[test]
 fn without_a_directory_the_built_in_prompts_are_used() {
     let config = good("");
-    assert!(std::sync::Arc::ptr_eq(&config.prompts, &Registry::embedded().unwrap()));
+    assert!(std::sync::Arc::ptr_eq(&config.prompts, &PromptRegistry::embedded().unwrap()));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use super::Filter;
 /// it is removed, and everything from its closing fence on. Fences elsewhere are lines that no code
 /// has, and only they are removed.
 #[derive(Debug, Default)]
-pub struct Fences {
+pub struct FenceFilter {
     state: State,
     /// Incomplete line.
     line: String,
@@ -34,7 +34,7 @@ impl Default for State {
     }
 }
 
-impl Filter for Fences {
+impl Filter for FenceFilter {
     fn feed(&mut self, text: &str, out: &mut String) {
         for piece in text.split_inclusive('\n') {
             self.line.push_str(piece);
@@ -60,7 +60,7 @@ impl Filter for Fences {
     }
 }
 
-impl Fences {
+impl FenceFilter {
     fn feed_line(&mut self, line: &str, out: &mut String) {
         let fence = fence(line);
         match (&mut self.state, fence) {
@@ -97,11 +97,11 @@ fn is_bare(line: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::Fences;
+    use super::FenceFilter;
     use crate::generation::filter::tests::check;
 
     fn is(text: &str, expected: &str) {
-        check(|| Box::<Fences>::default(), text, expected);
+        check(|| Box::<FenceFilter>::default(), text, expected);
     }
 
     #[test]

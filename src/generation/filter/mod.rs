@@ -10,10 +10,10 @@ use bytes::BytesMut;
 
 use super::{Delta, Encode};
 
-pub use fence::Fences;
-pub use think::{Think, without_thinking};
-pub use trim::{Blank, Echo, OwnLine, Underscores};
-pub use wrapper::NewCode;
+pub use fence::FenceFilter;
+pub use think::{ThinkFilter, without_thinking};
+pub use trim::{BlankFilter, EchoFilter, OwnLineFilter, UnderscoreFilter};
+pub use wrapper::NewCodeFilter;
 
 /// Incremental filter of a response's text.
 pub trait Filter: Send {
@@ -31,18 +31,18 @@ fn partial_tag_len(text: &str, tag: &str) -> usize {
 
 /// Chain of filters.
 #[derive(Default)]
-pub struct Filters {
+pub struct FilterChain {
     filters: Vec<Box<dyn Filter>>,
 }
 
-impl Filters {
+impl FilterChain {
     /// Creates a chain that text passes in this order.
     pub fn new(filters: Vec<Box<dyn Filter>>) -> Self {
         Self { filters }
     }
 
     /// Returns a whole response, filtered.
-    pub fn whole(mut self, text: &str) -> String {
+    pub fn apply(mut self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());
         self.feed(text, &mut out);
         self.finish(&mut out);
@@ -64,7 +64,7 @@ impl Filters {
     }
 }
 
-impl Filter for Filters {
+impl Filter for FilterChain {
     fn feed(&mut self, text: &str, out: &mut String) {
         self.pass_from(0, text.to_owned(), out);
     }
@@ -80,14 +80,14 @@ impl Filter for Filters {
 
 /// Encoder of the filtered text. Thinking that the model server itself separates, calls and counts
 /// pass unchanged.
-pub struct Filtered {
-    filters: Filters,
+pub struct FilteredEncoder {
+    filters: FilterChain,
     inner: Box<dyn Encode>,
 }
 
-impl Filtered {
+impl FilteredEncoder {
     /// Creates an encoder that passes text through `filters` before `inner`.
-    pub fn new(filters: Filters, inner: Box<dyn Encode>) -> Self {
+    pub fn new(filters: FilterChain, inner: Box<dyn Encode>) -> Self {
         Self { filters, inner }
     }
 
@@ -105,7 +105,7 @@ impl Filtered {
     }
 }
 
-impl Encode for Filtered {
+impl Encode for FilteredEncoder {
     fn delta(&mut self, delta: &Delta, out: &mut BytesMut) {
         match delta {
             Delta::Text(text) => {
@@ -131,8 +131,8 @@ impl Encode for Filtered {
         self.inner.finish(out);
     }
 
-    fn fault(&self) -> Option<&str> {
-        self.inner.fault()
+    fn failure(&self) -> Option<&str> {
+        self.inner.failure()
     }
 }
 
@@ -140,7 +140,7 @@ impl Encode for Filtered {
 pub(crate) mod tests {
     use bytes::BytesMut;
 
-    use super::{Filter, Filtered, Filters, Think};
+    use super::{Filter, FilterChain, FilteredEncoder, ThinkFilter};
     use crate::generation::{Delta, Encode, StopReason, Usage};
 
     /// Asserts the output of a filter for a text that is split in every possible way.
@@ -195,8 +195,10 @@ pub(crate) mod tests {
 
     #[test]
     fn buffered_text_precedes_the_end() {
-        let filters = Filters::new(vec![Box::new(HoldAll::default()), Box::<Think>::default()]);
-        let (mut encoder, mut out) = (Filtered::new(filters, Box::new(Bracketed)), BytesMut::new());
+        let filters =
+            FilterChain::new(vec![Box::new(HoldAll::default()), Box::<ThinkFilter>::default()]);
+        let (mut encoder, mut out) =
+            (FilteredEncoder::new(filters, Box::new(Bracketed)), BytesMut::new());
         for delta in [
             Delta::Text("<think>hm</think>".into()),
             Delta::Text("yes".into()),
@@ -212,7 +214,10 @@ pub(crate) mod tests {
 
     #[test]
     fn a_whole_answer_is_a_stream_of_one_piece() {
-        assert_eq!(Filters::new(vec![Box::<Think>::default()]).whole("<think>a</think>\n\nb"), "b");
-        assert_eq!(Filters::default().whole("b"), "b");
+        assert_eq!(
+            FilterChain::new(vec![Box::<ThinkFilter>::default()]).apply("<think>a</think>\n\nb"),
+            "b"
+        );
+        assert_eq!(FilterChain::default().apply("b"), "b");
     }
 }

@@ -11,7 +11,7 @@ const MAX_BLANK: usize = 256;
 /// Filter that removes thinking. Only a block at the beginning is thinking: the same tag further on
 /// is text about it. A block that never closes was cut off by the token limit, and nothing is left.
 #[derive(Debug)]
-pub struct Think {
+pub struct ThinkFilter {
     state: State,
 }
 
@@ -26,13 +26,13 @@ enum State {
     Passing,
 }
 
-impl Default for Think {
+impl Default for ThinkFilter {
     fn default() -> Self {
         Self { state: State::Before { buffered: String::new(), after: false } }
     }
 }
 
-impl Filter for Think {
+impl Filter for ThinkFilter {
     fn feed(&mut self, text: &str, out: &mut String) {
         match &mut self.state {
             State::Passing => out.push_str(text),
@@ -51,7 +51,7 @@ impl Filter for Think {
     }
 }
 
-impl Think {
+impl ThinkFilter {
     /// Processes the buffered text; returns true when it has to be processed again.
     fn step(&mut self, out: &mut String) -> bool {
         match &mut self.state {
@@ -95,7 +95,7 @@ pub fn without_thinking(text: &str) -> String {
     {
         return without_blank_lines(answer).to_owned();
     }
-    let (mut filter, mut out) = (Think::default(), String::with_capacity(text.len()));
+    let (mut filter, mut out) = (ThinkFilter::default(), String::with_capacity(text.len()));
     filter.feed(text, &mut out);
     filter.finish(&mut out);
     out
@@ -103,11 +103,11 @@ pub fn without_thinking(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Think, without_thinking};
+    use super::{ThinkFilter, without_thinking};
     use crate::generation::filter::tests::check;
 
     fn is(text: &str, expected: &str) {
-        check(|| Box::<Think>::default(), text, expected);
+        check(|| Box::<ThinkFilter>::default(), text, expected);
     }
 
     #[test]
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn endless_white_space_is_not_buffered() {
-        let mut filter = Think::default();
+        let mut filter = ThinkFilter::default();
         let mut out = String::new();
         for _ in 0..2000 {
             crate::generation::Filter::feed(&mut filter, " ", &mut out);

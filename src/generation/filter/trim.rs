@@ -9,12 +9,12 @@ const MAX_BLANK: usize = 256;
 /// Filter that removes a response of white space alone; before other text it is indentation and
 /// stays.
 #[derive(Debug, Default)]
-pub struct Blank {
+pub struct BlankFilter {
     buffered: String,
     has_text: bool,
 }
 
-impl Filter for Blank {
+impl Filter for BlankFilter {
     fn feed(&mut self, text: &str, out: &mut String) {
         if !self.has_text {
             self.has_text = !text.trim().is_empty();
@@ -31,11 +31,11 @@ impl Filter for Blank {
 
 /// Filter that puts the response on a line of its own, for code that must not follow a comment.
 #[derive(Debug, Default)]
-pub struct OwnLine {
+pub struct OwnLineFilter {
     has_begun: bool,
 }
 
-impl Filter for OwnLine {
+impl Filter for OwnLineFilter {
     fn feed(&mut self, text: &str, out: &mut String) {
         if !self.has_begun && !text.is_empty() {
             self.has_begun = true;
@@ -52,13 +52,13 @@ impl Filter for OwnLine {
 /// Filter that removes a repetition of the cursor's line: models that get an instruction repeat the
 /// line before they continue it.
 #[derive(Debug)]
-pub struct Echo {
+pub struct EchoFilter {
     /// The cursor's line up to the cursor; empty once the repetition is decided.
     line: String,
     buffered: String,
 }
 
-impl Echo {
+impl EchoFilter {
     /// Creates a filter for the text that precedes the cursor on its line. A line of fewer than
     /// three characters is not filtered: it may well be meant twice.
     pub fn new(line: &str) -> Self {
@@ -68,7 +68,7 @@ impl Echo {
     }
 }
 
-impl Filter for Echo {
+impl Filter for EchoFilter {
     fn feed(&mut self, text: &str, out: &mut String) {
         if self.line.is_empty() {
             return out.push_str(text);
@@ -96,11 +96,11 @@ impl Filter for Echo {
 /// Filter that replaces `\_` by `_`: Mixtral escapes code as in Markdown (ai-gateway-server.md
 /// §2.2).
 #[derive(Debug, Default)]
-pub struct Underscores {
+pub struct UnderscoreFilter {
     backslash: bool,
 }
 
-impl Filter for Underscores {
+impl Filter for UnderscoreFilter {
     fn feed(&mut self, text: &str, out: &mut String) {
         for char in text.chars() {
             if self.backslash && char != '_' {
@@ -122,13 +122,13 @@ impl Filter for Underscores {
 
 #[cfg(test)]
 mod tests {
-    use super::{Blank, Echo, OwnLine, Underscores};
+    use super::{BlankFilter, EchoFilter, OwnLineFilter, UnderscoreFilter};
     use crate::generation::filter::Filter as _;
     use crate::generation::filter::tests::check;
 
     #[test]
     fn white_space_alone_is_removed() {
-        let is = |text, expected| check(|| Box::<Blank>::default(), text, expected);
+        let is = |text, expected| check(|| Box::<BlankFilter>::default(), text, expected);
         is(" \n\t", "");
         is("\n  a \n", "\n  a \n");
         is("", "");
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn the_first_line_is_on_its_own() {
-        let is = |text, expected| check(|| Box::<OwnLine>::default(), text, expected);
+        let is = |text, expected| check(|| Box::<OwnLineFilter>::default(), text, expected);
         is("a\nb", "\na\nb");
         is("\na", "\na");
         is("", "");
@@ -144,22 +144,23 @@ mod tests {
 
     #[test]
     fn a_repetition_of_the_cursors_line_is_removed() {
-        let is = |text, expected| check(|| Box::new(Echo::new("    return ")), text, expected);
+        let is =
+            |text, expected| check(|| Box::new(EchoFilter::new("    return ")), text, expected);
         is("return a + b", "a + b");
         is("    return a", "a");
         is("a + b", "a + b");
         is("  retu", "  retu");
         is("returned", "returned");
         is("\nreturn a", "\nreturn a");
-        check(|| Box::new(Echo::new("  x ")), "x x", "x x");
-        let (mut echo, mut out) = (Echo::new("    return "), String::new());
+        check(|| Box::new(EchoFilter::new("  x ")), "x x", "x x");
+        let (mut echo, mut out) = (EchoFilter::new("    return "), String::new());
         echo.feed(&" ".repeat(300), &mut out);
         assert_eq!(out.len(), 300, "endless white space is not buffered");
     }
 
     #[test]
     fn underscores_lose_their_backslash() {
-        let is = |text, expected| check(|| Box::<Underscores>::default(), text, expected);
+        let is = |text, expected| check(|| Box::<UnderscoreFilter>::default(), text, expected);
         is(r"a\_b \n \\_ c\", r"a_b \n \_ c\");
         is("é_", "é_");
     }

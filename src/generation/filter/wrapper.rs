@@ -11,7 +11,7 @@ const MAX_BEFORE: usize = 256;
 /// Filter that removes the wrapper. The opening tag counts only at the beginning, and is optional
 /// since some prompts end with it; the closing tag ends the code, whatever follows.
 #[derive(Debug)]
-pub struct NewCode {
+pub struct NewCodeFilter {
     state: State,
 }
 
@@ -25,13 +25,13 @@ enum State {
     After,
 }
 
-impl Default for NewCode {
+impl Default for NewCodeFilter {
     fn default() -> Self {
         Self { state: State::Before(String::new()) }
     }
 }
 
-impl Filter for NewCode {
+impl Filter for NewCodeFilter {
     fn feed(&mut self, text: &str, out: &mut String) {
         match &mut self.state {
             State::After => return,
@@ -77,11 +77,11 @@ impl Filter for NewCode {
 
 #[cfg(test)]
 mod tests {
-    use super::NewCode;
+    use super::NewCodeFilter;
     use crate::generation::filter::tests::check;
 
     fn is(text: &str, expected: &str) {
-        check(|| Box::<NewCode>::default(), text, expected);
+        check(|| Box::<NewCodeFilter>::default(), text, expected);
     }
 
     #[test]

@@ -91,7 +91,7 @@ mod tests {
     use http::{HeaderMap, StatusCode};
 
     use super::{from_event, from_response};
-    use crate::error::{Elsewhere, Kind};
+    use crate::error::{Kind, RetryScope};
 
     #[test]
     fn responses_and_events_have_the_same_table() {
@@ -114,7 +114,11 @@ mod tests {
             );
             for error in [answer, from_event(body.as_bytes())] {
                 assert_eq!(error.kind(), Kind::UpstreamStatus(status), "{kind}");
-                assert_eq!(error.kind().row().elsewhere == Elsewhere::Replica, retryable, "{kind}");
+                assert_eq!(
+                    error.kind().row().retry_scope == RetryScope::OtherReplica,
+                    retryable,
+                    "{kind}"
+                );
                 let text = error.operator().unwrap();
                 assert!(text.contains(hint) && text.ends_with("said"), "{text}");
             }

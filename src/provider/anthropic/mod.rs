@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::markers::{ErrorStart, Markers};
-use super::{Attempt, Decode, Dialect, Native, Outbound, Seen};
+use super::{Decode, Dialect, EventInfo, NativeCall, Outbound, SigningContext};
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
 use crate::model::Model;
@@ -41,11 +41,13 @@ impl Dialect for Anthropic {
         Ok(Outbound { method: Method::POST, path: PATH.into(), headers, body: body.into() })
     }
 
-    fn native(&self, call: Native, _model: &Model) -> Option<Box<str>> {
+    fn native_path(&self, call: NativeCall, _model: &Model) -> Option<Box<str>> {
         match call {
-            Native::AnthropicMessages => Some(PATH.into()),
-            Native::AnthropicCountTokens => Some(format!("{PATH}/count_tokens").into()),
-            Native::OpenAiChat | Native::OpenAiCompletions | Native::OpenAiEmbeddings => None,
+            NativeCall::AnthropicMessages => Some(PATH.into()),
+            NativeCall::AnthropicCountTokens => Some(format!("{PATH}/count_tokens").into()),
+            NativeCall::OpenAiChat
+            | NativeCall::OpenAiCompletions
+            | NativeCall::OpenAiEmbeddings => None,
         }
     }
 
@@ -53,7 +55,7 @@ impl Dialect for Anthropic {
         &self,
         outbound: &mut Outbound,
         model: &Model,
-        _attempt: &Attempt<'_>,
+        _attempt: &SigningContext<'_>,
     ) -> Result<(), GatewayError> {
         outbound.headers.remove(header::AUTHORIZATION);
         outbound.headers.remove(API_KEY);
@@ -68,15 +70,19 @@ impl Dialect for Anthropic {
         Ok(())
     }
 
-    fn answer(&self, generation: &Generation, body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
+    fn decode_response(
+        &self,
+        generation: &Generation,
+        body: &[u8],
+    ) -> Result<Vec<Delta>, GatewayError> {
         response::decode_response(generation, body)
     }
 
-    fn decoder(&self, generation: &Generation) -> Box<dyn Decode> {
+    fn stream_decoder(&self, generation: &Generation) -> Box<dyn Decode> {
         Box::new(response::MessagesStreamDecoder::new(generation))
     }
 
-    fn look(&self, data: &[u8]) -> Seen {
+    fn inspect_event(&self, data: &[u8]) -> EventInfo {
         response::inspect_event(data)
     }
 
@@ -91,11 +97,16 @@ impl Dialect for Anthropic {
         &MARKERS
     }
 
-    fn usage_of(&self, body: &[u8]) -> Option<Usage> {
+    fn parse_usage(&self, body: &[u8]) -> Option<Usage> {
         response::parse_usage(body)
     }
 
-    fn fault(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError {
+    fn error_from_response(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &Bytes,
+    ) -> GatewayError {
         fault::from_response(status, headers, body)
     }
 }

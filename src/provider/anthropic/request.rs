@@ -167,7 +167,7 @@ fn tools(
         value
     });
     let mut tools: Vec<Value> = tools.collect();
-    if let (Some(cache), Some(last)) = (&generation.tools_cached, tools.last_mut()) {
+    if let (Some(cache), Some(last)) = (&generation.tools_cache_ttl, tools.last_mut()) {
         last["cache_control"] = cache_control(cache.0.as_deref());
     }
     body.insert("tools".into(), Value::Array(tools));
@@ -177,7 +177,7 @@ fn tools(
         ToolChoice::Required => json!({"type": "any"}),
         ToolChoice::Named(name) => json!({"type": "tool", "name": names.safe(name)}),
     };
-    if generation.parallel_tools == Some(false) && generation.tool_choice != ToolChoice::None {
+    if generation.parallel_tool_calls == Some(false) && generation.tool_choice != ToolChoice::None {
         choice["disable_parallel_tool_use"] = json!(true);
     }
     body.insert("tool_choice".into(), choice);
@@ -203,7 +203,7 @@ mod tests {
 
     use super::messages_body;
     use crate::generation::{
-        CacheFor, Format, Generation, Image, Message, Part, Role, Sampling, Thinking, Tool,
+        CacheTtl, Format, Generation, Image, Message, Part, Role, Sampling, Thinking, Tool,
         ToolCall, ToolChoice,
     };
 
@@ -291,7 +291,7 @@ mod tests {
                 json!({"type": "tool", "name": "a_b", "disable_parallel_tool_use": true}),
             ),
         ] {
-            (request.tool_choice, request.parallel_tools) = (choice, Some(false));
+            (request.tool_choice, request.parallel_tool_calls) = (choice, Some(false));
             let sent = body(&request);
             assert_eq!(sent["tool_choice"], expected);
             assert_eq!(
@@ -374,8 +374,8 @@ mod tests {
             parameters: json!({}),
             strict: None,
         };
-        (request.tools, request.tools_cached) =
-            (vec![tool("f"), tool("g")], Some(CacheFor(Some("1h".into()))));
+        (request.tools, request.tools_cache_ttl) =
+            (vec![tool("f"), tool("g")], Some(CacheTtl(Some("1h".into()))));
         request.thinking = Some(Thinking::default());
         let sent = body(&request);
         assert!(sent["tools"][0].get("cache_control").is_none(), "{sent}");

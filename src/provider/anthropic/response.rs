@@ -11,8 +11,8 @@ use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, StopReason, Usage};
 use crate::provider::pending_tool_calls::PendingToolCalls;
 use crate::provider::tool_names::ToolNames;
-use crate::provider::{Decode, Seen, unreadable_response};
-use crate::wire::{SseFrames, data_of, last_member};
+use crate::provider::{Decode, EventInfo, unreadable_response};
+use crate::wire::{SseFrames, event_data, find_last_member};
 
 /// Maximum size of one event of a stream in bytes; large tool arguments arrive in fragments.
 const MAX_EVENT: usize = 4 << 20;
@@ -173,7 +173,7 @@ impl MessagesStreamDecoder {
     }
 
     fn event(&mut self, event: &[u8], out: &mut Vec<Delta>) -> Result<(), GatewayError> {
-        let Some(data) = data_of(event) else { return Ok(()) };
+        let Some(data) = event_data(event) else { return Ok(()) };
         let event: Event<'_> = serde_json::from_slice(&data)
             .map_err(|error| unreadable_response("an event", &error))?;
         match &*event.kind {
@@ -271,16 +271,16 @@ impl Decode for MessagesStreamDecoder {
 }
 
 /// Parses the data of one event that passes through; one that does not parse has no content.
-pub(super) fn inspect_event(data: &[u8]) -> Seen {
+pub(super) fn inspect_event(data: &[u8]) -> EventInfo {
     let Ok(event) = serde_json::from_slice::<Event<'_>>(data) else {
-        return Seen::default();
+        return EventInfo::default();
     };
     let usage = event.usage.or_else(|| event.message.and_then(|message| message.usage));
     let is_call = event.content_block.is_some_and(|block| block.kind == "tool_use");
     let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     let text_len =
         event.delta.map_or(0, |d| length(&d.text) + length(&d.thinking) + length(&d.partial_json));
-    Seen {
+    EventInfo {
         content: is_call || text_len > 0,
         text_len,
         usage: usage.map(RawUsage::into_usage),
@@ -296,7 +296,7 @@ pub(super) fn inspect_event(data: &[u8]) -> Seen {
 
 /// Parses the token counts of an unstreamed response; `body` may be only its end.
 pub(super) fn parse_usage(body: &[u8]) -> Option<Usage> {
-    last_member(body, "\"usage\"").map(RawUsage::into_usage)
+    find_last_member(body, "\"usage\"").map(RawUsage::into_usage)
 }
 
 #[cfg(test)]

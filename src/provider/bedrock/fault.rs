@@ -272,7 +272,7 @@ mod tests {
     use http::{HeaderMap, StatusCode};
 
     use super::{clock_offset, from_response, from_unframed_body};
-    use crate::error::{Elsewhere, GatewayError, Kind};
+    use crate::error::{GatewayError, Kind, RetryScope};
 
     fn fault(status: u16, kind: &'static str, message: &str) -> GatewayError {
         let mut headers = HeaderMap::new();
@@ -360,7 +360,11 @@ mod tests {
         for (sent, kind, message, status, retryable, hint) in TABLE {
             let error = fault(sent, kind, message);
             assert_eq!(error.kind(), Kind::UpstreamStatus(status), "{kind}");
-            assert_eq!(error.kind().row().elsewhere == Elsewhere::Replica, retryable, "{kind}");
+            assert_eq!(
+                error.kind().row().retry_scope == RetryScope::OtherReplica,
+                retryable,
+                "{kind}"
+            );
             assert!(error.operator().unwrap().contains(hint), "{kind}: {:?}", error.operator());
             assert!(!error.public().contains(hint), "{kind}: the hint is for the operator");
         }

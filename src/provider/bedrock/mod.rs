@@ -14,7 +14,9 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
-use super::{Attempt, ClockOffset, Decode, Dialect, Native, Outbound, Seen, percent_encode};
+use super::{
+    ClockOffset, Decode, Dialect, EventInfo, NativeCall, Outbound, SigningContext, percent_encode,
+};
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Generation, Usage};
 use crate::model::{Access, AwsCredentials, BedrockAccess, BedrockModel, Model};
@@ -37,7 +39,7 @@ impl Dialect for Bedrock {
         Ok(outbound(&id, operation, accept, body))
     }
 
-    fn count(
+    fn encode_token_count(
         &self,
         generation: &Generation,
         model: &Model,
@@ -47,11 +49,11 @@ impl Dialect for Bedrock {
         Ok(Some(outbound(&id, "count-tokens", HeaderValue::from_static("application/json"), body)))
     }
 
-    fn counted(&self, body: &[u8]) -> Option<u64> {
+    fn parse_token_count(&self, body: &[u8]) -> Option<u64> {
         response::parse_token_count(body)
     }
 
-    fn native(&self, _call: Native, _model: &Model) -> Option<Box<str>> {
+    fn native_path(&self, _call: NativeCall, _model: &Model) -> Option<Box<str>> {
         None
     }
 
@@ -59,7 +61,7 @@ impl Dialect for Bedrock {
         &self,
         outbound: &mut Outbound,
         model: &Model,
-        attempt: &Attempt<'_>,
+        attempt: &SigningContext<'_>,
     ) -> Result<(), GatewayError> {
         let access = access(model)?;
         sign::remove_credentials(&mut outbound.headers);
@@ -75,24 +77,33 @@ impl Dialect for Bedrock {
         }
     }
 
-    fn answer(&self, generation: &Generation, body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
+    fn decode_response(
+        &self,
+        generation: &Generation,
+        body: &[u8],
+    ) -> Result<Vec<Delta>, GatewayError> {
         response::decode_response(generation, body)
     }
 
-    fn decoder(&self, generation: &Generation) -> Box<dyn Decode> {
+    fn stream_decoder(&self, generation: &Generation) -> Box<dyn Decode> {
         Box::new(response::ConverseStreamDecoder::new(generation))
     }
 
-    fn look(&self, _data: &[u8]) -> Seen {
+    fn inspect_event(&self, _data: &[u8]) -> EventInfo {
         // Nothing passes through: no surface has Converse.
-        Seen::default()
+        EventInfo::default()
     }
 
-    fn usage_of(&self, body: &[u8]) -> Option<Usage> {
+    fn parse_usage(&self, body: &[u8]) -> Option<Usage> {
         response::parse_usage(body)
     }
 
-    fn fault(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError {
+    fn error_from_response(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &Bytes,
+    ) -> GatewayError {
         fault::from_response(status, headers, body)
     }
 
@@ -157,10 +168,10 @@ mod tests {
     use crate::error::Kind;
     use crate::generation::{Generation, Message, Role};
     use crate::model::{
-        Access, AwsCredentials, BedrockAccess, BudgetPatch, EndpointUrl, Model, ProviderKind,
-        Region,
+        Access, AwsCredentials, BedrockAccess, EndpointUrl, Model, ProviderKind, Region,
+        TimeoutsPatch,
     };
-    use crate::provider::{Attempt, Dialect as _};
+    use crate::provider::{Dialect as _, SigningContext};
     use crate::secret::Secret;
 
     fn model(name: &str) -> Model {
@@ -178,9 +189,9 @@ mod tests {
             endpoints: vec![EndpointUrl::parse("https://h").unwrap()],
             api_key: Some(Secret::new("the form's, not AWS's".into())),
             access: Access::Bedrock(Box::new(access)),
-            timeouts: BudgetPatch::default(),
-            replicas: crate::model::Replicas::default(),
-            room: None,
+            timeouts: TimeoutsPatch::default(),
+            replicas: crate::model::ReplicaSettings::default(),
+            concurrency: None,
             priority: false,
             from_request: false,
         }
@@ -202,7 +213,7 @@ mod tests {
         let mut streamed = Bedrock.encode(&request(true), &model).unwrap();
         assert_eq!(&*streamed.path, "/model/eu.amazon.nova-micro-v1%3A0/converse-stream");
         assert_eq!(streamed.headers["accept"], "application/vnd.amazon.eventstream");
-        let attempt = Attempt { endpoint: &model.endpoints[0], now: SystemTime::UNIX_EPOCH };
+        let attempt = SigningContext { endpoint: &model.endpoints[0], now: SystemTime::UNIX_EPOCH };
         Bedrock.authorize(&mut streamed, &model, &attempt).unwrap();
         assert_eq!(streamed.headers["authorization"], "Bearer canary");
         assert_eq!(streamed.headers["host"], "vpce-1.example");

@@ -12,7 +12,8 @@ use crate::generation::{Delta, Generation, Usage};
 use crate::model::{Access, Guardrail, Model};
 use crate::provider::openai::OpenAi;
 use crate::provider::{
-    Attempt, ClockOffset, Decode, Dialect, Markers, Native, Outbound, Seen, refuse_raw_text,
+    ClockOffset, Decode, Dialect, EventInfo, Markers, NativeCall, Outbound, SigningContext,
+    refuse_raw_text,
 };
 
 /// Dialect of Bedrock's OpenAI-compatible endpoint; it has no state.
@@ -26,13 +27,13 @@ impl Dialect for BedrockOpenAi {
         Ok(outbound)
     }
 
-    fn native(&self, call: Native, model: &Model) -> Option<Box<str>> {
+    fn native_path(&self, call: NativeCall, model: &Model) -> Option<Box<str>> {
         match call {
-            Native::OpenAiChat => Some(path(model)),
-            Native::OpenAiCompletions
-            | Native::OpenAiEmbeddings
-            | Native::AnthropicMessages
-            | Native::AnthropicCountTokens => None,
+            NativeCall::OpenAiChat => Some(path(model)),
+            NativeCall::OpenAiCompletions
+            | NativeCall::OpenAiEmbeddings
+            | NativeCall::AnthropicMessages
+            | NativeCall::AnthropicCountTokens => None,
         }
     }
 
@@ -40,7 +41,7 @@ impl Dialect for BedrockOpenAi {
         &self,
         outbound: &mut Outbound,
         model: &Model,
-        attempt: &Attempt<'_>,
+        attempt: &SigningContext<'_>,
     ) -> Result<(), GatewayError> {
         // headers, which the signature covers; Converse has these in its body
         if let Access::Bedrock(access) = &model.access
@@ -51,33 +52,42 @@ impl Dialect for BedrockOpenAi {
         Bedrock.authorize(outbound, model, attempt)
     }
 
-    fn answer(&self, generation: &Generation, body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
-        OpenAi.answer(generation, body)
+    fn decode_response(
+        &self,
+        generation: &Generation,
+        body: &[u8],
+    ) -> Result<Vec<Delta>, GatewayError> {
+        OpenAi.decode_response(generation, body)
     }
 
-    fn decoder(&self, generation: &Generation) -> Box<dyn Decode> {
-        OpenAi.decoder(generation)
+    fn stream_decoder(&self, generation: &Generation) -> Box<dyn Decode> {
+        OpenAi.stream_decoder(generation)
     }
 
-    fn look(&self, data: &[u8]) -> Seen {
-        OpenAi.look(data)
+    fn inspect_event(&self, data: &[u8]) -> EventInfo {
+        OpenAi.inspect_event(data)
     }
 
     fn markers(&self) -> &'static Markers {
         OpenAi.markers()
     }
 
-    fn usage_of(&self, body: &[u8]) -> Option<Usage> {
-        OpenAi.usage_of(body)
+    fn parse_usage(&self, body: &[u8]) -> Option<Usage> {
+        OpenAi.parse_usage(body)
     }
 
     /// Builds the error: of AWS's own shape from AWS's front end, of OpenAI's from the model behind
     /// it.
-    fn fault(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError {
+    fn error_from_response(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &Bytes,
+    ) -> GatewayError {
         if fault::is_aws(headers, body) {
             fault::from_response(status, headers, body)
         } else {
-            OpenAi.fault(status, headers, body)
+            OpenAi.error_from_response(status, headers, body)
         }
     }
 
@@ -115,7 +125,7 @@ fn insert_guardrail(headers: &mut HeaderMap, guardrail: &Guardrail) -> Result<()
 /// Returns the path of chat completions: below `/openai/v1` at Bedrock's runtime, and below the
 /// endpoint's own path if it has one, such as `https://bedrock-mantle.us-east-1.api.aws/v1`.
 fn path(model: &Model) -> Box<str> {
-    let has_path = model.endpoints.first().is_some_and(|endpoint| !endpoint.base().is_empty());
+    let has_path = model.endpoints.first().is_some_and(|endpoint| !endpoint.base_path().is_empty());
     if has_path { "/chat/completions" } else { "/openai/v1/chat/completions" }.into()
 }
 
@@ -125,8 +135,8 @@ mod tests {
     use http::{HeaderMap, StatusCode};
 
     use super::BedrockOpenAi;
-    use crate::model::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind};
-    use crate::provider::{Dialect as _, Native};
+    use crate::model::{Access, EndpointUrl, Model, ProviderKind, TimeoutsPatch};
+    use crate::provider::{Dialect as _, NativeCall};
 
     fn path(endpoint: &str) -> Option<Box<str>> {
         let model = Model {
@@ -137,13 +147,13 @@ mod tests {
             endpoints: vec![EndpointUrl::parse(endpoint).unwrap()],
             api_key: None,
             access: Access::Key,
-            timeouts: BudgetPatch::default(),
-            replicas: crate::model::Replicas::default(),
-            room: None,
+            timeouts: TimeoutsPatch::default(),
+            replicas: crate::model::ReplicaSettings::default(),
+            concurrency: None,
             priority: false,
             from_request: false,
         };
-        BedrockOpenAi.native(Native::OpenAiChat, &model)
+        BedrockOpenAi.native_path(NativeCall::OpenAiChat, &model)
     }
 
     #[test]
@@ -159,7 +169,7 @@ mod tests {
     #[test]
     fn errors_of_the_front_end_and_of_the_model() {
         let fault = |headers: &HeaderMap, body: &'static str| {
-            BedrockOpenAi.fault(
+            BedrockOpenAi.error_from_response(
                 StatusCode::FORBIDDEN,
                 headers,
                 &Bytes::from_static(body.as_bytes()),

@@ -182,7 +182,7 @@ fn tool_config(
             "cannot forbid calls in a conversation that has some",
         ));
     }
-    if generation.parallel_tools == Some(false) && !generation.tools.is_empty() {
+    if generation.parallel_tool_calls == Some(false) && !generation.tools.is_empty() {
         return Err(unsupported_field("parallel_tool_calls", WHO, "cannot forbid parallel calls"));
     }
     if generation.tools.is_empty() || generation.tool_choice == ToolChoice::None {
@@ -202,7 +202,7 @@ fn tool_config(
             json!({"toolSpec": spec})
         })
         .collect();
-    tools.extend(generation.tools_cached.as_ref().map(|cache| cache_point(cache.0.as_deref())));
+    tools.extend(generation.tools_cache_ttl.as_ref().map(|cache| cache_point(cache.0.as_deref())));
     let mut config = json!({ "tools": tools });
     match &generation.tool_choice {
         ToolChoice::Auto | ToolChoice::None => {}
@@ -246,7 +246,7 @@ mod tests {
 
     use super::converse_body;
     use crate::generation::{
-        CacheFor, Format, Generation, Image, Message, Part, Role, Sampling, Thinking, Tool,
+        CacheTtl, Format, Generation, Image, Message, Part, Role, Sampling, Thinking, Tool,
         ToolCall, ToolChoice,
     };
     use crate::model::Guardrail;
@@ -309,7 +309,7 @@ mod tests {
             tool("plain"),
         ];
         request.tool_choice = ToolChoice::Named("files.read".into());
-        request.parallel_tools = Some(true);
+        request.parallel_tool_calls = Some(true);
         assert_eq!(
             body(&request)["toolConfig"],
             json!({
@@ -324,7 +324,7 @@ mod tests {
         assert_eq!(body(&request)["toolConfig"]["toolChoice"], json!({"any": {}}));
         request.tool_choice = ToolChoice::None;
         assert_eq!(body(&request)["toolConfig"], Value::Null);
-        (request.tool_choice, request.parallel_tools) = (ToolChoice::Auto, Some(false));
+        (request.tool_choice, request.parallel_tool_calls) = (ToolChoice::Auto, Some(false));
         assert!(refusal(&request).contains("`parallel_tool_calls`"));
         request.tools.clear();
         assert_eq!(body(&request)["toolConfig"], Value::Null);
@@ -414,7 +414,7 @@ mod tests {
         request.messages.insert(0, Message::text(Role::System, "brief"));
         request.messages[0].parts.push(Part::CachePoint { ttl: None });
         request.messages[1].parts.push(Part::CachePoint { ttl: Some("1h".into()) });
-        (request.tools, request.tools_cached) = (vec![tool("f")], Some(CacheFor(None)));
+        (request.tools, request.tools_cache_ttl) = (vec![tool("f")], Some(CacheTtl(None)));
         let sent = body(&request);
         assert_eq!(sent["toolConfig"]["tools"][1], json!({"cachePoint": {"type": "default"}}));
         assert_eq!(sent["system"], json!([{"text": "brief"}, {"cachePoint": {"type": "default"}}]));

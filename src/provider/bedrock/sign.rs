@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::error::{GatewayError, Kind};
 use crate::model::{AwsKeys, Region};
-use crate::provider::{Attempt, Outbound};
+use crate::provider::{Outbound, SigningContext};
 use crate::secret::Secret;
 use crate::wire::Payload;
 
@@ -44,7 +44,7 @@ pub(super) fn sign(
     outbound: &mut Outbound,
     keys: &AwsKeys,
     region: &Region,
-    attempt: &Attempt<'_>,
+    attempt: &SigningContext<'_>,
 ) -> Result<(), GatewayError> {
     let host = match outbound.headers.get(header::HOST) {
         Some(host) => host.to_str().map_err(|_| signing_error("the signing host is not ASCII"))?,
@@ -58,7 +58,7 @@ pub(super) fn sign(
         ));
     }
     // The scheme is not part of a signature; with `https` the signer leaves the host unchanged.
-    let url = format!("https://{host}{}{}", attempt.endpoint.base(), outbound.path);
+    let url = format!("https://{host}{}{}", attempt.endpoint.base_path(), outbound.path);
     let body = SignableBody::Precomputed(sha256_hex(&outbound.body));
     let request = SignableRequest::new("POST", url, headers.into_iter(), body)
         .map_err(|error| signing_error(&error))?;
@@ -119,7 +119,7 @@ mod tests {
 
     use super::{insert_api_key, remove_credentials, sign};
     use crate::model::{AwsKeys, EndpointUrl, Region};
-    use crate::provider::{Attempt, Outbound, percent_encode};
+    use crate::provider::{Outbound, SigningContext, percent_encode};
     use crate::secret::Secret;
 
     /// Requests signed by botocore; `make.py` next to the file generated them.
@@ -181,7 +181,7 @@ mod tests {
             let mut outbound = outbound(&all, golden);
             assert_eq!(format!("{}{}", golden.base, outbound.path), golden.path, "{}", golden.name);
             let region = Region::parse(&golden.region).unwrap();
-            let attempt = Attempt { endpoint: &endpoint, now };
+            let attempt = SigningContext { endpoint: &endpoint, now };
             sign(&mut outbound, &keys(&all, golden.token.as_ref()), &region, &attempt).unwrap();
             // botocore's canonical request is hashed into the signature: equal signatures, equal
             // requests
@@ -207,7 +207,7 @@ mod tests {
         let (golden, token) = (&all.goldens[0], "old".to_owned());
         let endpoint = EndpointUrl::parse(&format!("https://{}", golden.host)).unwrap();
         let region = Region::parse(&golden.region).unwrap();
-        let at = |now| Attempt { endpoint: &endpoint, now };
+        let at = |now| SigningContext { endpoint: &endpoint, now };
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(all.unix);
         let mut outbound = outbound(&all, golden);
         sign(&mut outbound, &keys(&all, Some(&token)), &region, &at(now - Duration::from_hours(1)))
@@ -225,7 +225,7 @@ mod tests {
         assert!(!format!("{error:?}").contains("canary"), "{error:?}");
         let all = goldens();
         let endpoint = EndpointUrl::parse("https://h").unwrap();
-        let attempt = Attempt { endpoint: &endpoint, now: SystemTime::UNIX_EPOCH };
+        let attempt = SigningContext { endpoint: &endpoint, now: SystemTime::UNIX_EPOCH };
         let token = "canary\n".to_owned();
         let region = Region::parse("us-east-1").unwrap();
         let error = sign(

@@ -14,11 +14,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use super::markers::{ErrorStart, Markers};
-use super::{Attempt, Decode, Dialect, Native, Outbound, Seen};
+use super::{Decode, Dialect, EventInfo, NativeCall, Outbound, SigningContext};
 use crate::error::GatewayError;
 use crate::generation::{Delta, Generation, Usage};
 use crate::model::Model;
-use crate::route::Class;
+use crate::route::PriorityClass;
 
 /// How an error in a response with status 200 begins: `{"error":…`, where servers that always name
 /// the field send `null`; or as gateways in front of Anthropic send it.
@@ -31,7 +31,7 @@ impl Dialect for OpenAi {
     fn encode(&self, generation: &Generation, model: &Model) -> Result<Outbound, GatewayError> {
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let (path, body) = match &generation.raw {
+        let (path, body) = match &generation.raw_prompt {
             Some(text) => {
                 ("/completions", request::raw_body(text, generation, &model.upstream_name))
             }
@@ -40,16 +40,16 @@ impl Dialect for OpenAi {
         Ok(Outbound { method: Method::POST, path: path.into(), headers, body: body.into() })
     }
 
-    fn native(&self, call: Native, _model: &Model) -> Option<Box<str>> {
+    fn native_path(&self, call: NativeCall, _model: &Model) -> Option<Box<str>> {
         match call {
-            Native::OpenAiChat => Some("/chat/completions".into()),
-            Native::OpenAiCompletions => Some("/completions".into()),
-            Native::OpenAiEmbeddings => Some("/embeddings".into()),
-            Native::AnthropicMessages | Native::AnthropicCountTokens => None,
+            NativeCall::OpenAiChat => Some("/chat/completions".into()),
+            NativeCall::OpenAiCompletions => Some("/completions".into()),
+            NativeCall::OpenAiEmbeddings => Some("/embeddings".into()),
+            NativeCall::AnthropicMessages | NativeCall::AnthropicCountTokens => None,
         }
     }
 
-    fn prioritize(&self, outbound: &mut Outbound, class: Class) {
+    fn set_priority(&self, outbound: &mut Outbound, class: PriorityClass) {
         outbound.body = priority::with_priority(&outbound.body, class);
     }
 
@@ -57,7 +57,7 @@ impl Dialect for OpenAi {
         &self,
         outbound: &mut Outbound,
         model: &Model,
-        _attempt: &Attempt<'_>,
+        _attempt: &SigningContext<'_>,
     ) -> Result<(), GatewayError> {
         let Some(key) = &model.api_key else { return Ok(()) };
         // A key that is not a header value was refused when it was read; nothing is sent instead.
@@ -68,15 +68,19 @@ impl Dialect for OpenAi {
         Ok(())
     }
 
-    fn answer(&self, _generation: &Generation, body: &[u8]) -> Result<Vec<Delta>, GatewayError> {
+    fn decode_response(
+        &self,
+        _generation: &Generation,
+        body: &[u8],
+    ) -> Result<Vec<Delta>, GatewayError> {
         response::decode_response(body)
     }
 
-    fn decoder(&self, _generation: &Generation) -> Box<dyn Decode> {
+    fn stream_decoder(&self, _generation: &Generation) -> Box<dyn Decode> {
         Box::new(response::ChatStreamDecoder::new())
     }
 
-    fn look(&self, data: &[u8]) -> Seen {
+    fn inspect_event(&self, data: &[u8]) -> EventInfo {
         response::inspect_event(data)
     }
 
@@ -87,11 +91,16 @@ impl Dialect for OpenAi {
         &MARKERS
     }
 
-    fn usage_of(&self, body: &[u8]) -> Option<Usage> {
+    fn parse_usage(&self, body: &[u8]) -> Option<Usage> {
         response::parse_usage(body)
     }
 
-    fn fault(&self, status: StatusCode, headers: &HeaderMap, body: &Bytes) -> GatewayError {
+    fn error_from_response(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: &Bytes,
+    ) -> GatewayError {
         fault::from_response(status, headers, body)
     }
 }

@@ -8,12 +8,12 @@ use serde::Deserializer as _;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::route::Class;
-use crate::wire::{Edits, Payload, place_of};
+use crate::route::PriorityClass;
+use crate::wire::{Edits, Payload, span_of};
 
 /// Returns the body with the class's number as `priority`, in place of the client's: a number of
 /// its own would let one user overtake all others.
-pub(super) fn with_priority(body: &Payload, class: Class) -> Payload {
+pub(super) fn with_priority(body: &Payload, class: PriorityClass) -> Payload {
     let number = class.priority().to_string();
     let mut edits = Edits::default();
     {
@@ -22,7 +22,7 @@ pub(super) fn with_priority(body: &Payload, class: Class) -> Payload {
         let existing = serde_json::Deserializer::from_slice(&contiguous)
             .deserialize_map(PriorityValues)
             .unwrap_or_default();
-        for span in existing.iter().filter_map(|raw| place_of(&contiguous, raw)) {
+        for span in existing.iter().filter_map(|raw| span_of(&contiguous, raw)) {
             edits.replace(span, number.clone());
         }
         if edits.is_empty() {
@@ -60,13 +60,13 @@ mod tests {
     use bytes::Bytes;
 
     use super::with_priority;
-    use crate::route::Class;
+    use crate::route::PriorityClass;
     use crate::wire::Payload;
 
     #[track_caller]
     fn check(body: &'static str, expected: &str) {
         let body = Bytes::from_static(body.as_bytes());
-        assert_eq!(with_priority(&body.into(), Class::Batch).to_bytes(), expected);
+        assert_eq!(with_priority(&body.into(), PriorityClass::Batch).to_bytes(), expected);
     }
 
     #[test]
@@ -97,8 +97,8 @@ mod tests {
     #[test]
     fn a_long_body_is_shared() {
         let long = Bytes::from(format!(r#""x":"{}","priority":9}}"#, "x".repeat(100_000)));
-        let body = Payload::of([Bytes::from_static(b"{"), long.clone()]);
-        let body = with_priority(&body, Class::Completion);
+        let body = Payload::from_pieces([Bytes::from_static(b"{"), long.clone()]);
+        let body = with_priority(&body, PriorityClass::Completion);
         assert_eq!(body.pieces()[1].as_ptr(), long.as_ptr());
         assert!(body.to_bytes().ends_with(br#""priority":0}"#));
     }

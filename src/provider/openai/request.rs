@@ -87,7 +87,7 @@ fn tools(generation: &Generation, body: &mut Map<String, Value>) {
     if let Some(choice) = choice {
         body.insert("tool_choice".into(), choice);
     }
-    if let Some(parallel) = generation.parallel_tools {
+    if let Some(parallel) = generation.parallel_tool_calls {
         body.insert("parallel_tool_calls".into(), json!(parallel));
     }
 }

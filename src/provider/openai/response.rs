@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 use super::fault;
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, StopReason, Usage};
-use crate::provider::{Decode, Seen, excerpt, unreadable_response};
-use crate::wire::{SseFrames, data_of, last_member};
+use crate::provider::{Decode, EventInfo, excerpt, unreadable_response};
+use crate::wire::{SseFrames, event_data, find_last_member};
 
 /// Maximum size of one event of a stream in bytes; large tool arguments arrive in fragments.
 const MAX_EVENT: usize = 4 << 20;
@@ -167,7 +167,7 @@ impl ChatStreamDecoder {
     }
 
     fn event(&mut self, event: &[u8], out: &mut Vec<Delta>) -> Result<(), GatewayError> {
-        let Some(data) = data_of(event) else {
+        let Some(data) = event_data(event) else {
             return Ok(());
         };
         if data.trim_ascii() == b"[DONE]" {
@@ -217,12 +217,12 @@ impl Decode for ChatStreamDecoder {
 /// Parses the data of one event that passes through; one that does not parse has no content. The
 /// common chunk is parsed only until the first content: afterwards only events with a marker are
 /// (see [`Markers`](crate::provider::Markers)).
-pub(super) fn inspect_event(data: &[u8]) -> Seen {
+pub(super) fn inspect_event(data: &[u8]) -> EventInfo {
     if data.trim_ascii() == b"[DONE]" {
-        return Seen { done: true, ..Seen::default() };
+        return EventInfo { done: true, ..EventInfo::default() };
     }
     let Ok(chunk) = serde_json::from_slice::<Chunk<'_>>(data) else {
-        return Seen::default();
+        return EventInfo::default();
     };
     let length = |text: &Option<Cow<'_, str>>| text.as_ref().map_or(0, |text| text.len());
     let arguments = |call: &ToolCallDelta<'_>| {
@@ -237,7 +237,7 @@ pub(super) fn inspect_event(data: &[u8]) -> Seen {
         has_call |= delta.tool_calls.is_some();
     }
     let usage = chunk.usage.map(RawUsage::into_usage);
-    Seen {
+    EventInfo {
         content: has_call || text_len > 0,
         text_len,
         only_usage: chunk.choices.is_empty() && usage.is_some(),
@@ -249,7 +249,7 @@ pub(super) fn inspect_event(data: &[u8]) -> Seen {
 
 /// Parses the token counts of an unstreamed response; `body` may be only its end.
 pub(super) fn parse_usage(body: &[u8]) -> Option<Usage> {
-    last_member(body, "\"usage\"").map(RawUsage::into_usage)
+    find_last_member(body, "\"usage\"").map(RawUsage::into_usage)
 }
 
 #[cfg(test)]

@@ -13,11 +13,11 @@ use serde::Serialize;
 use super::numbers::{Buckets, Family, count, label_of, sum, sum_by};
 use crate::auth::{IssuerStatus, Policy};
 use crate::error::Outcome;
-use crate::model::Budget;
-use crate::route::{Ask, Choice, Feature, Route, Rule, Table};
+use crate::model::Timeouts;
+use crate::route::{Choice, Feature, Route, RouteQuery, Rule, Table};
 use crate::snapshot::{LastReload, Snapshot};
 use crate::telemetry::rfc3339;
-use crate::upstream::{Condition, Endpoint};
+use crate::upstream::{Endpoint, EndpointStatus};
 
 /// The state of the process itself.
 #[derive(Clone, Copy, Debug)]
@@ -96,11 +96,11 @@ struct FeatureRow<'a> {
     rule: Option<&'static str>,
     /// The key of `[features]` that decided.
     key: Option<&'static str>,
-    timeouts_ms: Option<Timeouts>,
+    timeouts_ms: Option<TimeoutsRow>,
 }
 
 #[derive(Debug, Serialize)]
-struct Timeouts {
+struct TimeoutsRow {
     connect: u64,
     first_byte: u64,
     idle: u64,
@@ -190,10 +190,10 @@ fn auth(policy: &Policy) -> Auth {
         issuer: status.issuer,
         keys: status.keys,
         age_s: status.age.map(|age| age.as_secs()),
-        error: status.fault,
+        error: status.last_error,
     };
-    let issuers = policy.issuers().into_iter().map(row).collect();
-    Auth { mode: policy.mode(), static_keys: policy.static_keys(), issuers }
+    let issuers = policy.issuer_statuses().into_iter().map(row).collect();
+    Auth { mode: policy.mode(), static_keys: policy.static_key_count(), issuers }
 }
 
 fn features(table: &Table) -> Vec<FeatureRow<'_>> {
@@ -208,7 +208,7 @@ fn features(table: &Table) -> Vec<FeatureRow<'_>> {
         rule: choice.map(|_| label(Rule::Default)),
         key: choice.map(|_| "default"),
         timeouts_ms: choice.and_then(|choice| match choice {
-            Choice::Model(route) => Some(timeouts(&route.budget)),
+            Choice::Model(route) => Some(timeouts(&route.timeouts)),
             Choice::Disabled => None,
         }),
     });
@@ -219,7 +219,7 @@ fn feature_row(table: &Table, feature: Feature) -> FeatureRow<'_> {
     let choice =
         table.feature_choice(feature).or_else(|| Some((table.default_choice()?, Rule::Default)));
     // resolved as for requests, so that the page shows the timeouts that apply
-    let route = table.resolve(Ask { feature: Some(feature), metadata: None }).ok();
+    let route = table.resolve(RouteQuery { feature: Some(feature), metadata: None }).ok();
     FeatureRow {
         feature: feature.name(),
         title: feature.title(),
@@ -232,7 +232,7 @@ fn feature_row(table: &Table, feature: Feature) -> FeatureRow<'_> {
             Rule::Default => Some("default"),
             Rule::Feature | Rule::Request | Rule::Token | Rule::Named => Some(feature.name()),
         }),
-        timeouts_ms: route.map(|route| timeouts(&route.budget)),
+        timeouts_ms: route.map(|route| timeouts(&route.timeouts)),
     }
 }
 
@@ -261,9 +261,9 @@ const fn label(rule: Rule) -> &'static str {
     }
 }
 
-fn timeouts(budget: &Budget) -> Timeouts {
+fn timeouts(budget: &Timeouts) -> TimeoutsRow {
     let ms = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
-    Timeouts {
+    TimeoutsRow {
         connect: ms(budget.connect),
         first_byte: ms(budget.first_byte),
         idle: ms(budget.idle),
@@ -290,7 +290,8 @@ fn models<'a>(snapshot: &'a Snapshot, families: &'a [MetricFamily]) -> Vec<Model
 }
 
 fn endpoint_row(endpoint: &Arc<Endpoint>) -> EndpointRow {
-    let Condition { healthy, breaker, failure, busy, wait } = endpoint.condition();
+    let EndpointStatus { healthy, breaker, failure, retry_after: busy, first_token_wait: wait } =
+        endpoint.status();
     let (failure, failure_s) = failure.map(|(why, ago)| (why, ago.as_secs())).unzip();
     EndpointRow {
         url: endpoint.url.to_string(),

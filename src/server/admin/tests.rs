@@ -11,16 +11,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::{Admin, base64, script};
-use crate::auth::{GitlabSettings, Issuers, Meters, Policy, Settings, StaticKey};
+use crate::auth::{GitlabSettings, IssuerRegistry, Policy, RateLimiter, Settings, StaticKey};
 use crate::error::{Kind, Phase};
 use crate::generation::Usage;
-use crate::model::{Budget, BudgetPatch, EndpointUrl, Model, ProviderKind};
+use crate::model::{EndpointUrl, Model, ProviderKind, Timeouts, TimeoutsPatch};
 use crate::route::{Choice, Feature, RequestModels, Route, Rule, Table};
 use crate::secret::Secret;
 use crate::snapshot::{Chat, LastReload, Limits, Reloads, Shared, Snapshot};
 use crate::telemetry::labels::Surface;
 use crate::telemetry::{LogWriter, Metrics, Record, Sink, TraceIds, WorkerTelemetry};
-use crate::upstream::{Registry, Resilience, Seen};
+use crate::upstream::{Observation, Registry, Resilience};
 
 struct Rig {
     metrics: Arc<Metrics>,
@@ -36,7 +36,7 @@ impl Rig {
         let metrics = Arc::new(Metrics::new().unwrap());
         let registry = Registry::new(Arc::clone(&metrics));
         let shared = Shared::new(snapshot(
-            Table::new(Vec::new(), RequestModels::default(), Budget::DEFAULT),
+            Table::new(Vec::new(), RequestModels::default(), Timeouts::DEFAULT),
             &registry,
             1,
         ));
@@ -99,9 +99,9 @@ fn model(id: &str, endpoints: &[&str]) -> Arc<Model> {
         endpoints: endpoints.iter().map(|url| EndpointUrl::parse(url).unwrap()).collect(),
         api_key: Some(Secret::new("sk-canary".to_owned())),
         access: crate::model::Access::default(),
-        timeouts: BudgetPatch::default(),
-        replicas: crate::model::Replicas::default(),
-        room: None,
+        timeouts: TimeoutsPatch::default(),
+        replicas: crate::model::ReplicaSettings::default(),
+        concurrency: None,
         priority: false,
         from_request: false,
     })
@@ -113,11 +113,11 @@ fn table() -> Table {
     let mut table = Table::new(
         vec![Arc::clone(&chat), Arc::clone(&code)],
         RequestModels::default(),
-        Budget::DEFAULT,
+        Timeouts::DEFAULT,
     );
     let route = |model: &Arc<Model>, feature, rule| {
-        let (model, budget) = (Arc::clone(model), Budget::DEFAULT);
-        Choice::Model(Arc::new(Route { feature, model, budget, rule, fallback: None }))
+        let (model, budget) = (Arc::clone(model), Timeouts::DEFAULT);
+        Choice::Model(Arc::new(Route { feature, model, timeouts: budget, rule, fallback: None }))
     };
     table.set(Feature::DUO_CHAT, route(&chat, Some(Feature::DUO_CHAT), Rule::Feature));
     table.set(Feature::parse("duo_chat_fix_code").unwrap(), Choice::Disabled);
@@ -135,7 +135,7 @@ fn snapshot(table: Table, registry: &Registry, generation: u64) -> Snapshot {
         table,
         auth: Policy::Off,
         user_tokens: Arc::default(),
-        meters: Arc::new(Meters::new(Arc::new(Metrics::new().unwrap()))),
+        meters: Arc::new(RateLimiter::new(Arc::new(Metrics::new().unwrap()))),
         docs: crate::docs::Settings::default(),
         prompts: Arc::default(),
         limits: Limits::default(),
@@ -272,7 +272,7 @@ async fn status_counts_by_model() {
     rig.request("request", 75, Some(Kind::UpstreamStatus(500)));
     let snapshot = rig.shared.load();
     let endpoint = &snapshot.endpoints.of(&"mistral-large".into()).unwrap()[1];
-    endpoint.saw(Seen::Unreachable);
+    endpoint.record(Observation::Unreachable);
     let _in_flight = endpoint.enter();
 
     let (address, _stop, _) = rig.serve("127.0.0.1:0").await;
@@ -338,7 +338,7 @@ async fn status_shows_how_callers_are_authenticated() {
         audience: "gitlab-ai-gateway".into(),
     };
     let mut next = snapshot(table(), &rig.registry, 5);
-    next.auth = Issuers::default().policy(
+    next.auth = IssuerRegistry::default().policy(
         Settings::Gitlab { keys: vec![Arc::new(StaticKey::new(b"sk-canary", "ci"))], gitlab },
         Arc::default(),
     );
@@ -378,7 +378,7 @@ async fn look_at_the_page() {
     calm.reloads.record(LastReload { at: SystemTime::now(), ok: true, faults: restart });
     calm.draining.store(true, Ordering::Relaxed);
     let snapshot = busy.shared.load();
-    snapshot.endpoints.of(&"mistral-large".into()).unwrap()[1].saw(Seen::Unreachable);
+    snapshot.endpoints.of(&"mistral-large".into()).unwrap()[1].record(Observation::Unreachable);
     let _in_flight =
         [(); 7].map(|()| snapshot.endpoints.of(&"mistral-large".into()).unwrap()[0].enter());
     let _served = [

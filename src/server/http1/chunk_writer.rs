@@ -178,7 +178,7 @@ mod tests {
         let (mut client, server) = connected().await;
         let content = Content::Whole(Bytes::from(vec![b'x'; LONG]));
         let mut body = RelayBody::new(content, Record::for_nobody(), None);
-        body.take_held().unwrap();
+        body.take_buffered().unwrap();
         let mut io = ClientIo::new(Stream::Plain(server), Arc::new(StreamHandoff::default()));
         let mut writer = ChunkWriter::new(false);
         let begun = Instant::now();

@@ -70,7 +70,7 @@ impl StreamHandoff {
     ) -> Response<HyperBody> {
         let (mut parts, mut body) = response.into_parts();
         let length = body.size_hint().exact();
-        match body.take_held() {
+        match body.take_buffered() {
             Some(first) if !body.is_end_stream() => {
                 if let Some(length) = length {
                     parts.headers.insert(header::CONTENT_LENGTH, length.into());

@@ -15,7 +15,7 @@ use tower::Service;
 
 use super::exchange::{Exchange, Failed, Outcome};
 use crate::error::{GatewayError, Kind};
-use crate::relay::{Ending, RelayBody};
+use crate::relay::{DrainDeadline, RelayBody};
 use crate::telemetry::labels::Surface;
 
 /// `limits.in_flight`, `limits.queue` and `limits.queue_wait`, with their state.
@@ -71,11 +71,11 @@ impl Drop for WaitingGuard<'_> {
 pub(super) struct Admit<S> {
     inner: S,
     admission: Arc<Admission>,
-    deadline: Ending,
+    deadline: DrainDeadline,
 }
 
 impl<S> Admit<S> {
-    pub(super) const fn new(inner: S, admission: Arc<Admission>, deadline: Ending) -> Self {
+    pub(super) const fn new(inner: S, admission: Arc<Admission>, deadline: DrainDeadline) -> Self {
         Self { inner, admission, deadline }
     }
 }
@@ -107,7 +107,7 @@ where
             (self.inner.clone(), Arc::clone(&self.admission), self.deadline.clone());
         AdmitFuture::Queued(Box::pin(async move {
             exchange.record.facts.queue.begin();
-            let acquired = deadline.bounds(admission.acquire()).await;
+            let acquired = deadline.run_until(admission.acquire()).await;
             exchange.record.facts.queue.end();
             match acquired {
                 Ok(permit) => {

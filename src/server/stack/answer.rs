@@ -13,18 +13,18 @@ use tower::Service;
 use super::exchange::{Exchange, Failed, Outcome};
 use crate::api::Api;
 use crate::error::{GatewayError, Kind};
-use crate::relay::{Content, Ending, RelayBody};
+use crate::relay::{Content, DrainDeadline, RelayBody};
 use crate::telemetry::X_REQUEST_ID;
 
 /// The service.
 #[derive(Clone)]
 pub(super) struct Answer {
     api: Arc<Api>,
-    deadline: Ending,
+    deadline: DrainDeadline,
 }
 
 impl Answer {
-    pub(super) const fn new(api: Arc<Api>, deadline: Ending) -> Self {
+    pub(super) const fn new(api: Arc<Api>, deadline: DrainDeadline) -> Self {
         Self { api, deadline }
     }
 }
@@ -44,7 +44,7 @@ impl Service<Exchange> for Answer {
             let Exchange { request, matched, mut record, permit } = exchange;
             let answered = {
                 let answer = pin!(api.answer(matched, request, &mut record.facts));
-                deadline.bounds(catch_panic(answer)).await
+                deadline.run_until(catch_panic(answer)).await
             };
             match answered {
                 Err(error) => Err(Failed { error, record }),
@@ -53,8 +53,9 @@ impl Service<Exchange> for Answer {
                     response
                         .headers_mut()
                         .insert(X_REQUEST_ID, record.facts.ids.request_id().clone());
-                    let body =
-                        |content: Content| RelayBody::new(content.until(deadline), record, permit);
+                    let body = |content: Content| {
+                        RelayBody::new(content.with_drain_deadline(deadline), record, permit)
+                    };
                     Ok(response.map(body))
                 }
             }

@@ -20,7 +20,7 @@ use self::admit::Admit;
 use self::answer::Answer;
 use self::observe::Observe;
 use crate::api::Api;
-use crate::relay::{Ending, RelayBody};
+use crate::relay::{DrainDeadline, RelayBody};
 use crate::telemetry::Sink;
 
 /// Builds the stack of a connection from `client`.
@@ -29,7 +29,7 @@ pub(super) fn stack(
     sink: Arc<dyn Sink>,
     admission: Arc<Admission>,
     client: IpAddr,
-    deadline: Ending,
+    deadline: DrainDeadline,
 ) -> impl Service<
     Request<Incoming>,
     Response = Response<RelayBody>,

@@ -16,7 +16,7 @@ use tower::Service;
 use super::exchange::{Exchange, Failed, Outcome};
 use crate::api::{Matched, allow_any_origin, is_cross_origin};
 use crate::error::{Kind, render};
-use crate::relay::{Content, HeadStart, Promise, RelayBody};
+use crate::relay::{Content, EarlyResponse, EarlyResponseSlot, RelayBody};
 use crate::telemetry::labels::Surface;
 use crate::telemetry::{Record, Sink, TraceIds, X_REQUEST_ID};
 
@@ -63,7 +63,7 @@ where
                 Some(request.uri().path().chars().take(256).collect::<String>().into());
         }
         let cross_origin = is_cross_origin(request.headers());
-        let early = matched.head_start.clone().map(|slot| EarlyHead {
+        let early = matched.early_response.clone().map(|slot| EarlyHead {
             slot,
             request_id: record.facts.ids.request_id().clone(),
             delay: None,
@@ -85,7 +85,7 @@ pub(super) struct ObserveFuture<F> {
 
 /// What the head of an early response is built from.
 struct EarlyHead {
-    slot: HeadStart,
+    slot: EarlyResponseSlot,
     request_id: HeaderValue,
     /// Runs since the early response was allowed.
     delay: Option<Pin<Box<Sleep>>>,
@@ -93,8 +93,8 @@ struct EarlyHead {
 
 impl EarlyHead {
     /// Returns the head when it is time to send it.
-    fn poll_head(&mut self, terms: Promise, cx: &mut Context<'_>) -> Poll<Response<()>> {
-        let delay = self.delay.get_or_insert_with(|| Box::pin(sleep(terms.every)));
+    fn poll_head(&mut self, terms: EarlyResponse, cx: &mut Context<'_>) -> Poll<Response<()>> {
+        let delay = self.delay.get_or_insert_with(|| Box::pin(sleep(terms.interval)));
         ready!(delay.as_mut().poll(cx));
         let mut head = Response::new(());
         head.headers_mut()
@@ -110,15 +110,15 @@ impl<F: Future<Output = Outcome> + Unpin + Send + 'static> ObserveFuture<F> {
         let Some(future) = inner else { return Poll::Pending };
         let polled =
             Pin::new(future).poll(cx).map(|outcome| outcome.unwrap_or_else(error_response));
-        let allowed = early.as_mut().and_then(|early| Some((early.slot.promised()?, early)));
+        let allowed = early.as_mut().and_then(|early| Some((early.slot.get()?, early)));
         let Some((terms, early)) = allowed else { return polled };
         if let Poll::Ready(response) = polled {
-            return Poll::Ready(response.map(|body| body.beating(terms)));
+            return Poll::Ready(response.map(|body| body.with_heartbeat(terms)));
         }
         let head = ready!(early.poll_head(terms, cx));
         let Some(future) = inner.take() else { return Poll::Pending };
         let body = async { future.await.unwrap_or_else(error_response).into_body() };
-        Poll::Ready(head.map(|()| RelayBody::making(body, terms)))
+        Poll::Ready(head.map(|()| RelayBody::pending(body, terms)))
     }
 }
 

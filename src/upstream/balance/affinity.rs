@@ -143,7 +143,8 @@ mod tests {
         affinity.lookup_prefix(&text(100_000, "a")).record(7);
         assert_eq!(affinity.lookup_prefix(&text(100_000, "b")).index(), Some(7));
         let whole = Bytes::from(vec![b'x'; 70_000]);
-        let pieces = Payload::of([whole.slice(..1), whole.slice(1..3000), whole.slice(3000..)]);
+        let pieces =
+            Payload::from_pieces([whole.slice(..1), whole.slice(1..3000), whole.slice(3000..)]);
         assert_eq!(affinity.lookup_prefix(&pieces).index(), Some(7));
     }
 

@@ -5,18 +5,18 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// The set of replicas that one sequence of attempts has tried.
 #[derive(Clone, Copy, Default)]
-pub struct Tried {
+pub struct AttemptedSet {
     bits: u64,
 }
 
 /// The set that the hedged sequences of attempts of one request share, so that each avoids the
 /// replicas of the others.
 #[derive(Debug, Default)]
-pub struct TriedTogether {
+pub struct SharedAttemptedSet {
     bits: AtomicU64,
 }
 
-impl Tried {
+impl AttemptedSet {
     /// Returns whether this index was inserted.
     pub(super) fn contains(self, index: usize) -> bool {
         self.bits & bit(index) != 0
@@ -28,13 +28,13 @@ impl Tried {
     }
 
     /// Returns whether no replica was attempted yet.
-    pub const fn is_none(self) -> bool {
+    pub const fn is_empty(self) -> bool {
         self.bits == 0
     }
 
     /// Returns the union of both sets.
     #[must_use]
-    pub fn and(self, other: Option<Self>) -> Self {
+    pub fn union(self, other: Option<Self>) -> Self {
         Self { bits: self.bits | other.map_or(0, |other| other.bits) }
     }
 
@@ -51,14 +51,14 @@ impl Tried {
     }
 }
 
-impl TriedTogether {
+impl SharedAttemptedSet {
     /// Returns the set as it is now.
-    pub fn so_far(&self) -> Tried {
-        Tried { bits: self.bits.load(Ordering::Relaxed) }
+    pub fn snapshot(&self) -> AttemptedSet {
+        AttemptedSet { bits: self.bits.load(Ordering::Relaxed) }
     }
 
     /// Inserts an index.
-    pub fn note(&self, index: usize) {
+    pub fn insert(&self, index: usize) {
         self.bits.fetch_or(bit(index), Ordering::Relaxed);
     }
 }
@@ -70,18 +70,18 @@ const fn bit(index: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Tried, TriedTogether};
+    use super::{AttemptedSet, SharedAttemptedSet};
 
     #[test]
     fn a_shared_set_and_an_own_one_are_united() {
-        let (shared, mut own) = (TriedTogether::default(), Tried::default());
-        assert!(shared.so_far().is_none() && own.is_none());
-        shared.note(3);
-        shared.note(64);
+        let (shared, mut own) = (SharedAttemptedSet::default(), AttemptedSet::default());
+        assert!(shared.snapshot().is_empty() && own.is_empty());
+        shared.insert(3);
+        shared.insert(64);
         assert!(own.insert(0) && own.has_remaining(3));
-        let both = own.and(Some(shared.so_far()));
+        let both = own.union(Some(shared.snapshot()));
         assert!(both.contains(0) && both.contains(3) && !both.contains(1) && !both.contains(64));
-        assert_eq!((both.count(), own.count(), own.and(None).count()), (2, 1, 1));
+        assert_eq!((both.count(), own.count(), own.union(None).count()), (2, 1, 1));
         assert!(own.insert(1) && !own.has_remaining(2), "both were attempted");
         assert!(!own.insert(64), "an index that cannot be recorded is the last");
     }

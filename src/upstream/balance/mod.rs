@@ -26,7 +26,7 @@ use super::endpoint::Endpoint;
 use crate::upstream::balance::affinity::{Affinity, PrefixMatch};
 use crate::upstream::health::breaker::Availability;
 use crate::wire::Payload;
-use attempted::Tried;
+use attempted::AttemptedSet;
 
 /// How much more load than another replica the one with the cached prefix may have: this many times
 /// as much,
@@ -45,7 +45,7 @@ pub(super) struct Candidate<'a> {
 /// is empty.
 pub(super) fn choose<'a>(
     list: &'a [Arc<Endpoint>],
-    attempted: Tried,
+    attempted: AttemptedSet,
     affinity: Option<&Affinity>,
     body: &Payload,
 ) -> Option<Candidate<'a>> {
@@ -68,13 +68,14 @@ pub(super) fn choose<'a>(
 /// request's prefix cached.
 fn pick(
     list: &[Arc<Endpoint>],
-    attempted: Tried,
+    attempted: AttemptedSet,
     cached_at: Option<usize>,
     now: Duration,
 ) -> Option<Candidate<'_>> {
     let candidates = Candidates::collect(list, attempted, now);
     // a half-open replica is probed by a request that has not failed yet, if there is a choice
-    let probe = candidates.half_open.filter(|_| attempted.is_none() || candidates.ready.is_empty());
+    let probe =
+        candidates.half_open.filter(|_| attempted.is_empty() || candidates.ready.is_empty());
     if let Some(probe) = probe.filter(|probe| probe.endpoint.try_probe(now)) {
         return Some(probe);
     }
@@ -116,7 +117,7 @@ struct Candidates<'a> {
 }
 
 impl<'a> Candidates<'a> {
-    fn collect(list: &'a [Arc<Endpoint>], attempted: Tried, now: Duration) -> Self {
+    fn collect(list: &'a [Arc<Endpoint>], attempted: AttemptedSet, now: Duration) -> Self {
         let mut candidates = Self::default();
         for (index, endpoint) in list.iter().enumerate() {
             let candidate = Candidate { index, endpoint };

@@ -5,13 +5,13 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Tried, pick};
+use super::{AttemptedSet, pick};
 use crate::error::Kind;
-use crate::model::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind};
+use crate::model::{Access, EndpointUrl, Model, ProviderKind, TimeoutsPatch};
 use crate::telemetry::Metrics;
 use crate::upstream::balance::reported_load::ReportedLoad;
 use crate::upstream::endpoint::{Endpoint, InFlightGuard};
-use crate::upstream::{Registry, Resilience, Seen};
+use crate::upstream::{Observation, Registry, Resilience};
 
 const fn ms(millis: u64) -> Duration {
     Duration::from_millis(millis)
@@ -29,9 +29,9 @@ pub(crate) fn replicas(count: usize) -> Vec<Arc<Endpoint>> {
             .collect(),
         api_key: None,
         access: Access::Key,
-        timeouts: BudgetPatch::default(),
-        replicas: crate::model::Replicas::default(),
-        room: None,
+        timeouts: TimeoutsPatch::default(),
+        replicas: crate::model::ReplicaSettings::default(),
+        concurrency: None,
         priority: false,
         from_request: false,
     });
@@ -44,7 +44,8 @@ pub(crate) fn replicas(count: usize) -> Vec<Arc<Endpoint>> {
 /// Returns how often each replica is chosen in a thousand choices.
 fn shares(list: &[Arc<Endpoint>], now: Duration) -> Vec<usize> {
     let mut shares = vec![0; list.len()];
-    (0..1000).for_each(|_| shares[pick(list, Tried::default(), None, now).unwrap().index] += 1);
+    (0..1000)
+        .for_each(|_| shares[pick(list, AttemptedSet::default(), None, now).unwrap().index] += 1);
     shares
 }
 
@@ -56,12 +57,12 @@ fn of_two_the_cheaper_is_taken_and_ties_are_drawn() {
     assert!(even.iter().all(|share| (400..600).contains(share)), "{even:?}");
     let busy: Vec<InFlightGuard> = (0..3).map(|_| list[0].enter()).collect();
     assert_eq!(shares(&list, now), [0, 1000], "fewer requests under way");
-    list[0].record_at(Seen::Spoke(ms(100)), now);
+    list[0].record_at(Observation::FirstToken(ms(100)), now);
     assert_eq!(shares(&list, now), [0, 1000], "one wait is unknown: requests alone");
-    list[1].record_at(Seen::Spoke(ms(900)), now);
+    list[1].record_at(Observation::FirstToken(ms(900)), now);
     assert_eq!(shares(&list, now), [1000, 0], "4 × 100 ms is less than 1 × 900 ms");
     let later = now + Duration::from_secs(25);
-    list[0].record_at(Seen::Spoke(ms(100)), later);
+    list[0].record_at(Observation::FirstToken(ms(100)), later);
     assert_eq!(
         shares(&list, later),
         [0, 1000],
@@ -82,10 +83,10 @@ fn time_until_chosen(list: &[Arc<Endpoint>], from: Duration) -> Duration {
             drop(guard);
             list[1].inflight.record_leave(end);
         }
-        if pick(list, Tried::default(), None, now).unwrap().index == 0 {
+        if pick(list, AttemptedSet::default(), None, now).unwrap().index == 0 {
             return Duration::from_secs(second);
         }
-        list[1].record_at(Seen::Spoke(ms(200)), now);
+        list[1].record_at(Observation::FirstToken(ms(200)), now);
         streams.push_back((now + ms(2000), list[1].enter()));
     }
     panic!("the first is never chosen")
@@ -95,7 +96,7 @@ fn time_until_chosen(list: &[Arc<Endpoint>], from: Duration) -> Duration {
 fn one_slow_response_keeps_requests_away_for_ten_seconds_and_no_longer() {
     let (list, now) = (replicas(2), ms(60_000));
     let slow = list[0].enter();
-    list[0].record_at(Seen::Spoke(ms(20_000)), now);
+    list[0].record_at(Observation::FirstToken(ms(20_000)), now);
     drop(slow);
     list[0].inflight.record_leave(now);
     let waited = time_until_chosen(&list, now);
@@ -104,12 +105,13 @@ fn one_slow_response_keeps_requests_away_for_ten_seconds_and_no_longer() {
     let probe = list[0].enter();
     list[1].inflight.record_leave(sent);
     assert_eq!(shares(&list, sent), [0, 1000], "one request finds out how it is now");
-    list.iter().for_each(|endpoint| endpoint.record_at(Seen::Spoke(ms(200)), first_token));
+    list.iter()
+        .for_each(|endpoint| endpoint.record_at(Observation::FirstToken(ms(200)), first_token));
     drop(probe);
     list[0].inflight.record_leave(first_token);
     let even = shares(&list, first_token);
     assert!((400..600).contains(&even[0]), "the old peak is forgotten: {even:?}");
-    list[0].record_at(Seen::Spoke(ms(20_000)), first_token);
+    list[0].record_at(Observation::FirstToken(ms(20_000)), first_token);
     assert_eq!(time_until_chosen(&list, first_token).as_secs(), 10, "slow again, avoided again");
 }
 
@@ -126,9 +128,9 @@ fn of_many_every_pair_is_drawn_and_the_most_expensive_never_wins() {
 #[test]
 fn attempted_replicas_come_last_and_unreachable_ones_before_them() {
     let (list, now) = (replicas(3), ms(1000));
-    let mut attempted = Tried::default();
+    let mut attempted = AttemptedSet::default();
     assert!(attempted.insert(0) && attempted.has_remaining(3));
-    list[1].record_at(Seen::Unreachable, now);
+    list[1].record_at(Observation::Unreachable, now);
     assert_eq!(pick(&list, attempted, None, now).unwrap().index, 2);
     assert!(attempted.insert(2) && attempted.has_remaining(3));
     assert_eq!(pick(&list, attempted, None, now).unwrap().index, 1);
@@ -139,7 +141,7 @@ fn attempted_replicas_come_last_and_unreachable_ones_before_them() {
 
 /// Five failures in a row, each at `now`.
 fn fail(endpoint: &Endpoint, now: Duration) {
-    (0..5).for_each(|_| endpoint.record_at(Seen::Failed(Kind::UpstreamStatus(500)), now));
+    (0..5).for_each(|_| endpoint.record_at(Observation::Failed(Kind::UpstreamStatus(500)), now));
 }
 
 #[test]
@@ -150,7 +152,7 @@ fn a_failing_replica_gets_nothing_then_one_request_then_a_growing_share() {
     assert_eq!(shares(&list, now), [0, 1000]);
     let half_open = ms(6000);
     assert_eq!(shares(&list, half_open), [1, 999], "one request probes");
-    list[0].record_at(Seen::Spoke(ms(10)), half_open + ms(10));
+    list[0].record_at(Observation::FirstToken(ms(10)), half_open + ms(10));
     let early = shares(&list, half_open + ms(10));
     assert!((20..90).contains(&early[0]), "a tenth of its half: {early:?}");
     let half = shares(&list, half_open + ms(5010));
@@ -162,7 +164,7 @@ fn a_failing_replica_gets_nothing_then_one_request_then_a_growing_share() {
 fn a_request_that_has_failed_before_does_not_probe() {
     let (list, now) = (replicas(3), ms(1000));
     fail(&list[0], now);
-    let mut attempted = Tried::default();
+    let mut attempted = AttemptedSet::default();
     attempted.insert(1);
     assert_eq!(pick(&list, attempted, None, ms(7000)).unwrap().index, 2);
     attempted.insert(2);
@@ -176,22 +178,25 @@ fn when_most_fail_all_get_requests_except_the_unreachable_ones() {
     fail(&list[0], now);
     fail(&list[1], now);
     let _busy: Vec<InFlightGuard> = (0..5).map(|_| list[2].enter()).collect();
-    list[3].record_at(Seen::Unreachable, now);
-    list[4].record_at(Seen::Unreachable, now);
-    list[5].record_at(Seen::Unreachable, now);
+    list[3].record_at(Observation::Unreachable, now);
+    list[4].record_at(Observation::Unreachable, now);
+    list[5].record_at(Observation::Unreachable, now);
     let shares = shares(&list, now);
     assert!(shares[2] > 600, "the healthy one is taken whenever it is drawn: {shares:?}");
     assert!(shares[0] > 100 && shares[1] > 100, "{shares:?}");
     assert_eq!(shares[3..], [0, 0, 0]);
-    (0..3).for_each(|index| list[index].record_at(Seen::Unreachable, now));
-    assert!(pick(&list, Tried::default(), None, now).is_some(), "when none is reachable, any");
+    (0..3).for_each(|index| list[index].record_at(Observation::Unreachable, now));
+    assert!(
+        pick(&list, AttemptedSet::default(), None, now).is_some(),
+        "when none is reachable, any"
+    );
 }
 
 #[test]
 fn the_replica_with_the_cached_prefix_is_chosen_unless_its_load_is_much_higher() {
     let (list, now) = (replicas(3), ms(1000));
     let chosen_with_prefix_at =
-        |index| pick(&list, Tried::default(), Some(index), now).unwrap().index;
+        |index| pick(&list, AttemptedSet::default(), Some(index), now).unwrap().index;
     assert!((0..100).all(|_| chosen_with_prefix_at(1) == 1));
     let mut busy: Vec<InFlightGuard> = (0..4).map(|_| list[1].enter()).collect();
     assert!((0..100).all(|_| chosen_with_prefix_at(1) == 1), "a little more load");
@@ -199,7 +204,7 @@ fn the_replica_with_the_cached_prefix_is_chosen_unless_its_load_is_much_higher()
     assert!((0..100).all(|_| chosen_with_prefix_at(1) != 1), "too much more");
     fail(&list[2], now);
     assert!((0..100).all(|_| chosen_with_prefix_at(2) == 0), "it fails");
-    let mut attempted = Tried::default();
+    let mut attempted = AttemptedSet::default();
     attempted.insert(0);
     assert_eq!(pick(&list, attempted, Some(0), now).unwrap().index, 1, "it was attempted");
     assert!(chosen_with_prefix_at(7) < 3, "an index beyond the list");
@@ -308,7 +313,8 @@ fn p99(
                 EventKind::FirstToken(arrived) => {
                     waits.push(at - arrived);
                     let waited = Duration::from_secs_f64(at - arrived);
-                    list[server].record_at(Seen::Spoke(waited), Duration::from_secs_f64(at));
+                    list[server]
+                        .record_at(Observation::FirstToken(waited), Duration::from_secs_f64(at));
                 }
                 EventKind::Ended(guard) => {
                     drop(guard);
@@ -337,7 +343,7 @@ fn p99(
 fn compared(slow: [f64; 8], skew: f64, load: f64) -> (f64, f64) {
     fastrand::seed(3);
     let ours = p99(slow, skew, load, |list, now, _| {
-        pick(list, Tried::default(), None, now).unwrap().index
+        pick(list, AttemptedSet::default(), None, now).unwrap().index
     });
     (ours, p99(slow, skew, load, |list, _, number| number % list.len()))
 }

@@ -14,10 +14,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::model::{HealthCheck, Model};
-use crate::provider::{Attempt, Outbound, dialect};
+use crate::provider::{Outbound, SigningContext, dialect};
 use crate::upstream::balance::reported_load::ReportedLoad;
 use crate::upstream::fetch::send_request;
-use crate::upstream::{Answered, Asked, Endpoint, Endpoints, FetchError};
+use crate::upstream::{Endpoint, Endpoints, FetchError, FetchRequest, FetchResponse};
 
 /// The most checks and polls in flight at a time, over all replicas.
 const MAX_CONCURRENT: usize = 16;
@@ -28,14 +28,14 @@ const POLL_EVERY: Duration = Duration::from_millis(500);
 
 /// `[resilience] health_check`, checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WatchSettings {
+pub struct HealthCheckSettings {
     /// The time between two checks of a replica; a quarter of it while they fail.
     pub every: Duration,
     /// How long a check may take.
     pub timeout: Duration,
 }
 
-impl Default for WatchSettings {
+impl Default for HealthCheckSettings {
     fn default() -> Self {
         Self { every: Duration::from_secs(10), timeout: Duration::from_secs(2) }
     }
@@ -43,24 +43,24 @@ impl Default for WatchSettings {
 
 /// The replicas that are checked, as of the configuration in force: one per process.
 #[derive(Debug, Default)]
-pub struct Watch {
+pub struct HealthChecks {
     targets: watch::Sender<Arc<Targets>>,
 }
 
 /// The replicas to check, and how.
 #[derive(Debug, Default)]
 struct Targets {
-    settings: WatchSettings,
+    settings: HealthCheckSettings,
     replicas: Vec<(Arc<Model>, Arc<Endpoint>)>,
 }
 
-impl Watch {
+impl HealthChecks {
     /// Replaces the replicas and the settings.
     pub fn set<'a>(
         &self,
         models: impl Iterator<Item = &'a Arc<Model>>,
         endpoints: &Endpoints,
-        settings: WatchSettings,
+        settings: HealthCheckSettings,
     ) {
         let mut replicas = Vec::new();
         for model in models {
@@ -71,13 +71,13 @@ impl Watch {
     }
 
     /// Creates the checker of the replicas in force. Run one only.
-    pub fn watcher(&self) -> Watcher {
-        Watcher { targets: self.targets.subscribe(), permits: Semaphore::new(MAX_CONCURRENT) }
+    pub fn checker(&self) -> HealthChecker {
+        HealthChecker { targets: self.targets.subscribe(), permits: Semaphore::new(MAX_CONCURRENT) }
     }
 }
 
 /// The one task that sends checks and polls.
-pub struct Watcher {
+pub struct HealthChecker {
     targets: watch::Receiver<Arc<Targets>>,
     permits: Semaphore,
 }
@@ -85,7 +85,7 @@ pub struct Watcher {
 /// The endless work for one replica.
 type Task<'w> = Pin<Box<dyn Future<Output = Infallible> + Send + 'w>>;
 
-impl Watcher {
+impl HealthChecker {
     /// Runs until the set of replicas that it was created from is dropped.
     pub async fn run(mut self) {
         loop {
@@ -97,7 +97,7 @@ impl Watcher {
                 if let Some(check) = &model.replicas.health_check {
                     tasks.push(Box::pin(replica.run_checks(check, targets.settings)));
                 }
-                if model.replicas.tell_load {
+                if model.replicas.reports_load {
                     tasks.push(Box::pin(replica.poll_load()));
                 }
             }
@@ -122,8 +122,8 @@ struct Replica<'w> {
 }
 
 impl Replica<'_> {
-    async fn run_checks(self, check: &HealthCheck, settings: WatchSettings) -> Infallible {
-        let WatchSettings { every, timeout } = settings;
+    async fn run_checks(self, check: &HealthCheck, settings: HealthCheckSettings) -> Infallible {
+        let HealthCheckSettings { every, timeout } = settings;
         let mut failures = 0;
         loop {
             pause(if failures == 0 { every } else { every / 4 }).await;
@@ -152,7 +152,7 @@ impl Replica<'_> {
             HealthCheck::Path(path) => self.get(path, true, limit).await,
         };
         match response {
-            Ok(Answered { status, .. }) if status.is_server_error() => {
+            Ok(FetchResponse { status, .. }) if status.is_server_error() => {
                 Err(format!("HTTP {}", status.as_u16()))
             }
             Ok(_) | Err(FetchError::TooLong) => Ok(()),
@@ -185,9 +185,14 @@ impl Replica<'_> {
     }
 
     /// Gets a document from the server, with the model's key.
-    async fn get(self, path: &str, at_root: bool, limit: Duration) -> Result<Answered, FetchError> {
+    async fn get(
+        self,
+        path: &str,
+        at_root: bool,
+        limit: Duration,
+    ) -> Result<FetchResponse, FetchError> {
         let Endpoint { url, connect_options, .. } = self.endpoint;
-        let root = url.without_base();
+        let root = url.without_path();
         let url = if at_root { &root } else { url };
         let mut outbound = Outbound {
             method: Method::GET,
@@ -195,11 +200,16 @@ impl Replica<'_> {
             headers: HeaderMap::new(),
             body: Bytes::new().into(),
         };
-        let attempt = Attempt { endpoint: url, now: SystemTime::now() };
+        let attempt = SigningContext { endpoint: url, now: SystemTime::now() };
         // a missing key is reported to the requests for the model; the check goes without it
         let _ = dialect(self.model.provider).authorize(&mut outbound, self.model, &attempt);
-        let request =
-            Asked { method: "GET", url, path, headers: outbound.headers, body: Bytes::new() };
+        let request = FetchRequest {
+            method: "GET",
+            url,
+            path,
+            headers: outbound.headers,
+            body: Bytes::new(),
+        };
         // never closed: this waits, and does not fail
         let _permit = self.permits.acquire().await;
         timeout(limit, send_request(request, connect_options, limit))

@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use crate::upstream::endpoint::{Endpoint, InFlightGuard};
 use crate::upstream::http::connection::{Connection, ExchangeError, poll_body};
 use crate::upstream::http::pool::Pool;
-use crate::upstream::limit::concurrency::Place;
+use crate::upstream::limit::concurrency::Permit;
 use crate::wire::Framing;
 
 /// The body of a response. Read to its end, it returns the connection to the pool; dropped before,
@@ -20,7 +20,7 @@ pub struct AnswerBody {
     keep_alive: bool,
     in_flight: InFlightGuard,
     /// The model's permit; released with the body.
-    permit: Option<Place>,
+    permit: Option<Permit>,
     pool: Arc<Pool>,
 }
 
@@ -36,7 +36,7 @@ impl AnswerBody {
     }
 
     /// Keeps the request's permit until the body is dropped.
-    pub fn hold(&mut self, permit: Option<Place>) {
+    pub fn hold_permit(&mut self, permit: Option<Permit>) {
         self.permit = permit;
     }
 
@@ -58,14 +58,14 @@ impl AnswerBody {
         let mut out = BytesMut::new();
         let read = match &mut self.connection {
             None => return Poll::Ready(None),
-            Some(_) if self.framing.is_over() => Ok(()),
+            Some(_) if self.framing.is_complete() => Ok(()),
             Some(connection) => ready!(poll_body(connection, &mut self.framing, cx, &mut out)),
         };
         if let Err(error) = read {
             self.connection = None;
             return Poll::Ready(Some(Err(error)));
         }
-        if self.framing.is_over() {
+        if self.framing.is_complete() {
             self.release_connection();
         }
         match (out.is_empty(), self.is_over()) {

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::upstream::net::stream::Stream;
 use crate::upstream::net::tls::is_alert;
-use crate::wire::{Framing, Head, NotHttp, Payload, read_head};
+use crate::wire::{Framing, NotHttp, Payload, ResponseHead, read_response_head};
 
 /// The bytes read from a socket at once, on the stack: an open stream keeps no read buffer.
 const READ_SIZE: usize = 16 << 10;
@@ -75,12 +75,12 @@ impl Connection {
         &mut self,
         head: Bytes,
         body: &Payload,
-    ) -> Result<Head, ExchangeError> {
+    ) -> Result<ResponseHead, ExchangeError> {
         match self.write(head, body).await {
             Ok(None) => self.read_head().await,
             // A server that refuses a request may respond before it has read all of it; the rest is
             // not sent.
-            Ok(Some(head)) => Ok(Head { keep_alive: false, ..head }),
+            Ok(Some(head)) => Ok(ResponseHead { keep_alive: false, ..head }),
             // Or it closes the connection.
             Err(ExchangeError::Io(error)) => {
                 self.read_head().await.map_err(|read| match (read, error.kind()) {
@@ -96,7 +96,11 @@ impl Connection {
     }
 
     /// Sends a request. Returns the head of a response that arrived before all of it was sent.
-    async fn write(&mut self, head: Bytes, body: &Payload) -> Result<Option<Head>, ExchangeError> {
+    async fn write(
+        &mut self,
+        head: Bytes,
+        body: &Payload,
+    ) -> Result<Option<ResponseHead>, ExchangeError> {
         let mut pieces: Vec<Bytes> = Vec::with_capacity(1 + body.pieces().len());
         pieces.push(head);
         pieces.extend_from_slice(body.pieces());
@@ -119,7 +123,7 @@ impl Connection {
             })
             .await?;
             let Some(mut written) = written else {
-                match read_head(&mut self.buffer)? {
+                match read_response_head(&mut self.buffer)? {
                     None => continue,
                     early => return Ok(early),
                 }
@@ -146,7 +150,7 @@ impl Connection {
         limit: usize,
     ) -> Result<Option<Bytes>, ExchangeError> {
         let (mut framing, mut whole) = (framing, BytesMut::new());
-        while !framing.is_over() {
+        while !framing.is_complete() {
             poll_fn(|cx| poll_body(self, &mut framing, cx, &mut whole)).await?;
             if whole.len() > limit {
                 return Ok(None);
@@ -155,9 +159,9 @@ impl Connection {
         Ok(Some(whole.freeze()))
     }
 
-    async fn read_head(&mut self) -> Result<Head, ExchangeError> {
+    async fn read_head(&mut self) -> Result<ResponseHead, ExchangeError> {
         loop {
-            if let Some(head) = read_head(&mut self.buffer)? {
+            if let Some(head) = read_response_head(&mut self.buffer)? {
                 return Ok(head);
             }
             let read = poll_fn(|cx| {
@@ -215,7 +219,7 @@ pub(super) fn poll_body(
                 _ => {}
             }
         }
-        if !out.is_empty() || framing.is_over() {
+        if !out.is_empty() || framing.is_complete() {
             return Poll::Ready(Ok(()));
         }
     }

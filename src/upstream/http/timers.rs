@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::error::{GatewayError, Phase};
-use crate::model::Budget;
+use crate::model::Timeouts;
 
 /// A timeout that has expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Expired {
 /// The deadlines of one request.
 #[derive(Debug)]
 pub struct Timers {
-    budget: Budget,
+    budget: Timeouts,
     total_at: Instant,
     phase: Phase,
     phase_at: Instant,
@@ -42,19 +42,19 @@ pub struct Timers {
 
 impl Timers {
     /// Starts the total timeout of a request that arrived at `started`.
-    pub fn start(budget: Budget, started: Instant) -> Self {
+    pub fn start(budget: Timeouts, started: Instant) -> Self {
         let total_at = started + budget.total;
         Self { budget, total_at, phase: Phase::Total, phase_at: total_at, sleep: None }
     }
 
     /// Begins a phase now.
-    pub fn enter(&mut self, phase: Phase) {
+    pub fn begin_phase(&mut self, phase: Phase) {
         self.phase = phase;
         self.phase_at = Instant::now() + self.budget.limit(phase);
     }
 
     /// Restarts the idle timeout: data arrived at `now`.
-    pub fn arrived(&mut self, now: Instant) {
+    pub fn restart_idle(&mut self, now: Instant) {
         self.phase = Phase::Idle;
         self.phase_at = now + self.budget.idle;
     }
@@ -66,12 +66,12 @@ impl Timers {
         phase: Phase,
         future: F,
     ) -> Result<F::Output, Expired> {
-        self.enter(phase);
-        self.go_on(future).await
+        self.begin_phase(phase);
+        self.resume(future).await
     }
 
     /// Runs a future within the phase that is already under way; fails as [`Self::run`] does.
-    pub async fn go_on<F: Future + Unpin>(&mut self, mut future: F) -> Result<F::Output, Expired> {
+    pub async fn resume<F: Future + Unpin>(&mut self, mut future: F) -> Result<F::Output, Expired> {
         poll_fn(|cx| match Pin::new(&mut future).poll(cx) {
             Poll::Ready(output) => Poll::Ready(Ok(output)),
             Poll::Pending => self.poll_expired(cx).map(Err),
@@ -122,11 +122,11 @@ mod tests {
 
     use super::Timers;
     use crate::error::Phase;
-    use crate::model::Budget;
+    use crate::model::Timeouts;
 
-    fn budget() -> Budget {
+    fn budget() -> Timeouts {
         let s = Duration::from_secs;
-        Budget { connect: s(1), first_byte: s(5), idle: s(2), total: s(9) }
+        Timeouts { connect: s(1), first_byte: s(5), idle: s(2), total: s(9) }
     }
 
     #[tokio::test(start_paused = true)]
@@ -140,11 +140,11 @@ mod tests {
         assert_eq!(started.elapsed().as_secs(), 1);
         assert!(timers.run(Phase::FirstByte, pin!(sleep(Duration::from_secs(4)))).await.is_ok());
         for _ in 0..2 {
-            timers.arrived(Instant::now());
-            assert!(timers.go_on(pin!(sleep(Duration::from_millis(1500)))).await.is_ok());
+            timers.restart_idle(Instant::now());
+            assert!(timers.resume(pin!(sleep(Duration::from_millis(1500)))).await.is_ok());
         }
-        timers.arrived(Instant::now());
-        let expired = timers.go_on(pending::<()>()).await.unwrap_err();
+        timers.restart_idle(Instant::now());
+        let expired = timers.resume(pending::<()>()).await.unwrap_err();
         assert_eq!(
             (expired.phase, expired.limit.as_secs(), started.elapsed().as_secs()),
             (Phase::Total, 9, 9)
@@ -155,23 +155,25 @@ mod tests {
     async fn silence_after_progress_is_idle() {
         let started = Instant::now();
         let mut timers = Timers::start(budget(), started);
-        timers.enter(Phase::FirstByte);
-        assert!(timers.go_on(pin!(sleep(Duration::from_secs(1)))).await.is_ok());
-        timers.arrived(Instant::now());
-        assert_eq!(timers.go_on(pending::<()>()).await.unwrap_err().phase, Phase::Idle);
+        timers.begin_phase(Phase::FirstByte);
+        assert!(timers.resume(pin!(sleep(Duration::from_secs(1)))).await.is_ok());
+        timers.restart_idle(Instant::now());
+        assert_eq!(timers.resume(pending::<()>()).await.unwrap_err().phase, Phase::Idle);
         assert_eq!(started.elapsed().as_secs(), 3);
     }
 
     #[tokio::test]
     async fn a_source_that_never_waits_expires_too() {
-        let mut timers =
-            Timers::start(Budget { total: Duration::from_millis(50), ..budget() }, Instant::now());
+        let mut timers = Timers::start(
+            Timeouts { total: Duration::from_millis(50), ..budget() },
+            Instant::now(),
+        );
         let busy = poll_fn(|cx| -> std::task::Poll<()> {
             loop {
                 ready!(pin!(consume_budget()).poll(cx));
             }
         });
-        let expired = tokio::time::timeout(Duration::from_secs(5), timers.go_on(busy)).await;
+        let expired = tokio::time::timeout(Duration::from_secs(5), timers.resume(busy)).await;
         assert_eq!(expired.expect("it ends").unwrap_err().phase, Phase::Total);
     }
 }

@@ -13,7 +13,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::error::{GatewayError, Kind};
-use crate::model::{EndpointUrl, Scheme, is_refused_address};
+use crate::model::{EndpointUrl, Scheme, is_forbidden_address};
 use crate::upstream::net::egress::{Checked, ConnectOptions};
 use crate::upstream::net::proxy::{TunnelError, is_near};
 use crate::upstream::{Proxy, Stream};
@@ -28,7 +28,7 @@ const MAX_ADDRESSES: usize = 4;
 
 /// The duration of each step.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Steps {
+pub struct ConnectTimings {
     /// Name resolution; of the proxy's name, where there is one.
     pub dns: Duration,
     /// The TCP handshake, with the proxy where there is one.
@@ -97,7 +97,7 @@ impl ConnectError {
 pub(crate) async fn connect(
     url: &EndpointUrl,
     options: &ConnectOptions,
-) -> Result<(Stream, Steps), ConnectError> {
+) -> Result<(Stream, ConnectTimings), ConnectError> {
     let started = Instant::now();
     let checked = match options.checked {
         Some(check) => Some(resolve_checked(url, check).await?),
@@ -113,7 +113,7 @@ pub(crate) async fn connect(
         (None, Some(addresses)) => addresses,
         (None, None) => resolve(url).await?,
     };
-    let mut timings = Steps { dns: started.elapsed(), ..Steps::default() };
+    let mut timings = ConnectTimings { dns: started.elapsed(), ..ConnectTimings::default() };
     let dialled = dial(&addresses).await;
     timings.tcp = started.elapsed() - timings.dns;
     let tcp = match proxy {
@@ -151,7 +151,7 @@ async fn resolve_checked(
     check: Checked,
 ) -> Result<Vec<SocketAddr>, ConnectError> {
     let addresses = resolve(url).await?;
-    match addresses.iter().find(|address| is_refused_address(address.ip(), check.loopback)) {
+    match addresses.iter().find(|address| is_forbidden_address(address.ip(), check.loopback)) {
         Some(address) => Err(ConnectError::Refused(address.ip())),
         None => Ok(addresses),
     }

@@ -13,20 +13,20 @@ use crate::upstream::{ClientTls, Proxies, Proxy};
 
 /// The settings of outgoing connections, from the file and the environment.
 #[derive(Debug)]
-pub struct Outward {
+pub struct Egress {
     id: u32,
-    settings: OutwardSettings,
+    settings: EgressSettings,
 }
 
 /// The settings as they are read.
 #[derive(Debug, Default, PartialEq)]
-pub struct OutwardSettings {
+pub struct EgressSettings {
     /// For issuers of keys and credentials, and for GitLab's cloud: without a client certificate.
     pub anonymous: Arc<ClientTls>,
     /// For model servers: `[tls]`.
     pub models: Arc<ClientTls>,
     /// For the models whose `[models.…]` has a `tls` of its own.
-    pub own: HashMap<ModelId, Arc<ClientTls>>,
+    pub by_model: HashMap<ModelId, Arc<ClientTls>>,
     /// The outbound proxies.
     pub proxies: Proxies,
     /// Whether a model that a *request* names may have a loopback address.
@@ -61,21 +61,22 @@ impl ConnectOptions {
     }
 }
 
-impl Outward {
+impl Egress {
     /// Creates an instance with an id of its own.
-    pub fn new(settings: OutwardSettings) -> Self {
+    pub fn new(settings: EgressSettings) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         Self { id: NEXT.fetch_add(1, Ordering::Relaxed), settings }
     }
 
     /// Returns the settings.
-    pub const fn settings(&self) -> &OutwardSettings {
+    pub const fn settings(&self) -> &EgressSettings {
         &self.settings
     }
 
     /// Returns how to connect to a model's server.
     pub(crate) fn options_for_model(&self, model: &Model, url: &EndpointUrl) -> ConnectOptions {
-        let OutwardSettings { anonymous, models, own, proxies, request_loopback } = &self.settings;
+        let EgressSettings { anonymous, models, by_model: own, proxies, request_loopback } =
+            &self.settings;
         let tls = if model.provider.is_gateway() {
             anonymous
         } else {
@@ -103,32 +104,32 @@ impl Outward {
     }
 }
 
-impl Default for Outward {
+impl Default for Egress {
     fn default() -> Self {
-        Self::new(OutwardSettings::default())
+        Self::new(EgressSettings::default())
     }
 }
 
 /// The egress settings in force, for components that outlive a configuration.
 #[derive(Clone, Debug, Default)]
-pub struct SharedOutward {
-    current: Arc<ArcSwap<Outward>>,
+pub struct SharedEgress {
+    current: Arc<ArcSwap<Egress>>,
 }
 
-impl SharedOutward {
+impl SharedEgress {
     /// Creates a handle that holds these settings.
-    pub fn new(egress: Arc<Outward>) -> Self {
+    pub fn new(egress: Arc<Egress>) -> Self {
         Self { current: Arc::new(ArcSwap::new(egress)) }
     }
 
     /// Returns the settings in force.
-    pub fn load(&self) -> Arc<Outward> {
+    pub fn load(&self) -> Arc<Egress> {
         self.current.load_full()
     }
 
     /// Puts other settings in force, unless they are equal: then connections are kept. Returns
     /// those in force.
-    pub fn put(&self, next: Arc<Outward>) -> Arc<Outward> {
+    pub fn put(&self, next: Arc<Egress>) -> Arc<Egress> {
         if self.current.load().settings != next.settings {
             self.current.store(next);
         }
@@ -140,8 +141,8 @@ impl SharedOutward {
 mod tests {
     use std::sync::Arc;
 
-    use super::{Outward, OutwardSettings};
-    use crate::model::{Access, BudgetPatch, EndpointUrl, Model, ProviderKind, Replicas};
+    use super::{Egress, EgressSettings};
+    use crate::model::{Access, EndpointUrl, Model, ProviderKind, ReplicaSettings, TimeoutsPatch};
     use crate::upstream::ClientTls;
 
     #[test]
@@ -155,17 +156,17 @@ mod tests {
             endpoints: vec![url.clone()],
             api_key: None,
             access: Access::Key,
-            timeouts: BudgetPatch::default(),
-            replicas: Replicas::default(),
-            room: None,
+            timeouts: TimeoutsPatch::default(),
+            replicas: ReplicaSettings::default(),
+            concurrency: None,
             priority: false,
             from_request: false,
         };
-        let egress = Outward::new(OutwardSettings {
+        let egress = Egress::new(EgressSettings {
             models: Arc::new(ClientTls::default()),
             ..Default::default()
         });
-        let OutwardSettings { anonymous, models, .. } = egress.settings();
+        let EgressSettings { anonymous, models, .. } = egress.settings();
         assert!(Arc::ptr_eq(
             &egress.options_for_model(&model(ProviderKind::OpenAi), &url).tls,
             models

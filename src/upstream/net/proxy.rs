@@ -14,9 +14,9 @@ use http::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::model::{EndpointUrl, Scheme, is_refused_address};
+use crate::model::{EndpointUrl, Scheme, is_forbidden_address};
 use crate::secret::Secret;
-use crate::wire::read_head;
+use crate::wire::read_response_head;
 
 /// One proxy.
 #[derive(Clone, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct Proxy {
     /// The value of `Proxy-Authorization`.
     pub authorization: Option<Secret<String>>,
     /// The setting that it comes from: `proxy.url`, `HTTPS_PROXY`.
-    pub named_by: Arc<str>,
+    pub source: Arc<str>,
 }
 
 /// Which servers are reached through which proxy.
@@ -37,12 +37,12 @@ pub struct Proxies {
     /// For `http` servers.
     pub http: Option<Arc<Proxy>>,
     /// Servers that are reached without a proxy.
-    pub except: Vec<Except>,
+    pub except: Vec<NoProxyRule>,
 }
 
 /// A rule for servers that are reached without a proxy; read as curl and Go read `NO_PROXY`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Except {
+pub enum NoProxyRule {
     /// `*`
     All,
     /// `example.com`, `.example.com`, `*.example.com`, with or without a port: the name and all
@@ -83,7 +83,9 @@ impl Proxy {
         tcp.write_all(self.request(target).expose()).await?;
         let mut buffer = BytesMut::with_capacity(512);
         let head = loop {
-            if let Some(head) = read_head(&mut buffer).map_err(|why| TunnelError::NotHttp(why.0))? {
+            if let Some(head) =
+                read_response_head(&mut buffer).map_err(|why| TunnelError::NotHttp(why.0))?
+            {
                 break head;
             }
             if tcp.read_buf(&mut buffer).await? == 0 {
@@ -96,7 +98,7 @@ impl Proxy {
             status if status.is_success() => Err(TunnelError::NotHttp("bytes before the tunnel")),
             StatusCode::PROXY_AUTHENTICATION_REQUIRED => Err(TunnelError::Credentials),
             status => {
-                let is_from_file = self.named_by.contains('.');
+                let is_from_file = self.source.contains('.');
                 let except = if is_from_file { "proxy.except" } else { "NO_PROXY or proxy.except" };
                 Err(TunnelError::Refused(target.to_owned(), status, except))
             }
@@ -122,7 +124,7 @@ impl Proxy {
 /// Writes the URL and the setting that it comes from.
 impl fmt::Display for Proxy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.url, self.named_by)
+        write!(f, "{} ({})", self.url, self.source)
     }
 }
 
@@ -156,10 +158,10 @@ pub(crate) fn is_near(address: IpAddr) -> bool {
     /// EKS gives pods their credentials at `fd00:ec2::23`, EC2 instances at `fd00:ec2::254`.
     const AWS: [u16; 2] = [0xfd00, 0xec2];
     let is_aws = |v6: Ipv6Addr| v6.segments()[..2] == AWS;
-    is_refused_address(address, false) || matches!(address, IpAddr::V6(v6) if is_aws(v6))
+    is_forbidden_address(address, false) || matches!(address, IpAddr::V6(v6) if is_aws(v6))
 }
 
-impl Except {
+impl NoProxyRule {
     /// Parses one entry of a list; the error is what was expected.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         const EXPECTED: &str =
@@ -225,16 +227,16 @@ fn is_within(address: IpAddr, network: IpAddr, bits: u8) -> bool {
 mod tests {
     use std::sync::Arc;
 
-    use super::{Except, Proxies, Proxy};
+    use super::{NoProxyRule, Proxies, Proxy};
     use crate::model::EndpointUrl;
 
     fn proxies(except: &str) -> Proxies {
         let url = EndpointUrl::parse("http://proxy:3128").unwrap();
-        let proxy = Arc::new(Proxy { url, authorization: None, named_by: "proxy.url".into() });
+        let proxy = Arc::new(Proxy { url, authorization: None, source: "proxy.url".into() });
         let except = except
             .split(',')
             .filter(|each| !each.is_empty())
-            .map(|each| Except::parse(each).unwrap())
+            .map(|each| NoProxyRule::parse(each).unwrap())
             .collect();
         Proxies { https: Some(Arc::clone(&proxy)), http: Some(proxy), except }
     }
@@ -270,7 +272,7 @@ mod tests {
             assert_eq!(is_proxied(except, url), proxied, "{except:?} {url}");
         }
         for wrong in ["", ".", "10.0.0.0/33", "x/8", "a b", "host:port", "[::1]:80", "http://x"] {
-            assert!(Except::parse(wrong).is_err(), "{wrong}");
+            assert!(NoProxyRule::parse(wrong).is_err(), "{wrong}");
         }
     }
 

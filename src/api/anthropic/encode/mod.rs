@@ -263,11 +263,11 @@ impl Encode for AnthropicStreamEncoder {
         }
     }
 
-    fn held(&self) -> usize {
+    fn buffered_bytes(&self) -> usize {
         self.buffered_bytes
     }
 
-    fn fault(&self) -> Option<&str> {
+    fn failure(&self) -> Option<&str> {
         self.is_lossy
             .then_some("a call continued after its arguments were complete: the rest is lost")
     }

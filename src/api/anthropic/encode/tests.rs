@@ -159,7 +159,7 @@ fn a_complete_call_buffers_nothing() {
     let mut write = |delta: Delta| {
         let mut out = BytesMut::new();
         encoder.delta(&delta, &mut out);
-        (out.is_empty(), encoder.held())
+        (out.is_empty(), encoder.buffered_bytes())
     };
     assert_eq!(write(call(0, Some("a"), Some("f"), "{\"x\":{}")), (false, 0));
     assert_eq!(write(call(1, Some("b"), Some("g"), "1234")), (true, super::DELTA_OVERHEAD + 4));

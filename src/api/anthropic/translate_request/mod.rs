@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::translate_messages::{messages, system};
 use crate::api::fields::{Fields, fault, parse_body, unsupported};
 use crate::error::{BodyFault, GatewayError};
-use crate::generation::{CacheFor, Format, Generation, Part, Sampling, Thinking, Tool, ToolChoice};
+use crate::generation::{CacheTtl, Format, Generation, Part, Sampling, Thinking, Tool, ToolChoice};
 
 /// Fields about the caller and the billing, which do not affect the response.
 const IGNORED: [&str; 4] = ["metadata", "service_tier", "user_profile_id", "workspace_id"];
@@ -45,7 +45,7 @@ fn translate(body: &[u8]) -> Result<MessagesRequest, BodyFault> {
     let mut translated: Vec<_> = system(&mut body)?.into_iter().collect();
     translated.extend(messages(list)?);
     // at the top level it marks the whole conversation for the cache
-    if let (Some(CacheFor(ttl)), Some(last)) = (body.cache_control()?, translated.last_mut()) {
+    if let (Some(CacheTtl(ttl)), Some(last)) = (body.cache_control()?, translated.last_mut()) {
         last.parts.push(Part::CachePoint { ttl });
     }
     let (tools, tools_cached) = tools(&mut body)?;
@@ -54,15 +54,15 @@ fn translate(body: &[u8]) -> Result<MessagesRequest, BodyFault> {
     let generation = Generation {
         messages: translated,
         tools,
-        tools_cached,
+        tools_cache_ttl: tools_cached,
         tool_choice,
-        parallel_tools,
+        parallel_tool_calls: parallel_tools,
         format,
         effort,
         thinking: thinking(&mut body)?,
         sampling: sampling(&mut body)?,
         stream: body.get("stream", "true or false")?.unwrap_or(false),
-        raw: None,
+        raw_prompt: None,
     };
     body.ignore(&IGNORED);
     body.accept_only("speed", |speed| speed == "standard")?;
@@ -124,7 +124,7 @@ fn output_config(body: &mut Fields) -> Result<(Format, Option<String>), BodyFaul
     Ok((format, effort))
 }
 
-fn tools(body: &mut Fields) -> Result<(Vec<Tool>, Option<CacheFor>), BodyFault> {
+fn tools(body: &mut Fields) -> Result<(Vec<Tool>, Option<CacheTtl>), BodyFault> {
     let (mut tools, mut cache_point) = (Vec::new(), None);
     for (value, path) in body.list("tools")?.unwrap_or_default() {
         let mut tool = Fields::from_value(value, path)?;

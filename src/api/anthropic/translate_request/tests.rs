@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::MessagesRequest;
 use crate::error::{GatewayError, Shape, render};
 use crate::generation::{
-    CacheFor, Format, Generation, Image, Message, Part, Role, Sampling, Thinking, Tool, ToolCall,
+    CacheTtl, Format, Generation, Image, Message, Part, Role, Sampling, Thinking, Tool, ToolCall,
     ToolChoice,
 };
 
@@ -87,11 +87,11 @@ fn every_translated_field() {
         Some(Thinking { budget: Some(2048), display: Some("omitted".into()) })
     );
     assert_eq!(
-        (generation.effort.as_deref(), generation.parallel_tools),
+        (generation.effort.as_deref(), generation.parallel_tool_calls),
         (Some("low"), Some(false))
     );
     assert_eq!(generation.tool_choice, ToolChoice::Named("f".into()));
-    assert_eq!((generation.tools.len(), &generation.tools_cached), (2, &Some(CacheFor(None))));
+    assert_eq!((generation.tools.len(), &generation.tools_cache_ttl), (2, &Some(CacheTtl(None))));
     let tool = Tool {
         name: "f".into(),
         description: "d".into(),
@@ -177,7 +177,7 @@ fn what_changes_nothing_is_fine() {
     .unwrap()
     .generation;
     assert_eq!(
-        (generation.thinking, generation.parallel_tools, generation.tool_choice),
+        (generation.thinking, generation.parallel_tool_calls, generation.tool_choice),
         (None, None, ToolChoice::Auto)
     );
 }

@@ -12,7 +12,7 @@ use super::react::{Action, ParsedTurn, TurnParser, normalize_tool_name};
 use super::tools::{self, Tool};
 use crate::error::chat_error;
 use crate::generation::{Delta, Encode, StopReason, Usage, without_thinking};
-use crate::wire::write_line;
+use crate::wire::write_json_line;
 
 /// Encodes one turn.
 pub(super) struct ChatEventEncoder {
@@ -68,13 +68,13 @@ impl ChatEventEncoder {
                 write_answer("", self.stop, out);
             }
             ParsedTurn::Unknown(text) if !text.is_empty() => {
-                write_line(&json!({"type": "unknown", "data": {"text": text}}), out);
+                write_json_line(&json!({"type": "unknown", "data": {"text": text}}), out);
             }
             ParsedTurn::Action(Action { thought, tool, input })
                 if self.tools.iter().any(|available| available.name == tool) =>
             {
                 let data = json!({"thought": thought, "tool": tool, "tool_input": input});
-                write_line(&json!({"type": "action", "data": data}), out);
+                write_json_line(&json!({"type": "action", "data": data}), out);
             }
             // GitLab looks for this text: the user lacks a subscription (G3001)
             ParsedTurn::Action(Action { tool, .. }) if tools::is_known(&tool) => {
@@ -124,11 +124,11 @@ impl Encode for ChatEventEncoder {
         if let Some(usage) = self.usage.filter(Usage::is_reported) {
             let counts =
                 json!({&*self.model: {"input_tokens": usage.input, "output_tokens": usage.output}});
-            write_line(&json!({"type": "usage", "data": {"usage": counts}}), out);
+            write_json_line(&json!({"type": "usage", "data": {"usage": counts}}), out);
         }
     }
 
-    fn fault(&self) -> Option<&str> {
+    fn failure(&self) -> Option<&str> {
         self.fault.as_deref()
     }
 }
@@ -140,7 +140,7 @@ fn write_answer(text: &str, stop: Option<StopReason>, out: &mut BytesMut) {
         StopReason::ContentFilter => "content_filter",
         StopReason::End | StopReason::ToolCalls | StopReason::Other => "stop",
     });
-    write_line(
+    write_json_line(
         &json!({"type": "final_answer_delta", "data": {"text": text, "finish_reason": reason}}),
         out,
     );
@@ -170,7 +170,7 @@ mod tests {
 
     /// Returns the events of a turn; merge requests cannot be read.
     fn events(protocol: ToolProtocol, deltas: &[Delta]) -> Vec<Value> {
-        let tools = tools::available_to(&Caller::Anyone, None, &["Merge Requests"]);
+        let tools = tools::available_to(&Caller::Anonymous, None, &["Merge Requests"]);
         let mut encoder = ChatEventEncoder::new(protocol, &tools, "m".into());
         let mut out = BytesMut::new();
         deltas.iter().for_each(|delta| encoder.delta(delta, &mut out));

@@ -28,7 +28,7 @@ use super::without_reasoning;
 use crate::api::{Answer, Context, Routed, body, text_header};
 use crate::error::{GatewayError, Kind, NDJSON, Shape};
 use crate::model::{Model, ToolStyle};
-use crate::route::{Ask, Feature, Metadata, Route};
+use crate::route::{Feature, ModelMetadata, Route, RouteQuery};
 use crate::snapshot::ToolUse;
 use crate::telemetry::rfc3339;
 
@@ -36,24 +36,26 @@ use crate::telemetry::rfc3339;
 pub(in crate::api) async fn answer(mut context: Context<'_>, incoming: Incoming) -> Answer {
     let bytes = context.body(incoming).await?;
     context.facts.stream = true;
-    context.asked_for(Some(Feature::DUO_CHAT));
+    context.record_feature(Some(Feature::DUO_CHAT));
     let ChatRouting { model_metadata } = body::parse(&bytes)?;
-    let metadata = Metadata::check(&model_metadata.unwrap_or_default(), &["model_metadata"]);
+    let metadata = ModelMetadata::parse(&model_metadata.unwrap_or_default(), &["model_metadata"]);
     let metadata = metadata.map_err(|fault| GatewayError::invalid(vec![fault]))?;
-    let mut route =
-        match context.route(Ask { feature: Some(Feature::DUO_CHAT), metadata }, &bytes).await? {
-            Routed::Model(route) => route,
-            Routed::Answered(response) => return Ok(response),
-        };
+    let mut route = match context
+        .route(RouteQuery { feature: Some(Feature::DUO_CHAT), metadata }, &bytes)
+        .await?
+    {
+        Routed::Model(route) => route,
+        Routed::Answered(response) => return Ok(response),
+    };
     let request: ChatRequest<'_> = body::parse(&bytes)?;
     request.validate(&context.caller)?;
     let version = text_header(&context.parts.headers, "x-gitlab-version");
     let tools = tools::available_to(&context.caller, version, &request.unavailable_resources());
     context.facts.shape = Shape::GitlabChat(context.snapshot.chat.expiry_as);
-    context.promise_lines(NDJSON);
+    context.allow_early_response(NDJSON);
     loop {
         match run_attempt(&mut context, &route, &request, &tools).await {
-            Err(error) => route = context.instead(&route, error)?,
+            Err(error) => route = context.next_fallback(&route, error)?,
             answer => return answer,
         }
     }

@@ -11,11 +11,11 @@ use super::tools::Tool;
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Generation, Part, Role};
 use crate::model::Model;
-use crate::prompt::Registry;
+use crate::prompt::PromptRegistry;
 
 /// What a prompt is built from in addition to the request.
 pub(super) struct ChatPromptBuilder<'a> {
-    pub(super) registry: &'a Registry,
+    pub(super) registry: &'a PromptRegistry,
     pub(super) model: &'a Model,
     /// `YYYY-MM-DD`, without the time of day: with it no two prompts would be equal, and no cache
     /// would hit.

@@ -9,13 +9,13 @@ use serde_json::Value;
 use crate::auth::{Caller, Permission, Scopes};
 use crate::error::{BodyFault, GatewayError, Kind};
 use crate::generation::Role;
-use crate::route::RawMetadata;
+use crate::route::RawModelMetadata;
 
 /// The fields that routing needs.
 #[derive(Deserialize)]
 pub(super) struct ChatRouting<'a> {
     #[serde(borrow)]
-    pub(super) model_metadata: Option<RawMetadata<'a>>,
+    pub(super) model_metadata: Option<RawModelMetadata<'a>>,
 }
 
 /// The whole body.
@@ -248,11 +248,11 @@ fn check_role(index: usize, message: &ChatMessage<'_>) -> Result<(), GatewayErro
 /// category that it guards; the others are open.
 fn authorize_category(caller: &Caller, category: &str) -> Result<(), GatewayError> {
     let name = format!("include_{category}_context");
-    let any_of = Scopes::of([name.as_str()]);
+    let any_of = Scopes::from_names([name.as_str()]);
     if any_of == Scopes::default() {
         Ok(())
     } else {
-        caller.may(&Permission::to_access(any_of, name))
+        caller.authorize(&Permission::to_access(any_of, name))
     }
 }
 
@@ -270,7 +270,7 @@ mod tests {
 
     fn refusal(body: &Value) -> (u16, String) {
         with_request(body, |request| {
-            let error = request.validate(&Caller::Anyone).unwrap_err();
+            let error = request.validate(&Caller::Anonymous).unwrap_err();
             (error.kind().row().status.as_u16(), error.public().to_owned())
         })
     }
@@ -293,7 +293,7 @@ mod tests {
             "unavailable_resources": ["Pipelines, Vulnerabilities", "Merge Requests"],
         });
         with_request(&body, |request| {
-            request.validate(&Caller::Anyone).unwrap();
+            request.validate(&Caller::Anonymous).unwrap();
             assert_eq!(
                 request.steps(),
                 [AgentStep { thought: "t", tool: "issue_reader", input: "#1", observation: "" }]
@@ -323,7 +323,7 @@ mod tests {
     #[test]
     fn a_token_grants_the_categories_in_its_scopes_and_those_without_a_primitive() {
         let caller = |scopes: &[&str]| {
-            let scopes = Scopes::of(scopes.iter().copied());
+            let scopes = Scopes::from_names(scopes.iter().copied());
             Caller::Gitlab(Claims {
                 subject: "i".into(),
                 realm: "self-managed".into(),

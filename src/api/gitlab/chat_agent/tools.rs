@@ -127,8 +127,8 @@ pub(super) fn available_to(
     let is_instance = matches!(caller, Caller::Gitlab(_));
     let version = version.map_or(ANY_VERSION, parse_version);
     let is_available = |tool: &&Tool| {
-        let any_of = Scopes::of([tool.primitive]);
-        let is_entitled = caller.may(&Permission::to_access(any_of, tool.name)).is_ok();
+        let any_of = Scopes::from_names([tool.primitive]);
+        let is_entitled = caller.authorize(&Permission::to_access(any_of, tool.name)).is_ok();
         let is_supported = !is_instance || version >= tool.since;
         let is_blocked = unavailable.iter().any(|name| name.eq_ignore_ascii_case(tool.resource));
         is_entitled && is_supported && !is_blocked
@@ -161,20 +161,20 @@ mod tests {
     #[test]
     fn every_tool_has_a_primitive_that_tokens_carry() {
         for tool in &TOOLS {
-            assert_ne!(Scopes::of([tool.primitive]), Scopes::default(), "{}", tool.name);
+            assert_ne!(Scopes::from_names([tool.primitive]), Scopes::default(), "{}", tool.name);
         }
         assert_eq!(names(&Caller::Key(Arc::new(StaticKey::new(b"k", "k"))), None, &[]).len(), 7);
     }
 
     #[test]
     fn tools_of_unavailable_resources_are_left_out() {
-        let left = names(&Caller::Anyone, None, &["merge requests", "Pipelines"]);
+        let left = names(&Caller::Anonymous, None, &["merge requests", "Pipelines"]);
         assert!(left.len() == 6 && !left.contains(&"merge_request_reader"), "{left:?}");
     }
 
     #[test]
     fn a_token_grants_tools_that_its_gitlab_has() {
-        let scopes = Scopes::of(["duo_chat", "ask_issue", "ask_commit"]);
+        let scopes = Scopes::from_names(["duo_chat", "ask_issue", "ask_commit"]);
         let (realm, model) = ("self-managed".into(), String::new());
         let claims = Claims { subject: "i".into(), realm, instance_id: "i".into(), scopes, model };
         let caller = Caller::Gitlab(claims);

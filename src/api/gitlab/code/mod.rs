@@ -23,11 +23,11 @@ use crate::api::{Answer, Context, Routed, json, text_header};
 use crate::auth::{Permission, Scopes};
 use crate::error::{GatewayError, Kind, Shape};
 use crate::generation::{
-    Blank, Delta, Echo, Encode, Fences, Filter, Filtered, Filters, NewCode, OwnLine, StopReason,
-    Think, Underscores, without_thinking,
+    BlankFilter, Delta, EchoFilter, Encode, FenceFilter, Filter, FilterChain, FilteredEncoder,
+    NewCodeFilter, OwnLineFilter, StopReason, ThinkFilter, UnderscoreFilter, without_thinking,
 };
 use crate::relay::Content;
-use crate::route::{Ask, Feature, Route};
+use crate::route::{Feature, Route, RouteQuery};
 use language::Language;
 use prompt::{CodePrompt, CodePromptBuilder, CompletionPrompt};
 use request::{CodeRequest, CodeRouting};
@@ -60,13 +60,17 @@ impl CodeCall {
     /// which.
     pub(in crate::api) fn permission(self) -> Permission {
         let (any_of, what) = match self {
-            Self::Completion => (Scopes::of_feature(Feature::CODE_COMPLETIONS), "code completions"),
-            Self::Generation => (Scopes::of_feature(Feature::CODE_GENERATIONS), "code generations"),
+            Self::Completion => {
+                (Scopes::for_feature(Feature::CODE_COMPLETIONS), "code completions")
+            }
+            Self::Generation => {
+                (Scopes::for_feature(Feature::CODE_GENERATIONS), "code generations")
+            }
             Self::Suggestion | Self::SuggestionEvents => {
-                (Scopes::of(["complete_code", "generate_code"]), "code suggestions")
+                (Scopes::from_names(["complete_code", "generate_code"]), "code suggestions")
             }
         };
-        Permission { users: true, ..Permission::to_access(any_of, what) }
+        Permission { user_tokens: true, ..Permission::to_access(any_of, what) }
     }
 }
 
@@ -78,17 +82,18 @@ pub(in crate::api) async fn answer(
 ) -> Answer {
     let bytes = context.body(incoming).await?;
     let CodeRouting { feature, stream, metadata } = CodeRouting::parse(call, &bytes)?;
-    context.asked_for(Some(feature));
+    context.record_feature(Some(feature));
     context.facts.stream = stream;
     if stream && call == CodeCall::SuggestionEvents {
         context.facts.shape = Shape::GitlabCodeEvents;
     }
-    let permission = Permission { any_of: Scopes::of_feature(feature), ..call.permission() };
-    context.caller.may(&permission)?;
-    let mut route = match context.route(Ask { feature: Some(feature), metadata }, &bytes).await? {
-        Routed::Model(route) => route,
-        Routed::Answered(response) => return Ok(response),
-    };
+    let permission = Permission { any_of: Scopes::for_feature(feature), ..call.permission() };
+    context.caller.authorize(&permission)?;
+    let mut route =
+        match context.route(RouteQuery { feature: Some(feature), metadata }, &bytes).await? {
+            Routed::Model(route) => route,
+            Routed::Answered(response) => return Ok(response),
+        };
     let request = CodeRequest::parse(call, &bytes)?;
     let editor_language = request.file.language_identifier.as_deref();
     let Some(language) = language::detect(request.file.file_name.trim(), editor_language) else {
@@ -98,7 +103,7 @@ pub(in crate::api) async fn answer(
         let suggestion =
             Suggestion { call, request: &request, language: &language, route: &route, stream };
         match suggestion.run(&mut context).await {
-            Err(error) => route = context.instead(&route, error)?,
+            Err(error) => route = context.next_fallback(&route, error)?,
             answer => return answer,
         }
     }
@@ -171,7 +176,7 @@ impl Suggestion<'_> {
         let meta = suggestion_meta(context, self.call, self.request, self.route, self.language.id);
         let call = context.call(self.route);
         if !self.stream {
-            let deltas = context.relay.ask(call, &prompt.generation, context.facts).await?;
+            let deltas = context.relay.generate(call, &prompt.generation, context.facts).await?;
             return Ok(json(self.full_body(&meta, prompt, form, &deltas)));
         }
         let is_events = self.call == CodeCall::SuggestionEvents;
@@ -181,7 +186,7 @@ impl Suggestion<'_> {
             } else {
                 Box::new(RawTextEncoder)
             };
-            Box::new(Filtered::new(self.filters(form), inner))
+            Box::new(FilteredEncoder::new(self.filters(form), inner))
         };
         let mut response = context
             .relay
@@ -194,28 +199,28 @@ impl Suggestion<'_> {
     }
 
     /// Returns the filters for the model's text.
-    fn filters(&self, form: CompletionPrompt) -> Filters {
+    fn filters(&self, form: CompletionPrompt) -> FilterChain {
         let mut filters: Vec<Box<dyn Filter>> = Vec::new();
         let is_instructed = self.is_instructed(form);
         if is_instructed {
-            filters.push(Box::<Think>::default());
-            filters.push(Box::<NewCode>::default());
+            filters.push(Box::<ThinkFilter>::default());
+            filters.push(Box::<NewCodeFilter>::default());
             // in Markdown a fence may be part of the requested text
             if self.language.id != "markdown" {
-                filters.push(Box::<Fences>::default());
+                filters.push(Box::<FenceFilter>::default());
             }
         }
         if self.is_completion() && is_instructed {
-            filters.push(Box::new(Echo::new(self.cursor_line())));
+            filters.push(Box::new(EchoFilter::new(self.cursor_line())));
         }
         if self.route.model.family.unescape_underscores {
-            filters.push(Box::<Underscores>::default());
+            filters.push(Box::<UnderscoreFilter>::default());
         }
-        filters.push(Box::<Blank>::default());
+        filters.push(Box::<BlankFilter>::default());
         if self.is_new_line_needed() {
-            filters.push(Box::<OwnLine>::default());
+            filters.push(Box::<OwnLineFilter>::default());
         }
-        Filters::new(filters)
+        FilterChain::new(filters)
     }
 
     /// Returns whether generated code has to start on a new line because there is text before the
@@ -246,7 +251,7 @@ impl Suggestion<'_> {
         form: CompletionPrompt,
         deltas: &[Delta],
     ) -> String {
-        let text = self.filters(form).whole(&self.text(form, deltas));
+        let text = self.filters(form).apply(&self.text(form, deltas));
         let text = self.dedupe(&text, form);
         match self.call {
             CodeCall::Completion | CodeCall::Generation => {

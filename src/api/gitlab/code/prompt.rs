@@ -10,8 +10,8 @@ use crate::api::gitlab::prompts;
 use crate::error::GatewayError;
 use crate::generation::{Generation, Message, Role, Sampling};
 use crate::model::{Completion, CompletionEndpoint, Family, Fim, Model};
-use crate::prompt::{Prompt, Registry};
-use crate::provider::{Native, dialect};
+use crate::prompt::{Prompt, PromptRegistry};
+use crate::provider::{NativeCall, dialect};
 
 /// Most tokens of code in a completion's prompt: more makes every keystroke slower, not better.
 const MAX_COMPLETION_WINDOW: usize = 32_768;
@@ -59,7 +59,7 @@ pub(super) struct CodePromptBuilder<'a> {
     pub(super) request: &'a CodeRequest<'a>,
     pub(super) language: &'a Language<'a>,
     pub(super) family: &'a Family,
-    pub(super) registry: &'a Registry,
+    pub(super) registry: &'a PromptRegistry,
     pub(super) stream: bool,
 }
 
@@ -69,7 +69,7 @@ impl CompletionPrompt {
     /// was trained with that combination.
     pub(super) fn for_model(model: &Model) -> Self {
         let has_completions =
-            dialect(model.provider).native(Native::OpenAiCompletions, model).is_some();
+            dialect(model.provider).native_path(NativeCall::OpenAiCompletions, model).is_some();
         match (&model.family.completion, model.family.completion_endpoint) {
             (Completion::Fim(_), Some(CompletionEndpoint::Chat)) => Self::ChatFim,
             (Completion::Fim(_), _) if has_completions => Self::Fim,
@@ -95,7 +95,7 @@ impl CodePromptBuilder<'_> {
         let window = self.window(max_bytes);
         match (form, &self.family.completion) {
             (CompletionPrompt::Fim, Completion::Fim(fim)) => {
-                let put = |generation: &mut Generation, text| generation.raw = Some(text);
+                let put = |generation: &mut Generation, text| generation.raw_prompt = Some(text);
                 Ok(self.fim(&window, fim, put))
             }
             (CompletionPrompt::ChatFim, Completion::Fim(fim)) => {
@@ -195,7 +195,7 @@ impl CodePromptBuilder<'_> {
             temperature: self.family.temperature,
             ..Sampling::default()
         };
-        let messages = self.family.arranged(messages.to_vec());
+        let messages = self.family.arrange_messages(messages.to_vec());
         let generation =
             Generation { messages, sampling, stream: self.stream, ..Generation::default() };
         CodePrompt { generation, context: ContextTokens::default() }

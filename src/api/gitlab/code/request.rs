@@ -11,7 +11,7 @@ use super::CodeCall;
 use crate::api::body;
 use crate::error::{BodyFault, GatewayError};
 use crate::generation::{Message, Role};
-use crate::route::{Feature, Metadata, RawMetadata};
+use crate::route::{Feature, ModelMetadata, RawModelMetadata};
 
 /// Longest name of a file, language, project or model, in characters.
 const MAX_NAME: usize = 255;
@@ -26,7 +26,7 @@ const MAX_FAULTS: usize = 100;
 pub(super) struct CodeRouting {
     pub(super) feature: Feature,
     pub(super) stream: bool,
-    pub(super) metadata: Option<Metadata>,
+    pub(super) metadata: Option<ModelMetadata>,
 }
 
 /// The body of a code call, in the same form for every version.
@@ -101,7 +101,7 @@ struct ComponentsRouting<'a> {
     #[serde(borrow)]
     prompt_components: Vec<ComponentRouting<'a>>,
     #[serde(borrow)]
-    model_metadata: Option<RawMetadata<'a>>,
+    model_metadata: Option<RawModelMetadata<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -144,17 +144,17 @@ impl CodeRouting {
             };
             let stream = first.payload.as_ref().and_then(|payload| payload.stream).unwrap_or(false);
             let raw = routing.model_metadata.unwrap_or_default();
-            let metadata = Metadata::check(&raw, &["model_metadata"]).map_err(invalid)?;
+            let metadata = ModelMetadata::parse(&raw, &["model_metadata"]).map_err(invalid)?;
             return Ok(Self { feature, stream, metadata });
         };
         let routing: FlatRouting<'_> = body::parse(bytes)?;
-        let raw = RawMetadata {
+        let raw = RawModelMetadata {
             name: routing.model_name,
             endpoint: routing.model_endpoint,
             api_key: routing.model_api_key,
             identifier: routing.model_identifier,
         };
-        let metadata = Metadata::check_flat(&raw, &[]).map_err(invalid)?;
+        let metadata = ModelMetadata::parse_flat(&raw, &[]).map_err(invalid)?;
         Ok(Self { feature, stream: routing.stream.unwrap_or(false), metadata })
     }
 }
