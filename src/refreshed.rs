@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_is_fetched_before_it_is_asked_for_and_then_in_time() {
+    async fn the_first_fetch_is_on_request_and_the_next_before_expiry() {
         let (refreshed, count) = running(0);
         sleep(Duration::from_secs(1000)).await;
         assert_eq!((count.load(Ordering::Relaxed), refreshed.get()), (0, None));
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn many_that_ask_make_one_fetch_and_few_of_them_wait() {
+    async fn concurrent_requests_share_one_fetch_and_a_bounded_number_waits() {
         let (refreshed, count) = running(0);
         let get = || async { (refreshed.get_if(|_| true).await, Instant::now()) };
         let began = Instant::now();

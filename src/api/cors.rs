@@ -1,9 +1,9 @@
 //! Browsers: GitLab's Web IDE calls code completion from a page of GitLab's, which is a different
 //! origin from ours.
 //!
-//! Source: gitlab-client.md §6.4, ai-gateway-server.md §1.0: any origin, POST, any header. Nothing
-//! here depends on cookies, so a page can do no more than its own token allows; with
-//! `auth.mode = "off"` any page may call, as any other client may.
+//! Source: contract::gitlab_client §6.4, contract::ai_gateway_server §1.0: any origin, POST, any
+//! header. Nothing here depends on cookies, so a page can do no more than its own token allows;
+//! with `auth.mode = "off"` any page may call, as any other client may.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, header};

@@ -18,9 +18,10 @@ use crate::telemetry::labels::Surface;
 /// What a request is for. `Endpoint::row` and the dispatcher hold the only `match`es over it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
-    /// `HEAD` on any path: GitLab's admin health check accepts any status (gitlab-client.md §10.2).
+    /// `HEAD` on any path: GitLab's admin health check accepts any status
+    /// (contract::gitlab_client §10.2).
     Head,
-    /// `OPTIONS` on any path: a browser's CORS preflight (gitlab-client.md §6.4).
+    /// `OPTIONS` on any path: a browser's CORS preflight (contract::gitlab_client §6.4).
     Preflight,
     /// `GET /monitoring/healthz`
     Healthz,
@@ -65,7 +66,8 @@ pub struct Matched {
     /// The `surface` label.
     pub surface: Surface,
     /// Whether the path takes no credentials, whatever the method. An unknown path is not open:
-    /// clients without credentials cannot find out which paths exist (ai-gateway-server.md §1.0).
+    /// clients without credentials cannot find out which paths exist
+    /// (contract::ai_gateway_server §1.0).
     pub is_open: bool,
     /// The slot for an early response head, on surfaces that have keep-alive bytes.
     pub early_response: Option<EarlyResponseSlot>,
@@ -210,7 +212,7 @@ impl Endpoint {
             any_of(&["documentation_search", "duo_chat"], "search", "documentations");
         match self {
             // probes carry no credentials, nor does GitLab's request for the list of models
-            // (ai-gateway-server.md §1.0)
+            // (contract::ai_gateway_server §1.0)
             Self::Head => row("HEAD", Monitoring, FREE, Gitlab, Open),
             Self::Preflight => row("OPTIONS", Monitoring, FREE, Gitlab, Open),
             Self::Healthz | Self::Ready => row(GET, Monitoring, FREE, Gitlab, Open),
@@ -252,8 +254,8 @@ impl Endpoint {
         }
     }
 
-    /// Returns what a caller has to be entitled to (gitlab-client.md §5.3), or `None` where no
-    /// credentials are required.
+    /// Returns what a caller has to be entitled to (contract::gitlab_client §5.3), or `None` where
+    /// no credentials are required.
     pub(super) fn permission(self) -> Option<Permission> {
         self.row().access.permission()
     }
@@ -310,7 +312,7 @@ impl Access {
 }
 
 /// Returns the feature of one of GitLab's older chat calls, by its name in the path
-/// (ai-gateway-server.md §1.6).
+/// (contract::ai_gateway_server §1.6).
 fn chat_v1_feature(path: &str) -> Option<Feature> {
     let feature = match path.strip_prefix("/v1/chat/")? {
         "agent" => "duo_chat",
@@ -349,12 +351,12 @@ pub(super) fn not_found(path: &str) -> GatewayError {
         .internal(format!("no such path: {shown}"))
 }
 
-/// Prefixes whose 404 has the proxies' own spelling (ai-gateway-server.md §1.11). Other vendors'
-/// paths get the usual one.
+/// Prefixes whose 404 has the proxies' own spelling (contract::ai_gateway_server §1.11). Other
+/// vendors' paths get the usual one.
 const PROXIES: [&str; 3] = ["/v1/proxy/anthropic/", "/v1/proxy/openai/", "/v1/proxy/vertex-ai/"];
 
 /// Returns the text of a 404; for calls of GitLab's that are not served here it gives the reason
-/// (gitlab-client.md §9.6, §9.7).
+/// (contract::gitlab_client §9.6, §9.7).
 fn not_found_text(path: &str) -> &'static str {
     if path.starts_with("/v1/x-ray/") {
         "Not Found: X-Ray scans are deprecated in GitLab and not served here, remove the job from the pipeline"
@@ -368,7 +370,8 @@ fn not_found_text(path: &str) -> &'static str {
 }
 
 /// Returns the path with one slash where GitLab's plain concatenation put two, `%2F` decoded
-/// (gitlab-client.md §1, §10.1), and without a trailing slash. Borrows when nothing has to change.
+/// (contract::gitlab_client §1, §10.1), and without a trailing slash. Borrows when nothing has to
+/// change.
 fn normalize(path: &str) -> Cow<'_, str> {
     let is_normal =
         !path.contains("//") && !path.contains('%') && (path.len() < 2 || !path.ends_with('/'));

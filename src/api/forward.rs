@@ -2,7 +2,7 @@
 //!
 //! The caller's own token is sent with them, so it must be one that the other gateway accepts: a
 //! static key of this gateway must not leave it. Nor must a self-hosted model's address and key,
-//! which the other gateway refuses anyway (ai-gateway-server.md §2.1).
+//! which the other gateway refuses anyway (contract::ai_gateway_server §2.1).
 
 use bytes::Bytes;
 use hyper::body::Incoming;

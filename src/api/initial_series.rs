@@ -22,7 +22,7 @@ use crate::telemetry::{InitialSeries, RouteKey};
 /// create and 100 bytes of every scrape, and a model about 80 of them.
 const MAX_DIRECT: usize = 50;
 
-/// Returns the surfaces on which GitLab makes the calls of a feature (gitlab-client.md §1).
+/// Returns the surfaces on which GitLab makes the calls of a feature (contract::gitlab_client §1).
 const fn surfaces(feature: Feature) -> &'static [Surface] {
     match feature {
         Feature::CODE_COMPLETIONS | Feature::CODE_GENERATIONS => &[Surface::GitlabCode],

@@ -37,7 +37,8 @@ use crate::route::{Feature, Route, RouteQuery, Table};
 use crate::snapshot::{Shared, Snapshot};
 use crate::telemetry::{PromptLog, RequestInfo};
 
-/// The header by which GitLab's administrators allow prompts to be logged (gitlab-client.md §2.1).
+/// The header by which GitLab's administrators allow prompts to be logged
+/// (contract::gitlab_client §2.1).
 const DETAILED_LOGS: &str = "x-gitlab-enabled-instance-verbose-ai-logs";
 
 /// Handles requests; one per worker.

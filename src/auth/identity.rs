@@ -1,5 +1,5 @@
-//! The identity of a caller, and what it may do. Sources: gitlab-client.md §5.1, §5.3;
-//! ai-gateway-server.md §5.3.
+//! The identity of a caller, and what it may do. Sources: contract::gitlab_client §5.1, §5.3;
+//! contract::ai_gateway_server §5.3.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -109,7 +109,7 @@ impl Caller {
 
     /// Checks that this caller may choose a model and its address in a request. GitLab's
     /// administrators may, its users may not (403): the gateway would connect to internal addresses
-    /// for them, and IDEs never send any (gitlab-client.md §6.4).
+    /// for them, and IDEs never send any (contract::gitlab_client §6.4).
     pub fn can_choose_model(&self) -> Result<(), GatewayError> {
         match self {
             Self::User(_) => Err(GatewayError::new(
@@ -131,8 +131,8 @@ impl Caller {
 }
 
 /// Compares the identity headers with the token's claims. Returns GitLab's error text for the first
-/// header that differs, or `None` when all agree. An empty claim is not compared (gitlab-client.md
-/// §3.5); a header that is sent twice is wrong if either value is.
+/// header that differs, or `None` when all agree. An empty claim is not compared
+/// (contract::gitlab_client §3.5); a header that is sent twice is wrong if either value is.
 pub(super) fn find_mismatch(caller: &Caller, headers: &HeaderMap) -> Option<&'static str> {
     let (claims, instance, user) = match caller {
         Caller::Anonymous | Caller::Key(_) => return None,

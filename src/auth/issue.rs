@@ -1,9 +1,9 @@
 //! Weir's own tokens, for IDEs that call code completion directly: short-lived, for one user, for
 //! nothing else.
 //!
-//! Source: gitlab-client.md §3.4, §6.4; ai-gateway-server.md §5.4. GitLab requests one with its own
-//! token and passes it to the user's IDE; the claim `model` is our addition: the model that
-//! completes for the user until the token expires.
+//! Source: contract::gitlab_client §3.4, §6.4; contract::ai_gateway_server §5.4. GitLab requests
+//! one with its own token and passes it to the user's IDE; the claim `model` is our addition: the
+//! model that completes for the user until the token expires.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -12,8 +12,8 @@ use crate::upstream::{FetchResult, Fetcher};
 
 /// The path of the discovery document (OpenID Connect Discovery §4).
 const DISCOVERY: &str = "/.well-known/openid-configuration";
-/// The longest time between two fetches: what GitLab sends for its own keys (gitlab-client.md
-/// §3.3).
+/// The longest time between two fetches: what GitLab sends for its own keys
+/// (contract::gitlab_client §3.3).
 const MAX_AGE: Duration = Duration::from_secs(24 * 3600);
 /// The shortest time between two fetches, whatever the issuer sends.
 const MIN_AGE: Duration = Duration::from_secs(300);

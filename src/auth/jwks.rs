@@ -1,5 +1,5 @@
-//! What an issuer publishes: its discovery document and its key set. Pure. Source: gitlab-client.md
-//! §3.3, RFC 7517, RFC 8414 §3.
+//! What an issuer publishes: its discovery document and its key set. Pure. Source:
+//! contract::gitlab_client §3.3, RFC 7517, RFC 8414 §3.
 
 use std::collections::HashMap;
 use std::time::Duration;

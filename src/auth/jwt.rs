@@ -1,5 +1,5 @@
 //! GitLab's tokens (RFC 7519): parsed, then verified with a published key. Pure: the key and the
-//! time are arguments. Source: gitlab-client.md §3.2, ai-gateway-server.md §5.2.
+//! time are arguments. Source: contract::gitlab_client §3.2, contract::ai_gateway_server §5.2.
 //!
 //! The `jsonwebtoken` crate splits tokens and matches algorithm and key; the arithmetic is ring's,
 //! which TLS brings anyway. Its `decode` is not used: it reads the clock, accepts a list of issuers

@@ -1,8 +1,8 @@
 //! Which clients may call: all of them (`off`), the holders of a static key, a GitLab by the tokens
 //! it signs, its users by the tokens that Weir issues to them.
 //!
-//! Source: gitlab-client.md §3, ai-gateway-server.md §5. The texts of refusals are GitLab's own,
-//! word for word: its operators recognise the sentences, and its clients parse them.
+//! Source: contract::gitlab_client §3, contract::ai_gateway_server §5. The texts of refusals are
+//! GitLab's own, word for word: its operators recognise the sentences, and its clients parse them.
 
 mod identity;
 mod issue;
@@ -173,7 +173,7 @@ fn credential(headers: &HeaderMap) -> Result<&[u8], GatewayError> {
     };
     let token = token.trim_ascii();
     // two headers: a proxy between the client and us may have checked the other one. An empty token
-    // is what GitLab sends without a licence (gitlab-client.md §3.1)
+    // is what GitLab sends without a licence (contract::gitlab_client §3.1)
     if token.is_empty() || authorization.next().is_some() {
         return Err(unauthorized("Invalid authorization header"));
     }

@@ -1,5 +1,5 @@
-//! GitLab's unit primitives, the scopes of its tokens, as a bit set. Source: gitlab-client.md §5.1,
-//! §5.3.
+//! GitLab's unit primitives, the scopes of its tokens, as a bit set. Source:
+//! contract::gitlab_client §5.1, §5.3.
 
 use crate::route::Feature;
 

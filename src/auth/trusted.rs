@@ -200,7 +200,7 @@ pub struct KeyRefreshTask {
 }
 
 impl KeyRefreshTask {
-    /// Runs until the [`Issuers`] are dropped.
+    /// Runs until the [`IssuerRegistry`] are dropped.
     pub async fn run(mut self) {
         loop {
             let issuers = self.issuers.borrow_and_update().clone();

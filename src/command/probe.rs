@@ -239,8 +239,8 @@ async fn request(
         .into_body())
 }
 
-/// Requests the health check of GitLab's cloud, which needs no token (ai-gateway-server.md §1.1).
-/// Fails on any status but 2xx.
+/// Requests the health check of GitLab's cloud, which needs no token
+/// (contract::ai_gateway_server §1.1). Fails on any status but 2xx.
 async fn health(
     relay: &Relay,
     call: Call<'_>,

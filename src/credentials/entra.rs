@@ -1,7 +1,7 @@
 //! Entra ID's token requests: with an application's secret, with a cluster's token, or with the
 //! machine's own identity.
 //!
-//! Source: providers.md d2.3; Microsoft's pages on the client credentials flow, on managed
+//! Source: contract::providers §d2.3; Microsoft's pages on the client credentials flow, on managed
 //! identities of virtual machines and on those of App Service.
 
 use std::io::Read as _;

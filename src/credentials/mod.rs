@@ -19,7 +19,7 @@ use crate::model::{Expiring, RefreshableCredentials};
 use crate::refreshed::Fetch;
 use crate::upstream::Fetcher;
 
-/// The timeout of one fetch, whatever it consists of (providers.md d1.7).
+/// The timeout of one fetch, whatever it consists of (contract::providers §d1.7).
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// The refresh interval of credentials without an expiry: a file may have been replaced.
 const REREAD_INTERVAL: Duration = Duration::from_mins(15);
@@ -113,8 +113,8 @@ fn refresh<'a>(
     }
 }
 
-/// Makes one attempt and schedules the next: at 80 % of the remaining lifetime (providers.md d2.3).
-/// Fails on a timeout and when the credentials have expired already.
+/// Makes one attempt and schedules the next: at 80 % of the remaining lifetime
+/// (contract::providers §d2.3). Fails on a timeout and when the credentials have expired already.
 async fn fetch_within_timeout<T>(
     attempt: impl Future<Output = Result<Expiring<T>, String>> + Send,
     what: impl Display,

@@ -11,7 +11,7 @@ use pulldown_cmark::{Event, LinkType, Options, Parser, Tag};
 
 /// The longest text of a section in bytes; a longer section becomes several, split between its
 /// paragraphs. Twenty of these, the most that one search returns, come to about 8 000 tokens, the
-/// official gateway's limit (ai-gateway-server.md §1.8).
+/// official gateway's limit (contract::ai_gateway_server §1.8).
 const MAX_SECTION: usize = 1600;
 
 /// A parsed page.
@@ -289,8 +289,8 @@ impl Outline {
     }
 }
 
-/// Splits a paragraph into pieces of at most `MAX_SECTION` bytes, between lines where possible, else
-/// between words.
+/// Splits a paragraph into pieces of at most `MAX_SECTION` bytes, between lines where possible,
+/// else between words.
 fn pieces(paragraph: &str) -> Vec<&str> {
     let (mut out, mut rest) = (Vec::new(), paragraph);
     while rest.len() > MAX_SECTION {

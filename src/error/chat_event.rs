@@ -1,5 +1,5 @@
-//! Failures in the format of GitLab's chat: one event of its JSON lines (gitlab-client.md §7.2,
-//! §11.1).
+//! Failures in the format of GitLab's chat: one event of its JSON lines
+//! (contract::gitlab_client §7.2, §11.1).
 
 use bytes::{Bytes, BytesMut};
 use serde_json::json;

@@ -1,6 +1,7 @@
 //! error × surface × phase → response, or in-band frame, or `None` (then the stream is aborted).
 //!
-//! Source: architecture.md §3, gitlab-client.md §11. The tests at the end are the table's contract.
+//! Sources: `manual::failures`, contract::gitlab_client §11. The tests at the end are the table's
+//! contract.
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
@@ -191,7 +192,7 @@ fn gitlab(error: &GatewayError, request_id: &str) -> Value {
         return json!({"detail": error.public(), "error": details});
     }
     match error.kind() {
-        // gitlab-client.md §3.5: 401 uses `error`, everything else uses `detail`
+        // contract::gitlab_client §3.5: 401 uses `error`, everything else uses `detail`
         Kind::Unauthorized => json!({"error": error.public()}),
         Kind::BadRequest
         | Kind::Forbidden
@@ -201,15 +202,15 @@ fn gitlab(error: &GatewayError, request_id: &str) -> Value {
         | Kind::PromptVersion
         | Kind::MissingInput => json!({"detail": error.public()}),
         _ if !error.0.faults.is_empty() => json!({"detail": fault_list(&error.0.faults)}),
-        // GitLab shows the text of the list form (§10.1)
+        // GitLab shows the text of the list form (contract::gitlab_client §10.1)
         kind => {
             json!({"detail": [{"loc": ["body"], "msg": error.public(), "type": kind.row().code}]})
         }
     }
 }
 
-/// Returns 421 `"NNN: Phrase"` when the model server failed (§8.4, §10.1): it opens no circuit
-/// breaker in GitLab, and Test connection shows its text.
+/// Returns 421 `"NNN: Phrase"` when the model server failed (contract::gitlab_client §8.4, §10.1):
+/// it opens no circuit breaker in GitLab, and Test connection shows its text.
 fn prompts(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
     let detail = match error.kind() {
         Kind::UpstreamStatus(status) => status_phrase(status),
@@ -224,7 +225,7 @@ fn prompts(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
 }
 
 /// Returns status and body with one sentence as `detail`. A model server's 400, 401 and 429 are
-/// passed on (ai-gateway-server.md §1.7): these calls come from a background job, and the
+/// passed on (contract::ai_gateway_server §1.7): these calls come from a background job, and the
 /// administrator who reads them has set its key.
 fn sentence(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
     let status = match error.kind() {
@@ -248,7 +249,7 @@ fn faults_as_text(error: &GatewayError) -> String {
     if text.is_empty() { error.public().to_owned() } else { text }
 }
 
-/// As [`prompts`], but 429 for a rate-limited model server (ai-gateway-server.md §8.1).
+/// As [`prompts`], but 429 for a rate-limited model server (contract::ai_gateway_server §8.1).
 fn code(error: &GatewayError, request_id: &str) -> (StatusCode, Value) {
     let (status, body) = prompts(error, request_id);
     let is_busy = error.kind() == Kind::UpstreamStatus(429);

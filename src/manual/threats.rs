@@ -29,10 +29,10 @@
 //! | threat | defence | test |
 //! |---|---|---|
 //! | a stranger calls | without credentials, 401, and nothing is forwarded | `callers_without_a_key_are_401_and_send_nothing` |
-//! | a forged token | RS256 by the named key of its issuer only; `iss`, `aud`, `exp`, `nbf`, instance and realm are checked | `only_rs256_with_the_named_key_is_believed`, `no_change_of_a_byte_is_believed`, `a_key_that_the_token_brings_itself_is_not_used`, `gitlabs_keys_come_over_https_from_whom_its_authority_vouches_for`, `claims_that_are_not_ours_are_refused`, `clocks_may_differ_by_thirty_seconds_and_no_more`, `every_refusal_is_the_contracts_word_for_word`, `discovery_may_name_another_issuer_but_not_leave_tls` |
-//! | a user token for IDEs is forged, altered or used for more | our key and name, valid for an hour; code completion on the model it is bound to, and no address from the request | `a_users_token_that_is_not_ours_or_no_longer_is_refused`, `a_users_token_opens_no_other_call_and_nothing_is_sent`, `a_user_names_no_model_and_no_address`, `a_token_says_who_for_how_long_and_for_what`, `only_its_user_on_its_instance_may_use_it`, `an_ide_completes_by_the_model_its_token_is_bound_to` |
-//! | a token with fewer rights | scopes per endpoint | `a_missing_scope_is_403_in_gitlabs_words` |
-//! | strangers make Weir fetch keys without end | one fetch at a time, in the background; waiting is bounded in time and number | `a_rotated_key_is_fetched_once_however_many_ask_for_it`, `strangers_cannot_fill_the_gateway_with_waiting_requests`, `a_request_waits_two_seconds_for_a_silent_gitlab_and_not_longer` |
+//! | a forged token | RS256 by the named key of its issuer only; `iss`, `aud`, `exp`, `nbf`, instance and realm are checked | `only_rs256_with_the_named_key_is_accepted`, `a_token_with_any_byte_changed_is_refused`, `a_key_inside_the_token_is_not_used`, `gitlabs_keys_come_over_https_from_whom_its_authority_vouches_for`, `claims_that_are_not_ours_are_refused`, `clocks_may_differ_by_thirty_seconds_and_no_more`, `every_refusal_has_the_text_of_the_contract`, `discovery_may_name_another_issuer_but_not_leave_tls` |
+//! | a user token for IDEs is forged, altered or used for more | our key and name, valid for an hour; code completion on the model it is bound to, and no address from the request | `a_users_token_that_is_not_ours_or_no_longer_is_refused`, `a_users_token_opens_no_other_call_and_nothing_is_sent`, `a_user_names_no_model_and_no_address`, `a_token_states_its_user_lifetime_and_scope`, `only_its_user_on_its_instance_may_use_it`, `an_ide_completes_by_the_model_its_token_is_bound_to` |
+//! | a token with fewer rights | scopes per endpoint | `a_missing_scope_is_403_with_gitlabs_text` |
+//! | strangers make Weir fetch keys without end | one fetch at a time, in the background; waiting is bounded in time and number | `a_rotated_key_is_fetched_once_for_any_number_of_requests`, `strangers_cannot_fill_the_gateway_with_waiting_requests`, `a_request_waits_two_seconds_for_a_silent_gitlab_and_not_longer` |
 //! | the gateway is open by mistake | `mode = "off"` and short keys do not start on a public address | `an_open_gateway_on_a_public_address_is_refused`, `keys_that_can_be_guessed_are_refused_on_a_public_address` |
 //! | a key is used beyond its purpose | `models` of the key, by whatever name or feature the model is requested | `a_key_opens_its_own_models_only_and_sees_no_other`, `a_key_falls_back_only_to_models_that_it_is_for` |
 //!
@@ -42,12 +42,12 @@
 //! |---|---|---|
 //! | a request names an internal address (SSRF) | parsed once, resolved once, connected to the resolved address; link-local, metadata, multicast and loopback are refused in every spelling | `link_local_and_metadata_addresses_are_refused_in_every_spelling`, `loopback_is_refused_in_every_spelling_unless_allowed` |
 //! | a request directs the operator's cloud credentials to an address of its own | Bedrock is called at the operator's address only; without a token nothing is sent, the key included | `a_requests_bedrock_model_is_asked_where_and_as_whom_the_operator_says`, `without_a_token_nothing_goes_out_not_even_the_key` |
-//! | requests make Weir fetch credentials without end | one fetch at a time, in the background, at intervals; waiting is bounded in time and number | `many_that_ask_make_one_fetch_and_few_of_them_wait`, `an_authority_that_is_silent_costs_a_request_two_seconds` |
+//! | requests make Weir fetch credentials without end | one fetch at a time, in the background, at intervals; waiting is bounded in time and number | `concurrent_requests_share_one_fetch_and_a_bounded_number_waits`, `an_authority_that_is_silent_costs_a_request_two_seconds` |
 //! | a proxy connects a request's address to another host | resolved and checked before, and requested from the proxy by the checked address; metadata services and this machine are never proxied | `what_a_request_names_is_resolved_and_checked_before_the_proxy_hears_of_it`, `this_machine_and_metadata_services_are_never_proxied` |
 //! | the proxy's credentials reach other hosts, or a log | only the CONNECT request carries them | `plain_and_encrypted_servers_are_reached_by_a_tunnel_that_is_kept`, `a_proxy_that_fails_is_named_with_what_to_do`, `no_secret_is_anywhere_at_the_most_talkative_level` |
-//! | a redirect leads inside | redirects are not followed | `redirects_are_not_followed`, `what_is_no_document_is_told` |
+//! | a redirect leads inside | redirects are not followed | `redirects_are_not_followed`, `every_other_response_is_an_error_with_its_reason` |
 //! | headers are forwarded where they should not be | a client's by an allow-list; a model server's all except those of its connection, its host and its account | `of_a_clients_headers_an_allow_list_goes_upstream`, `a_body_passes_byte_for_byte_but_for_the_model_to_a_server_that_speaks_the_same`, `hop_by_hop_headers_and_the_servers_name_stay_behind` |
-//! | credentials or addresses of ours go to GitLab's cloud | GitLab's headers only; a static key, a user token, or a self-hosted model's address and key, is refused before; no client certificate; https only | `a_request_goes_on_byte_for_byte_and_with_what_is_gitlabs_alone`, `a_static_key_never_leaves`, `a_users_token_does_not_go_to_gitlabs_cloud`, `a_self_hosted_models_address_and_key_never_leave`, `only_model_servers_are_shown_the_models_certificate`, `the_cloud_is_reached_safely_or_not_at_all` |
+//! | credentials or addresses of ours go to GitLab's cloud | GitLab's headers only; a static key, a user token, or a self-hosted model's address and key, is refused before; no client certificate; https only | `a_request_goes_on_byte_for_byte_and_with_what_is_gitlabs_alone`, `a_static_key_never_leaves`, `a_users_token_does_not_go_to_gitlabs_cloud`, `a_self_hosted_models_address_and_key_never_leave`, `only_model_servers_get_the_client_certificate`, `the_cloud_is_reached_safely_or_not_at_all` |
 //!
 //! ## TLS
 //!
@@ -80,7 +80,7 @@
 //! | one address holds all connections | `limits.connections_per_client`; idle ones are closed after `header_timeout` | `an_address_has_so_many_connections_and_no_more`, `a_connection_that_is_kept_is_closed_when_nothing_comes` |
 //! | slow or endless clients | limits on heads, bodies, connections and waits | `clients_that_do_not_finish_are_let_go`, `headers_over_the_limit_are_431`, `a_body_over_the_limit_is_413_before_it_is_read`, `a_reader_that_stopped_reading_does_not_outlive_the_total` |
 //! | more requests than the models can serve | a concurrency limit and a bounded queue | `beyond_the_places_and_the_queue_it_is_503_with_retry_after` |
-//! | one caller uses up the models' time | `requests_per_minute` and `tokens_per_minute` by caller; 429 before anything is sent, in bounded memory | `over_its_requests_a_minute_a_caller_is_429_and_nothing_is_sent`, `tokens_are_charged_when_the_answer_ends_and_the_next_request_waits_for_the_debt`, `callers_are_remembered_in_bounded_number_and_full_buckets_go_first` |
+//! | one caller uses up the models' time | `requests_per_minute` and `tokens_per_minute` by caller; 429 before anything is sent, in bounded memory | `over_its_requests_a_minute_a_caller_is_429_and_nothing_is_sent`, `tokens_are_charged_when_the_answer_ends_and_the_next_request_waits_for_the_debt`, `callers_are_bounded_and_full_buckets_are_evicted_first` |
 //! | the Redis that gateways share is slow, down or lost | at most 50 ms per request, then no request until it is back; no request fails because of it | `while_redis_is_away_each_counts_for_itself_and_it_comes_back`, `a_redis_that_does_not_answer_holds_a_request_for_a_moment_and_fails_none` |
 //! | one model's requests overload its server, or background jobs delay completions | a concurrency limit per model, a bounded queue by class; the newest of the lowest class is evicted first | `no_more_than_max_parallel_and_completions_before_chat_before_jobs`, `beyond_the_models_queue_it_is_503_at_once_and_a_completion_takes_a_jobs_place` |
 //! | a client puts itself first in a model server's queue | with `priority` the number is Weir's, and overrides every one of the client's | `a_clients_own_number_overtakes_nobody` |
@@ -99,7 +99,7 @@
 //!
 //! | threat | defence | test |
 //! |---|---|---|
-//! | another user of the machine takes the port, or offers one, in place of a process that is being replaced | both sides check the user of the other | `only_the_same_user_and_root_may_have_the_sockets`, `what_is_no_weir_is_not_believed` |
+//! | another user of the machine takes the port, or offers one, in place of a process that is being replaced | both sides check the user of the other | `only_the_same_user_and_root_may_have_the_sockets`, `a_process_that_is_not_weir_is_rejected` |
 //!
 //! # Not defended
 //!

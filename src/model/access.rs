@@ -42,7 +42,7 @@ pub struct AzureAccess {
     pub entra: Option<Arc<EntraToken>>,
 }
 
-/// Azure's `api-version` parameter (providers.md d2.1).
+/// Azure's `api-version` parameter (contract::providers §d2.1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ApiVersion {
     /// The v1 paths: the deployment's name goes in the body.
@@ -98,13 +98,13 @@ impl fmt::Display for ApiVersion {
 /// Region, credentials and guardrail of a Bedrock model.
 #[derive(Clone, Debug)]
 pub struct BedrockAccess {
-    /// Region of the endpoint, also for cross-region profiles (providers.md d1.5): signatures cover
-    /// it.
+    /// Region of the endpoint, also for cross-region profiles (contract::providers §d1.5):
+    /// signatures cover it.
     pub region: Region,
     /// Credentials, shared between models.
     pub credentials: Arc<AwsCredentials>,
     /// `Host` header to send and sign when it is not the endpoint's own: for VPC endpoints behind a
-    /// proxy (d1.1).
+    /// proxy (contract::providers §d1.1).
     pub signing_host: Option<http::HeaderValue>,
     /// Guardrail that is sent with every request.
     pub guardrail: Option<Guardrail>,
@@ -264,7 +264,7 @@ pub enum BedrockModelError {
 
 impl BedrockModel {
     /// Parses the text. A leading `converse/` or `invoke/`, which chooses between two
-    /// implementations of GitLab's gateway, is dropped (ai-gateway-server.md §2.6).
+    /// implementations of GitLab's gateway, is dropped (contract::ai_gateway_server §2.6).
     pub fn parse(text: &str) -> Result<Self, BedrockModelError> {
         let excerpt = || text.chars().take(200).collect::<String>();
         let rest =

@@ -94,7 +94,7 @@ pub struct EntraToken {
     pub token: Refreshed<Expiring<Secret<String>>>,
 }
 
-/// Identity that Entra ID authenticates, and the endpoint it uses (providers.md d2.3).
+/// Identity that Entra ID authenticates, and the endpoint it uses (contract::providers §d2.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntraIdentity {
     /// Application that authenticates with its secret.

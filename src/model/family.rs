@@ -1,6 +1,6 @@
 //! Model families: how a kind of model is prompted. Data, not code: `config/families.toml` has
-//! GitLab's families (gitlab-client.md §5.2) and some more, and an operator's `[families.<name>]`
-//! overrides it.
+//! GitLab's families (contract::gitlab_client §5.2) and some more, and an operator's
+//! `[families.<name>]` overrides it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -199,7 +199,7 @@ impl Families {
     }
 
     /// Returns the family of that name, or `general` for an unknown one: GitLab adds families with
-    /// its releases (gitlab-client.md §5.2).
+    /// its releases (contract::gitlab_client §5.2).
     pub fn get(&self, name: &str) -> Arc<Family> {
         Arc::clone(self.find(name).unwrap_or(&self.general))
     }

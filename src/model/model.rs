@@ -11,7 +11,7 @@ use crate::secret::Secret;
 pub type ModelId = Arc<str>;
 
 /// Identifier `prefix/model` as GitLab's admins write it, split at the first slash
-/// (gitlab-client.md §4.4).
+/// (contract::gitlab_client §4.4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identifier {
     /// Kind of server, from the prefix.

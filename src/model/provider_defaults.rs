@@ -9,7 +9,7 @@ use crate::model::{
 };
 
 /// Api-version of Azure models that requests bring when `AZURE_API_VERSION` is not set
-/// (ai-gateway-server.md §2.5).
+/// (contract::ai_gateway_server §2.5).
 const API_VERSION: &str = "2025-02-01-preview";
 
 /// Settings for models that requests bring; one per configuration.

@@ -54,7 +54,7 @@ pub enum UrlRule {
     /// As it is, without trailing slashes.
     AsWritten,
     /// The Azure resource's root: admins paste the whole URL, with deployment and api-version,
-    /// which the model's own settings decide (ai-gateway-server.md §2.5).
+    /// which the model's own settings decide (contract::ai_gateway_server §2.5).
     AzureResource,
     /// What precedes Anthropic's `/v1/messages` or `/v1`, if the URL ends in one.
     BeforeV1,

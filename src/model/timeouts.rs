@@ -19,7 +19,7 @@ pub struct Timeouts {
 
 impl Timeouts {
     /// Defaults of `[timeouts]`. 60 s is GitLab's own default and 600 s its maximum
-    /// (gitlab-client.md §12.1).
+    /// (contract::gitlab_client §12.1).
     pub const DEFAULT: Self = Self {
         connect: Duration::from_secs(2),
         first_byte: Duration::from_secs(60),

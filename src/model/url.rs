@@ -43,8 +43,8 @@ pub enum EndpointUrlError {
 }
 
 impl EndpointUrl {
-    /// Parses an operator's or a request's endpoint. Trailing slashes are dropped (gitlab-client.md
-    /// §4.4).
+    /// Parses an operator's or a request's endpoint. Trailing slashes are dropped
+    /// (contract::gitlab_client §4.4).
     pub fn parse(text: &str) -> Result<Self, EndpointUrlError> {
         let text = text.trim();
         let (scheme, rest) = match text.split_once("://") {
@@ -127,8 +127,8 @@ impl fmt::Display for EndpointUrl {
     }
 }
 
-/// Returns whether an address that a *request* named must not be connected to (config.md,
-/// precedence rule 2).
+/// Returns whether an address that a *request* named must not be connected to, whatever
+/// `features.request_models` allows.
 ///
 /// Checked after DNS resolution, so every spelling (decimal, hex, mapped IPv6, trailing dot) is the
 /// same address here. Link-local covers the clouds' metadata services; `fd00:ec2::254` is AWS's

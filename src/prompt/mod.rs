@@ -7,7 +7,7 @@
 //! config/prompts/shared/<name>.txt   included by others: {% include "shared/<name>.txt" %}
 //! ```
 //!
-//! Sources: gitlab-client.md §8, ai-gateway-server.md §3. The texts are our own.
+//! Sources: contract::gitlab_client §8, contract::ai_gateway_server §3. The texts are our own.
 
 mod definition;
 mod embedded;
@@ -37,10 +37,10 @@ pub struct Prompt {
     pub family: Option<Arc<str>>,
     /// Its purpose, in a line.
     pub description: String,
-    /// The feature that `[features]` routes it by (gitlab-client.md §5.1; ai-gateway-server.md
-    /// §3.4).
+    /// The feature that `[features]` routes it by (contract::gitlab_client §5.1;
+    /// contract::ai_gateway_server §3.4).
     pub feature: Feature,
-    /// The unit primitives of which a caller needs one (gitlab-client.md §5.3).
+    /// The unit primitives of which a caller needs one (contract::gitlab_client §5.3).
     pub unit_primitives: Vec<String>,
     /// Whether GitLab requests it as streamed raw text, whose error bodies people read.
     pub streams: bool,
@@ -59,8 +59,8 @@ pub struct Prompt {
     engine: Arc<Engine>,
 }
 
-/// Why a prompt is not available. `Display` is the `detail` of the response (gitlab-client.md
-/// §8.4).
+/// Why a prompt is not available. `Display` is the `detail` of the response
+/// (contract::gitlab_client §8.4).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LookupError {
     /// There is no prompt of this id: 404.
@@ -109,7 +109,7 @@ impl PromptRegistry {
 
     /// Returns the prompt of this id for a model of this family. `version` is GitLab's constraint;
     /// `None` and `""` are `^1.0.0`. The family's folders are searched in their order for a file
-    /// whose versions match; `base` comes last (ai-gateway-server.md §2.2).
+    /// whose versions match; `base` comes last (contract::ai_gateway_server §2.2).
     pub fn get(
         &self,
         id: &str,

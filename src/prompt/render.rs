@@ -23,8 +23,8 @@ pub struct RenderedPrompt {
 /// Why a prompt could not be rendered.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RenderError {
-    /// The request lacks this input: 422. `Display` is the response's `detail` (gitlab-client.md
-    /// §8.4).
+    /// The request lacks this input: 422. `Display` is the response's `detail`
+    /// (contract::gitlab_client §8.4).
     #[error("'{0}'")]
     Missing(String),
     /// A template failed on these inputs; for the operator.

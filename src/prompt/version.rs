@@ -1,7 +1,7 @@
 //! The versions of a prompt, and the constraints by which GitLab selects one.
 //!
-//! Source: gitlab-client.md §8.1, ai-gateway-server.md §3.3. All versions of a prompt share one
-//! text: they differ in the official gateway's wording, not in inputs or outputs.
+//! Source: contract::gitlab_client §8.1, contract::ai_gateway_server §3.3. All versions of a prompt
+//! share one text: they differ in the official gateway's wording, not in inputs or outputs.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! Azure OpenAI: OpenAI's API with a deployment in the path, a key header of its own and errors of
 //! its own.
 //!
-//! Source: providers.md d2; the rig `rigs/azure`.
+//! Source: contract::providers §d2; `tests/provider_rigs.rs` runs it against a rig.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -47,7 +47,7 @@ impl Dialect for Azure {
         model: &Model,
         attempt: &SigningContext<'_>,
     ) -> Result<(), GatewayError> {
-        // never both headers, and never the client's (d2.3)
+        // never both headers, and never the client's (contract::providers §d2.3)
         outbound.headers.remove(header::AUTHORIZATION);
         outbound.headers.remove(API_KEY);
         let (name, value) = match (&model.access, &model.api_key) {
@@ -144,7 +144,8 @@ fn error_from_response(status: StatusCode, headers: &HeaderMap, body: &Bytes) ->
         _ => format!("The model server answered {status}"),
     };
     let text = message.map_or_else(|| excerpt(body), str::to_owned);
-    // the client is at fault: neither retried nor counted as a failure of the endpoint (d2.4)
+    // the client is at fault: neither retried nor counted as a failure of the endpoint
+    // (contract::providers §d2.4)
     let kind = if is_filter_code(code) {
         Kind::ContentFilter
     } else {

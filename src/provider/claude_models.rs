@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use crate::generation::Thinking;
 
-/// Newer Claude models that refuse `temperature` (ai-gateway-server.md §2.4). GitLab's prompts set
-/// it for every model, so it is omitted for these, as in GitLab's own gateway.
+/// Newer Claude models that refuse `temperature` (contract::ai_gateway_server §2.4). GitLab's
+/// prompts set it for every model, so it is omitted for these, as in GitLab's own gateway.
 const WITHOUT_TEMPERATURE: [&str; 5] = ["opus-4-7", "opus-4-8", "sonnet-5", "fable-5", "mythos-5"];
 
 /// Returns whether a model accepts `temperature`. An ARN does not reveal the model: then it is

@@ -2,7 +2,7 @@
 //! answers GitLab's own calls. A request is forwarded byte for byte, with the caller's own token;
 //! nothing of this gateway is added.
 //!
-//! Source: gitlab-client.md §1, §2.
+//! Source: contract::gitlab_client §1, §2.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, StatusCode, header};
@@ -26,8 +26,8 @@ pub struct ReceivedRequest<'a> {
 }
 
 /// Headers that are forwarded in addition to `X-Gitlab-…`: the ones that GitLab sets for its
-/// gateway (gitlab-client.md §2.1, §2.2), and the ones that negotiate the response's format. All
-/// others belong to the hop to this gateway: cookies, `Forwarded`, keys of our own.
+/// gateway (contract::gitlab_client §2.1, §2.2), and the ones that negotiate the response's format.
+/// All others belong to the hop to this gateway: cookies, `Forwarded`, keys of our own.
 const FORWARDED: [HeaderName; 9] = [
     header::AUTHORIZATION,
     header::CONTENT_TYPE,

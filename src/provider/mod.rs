@@ -226,7 +226,7 @@ fn refuse_raw_text(generation: &Generation, provider: &str) -> Result<(), Gatewa
 }
 
 /// Returns whether the `code` of an OpenAI-style error means that a content filter refused: Azure's
-/// code (providers.md d2.4) and OpenAI's own two.
+/// code (contract::providers §d2.4) and OpenAI's own two.
 fn is_filter_code(code: &str) -> bool {
     matches!(code, "content_filter" | "content_policy_violation" | "invalid_prompt")
 }
@@ -244,8 +244,8 @@ pub fn excerpt(body: &[u8]) -> String {
 }
 
 /// Returns a path segment with everything but RFC 3986's unreserved characters percent-encoded,
-/// once, as it is sent. A SigV4 signature's canonical path encodes it again (providers.md d1.2,
-/// d1.3).
+/// once, as it is sent. A SigV4 signature's canonical path encodes it again
+/// (contract::providers §d1.2, §d1.3).
 fn percent_encode(segment: &str) -> String {
     use std::fmt::Write as _;
     let mut out = String::with_capacity(segment.len() + 16);
@@ -261,7 +261,7 @@ fn percent_encode(segment: &str) -> String {
 }
 
 /// Returns the delay before a retry in whole seconds, rounded up. `retry-after-ms` and
-/// `x-ms-retry-after-ms` are finer than `retry-after` and preferred (providers.md d2.6).
+/// `x-ms-retry-after-ms` are finer than `retry-after` and preferred (contract::providers §d2.6).
 fn retry_after(headers: &HeaderMap) -> Option<HeaderValue> {
     let millis = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
     let fine = millis("retry-after-ms").or_else(|| millis("x-ms-retry-after-ms"));

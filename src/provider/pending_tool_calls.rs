@@ -1,6 +1,6 @@
 //! Tool calls whose fragments are still arriving, for streams of content blocks (Bedrock,
 //! Anthropic): calls are numbered here, fragments pass unchanged, and a call without arguments gets
-//! `{}` (providers.md d1.19).
+//! `{}` (contract::providers §d1.19).
 
 use super::tool_names::ToolNames;
 use super::unreadable_response;

@@ -1,5 +1,5 @@
 //! Function names and call ids for providers that accept fewer characters than OpenAI's clients
-//! send (providers.md d1.19): names are mapped in requests and restored in responses.
+//! send (contract::providers §d1.19): names are mapped in requests and restored in responses.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};

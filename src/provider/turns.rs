@@ -1,6 +1,6 @@
 //! A conversation in the form that Bedrock's Converse and Anthropic's Messages require
-//! (providers.md d1.20): separate system texts, alternating turns, tool results in the user's turn,
-//! no empty text.
+//! (contract::providers §d1.20): separate system texts, alternating turns, tool results in the
+//! user's turn, no empty text.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -96,7 +96,8 @@ impl<'a> Conversation<'a> {
     }
 
     /// Returns the names of the functions that were called: both providers require tool definitions
-    /// whenever the history has calls, even if the request defines none (d1.19).
+    /// whenever the history has calls, even if the request defines none
+    /// (contract::providers §d1.19).
     pub(super) fn called_functions(&self) -> BTreeSet<&'a str> {
         let blocks = self.turns.iter().flat_map(|turn| &turn.blocks);
         let mut called: BTreeSet<&str> = blocks

@@ -1,9 +1,9 @@
 //! Responses that start before the model does, and keep-alive bytes in their silences.
 //!
-//! GitLab fails a request after 60 s of silence (A1000, gitlab-client.md §12.2), and a model may
-//! think for longer. A surface whose clients skip certain bytes (a blank line between JSON lines)
-//! registers a [`Promise`]: from then on the head may be sent at any time, and those bytes are sent
-//! in every silence, the one before the model's first token and the later ones.
+//! GitLab fails a request after 60 s of silence (A1000, contract::gitlab_client §12.2), and a model
+//! may think for longer. A surface whose clients skip certain bytes (a blank line between JSON
+//! lines) registers an [`EarlyResponse`]: from then on the head may be sent at any time, and those bytes
+//! are sent in every silence, the one before the model's first token and the later ones.
 
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};

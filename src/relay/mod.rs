@@ -5,7 +5,7 @@
 //! head, a role, a ping before the first token. Until then a failure can still become another
 //! attempt at the next replica (`attempts.rs`), with a hedged request in parallel where the file
 //! enables it (`hedge.rs`), or an honest status instead of a broken stream. A surface that reports
-//! every failure inside its stream sends a [`Promise`] instead: its head is sent when the silence
+//! every failure inside its stream sends an [`EarlyResponse`] instead: its head is sent when the silence
 //! gets long, and its attempts continue all the same.
 
 mod attempts;

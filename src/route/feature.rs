@@ -1,4 +1,4 @@
-//! GitLab's features, by the names of its admin screens. Source: gitlab-client.md §5.1.
+//! GitLab's features, by the names of its admin screens. Source: contract::gitlab_client §5.1.
 //!
 //! A table in code rather than a data file: the set is closed, other code names its members, and
 //! the compiler finds a misspelling.
@@ -54,8 +54,8 @@ use PriorityClass::{Batch, Chat, Completion};
 
 const CHAT: Option<Feature> = Some(Feature::DUO_CHAT);
 const AGENTS: Option<Feature> = Some(Feature::DUO_AGENT_PLATFORM);
-/// Workhorse times out code suggestions after 55 s (gitlab-client.md §12.1); a response has to
-/// precede that.
+/// Workhorse times out code suggestions after 55 s (contract::gitlab_client §12.1); a response has
+/// to precede that.
 const CODE: Option<Duration> = Some(Duration::from_secs(50));
 
 const ROWS: &[Row] = &[

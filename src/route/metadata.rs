@@ -1,5 +1,6 @@
 //! The model that GitLab names in a request: `model_metadata`, or the flat `model_*` fields of
-//! older calls, validated. Source: gitlab-client.md §4, ai-gateway-server.md §2.1, §2.3.
+//! older calls, validated. Source: contract::gitlab_client §4, contract::ai_gateway_server §2.1,
+//! §2.3.
 
 use std::borrow::Cow;
 
@@ -32,7 +33,8 @@ pub struct RawModelMetadata<'a> {
 pub struct ModelMetadata {
     /// Provider, and name of the model at its server.
     pub identifier: Identifier,
-    /// Name of the family as sent; an unknown one is treated as `general` (gitlab-client.md §5.2).
+    /// Name of the family as sent; an unknown one is treated as `general`
+    /// (contract::gitlab_client §5.2).
     pub family: Box<str>,
     /// Server of the model.
     pub target: Target,
@@ -50,7 +52,7 @@ pub enum Target {
     },
     /// The operator's Bedrock, with the operator's credentials. GitLab's form requires an endpoint
     /// for every model, so the request has one here too: a dummy, which like the key is ignored
-    /// (ai-gateway-server.md §2.6).
+    /// (contract::ai_gateway_server §2.6).
     Bedrock(BedrockModel),
 }
 

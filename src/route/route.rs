@@ -54,7 +54,7 @@ impl Route {
     }
 }
 
-/// Rule of precedence that chose the model (config.md).
+/// Rule of precedence that chose the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// `[features]` has the feature itself.

@@ -152,14 +152,15 @@ impl Table {
         })
     }
 
-    /// Evaluates the rules of config.md for a caller whose token is not bound to a model.
+    /// Evaluates the rules of precedence ([`Rule`]) for a caller whose token is not bound to a
+    /// model.
     pub fn resolve(&self, query: RouteQuery) -> Result<Arc<Route>, GatewayError> {
         self.resolve_for(query, None)
     }
 
-    /// Evaluates the rules of config.md; the first match decides. `bound` is the model of the
-    /// caller's token, which is ignored when the file no longer has it. Fails when the feature is
-    /// disabled, when no rule matches, and when the request's own model is not allowed.
+    /// Evaluates the rules of precedence ([`Rule`]); the first match decides. `bound` is the model
+    /// of the caller's token, which is ignored when the file no longer has it. Fails when the
+    /// feature is disabled, when no rule matches, and when the request's own model is not allowed.
     pub fn resolve_for(
         &self,
         query: RouteQuery,

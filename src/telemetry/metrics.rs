@@ -1,5 +1,5 @@
 //! The table of metrics: a row declares name, labels and help, and buckets where it is a histogram.
-//! Names are fixed by config.md; nothing else in the tree registers one.
+//! Names are an interface that dashboards depend on; nothing else in the tree registers one.
 //!
 //! The counters are atomics of the `prometheus` crate, shared by the workers. A request does not
 //! look up a series by its labels: each worker keeps handles (`worker.rs`).

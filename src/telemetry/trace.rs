@@ -1,7 +1,7 @@
 //! Correlation across systems: `X-Request-ID` and W3C `traceparent`, inbound and outbound.
 //!
-//! Sources: gitlab-client.md §2.1 (`X-Request-ID` is GitLab's correlation id), W3C Trace Context
-//! §3.2.
+//! Sources: contract::gitlab_client §2.1 (`X-Request-ID` is GitLab's correlation id), W3C Trace
+//! Context §3.2.
 
 use std::fmt::Write as _;
 

@@ -23,7 +23,7 @@ use crate::upstream::net::egress::ConnectOptions;
 
 /// The longest time for which a `Retry-After` keeps requests from an endpoint.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
-/// A reported load is stale after three polls that brought nothing (providers.md d3.2).
+/// A reported load is stale after three polls that brought nothing (contract::providers §d3.2).
 const STALE: Duration = Duration::from_millis(1500);
 
 /// How far a provider's clock is from ours; `None` until a refused signature has shown it.
@@ -50,8 +50,9 @@ pub struct Endpoint {
     epoch: Instant,
     /// When the last `Retry-After` ends, in milliseconds after `epoch`.
     retry_after_until: AtomicU64,
-    /// What a refused signature has shown about the provider's clock (providers.md d1.6). It
-    /// belongs to the address, so that an endpoint that is built for one request only has it too.
+    /// What a refused signature has shown about the provider's clock (contract::providers §d1.6).
+    /// It belongs to the address, so that an endpoint that is built for one request only has it
+    /// too.
     clock: SharedClock,
     /// The budgets of the model, shared by its replicas.
     budgets: Arc<RetryAndHedgeBudgets>,

@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_document_is_told() {
+    async fn every_other_response_is_an_error_with_its_reason() {
         let of = async |response: &[u8]| fetch(response.to_vec()).await.0.unwrap_err().to_string();
         assert_eq!(
             of(b"HTTP/1.1 503 Service Unavailable\r\n\r\n").await,

@@ -120,7 +120,7 @@ impl Upstreams {
     /// Sends the request and waits for the head. On return the first-byte timeout is running.
     ///
     /// A pooled connection may have been closed unnoticed; if it closes before a byte of the
-    /// response, the request is sent once more on a new one (providers.md d3.5).
+    /// response, the request is sent once more on a new one (contract::providers §d3.5).
     pub async fn send(
         &self,
         mut sending: Sending<'_>,

@@ -1,4 +1,5 @@
-//! AWS's event stream: splitting a byte stream into frames (providers.md d1.12–15).
+//! AWS's event stream: splitting a byte stream into frames (contract::providers §d1.12, §d1.13,
+//! §d1.14, §d1.15).
 //!
 //! A frame is
 //! `total_len u32be | headers_len u32be | prelude_crc | headers | payload | message_crc`. Lengths

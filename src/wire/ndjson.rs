@@ -1,5 +1,5 @@
-//! JSON lines as GitLab's chat reads them (gitlab-client.md §7.2): one object per line, each line
-//! ended by `\n` alone, nothing but ASCII, so that no character is split between two reads.
+//! JSON lines as GitLab's chat reads them (contract::gitlab_client §7.2): one object per line, each
+//! line ended by `\n` alone, nothing but ASCII, so that no character is split between two reads.
 
 use std::io;
 

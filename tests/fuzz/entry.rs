@@ -189,8 +189,9 @@ pub fn http1(data: &[u8]) {
                 framing.decode(&buffer.split(), &mut body).map_err(|error| error.0)?;
             }
         }
-        let read = framing
-            .map(|(framing, head)| (framing.is_complete(), head.status, head.headers, head.keep_alive));
+        let read = framing.map(|(framing, head)| {
+            (framing.is_complete(), head.status, head.headers, head.keep_alive)
+        });
         Ok::<_, &str>((read, body))
     };
     assert_eq!(read(pieces(data)), read(vec![Bytes::copy_from_slice(data)]));

@@ -1,5 +1,5 @@
-//! GitLab's Web IDE calls from a page (gitlab-client.md §6.4): preflight without credentials,
-//! readable answers.
+//! GitLab's Web IDE calls from a page (contract::gitlab_client §6.4): preflight without
+//! credentials, readable answers.
 
 use serde_json::json;
 

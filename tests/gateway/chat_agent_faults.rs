@@ -1,5 +1,5 @@
 //! Duo Chat when something fails: what the user of a simulated GitLab sees, what the operator sees,
-//! and that no failure is a hang, a cut stream or an empty one (gitlab-client.md §11.1).
+//! and that no failure is a hang, a cut stream or an empty one (contract::gitlab_client §11.1).
 
 use serde_json::{Value, json};
 

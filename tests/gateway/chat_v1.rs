@@ -1,4 +1,5 @@
-//! `POST /v1/chat/{name}`: GitLab's troubleshooting `curl` must work (ai-gateway-server.md §1.6).
+//! `POST /v1/chat/{name}`: GitLab's troubleshooting `curl` must work
+//! (contract::ai_gateway_server §1.6).
 
 use serde_json::{Value, json};
 

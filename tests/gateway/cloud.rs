@@ -9,7 +9,8 @@ use tokio::sync::Notify;
 
 use crate::support::{Answer, Client, End, Gateway, Reply, Upstream, one_model};
 
-/// The headers that GitLab sends with every call (gitlab-client.md §2.1), in an unusual order.
+/// The headers that GitLab sends with every call (contract::gitlab_client §2.1), in an unusual
+/// order.
 const GITLABS: [(&str, &str); 8] = [
     ("x-gitlab-version", "18.9.0"),
     ("X-Gitlab-Instance-Id", "1111-2222"),
@@ -266,7 +267,7 @@ async fn a_self_hosted_models_address_and_key_never_leave() {
         answer.text()
     );
     assert!(cloud.requests().is_empty());
-    // GitLab's own models have neither (gitlab-client.md §4.1)
+    // GitLab's own models have neither (contract::gitlab_client §4.1)
     let payload = json!({"content": "x", "model": "claude", "model_identifier": "claude_sonnet"});
     assert_eq!(
         gateway.post(CHAT, &json!({"prompt_components": [{"payload": payload}]})).await.status(),

@@ -1,5 +1,5 @@
-//! Code suggestions as GitLab and its editors request them and read the responses (gitlab-client.md
-//! §6).
+//! Code suggestions as GitLab and its editors request them and read the responses
+//! (contract::gitlab_client §6).
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! GitLab's documentation tool: from a folder of Markdown to an answer in GitLab's shape
-//! (gitlab-client.md §9.1).
+//! (contract::gitlab_client §9.1).
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! GitLab's semantic code search: its request, its literal refusals, its response (gitlab-client.md
-//! §9.4).
+//! GitLab's semantic code search: its request, its literal refusals, its response
+//! (contract::gitlab_client §9.4).
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! GitLab's "Test connection" button (gitlab-client.md §10.1): 200, or 421 with the model server's
-//! status.
+//! GitLab's "Test connection" button (contract::gitlab_client §10.1): 200, or 421 with the model
+//! server's status.
 
 use serde_json::{Value, json};
 

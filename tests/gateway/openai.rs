@@ -306,7 +306,8 @@ async fn a_key_that_the_model_server_repeats_reaches_no_client() {
 
 #[tokio::test]
 async fn a_content_filter_is_nobodys_failure() {
-    // Azure's error for it (providers.md d2.4), as a response and as the first event of a stream
+    // Azure's error for it (contract::providers §d2.4), as a response and as the first event of a
+    // stream
     let own = json!({"error": {"message": "The response was filtered", "param": "prompt", "code": "content_filter"}});
     let event = Reply::sse().event(own.to_string()).end();
     let upstream = Upstream::script([Reply::json(400, &own), Reply::json(400, &own), event]).await;

@@ -1,6 +1,6 @@
-//! Every prompt id that GitLab requests over REST, with the inputs it sends (gitlab-client.md §8.2,
-//! §8.3), and what its side reads out of the responses: the parsers here are written from the
-//! contract's grammars.
+//! Every prompt id that GitLab requests over REST, with the inputs it sends
+//! (contract::gitlab_client §8.2, §8.3), and what its side reads out of the responses: the parsers
+//! here are written from the contract's grammars.
 
 use serde_json::{Map, Value, json};
 
@@ -172,8 +172,8 @@ async fn through_the_gateway(id: &str, inputs: Value, said: &str) -> String {
     answer.json().as_str().unwrap().to_owned()
 }
 
-/// What follows ````
-/// ```json ````, up to the next fence; a text without the key gets the opening put in front; what follows `Question:` is cut (§8.2).
+/// What follows a fence that opens with `json`, up to the next fence; a text without the key gets
+/// the opening put in front; what follows `Question:` is cut (contract::gitlab_client §8.2).
 fn resource(text: &str) -> Option<(String, Value)> {
     let opened = if text.contains("ResourceIdentifierType") {
         text.to_owned()
@@ -222,7 +222,7 @@ async fn readers_name_a_resource() {
     );
 }
 
-/// Returns the answer's text, and the ids of the documents it cites (§8.2).
+/// Returns the answer's text, and the ids of the documents it cites (contract::gitlab_client §8.2).
 fn sources(text: &str) -> (String, Vec<String>) {
     let (answer, attributes) = text.split_once("ATTRS:").unwrap_or((text, ""));
     let is_id = |c: char| c.is_ascii_digit() || c.is_ascii_lowercase();
@@ -269,7 +269,7 @@ fn attribute<'t>(tag: &'t str, name: &str) -> &'t str {
         .unwrap_or_default()
 }
 
-/// The last `<review>` block; comments begin a line and end one (§8.3).
+/// The last `<review>` block; comments begin a line and end one (contract::gitlab_client §8.3).
 fn review(text: &str) -> Option<Vec<Comment>> {
     let block = text.rsplit_once("<review>")?.1.split_once("</review>")?.0;
     let mut comments = Vec::new();
@@ -328,7 +328,8 @@ async fn reviews_are_comments_on_lines() {
     assert_eq!(review(&got), Some(vec![expected]));
 }
 
-/// Returns the text between a tag and its end; a newline must follow the tag (§8.3).
+/// Returns the text between a tag and its end; a newline must follow the tag
+/// (contract::gitlab_client §8.3).
 fn block<'t>(text: &'t str, tag: &str) -> Option<&'t str> {
     text.split_once(&format!("<{tag}>\n"))?.1.split(&format!("</{tag}>")).next()
 }

@@ -1,5 +1,5 @@
-//! `/v1|v2/prompts/{id}` (gitlab-client.md §8, ai-gateway-server.md §1.2, §8.2): the four forms of
-//! a response, and each failure. `prompt_answers.rs` has the prompts themselves.
+//! `/v1|v2/prompts/{id}` (contract::gitlab_client §8, contract::ai_gateway_server §1.2, §8.2): the
+//! four forms of a response, and each failure. `prompt_answers.rs` has the prompts themselves.
 
 use serde_json::{Value, json};
 

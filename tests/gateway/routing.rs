@@ -1,5 +1,5 @@
-//! The rules of precedence (config.md), each with the request that it decides; and addresses that
-//! must never be called.
+//! The rules of precedence (`weir::route::Rule`), each with the request that it decides; and
+//! addresses that must never be called.
 
 use serde_json::{Value, json};
 

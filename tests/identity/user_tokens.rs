@@ -1,6 +1,6 @@
 //! Users' tokens through the whole gateway: GitLab asks for one with its own, an IDE calls with it.
-//! It opens code completion by the model it is bound to, and nothing else (gitlab-client.md §3.4,
-//! §6.4; ai-gateway-server.md §5.4).
+//! It opens code completion by the model it is bound to, and nothing else
+//! (contract::gitlab_client §3.4, §6.4; contract::ai_gateway_server §5.4).
 
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};

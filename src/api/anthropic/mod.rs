@@ -1,8 +1,8 @@
 //! Anthropic's Messages API towards clients. A model whose server has this API gets the body as it
 //! came, except for the model's name; for every other model it is translated.
 //!
-//! Source: Anthropic's Python SDK 2.14 for the shapes, gitlab-client.md §9.2, providers.md
-//! d1.19–20.
+//! Source: Anthropic's Python SDK 2.14 for the shapes, contract::gitlab_client §9.2,
+//! contract::providers §d1.19, §d1.20.
 
 mod encode;
 pub(super) mod models;

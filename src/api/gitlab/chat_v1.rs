@@ -1,7 +1,8 @@
 //! `POST /v1/chat/{name}`: GitLab's older chat call, which its troubleshooting page still shows as
 //! a `curl` command.
 //!
-//! Source: ai-gateway-server.md §1.6. The official gateway answers 500 to every valid request here.
+//! Source: contract::ai_gateway_server §1.6. The official gateway answers 500 to every valid
+//! request here.
 
 use std::borrow::Cow;
 

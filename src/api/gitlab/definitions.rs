@@ -1,8 +1,9 @@
 //! `GET /v1/models/definitions`: the operator's models, in the format of GitLab's own list.
 //!
-//! Source: gitlab-client.md §9.5, ai-gateway-server.md §1.10. It is public, as the official one is:
-//! names and kinds of models, never an address. The model configured for a feature is its default
-//! and its only choice, since the operator's file decides; features without a model are left out.
+//! Source: contract::gitlab_client §9.5, contract::ai_gateway_server §1.10. It is public, as the
+//! official one is: names and kinds of models, never an address. The model configured for a feature
+//! is its default and its only choice, since the operator's file decides; features without a model
+//! are left out.
 
 use serde_json::{Value, json};
 

@@ -1,8 +1,8 @@
 //! `POST /v1/search/gitlab-docs`: the search that GitLab's chat runs before it answers a question
 //! about GitLab.
 //!
-//! Source: gitlab-client.md §9.1, ai-gateway-server.md §1.8. Without an index the response is an
-//! empty list and no error: GitLab's tool fails on anything but a list.
+//! Source: contract::gitlab_client §9.1, contract::ai_gateway_server §1.8. Without an index the
+//! response is an empty list and no error: GitLab's tool fails on anything but a list.
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -1,8 +1,9 @@
 //! `POST /v1/embeddings/code_embeddings`, `/index`, `/search`: vectors for GitLab's semantic code
 //! search.
 //!
-//! Source: gitlab-client.md §9.4, ai-gateway-server.md §1.7. All three do the same. The request to
-//! the model is in OpenAI's dialect, of which only the URL differs between kinds of servers.
+//! Source: contract::gitlab_client §9.4, contract::ai_gateway_server §1.7. All three do the same.
+//! The request to the model is in OpenAI's dialect, of which only the URL differs between kinds of
+//! servers.
 
 use std::borrow::Cow;
 

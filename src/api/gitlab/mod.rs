@@ -23,7 +23,7 @@ use crate::model::Family;
 
 /// The content type of streams of raw text, lines and v4's events. Only the last are SSE: the
 /// official gateway sends this type for all of them, and clients ignore it
-/// (ai-gateway-server.md §1.2).
+/// (contract::ai_gateway_server §1.2).
 const STREAM_CONTENT_TYPE: &str = "text/event-stream; charset=utf-8";
 
 /// Returns the text of a response, without its reasoning if the family is configured to strip it.

@@ -1,7 +1,7 @@
 //! `POST /v1|v2/prompts/model_configuration/check`: the "Test connection" button of GitLab's model
 //! form.
 //!
-//! Source: gitlab-client.md §10.1. The request goes to the very model that the form names;
+//! Source: contract::gitlab_client §10.1. The request goes to the very model that the form names;
 //! `[features]` decides only when the form names none.
 
 use std::time::Duration;
@@ -16,7 +16,8 @@ use crate::generation::{Generation, Message, Role, Sampling};
 use crate::route::{ModelMetadata, RawModelMetadata, Route, RouteQuery};
 
 /// Timeout for GitLab before 19.0, which waits 3 s for this response; later versions wait 15 s
-/// (§10.1). Just below GitLab's own, so that the button shows our error instead of its timeout.
+/// (contract::gitlab_client §10.1). Just below GitLab's own, so that the button shows our error
+/// instead of its timeout.
 const TIMEOUT_BEFORE_19: Duration = Duration::from_millis(2800);
 /// Timeout for GitLab 19.0 and later, and for clients without a version.
 const TIMEOUT: Duration = Duration::from_millis(14_500);

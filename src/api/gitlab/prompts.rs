@@ -1,9 +1,9 @@
 //! `POST /v1|v2/prompts/{id}`: one of our prompts rendered with GitLab's inputs, answered in full
 //! or as a stream.
 //!
-//! Sources: gitlab-client.md §8, ai-gateway-server.md §1.2, §8.2. In full: v1 is a JSON string, v2
-//! an object. Streamed: v1 is raw text, v2 one object per line. Neither is SSE, despite the content
-//! type.
+//! Sources: contract::gitlab_client §8, contract::ai_gateway_server §1.2, §8.2. In full: v1 is a
+//! JSON string, v2 an object. Streamed: v1 is raw text, v2 one object per line. Neither is SSE,
+//! despite the content type.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -171,7 +171,7 @@ impl Encode for LineEncoder {
 }
 
 /// Returns the shape of error bodies. GitLab shows the error body of a streamed chat tool to the
-/// user as text (gitlab-client.md §11.3).
+/// user as text (contract::gitlab_client §11.3).
 const fn error_shape(version: u8, stream: bool, base: &Prompt) -> Shape {
     match (stream, version) {
         (true, 1) if base.streams => Shape::GitlabPromptsText,
@@ -180,14 +180,14 @@ const fn error_shape(version: u8, stream: bool, base: &Prompt) -> Shape {
     }
 }
 
-/// Returns the permission for a prompt: any of its unit primitives (gitlab-client.md §5.3).
+/// Returns the permission for a prompt: any of its unit primitives (contract::gitlab_client §5.3).
 fn permission(base: &Prompt) -> Permission {
     let any_of = Scopes::from_names(base.unit_primitives.iter().map(String::as_str));
     Permission::to_access(any_of, format!("'{}'", base.id))
 }
 
-/// Returns the error for a prompt that does not exist, or not in this version (gitlab-client.md
-/// §8.4).
+/// Returns the error for a prompt that does not exist, or not in this version
+/// (contract::gitlab_client §8.4).
 pub(super) fn missing_prompt(missing: &LookupError) -> GatewayError {
     let kind = match missing {
         LookupError::Prompt(_) => Kind::NotFound,
@@ -209,7 +209,7 @@ pub(super) fn render_failed(id: &str, error: &RenderError) -> GatewayError {
     }
 }
 
-/// Formats the date as `November 23, 2026`, in UTC (gitlab-client.md §8.1).
+/// Formats the date as `November 23, 2026`, in UTC (contract::gitlab_client §8.1).
 fn current_date(now: SystemTime) -> String {
     const MONTHS: [&str; 12] = [
         "January",

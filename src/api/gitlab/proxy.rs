@@ -1,10 +1,10 @@
 //! `/v1/proxy/{vendor}/…`: GitLab's proxy to vendors' APIs, answered by the operator's models.
 //!
-//! Source: gitlab-client.md §9.2, ai-gateway-server.md §1.11. GitLab names the vendor's model of
-//! its own choice, which is not available here: the call is routed by the feature that
-//! `X-Gitlab-Unit-Primitive` belongs to, else by `features.default` (so is `description_composer`,
-//! which belongs to no feature of GitLab's settings). A configured model of exactly this name takes
-//! precedence.
+//! Source: contract::gitlab_client §9.2, contract::ai_gateway_server §1.11. GitLab names the
+//! vendor's model of its own choice, which is not available here: the call is routed by the feature
+//! that `X-Gitlab-Unit-Primitive` belongs to, else by `features.default` (so is
+//! `description_composer`, which belongs to no feature of GitLab's settings). A configured model of
+//! exactly this name takes precedence.
 
 use hyper::body::Incoming;
 

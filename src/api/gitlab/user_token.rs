@@ -1,10 +1,10 @@
 //! `POST /v1/code/user_access_token`: a token with which a user's IDE calls code completion
 //! directly.
 //!
-//! Source: gitlab-client.md §3.4, §6.4; ai-gateway-server.md §1.9, §5.4. The IDE's own requests
-//! name no model, so the token is pinned to the model that completes code now. Without one the
-//! token would grant nothing: GitLab gets an error with the reason, and the IDE keeps sending its
-//! requests through GitLab, whose requests name a model.
+//! Source: contract::gitlab_client §3.4, §6.4; contract::ai_gateway_server §1.9, §5.4. The IDE's
+//! own requests name no model, so the token is pinned to the model that completes code now. Without
+//! one the token would grant nothing: GitLab gets an error with the reason, and the IDE keeps
+//! sending its requests through GitLab, whose requests name a model.
 
 use std::time::SystemTime;
 

@@ -161,7 +161,7 @@ async fn every_refusal_has_the_text_of_the_contract() {
         move |headers: &mut HeaderMap| _ = headers.insert(name, value.clone())
     };
     let body = |text: &str| (401, format!("{{\"error\":\"{text}\"}}"));
-    // gitlab-client.md §3.5, row by row
+    // contract::gitlab_client §3.5, row by row
     let none = body("No authorization header presented");
     assert_eq!(refusal(&|headers| _ = headers.remove("authorization")).await, none);
     let invalid = body("Invalid authorization header");

@@ -26,7 +26,7 @@ pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Arc<Model>, Reported> {
 
 /// Warns when no caller has a token that the cloud accepts. GitLab signs its own for self-hosted
 /// models only; for what it believes to be its own models it sends its licence server's
-/// (gitlab-client.md §3.1).
+/// (contract::gitlab_client §3.1).
 pub(crate) fn warn_if_unusable(reader: &mut Reader<'_>, auth: &Settings) {
     let (key, message, hint) = match auth {
         Settings::Off

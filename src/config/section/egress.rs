@@ -140,7 +140,7 @@ fn half(reader: &mut Reader<'_>, table: &[&str], name: &str, missing: &str) -> R
     report(reader, table, name, format!("expected {missing} as well"))
 }
 
-/// Returns the files in the variables of the official container (ai-gateway-server.md §6).
+/// Returns the files in the variables of the official container (contract::ai_gateway_server §6).
 fn of_official_variables(reader: &mut Reader<'_>) -> Result<Option<[PathBuf; 2]>, Reported> {
     let Some(enabled) = reader.env.get(variables::MTLS_ENABLED) else { return Ok(None) };
     let fault = |name: &str, message: &str| Fault::error(Location::Environment, name, message);

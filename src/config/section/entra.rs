@@ -1,5 +1,5 @@
 //! Entra ID for an Azure model: which identity, from where, for what scope. What the file does not
-//! set comes from the variables that Azure's own libraries read (providers.md d2.3).
+//! set comes from the variables that Azure's own libraries read (contract::providers §d2.3).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -280,8 +280,8 @@ fn managed_by(
     }
 }
 
-/// Reads the scope: the file's; else Foundry's for its own hosts and the v1 paths, and the older one
-/// for dated versions.
+/// Reads the scope: the file's; else Foundry's for its own hosts and the v1 paths, and the older
+/// one for dated versions.
 fn scope(reader: &mut Reader<'_>, model: &AzureModel<'_>) -> Result<String, Reported> {
     let path = ["models", model.name, "entra", "scope"];
     if let Some(entry) = reader.doc.get(&path) {

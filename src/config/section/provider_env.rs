@@ -143,7 +143,7 @@ impl InvalidValue {
 }
 
 /// Reads a Bedrock API key, else an access key, in the order of AWS's own programs
-/// (providers.md d1.8).
+/// (contract::providers §d1.8).
 fn credentials(
     env: &Environment,
     faults: &mut Vec<Fault>,
@@ -197,8 +197,8 @@ struct GuardrailConfig {
     trace: Option<String>,
 }
 
-/// Parses the JSON of GitLab's gateway (ai-gateway-server.md §6). The version is optional in it and
-/// in AWS's service model.
+/// Parses the JSON of GitLab's gateway (contract::ai_gateway_server §6). The version is optional in
+/// it and in AWS's service model.
 fn guardrail(text: &str) -> Result<Guardrail, InvalidValue> {
     let fault = |message: String| InvalidValue { found: None, message };
     let config: GuardrailConfig = serde_json::from_str(text).map_err(|_| {
@@ -280,8 +280,8 @@ pub(crate) fn kind_of(credentials: &AwsCredentials) -> &'static str {
     }
 }
 
-/// Returns the chain as a setting, and the variables that configure it: a profile, a web identity, a
-/// container's role. Without any of them it tries `~/.aws` and the instance's role.
+/// Returns the chain as a setting, and the variables that configure it: a profile, a web identity,
+/// a container's role. Without any of them it tries `~/.aws` and the instance's role.
 pub(crate) fn chain_setting(reader: &Reader<'_>) -> Setting {
     const VARIABLES: [&str; 6] = [
         "AWS_PROFILE",

@@ -95,7 +95,7 @@ fn configured(reader: &mut Reader<'_>) -> Result<Option<Files>, Reported> {
     }))
 }
 
-/// Returns the files in the variables of the official container (ai-gateway-server.md §6).
+/// Returns the files in the variables of the official container (contract::ai_gateway_server §6).
 fn of_official_variables(reader: &mut Reader<'_>) -> Result<Option<Files>, Reported> {
     let Some(enabled) = reader.env.get(variables::TLS_ENABLED) else { return Ok(None) };
     let fault =

@@ -1,6 +1,6 @@
 //! `[auth.user_tokens]`: the keys of the tokens that IDEs get for code completion. The official
-//! gateway's variables apply where the file sets nothing (ai-gateway-server.md §6), the Agent
-//! Platform's after them.
+//! gateway's variables apply where the file sets nothing (contract::ai_gateway_server §6), the
+//! Agent Platform's after them.
 
 use std::sync::Arc;
 

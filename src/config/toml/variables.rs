@@ -1,5 +1,6 @@
 //! The variables that GitLab's documentation has the operator of the official container set, and
-//! what Weir does with each. Source: ai-gateway-server.md §6. The file wins over all of them.
+//! what Weir does with each. Source: contract::ai_gateway_server §6. The file wins over all of
+//! them.
 
 use std::net::IpAddr;
 
@@ -220,9 +221,9 @@ pub(crate) fn find(name: &str) -> Option<&'static Variable> {
     VARIABLES.iter().find(|variable| variable.name == name)
 }
 
-/// Returns the value that the environment sets for a key, as TOML, and the variables that set it; or
-/// `None` when no variable does, or a fault was collected. `default` supplies the half of an address
-/// that no variable sets.
+/// Returns the value that the environment sets for a key, as TOML, and the variables that set it;
+/// or `None` when no variable does, or a fault was collected. `default` supplies the half of an
+/// address that no variable sets.
 pub(crate) fn value_of(
     key: &str,
     default: Option<&str>,

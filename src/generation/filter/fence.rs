@@ -3,8 +3,8 @@
 
 use super::Filter;
 
-/// Filter that removes fences (ai-gateway-server.md §2.8). A line passes when it is complete; the
-/// rest at the end.
+/// Filter that removes fences (contract::ai_gateway_server §2.8). A line passes when it is
+/// complete; the rest at the end.
 ///
 /// A fence that opens the response, or follows one line of talk, wraps the code: everything before
 /// it is removed, and everything from its closing fence on. Fences elsewhere are lines that no code

@@ -93,8 +93,8 @@ impl Filter for EchoFilter {
     }
 }
 
-/// Filter that replaces `\_` by `_`: Mixtral escapes code as in Markdown (ai-gateway-server.md
-/// §2.2).
+/// Filter that replaces `\_` by `_`: Mixtral escapes code as in Markdown
+/// (contract::ai_gateway_server §2.2).
 #[derive(Debug, Default)]
 pub struct UnderscoreFilter {
     backslash: bool,

@@ -1,7 +1,7 @@
 //! Anthropic's Messages API, as the dialect of a model server.
 //!
-//! Source: Anthropic's own Python SDK for the shapes (0.x of November 2026), ai-gateway-server.md
-//! §2.3.
+//! Source: Anthropic's own Python SDK for the shapes (0.x of November 2026),
+//! contract::ai_gateway_server §2.3.
 
 mod fault;
 mod request;

@@ -1,5 +1,5 @@
 //! Bedrock's refusals → `GatewayError`: one table from its error types to a status, and hints for
-//! the operator (providers.md d1.15, d1.17; issue *Providers* item 7).
+//! the operator (contract::providers §d1.15, §d1.17).
 
 use std::time::{Duration, SystemTime};
 
@@ -48,7 +48,7 @@ pub(super) fn is_aws(headers: &HeaderMap, body: &[u8]) -> bool {
 }
 
 /// Builds the error of a 200 that is not an event stream: a proxy's page, or JSON that should have
-/// had another status (d1.14).
+/// had another status (contract::providers §d1.14).
 pub(super) fn from_unframed_body(body: &[u8]) -> GatewayError {
     let (kind, message) = parse(&HeaderMap::new(), body);
     match status_of(&kind) {
@@ -65,7 +65,7 @@ pub(super) fn from_unframed_body(body: &[u8]) -> GatewayError {
 }
 
 /// Builds the error of an exception or error frame inside a stream. The type determines the status,
-/// not the payload's copy of one (d1.15).
+/// not the payload's copy of one (contract::providers §d1.15).
 pub(super) fn from_frame(frame: &Frame) -> GatewayError {
     let kind = capitalized(frame.name());
     let body: Option<Body> = serde_json::from_slice(frame.payload()).ok();
@@ -249,7 +249,7 @@ fn hint(kind: &str, message: &str) -> &'static str {
 const CLOCK: &str = "this machine's clock and AWS's differ by minutes: set the clock (NTP)";
 
 /// Returns the offset of AWS's clock from ours when a signature was refused and the difference
-/// explains it (d1.6), otherwise `None`.
+/// explains it (contract::providers §d1.6), otherwise `None`.
 pub(super) fn clock_offset(
     headers: &HeaderMap,
     body: &[u8],
@@ -284,8 +284,8 @@ mod tests {
         from_response(StatusCode::from_u16(status).unwrap(), &headers, &body)
     }
 
-    /// Status and type that AWS sends, its message, the status it counts as, whether it is retried, and
-    /// a part of the hint.
+    /// Status and type that AWS sends, its message, the status it counts as, whether it is retried,
+    /// and a part of the hint.
     const TABLE: [(u16, &str, &str, u16, bool, &str); 17] = [
         (429, "ThrottlingException", "Too many requests", 429, true, "quota"),
         (429, "ModelNotReadyException", "Model is not ready", 429, true, "loaded"),

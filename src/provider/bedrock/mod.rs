@@ -1,7 +1,8 @@
 //! Amazon Bedrock: Converse and ConverseStream, signed or with an API key.
 //!
-//! Source: providers.md d1; shapes from AWS's service model of `bedrock-runtime` (botocore). The
-//! rig `rigs/bedrock` recomputes the signatures and validates the bodies.
+//! Source: contract::providers §d1; shapes from AWS's service model of `bedrock-runtime`
+//! (botocore). `tests/provider_rigs.rs` runs it against a rig that recomputes the signatures and
+//! validates the bodies.
 
 mod fault;
 mod openai;

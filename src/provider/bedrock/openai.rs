@@ -1,5 +1,6 @@
 //! Bedrock's OpenAI-compatible endpoint (`bedrock_openai = true`): OpenAI's bodies, AWS's
-//! credentials, nothing to translate (providers.md d1.22). It serves fewer models than Converse.
+//! credentials, nothing to translate (contract::providers §d1.22). It serves fewer models than
+//! Converse.
 
 use std::time::SystemTime;
 

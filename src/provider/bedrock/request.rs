@@ -168,7 +168,7 @@ fn inference_config(sampling: &Sampling, id: &str) -> Map<String, Value> {
 }
 
 /// Returns `toolConfig`. It is required whenever the history has calls, even if the request defines
-/// no tools (d1.19); then it has the names of the functions that were called.
+/// no tools (contract::providers §d1.19); then it has the names of the functions that were called.
 fn tool_config(
     generation: &Generation,
     conversation: &Conversation<'_>,

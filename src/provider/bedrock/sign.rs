@@ -1,7 +1,8 @@
 //! SigV4: the signature that authenticates an attempt. Time and credentials are arguments.
 //!
 //! `aws-sigv4` gets the path encoded once, as it is sent, and encodes it again for the canonical
-//! request (providers.md d1.3); only headers that no proxy on the path changes are signed (d1.4).
+//! request (contract::providers §d1.3); only headers that no proxy on the path changes are signed
+//! (contract::providers §d1.4).
 
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign as sigv4};

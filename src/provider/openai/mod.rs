@@ -1,7 +1,7 @@
 //! OpenAI's API as served by vLLM, llama.cpp and most model servers.
 //!
-//! Source: providers.md d3, ai-gateway-server.md §2.4, and the rigs' README for the behaviour of
-//! real servers.
+//! Source: contract::providers §d3, contract::ai_gateway_server §2.4, and the rigs' README for the
+//! behaviour of real servers.
 
 mod fault;
 mod priority;

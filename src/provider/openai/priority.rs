@@ -1,4 +1,4 @@
-//! vLLM's `priority`: the order of the server's own queue (providers.md d3.7). Its chat,
+//! vLLM's `priority`: the order of the server's own queue (contract::providers §d3.7). Its chat,
 //! completions and embeddings calls accept it.
 
 use std::borrow::Cow;

@@ -94,7 +94,7 @@ fn tools(generation: &Generation, body: &mut Map<String, Value>) {
 
 fn sampling(sampling: &Sampling, model: &str, body: &mut Map<String, Value>) {
     if let Some(n) = sampling.max_tokens {
-        // ai-gateway-server.md §2.4: these models refuse `max_tokens`
+        // contract::ai_gateway_server §2.4: these models refuse `max_tokens`
         let key = if model.starts_with("gpt-5") { "max_completion_tokens" } else { "max_tokens" };
         body.insert(key.into(), json!(n));
     }

@@ -1,5 +1,5 @@
 //! The load that a vLLM server reports, in the text that Prometheus reads at `/metrics`
-//! (providers.md d3.2).
+//! (contract::providers §d3.2).
 
 /// The load as of one scrape.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -23,7 +23,7 @@ use crate::upstream::{Endpoint, Endpoints, FetchError, FetchRequest, FetchRespon
 const MAX_CONCURRENT: usize = 16;
 /// This many checks in a row have to fail: a single one may have met a server that was busy.
 const FAILURES_TO_OPEN: u32 = 2;
-/// The time between two polls of a server's load (providers.md d3.2: every 100 to 500 ms).
+/// The time between two polls of a server's load (contract::providers §d3.2: every 100 to 500 ms).
 const POLL_EVERY: Duration = Duration::from_millis(500);
 
 /// `[resilience] health_check`, checked.

@@ -1,7 +1,7 @@
 //! One request and its response on one connection. No task drives it: the task that waits for the
 //! response polls the socket, so a chunk goes from one socket to the other within one poll, and
-//! dropping the exchange closes the connection, which makes a model server stop (providers.md
-//! d3.4).
+//! dropping the exchange closes the connection, which makes a model server stop
+//! (contract::providers §d3.4).
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice};

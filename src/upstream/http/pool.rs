@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::upstream::http::connection::Connection;
 
 /// How long an idle connection is kept. Below uvicorn's (vLLM's) 5 s, so that we close first
-/// (providers.md d3.5).
+/// (contract::providers §d3.5).
 const KEEP_IDLE: Duration = Duration::from_secs(4);
 /// How long a connection is used at all: its host name may have other servers by then.
 const MAX_AGE: Duration = Duration::from_mins(5);

@@ -146,7 +146,7 @@ mod tests {
     use crate::upstream::ClientTls;
 
     #[test]
-    fn only_model_servers_are_shown_the_models_certificate() {
+    fn only_model_servers_get_the_client_certificate() {
         let url = EndpointUrl::parse("https://h").unwrap();
         let model = |provider| Model {
             id: "m".into(),

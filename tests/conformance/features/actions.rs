@@ -1,4 +1,5 @@
-//! The AI actions: commit messages, summaries, reviews, fixes (§8.3, §11.3).
+//! The AI actions: commit messages, summaries, reviews, fixes (contract::gitlab_client §8.3,
+//! §11.3).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,4 +1,5 @@
-//! Test connection, health check, the rake task (§10) and the editor's token (§3.4).
+//! Test connection, health check, the rake task (contract::gitlab_client §10) and the editor's
+//! token (contract::gitlab_client §3.4).
 
 use super::{FAULTS, Fault, Scene};
 use crate::gitlab::admin::Connection;

@@ -1,4 +1,5 @@
-//! Duo Chat: what the user reads, or which code is under GitLab's apology (§11.1).
+//! Duo Chat: what the user reads, or which code is under GitLab's apology
+//! (contract::gitlab_client §11.1).
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Code suggestions: what the editor is given (§6, §11.4, §13).
+//! Code suggestions: what the editor is given (contract::gitlab_client §6, §11.4, §13).
 
 use super::{FAULTS, Fault, Scene};
 use crate::gitlab::ide::{Form, Suggested};

@@ -1,5 +1,5 @@
-//! The composer of merge request descriptions (§9.2): a call in Anthropic's words, whatever the
-//! model speaks.
+//! The composer of merge request descriptions (contract::gitlab_client §9.2): a call in Anthropic's
+//! words, whatever the model speaks.
 
 use super::{FAULTS, Fault, Scene};
 

@@ -1,5 +1,5 @@
-//! Direct access (§6.4): GitLab asks for a user's token, the editor completes code with it, by
-//! itself.
+//! Direct access (contract::gitlab_client §6.4): GitLab asks for a user's token, the editor
+//! completes code with it, by itself.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

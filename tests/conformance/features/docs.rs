@@ -1,5 +1,5 @@
-//! Questions about GitLab (§9.1, §8.2): the documentation is searched, the model answers from what
-//! was found, and GitLab shows the pages that the answer came from.
+//! Questions about GitLab (contract::gitlab_client §9.1, §8.2): the documentation is searched, the
+//! model answers from what was found, and GitLab shows the pages that the answer came from.
 
 use std::process::Command;
 

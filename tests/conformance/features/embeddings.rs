@@ -1,4 +1,4 @@
-//! Semantic code search: vectors for the code and for the question (§9.4).
+//! Semantic code search: vectors for the code and for the question (contract::gitlab_client §9.4).
 
 use serde_json::json;
 

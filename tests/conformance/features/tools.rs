@@ -1,4 +1,4 @@
-//! Chat's slash commands and readers (§8.2, §11.2).
+//! Chat's slash commands and readers (contract::gitlab_client §8.2, §11.2).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

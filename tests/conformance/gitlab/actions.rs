@@ -1,5 +1,6 @@
-//! The AI actions of Rails (§8.3): one prompt, one answer, behind retries and a circuit breaker
-//! (§11.3), and the two answers that Rails takes apart: code reviews and vulnerability fixes.
+//! The AI actions of Rails (contract::gitlab_client §8.3): one prompt, one answer, behind retries
+//! and a circuit breaker (contract::gitlab_client §11.3), and the two answers that Rails takes
+//! apart: code reviews and vulnerability fixes.
 
 use serde_json::{Value, json};
 
@@ -51,7 +52,7 @@ impl GitLab {
                 tokio::time::sleep(seconds(3 * tried)).await;
                 continue;
             }
-            // a body that is not called JSON is not parsed (§2.5)
+            // a body that is not called JSON is not parsed (contract::gitlab_client §2.5)
             text = answer
                 .ok()
                 .filter(|(head, _)| head.is_success() && head.is_json())
@@ -90,7 +91,7 @@ impl GitLab {
     }
 }
 
-/// Either form on either version (§8.1).
+/// Either form on either version (contract::gitlab_client §8.1).
 fn read(body: &str) -> Option<String> {
     let value: Value = serde_json::from_str(body).ok()?;
     value.as_str().or_else(|| value["content"].as_str()).map(str::to_owned)

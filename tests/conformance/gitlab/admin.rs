@@ -1,4 +1,5 @@
-//! What an administrator presses (§10) and what an editor needs to connect (§6.4).
+//! What an administrator presses (contract::gitlab_client §10) and what an editor needs to connect
+//! (contract::gitlab_client §6.4).
 
 use std::time::Duration;
 
@@ -20,8 +21,8 @@ pub(crate) enum Connection {
 }
 
 impl GitLab {
-    /// The button in the form of this model (§10.1). It waits 3 s: real ones, since the gateway's
-    /// own limit for this call cannot be scaled.
+    /// The button in the form of this model (contract::gitlab_client §10.1). It waits 3 s: real
+    /// ones, since the gateway's own limit for this call cannot be scaled.
     pub(crate) async fn test_connection(&self) -> Connection {
         let body = json!({"inputs": {}, "stream": false, "model_metadata": self.model}).to_string();
         let http = Http { patience: Duration::from_secs(3), ..self.http };
@@ -41,14 +42,14 @@ impl GitLab {
         }
     }
 
-    /// "Run health check": `HEAD`, any status is good (§10.2).
+    /// "Run health check": `HEAD`, any status is good (contract::gitlab_client §10.2).
     pub(crate) async fn health_check(&self) -> bool {
         let request = Request { method: "HEAD", path: "/", headers: &[], body: "" };
         let http = Http { patience: seconds(5), ..self.http };
         http.stream(request, |_, _| false).await.is_ok()
     }
 
-    /// The rake task's probe (§10.3): 200 within 10 s.
+    /// The rake task's probe (contract::gitlab_client §10.3): 200 within 10 s.
     pub(crate) async fn verify_setup(&self) -> bool {
         let request = Request {
             method: "GET",
@@ -62,8 +63,8 @@ impl GitLab {
         })
     }
 
-    /// A token for an editor that connects by itself (§3.4): what the editor is told instead is a
-    /// status.
+    /// A token for an editor that connects by itself (contract::gitlab_client §3.4): what the
+    /// editor is told instead is a status.
     pub(crate) async fn user_token(&self) -> Result<String, u16> {
         let bearer = format!("Bearer {}", self.token);
         let request = Request {

@@ -1,5 +1,6 @@
-//! Duo Chat's loop (§7): ask the agent, run the tool it names, ask again with what the tool said,
-//! at most ten times. What goes wrong becomes a code (§11.1).
+//! Duo Chat's loop (contract::gitlab_client §7): ask the agent, run the tool it names, ask again
+//! with what the tool said, at most ten times. What goes wrong becomes a code
+//! (contract::gitlab_client §11.1).
 
 use serde_json::{Value, json};
 
@@ -55,7 +56,7 @@ impl GitLab {
         Shown::Code("A1006")
     }
 
-    /// §7.1. `model_metadata` is always there, if only as null.
+    /// contract::gitlab_client §7.1. `model_metadata` is always there, if only as null.
     fn question(&self, question: &str, steps: &[Value]) -> String {
         let mut messages = vec![
             json!({"role": "user", "content": "Hello", "additional_context": [], "agent_scratchpad": null}),

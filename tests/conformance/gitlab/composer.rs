@@ -1,5 +1,5 @@
 //! The composer of merge request descriptions: Rails asks Anthropic for the text, through the
-//! gateway (§9.2).
+//! gateway (contract::gitlab_client §9.2).
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! Semantic code search (§9.4): code becomes vectors when it is indexed, and so does a question
-//! that searches it.
+//! Semantic code search (contract::gitlab_client §9.4): code becomes vectors when it is indexed,
+//! and so does a question that searches it.
 
 use serde_json::{Value, json};
 

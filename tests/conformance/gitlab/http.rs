@@ -1,5 +1,5 @@
-//! HTTP as Rails and Workhorse speak it (§12, §13): a new connection for each call, and three rules
-//! about time that a server can break without noticing.
+//! HTTP as Rails and Workhorse speak it (contract::gitlab_client §12, §13): a new connection for
+//! each call, and three rules about time that a server can break without noticing.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -44,7 +44,7 @@ impl Head {
         (200..300).contains(&self.status)
     }
 
-    /// Whether HTTParty parses the body (§2.5).
+    /// Whether HTTParty parses the body (contract::gitlab_client §2.5).
     pub(crate) fn is_json(&self) -> bool {
         self.header("content-type").is_some_and(|value| value.starts_with("application/json"))
     }
@@ -154,7 +154,8 @@ impl Wire {
         }
     }
 
-    /// A line of the head or a chunk's size. After 20 s it must be there whole (§12.2).
+    /// A line of the head or a chunk's size. After 20 s it must be there whole
+    /// (contract::gitlab_client §12.2).
     async fn line(&mut self) -> Result<String, Broken> {
         let begun = Instant::now();
         loop {
@@ -184,7 +185,11 @@ impl Wire {
 
     /// The next piece of the body; `None` at its end.
     async fn piece(&mut self, head: &Head) -> Result<Option<Vec<u8>>, Broken> {
-        assert_eq!(head.header("content-encoding"), None, "streams are not compressed (§12.3)");
+        assert_eq!(
+            head.header("content-encoding"),
+            None,
+            "streams are not compressed (contract::gitlab_client §12.3)"
+        );
         if let Some(left) = self.left {
             if left == 0 {
                 return Ok(None);

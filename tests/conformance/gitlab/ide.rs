@@ -1,5 +1,6 @@
-//! Code suggestions (§6, §13): Rails hands the call to Workhorse, which waits 55 s for a head and
-//! passes on whatever then comes; the editor behind it reads JSON, raw text or server-sent events.
+//! Code suggestions (contract::gitlab_client §6, §13): Rails hands the call to Workhorse, which
+//! waits 55 s for a head and passes on whatever then comes; the editor behind it reads JSON, raw
+//! text or server-sent events.
 
 use serde_json::{Value, json};
 
@@ -27,7 +28,8 @@ pub(crate) enum Form {
 const ABOVE: &str = "def add(a, b):\n    ";
 
 impl GitLab {
-    /// Completion at the cursor (§6.1), as Rails words it for the model of its settings.
+    /// Completion at the cursor (contract::gitlab_client §6.1), as Rails words it for the model of
+    /// its settings.
     pub(crate) async fn complete(&self, form: Form) -> Suggested {
         let mut body = cursor(form);
         let fields = body.as_object_mut().unwrap();
@@ -51,7 +53,8 @@ impl GitLab {
         self.workhorse("/v2/code/completions", &body.to_string()).await
     }
 
-    /// Generation from a comment (§6.2): `/v4/code/suggestions`, or what older clients get.
+    /// Generation from a comment (contract::gitlab_client §6.2): `/v4/code/suggestions`, or what
+    /// older clients get.
     pub(crate) async fn generate(&self, path: &str, form: Form) -> Suggested {
         let body = json!({"prompt_components": [{"type": "code_editor_generation", "payload": {
             "file_name": "app.py", "content_above_cursor": "# adds two numbers\n", "content_below_cursor": "",
@@ -64,7 +67,7 @@ impl GitLab {
         self.workhorse(path, &self.with_metadata(body)).await
     }
 
-    /// Completion where GitLab sends it to v4 (§6.3).
+    /// Completion where GitLab sends it to v4 (contract::gitlab_client §6.3).
     pub(crate) async fn complete_v4(&self, form: Form) -> Suggested {
         let body = json!({"prompt_components": [{"type": "code_editor_completion", "payload": {
             "file_name": "app.py", "content_above_cursor": ABOVE, "content_below_cursor": "\n",
@@ -73,8 +76,8 @@ impl GitLab {
         self.workhorse("/v4/code/suggestions", &self.with_metadata(body)).await
     }
 
-    /// Completion by an editor that has a user's token (§6.4) and asks the gateway itself. It knows
-    /// no model.
+    /// Completion by an editor that has a user's token (contract::gitlab_client §6.4) and asks the
+    /// gateway itself. It knows no model.
     pub(crate) async fn complete_directly(&self, token: &str, form: Form) -> Suggested {
         let mut body = cursor(form);
         body["prompt_version"] = json!(1);

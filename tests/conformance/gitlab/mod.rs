@@ -1,6 +1,6 @@
-//! The client side of GitLab, written from `gitlab-client.md`: what its parts send, how they read
-//! an answer, what they do about a failure and what their user sees of it. Times are scaled: 50 ms
-//! stand for a second.
+//! The client side of GitLab, written from contract::gitlab_client: what its parts send, how they
+//! read an answer, what they do about a failure and what their user sees of it. Times are scaled:
+//! 50 ms stand for a second.
 
 pub(crate) mod actions; // the AI actions of Rails: one prompt, one answer
 pub(crate) mod admin; // what an administrator presses
@@ -25,12 +25,13 @@ use http::Http;
 /// A GitLab whose "Local AI Gateway URL" is a gateway.
 pub(crate) struct GitLab {
     http: Http,
-    /// The self-hosted model of its feature settings (§4.1), if there is one.
+    /// The self-hosted model of its feature settings (contract::gitlab_client §4.1), if there is
+    /// one.
     model: Option<Value>,
     /// Whether the flag `ai_prompts_v2` is on.
     prompts: &'static str,
-    /// What it shows of itself when it asks for a user's token (§3.1); the other calls are to
-    /// gateways without keys.
+    /// What it shows of itself when it asks for a user's token (contract::gitlab_client §3.1); the
+    /// other calls are to gateways without keys.
     token: String,
     breaker: Mutex<Breaker>,
 }
@@ -65,12 +66,13 @@ impl GitLab {
         Self { token, ..self }
     }
 
-    /// With objects instead of strings for answers (§8.1).
+    /// With objects instead of strings for answers (contract::gitlab_client §8.1).
     pub(crate) fn prompts_v2(self) -> Self {
         Self { prompts: "v2", ..self }
     }
 
-    /// `model_metadata` goes along when there is a model; else the key is absent (§4.1).
+    /// `model_metadata` goes along when there is a model; else the key is absent
+    /// (contract::gitlab_client §4.1).
     fn with_metadata(&self, mut body: Value) -> String {
         if let Some(model) = &self.model {
             body["model_metadata"] = model.clone();
@@ -84,7 +86,7 @@ impl GitLab {
 pub(crate) enum Shown {
     /// The model's words.
     Text(String),
-    /// GitLab's sentence for this code (§11.1, §11.2).
+    /// GitLab's sentence for this code (contract::gitlab_client §11.1, §11.2).
     Code(&'static str),
 }
 
@@ -94,7 +96,7 @@ impl Shown {
     }
 }
 
-/// What Rails sends with every call (§2.1), without credentials.
+/// What Rails sends with every call (contract::gitlab_client §2.1), without credentials.
 pub(crate) fn headers() -> Vec<(&'static str, &'static str)> {
     vec![
         ("content-type", "application/json"),

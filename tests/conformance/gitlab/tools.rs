@@ -1,5 +1,5 @@
-//! Chat's tools and slash commands (§8.2): prompts that stream raw text, and what Rails reads out
-//! of it.
+//! Chat's tools and slash commands (contract::gitlab_client §8.2): prompts that stream raw text,
+//! and what Rails reads out of it.
 
 use serde_json::{Value, json};
 
@@ -9,7 +9,7 @@ use super::{GitLab, Shown};
 /// How often a reader asks for JSON that can be read.
 const ATTEMPTS: usize = 3;
 
-/// A tool that Rails can run (§7.3).
+/// A tool that Rails can run (contract::gitlab_client §7.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tool {
     /// Finds out which issue, epic, … is meant; the prompt's name.
@@ -47,7 +47,8 @@ pub(crate) enum Failed {
 
 /// What came of a streamed prompt.
 pub(crate) struct Streamed {
-    /// What the user saw as it came; Rails looks at the status only afterwards (§11.3).
+    /// What the user saw as it came; Rails looks at the status only afterwards
+    /// (contract::gitlab_client §11.3).
     pub(crate) seen: String,
     pub(crate) ended: Result<(), Failed>,
 }
@@ -111,7 +112,8 @@ impl GitLab {
         Err("M3003")
     }
 
-    /// What the documentation says to a question (§9.1). Without a list of results the tool raises.
+    /// What the documentation says to a question (contract::gitlab_client §9.1). Without a list of
+    /// results the tool raises.
     pub(crate) async fn search_docs(&self, question: &str) -> Result<Vec<Value>, &'static str> {
         let search = json!({"type": "search-docs", "metadata": {"source": "GitLab EE", "version": "18.9.0"},
             "payload": {"query": question}});
@@ -123,7 +125,8 @@ impl GitLab {
         body["response"]["results"].as_array().cloned().ok_or("A9999")
     }
 
-    /// The documentation tool: search, then a prompt over what was found (§9.1, §8.2).
+    /// The documentation tool: search, then a prompt over what was found
+    /// (contract::gitlab_client §9.1, §8.2).
     pub(crate) async fn documentation(&self, question: &str) -> Result<Documented, &'static str> {
         if question.is_empty() {
             return Err("M2000");

@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 
-/// The chat agent's events (§7.2): every `{…}` that a newline follows directly, on one line. What
-/// is not followed by one is never seen.
+/// The chat agent's events (contract::gitlab_client §7.2): every `{…}` that a newline follows
+/// directly, on one line. What is not followed by one is never seen.
 pub(crate) fn objects(text: &str) -> Vec<Value> {
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     let lines = whole.split('\n').filter_map(|line| line.find('{').map(|start| &line[start..]));
@@ -52,8 +52,8 @@ fn joined(first: &Value, second: &Value) -> Value {
     json!(format!("{}{}", first.as_str().unwrap_or_default(), second.as_str().unwrap_or_default()))
 }
 
-/// The events of `/v4/code/suggestions` (§6.2) as `{event, data}`: `event:` before `data:`, the
-/// data one line of JSON. Comments are heartbeats.
+/// The events of `/v4/code/suggestions` (contract::gitlab_client §6.2) as `{event, data}`: `event:`
+/// before `data:`, the data one line of JSON. Comments are heartbeats.
 pub(crate) fn events(text: &str) -> Option<Value> {
     let mut merged: Vec<Value> = Vec::new();
     let text = text.replace("\r\n", "\n");

@@ -1,5 +1,5 @@
-//! GitLab's side of Duo Chat, written from the contract (gitlab-client.md §7, §11.1): its line
-//! reader, its loop over tools, its retries, and the code that its user would see.
+//! GitLab's side of Duo Chat, written from the contract (contract::gitlab_client §7, §11.1): its
+//! line reader, its loop over tools, its retries, and the code that its user would see.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! Encodes the model's turn as the events that GitLab's chat reads (gitlab-client.md §7.2,
-//! ai-gateway-server.md §4.4). Both tool protocols result in the same lines.
+//! Encodes the model's turn as the events that GitLab's chat reads (contract::gitlab_client §7.2,
+//! contract::ai_gateway_server §4.4). Both tool protocols result in the same lines.
 
 use std::sync::Arc;
 

@@ -5,8 +5,9 @@
 //! request → conversation + tools → prompt → model → react + call → events → JSON lines
 //! ```
 //!
-//! Sources: gitlab-client.md §7, §11.1, §12.2; ai-gateway-server.md §4. An invalid request gets an
-//! error status; once a model is chosen the response is a 200, and a failure is an event in it.
+//! Sources: contract::gitlab_client §7, §11.1, §12.2; contract::ai_gateway_server §4. An invalid
+//! request gets an error status; once a model is chosen the response is a 200, and a failure is an
+//! event in it.
 
 mod call;
 mod conversation;

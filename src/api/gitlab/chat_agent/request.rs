@@ -1,5 +1,5 @@
-//! The body that GitLab sends (gitlab-client.md §7.1, ai-gateway-server.md §4.1), parsed
-//! tolerantly: new categories, page types and fields of later GitLab versions are accepted.
+//! The body that GitLab sends (contract::gitlab_client §7.1, contract::ai_gateway_server §4.1),
+//! parsed tolerantly: new categories, page types and fields of later GitLab versions are accepted.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,5 @@
-//! The tools that GitLab can run for a chat, and which of them a request may use (gitlab-client.md
-//! §7.3, ai-gateway-server.md §4.3).
+//! The tools that GitLab can run for a chat, and which of them a request may use
+//! (contract::gitlab_client §7.3, contract::ai_gateway_server §4.3).
 
 use serde_json::{Value, json};
 

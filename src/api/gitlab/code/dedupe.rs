@@ -1,6 +1,6 @@
 //! Removes what a model repeats from the file: the line below the cursor, comments and blocks from
-//! above it. Only for responses that are not streamed, whose end is known (ai-gateway-server.md
-//! §2.8).
+//! above it. Only for responses that are not streamed, whose end is known
+//! (contract::ai_gateway_server §2.8).
 
 use std::collections::HashSet;
 

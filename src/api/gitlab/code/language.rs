@@ -1,6 +1,6 @@
 //! The language of a file: its id in responses and its name in prompts.
 //!
-//! A table of our own (ai-gateway-server.md, appendix B). A file whose language is not in it is
+//! A table of our own (contract::ai_gateway_server §B). A file whose language is not in it is
 //! completed all the same, with its extension as the language's name.
 
 use std::borrow::Cow;
@@ -119,7 +119,7 @@ const ROWS: &[Row] = &[
 
 /// Detects the language of a file by its name, else by the editor's language identifier. `None` if
 /// there is no extension, no well-known file name and no identifier: the official gateway then
-/// answers without calling a model (ai-gateway-server.md §1.3).
+/// answers without calling a model (contract::ai_gateway_server §1.3).
 pub(super) fn detect<'a>(file_name: &'a str, editor: Option<&'a str>) -> Option<Language<'a>> {
     let name = file_name.rsplit(['/', '\\']).next().unwrap_or_default();
     // `Dockerfile` and `Makefile` are in the table as extensions

@@ -1,9 +1,9 @@
 //! Code suggestions: `/v2/code/completions`, `/v2/code/generations`, `/v3/code/completions`,
 //! `/v4/code/suggestions`.
 //!
-//! Sources: gitlab-client.md §6, ai-gateway-server.md §1.3, §1.4, §2.7, §2.8. Workhorse carries
-//! these calls and gives up after 55 s without a response head; the features' own limit of 50 s
-//! comes first.
+//! Sources: contract::gitlab_client §6, contract::ai_gateway_server §1.3, §1.4, §2.7, §2.8.
+//! Workhorse carries these calls and gives up after 55 s without a response head; the features' own
+//! limit of 50 s comes first.
 
 mod dedupe;
 mod language;
@@ -351,7 +351,7 @@ fn empty_response(
 }
 
 /// Inserts the headers by which GitLab's clients recognize events and proxies do not buffer or
-/// cache them (ai-gateway-server.md §1.4).
+/// cache them (contract::ai_gateway_server §1.4).
 fn insert_event_headers(headers: &mut HeaderMap) {
     headers.insert(HeaderName::from_static("x-streaming-format"), HeaderValue::from_static("sse"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

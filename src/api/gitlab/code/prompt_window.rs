@@ -5,7 +5,8 @@
 /// Llama 2's, and a Chinese character has 3 bytes and at most about 1.5 tokens. So 2.5 rarely
 /// underestimates the tokens.
 const HALF_BYTES_PER_TOKEN: usize = 5;
-/// The share of the window, in percent, for the text below the cursor (ai-gateway-server.md §2.7).
+/// The share of the window, in percent, for the text below the cursor
+/// (contract::ai_gateway_server §2.7).
 const BELOW_PERCENT: usize = 7;
 /// A cut moves to the end of a line that is at most this many bytes away.
 const MAX_LINE_SEARCH: usize = 512;

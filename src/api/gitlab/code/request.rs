@@ -1,5 +1,6 @@
-//! Parses the bodies of the code calls. Limits are the official gateway's (ai-gateway-server.md
-//! §1.3, §1.4); lengths are counted in characters, and every fault is reported with its path.
+//! Parses the bodies of the code calls. Limits are the official gateway's
+//! (contract::ai_gateway_server §1.3, §1.4); lengths are counted in characters, and every fault is
+//! reported with its path.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,5 @@
-//! Encodes suggestions: a JSON body for each version, and v4's events (gitlab-client.md §6.1,
-//! §6.2).
+//! Encodes suggestions: a JSON body for each version, and v4's events
+//! (contract::gitlab_client §6.1, §6.2).
 
 use bytes::BytesMut;
 use serde_json::{Value, json};

@@ -13,7 +13,8 @@ use crate::provider::tool_names::ToolNames;
 use crate::provider::{Decode, unreadable_response};
 use crate::wire::{EventStreamFrames, FrameKind};
 
-/// Maximum size of a frame in bytes, larger than any that Bedrock sends (providers.md d1.12).
+/// Maximum size of a frame in bytes, larger than any that Bedrock sends
+/// (contract::providers §d1.12).
 const MAX_FRAME: usize = 16 << 20;
 /// Maximum size of a 200 that is not an event stream, which is buffered and parsed as an error.
 const MAX_UNFRAMED: usize = 64 << 10;
@@ -129,7 +130,7 @@ pub(super) fn decode_response(
     body: &[u8],
 ) -> Result<Vec<Delta>, GatewayError> {
     let response: ConverseResponse<'_> = serde_json::from_slice(body).map_err(|error| {
-        // an error that should have had another status (providers.md d1.14)
+        // an error that should have had another status (contract::providers §d1.14)
         if fault::is_aws(&HeaderMap::new(), body) {
             return fault::from_unframed_body(body);
         }
@@ -295,7 +296,7 @@ impl ConverseStreamDecoder {
                 self.stopped = true;
                 out.push(Delta::Stop(stop_reason(stop.stop_reason.as_deref().unwrap_or_default())));
             }
-            // follows messageStop (providers.md d1.16)
+            // follows messageStop (contract::providers §d1.16)
             "metadata" => {
                 let metadata: MetadataEvent = parse(name, payload)?;
                 out.extend(metadata.usage.map(|usage| Delta::Usage(usage.to_usage())));
@@ -332,7 +333,7 @@ impl Decode for ConverseStreamDecoder {
     fn feed(&mut self, chunk: Bytes, out: &mut Vec<Delta>) -> Result<(), GatewayError> {
         let Some(first) = chunk.first() else { return Ok(()) };
         // A frame within the limit starts with 0 or 1; a text does not, and is not decoded as
-        // frames (d1.14).
+        // frames (contract::providers §d1.14).
         if !self.has_started && *first > 1 {
             self.unframed = Some(Vec::new());
         }

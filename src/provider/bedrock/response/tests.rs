@@ -120,7 +120,7 @@ fn exceptions_before_and_after_the_first_token() {
         ("modelTimeoutException", 408),
         ("brandNewException", 500),
     ] {
-        // the status inside is ignored (providers.md d1.15)
+        // the status inside is ignored (contract::providers §d1.15)
         let payload = json!({"message": "Too many tokens", "originalStatusCode": 418});
         let exception = frame("exception", ":exception-type", name, &payload);
         for chunks in [vec![exception.as_slice()], vec![text.as_slice(), exception.as_slice()]] {

@@ -2,8 +2,8 @@
 //! `Thought: … Final Answer: …`, or free text.
 //!
 //! The text is parsed as it arrives, in deltas cut anywhere; the result does not depend on the
-//! cuts. The rules are those of ai-gateway-server.md §4.5; small models' habits (bold markers,
-//! quotes, an observation of their own) are allowed for.
+//! cuts. The rules are those of contract::ai_gateway_server §4.5; small models' habits (bold
+//! markers, quotes, an observation of their own) are allowed for.
 //!
 //! A model that calls functions writes free text: text before a call is its thought, text without a
 //! call the answer. GitLab ignores a call once it has a delta of an answer, so the beginning is
