@@ -28,8 +28,8 @@ const REPEAT: u32 = 100;
 const TOLERANCE: f64 = 3.0;
 
 fn main() -> Result<ExitCode, Box<dyn Error>> {
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
-    match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+    let phrase: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
+    match phrase.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         ["--run", index, repeat] => {
             repeat_path(&paths::ALL[index.parse::<usize>()?], repeat.parse()?);
             Ok(ExitCode::SUCCESS)

@@ -68,11 +68,11 @@ fn compare(server: SocketAddr, gateway: SocketAddr, stream: bool) -> String {
     });
     let (mut all, mut added) = ([Vec::new(), Vec::new()], Vec::new());
     for round in 0..=ROUNDS {
-        let medians: [Duration; 2] = std::array::from_fn(|way| {
+        let medians: [Duration; 2] = std::array::from_fn(|direction| {
             let mut times: Vec<_> =
-                (0..REQUESTS).map(|_| ask(&mut connections[way], &request)).collect();
+                (0..REQUESTS).map(|_| ask(&mut connections[direction], &request)).collect();
             // The first round warms up.
-            all[way].extend(times.iter().filter(|_| round > 0));
+            all[direction].extend(times.iter().filter(|_| round > 0));
             at(&mut times, 50)
         });
         if round > 0 {

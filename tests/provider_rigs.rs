@@ -81,7 +81,7 @@ fn bedrock(name: &str, credentials: AwsCredentials) -> Model {
     model(ProviderKind::Bedrock, name, &rig("WEIR_RIG_BEDROCK"), Access::Bedrock(Box::new(access)))
 }
 
-fn asked(stream: bool) -> Generation {
+fn received(stream: bool) -> Generation {
     Generation {
         messages: vec![Message::text(Role::System, "brief"), Message::text(Role::User, "hé")],
         sampling: Sampling { max_tokens: Some(50), temperature: Some(0.0), ..Sampling::default() },
@@ -91,7 +91,7 @@ fn asked(stream: bool) -> Generation {
 }
 
 /// Everything a request can hold, for the body validator.
-fn asked_everything(stream: bool) -> Generation {
+fn called_everything(stream: bool) -> Generation {
     let call = Part::ToolCall(ToolCall {
         id: "call 1".into(),
         name: "get.weather".into(),
@@ -102,12 +102,12 @@ fn asked_everything(stream: bool) -> Generation {
         base64: "iVBORw0KGgo=".into(),
     });
     let schema = serde_json::json!({"type": "object"});
-    let mut asked = asked(stream);
-    asked.messages[0].parts.push(Part::CachePoint { ttl: Some("1h".into()) });
-    asked
+    let mut received = received(stream);
+    received.messages[0].parts.push(Part::CachePoint { ttl: Some("1h".into()) });
+    received
         .messages
         .push(Message { role: Role::Assistant, parts: vec![Part::Text("ok".into()), call] });
-    asked.messages.push(Message {
+    received.messages.push(Message {
         role: Role::Tool,
         parts: vec![Part::ToolResult {
             id: "call 1".into(),
@@ -115,27 +115,27 @@ fn asked_everything(stream: bool) -> Generation {
             is_error: true,
         }],
     });
-    asked.messages.push(Message {
+    received.messages.push(Message {
         role: Role::User,
         parts: vec![Part::Text(" ".into()), picture, Part::CachePoint { ttl: None }],
     });
-    asked.tools = vec![Tool {
+    received.tools = vec![Tool {
         name: "get.weather".into(),
         description: "d".into(),
         parameters: schema.clone(),
         strict: None,
     }];
-    asked.tools_cache_ttl = Some(CacheTtl(Some("5m".into())));
-    asked.tool_choice = ToolChoice::Required;
-    asked.format = Format::JsonSchema {
+    received.tools_cache_ttl = Some(CacheTtl(Some("5m".into())));
+    received.tool_choice = ToolChoice::Required;
+    received.format = Format::JsonSchema {
         name: "n".into(),
         description: Some("d".into()),
         schema,
         strict: None,
     };
-    asked.effort = Some("low".into());
-    asked.sampling.stop = vec!["END".into()];
-    asked
+    received.effort = Some("low".into());
+    received.sampling.stop = vec!["END".into()];
+    received
 }
 
 /// One request on one connection, as bytes: the answer's status, headers, and body without its
@@ -190,31 +190,31 @@ fn dechunked(mut rest: &[u8]) -> Vec<u8> {
     out
 }
 
-fn signed(model: &Model, asked: &Generation) -> (&'static dyn Dialect, Outbound) {
+fn signed(model: &Model, received: &Generation) -> (&'static dyn Dialect, Outbound) {
     let dialect = dialect(model.provider);
-    let mut outbound = dialect.encode(asked, model).unwrap();
+    let mut outbound = dialect.encode(received, model).unwrap();
     let attempt = SigningContext { endpoint: &model.endpoints[0], now: SystemTime::now() };
     dialect.authorize(&mut outbound, model, &attempt).unwrap();
     (dialect, outbound)
 }
 
-fn ask(model: &Model, asked: &Generation) -> Result<Vec<Delta>, GatewayError> {
-    let (dialect, outbound) = signed(model, asked);
-    answer(dialect, asked, &post(&model.endpoints[0], &outbound))
+fn ask(model: &Model, received: &Generation) -> Result<Vec<Delta>, GatewayError> {
+    let (dialect, outbound) = signed(model, received);
+    answer(dialect, received, &post(&model.endpoints[0], &outbound))
 }
 
 fn answer(
     dialect: &dyn Dialect,
-    asked: &Generation,
+    received: &Generation,
     (status, headers, body): &(StatusCode, HeaderMap, Vec<u8>),
 ) -> Result<Vec<Delta>, GatewayError> {
     if !status.is_success() {
         return Err(dialect.error_from_response(*status, headers, &Bytes::copy_from_slice(body)));
     }
-    if !asked.stream {
-        return dialect.decode_response(asked, body);
+    if !received.stream {
+        return dialect.decode_response(received, body);
     }
-    let (mut decoder, mut out) = (dialect.stream_decoder(asked), Vec::new());
+    let (mut decoder, mut out) = (dialect.stream_decoder(received), Vec::new());
     for chunk in body.chunks(13) {
         decoder.feed(Bytes::copy_from_slice(chunk), &mut out)?;
     }
@@ -248,10 +248,11 @@ fn bedrock_takes_our_signatures_and_bodies() {
             AwsCredentials::ApiKey(Secret::new("bedrock-api-key-TEST".to_owned())),
         ] {
             let model = bedrock(name, credentials);
-            for asked in
-                [asked(false), asked(true), asked_everything(false), asked_everything(true)]
+            for received in
+                [received(false), received(true), called_everything(false), called_everything(true)]
             {
-                let out = ask(&model, &asked).unwrap_or_else(|error| panic!("{name}: {error:?}"));
+                let out =
+                    ask(&model, &received).unwrap_or_else(|error| panic!("{name}: {error:?}"));
                 assert_eq!(text(&out), "word0 word1 word2 word3 word4 ", "{name}");
                 assert!(out.contains(&Delta::Stop(StopReason::End)));
                 assert!(
@@ -261,7 +262,7 @@ fn bedrock_takes_our_signatures_and_bodies() {
         }
     }
     for stream in [false, true] {
-        let out = ask(&bedrock("eu.tool-v1:0", good_keys()), &asked(stream)).unwrap();
+        let out = ask(&bedrock("eu.tool-v1:0", good_keys()), &received(stream)).unwrap();
         let arguments: serde_json::Value = serde_json::from_str(&arguments(&out)).unwrap();
         assert_eq!(arguments, serde_json::json!({"city": "Paris"}));
         assert!(out.contains(&Delta::Stop(StopReason::ToolCalls)));
@@ -277,7 +278,7 @@ fn bedrock_refuses_what_was_not_signed_so() {
         (error.kind(), error.operator().unwrap().to_owned())
     };
     let forbidden = Kind::UpstreamStatus(403);
-    let wrong = |credentials| operator(ask(&bedrock("m", credentials), &asked(false)));
+    let wrong = |credentials| operator(ask(&bedrock("m", credentials), &received(false)));
     let (kind, text) = wrong(keys("AKIDEXAMPLE", "canary", None));
     assert!(kind == forbidden && text.starts_with("AWS refused the signature"), "{text}");
     let (kind, text) = wrong(keys("AKIDNOBODY", "canary", None));
@@ -290,21 +291,22 @@ fn bedrock_refuses_what_was_not_signed_so() {
     let mut elsewhere = bedrock("m", good_keys());
     let Access::Bedrock(access) = &mut elsewhere.access else { unreachable!() };
     access.region = Region::parse("us-east-1").unwrap();
-    let (kind, text) = operator(ask(&elsewhere, &asked(false)));
+    let (kind, text) = operator(ask(&elsewhere, &received(false)));
     assert!(kind == forbidden && text.contains("another region"), "{text}");
 
     let model = bedrock("m", good_keys());
-    let (dialect, mut outbound) = signed(&model, &asked(false));
+    let (dialect, mut outbound) = signed(&model, &received(false));
     let changed =
         String::from_utf8(outbound.body.to_bytes().to_vec()).unwrap().replace("brief", "grief");
     outbound.body = Bytes::from(changed).into();
     let (kind, text) =
-        operator(answer(dialect, &asked(false), &post(&model.endpoints[0], &outbound)));
+        operator(answer(dialect, &received(false), &post(&model.endpoints[0], &outbound)));
     assert!(kind == forbidden && text.contains("changed the request"), "{text}");
 
-    let (dialect, mut outbound) = signed(&model, &asked(false));
+    let (dialect, mut outbound) = signed(&model, &received(false));
     outbound.path = outbound.path.replace("/m/", "/n/").into();
-    let (kind, _) = operator(answer(dialect, &asked(false), &post(&model.endpoints[0], &outbound)));
+    let (kind, _) =
+        operator(answer(dialect, &received(false), &post(&model.endpoints[0], &outbound)));
     assert_eq!(kind, forbidden);
 }
 
@@ -314,7 +316,7 @@ fn the_signature_of_bedrocks_openai_endpoint_verifies() {
     let mut model = bedrock("openai.gpt-oss-20b-1:0", good_keys());
     model.provider = ProviderKind::BedrockOpenAi;
     // the rig has no such path, and says so only to those whose signature is good
-    let error = ask(&model, &asked(false)).unwrap_err();
+    let error = ask(&model, &received(false)).unwrap_err();
     assert_eq!(error.kind(), Kind::UpstreamStatus(404), "{error:?}");
 }
 
@@ -325,8 +327,8 @@ fn bedrock_with_a_wrong_clock_recovers_with_the_offset() {
     let endpoint = &model.endpoints[0];
     let dialect = dialect(ProviderKind::Bedrock);
     let ours = SystemTime::now() - Duration::from_mins(20);
-    let asked = asked(true);
-    let mut outbound = dialect.encode(&asked, &model).unwrap();
+    let received = received(true);
+    let mut outbound = dialect.encode(&received, &model).unwrap();
     dialect.authorize(&mut outbound, &model, &SigningContext { endpoint, now: ours }).unwrap();
     let (status, headers, body) = post(endpoint, &outbound);
     let body = Bytes::from(body);
@@ -335,7 +337,7 @@ fn bedrock_with_a_wrong_clock_recovers_with_the_offset() {
     );
     let now = dialect.clock_offset(status, &headers, &body, ours).unwrap().apply(ours);
     dialect.authorize(&mut outbound, &model, &SigningContext { endpoint, now }).unwrap();
-    assert!(answer(dialect, &asked, &post(endpoint, &outbound)).is_ok());
+    assert!(answer(dialect, &received, &post(endpoint, &outbound)).is_ok());
 }
 
 #[test]
@@ -353,12 +355,12 @@ fn bedrock_faults_before_and_inside_the_stream() {
         ("midstream", 429),
     ] {
         let error =
-            ask(&bedrock(&format!("eu.x-{word}-v1:0"), good_keys()), &asked(true)).unwrap_err();
+            ask(&bedrock(&format!("eu.x-{word}-v1:0"), good_keys()), &received(true)).unwrap_err();
         assert_eq!(error.kind(), Kind::UpstreamStatus(status), "{word}: {error:?}");
     }
     for (word, says) in [("badcrc", "corrupt frame"), ("cut", "before the end")] {
         let error =
-            ask(&bedrock(&format!("eu.x-{word}-v1:0"), good_keys()), &asked(true)).unwrap_err();
+            ask(&bedrock(&format!("eu.x-{word}-v1:0"), good_keys()), &received(true)).unwrap_err();
         assert_eq!(error.kind(), Kind::UpstreamBroken, "{word}");
         assert!(format!("{error:?}").contains(says), "{word}: {error:?}");
     }
@@ -378,8 +380,8 @@ fn azure(name: &str, version: &str) -> Model {
 #[ignore = "needs ../shared/rigs/azure"]
 fn azure_answers_on_both_paths() {
     for version in ["v1", "2024-10-21", "2025-02-01-preview"] {
-        for asked in [asked(false), asked(true), asked_everything(true)] {
-            let out = ask(&azure("gpt4o", version), &asked)
+        for received in [received(false), received(true), called_everything(true)] {
+            let out = ask(&azure("gpt4o", version), &received)
                 .unwrap_or_else(|error| panic!("{version}: {error:?}"));
             assert_eq!(text(&out), "word0 word1 word2 word3 word4 ", "{version}");
             assert!(
@@ -388,7 +390,7 @@ fn azure_answers_on_both_paths() {
             );
         }
     }
-    let out = ask(&azure("gpt-outfilter", "v1"), &asked(true)).unwrap();
+    let out = ask(&azure("gpt-outfilter", "v1"), &received(true)).unwrap();
     assert!(out.contains(&Delta::Stop(StopReason::ContentFilter)));
 }
 
@@ -404,13 +406,13 @@ fn azure_faults() {
         ("cut", Kind::UpstreamBroken, true),
         ("err", Kind::UpstreamBroken, true),
     ] {
-        let error = ask(&azure(&format!("gpt-{word}"), "2024-10-21"), &asked(true)).unwrap_err();
+        let error = ask(&azure(&format!("gpt-{word}"), "2024-10-21"), &received(true)).unwrap_err();
         let elsewhere = error.kind().row().retry_scope == RetryScope::OtherReplica;
         assert_eq!((error.kind(), elsewhere), (kind, retryable), "{word}: {error:?}");
     }
     let mut locked = azure("gpt4o", "v1");
     locked.api_key = Some(Secret::new("canary".to_owned()));
-    let error = ask(&locked, &asked(false)).unwrap_err();
+    let error = ask(&locked, &received(false)).unwrap_err();
     assert!(
         error.operator().unwrap().contains("api_key") && !format!("{error:?}").contains("canary"),
         "{error:?}"

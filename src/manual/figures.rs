@@ -52,5 +52,5 @@
 //! A replica that fails half of its requests receives 2 % of the traffic at most
 //! (`a_replica_that_fails_now_and_then_is_left_alone_and_a_sound_one_is_not`). One that has
 //! recovered receives requests again within 2 s
-//! (`a_replica_that_is_well_again_is_asked_again_within_two_seconds`). Hedging cuts a tail of 20 s
+//! (`a_replica_that_is_well_again_is_called_again_within_two_seconds`). Hedging cuts a tail of 20 s
 //! for 5 % more requests at most (`the_tail_is_cut_within_the_budget_and_the_loser_is_let_go`).

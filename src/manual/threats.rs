@@ -41,7 +41,7 @@
 //! | threat | defence | test |
 //! |---|---|---|
 //! | a request names an internal address (SSRF) | parsed once, resolved once, connected to the resolved address; link-local, metadata, multicast and loopback are refused in every spelling | `link_local_and_metadata_addresses_are_refused_in_every_spelling`, `loopback_is_refused_in_every_spelling_unless_allowed` |
-//! | a request directs the operator's cloud credentials to an address of its own | Bedrock is called at the operator's address only; without a token nothing is sent, the key included | `a_requests_bedrock_model_is_asked_where_and_as_whom_the_operator_says`, `without_a_token_nothing_goes_out_not_even_the_key` |
+//! | a request directs the operator's cloud credentials to an address of its own | Bedrock is called at the operator's address only; without a token nothing is sent, the key included | `a_requests_bedrock_model_is_called_where_and_as_whom_the_operator_says`, `without_a_token_nothing_goes_out_not_even_the_key` |
 //! | requests make Weir fetch credentials without end | one fetch at a time, in the background, at intervals; waiting is bounded in time and number | `concurrent_requests_share_one_fetch_and_a_bounded_number_waits`, `an_authority_that_is_silent_costs_a_request_two_seconds` |
 //! | a proxy connects a request's address to another host | resolved and checked before, and requested from the proxy by the checked address; metadata services and this machine are never proxied | `what_a_request_names_is_resolved_and_checked_before_the_proxy_hears_of_it`, `this_machine_and_metadata_services_are_never_proxied` |
 //! | the proxy's credentials reach other hosts, or a log | only the CONNECT request carries them | `plain_and_encrypted_servers_are_reached_by_a_tunnel_that_is_kept`, `a_proxy_that_fails_is_named_with_what_to_do`, `no_secret_is_anywhere_at_the_most_talkative_level` |
@@ -79,10 +79,10 @@
 //! |---|---|---|
 //! | one address holds all connections | `limits.connections_per_client`; idle ones are closed after `header_timeout` | `an_address_has_so_many_connections_and_no_more`, `a_connection_that_is_kept_is_closed_when_nothing_comes` |
 //! | slow or endless clients | limits on heads, bodies, connections and waits | `clients_that_do_not_finish_are_let_go`, `headers_over_the_limit_are_431`, `a_body_over_the_limit_is_413_before_it_is_read`, `a_reader_that_stopped_reading_does_not_outlive_the_total` |
-//! | more requests than the models can serve | a concurrency limit and a bounded queue | `beyond_the_places_and_the_queue_it_is_503_with_retry_after` |
+//! | more requests than the models can serve | a concurrency limit and a bounded queue | `beyond_the_permits_and_the_queue_it_is_503_with_retry_after` |
 //! | one caller uses up the models' time | `requests_per_minute` and `tokens_per_minute` by caller; 429 before anything is sent, in bounded memory | `over_its_requests_a_minute_a_caller_is_429_and_nothing_is_sent`, `tokens_are_charged_when_the_answer_ends_and_the_next_request_waits_for_the_debt`, `callers_are_bounded_and_full_buckets_are_evicted_first` |
 //! | the Redis that gateways share is slow, down or lost | at most 50 ms per request, then no request until it is back; no request fails because of it | `while_redis_is_away_each_counts_for_itself_and_it_comes_back`, `a_redis_that_does_not_answer_holds_a_request_for_a_moment_and_fails_none` |
-//! | one model's requests overload its server, or background jobs delay completions | a concurrency limit per model, a bounded queue by class; the newest of the lowest class is evicted first | `no_more_than_max_parallel_and_completions_before_chat_before_jobs`, `beyond_the_models_queue_it_is_503_at_once_and_a_completion_takes_a_jobs_place` |
+//! | one model's requests overload its server, or background jobs delay completions | a concurrency limit per model, a bounded queue by class; the newest of the lowest class is evicted first | `no_more_than_max_parallel_and_completions_before_chat_before_jobs`, `beyond_the_models_queue_it_is_503_at_once_and_a_completion_takes_a_jobs_permit` |
 //! | a client puts itself first in a model server's queue | with `priority` the number is Weir's, and overrides every one of the client's | `a_clients_own_number_overtakes_nobody` |
 //!
 //! ## What is written down

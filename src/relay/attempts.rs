@@ -81,7 +81,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// Marks these as the hedged attempts.
-    pub(super) fn as_hedge(self) -> Self {
+    pub(super) fn hedged(self) -> Self {
         Self { is_hedge: true, ..self }
     }
 

@@ -184,8 +184,8 @@ impl Body for RelayBody {
             this.heartbeat.iter_mut().for_each(Heartbeat::sent);
             return Poll::Ready(next.map(|next| next.map(Frame::data)));
         }
-        let Some(pulse) = &mut this.heartbeat else { return Poll::Pending };
-        let beat = ready!(pulse.poll_keep_alive(cx));
+        let Some(heartbeat) = &mut this.heartbeat else { return Poll::Pending };
+        let beat = ready!(heartbeat.poll_keep_alive(cx));
         this.unrecorded += beat.len() as u64;
         Poll::Ready(Some(Ok(Frame::data(beat))))
     }

@@ -214,7 +214,7 @@ impl Relay {
             (SharedAttemptedSet::default(), request.clone(), facts.fork());
         let first = run_attempts(attempts.sharing(&attempted), &mut request, facts);
         let second =
-            run_attempts(another.sharing(&attempted).as_hedge(), &mut other, &mut hedge_facts);
+            run_attempts(another.sharing(&attempted).hedged(), &mut other, &mut hedge_facts);
         match hedge::race(first, second, wait, || endpoint.withdraw_hedge(Instant::now())).await {
             Winner::Primary(answer) => answer,
             Winner::Hedge(answer) => {

@@ -95,10 +95,10 @@ impl UsageTail {
 
 /// The server said that it failed, and nothing else before: an ordinary failure, though its status
 /// was 200.
-fn failed_at_once(kind: Kind, said: &[u8]) -> GatewayError {
+fn failed_at_once(kind: Kind, stated: &[u8]) -> GatewayError {
     GatewayError::new(kind, "The model server failed before its first word")
-        .internal(format!("an error in an answer with status 200: {}", excerpt(said)))
-        .upstream_body(Bytes::copy_from_slice(said))
+        .internal(format!("an error in an answer with status 200: {}", excerpt(stated)))
+        .upstream_body(Bytes::copy_from_slice(stated))
 }
 
 /// A stream of events.
@@ -256,7 +256,7 @@ mod tests {
 
     #[test]
     fn an_error_is_one_in_whatever_pieces_it_comes() {
-        for (kind, said) in [
+        for (kind, stated) in [
             (ProviderKind::OpenAi, r#" { "error" : {"message":"no","code":500}}"#),
             (ProviderKind::OpenAi, r#"{"error":"no"}"#),
             (
@@ -265,22 +265,22 @@ mod tests {
             ),
         ] {
             for size in [1, 5, 1000] {
-                let pieces: Vec<&[u8]> = said.as_bytes().chunks(size).collect();
+                let pieces: Vec<&[u8]> = stated.as_bytes().chunks(size).collect();
                 assert_eq!(
                     passed(kind, &pieces).unwrap_err().kind(),
                     Kind::UpstreamBroken,
-                    "{said}"
+                    "{stated}"
                 );
             }
             // for the client to see, as it came
-            assert_eq!(passed(ProviderKind::Gitlab, &[said.as_bytes()]).unwrap(), said);
+            assert_eq!(passed(ProviderKind::Gitlab, &[stated.as_bytes()]).unwrap(), stated);
         }
     }
 
     #[test]
     fn what_only_mentions_errors_is_an_answer() {
         let long = format!(r#"{{"error":"{}"}}"#, "x".repeat(MAX_ERROR));
-        for said in [
+        for stated in [
             r#"{"error":null,"choices":[]}"#,
             r#"{"choices":[{"message":{"content":"{\"error\": 1}"}}]}"#,
             r#"{"id":"error","type":"error"}"#,
@@ -292,8 +292,8 @@ mod tests {
             &long,
         ] {
             for size in [1, 5, 1000] {
-                let pieces: Vec<&[u8]> = said.as_bytes().chunks(size).collect();
-                assert_eq!(passed(ProviderKind::OpenAi, &pieces).unwrap(), said);
+                let pieces: Vec<&[u8]> = stated.as_bytes().chunks(size).collect();
+                assert_eq!(passed(ProviderKind::OpenAi, &pieces).unwrap(), stated);
             }
         }
     }

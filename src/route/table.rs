@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_requests_bedrock_model_is_asked_where_and_as_whom_the_operator_says() {
+    fn a_requests_bedrock_model_is_called_where_and_as_whom_the_operator_says() {
         let table = table(RequestModels::Allow, Some(operator()));
         let arn = "bedrock/arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/a1";
         for (identifier, region) in [

@@ -43,9 +43,9 @@ impl PromptLog {
         tracing::info!(
             request_id,
             model,
-            asked = request,
+            received = request,
             answered = response,
-            asked_bytes = self.request_bytes,
+            request_bytes = self.request_bytes,
             answered_bytes = self.response_bytes,
             "prompt"
         );

@@ -80,7 +80,7 @@ struct Exchange {
     answer: Answer,
     received: Vec<Received>,
     /// The request's id, if it had one.
-    asked_as: Option<String>,
+    requested_as: Option<String>,
 }
 
 impl Exchange {
@@ -103,8 +103,8 @@ impl Exchange {
             .into_iter()
             .find(|(name, _)| *name == "x-request-id")
             .map(|(_, id)| id);
-        let asked_as = own.or(usual.filter(|_| case.headers != "$none")).map(str::to_owned);
-        Self { answer, received: upstream.requests(), asked_as }
+        let requested_as = own.or(usual.filter(|_| case.headers != "$none")).map(str::to_owned);
+        Self { answer, received: upstream.requests(), requested_as }
     }
 
     /// What is not as the case says.
@@ -127,7 +127,9 @@ impl Exchange {
                 faults.push(format!("{name}: {:?} instead of {value}", answer.header(name)));
             }
         }
-        if self.asked_as.is_some() && answer.header("x-request-id") != self.asked_as.as_deref() {
+        if self.requested_as.is_some()
+            && answer.header("x-request-id") != self.requested_as.as_deref()
+        {
             faults.push(format!("x-request-id: {:?}", answer.header("x-request-id")));
         }
         if (answer.end == End::Cut) != expected.cut {

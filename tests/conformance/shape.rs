@@ -26,47 +26,50 @@ enum Strict {
     No,
 }
 
-fn compare(shape: &Value, seen: &Value, place: &str, strict: Strict, found: &mut Vec<String>) {
+fn compare(shape: &Value, seen: &Value, index_path: &str, strict: Strict, found: &mut Vec<String>) {
     match (shape, seen) {
         (Value::String(kind), _) if kind.starts_with('$') => {
             if !is_of_kind(kind, seen) {
-                found.push(format!("{place}: {seen} is not {kind}"));
+                found.push(format!("{index_path}: {seen} is not {kind}"));
             }
         }
         (Value::Object(shapes), Value::Object(fields)) => {
             for (key, shape) in shapes {
                 match fields.get(key) {
-                    Some(seen) => compare(shape, seen, &format!("{place}.{key}"), strict, found),
-                    None => found.push(format!("{place}.{key}: missing")),
+                    Some(seen) => {
+                        compare(shape, seen, &format!("{index_path}.{key}"), strict, found)
+                    }
+                    None => found.push(format!("{index_path}.{key}: missing")),
                 }
             }
             let extra =
                 fields.keys().filter(|key| strict == Strict::Yes && !shapes.contains_key(*key));
-            found.extend(extra.map(|key| format!("{place}.{key}: unexpected {}", fields[key])));
+            found
+                .extend(extra.map(|key| format!("{index_path}.{key}: unexpected {}", fields[key])));
         }
         (Value::Array(shapes), Value::Array(items)) => match shapes.as_slice() {
             [Value::String(each), shape] if each == "$each" => {
                 if items.is_empty() {
-                    found.push(format!("{place}: an empty list"));
+                    found.push(format!("{index_path}: an empty list"));
                 }
                 let items = items.iter().enumerate();
                 items.for_each(|(at, item)| {
-                    compare(shape, item, &format!("{place}[{at}]"), strict, found)
+                    compare(shape, item, &format!("{index_path}[{at}]"), strict, found)
                 });
             }
             _ if shapes.len() != items.len() => {
                 found.push(format!(
-                    "{place}: {} items instead of {}: {seen}",
+                    "{index_path}: {} items instead of {}: {seen}",
                     items.len(),
                     shapes.len()
                 ));
             }
             _ => shapes.iter().zip(items).enumerate().for_each(|(at, (shape, item))| {
-                compare(shape, item, &format!("{place}[{at}]"), strict, found)
+                compare(shape, item, &format!("{index_path}[{at}]"), strict, found)
             }),
         },
         _ if shape == seen => {}
-        _ => found.push(format!("{place}: {seen} instead of {shape}")),
+        _ => found.push(format!("{index_path}: {seen} instead of {shape}")),
     }
 }
 

@@ -63,8 +63,9 @@ fn decode(kind: ProviderKind, chunks: Vec<Bytes>) -> (Vec<Delta>, bool) {
 
 /// Whatever a model says is one line of ASCII that reads back.
 pub fn ndjson(data: &[u8]) {
-    let said = String::from_utf8_lossy(data);
-    let (value, mut out) = (serde_json::json!({ said.as_ref(): [said.as_ref()] }), BytesMut::new());
+    let stated = String::from_utf8_lossy(data);
+    let (value, mut out) =
+        (serde_json::json!({ stated.as_ref(): [stated.as_ref()] }), BytesMut::new());
     write_json_line(&value, &mut out);
     let line = out.strip_suffix(b"\n").expect("a line");
     assert!(
@@ -113,8 +114,8 @@ pub fn anthropic_answer(data: &[u8]) {
 /// A request in Anthropic's words: what is read can be asked of every server or is refused by name;
 /// and what is asked of one of Anthropic's own is understood when it comes back.
 pub fn anthropic_request(data: &[u8]) {
-    let asked = match read_messages_request(data) {
-        Ok(asked) => asked,
+    let received = match read_messages_request(data) {
+        Ok(received) => received,
         Err(error) => return assert!(!error.public().is_empty()),
     };
     let model = |provider| Model {
@@ -133,22 +134,22 @@ pub fn anthropic_request(data: &[u8]) {
     };
     drop(
         dialect(ProviderKind::OpenAi)
-            .encode(&asked, &model(ProviderKind::OpenAi))
+            .encode(&received, &model(ProviderKind::OpenAi))
             .expect("OpenAI has words for all"),
     );
     if let Ok(outbound) =
-        dialect(ProviderKind::Anthropic).encode(&asked, &model(ProviderKind::Anthropic))
+        dialect(ProviderKind::Anthropic).encode(&received, &model(ProviderKind::Anthropic))
     {
         let again = read_messages_request(&outbound.body.to_bytes());
         // blank texts stay behind, and nothing may be left
         assert!(
-            again.is_ok_and(|again| again.sampling.stop == asked.sampling.stop)
-                || asked_nothing(&outbound)
+            again.is_ok_and(|again| again.sampling.stop == received.sampling.stop)
+                || empty_request(&outbound)
         );
     }
 }
 
-fn asked_nothing(outbound: &Outbound) -> bool {
+fn empty_request(outbound: &Outbound) -> bool {
     let body: serde_json::Value =
         serde_json::from_slice(&outbound.body.to_bytes()).expect("our own JSON");
     body["messages"].as_array().is_some_and(Vec::is_empty)
@@ -206,9 +207,9 @@ pub fn json_edit(data: &[u8]) {
     };
     for (name, raw) in &fields {
         let (body, mut edits) = (Bytes::copy_from_slice(data), Edits::default());
-        let place = span_of(data, raw).expect("borrowed from the body");
-        assert_eq!(&data[place.clone()], raw.get().as_bytes());
-        edits.replace(place, "\"spliced\"");
+        let index_path = span_of(data, raw).expect("borrowed from the body");
+        assert_eq!(&data[index_path.clone()], raw.get().as_bytes());
+        edits.replace(index_path, "\"spliced\"");
         assert!(edits.add_member(&body, "\"added by weir\":1"));
         let edited = edits.apply(&body).to_bytes();
         let after: std::collections::BTreeMap<String, &RawValue> =

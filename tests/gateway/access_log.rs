@@ -255,8 +255,8 @@ async fn no_secret_is_anywhere() {
 
 #[tokio::test]
 async fn a_key_that_a_model_server_repeats_is_dots_in_the_log() {
-    let said = json!({"error": {"message": format!("Incorrect API key provided: {CANARY}")}});
-    let upstream = Upstream::always(Reply::json(401, &said)).await;
+    let stated = json!({"error": {"message": format!("Incorrect API key provided: {CANARY}")}});
+    let upstream = Upstream::always(Reply::json(401, &stated)).await;
     let gateway = Gateway::with_model(&upstream, "").await;
     let line = gateway.line(&gateway.chat("m", false).await).await;
     assert!(line["note"].as_str().unwrap().contains("Incorrect API key provided: •••"), "{line}");

@@ -59,7 +59,7 @@ fn answers(path: &str, stream: bool) -> Reply {
 }
 
 /// Returns a request with everything that every kind of server supports.
-fn asked(model: &str, stream: bool) -> Value {
+fn received(model: &str, stream: bool) -> Value {
     json!({
         "model": model, "max_tokens": 64, "temperature": 0.2, "stop_sequences": ["END"], "stream": stream, "metadata": {"user_id": "u"},
         "system": [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}, {"type": "text", "text": "Be kind."}],
@@ -104,7 +104,7 @@ fn steady(answer: &Answer) -> String {
 }
 
 /// Returns the `type` and `message` of an error.
-fn said(text: &str) -> (String, String) {
+fn stated(text: &str) -> (String, String) {
     let body: Value = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
     assert_eq!(body["type"], "error", "{text}");
     assert!(body["request_id"].as_str().is_some_and(|id| !id.is_empty()), "{text}");
@@ -117,7 +117,7 @@ async fn every_kind_of_model_whole_and_streamed() {
     let (upstream, gateway) = house().await;
     for kind in KINDS {
         for (stream, name) in [(false, "whole"), (true, "stream")] {
-            let answer = gateway.post("/v1/messages", &asked(kind, stream)).await;
+            let answer = gateway.post("/v1/messages", &received(kind, stream)).await;
             assert_eq!(
                 (answer.status(), answer.end),
                 (200, End::Proper),
@@ -193,7 +193,7 @@ async fn a_passed_stream_is_complete_only_with_its_end() {
     );
     let answer = gateway.post("/v1/messages", &body).await;
     let end = answer.text().rsplit_once("event: error\ndata: ").expect("an error event").1;
-    assert_eq!(said(end.trim_end()).0, "api_error");
+    assert_eq!(stated(end.trim_end()).0, "api_error");
     assert_eq!(gateway.line(&answer).await["error_code"], "upstream_broken");
 }
 
@@ -227,12 +227,12 @@ async fn calls_whose_pieces_are_mixed_come_one_after_the_other_or_not_at_all() {
     assert_eq!(order, [&block(0)[..], &block(1)[..]].concat(), "{}", answer.text());
     let answer = gateway.post("/v1/messages", &body).await;
     let end = answer.text().rsplit_once("event: error\ndata: ").expect("an error event").1;
-    assert_eq!(said(end.trim_end()).1, "The model server's answer is too long to be read");
+    assert_eq!(stated(end.trim_end()).1, "The model server's answer is too long to be read");
     upstream.closed(0).await;
 }
 
 #[tokio::test]
-async fn refusals_name_the_field_in_anthropics_words_and_send_nothing() {
+async fn refusals_name_the_field_in_anthropics_format_and_send_nothing() {
     let (upstream, gateway) = house().await;
     let body = |model: &str, extra: Value| {
         let tools = json!([{"name": "f", "input_schema": {}}]);
@@ -270,12 +270,12 @@ async fn refusals_name_the_field_in_anthropics_words_and_send_nothing() {
         (body("feature/duo_chat", json!({})), 400, "invalid_request_error", ""),
     ] {
         let answer = gateway.post("/v1/messages", &body).await;
-        let (got, text) = said(answer.text());
+        let (got, text) = stated(answer.text());
         assert_eq!((answer.status(), got.as_str()), (status, kind), "{text}");
         assert!(text.starts_with(message) || message.is_empty(), "{text}");
     }
     let answer = gateway.call("GET", "/v1/messages", &[], b"").await;
-    assert_eq!((answer.status(), said(answer.text()).0.as_str()), (405, "invalid_request_error"));
+    assert_eq!((answer.status(), stated(answer.text()).0.as_str()), (405, "invalid_request_error"));
     assert!(upstream.requests().is_empty());
 }
 
@@ -306,24 +306,24 @@ async fn a_failed_server_is_a_status_before_the_head_and_an_event_after_it() {
         ("anthropic", 502, "overloaded_error"),
     ] {
         let answer = gateway.post("/v1/messages", &ask(model, false)).await;
-        let (got, text) = said(answer.text());
+        let (got, text) = stated(answer.text());
         assert_eq!((answer.status(), got.as_str()), (status, kind), "{model}: {text}");
         assert!(!text.contains("canary"), "{text}");
         assert_eq!(answer.header("retry-after"), (model == "openai").then_some("7"));
     }
     let answer = gateway.post("/v1/messages", &ask("openai", true)).await;
     assert_eq!((answer.status(), answer.end), (200, End::Proper));
-    let (said_before, error) =
+    let (previous_text, error) =
         answer.text().rsplit_once("event: error\ndata: ").expect("an error event");
     assert!(
-        said_before.contains("text_delta") && !said_before.contains("message_stop"),
-        "{said_before}"
+        previous_text.contains("text_delta") && !previous_text.contains("message_stop"),
+        "{previous_text}"
     );
-    assert_eq!(said(error.trim_end()).0, "api_error");
+    assert_eq!(stated(error.trim_end()).0, "api_error");
     assert_eq!(gateway.line(&answer).await["outcome"], "upstream_error");
     // a message that was started without any content is still no answer
     let answer = gateway.post("/v1/messages", &ask("anthropic", true)).await;
-    assert_eq!((answer.status(), said(answer.text()).0.as_str()), (502, "api_error"));
+    assert_eq!((answer.status(), stated(answer.text()).0.as_str()), (502, "api_error"));
     assert_eq!(gateway.line(&answer).await["outcome"], "upstream_error");
 }
 
@@ -335,14 +335,14 @@ async fn an_expiry_is_a1000_before_the_head_and_after_it() {
     let body = json!({"model": "openai", "max_tokens": 5, "stream": true, "messages": [{"role": "user", "content": "hi"}]});
     let answer = gateway.post("/v1/messages", &body).await;
     assert_eq!((answer.status(), answer.header("x-weir-error")), (504, Some("A1000")));
-    let (kind, text) = said(answer.text());
+    let (kind, text) = stated(answer.text());
     assert!(
         kind == "timeout_error" && text.starts_with("A1000: openai did not answer within 0.2 s"),
         "{text}"
     );
     let answer = gateway.post("/v1/messages", &body).await;
     let error = answer.text().rsplit_once("event: error\ndata: ").expect("an error event").1;
-    assert!(said(error.trim_end()).1.ends_with("(idle)"), "{error}");
+    assert!(stated(error.trim_end()).1.ends_with("(idle)"), "{error}");
     assert_eq!(gateway.line(&answer).await["error_code"], "A1000");
 }
 
@@ -373,14 +373,14 @@ async fn tokens_are_counted_where_the_server_can() {
     );
     for model in ["openai", "azure"] {
         let answer = gateway.post("/v1/messages/count_tokens", &ask(model)).await;
-        let (kind, text) = said(answer.text());
+        let (kind, text) = stated(answer.text());
         assert_eq!((answer.status(), kind.as_str()), (404, "not_found_error"));
         assert!(text.contains("does not count tokens"), "{text}");
     }
 }
 
 #[tokio::test]
-async fn models_are_listed_in_the_clients_words() {
+async fn models_are_listed_in_the_clients_format() {
     let deaf = Deaf::start();
     let file = format!(
         "[models.m]\nidentifier = \"custom_openai/up\"\nendpoint = \"http://{}/v1\"\n",
@@ -415,7 +415,7 @@ async fn keys_are_taken_from_x_api_key_too() {
             gateway.call("POST", "/v1/messages", &[(header, value)], body.as_bytes()).await;
         assert_eq!(answer.status(), status, "{header}: {}", answer.text());
         if status == 401 {
-            assert_eq!(said(answer.text()).0, "authentication_error");
+            assert_eq!(stated(answer.text()).0, "authentication_error");
         }
     }
     let received = upstream.requests().pop().unwrap();
@@ -459,7 +459,7 @@ async fn gitlabs_proxy_asks_the_model_of_the_feature() {
         assert_eq!((&line["surface"], &line["model"]), (&json!("gitlab_proxy"), &json!(answers)));
     }
     let answer = ask(MESSAGES, "generate_commit_message", "claude-3-7-sonnet-20250219").await;
-    assert_eq!((answer.status(), said(answer.text()).0.as_str()), (403, "permission_error"));
+    assert_eq!((answer.status(), stated(answer.text()).0.as_str()), (403, "permission_error"));
 
     let chat = json!({"model": "gpt-5", "messages": [{"role": "user", "content": "hi"}]});
     let answer = gateway.post("/v1/proxy/openai/v1/chat/completions", &chat).await;

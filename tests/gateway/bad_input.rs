@@ -129,18 +129,18 @@ async fn fields_of_the_wrong_type_are_named() {
     ];
     for (body, kind, loc, param) in cases {
         let answer = house.post("/v1/chat/completions", body.to_string().as_bytes()).await;
-        let said = answer.json();
+        let stated = answer.json();
         assert_eq!(
-            (answer.status(), &said["detail"][0]["type"]),
+            (answer.status(), &stated["detail"][0]["type"]),
             (422, &json!(kind)),
-            "{body}: {said}"
+            "{body}: {stated}"
         );
         assert_eq!(
-            (&said["detail"][0]["loc"], &said["error"]["param"]),
+            (&stated["detail"][0]["loc"], &stated["error"]["param"]),
             (&loc, &json!(param)),
             "{body}"
         );
-        assert_eq!(said["error"]["type"], "invalid_request_error");
+        assert_eq!(stated["error"]["type"], "invalid_request_error");
     }
     for body in ["[]", "7", "\"text\"", "null", "true"] {
         assert_eq!(
@@ -314,7 +314,7 @@ async fn a_client_that_breaks_off_its_body_harms_nobody() {
 }
 
 #[tokio::test]
-async fn beyond_the_places_and_the_queue_it_is_503_with_retry_after() {
+async fn beyond_the_permits_and_the_queue_it_is_503_with_retry_after() {
     let upstream = Upstream::always(crate::support::Reply::stalled()).await;
     let gateway =
         Gateway::with_model(&upstream, "[limits]\nin_flight = 1\nqueue = 0\nqueue_wait = \"9s\"\n")

@@ -12,18 +12,18 @@ const ORIGIN: (&str, &str) = ("origin", "https://gitlab.example.com");
 #[tokio::test]
 async fn a_preflight_is_answered_without_credentials() {
     let gateway = Gateway::start_whole(KEYS).await;
-    let asked = [
+    let received = [
         ORIGIN,
         ("access-control-request-method", "POST"),
         ("access-control-request-headers", "authorization,content-type,x-gitlab-realm"),
     ];
     for path in ["/v2/code/completions", "/v1/nothing"] {
-        let answer = gateway.call("OPTIONS", path, &asked, b"").await;
+        let answer = gateway.call("OPTIONS", path, &received, b"").await;
         assert_eq!((answer.status(), answer.text()), (200, "OK"));
         for (name, value) in [
             ("access-control-allow-origin", "*"),
             ("access-control-allow-methods", "POST"),
-            ("access-control-allow-headers", asked[2].1),
+            ("access-control-allow-headers", received[2].1),
             ("access-control-max-age", "600"),
             ("content-type", "text/plain; charset=utf-8"),
         ] {
@@ -73,7 +73,7 @@ async fn strangers_do_not_learn_which_paths_there_are() {
 }
 
 #[tokio::test]
-async fn calls_that_have_no_place_here_are_told_why() {
+async fn calls_that_have_no_permit_here_are_reported_why() {
     let gateway = Gateway::start("").await;
     let detail = async |path: &str| {
         let answer = gateway.post(path, &json!({})).await;

@@ -59,12 +59,12 @@ fn slots_of_the_schema() -> BTreeSet<String> {
     // whether a key may hold a secret is noted in the line above it
     let mut above = "";
     for line in reference.lines() {
-        let said = std::mem::replace(&mut above, line);
+        let stated = std::mem::replace(&mut above, line);
         let line = line.trim_start_matches('#');
         if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             section = name.to_owned();
         } else if let Some((name, value)) = line.split_once(" = ")
-            && [said, value].iter().any(|text| text.contains("{ env = "))
+            && [stated, value].iter().any(|text| text.contains("{ env = "))
         {
             slots.insert(format!("{section}.{name}"));
         }
@@ -254,7 +254,7 @@ async fn no_secret_is_anywhere_at_the_most_talkative_level() {
     for command in
         [&["check"][..], &["explain", "duo_chat"], &["explain", "code_completions"], &["probe"]]
     {
-        seen.push_str(&told(command, &path, &environment));
+        seen.push_str(&reported(command, &path, &environment));
     }
     seen.push_str(&debugged(&path, &environment));
 
@@ -267,13 +267,16 @@ async fn no_secret_is_anywhere_at_the_most_talkative_level() {
         assert!(sent.contains(&canary(variable)), "{variable}");
     }
     assert!(proxy.heads().concat().contains(&STANDARD.encode(canary("PROXY_USER"))));
-    let told = weir.output();
-    assert!(told.matches("\"kind\":\"request\"").count() >= 4 * calls().len(), "all was looked at");
-    for (place, text) in [("an answer, a page or a command", &seen), ("a log", &told)] {
+    let reported = weir.output();
+    assert!(
+        reported.matches("\"kind\":\"request\"").count() >= 4 * calls().len(),
+        "all was looked at"
+    );
+    for (index_path, text) in [("an answer, a page or a command", &seen), ("a log", &reported)] {
         for song in songs() {
             if let Some(at) = text.to_ascii_lowercase().find(&song.to_ascii_lowercase()) {
                 panic!(
-                    "{song} in {place}: …{}…",
+                    "{song} in {index_path}: …{}…",
                     String::from_utf8_lossy(
                         &text.as_bytes()[at.saturating_sub(300)..(at + 100).min(text.len())]
                     )
@@ -284,7 +287,7 @@ async fn no_secret_is_anywhere_at_the_most_talkative_level() {
 }
 
 /// Runs a command; returns both outputs.
-fn told(command: &[&str], file: &Path, environment: &[(&str, &str)]) -> String {
+fn reported(command: &[&str], file: &Path, environment: &[(&str, &str)]) -> String {
     let mut run = Command::new(env!("CARGO_BIN_EXE_weir"));
     let output = run
         .args(command)
@@ -320,7 +323,7 @@ async fn prompts_are_logged_only_where_file_and_request_allow_it_and_without_key
         json!({"model": "m", "stream": stream, "messages": [{"role": "user", "content": content}]})
             .to_string()
     };
-    for (switch, header, is_told) in [
+    for (switch, header, is_reported) in [
         ("", Some(ALLOWED), false),
         ("log_prompts = false", Some(ALLOWED), false),
         ("log_prompts = true", None, false),
@@ -351,7 +354,7 @@ async fn prompts_are_logged_only_where_file_and_request_allow_it_and_without_key
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
             .filter(|line| line["message"] == "prompt")
             .collect();
-        if !is_told {
+        if !is_reported {
             assert!(lines.is_empty() && !output.contains("wordy"), "{switch} {header:?}: {output}");
             continue;
         }

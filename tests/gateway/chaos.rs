@@ -18,7 +18,7 @@ use crate::support::{
 
 /// The expected outcome of a request.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Told {
+enum Reported {
     /// An error instead of a response, with this code.
     Before(&'static str),
     /// A response that began, and then its failure, as far as its form can carry it.
@@ -26,7 +26,7 @@ enum Told {
     /// The model server's own response: no failure to Weir.
     Nothing,
 }
-use Told::{After, Before, Nothing};
+use Reported::{After, Before, Nothing};
 
 struct Fault {
     name: &'static str,
@@ -35,7 +35,7 @@ struct Fault {
     server: fn(&Received) -> Reply,
     /// The outcome for a client whose whole response is passed on as it arrives, for one whose
     /// response is read to its end first, and for one of a stream.
-    told: [Told; 3],
+    reported: [Reported; 3],
     /// Whether the server's connection cannot be reused.
     closes: bool,
 }
@@ -81,7 +81,8 @@ fn error_with_200(request: &Received) -> Reply {
 fn faults() -> Vec<Fault> {
     const SHORT: &str = "first_byte = \"150ms\", idle = \"150ms\"";
     const TOTAL: &str = "total = \"600ms\"";
-    let fault = |name, limits, server, told, closes| Fault { name, limits, server, told, closes };
+    let fault =
+        |name, limits, server, reported, closes| Fault { name, limits, server, reported, closes };
     let before = |code| [Before(code); 3];
     let later_than_the_head = |code| [After(code), Before(code), After(code)];
     let (status, expired, broken) =
@@ -127,18 +128,18 @@ async fn suffer(fault: Fault) -> Vec<String> {
         running.spawn(async move {
             let id = format!("chaos-{index}");
             let answer = ask(gateway.public, &surface, &id).await;
-            let told = expected(&fault, &surface);
-            let of_answer = check(&surface, told, &answer);
+            let reported = expected(&fault, &surface);
+            let of_answer = check(&surface, reported, &answer);
             if answer.is_err() {
-                return (told, vec![format!("{}: {}: {answer:?}", fault.name, surface.name)]);
+                return (reported, vec![format!("{}: {}: {answer:?}", fault.name, surface.name)]);
             }
             if fault.closes {
                 upstream.closed(upstream.connection_of(&id).await).await;
             }
-            let of_line = check_line(&gateway.log.line(&id).await, &surface, told);
+            let of_line = check_line(&gateway.log.line(&id).await, &surface, reported);
             let wrong = of_answer.into_iter().chain(of_line);
             (
-                told,
+                reported,
                 wrong
                     .map(|what| format!("{}: {}: {what}", fault.name, surface.name))
                     .collect::<Vec<_>>(),
@@ -147,8 +148,8 @@ async fn suffer(fault: Fault) -> Vec<String> {
     }
     let (mut wrong, mut failed, mut all) = (Vec::new(), 0_u32, 0_u32);
     while let Some(ended) = running.join_next().await {
-        let (told, of_one) = ended.unwrap();
-        failed += u32::from(told != Nothing);
+        let (reported, of_one) = ended.unwrap();
+        failed += u32::from(reported != Nothing);
         all += 1;
         wrong.extend(of_one);
     }
@@ -181,8 +182,8 @@ async fn ask(public: SocketAddr, surface: &Surface, id: &str) -> Result<Answer, 
     tokio::time::timeout(Duration::from_secs(8), answering).await.unwrap_or(Err("no end"))
 }
 
-fn expected(fault: &Fault, surface: &Surface) -> Told {
-    let [passed, gathered, streamed] = fault.told;
+fn expected(fault: &Fault, surface: &Surface) -> Reported {
+    let [passed, gathered, streamed] = fault.reported;
     match (surface.is_streamed(), surface.is_gathered()) {
         (true, _) => streamed,
         (false, true) => gathered,
@@ -190,21 +191,22 @@ fn expected(fault: &Fault, surface: &Surface) -> Told {
     }
 }
 
-fn check(surface: &Surface, told: Told, answer: &Result<Answer, &str>) -> Option<String> {
-    let Ok(answer) = answer else { return Some(format!("expected {told:?}, got {answer:?}")) };
+fn check(surface: &Surface, reported: Reported, answer: &Result<Answer, &str>) -> Option<String> {
+    let Ok(answer) = answer else { return Some(format!("expected {reported:?}, got {answer:?}")) };
     let before = |code| surface.tells_before(answer) && answer.header("x-weir-error") == Some(code);
-    let holds = match told {
+    let holds = match reported {
         Before(code) => before(code),
         // on a busy machine the beginning may not have gone out yet
         After(code) => surface.tells_after(answer) || before(code),
         Nothing => answer.status() == 200 && answer.end == End::Proper,
     };
     let start: String = String::from_utf8_lossy(&answer.body).chars().take(300).collect();
-    (!holds).then(|| format!("expected {told:?}, got {:?} {:?} {start:?}", answer.head, answer.end))
+    (!holds)
+        .then(|| format!("expected {reported:?}, got {:?} {:?} {start:?}", answer.head, answer.end))
 }
 
-fn check_line(line: &Value, surface: &Surface, told: Told) -> Option<String> {
-    let (code, outcome) = match told {
+fn check_line(line: &Value, surface: &Surface, reported: Reported) -> Option<String> {
+    let (code, outcome) = match reported {
         Before("A1000") | After("A1000") => (json!("A1000"), "timeout"),
         Before(code) | After(code) => (json!(code), "upstream_error"),
         Nothing => (Value::Null, "ok"),
@@ -212,11 +214,11 @@ fn check_line(line: &Value, surface: &Surface, told: Told) -> Option<String> {
     let holds = line["error_code"] == code
         && line["outcome"] == outcome
         && line["surface"] == surface.label;
-    (!holds).then(|| format!("expected {told:?}, logged {line}"))
+    (!holds).then(|| format!("expected {reported:?}, logged {line}"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_fault_is_told_on_every_call() {
+async fn every_fault_is_reported_on_every_call() {
     let mut wrong = Vec::new();
     for fault in faults() {
         // one after the other: a busy machine must not be what is tested
@@ -226,7 +228,7 @@ async fn every_fault_is_told_on_every_call() {
 }
 
 #[tokio::test]
-async fn a_refused_connection_is_told_on_every_call() {
+async fn a_refused_connection_is_reported_on_every_call() {
     let gateway = Gateway::start(&one_model("http://127.0.0.1:9/v1")).await;
     for (index, surface) in surfaces().iter().enumerate() {
         let id = format!("refused-{index}");

@@ -25,7 +25,7 @@ fn says(text: &str) -> Reply {
 }
 
 /// Returns a turn that calls a function, its arguments in two pieces.
-fn calls(words: &str, name: &str, input: &str) -> Reply {
+fn calls(phrase: &str, name: &str, input: &str) -> Reply {
     let arguments = json!({ "input": input }).to_string();
     let (first, second) = arguments.split_at(5);
     let piece = |delta: Value| {
@@ -34,7 +34,7 @@ fn calls(words: &str, name: &str, input: &str) -> Reply {
     let call = |call: Value| piece(json!({ "tool_calls": [call] }));
     let begin = json!({"index": 0, "id": "c1", "type": "function", "function": {"name": name, "arguments": first}});
     let go_on = json!({"index": 0, "function": {"arguments": second}});
-    let reply = Reply::sse().text(words).event(call(begin)).event(call(go_on));
+    let reply = Reply::sse().text(phrase).event(call(begin)).event(call(go_on));
     reply
         .event(
             json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]})
@@ -98,31 +98,31 @@ async fn a_model_that_writes_react_goes_through_three_tools() {
     ])
     .await;
     let gateway = Gateway::with_model(&upstream, REACT).await;
-    let asked = loop_of_three(&gateway, &upstream).await;
-    let system = asked[0]["messages"][0]["content"].as_str().unwrap();
+    let received = loop_of_three(&gateway, &upstream).await;
+    let system = received[0]["messages"][0]["content"].as_str().unwrap();
     assert!(system.contains("Final Answer:") && system.contains("- issue_reader:"), "{system}");
     assert!(system.contains("No tool can read Pipelines, Vulnerabilities."), "{system}");
     assert_eq!(
-        (&asked[0]["stop"], &asked[0]["stream"]),
+        (&received[0]["stop"], &received[0]["stream"]),
         (&json!(["\nObservation:"]), &json!(true))
     );
-    assert_eq!(asked[0]["messages"][1], json!({"role": "user", "content": "Wie geht es #1?"}));
-    assert!(asked[0].get("tools").is_none(), "{}", asked[0]);
-    let told: Vec<&str> = asked[3]["messages"].as_array().unwrap()[1..]
+    assert_eq!(received[0]["messages"][1], json!({"role": "user", "content": "Wie geht es #1?"}));
+    assert!(received[0].get("tools").is_none(), "{}", received[0]);
+    let reported: Vec<&str> = received[3]["messages"].as_array().unwrap()[1..]
         .iter()
         .map(|m| m["content"].as_str().unwrap())
         .collect();
     assert_eq!(
-        told[1..3],
+        reported[1..3],
         [
             "Thought: I look.\nAction: issue_reader\nAction Input: #1",
             "Observation: issue_reader found #1"
         ]
     );
-    assert_eq!(told.len(), 7);
+    assert_eq!(reported.len(), 7);
     // the earlier messages are unchanged: the model server's prefix cache holds them
-    let before = asked[2]["messages"].as_array().unwrap();
-    assert_eq!(asked[3]["messages"].as_array().unwrap()[..before.len()], before[..]);
+    let before = received[2]["messages"].as_array().unwrap();
+    assert_eq!(received[3]["messages"].as_array().unwrap()[..before.len()], before[..]);
 }
 
 #[tokio::test]
@@ -135,20 +135,20 @@ async fn a_model_that_calls_functions_goes_through_the_same_three() {
     ])
     .await;
     let gateway = Gateway::with_model(&upstream, NATIVE).await;
-    let asked = loop_of_three(&gateway, &upstream).await;
-    let names: Vec<&str> = asked[0]["tools"]
+    let received = loop_of_three(&gateway, &upstream).await;
+    let names: Vec<&str> = received[0]["tools"]
         .as_array()
         .unwrap()
         .iter()
         .map(|t| t["function"]["name"].as_str().unwrap())
         .collect();
     assert_eq!(names.len(), 7);
-    assert_eq!(asked[0]["tools"][0]["function"]["parameters"]["required"], json!(["input"]));
+    assert_eq!(received[0]["tools"][0]["function"]["parameters"]["required"], json!(["input"]));
     assert!(
-        asked[0].get("stop").is_none()
-            && !asked[0]["messages"][0]["content"].as_str().unwrap().contains("Final Answer")
+        received[0].get("stop").is_none()
+            && !received[0]["messages"][0]["content"].as_str().unwrap().contains("Final Answer")
     );
-    let messages = asked[3]["messages"].as_array().unwrap();
+    let messages = received[3]["messages"].as_array().unwrap();
     let roles: Vec<&str> =
         messages.iter().map(|message| message["role"].as_str().unwrap()).collect();
     assert_eq!(
@@ -221,11 +221,11 @@ async fn a_silence_is_broken_by_blank_lines_before_the_first_word_and_after_it()
 }
 
 #[tokio::test]
-async fn a_server_without_functions_is_asked_in_text() {
+async fn a_server_without_functions_is_called_in_text() {
     let upstream = Upstream::start(|request| {
         if request.json().get("tools").is_some() {
-            let said = "\"auto\" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set";
-            return Reply::json(400, &json!({"object": "error", "message": said, "code": 400}));
+            let stated = "\"auto\" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set";
+            return Reply::json(400, &json!({"object": "error", "message": stated, "code": 400}));
         }
         says("Final Answer: fine")
     })
@@ -254,8 +254,8 @@ async fn the_curl_of_the_troubleshooting_page_goes_on_from_its_steps() {
     });
     let answer = gateway.post(PATH, &body).await;
     check_framing(&answer);
-    let told = upstream.only_request().json()["messages"].clone();
-    assert_eq!(told[3], json!({"role": "user", "content": "Observation: open"}));
+    let reported = upstream.only_request().json()["messages"].clone();
+    assert_eq!(reported[3], json!({"role": "user", "content": "Observation: open"}));
 }
 
 #[tokio::test]
@@ -290,9 +290,9 @@ async fn everything_the_user_added_reaches_the_model() {
          "current_file": {"file_path": "main.py", "data": "print(1)", "selected_code": true}, "additional_context": items},
     ]});
     assert_eq!(gateway.post(PATH, &body).await.status(), 200);
-    let told = upstream.only_request().json()["messages"].clone();
-    assert_eq!((&told[1]["content"], &told[2]["content"]), (&json!("Q1"), &json!("A1")));
-    let question = told[3]["content"].as_str().unwrap();
+    let reported = upstream.only_request().json()["messages"].clone();
+    assert_eq!((&reported[1]["content"], &reported[2]["content"]), (&json!("Q1"), &json!("A1")));
+    let question = reported[3]["content"].as_str().unwrap();
     let added = categories.iter().all(|category| question.contains(&format!("of {category}")));
     assert!(
         added

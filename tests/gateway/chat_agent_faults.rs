@@ -21,19 +21,19 @@ fn fault(status: u16, message: &str) -> Reply {
 
 /// Checks one failure: how often the model is called, what the user sees, the operator's code.
 /// Returns the message.
-async fn check(reply: Reply, asked: usize, shown: &'static str, code: Option<&str>) -> Value {
+async fn check(reply: Reply, received: usize, shown: &'static str, code: Option<&str>) -> Value {
     let upstream = Upstream::always(reply).await;
     let gateway = gateway(&upstream, "first_byte = \"150ms\"\nidle = \"150ms\"").await;
     let mut chat = DuoChat::asks(&gateway, "Hi");
     assert_eq!(chat.shown().await, Shown::Code(shown));
     let answer = chat.answers.last().unwrap();
     assert_eq!((answer.status(), answer.end), (200, End::Proper), "{}", answer.text());
-    assert_eq!(upstream.requests().len(), asked, "{}", answer.text());
+    assert_eq!(upstream.requests().len(), received, "{}", answer.text());
     let line = gateway.line(answer).await;
     assert_eq!(line.get("error_code").and_then(Value::as_str), code, "{line}");
     if let Some(code) = code {
         let labels = [("code", code), ("feature", "duo_chat")];
-        assert_eq!(gateway.metrics().await.sum("weir_errors_total", &labels), asked as f64);
+        assert_eq!(gateway.metrics().await.sum("weir_errors_total", &labels), received as f64);
     }
     let last = chat.events().pop().unwrap();
     assert_eq!(last["type"], "error");
@@ -42,10 +42,10 @@ async fn check(reply: Reply, asked: usize, shown: &'static str, code: Option<&st
 
 #[tokio::test]
 async fn a_failed_model_is_an_event() {
-    let said = check(fault(500, "boom"), 1, "A1004", Some("upstream_status")).await;
-    assert_eq!(said, "The model server answered 500 Internal Server Error");
-    let said = check(fault(401, "bad key sk-secret"), 1, "A1004", Some("upstream_status")).await;
-    assert!(!said.as_str().unwrap().contains("secret"), "{said}");
+    let stated = check(fault(500, "boom"), 1, "A1004", Some("upstream_status")).await;
+    assert_eq!(stated, "The model server answered 500 Internal Server Error");
+    let stated = check(fault(401, "bad key sk-secret"), 1, "A1004", Some("upstream_status")).await;
+    assert!(!stated.as_str().unwrap().contains("secret"), "{stated}");
     check(Reply::closed(), 1, "A1004", Some("upstream_broken")).await;
     check(Reply::raw("rubbish\r\n\r\n"), 1, "A1004", Some("upstream_broken")).await;
     check(Reply::sse().event("not json").end(), 1, "A1004", Some("upstream_broken")).await;
@@ -60,9 +60,9 @@ async fn only_overload_is_tried_again() {
 
 #[tokio::test]
 async fn a_full_context_tells_the_user_to_start_anew() {
-    let said =
+    let stated =
         "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens";
-    check(fault(400, said), 1, "A1005", Some("upstream_status")).await;
+    check(fault(400, stated), 1, "A1005", Some("upstream_status")).await;
 }
 
 #[tokio::test]
@@ -123,8 +123,8 @@ async fn silence_is_heartbeats_and_then_a1000() {
         let answer = &chat.answers[0];
         assert!(answer.text().contains("\n\n") && answer.end == End::Proper, "{:?}", answer.text());
         let data = chat.events().pop().unwrap()["data"].clone();
-        let said = format!("A1000: m did not answer within 0.15 s ({phase})");
-        assert_eq!(data, json!({"message": said, "retryable": false}));
+        let stated = format!("A1000: m did not answer within 0.15 s ({phase})");
+        assert_eq!(data, json!({"message": stated, "retryable": false}));
         let line = gateway.line(answer).await;
         assert_eq!(
             (&line["error_code"], &line["phase"]),
@@ -145,15 +145,15 @@ async fn a_connection_that_is_not_made_is_a1000_too() {
     let gateway = Gateway::start(&format!("{file}[timeouts]\nconnect = \"100ms\"\n")).await;
     let mut chat = DuoChat::asks(&gateway, "Hi");
     assert_eq!(chat.shown().await, Shown::Code("A1004"));
-    let said = chat.events()[0]["data"]["message"].clone();
+    let stated = chat.events()[0]["data"]["message"].clone();
     assert!(
-        said.as_str().unwrap().starts_with("A1000: m did not answer within 0.1 s (connect)"),
-        "{said}"
+        stated.as_str().unwrap().starts_with("A1000: m did not answer within 0.1 s (connect)"),
+        "{stated}"
     );
 }
 
 #[tokio::test]
-async fn an_expiry_may_be_told_as_an_answer() {
+async fn an_expiry_may_be_reported_as_an_answer() {
     let upstream =
         Upstream::script([Reply::stalled(), Reply::sse().text("Final Answer: One").stall()]).await;
     let gateway =
@@ -212,7 +212,7 @@ async fn what_is_wrong_with_a_request_is_a_status() {
         answer.json(),
         json!({"detail": "agent_scratchpad can only be present when role is ASSISTANT"})
     );
-    for (body, place) in [
+    for (body, index_path) in [
         (json!({}), json!(["body", "messages"])),
         (json!({"messages": []}), json!(["body", "messages"])),
         (
@@ -224,7 +224,7 @@ async fn what_is_wrong_with_a_request_is_a_status() {
         let answer = gateway.post(PATH, &body).await;
         assert_eq!(
             (answer.status(), &answer.json()["detail"][0]["loc"]),
-            (422, &place),
+            (422, &index_path),
             "{}",
             answer.text()
         );
@@ -246,6 +246,6 @@ async fn a_chat_that_is_switched_off_is_a_matter_of_the_administrator() {
 #[tokio::test]
 async fn a_tool_that_does_not_exist_is_the_models_fault() {
     let reply = Reply::sse().text("Action: web_search\nAction Input: x").done(true);
-    let said = check(reply, 1, "A1004", Some("no_answer")).await;
-    assert_eq!(said, "The model called a tool that does not exist");
+    let stated = check(reply, 1, "A1004", Some("no_answer")).await;
+    assert_eq!(stated, "The model called a tool that does not exist");
 }

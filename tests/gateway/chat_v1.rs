@@ -25,13 +25,16 @@ async fn the_curl_of_the_troubleshooting_page_works() {
     let mut client = Client::connect(gateway.public).await;
     let answer = client.call("POST", PATH, &headers, body.as_bytes()).await;
     assert_eq!(answer.status(), 200, "{}", answer.text());
-    let said = answer.json();
-    assert_eq!(said["response"], "Hi there");
+    let stated = answer.json();
+    assert_eq!(stated["response"], "Hi there");
     assert!(
-        said["metadata"]["provider"].is_string() && said["metadata"]["model"] == "up",
-        "{said}"
+        stated["metadata"]["provider"].is_string() && stated["metadata"]["model"] == "up",
+        "{stated}"
     );
-    assert!(said["metadata"]["timestamp"].as_u64().is_some_and(|at| at > 1_700_000_000), "{said}");
+    assert!(
+        stated["metadata"]["timestamp"].as_u64().is_some_and(|at| at > 1_700_000_000),
+        "{stated}"
+    );
     let sent = upstream.only_request();
     assert_eq!(sent.path, "/v1/chat/completions");
     assert_eq!(sent.json()["messages"], json!([{"role": "user", "content": "Hello"}]));
@@ -105,10 +108,10 @@ async fn wrong_bodies_say_where_they_are_wrong() {
     assert_eq!(loc(json!({})).await, json!(["body", "prompt_components"]));
     assert_eq!(loc(json!({"prompt_components": []})).await, json!(["body", "prompt_components"]));
     let component = |payload: Value| json!({"prompt_components": [{"payload": payload}]});
-    let place = ["body", "prompt_components", "payload"];
+    let index_path = ["body", "prompt_components", "payload"];
     let at = loc(component(json!({}))).await;
     assert!(
-        place.iter().all(|part| at.to_string().contains(part))
+        index_path.iter().all(|part| at.to_string().contains(part))
             && at.to_string().contains("content"),
         "{at}"
     );

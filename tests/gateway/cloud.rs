@@ -151,7 +151,7 @@ async fn a_stream_comes_as_it_is_made_and_is_not_looked_into() {
 
 #[tokio::test]
 async fn what_the_cloud_refuses_keeps_its_meaning() {
-    let said = r#"{"error":"insufficient_credits"}"#;
+    let stated = r#"{"error":"insufficient_credits"}"#;
     let cases = [
         (401, "unauthorized", "refused"),
         (403, "forbidden", "refused"),
@@ -159,11 +159,11 @@ async fn what_the_cloud_refuses_keeps_its_meaning() {
     ];
     for (status, code, outcome) in cases {
         let cloud =
-            Upstream::always(Reply::whole(status, &[("content-type", "application/json")], said))
+            Upstream::always(Reply::whole(status, &[("content-type", "application/json")], stated))
                 .await;
         let gateway = gateway(&cloud).await;
         let answer = ask(&gateway, &GITLABS).await;
-        assert_eq!((answer.status(), answer.text()), (status, said));
+        assert_eq!((answer.status(), answer.text()), (status, stated));
         assert_eq!(answer.header("x-weir-error"), None, "these are the cloud's words");
         let line = gateway.line(&answer).await;
         assert_eq!(
@@ -208,7 +208,7 @@ async fn a_cloud_that_is_silent_is_a1000_and_one_that_is_gone_is_502() {
 }
 
 #[tokio::test]
-async fn each_feature_goes_its_own_way_and_a_reload_turns_it() {
+async fn each_feature_goes_its_own_form_and_a_reload_turns_it() {
     let cloud = Upstream::always(Reply::json(200, &json!({"response": "from the cloud"}))).await;
     let model = Upstream::says("mine").await;
     let file = |features: &str| {

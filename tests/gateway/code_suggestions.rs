@@ -76,8 +76,8 @@ async fn v2_completion_is_gitlabs_json() {
         "{}",
         answer.text()
     );
-    let mut said = answer.json();
-    let created = said["created"].take();
+    let mut stated = answer.json();
+    let created = stated["created"].take();
     assert!(created.as_u64().is_some_and(|at| at > 1_700_000_000), "{created}");
     let expected = json!({
         "id": "id",
@@ -88,7 +88,7 @@ async fn v2_completion_is_gitlabs_json() {
         "choices": [{"text": "a + b", "index": 0, "finish_reason": "length"}],
         "metadata": {"enabled_feature_flags": ["flag_a", "flag_b"]},
     });
-    assert_eq!(said, expected);
+    assert_eq!(stated, expected);
     let line = gateway.line(&answer).await;
     assert_eq!(
         (&line["surface"], &line["feature"]),
@@ -187,22 +187,22 @@ async fn v3_and_v4_without_a_stream_are_json() {
             ("code_editor_generation", "agent", "Code Generations Agent", "code_generations"),
         ] {
             let answer = gateway.post(path, &components(kind, false)).await;
-            let mut said = answer.json();
-            assert!(said["metadata"]["timestamp"].take().is_u64());
+            let mut stated = answer.json();
+            assert!(stated["metadata"]["timestamp"].take().is_u64());
             let model = json!({"engine": engine, "name": name, "lang": "python"});
             let expected = json!({
                 "choices": [{"text": "print(1)", "index": 0, "finish_reason": "length"}],
                 "metadata": {"model": model, "timestamp": null, "enabled_feature_flags": [], "region": null},
                 "model": model,
             });
-            assert_eq!(said, expected, "{path} {kind}");
+            assert_eq!(stated, expected, "{path} {kind}");
             assert_eq!(gateway.line(&answer).await["feature"], feature);
         }
     }
 }
 
 #[tokio::test]
-async fn a_generation_is_asked_for_with_our_prompt() {
+async fn a_generation_is_requested_with_our_prompt() {
     let upstream = Upstream::says("<new_code>\nprint('hello')\n</new_code> There.").await;
     let gateway = gateway(&upstream, "general", "").await;
     let answer = gateway.post(V4, &components("code_editor_generation", false)).await;
@@ -234,9 +234,9 @@ async fn generations_of_v2_take_an_instruction_or_a_conversation() {
     let mut body = v2("import os\n    ", "");
     body["prompt"] = json!("Make it so");
     let answer = gateway.post(GENERATIONS, &body).await;
-    let said = answer.json();
+    let stated = answer.json();
     assert_eq!(
-        (&said["choices"][0]["text"], &said["model"]["engine"]),
+        (&stated["choices"][0]["text"], &stated["model"]["engine"]),
         (&json!("\nx = 1"), &json!("agent"))
     );
     body["prompt_version"] = json!(3);
@@ -275,15 +275,15 @@ async fn what_models_wrap_around_code_is_taken_off_in_streams_too() {
 }
 
 #[tokio::test]
-async fn white_space_is_no_choice_and_the_next_line_is_not_said_twice() {
-    let said = |text: &str| {
+async fn white_space_is_no_choice_and_the_next_line_is_not_repeated() {
+    let stated = |text: &str| {
         let choice = json!({"index": 0, "text": text, "finish_reason": "length"});
         Reply::json(
             200,
             &json!({"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": 3}}),
         )
     };
-    let upstream = Upstream::script([said("\n  \n"), said(""), said("  x()\n}")]).await;
+    let upstream = Upstream::script([stated("\n  \n"), stated(""), stated("  x()\n}")]).await;
     let gateway = gateway(&upstream, "codestral", "").await;
     for _ in 0..2 {
         let answer = gateway.post(V2, &v2("a", "\n")).await.json();
@@ -295,7 +295,7 @@ async fn white_space_is_no_choice_and_the_next_line_is_not_said_twice() {
 }
 
 #[tokio::test]
-async fn a_model_asked_in_words_may_say_the_cursors_line_again() {
+async fn a_model_called_as_instructions_may_say_the_cursors_line_again() {
     let upstream = Upstream::says("```python\n    return a + b\n```").await;
     let gateway = gateway(&upstream, "general", "").await;
     let answer = gateway.post(V2, &v2("def add(a, b):\n    return ", "\n")).await.json();
@@ -311,7 +311,7 @@ async fn mixtral_escapes_no_underscores() {
 }
 
 #[tokio::test]
-async fn a_file_of_no_language_gets_nothing_and_no_model_is_asked() {
+async fn a_file_of_no_language_gets_nothing_and_no_model_is_called() {
     let upstream = Upstream::says("x").await;
     let gateway = gateway(&upstream, "codestral", "").await;
     let mut body = v2("a", "");
@@ -347,7 +347,7 @@ async fn a_request_without_a_model_goes_where_the_file_says_or_is_a_clear_422() 
 }
 
 #[tokio::test]
-async fn the_model_that_gitlab_names_is_asked_flat_or_as_metadata() {
+async fn the_model_that_gitlab_names_is_called_flat_or_as_metadata() {
     let upstream = Upstream::says("x").await;
     let gateway = Gateway::start("[features]\nrequest_loopback = true\n").await;
     let mut flat = v2("P", "S");
@@ -425,27 +425,27 @@ async fn wrong_bodies_say_where_they_are_wrong() {
             let answer = gateway.post(path, &body).await;
             assert_eq!(answer.status(), 422, "{}", answer.text());
             let detail = answer.json()["detail"][0].clone();
-            let place: Vec<String> = detail["loc"]
+            let index_path: Vec<String> = detail["loc"]
                 .as_array()
                 .unwrap()
                 .iter()
                 .map(|part| part.to_string().replace('"', ""))
                 .collect();
-            (place.join("."), detail["type"].as_str().unwrap().to_owned())
+            (index_path.join("."), detail["type"].as_str().unwrap().to_owned())
         }
     };
-    let with = |place: &str, value: Value| {
+    let with = |index_path: &str, value: Value| {
         let mut body = v2("a", "");
-        *body.pointer_mut(place).unwrap() = value;
+        *body.pointer_mut(index_path).unwrap() = value;
         body
     };
     let long = |count: usize| json!("é".repeat(count));
-    let is = |place: &str, kind: &str| (place.to_owned(), kind.to_owned());
+    let is = |index_path: &str, kind: &str| (index_path.to_owned(), kind.to_owned());
     assert_eq!(wrong(V2, json!({})).await, is("body.current_file", "missing"));
     let mut body = v2("a", "");
     body["current_file"] = json!({"file_name": "a.py", "content_above_cursor": ""});
     assert_eq!(wrong(V2, body).await, is("body.current_file.content_below_cursor", "missing"));
-    for (place, value, at, kind) in [
+    for (index_path, value, at, kind) in [
         ("/prompt_version", json!(4), "prompt_version", "value_error"),
         ("/current_file/file_name", long(256), "current_file.file_name", "string_too_long"),
         (
@@ -458,7 +458,7 @@ async fn wrong_bodies_say_where_they_are_wrong() {
         ("/telemetry", json!(vec![0; 11]), "telemetry", "too_long"),
         ("/stream", json!("yes"), "stream", "type_error"),
     ] {
-        assert_eq!(wrong(V2, with(place, value)).await, is(&format!("body.{at}"), kind));
+        assert_eq!(wrong(V2, with(index_path, value)).await, is(&format!("body.{at}"), kind));
     }
     assert_eq!(
         gateway.post(V2, &with("/current_file/content_above_cursor", long(100_000))).await.status(),
@@ -580,7 +580,7 @@ async fn a_line_without_end_is_not_held_for_ever() {
 }
 
 #[tokio::test]
-async fn a_million_faults_are_told_by_a_hundred() {
+async fn a_million_faults_are_reported_by_a_hundred() {
     let gateway = gateway(&Upstream::says("a").await, "codestral", "").await;
     let mut body = v2("a", "");
     (body["prompt_version"], body["prompt"]) = (json!(3), json!(vec![0; 1000]));

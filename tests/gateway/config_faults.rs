@@ -32,7 +32,7 @@ fn a_file_without_faults_has_none() {
 }
 
 #[test]
-fn unknown_keys_name_their_place_and_the_nearest() {
+fn unknown_keys_name_their_location_and_the_nearest() {
     fault(
         "[server]\nlisten = \"127.0.0.1:1\"\nworkrs = 2\n",
         &["weir.toml:3:1: error:", "workrs", "did you mean workers?"],
@@ -49,7 +49,7 @@ fn unknown_keys_name_their_place_and_the_nearest() {
 }
 
 #[test]
-fn wrong_values_say_what_was_said_and_what_is_expected() {
+fn wrong_values_say_what_was_found_and_what_is_expected() {
     fault(
         "[timeouts]\nidle = \"fast\"\n",
         &["weir.toml:2:8", "timeouts.idle", "\"fast\"", "expected"],
@@ -86,14 +86,14 @@ fn references_to_nothing_name_the_nearest_model() {
 }
 
 #[test]
-fn syntax_errors_have_a_place() {
+fn syntax_errors_have_a_permit() {
     fault("[server\nlisten = 1\n", &["weir.toml:1:"]);
     fault("a = \"unclosed\n", &["weir.toml:1:"]);
     fault("[server]\nworkers = 1\nworkers = 2\n", &["weir.toml:3:1"]);
 }
 
 #[test]
-fn every_fault_is_told_at_once_in_the_order_of_the_file() {
+fn every_fault_is_reported_at_once_in_the_order_of_the_file() {
     let text = "[server]\nlistn = \"x\"\n[timeouts]\nidle = \"fast\"\n[models.m]\nendpoint = \"gpu\"\n[features]\nduo_chat = \"other\"\nnothing = \"m\"\n";
     let faults = faults(text);
     let lines: Vec<&str> = faults.iter().map(|fault| fault.split(':').nth(1).unwrap()).collect();

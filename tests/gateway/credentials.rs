@@ -85,7 +85,7 @@ async fn an_authority_that_is_silent_costs_a_request_two_seconds() {
 }
 
 #[tokio::test]
-async fn the_containers_role_signs_and_its_absence_is_told() {
+async fn the_containers_role_signs_and_its_absence_is_reported() {
     let converse = json!({"output": {"message": {"role": "assistant", "content": [{"text": "hi"}]}},
         "stopReason": "end_turn", "usage": {"inputTokens": 1, "outputTokens": 1, "totalTokens": 2}});
     let model = Upstream::always(Reply::json(200, &converse)).await;
@@ -149,12 +149,15 @@ async fn a_corrected_clock_is_used_where_it_was_found_out() {
         assert_eq!(status, 200, "{body}");
         let counts = replicas.each_ref().map(|replica| replica.requests().len());
         assert!(counts == [2, 0] || counts == [0, 2], "{counts:?}");
-        let asked = replicas.iter().flat_map(Upstream::requests).next_back().unwrap();
-        assert_eq!(asked.path, "/openai/v1/chat/completions");
-        assert_eq!(asked.header("x-amzn-bedrock-guardrailversion"), Some("2"));
-        assert_eq!(asked.header("x-amzn-bedrock-trace"), Some("ENABLED"));
+        let received = replicas.iter().flat_map(Upstream::requests).next_back().unwrap();
+        assert_eq!(received.path, "/openai/v1/chat/completions");
+        assert_eq!(received.header("x-amzn-bedrock-guardrailversion"), Some("2"));
+        assert_eq!(received.header("x-amzn-bedrock-trace"), Some("ENABLED"));
         assert!(
-            asked.header("authorization").unwrap().contains("x-amzn-bedrock-guardrailidentifier")
+            received
+                .header("authorization")
+                .unwrap()
+                .contains("x-amzn-bedrock-guardrailidentifier")
         );
     }
 }

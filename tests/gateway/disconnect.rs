@@ -69,7 +69,7 @@ fn begun(streamed: bool, path: &str) -> Reply {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_model_server_is_told_at_once_on_every_call() {
+async fn the_model_server_is_reported_at_once_on_every_call() {
     let mut took = Vec::new();
     for midway in [false, true] {
         let reply = move |request: &crate::support::upstream::Received| {
@@ -109,7 +109,7 @@ async fn the_model_server_is_told_at_once_on_every_call() {
 }
 
 #[tokio::test]
-async fn a_place_in_the_queue_is_given_up_at_once_on_every_call() {
+async fn a_slot_in_the_queue_is_given_up_at_once_on_every_call() {
     let upstream = Upstream::always(Reply::stalled()).await;
     // one in flight and one queued: a cancelled one that stayed queued would shut out the next
     let limits = "[limits]\nin_flight = 1\nqueue = 1\nqueue_wait = \"60s\"\n";

@@ -9,7 +9,7 @@ use crate::support::{Answer, Folder, Gateway};
 
 const PATH: &str = "/v1/search/gitlab-docs";
 
-fn asked(query: &str) -> Value {
+fn received(query: &str) -> Value {
     json!({"type": "search-docs", "metadata": {"source": "GitLab EE", "version": "18.9.0"}, "payload": {"query": query}})
 }
 
@@ -35,7 +35,7 @@ const BRANCHES: (&str, &str) = (
 #[tokio::test]
 async fn without_an_index_nothing_is_found_and_nothing_is_wrong() {
     let gateway = Gateway::start("").await;
-    let answer = gateway.post(PATH, &asked("how to add a project")).await;
+    let answer = gateway.post(PATH, &received("how to add a project")).await;
     assert_eq!(results(&answer), [] as [Value; 0]);
     assert_eq!(answer.json()["metadata"]["provider"], "sqlite");
     assert!(answer.json()["metadata"]["timestamp"].as_u64().unwrap() > 1_700_000_000);
@@ -47,7 +47,7 @@ async fn sections_are_found_in_gitlabs_shape_and_the_index_follows_a_reload() {
     let folder = Folder::new("docs-search");
     let file = index(&folder, &[BRANCHES, ("user/tags.md", "# Tags\n\nNames of commits.\n")]);
     let gateway = Gateway::start(&file).await;
-    let answer = gateway.post(PATH, &asked("How are branches protected?")).await;
+    let answer = gateway.post(PATH, &received("How are branches protected?")).await;
     let found = results(&answer);
     let first = &found[0];
     assert_eq!(first["content"], "Branches > Protect a branch\n\nOpen the settings.");
@@ -63,12 +63,12 @@ async fn sections_are_found_in_gitlabs_shape_and_the_index_follows_a_reload() {
             .bytes()
             .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
     );
-    let mut one = asked("branches");
+    let mut one = received("branches");
     one["payload"]["page_size"] = json!(1);
     assert_eq!((results(&gateway.post(PATH, &one).await).len(), found.len()), (1, 2));
     let moved = index(&folder, &[("user/stars.md", "# Stars\n\nBranches of the galaxy.\n")]);
     gateway.reload(&format!("{moved}base_url = \"https://gitlab.example.com/help/\"\n"));
-    let found = results(&gateway.post(PATH, &asked("branches")).await);
+    let found = results(&gateway.post(PATH, &received("branches")).await);
     assert_eq!(
         (found.len(), &found[0]["metadata"]["filename"]),
         (1, &json!("https://gitlab.example.com/help/user/stars.md"))
@@ -76,14 +76,14 @@ async fn sections_are_found_in_gitlabs_shape_and_the_index_follows_a_reload() {
 }
 
 #[tokio::test]
-async fn what_is_asked_wrongly_is_told() {
+async fn what_is_called_wrongly_is_reported() {
     let gateway = Gateway::start("").await;
     let mut sizes = [0, 21].map(|size| {
-        let mut body = asked("x");
+        let mut body = received("x");
         body["payload"]["page_size"] = json!(size);
         (body, "payload.page_size: expected a number from 1 to 20")
     });
-    let long = asked(&"x".repeat(400_001));
+    let long = received(&"x".repeat(400_001));
     let rest = [
         (json!({}), "payload: Field required"),
         (json!({"payload": {}}), "payload.query: Field required"),

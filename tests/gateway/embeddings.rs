@@ -28,7 +28,7 @@ fn metadata(upstream: &Upstream) -> Value {
 }
 
 #[tokio::test]
-async fn all_three_paths_ask_the_model_of_the_form_in_openais_words() {
+async fn all_three_paths_ask_the_model_of_the_form_in_openais_format() {
     let upstream = server().await;
     let gateway = Gateway::start(LAB).await;
     for path in ["", "/index", "/search"] {
@@ -63,12 +63,12 @@ async fn the_file_decides_before_the_request() {
         ours.url()
     );
     let gateway = Gateway::start(&file).await;
-    let said = [
+    let stated = [
         json!({"provider": "gitlab", "identifier": "text_embedding_005"}),
         metadata(&theirs),
         Value::Null,
     ];
-    for model_metadata in said {
+    for model_metadata in stated {
         let answer = gateway
             .post(
                 PATH,
@@ -82,7 +82,7 @@ async fn the_file_decides_before_the_request() {
 }
 
 #[tokio::test]
-async fn azure_is_asked_by_its_own_path_and_key() {
+async fn azure_is_called_by_its_own_path_and_key() {
     let upstream = server().await;
     let file = format!(
         "[models.e]\nidentifier = \"azure/ada\"\nendpoint = \"{}\"\napi_key = \"k\"\napi_version = \"2024-10-21\"\n[features]\nembeddings_code = \"e\"\n",
@@ -176,7 +176,7 @@ async fn dimensions_are_dropped_only_where_that_is_allowed() {
 }
 
 #[tokio::test]
-async fn a_model_server_that_fails_is_told_in_one_sentence() {
+async fn a_model_server_that_fails_is_reported_in_one_sentence() {
     for (upstream_status, status, detail) in [
         (400, 400, "fake"),
         (401, 401, "The model server answered 401 Unauthorized"),

@@ -134,9 +134,9 @@ pub(crate) fn calls() -> Vec<(&'static str, &'static str, Value)> {
 /// Returns a response's head and body without what differs from request to request: ids and times.
 pub(crate) fn steady(answer: &Answer) -> String {
     let text = answer.everything().replace(answer.header("date").unwrap_or("no date"), "");
-    let words = text.split_inclusive(|char: char| !char.is_ascii_alphanumeric());
+    let phrase = text.split_inclusive(|char: char| !char.is_ascii_alphanumeric());
     let is_id = |word: &str| word.len() > 9 && word.chars().all(|char| char.is_ascii_hexdigit());
-    words
+    phrase
         .map(|word| {
             if is_id(word.trim_end_matches(|char: char| !char.is_ascii_alphanumeric())) {
                 "id"
@@ -202,7 +202,7 @@ async fn whatever_fails_before_the_first_content_is_answered_by_the_other_replic
 }
 
 #[tokio::test]
-async fn after_the_first_content_nothing_is_asked_again() {
+async fn after_the_first_content_nothing_is_called_again() {
     let pair = Pair::first_fails(|_| Reply::sse().text("one").then_close(), "").await;
     let answer = pair.gateway.chat("m", true).await;
     assert_eq!((answer.status(), answer.end), (200, End::Proper));
@@ -215,7 +215,7 @@ async fn after_the_first_content_nothing_is_asked_again() {
 }
 
 #[tokio::test]
-async fn what_the_client_did_wrong_is_told_at_once() {
+async fn what_the_client_did_wrong_is_reported_at_once() {
     let filter = r#"{"error":{"code":"content_filter","message":"no"}}"#;
     for (status, body) in [
         (400, ERROR),
@@ -238,7 +238,7 @@ async fn what_the_client_did_wrong_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn the_only_replica_is_not_asked_twice() {
+async fn the_only_replica_is_not_called_twice() {
     for reply in [error(429), error(500), Reply::closed(), begun_stream().then_close()] {
         let upstream = Upstream::always(reply).await;
         let gateway = Gateway::with_model(&upstream, "").await;
@@ -287,13 +287,13 @@ async fn without_a_budget_errors_pass_and_replicas_that_are_down_are_passed_over
 }
 
 #[tokio::test]
-async fn retries_are_a_share_of_what_is_asked() {
+async fn retries_are_a_share_of_what_is_called() {
     let pair = Pair::of(|_| error(503), "").await;
-    let asked = 60;
-    for _ in 0..asked {
+    let received = 60;
+    for _ in 0..received {
         assert_eq!(pair.gateway.chat("m", false).await.status(), 503);
     }
-    let extra = pair.received().len() - asked;
+    let extra = pair.received().len() - received;
     // a burst of 10, a fifth of 60, and what a few seconds add
     assert!((20..=30).contains(&extra), "{extra}");
 }
@@ -375,12 +375,12 @@ async fn a_replica_killed_under_load_is_noticed_by_nobody() {
     }
     tokio::time::sleep(Duration::from_millis(600)).await;
     replicas[0].kill();
-    let mut asked = 0;
+    let mut received = 0;
     while let Some(count) = running.join_next().await {
-        asked += count.unwrap();
+        received += count.unwrap();
     }
-    assert!(asked > 100, "{asked}");
+    assert!(received > 100, "{received}");
     let metrics = gateway.metrics().await;
-    assert_eq!(metrics.sum("weir_requests_total", &[("outcome", "ok")]), asked as f64);
+    assert_eq!(metrics.sum("weir_requests_total", &[("outcome", "ok")]), received as f64);
     assert!(metrics.sum("weir_retries_total", &[]) >= 1.0, "there were retries");
 }

@@ -82,7 +82,7 @@ impl House {
     }
 
     /// Returns how many requests each server received.
-    fn asked(&self) -> (usize, usize) {
+    fn received(&self) -> (usize, usize) {
         (self.one.requests().len(), self.two.requests().len())
     }
 }
@@ -142,7 +142,7 @@ async fn a_model_of_another_dialect_answers_on_every_surface() {
 }
 
 #[tokio::test]
-async fn the_other_way_round_too() {
+async fn the_reverse_too() {
     compare("anthropic", ("custom_openai", openai)).await;
 }
 
@@ -156,16 +156,16 @@ async fn what_the_client_did_wrong_goes_nowhere() {
     ] {
         let house = House::falling_back(fault).await;
         assert_ne!(house.chat("agent", true).await.status(), 200);
-        assert_eq!(house.asked(), (1, 0));
+        assert_eq!(house.received(), (1, 0));
     }
 }
 
 #[tokio::test]
-async fn after_the_first_word_nobody_else_is_asked() {
+async fn after_the_first_word_nobody_else_is_called() {
     let house = House::falling_back(|_| Reply::sse().text("one").then_close()).await;
     let answer = house.chat("agent", true).await;
     assert_eq!((answer.status(), answer.text(), answer.end), (200, "one", End::Cut));
-    assert_eq!(house.asked(), (1, 0));
+    assert_eq!(house.received(), (1, 0));
 }
 
 #[tokio::test]
@@ -191,11 +191,11 @@ async fn a_sub_feature_falls_back_as_its_parent_and_a_named_model_does_not() {
         502,
         "who names a model gets this one"
     );
-    assert_eq!(house.asked(), (2, 1));
+    assert_eq!(house.received(), (2, 1));
 }
 
 #[tokio::test]
-async fn when_all_fail_the_last_is_told_and_a_refusal_of_a_fallback_is_not() {
+async fn when_all_fail_the_last_is_reported_and_a_refusal_of_a_fallback_is_not() {
     let busy = |_: &Received| Reply::whole(429, &[("retry-after", "9")], ERROR);
     let house =
         House::with(("custom_openai", |_| Reply::closed()), ("custom_openai", busy), FALLS_BACK)
@@ -214,7 +214,7 @@ async fn when_all_fail_the_last_is_told_and_a_refusal_of_a_fallback_is_not() {
     let house = House::with(("custom_openai", busy), ("custom_openai", small), FALLS_BACK).await;
     let answer = house.chat("agent", false).await;
     assert_eq!((answer.status(), answer.header("retry-after")), (429, Some("9")));
-    assert_eq!(house.asked(), (1, 1));
+    assert_eq!(house.received(), (1, 1));
 }
 
 #[tokio::test]
@@ -286,7 +286,7 @@ async fn vectors_and_test_connection_stay_with_their_model() {
         house.gateway.post("/v1/prompts/model_configuration/check", &check).await.status(),
         421
     );
-    assert_eq!(house.asked(), (3, 0));
+    assert_eq!(house.received(), (3, 0));
 }
 
 #[tokio::test]
@@ -303,7 +303,7 @@ async fn tokens_are_counted_by_whoever_can() {
 }
 
 #[tokio::test]
-async fn a_chain_is_asked_in_its_order() {
+async fn a_chain_is_called_in_its_order() {
     let turn = Arc::new(std::sync::Mutex::new(Vec::new()));
     let mut upstreams = Vec::new();
     for name in ["a", "b", "c"] {

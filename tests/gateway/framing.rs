@@ -28,7 +28,7 @@ async fn two_chats(answer: &str, keep: bool) -> ([Answer; 2], usize) {
     ([first, second], upstream.connections())
 }
 
-fn all_said(answers: &[Answer]) {
+fn all_received(answers: &[Answer]) {
     for answer in answers {
         assert_eq!((answer.status(), answer.text(), answer.end), (200, BODY, End::Proper));
     }
@@ -59,7 +59,7 @@ async fn every_legal_framing_is_read_and_kept() {
         ),
     ] {
         let (answers, connections) = two_chats(&head_and_body, true).await;
-        all_said(&answers);
+        all_received(&answers);
         assert_eq!(connections, 1, "{head_and_body}");
     }
 }
@@ -72,7 +72,7 @@ async fn a_body_that_ends_with_the_connection_is_whole() {
         "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n",
     ] {
         let (answers, connections) = two_chats(&format!("{head}{BODY}"), false).await;
-        all_said(&answers);
+        all_received(&answers);
         assert_eq!(connections, 2, "{head}");
     }
 }
@@ -87,7 +87,7 @@ async fn a_connection_that_is_to_close_is_not_used_again() {
     ] {
         let answer = format!("{head}\r\ncontent-length: {}\r\n\r\n{BODY}", BODY.len());
         let (answers, connections) = two_chats(&answer, true).await;
-        all_said(&answers);
+        all_received(&answers);
         assert_eq!(connections, 2, "{head}");
     }
 }
@@ -132,10 +132,10 @@ async fn bytes_behind_an_answer_never_become_the_next_answer() {
     let both = answer.len() + smuggled.len();
     let upstream = Upstream::always(Reply::kept(answer).gate(&gate).bytes(smuggled)).await;
     let gateway = Gateway::with_model(&upstream, "").await;
-    all_said(&[gateway.chat("m", false).await]);
+    all_received(&[gateway.chat("m", false).await]);
     gate.notify_one();
     eventually("the bytes behind it", async || upstream.written() >= both).await;
-    all_said(&[gateway.chat("m", false).await]);
+    all_received(&[gateway.chat("m", false).await]);
 }
 
 #[tokio::test]
@@ -182,9 +182,9 @@ async fn an_endless_answer_is_refused_and_not_held() {
     let json = [("content-type", "application/json")];
     let upstream = Upstream::always(Reply::head(200, &json).forever(&[b' '; 64 << 10])).await;
     let gateway = Gateway::with_model(&upstream, "").await;
-    let asked =
+    let received =
         json!({"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]});
-    let answer = gateway.post("/v1/messages", &asked).await;
+    let answer = gateway.post("/v1/messages", &received).await;
     assert_eq!(answer.status(), 502, "{}", answer.text());
     upstream.closed(0).await;
 }

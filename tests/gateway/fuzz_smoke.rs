@@ -11,7 +11,7 @@ use std::path::Path;
 const MUTATIONS: usize = 2000;
 
 /// Texts that break parsers, which a mutation inserts.
-const WORDS: [&[u8]; 16] = [
+const PHRASES: [&[u8]; 16] = [
     b"\n\n",
     b"\r\n",
     b"data:",
@@ -50,7 +50,7 @@ impl Random {
             let to = (at + self.below(16)).min(data.len());
             match self.below(6) {
                 0 => drop(data.drain(at..to)),
-                1 => drop(data.splice(at..at, WORDS[self.below(WORDS.len())].iter().copied())),
+                1 => drop(data.splice(at..at, PHRASES[self.below(PHRASES.len())].iter().copied())),
                 2 => data.truncate(at),
                 3 => data.extend_from_slice(&other[self.below(other.len() + 1)..]),
                 4 => drop(data.splice(at..at, data[at..to].to_vec())),

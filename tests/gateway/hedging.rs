@@ -17,8 +17,8 @@ const SLOW: Duration = Duration::from_secs(20);
 async fn replicas() -> [Upstream; 2] {
     let heard = Arc::new(Mutex::new(HashSet::new()));
     let script = move |request: &Received| {
-        let words = request.json()["messages"][0]["content"].as_str().unwrap().to_owned();
-        if words.contains("slow") && heard.lock().unwrap().insert(words) {
+        let phrase = request.json()["messages"][0]["content"].as_str().unwrap().to_owned();
+        if phrase.contains("slow") && heard.lock().unwrap().insert(phrase) {
             return Reply::kept("").wait(SLOW);
         }
         says(request, "Hello there")
@@ -36,9 +36,9 @@ async fn gateway([one, two]: &[Upstream; 2], more: &str) -> Gateway {
     Gateway::start(&format!("{more}[models.m]\nendpoints = [\"{one}\", \"{two}\"]\n")).await
 }
 
-async fn ask(gateway: &Gateway, words: &str, stream: bool) -> (Answer, Duration) {
+async fn ask(gateway: &Gateway, phrase: &str, stream: bool) -> (Answer, Duration) {
     let body =
-        json!({"model": "m", "stream": stream, "messages": [{"role": "user", "content": words}]});
+        json!({"model": "m", "stream": stream, "messages": [{"role": "user", "content": phrase}]});
     let (mut client, started) = (Client::connect(gateway.public).await, Instant::now());
     let answer =
         client.call("POST", "/v1/chat/completions", &[], body.to_string().as_bytes()).await;
@@ -55,7 +55,7 @@ const ON: &str = "[resilience.hedging]\npercentile = 0.9\n";
 async fn the_tail_is_cut_within_the_budget_and_the_loser_is_let_go() {
     let replicas = replicas().await;
     let gateway = gateway(&replicas, ON).await;
-    let mut asked = 0;
+    let mut sent = 0;
     for round in 0..2 {
         for number in 0..40 {
             let (answer, _) =
@@ -73,14 +73,14 @@ async fn the_tail_is_cut_within_the_budget_and_the_loser_is_let_go() {
             );
         }
         assert_eq!(gateway.line(&answer).await["retries"], 1, "the second counts");
-        asked += 41;
+        sent += 41;
     }
-    let extra = received(&replicas) - asked;
-    assert!((2..=5).contains(&extra), "{extra} beside {asked}");
+    let extra = received(&replicas) - sent;
+    assert!((2..=5).contains(&extra), "{extra} in addition to {sent}");
     eventually("each is answered, and nothing is under way", async || {
         let metrics = gateway.metrics().await;
         metrics.sum("weir_upstream_inflight", &[]) == 0.0
-            && metrics.sum("weir_requests_total", &[("outcome", "ok")]) == asked as f64
+            && metrics.sum("weir_requests_total", &[("outcome", "ok")]) == sent as f64
     })
     .await;
 }
@@ -105,8 +105,8 @@ async fn gated(gate: &Arc<Notify>) -> [Upstream; 2] {
     let heard = Arc::new(Mutex::new(HashSet::new()));
     let gate = Arc::clone(gate);
     let script = move |request: &Received| {
-        let words = request.text().to_owned();
-        match words.contains("slow") && heard.lock().unwrap().insert(words) {
+        let phrase = request.text().to_owned();
+        match phrase.contains("slow") && heard.lock().unwrap().insert(phrase) {
             true => Reply::sse().gate(&gate).text("late").done(false),
             false => says(request, "Hello there"),
         }
@@ -121,11 +121,11 @@ async fn gated(gate: &Arc<Notify>) -> [Upstream; 2] {
 
 /// Starts a gateway with concurrency limits and `priority`, whose model has responded often enough
 /// for hedging.
-async fn crowded(replicas: &[Upstream; 2], places: &str) -> Gateway {
+async fn crowded(replicas: &[Upstream; 2], permits: &str) -> Gateway {
     let on = "[resilience.hedging]\npercentile = 0.9\nbudget = 1.0\n";
     let [one, two] = replicas.each_ref().map(Upstream::url);
     let model = format!(
-        "[models.m]\nendpoints = [\"{one}\", \"{two}\"]\npriority = true\nhealth_check = \"off\"\n{places}"
+        "[models.m]\nendpoints = [\"{one}\", \"{two}\"]\npriority = true\nhealth_check = \"off\"\n{permits}"
     );
     let gateway = Gateway::start(&format!("{on}{model}\n[features]\ndefault = \"m\"\n")).await;
     for number in 0..30 {
@@ -135,7 +135,7 @@ async fn crowded(replicas: &[Upstream; 2], places: &str) -> Gateway {
 }
 
 #[tokio::test]
-async fn a_second_request_waits_for_no_place_and_pushes_nobody_out() {
+async fn a_second_request_waits_for_no_permit_and_pushes_nobody_out() {
     let gate = Arc::new(Notify::new());
     let replicas = gated(&gate).await;
     let gateway = crowded(&replicas, "max_parallel = 1\nmax_queue = 1\nmax_wait = \"9s\"").await;
@@ -153,15 +153,15 @@ async fn a_second_request_waits_for_no_place_and_pushes_nobody_out() {
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert!(waiting().await && received(&replicas) == before + 1, "the job waits still, and alone");
     gate.notify_one();
-    for (client, words) in [(&mut slow, "late"), (&mut job, "Hello")] {
+    for (client, phrase) in [(&mut slow, "late"), (&mut job, "Hello")] {
         let head = client.head().await;
         let answer = client.body(head, false).await;
-        assert!(answer.status() == 200 && answer.text().contains(words), "{}", answer.text());
+        assert!(answer.status() == 200 && answer.text().contains(phrase), "{}", answer.text());
     }
 }
 
 #[tokio::test]
-async fn with_room_the_second_goes_with_the_same_priority_and_both_places_come_back() {
+async fn with_room_the_second_goes_with_the_same_priority_and_both_permits_come_back() {
     let gate = Arc::new(Notify::new());
     let replicas = gated(&gate).await;
     let gateway = crowded(&replicas, "max_parallel = 2\nmax_queue = 0").await;

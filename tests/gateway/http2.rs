@@ -284,7 +284,7 @@ async fn a_reset_concerns_its_own_stream_and_a_lost_connection_all_of_them() {
 }
 
 #[tokio::test]
-async fn a_place_in_the_queue_and_half_a_request_are_given_up_at_once() {
+async fn a_slot_in_the_queue_and_half_a_request_are_given_up_at_once() {
     let upstream = Upstream::always(Reply::stalled()).await;
     let limits = "[limits]\nin_flight = 1\nqueue = 1\nqueue_wait = \"60s\"\n";
     let gateway = Gateway::with_model(&upstream, limits).await;
@@ -328,7 +328,7 @@ async fn a_drain_says_goodbye_and_what_runs_may_end() {
     let head = running.head().await.unwrap();
     running.read_until("one").await;
     weir.signal("TERM");
-    eventually("the goodbye", async || client.is_told_goodbye().await).await;
+    eventually("the goodbye", async || client.gets_goaway().await).await;
     assert!(unused.ended().await.is_ok(), "a connection without requests is not waited for");
     gate.notify_one();
     let answer = running.rest(head).await;
@@ -338,7 +338,7 @@ async fn a_drain_says_goodbye_and_what_runs_may_end() {
 }
 
 #[tokio::test]
-async fn what_runs_beyond_the_drain_is_told_so_and_who_takes_nothing_is_cut() {
+async fn what_runs_beyond_the_drain_gets_an_error_and_who_takes_nothing_is_cut() {
     let upstream = Upstream::start(|request| begun(request).stall()).await;
     let folder = Folder::new("http2-drain-limit");
     let mut weir = Process::serve(&resilient_file(&folder, &upstream, "drain = \"300ms\"")).await;
@@ -397,7 +397,7 @@ async fn during_the_delay_whoever_comes_may_ask() {
     let mut client = Http2::connect(weir.public).await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(client.call("POST", CHAT, &[], &body(false)).await.status(), 200);
-    eventually("then the goodbye", async || client.is_told_goodbye().await).await;
+    eventually("then the goodbye", async || client.gets_goaway().await).await;
     assert!(client.ended().await.is_ok());
     assert!(weir.ended().await.success());
 }

@@ -304,8 +304,8 @@ async fn what_begins_wrong_or_not_at_all_is_let_go() {
         for piece in pieces {
             raw.write(piece).await;
         }
-        let mut said = Vec::new();
-        let _ = soon(name, raw.0.read_to_end(&mut said)).await;
+        let mut stated = Vec::new();
+        let _ = soon(name, raw.0.read_to_end(&mut stated)).await;
         assert!(since.elapsed() < Duration::from_secs(3), "{name}: {:?}", since.elapsed());
     }
     assert_eq!(gateway.metrics().await.sum("weir_requests_total", &[("outcome", "ok")]), 0.0);
@@ -352,7 +352,7 @@ async fn a_drain_does_not_wait_for_a_client_that_does_not_hear_its_goodbye() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_told_goodbye_and_one_with_a_stream_is_not() {
+async fn an_idle_connection_gets_goaway_and_one_with_a_stream_is_not() {
     let slow = Reply::sse().text("one").wait(Duration::from_millis(600)).text("two").done(true);
     let upstream = Upstream::always(slow).await;
     let gateway = Gateway::with_model(&upstream, "[limits]\nheader_timeout = \"200ms\"\n").await;

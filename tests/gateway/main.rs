@@ -18,7 +18,7 @@ mod chat_agent_faults; // what its user sees when something fails
 mod chat_v1; // GitLab's troubleshooting curl
 mod cloud; // GitLab's cloud gateway: byte for byte, and nothing of ours
 mod code_suggestions; // what editors get: JSON, raw text, events, errors
-mod code_suggestions_asked; // what models get: FIM tokens, instructions, budgets
+mod code_suggestions_requests; // what models get: FIM tokens, instructions, budgets
 mod config_faults; // broken files, every fault at once
 mod credentials; // AWS's chain, Entra ID: fetched in the background
 mod disconnect; // a client that leaves cancels the upstream

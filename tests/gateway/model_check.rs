@@ -47,7 +47,7 @@ async fn it_asks_the_model_of_the_form() {
 }
 
 #[tokio::test]
-async fn without_a_model_in_the_form_the_default_is_asked() {
+async fn without_a_model_in_the_form_the_default_is_called() {
     let upstream = Upstream::says("OK").await;
     let gateway = Gateway::with_model(&upstream, "").await;
     for body in [

@@ -51,7 +51,7 @@ async fn an_answer_passes_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn usage_is_asked_for_counted_and_hidden() {
+async fn usage_is_requested_counted_and_hidden() {
     let upstream = Upstream::says("Hi there").await;
     let gateway = Gateway::with_model(&upstream, "").await;
     let answer = gateway.chat("m", true).await;
@@ -67,7 +67,7 @@ async fn usage_is_asked_for_counted_and_hidden() {
 }
 
 #[tokio::test]
-async fn usage_that_the_client_asked_for_is_kept() {
+async fn usage_that_the_client_requested_is_kept() {
     let upstream = Upstream::says("Hi").await;
     let gateway = Gateway::with_model(&upstream, "").await;
     let mut body = chat_body("m", true);

@@ -58,13 +58,13 @@ async fn no_more_than_max_parallel_and_completions_before_chat_before_jobs() {
     let mut clients = vec![gateway.open_chat("m", false).await];
     upstream.received(1).await;
     let others = ["feature/review_merge_request", "feature/duo_chat", "feature/code_completions"];
-    for (place, model) in others.iter().enumerate() {
+    for (index_path, model) in others.iter().enumerate() {
         let mut body = chat_body(model, false);
         body["user"] = json!(model);
         let mut client = Client::connect(gateway.public).await;
         client.send("POST", "/v1/chat/completions", &[], body.to_string().as_bytes()).await;
         clients.push(client);
-        waiting(&gateway, place as f64 + 1.0).await;
+        waiting(&gateway, index_path as f64 + 1.0).await;
     }
     for served in 1..=4 {
         upstream.received(served).await;
@@ -82,7 +82,7 @@ async fn no_more_than_max_parallel_and_completions_before_chat_before_jobs() {
 }
 
 #[tokio::test]
-async fn beyond_the_models_queue_it_is_503_at_once_and_a_completion_takes_a_jobs_place() {
+async fn beyond_the_models_queue_it_is_503_at_once_and_a_completion_takes_a_jobs_permit() {
     let (upstream, gate) = gated().await;
     let gateway =
         Gateway::start(&limited(&upstream, "max_parallel = 1\nmax_queue = 1\nmax_wait = \"9s\""))
@@ -142,7 +142,7 @@ async fn a_wait_is_bounded_and_seen_in_the_log_the_metrics_and_the_status() {
 }
 
 #[tokio::test]
-async fn a_stream_keeps_its_place_until_it_ends_or_its_client_leaves() {
+async fn a_stream_keeps_its_permit_until_it_ends_or_its_client_leaves() {
     let gate = Arc::new(Notify::new());
     let opened = Arc::clone(&gate);
     let upstream =
@@ -184,7 +184,7 @@ async fn a_reload_lets_those_in_who_wait() {
 }
 
 #[tokio::test]
-async fn an_attempt_that_fails_keeps_its_place_for_the_next() {
+async fn an_attempt_that_fails_keeps_its_permit_for_the_next() {
     for (path, stream) in
         [("/v1/chat/completions", true), ("/v1/messages", true), ("/v1/messages", false)]
     {
@@ -272,7 +272,7 @@ async fn a_wait_at_a_fallback_is_no_time_at_a_model_server() {
 /// Open loop: requests come at twice the rate at which the model can respond, whatever their
 /// outcome.
 #[tokio::test]
-async fn at_twice_what_a_model_bears_it_is_kept_busy_and_the_rest_is_told_at_once() {
+async fn at_twice_what_a_model_bears_it_is_kept_busy_and_the_rest_is_reported_at_once() {
     const PARALLEL: usize = 16;
     const SERVICE: Duration = Duration::from_millis(400);
     const ROUNDS: usize = 5;

@@ -9,7 +9,7 @@ use crate::support::{
     Gateway, Received, Reply, Surface, Upstream, chat_body, one_model, says, surfaces,
 };
 
-const WORDS: &str = "Hello there, you";
+const PHRASES: &str = "Hello there, you";
 
 fn prioritized(upstream: &Upstream) -> String {
     one_model(&upstream.url()).replace("[features]", "priority = true\n[features]")
@@ -36,20 +36,20 @@ async fn bodies(upstream: &Upstream, gateway: &Gateway) -> Vec<String> {
 
 #[tokio::test]
 async fn every_call_carries_its_classs_number_and_without_the_key_none_does() {
-    let (with, without) = (Upstream::says(WORDS).await, Upstream::says(WORDS).await);
-    let said = bodies(&with, &Gateway::start(&prioritized(&with)).await).await;
+    let (with, without) = (Upstream::says(PHRASES).await, Upstream::says(PHRASES).await);
+    let stated = bodies(&with, &Gateway::start(&prioritized(&with)).await).await;
     let unsaid = bodies(&without, &Gateway::start(&one_model(&without.url())).await).await;
-    assert_eq!((said.len(), unsaid.len()), (surfaces().len(), surfaces().len()));
-    for (surface, (said, unsaid)) in surfaces().iter().zip(said.iter().zip(&unsaid)) {
+    assert_eq!((stated.len(), unsaid.len()), (surfaces().len(), surfaces().len()));
+    for (surface, (stated, unsaid)) in surfaces().iter().zip(stated.iter().zip(&unsaid)) {
         assert!(!unsaid.contains("priority"), "{}: {unsaid}", surface.name);
         let expected = format!("{{\"priority\":{},{}", number(surface), &unsaid[1..]);
-        assert_eq!(*said, expected, "{}", surface.name);
+        assert_eq!(*stated, expected, "{}", surface.name);
     }
 }
 
 #[tokio::test]
 async fn a_clients_own_number_overtakes_nobody() {
-    let upstream = Upstream::says(WORDS).await;
+    let upstream = Upstream::says(PHRASES).await;
     let gateway = Gateway::start(&prioritized(&upstream)).await;
     let twice =
         r#"{"priority": -9, "model": "m", "messages": [], "prior\u0069ty": -99, "stream": true}"#;
@@ -76,7 +76,7 @@ async fn it_goes_with_every_attempt_and_a_fallback_has_a_key_of_its_own() {
     let script = std::sync::Arc::new(move |request: &Received| {
         match failing.swap(false, Ordering::Relaxed) {
             true => Reply::json(500, &json!({"error": {"message": "out of memory"}})),
-            false => says(request, WORDS),
+            false => says(request, PHRASES),
         }
     });
     let other = std::sync::Arc::clone(&script);
@@ -94,7 +94,7 @@ async fn it_goes_with_every_attempt_and_a_fallback_has_a_key_of_its_own() {
         replicas.iter().flat_map(Upstream::requests).map(|request| request.json()).collect();
     assert_eq!((sent.len(), &sent[0]["priority"], &sent[1]["priority"]), (2, &json!(1), &json!(1)));
 
-    let (down, up) = (Upstream::always(Reply::closed()).await, Upstream::says(WORDS).await);
+    let (down, up) = (Upstream::always(Reply::closed()).await, Upstream::says(PHRASES).await);
     let (first, second) = (down.url(), up.url());
     let gateway = Gateway::start(&format!(
         "[models.one]\nendpoint = \"{first}\"\npriority = true\n[models.two]\nendpoint = \"{second}\"\n\
@@ -111,7 +111,7 @@ async fn it_goes_with_every_attempt_and_a_fallback_has_a_key_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_server_that_refuses_it_is_told_with_what_to_do() {
+async fn a_server_that_refuses_it_is_reported_with_what_to_do() {
     // as vLLM's documentation has it; 0.32 accepts any number and ignores it
     let refusal = json!({"error": {"message": "Got priority 1 but Priority scheduling is not enabled.", "code": 400}});
     let upstream = Upstream::always(Reply::json(400, &refusal)).await;

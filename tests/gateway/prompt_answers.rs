@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::support::{Gateway, Reply, Upstream};
 
 /// What GitLab sends for one prompt.
-struct Asked {
+struct Received {
     id: &'static str,
     /// The version it requests when no self-hosted model is set; `^1.0.0` is always requested, too.
     version: &'static str,
@@ -17,14 +17,14 @@ struct Asked {
     seen: &'static [&'static str],
 }
 
-fn asked(
+fn received(
     id: &'static str,
     version: &'static str,
     feature: &'static str,
     seen: &'static [&'static str],
     inputs: Value,
-) -> Asked {
-    Asked { id, version, feature, inputs, seen }
+) -> Received {
+    Received { id, version, feature, inputs, seen }
 }
 
 /// Returns the five inputs that all chat tools share, and more.
@@ -38,52 +38,52 @@ fn common(more: Value) -> Value {
 }
 
 #[rustfmt::skip]
-fn chat_tools() -> Vec<Asked> {
+fn chat_tools() -> Vec<Received> {
     let reuse = json!({"libraries": ["LIBRARY"], "file_content_reuse": "REUSE"});
-    let reader = |id| asked(id, "^1.0.0", "duo_chat", &["INPUT", "NOTES"], json!({"input": "INPUT", "suggestions": "NOTES"}));
+    let reader = |id| received(id, "^1.0.0", "duo_chat", &["INPUT", "NOTES"], json!({"input": "INPUT", "suggestions": "NOTES"}));
     let documents = json!([{"id": "d119a1b73", "content": "PASSAGE", "metadata": {"filename": "doc/a.md"}}]);
     vec![
-        asked("chat/explain_code", "^1.0.0", "duo_chat_explain_code", &["INPUT", "SELECTED", "FILE", "LANGUAGE"], common(json!({}))),
-        asked("chat/write_tests", "^1.0.0", "duo_chat_write_tests", &["INPUT", "SELECTED", "FILE", "LANGUAGE", "LIBRARY"], common(json!({"libraries": ["LIBRARY"]}))),
-        asked("chat/refactor_code", "^1.0.0", "duo_chat_refactor_code", &["INPUT", "SELECTED", "LIBRARY", "REUSE"], common(reuse.clone())),
-        asked("chat/fix_code", "^1.0.0", "duo_chat_fix_code", &["INPUT", "SELECTED", "LIBRARY", "REUSE"], common(reuse)),
-        asked("chat/explain_vulnerability", "1.0.1", "duo_chat_explain_vulnerability", &["TITLE", "CWE-89", "INFO", "DESCRIPTION", "LANGUAGE"],
+        received("chat/explain_code", "^1.0.0", "duo_chat_explain_code", &["INPUT", "SELECTED", "FILE", "LANGUAGE"], common(json!({}))),
+        received("chat/write_tests", "^1.0.0", "duo_chat_write_tests", &["INPUT", "SELECTED", "FILE", "LANGUAGE", "LIBRARY"], common(json!({"libraries": ["LIBRARY"]}))),
+        received("chat/refactor_code", "^1.0.0", "duo_chat_refactor_code", &["INPUT", "SELECTED", "LIBRARY", "REUSE"], common(reuse.clone())),
+        received("chat/fix_code", "^1.0.0", "duo_chat_fix_code", &["INPUT", "SELECTED", "LIBRARY", "REUSE"], common(reuse)),
+        received("chat/explain_vulnerability", "1.0.1", "duo_chat_explain_vulnerability", &["TITLE", "CWE-89", "INFO", "DESCRIPTION", "LANGUAGE"],
             common(json!({"title": "TITLE", "identifiers": "CWE-89", "vulnerability_info": "INFO", "vulnerability_description": "DESCRIPTION"}))),
-        asked("chat/troubleshoot_job", "^1.0.0", "duo_chat_troubleshoot_job", &["LOG", "LANGUAGE"],
+        received("chat/troubleshoot_job", "^1.0.0", "duo_chat_troubleshoot_job", &["LOG", "LANGUAGE"],
             json!({"input": "INPUT", "suggestions": "", "selected_text": "LOG", "language_info": "LANGUAGE"})),
-        asked("chat/summarize_comments", "^1.0.0", "duo_chat_summarize_comments", &["<comment>NOTE</comment>"], common(json!({"notes_content": "<comment>NOTE</comment>"}))),
+        received("chat/summarize_comments", "^1.0.0", "duo_chat_summarize_comments", &["<comment>NOTE</comment>"], common(json!({"notes_content": "<comment>NOTE</comment>"}))),
         reader("chat/issue_reader"),
         reader("chat/epic_reader"),
         reader("chat/merge_request_reader"),
         reader("chat/commit_reader"),
         reader("chat/build_reader"),
         reader("chat/work_item_reader"),
-        asked("chat/documentation_search", "^1.0.0", "duo_chat", &["QUESTION", "PASSAGE", "CNT-IDX-d119a1b73", "ATTRS"],
+        received("chat/documentation_search", "^1.0.0", "duo_chat", &["QUESTION", "PASSAGE", "CNT-IDX-d119a1b73", "ATTRS"],
             json!({"question": "QUESTION", "content_id": "ATTRS", "documents": documents})),
     ]
 }
 
 #[rustfmt::skip]
-fn others() -> Vec<Asked> {
+fn others() -> Vec<Received> {
     vec![
-        asked("generate_commit_message", "1.2.0", "generate_commit_message", &["DIFF"], json!({"diff": "DIFF"})),
-        asked("summarize_new_merge_request", "^2.0.0", "summarize_new_merge_request", &["DIFF"], json!({"extracted_diff": "DIFF"})),
-        asked("summarize_review", "2.1.0", "summarize_review", &["Comment: DRAFT"], json!({"draft_notes_content": "Comment: DRAFT"})),
-        asked("review_merge_request", "1.3.0", "review_merge_request", &["TITLE", "DESCRIPTION", "LINES", "INTRO", "FULL", "CUSTOM"], json!({
+        received("generate_commit_message", "1.2.0", "generate_commit_message", &["DIFF"], json!({"diff": "DIFF"})),
+        received("summarize_new_merge_request", "^2.0.0", "summarize_new_merge_request", &["DIFF"], json!({"extracted_diff": "DIFF"})),
+        received("summarize_review", "2.1.0", "summarize_review", &["Comment: DRAFT"], json!({"draft_notes_content": "Comment: DRAFT"})),
+        received("review_merge_request", "1.3.0", "review_merge_request", &["TITLE", "DESCRIPTION", "LINES", "INTRO", "FULL", "CUSTOM"], json!({
             "mr_title": "TITLE", "mr_description": "DESCRIPTION", "diff_lines": "LINES", "full_file_intro": "INTRO",
             "full_content_section": "FULL", "custom_instructions_section": "CUSTOM"})),
-        asked("resolve_vulnerability", "1.0.1", "resolve_vulnerability", &["NAME", "app.rb", "CWE-89", "VULNERABLE", "SOURCE", "DESCRIPTION"], json!({
+        received("resolve_vulnerability", "1.0.1", "resolve_vulnerability", &["NAME", "app.rb", "CWE-89", "VULNERABLE", "SOURCE", "DESCRIPTION"], json!({
             "name": "NAME", "filename": "app.rb", "identifiers": "CWE-89", "vulnerable_code": "VULNERABLE", "source_code": "SOURCE",
             "vulnerability_description": "DESCRIPTION"})),
-        asked("generate_description", "^1.0.0", "duo_chat", &["CONTENT"], json!({"content": "CONTENT", "template": null})),
-        asked("measure_comment_temperature", "^1.0.0", "duo_chat", &["CONTENT"], json!({"content": "CONTENT"})),
-        asked("categorize_question", "^1.0.0", "duo_chat", &["QUESTION"], json!({"question": "QUESTION", "previous_answer": null})),
-        asked("glab_ask_git_command", "1.0.0", "glab_ask_git_command", &["PROMPT"], json!({"prompt": "PROMPT"})),
-        asked("generate_session_title", "^1.0.0", "duo_agent_platform", &["CONTEXT", "DEFINITION"], json!({"context": "CONTEXT", "definition": "DEFINITION"})),
-        asked("summarize_duo_workflow", "^1.0.0", "duo_agent_platform", &["LOGS"], json!({"logs": "LOGS"})),
-        asked("classify_code_review_mention_intent", "^1.0.0", "duo_agent_platform", &["MESSAGE"], json!({"message": "MESSAGE"})),
-        asked("feature_discovery_search", "^1.0.0", "duo_chat", &["QUERY", "code_owners"], json!({"query": "QUERY", "features": ["code_owners", {"id": "boards"}]})),
-        asked("code_suggestions/generations", "^2.0.1", "code_generations", &["ABOVE", "BELOW", "INSTRUCTION", "LIBRARY", "RELATED", "a.py"], json!({
+        received("generate_description", "^1.0.0", "duo_chat", &["CONTENT"], json!({"content": "CONTENT", "template": null})),
+        received("measure_comment_temperature", "^1.0.0", "duo_chat", &["CONTENT"], json!({"content": "CONTENT"})),
+        received("categorize_question", "^1.0.0", "duo_chat", &["QUESTION"], json!({"question": "QUESTION", "previous_answer": null})),
+        received("glab_ask_git_command", "1.0.0", "glab_ask_git_command", &["PROMPT"], json!({"prompt": "PROMPT"})),
+        received("generate_session_title", "^1.0.0", "duo_agent_platform", &["CONTEXT", "DEFINITION"], json!({"context": "CONTEXT", "definition": "DEFINITION"})),
+        received("summarize_duo_workflow", "^1.0.0", "duo_agent_platform", &["LOGS"], json!({"logs": "LOGS"})),
+        received("classify_code_review_mention_intent", "^1.0.0", "duo_agent_platform", &["MESSAGE"], json!({"message": "MESSAGE"})),
+        received("feature_discovery_search", "^1.0.0", "duo_chat", &["QUERY", "code_owners"], json!({"query": "QUERY", "features": ["code_owners", {"id": "boards"}]})),
+        received("code_suggestions/generations", "^2.0.1", "code_generations", &["ABOVE", "BELOW", "INSTRUCTION", "LIBRARY", "RELATED", "a.py"], json!({
             "examples_array": [{"example": "E{{cursor}}", "response": "<new_code>E", "trigger_type": "comment"}], "file_name": "a.py", "language": "Python",
             "libraries": ["LIBRARY"], "related_files": ["RELATED"], "related_snippets": [], "trimmed_content_above_cursor": "ABOVE",
             "trimmed_content_below_cursor": "BELOW", "user_instruction": "INSTRUCTION"})),
@@ -91,7 +91,7 @@ fn others() -> Vec<Asked> {
 }
 
 /// Returns what the model received: all messages, one after the other.
-fn told(upstream: &Upstream) -> String {
+fn reported(upstream: &Upstream) -> String {
     let sent = upstream.requests().pop().unwrap().json();
     let messages = sent["messages"].as_array().unwrap();
     messages
@@ -105,7 +105,8 @@ fn told(upstream: &Upstream) -> String {
 async fn every_prompt_takes_what_gitlab_sends() {
     let upstream = Upstream::says("An answer").await;
     let gateway = Gateway::with_model(&upstream, "").await;
-    for Asked { id, version, feature, inputs, seen } in chat_tools().into_iter().chain(others()) {
+    for Received { id, version, feature, inputs, seen } in chat_tools().into_iter().chain(others())
+    {
         for version in [version, "^1.0.0"] {
             let stream = id.starts_with("chat/");
             let body = json!({"inputs": inputs, "stream": stream, "prompt_version": version});
@@ -115,9 +116,9 @@ async fn every_prompt_takes_what_gitlab_sends() {
             let expected =
                 if stream { "An answer".to_owned() } else { json!("An answer").to_string() };
             assert_eq!(answer.text(), expected, "{id}");
-            let told = told(&upstream);
+            let reported = reported(&upstream);
             seen.iter().for_each(|text| {
-                assert!(told.contains(text), "{id} does not tell {text}:\n{told}")
+                assert!(reported.contains(text), "{id} does not tell {text}:\n{reported}")
             });
             assert_eq!(gateway.line(&answer).await["feature"], feature, "{id}");
         }
@@ -137,7 +138,7 @@ fn the_contracts_list_is_the_registrys() {
         .collect();
     there.retain(|id| !has_a_surface_of_its_own(id));
     let mut expected: Vec<&str> =
-        chat_tools().iter().chain(&others()).map(|asked| asked.id).collect();
+        chat_tools().iter().chain(&others()).map(|received| received.id).collect();
     expected.sort_unstable();
     assert_eq!(there, expected);
     for prompt in registry.iter().filter(|prompt| expected.contains(&&*prompt.id)) {
@@ -158,8 +159,8 @@ fn shown(id: &str) -> String {
 }
 
 /// Returns GitLab's answer when the model's response is `text`.
-async fn through_the_gateway(id: &str, inputs: Value, said: &str) -> String {
-    let message = json!({"role": "assistant", "content": said});
+async fn through_the_gateway(id: &str, inputs: Value, stated: &str) -> String {
+    let message = json!({"role": "assistant", "content": stated});
     let reply = Reply::json(
         200,
         &json!({"id": "c", "object": "chat.completion", "created": 1, "model": "up",
@@ -374,7 +375,7 @@ fn json_answers_are_shown_as_json() {
 }
 
 #[test]
-fn one_word_answers_are_gitlabs_words() {
+fn one_word_answers_are_gitlabs_text() {
     let system = shown("classify_code_review_mention_intent");
     for word in ["code_review_request", "write_actions", "agentic_chat"] {
         assert_eq!(system.lines().filter(|line| *line == word).count(), 1, "an example of {word}");

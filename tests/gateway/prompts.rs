@@ -156,7 +156,7 @@ async fn requests_for_one_prompt_begin_alike() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_request_is_told_in_the_contracts_words() {
+async fn what_is_wrong_with_a_request_is_reported_in_the_contracts_text() {
     let upstream = model(&["ok"]).await;
     let gateway = Gateway::with_model(&upstream, "").await;
     let with = |version: &str| json!({"inputs": {"diff": "d"}, "prompt_version": version});
@@ -269,7 +269,7 @@ async fn our_own_limit_is_504_with_a1000() {
 }
 
 #[tokio::test]
-async fn a_stream_that_breaks_is_cut_or_told_in_a_line() {
+async fn a_stream_that_breaks_is_cut_or_reported_in_a_line() {
     let upstream = Upstream::always(Reply::sse().text("one").then_close()).await;
     let gateway = Gateway::with_model(&upstream, "").await;
     for (path, body) in [(COMMIT, commit(true)), (EXPLAIN, explain())] {
@@ -338,7 +338,7 @@ async fn an_operators_directory_is_laid_over_the_programs_and_watched() {
         ),
     );
     let weir = Process::serve(&file).await;
-    let said = async || {
+    let stated = async || {
         let body = commit(false).to_string();
         let mut client = Client::connect(weir.public).await;
         assert_eq!(client.call("POST", COMMIT, &[], body.as_bytes()).await.status(), 200);
@@ -347,13 +347,13 @@ async fn an_operators_directory_is_laid_over_the_programs_and_watched() {
             .unwrap()
             .to_owned()
     };
-    assert_eq!(said().await, "Mine: -a\n+b");
+    assert_eq!(stated().await, "Mine: -a\n+b");
     folder.write(own, &OWN.replace("Mine", "Yours"));
-    eventually("the changed prompt", async || said().await.starts_with("Yours: ")).await;
+    eventually("the changed prompt", async || stated().await.starts_with("Yours: ")).await;
     folder.write(own, &OWN.replace("diff }}", "dif }}"));
     eventually("the fault", async || {
         weir.output().contains("base.toml:8:18: error: dif is neither")
     })
     .await;
-    assert_eq!(said().await, "Yours: -a\n+b", "the old prompts stay in force");
+    assert_eq!(stated().await, "Yours: -a\n+b", "the old prompts stay in force");
 }

@@ -192,11 +192,14 @@ async fn a_proxy_that_fails_is_named_with_what_to_do() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap()
     };
-    let said = note(&started(&format!("http://us:canary@{down}")).await).await;
-    assert!(said.contains("(http_proxy)") && said.contains("refused"), "{said}");
-    assert!(!said.contains("canary") && !said.contains("dXM6Y2FuYXJ5"), "nor as Basic: {said}");
-    let said = note(&started("http://no-such-proxy.test:3128").await).await;
-    assert!(said.contains("(http_proxy)") && said.contains("does not resolve"), "{said}");
+    let stated = note(&started(&format!("http://us:canary@{down}")).await).await;
+    assert!(stated.contains("(http_proxy)") && stated.contains("refused"), "{stated}");
+    assert!(
+        !stated.contains("canary") && !stated.contains("dXM6Y2FuYXJ5"),
+        "nor as Basic: {stated}"
+    );
+    let stated = note(&started("http://no-such-proxy.test:3128").await).await;
+    assert!(stated.contains("(http_proxy)") && stated.contains("does not resolve"), "{stated}");
     for (answer, why) in [
         (
             "HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Basic\r\ncontent-length: 0\r\n\r\n",
@@ -210,8 +213,8 @@ async fn a_proxy_that_fails_is_named_with_what_to_do() {
         ("SSH-2.0-x\r\n\r\n", "does not answer as an HTTP proxy"),
     ] {
         let proxy = ConnectProxy::answers(answer).await;
-        let said = note(&started(&proxy.url()).await).await;
-        assert!(said.contains(why) && said.contains("(http_proxy)"), "{said}");
+        let stated = note(&started(&proxy.url()).await).await;
+        assert!(stated.contains(why) && stated.contains("(http_proxy)"), "{stated}");
     }
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let env = environment([("http_proxy", &*format!("http://{}", silent.local_addr().unwrap()))]);
@@ -236,21 +239,21 @@ async fn gitlabs_keys_are_fetched_through_it_too() {
 
 #[test]
 fn proxies_that_cannot_be_are_faults() {
-    let said = |text: &str| parse(text).unwrap_err().to_string();
+    let stated = |text: &str| parse(text).unwrap_err().to_string();
     for url in ["https://proxy:3128", "socks5://proxy:1080", "proxy:port", "http://proxy/path", ""]
     {
-        let fault = said(&format!("[proxy]\nurl = {url:?}\n"));
+        let fault = stated(&format!("[proxy]\nurl = {url:?}\n"));
         assert!(
             fault.contains("weir.toml:2:7: error: proxy.url: expected a URL like"),
             "{url}: {fault}"
         );
     }
-    let inside = said("[proxy]\nurl = \"http://us:canary@proxy:3128\"\n");
+    let inside = stated("[proxy]\nurl = \"http://us:canary@proxy:3128\"\n");
     assert!(inside.contains("proxy.credentials") && !inside.contains("canary"), "{inside}");
-    let half = said("[proxy]\nurl = \"http://proxy\"\ncredentials = \"canary\"\n");
+    let half = stated("[proxy]\nurl = \"http://proxy\"\ncredentials = \"canary\"\n");
     assert!(half.contains("expected user:password") && !half.contains("canary"), "{half}");
     assert!(
-        said("[proxy]\nexcept = [\"10.0.0.0/99\"]\n")
+        stated("[proxy]\nexcept = [\"10.0.0.0/99\"]\n")
             .contains("weir.toml:2:11: error: proxy.except")
     );
     let of_environment = |variables: &[(&'static str, &str)]| {

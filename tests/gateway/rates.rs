@@ -92,7 +92,7 @@ async fn tokens_are_charged_when_the_answer_ends_and_the_next_request_waits_for_
 }
 
 #[tokio::test]
-async fn an_address_has_its_rate_where_nobody_is_asked_who_they_are_and_lists_cost_nothing() {
+async fn an_address_has_its_rate_where_nobody_is_called_who_they_are_and_lists_cost_nothing() {
     let upstream = Upstream::says("Hi").await;
     let gateway = Gateway::with_model(&upstream, "[limits]\nrequests_per_minute = 1\n").await;
     for _ in 0..5 {
@@ -162,7 +162,7 @@ async fn a_key_opens_its_own_models_only_and_sees_no_other() {
 }
 
 #[test]
-fn faults_of_keys_name_the_place_and_the_nearest_model() {
+fn faults_of_keys_name_the_location_and_the_nearest_model() {
     let file = |item: &str| {
         format!("[auth]\nstatic_keys = [{item}]\n[models.codestral]\nendpoint = \"http://h/v1\"\n")
     };
@@ -173,7 +173,7 @@ fn faults_of_keys_name_the_place_and_the_nearest_model() {
             && unknown.contains("did you mean \"codestral\"?"),
         "{unknown}"
     );
-    for (item, words) in [
+    for (item, phrase) in [
         ("{ env = \"PATH\", model = \"codestral\" }", "did you mean models?"),
         ("{ name = \"ci\" }", "expected { env ="),
         ("{ env = \"PATH\", file = \"x\" }", "expected { env ="),
@@ -183,6 +183,6 @@ fn faults_of_keys_name_the_place_and_the_nearest_model() {
         ("\"a\", \"a\"", "the same key twice"),
         ("{ env = \"PATH\", name = \"a b\" }", "visible ASCII"),
     ] {
-        assert!(of(item).contains(words), "{item}: {}", of(item));
+        assert!(of(item).contains(phrase), "{item}: {}", of(item));
     }
 }

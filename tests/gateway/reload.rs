@@ -162,22 +162,22 @@ async fn a_file_with_faults_does_not_start_and_exits_78() {
         let mut run = std::process::Command::new(env!("CARGO_BIN_EXE_weir"));
         let output = run.args([command, "--config"]).arg(&path).env_clear().output().unwrap();
         assert_eq!(output.status.code(), Some(78), "{command}");
-        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        let stated = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
         assert!(
-            said.contains("weir.toml:2:1")
-                && said.contains("listn")
-                && said.contains("did you mean listen?"),
-            "{said}"
+            stated.contains("weir.toml:2:1")
+                && stated.contains("listn")
+                && stated.contains("did you mean listen?"),
+            "{stated}"
         );
         assert!(
-            said.contains("weir.toml:4:8") && said.contains("timeouts.idle"),
-            "every fault at once: {said}"
+            stated.contains("weir.toml:4:8") && stated.contains("timeouts.idle"),
+            "every fault at once: {stated}"
         );
     }
 }
 
 #[tokio::test]
-async fn a_stream_under_way_finishes_on_the_model_it_began_with() {
+async fn a_stream_in_flight_finishes_on_the_model_it_began_with() {
     let gate = Arc::new(Notify::new());
     let old = Upstream::always(Reply::sse().text("old").gate(&gate).text("older").done(true)).await;
     let new = Upstream::says("new").await;
@@ -197,7 +197,7 @@ async fn a_stream_under_way_finishes_on_the_model_it_began_with() {
 }
 
 #[tokio::test]
-async fn what_only_a_restart_can_change_is_said() {
+async fn what_only_a_restart_can_change_is_reported() {
     let upstream = Upstream::says("Hi").await;
     let gateway = Gateway::with_model(&upstream, "").await;
     gateway.reload(&format!("{}[limits]\nin_flight = 7\n", one_model(&upstream.url())));

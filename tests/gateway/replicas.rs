@@ -56,9 +56,9 @@ async fn a_replica_that_fails_now_and_then_is_left_alone_and_a_sound_one_is_not(
     let gateway = Gateway::start(&file(&[&one, &flip_flop, &two], "")).await;
     ask_for(&gateway, Duration::from_secs(1)).await;
     let before = flip_flop.requests().len();
-    let (_, asked) = ask_for(&gateway, Duration::from_secs(2)).await;
+    let (_, received) = ask_for(&gateway, Duration::from_secs(2)).await;
     let got = flip_flop.requests().len() - before;
-    assert!(got * 50 <= asked, "{got} of {asked} requests");
+    assert!(got * 50 <= received, "{got} of {received} requests");
     let state = |upstream: &Upstream| format!("{}", upstream.address);
     let metrics = gateway.metrics().await;
     assert_eq!(
@@ -85,7 +85,7 @@ async fn a_replica_that_fails_now_and_then_is_left_alone_and_a_sound_one_is_not(
 }
 
 #[tokio::test]
-async fn a_replica_that_is_well_again_is_asked_again_within_two_seconds() {
+async fn a_replica_that_is_well_again_is_called_again_within_two_seconds() {
     let sick = Arc::new(AtomicBool::new(true));
     let is_sick = Arc::clone(&sick);
     let patient = Upstream::start(move |request| {
@@ -103,8 +103,8 @@ async fn a_replica_that_is_well_again_is_asked_again_within_two_seconds() {
     // balancing cover that
     assert!(patient.requests().len() > before);
     assert_eq!(endpoint(&gateway, &patient).await["breaker"], "closed");
-    let (good, asked) = ask_for(&gateway, Duration::from_millis(300)).await;
-    assert_eq!(good, asked);
+    let (good, received) = ask_for(&gateway, Duration::from_millis(300)).await;
+    assert_eq!(good, received);
 }
 
 #[tokio::test]
@@ -153,8 +153,8 @@ async fn a_replica_that_says_when_to_come_back_is_passed_over_until_then_and_has
     while limited.requests().is_empty() {
         gateway.chat("m", false).await;
     }
-    let (good, asked) = ask_for(&gateway, Duration::from_millis(500)).await;
-    assert_eq!((good, limited.requests().len()), (asked, 1));
+    let (good, received) = ask_for(&gateway, Duration::from_millis(500)).await;
+    assert_eq!((good, limited.requests().len()), (received, 1));
     assert_eq!(gateway.metrics().await.sum("weir_breaker_state", &[]), 0.0);
     tokio::time::sleep(Duration::from_millis(600)).await;
     ask_for(&gateway, Duration::from_millis(300)).await;
@@ -166,17 +166,17 @@ async fn a_replica_that_says_when_to_come_back_is_passed_over_until_then_and_has
 }
 
 #[tokio::test]
-async fn replicas_that_all_fail_are_all_asked() {
+async fn replicas_that_all_fail_are_all_called() {
     let replicas = [
         Upstream::always(fault()).await,
         Upstream::always(fault()).await,
         Upstream::always(fault()).await,
     ];
     let gateway = Gateway::start(&file(&[&replicas[0], &replicas[1], &replicas[2]], "")).await;
-    let (good, asked) = ask_for(&gateway, Duration::from_secs(1)).await;
+    let (good, received) = ask_for(&gateway, Duration::from_secs(1)).await;
     assert_eq!(good, 0);
     let counts = replicas.each_ref().map(|upstream| upstream.requests().len());
-    assert!(counts.iter().all(|count| count * 5 > asked), "{counts:?} of {asked}");
+    assert!(counts.iter().all(|count| count * 5 > received), "{counts:?} of {received}");
 }
 
 /// Short times for health checks.
@@ -217,8 +217,8 @@ async fn a_replica_that_hangs_is_found_by_its_health_check_and_comes_back_by_it(
             .all(|request| request.path == "/v1/models" && request.method == "GET")
     );
     assert_eq!(patient.requests()[0].header("authorization"), Some("Bearer sk-m"));
-    let (good, asked) = ask_for(&gateway, Duration::from_millis(300)).await;
-    assert_eq!(good, asked, "no client request meets the fault");
+    let (good, received) = ask_for(&gateway, Duration::from_millis(300)).await;
+    assert_eq!(good, received, "no client request meets the fault");
     sick.store(false, Ordering::Relaxed);
     eventually("it is back, and 404 is an answer", async || {
         endpoint(&gateway, &patient).await["healthy"] == true
@@ -272,10 +272,10 @@ async fn a_server_that_tells_that_others_fill_it_gets_less() {
     free.received(1).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
     ask_for(&gateway, Duration::from_millis(300)).await;
-    let asked = |upstream: &Upstream| {
+    let received = |upstream: &Upstream| {
         upstream.requests().iter().filter(|request| request.method == "POST").count()
     };
-    assert!(asked(&free) > 5 * asked(&full), "{} and {}", asked(&free), asked(&full));
+    assert!(received(&free) > 5 * received(&full), "{} and {}", received(&free), received(&full));
 }
 
 #[tokio::test]
@@ -294,16 +294,16 @@ async fn requests_that_begin_alike_go_to_one_replica_until_it_has_much_more_to_d
             ask(who, turn).await;
         }
     }
-    let mut asked = 0;
+    let mut received = 0;
     for who in ["Ann", "Bob", "Cem", "Dee", "Eva", "Flo"] {
         let of = |upstream: &Upstream| {
             upstream.requests().iter().filter(|r| r.text().contains(who)).count()
         };
         let counts = replicas.each_ref().map(of);
         assert_eq!(counts.iter().max(), Some(&10), "{who}: {counts:?}");
-        asked += counts.iter().sum::<usize>();
+        received += counts.iter().sum::<usize>();
     }
-    assert_eq!(asked, 60);
+    assert_eq!(received, 60);
 }
 
 #[tokio::test]

@@ -110,9 +110,9 @@ async fn without_a_rule_it_is_422_and_never_a_guess() {
         (status, &line["error_code"], &line["outcome"]),
         (422, &json!("no_model"), &json!("refused"))
     );
-    let said = body["detail"][0]["msg"].as_str().unwrap();
+    let stated = body["detail"][0]["msg"].as_str().unwrap();
     assert_eq!(
-        said,
+        stated,
         "No model is configured for duo_chat: set features.duo_chat or features.default"
     );
     house.nothing_sent();
@@ -252,7 +252,7 @@ async fn redirects_are_not_followed() {
 }
 
 #[tokio::test]
-async fn replicas_share_the_requests_under_way() {
+async fn replicas_share_the_requests_in_flight() {
     let (one, two) =
         (Upstream::always(Reply::stalled()).await, Upstream::always(Reply::stalled()).await);
     let file = format!("[models.m]\nendpoints = [\"{}\", \"{}\"]\n", one.url(), two.url());

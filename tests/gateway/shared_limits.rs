@@ -49,12 +49,12 @@ async fn two_gateways_share_one_rate_and_its_refusals() {
         .await;
     }
     // nine tokens a response, reported with the next request or by themselves
-    let told = || redis.evals().iter().map(|eval| eval.arguments[3]).sum::<u64>();
-    eventually("the tokens' charge", async || told() >= 9).await;
+    let reported = || redis.evals().iter().map(|eval| eval.arguments[3]).sum::<u64>();
+    eventually("the tokens' charge", async || reported() >= 9).await;
     assert!(
-        told().is_multiple_of(9) && told() <= 9 * upstream.requests().len() as u64,
+        reported().is_multiple_of(9) && reported() <= 9 * upstream.requests().len() as u64,
         "{}",
-        told()
+        reported()
     );
     let first = &redis.evals()[0];
     assert_eq!(

@@ -51,11 +51,11 @@ async fn a_reader_that_stops_stalls_its_own_server_and_nobody_elses() {
     let held = weir.resident().saturating_sub(before);
     assert!(offered < READERS * IN_THE_AIR, "{offered} bytes were taken from the servers");
     assert!(held < READERS * HELD, "{held} bytes of memory for {READERS} readers");
-    let asked = Instant::now();
+    let received = Instant::now();
     for _ in 0..20 {
         assert_eq!(weir.chat("m").await.status(), 200);
     }
-    assert!(asked.elapsed() < Duration::from_secs(5), "others wait: {:?}", asked.elapsed());
+    assert!(received.elapsed() < Duration::from_secs(5), "others wait: {:?}", received.elapsed());
     // one reads on: its server does too
     let mut reader = readers.pop().unwrap();
     let mut read = 0;

@@ -68,7 +68,7 @@ async fn the_replay_is_not_replayed() {
 }
 
 #[tokio::test]
-async fn an_answer_that_has_begun_is_never_asked_for_again() {
+async fn an_answer_that_has_begun_is_never_requested_again() {
     let begun = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{\"choices\":[";
     let upstream = Upstream::script([whole(), Reply::raw(begun), whole()]).await;
     let gateway = Gateway::with_model(&upstream, "").await;
@@ -183,12 +183,12 @@ async fn broken_stream(reply: Reply) -> (String, Value) {
 #[tokio::test]
 async fn a_cut_stream_ends_with_an_error_event() {
     let cut = Reply::sse().text("one");
-    let (said, _) = broken_stream(cut.clone().then_close()).await;
-    assert!(said.contains("one"), "{said}");
-    let (said, _) = broken_stream(cut.bytes("data: {\"half").then_close()).await;
+    let (stated, _) = broken_stream(cut.clone().then_close()).await;
+    assert!(stated.contains("one"), "{stated}");
+    let (stated, _) = broken_stream(cut.bytes("data: {\"half").then_close()).await;
     assert!(
-        said.contains("one") && !said.contains("half"),
-        "half an event is not passed on: {said}"
+        stated.contains("one") && !stated.contains("half"),
+        "half an event is not passed on: {stated}"
     );
 }
 
@@ -230,16 +230,16 @@ async fn an_event_of_ten_megabytes_is_an_error_and_not_held() {
         "data: {{\"choices\":[{{\"delta\":{{\"content\":\"{}\"}}}}]}}\n\n",
         "x".repeat(10 << 20)
     );
-    let (said, _) = broken_stream(Reply::sse().text("one").bytes(huge.as_str()).stall()).await;
-    assert!(said.contains("one") && said.len() < 1000, "{} bytes", said.len());
+    let (stated, _) = broken_stream(Reply::sse().text("one").bytes(huge.as_str()).stall()).await;
+    assert!(stated.contains("one") && stated.len() < 1000, "{} bytes", stated.len());
     // and where it is translated, in either direction
     let translated = async |reply: Reply, identifier: &str, path: &str| {
         let upstream = Upstream::always(reply.stall()).await;
         let model = one_model(&upstream.url()).replace("custom_openai/up", identifier);
         let gateway = Gateway::start(&model).await;
-        let mut asked = chat_body("m", true);
-        asked["max_tokens"] = json!(9);
-        let answer = gateway.post(path, &asked).await;
+        let mut received = chat_body("m", true);
+        received["max_tokens"] = json!(9);
+        let answer = gateway.post(path, &received).await;
         let text = answer.text();
         assert!(
             text.contains("one") && text.contains("error") && text.len() < 3000,

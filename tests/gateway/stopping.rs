@@ -57,7 +57,7 @@ async fn idle_connections_do_not_hold_the_end_up() {
 }
 
 #[tokio::test]
-async fn during_the_delay_new_connections_are_served_and_told_to_go_elsewhere() {
+async fn during_the_delay_new_connections_are_served_and_redirected_elsewhere() {
     let gate = Arc::new(Notify::new());
     let upstream =
         Upstream::always(Reply::sse().text("one").gate(&gate).text("two").done(true)).await;
@@ -68,7 +68,7 @@ async fn during_the_delay_new_connections_are_served_and_told_to_go_elsewhere() 
         "drain = \"10s\"\ndrain_delay = \"2s\"",
     ))
     .await;
-    let told = Instant::now();
+    let reported = Instant::now();
     weir.signal("TERM");
     eventually("not ready at once", async || weir.admin("/ready").await.status() == 503).await;
     let mut client = Client::connect(weir.public).await;
@@ -77,7 +77,7 @@ async fn during_the_delay_new_connections_are_served_and_told_to_go_elsewhere() 
     assert_eq!((head.status, head.header("connection")), (200, Some("close")));
     eventually("nothing new is accepted", async || TcpStream::connect(weir.public).await.is_err())
         .await;
-    assert!(told.elapsed() >= Duration::from_secs(2), "{:?}", told.elapsed());
+    assert!(reported.elapsed() >= Duration::from_secs(2), "{:?}", reported.elapsed());
     gate.notify_one();
     let answer = client.body(head, false).await;
     assert!(answer.text().contains("[DONE]") && answer.end == End::Proper, "{}", answer.text());
@@ -107,7 +107,7 @@ async fn connections_that_wait_in_the_kernel_are_served_before_the_port_closes()
 }
 
 #[tokio::test]
-async fn what_runs_beyond_the_limit_is_told_so_on_every_call() {
+async fn what_runs_beyond_the_limit_gets_an_error_on_every_call() {
     let upstream = Upstream::start(|request| begun(request).stall()).await;
     let folder = Folder::new("stopping-limit");
     let limits = "drain = \"500ms\"\n[chat]\ntools = \"react\"";
@@ -121,7 +121,7 @@ async fn what_runs_beyond_the_limit_is_told_so_on_every_call() {
         let head = if surface.is_gathered() { None } else { Some(client.head().await) };
         running.push((id, surface, client, head));
     }
-    let told = Instant::now();
+    let reported = Instant::now();
     weir.signal("TERM");
     for (_, surface, client, head) in &mut running {
         let head = match head.take() {
@@ -137,7 +137,7 @@ async fn what_runs_beyond_the_limit_is_told_so_on_every_call() {
         assert!(client.is_closed().await);
     }
     assert!(weir.ended().await.success(), "a drain that ran out is a drain");
-    assert!((500..2_500).contains(&told.elapsed().as_millis()), "{:?}", told.elapsed());
+    assert!((500..2_500).contains(&reported.elapsed().as_millis()), "{:?}", reported.elapsed());
     for (id, surface, ..) in &running {
         let line = line(&weir, id);
         assert_eq!(
@@ -154,7 +154,7 @@ async fn what_runs_beyond_the_limit_is_told_so_on_every_call() {
 }
 
 #[tokio::test]
-async fn who_waits_for_a_place_at_the_end_is_told_so() {
+async fn who_waits_for_a_permit_at_the_end_gets_an_error() {
     let upstream = Upstream::always(Reply::stalled()).await;
     let folder = Folder::new("stopping-waits");
     let limits = "drain = \"300ms\"\n[limits]\nin_flight = 1\nqueue_wait = \"30s\"";
@@ -197,10 +197,10 @@ async fn clients_that_do_not_read_are_cut_and_have_not_left() {
         clients.push(client);
     }
     upstream.stalled().await;
-    let told = Instant::now();
+    let reported = Instant::now();
     weir.signal("TERM");
     assert!(weir.ended().await.success());
-    assert!((2_300..6_000).contains(&told.elapsed().as_millis()), "{:?}", told.elapsed());
+    assert!((2_300..6_000).contains(&reported.elapsed().as_millis()), "{:?}", reported.elapsed());
     for id in ["events", "value"] {
         let line = line(&weir, id);
         assert_eq!(

@@ -11,7 +11,7 @@ use crate::support::{Answer, Deaf, End, Gateway, Reply, Upstream, chat_body};
 
 /// How an expiry reaches the client.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Told {
+enum Reported {
     /// 504, since no head was sent.
     Status,
     /// An error event in the stream.
@@ -27,8 +27,8 @@ struct Case {
     limits: &'static str,
     limit_ms: u64,
     reply: Reply,
-    whole: Told,
-    streamed: Told,
+    whole: Reported,
+    streamed: Reported,
 }
 
 const DRIP: Duration = Duration::from_millis(20);
@@ -38,7 +38,7 @@ fn drip(reply: Reply) -> Reply {
 }
 
 fn cases() -> Vec<Case> {
-    use Told::{Cut, Event, Status};
+    use Reported::{Cut, Event, Status};
     let json = || Reply::head(200, &[("content-type", "application/json")]);
     let case = |model, phase, limits, limit_ms, reply, whole, streamed| Case {
         model,
@@ -112,8 +112,8 @@ async fn expire_all(stream: bool) {
         let gateway = Arc::clone(&gateway);
         running.spawn(async move {
             let answer = gateway.chat(case.model, stream).await;
-            let told = if stream { case.streamed } else { case.whole };
-            check_told(&case, told, &answer);
+            let reported = if stream { case.streamed } else { case.whole };
+            check_reported(&case, reported, &answer);
             check_noted(&case, &gateway, &answer).await;
             upstream.closed(0).await;
             assert_eq!(upstream.requests().len(), 1, "{}: an expiry is not retried", case.model);
@@ -124,10 +124,10 @@ async fn expire_all(stream: bool) {
     }
 }
 
-fn check_told(case: &Case, told: Told, answer: &Answer) {
+fn check_reported(case: &Case, reported: Reported, answer: &Answer) {
     let name = case.model;
-    match told {
-        Told::Status => {
+    match reported {
+        Reported::Status => {
             assert_eq!(
                 (answer.status(), answer.end),
                 (504, End::Proper),
@@ -138,7 +138,7 @@ fn check_told(case: &Case, told: Told, answer: &Answer) {
             assert_eq!(answer.header("content-type"), Some("application/json"), "{name}");
             check_error(case, &answer.json(), answer);
         }
-        Told::Event => {
+        Reported::Event => {
             assert_eq!(
                 (answer.status(), answer.end),
                 (200, End::Proper),
@@ -152,7 +152,7 @@ fn check_told(case: &Case, told: Told, answer: &Answer) {
             );
             check_error(case, &serde_json::from_str(events.last().unwrap()).unwrap(), answer);
         }
-        Told::Cut => {
+        Reported::Cut => {
             assert_eq!((answer.status(), answer.end), (200, End::Cut), "{name}: {}", answer.text())
         }
     }
@@ -171,9 +171,12 @@ fn check_error(case: &Case, body: &Value, answer: &Answer) {
         "{error}"
     );
     assert_eq!(error["request_id"].as_str(), answer.header("x-request-id"), "{error}");
-    let said = error["message"].as_str().unwrap();
-    assert!(said.starts_with(&format!("A1000: {} did not answer within ", case.model)), "{said}");
-    assert!(said.ends_with(&format!("({})", case.phase)), "{said}");
+    let stated = error["message"].as_str().unwrap();
+    assert!(
+        stated.starts_with(&format!("A1000: {} did not answer within ", case.model)),
+        "{stated}"
+    );
+    assert!(stated.ends_with(&format!("({})", case.phase)), "{stated}");
 }
 
 async fn check_noted(case: &Case, gateway: &Gateway, answer: &Answer) {
@@ -217,14 +220,14 @@ async fn a_connection_that_is_not_made_is_a1000() {
         limits: "",
         limit_ms: 100,
         reply: Reply::stalled(),
-        whole: Told::Status,
-        streamed: Told::Status,
+        whole: Reported::Status,
+        streamed: Reported::Status,
     };
     let answer = gateway.chat("deaf", false).await;
-    check_told(&case, Told::Status, &answer);
+    check_reported(&case, Reported::Status, &answer);
     check_noted(&case, &gateway, &answer).await;
     let answer = gateway.chat("deaf", true).await;
-    check_told(&case, Told::Status, &answer);
+    check_reported(&case, Reported::Status, &answer);
     assert_eq!(gateway.line(&answer).await["phase"], "connect");
     assert_eq!(gateway.metrics().await.sum("weir_upstream_healthy", &[("model", "deaf")]), 0.0);
 }

@@ -424,24 +424,24 @@ fn certificates_that_cannot_work_are_faults_of_the_file() {
             "tls.crt is not a PEM file",
         ),
     ] {
-        let said = fault(&folder, cert, key);
-        assert!(said.contains(says) && !said.contains("canary"), "{says}: {said}");
+        let stated = fault(&folder, cert, key);
+        assert!(stated.contains(says) && !stated.contains("canary"), "{says}: {stated}");
     }
-    let said = |text: &str| parse(text).unwrap_err().to_string();
+    let stated = |text: &str| parse(text).unwrap_err().to_string();
     assert!(
-        said("[server.tls]\ncert = \"nowhere.crt\"\nkey = \"nowhere.key\"\n")
+        stated("[server.tls]\ncert = \"nowhere.crt\"\nkey = \"nowhere.key\"\n")
             .contains("nowhere.key: no such file")
     );
-    let half = said("[server.tls]\ncert = \"tls.crt\"\n");
+    let half = stated("[server.tls]\ncert = \"tls.crt\"\n");
     assert!(half.contains("server.tls: expected key as well"), "{half}");
-    let open = said("[server.tls]\nclient_ca = \"clients.crt\"\n");
+    let open = stated("[server.tls]\nclient_ca = \"clients.crt\"\n");
     assert!(
         open.contains("server.tls: expected cert as well"),
         "clients are not let in unasked: {open}"
     );
-    let idle = said("[server.tls]\ncert = \"a\"\nkey = \"b\"\nclient_crl = \"c\"\n");
+    let idle = stated("[server.tls]\ncert = \"a\"\nkey = \"b\"\nclient_crl = \"c\"\n");
     assert!(idle.contains("server.tls.client_crl: expected client_ca as well"), "{idle}");
-    assert!(said("[server]\ntls = true\n").contains("expected a table of keys"));
+    assert!(stated("[server]\ntls = true\n").contains("expected a table of keys"));
 }
 
 #[test]
@@ -542,9 +542,9 @@ async fn healthcheck_speaks_https_and_verifies() {
             String::from_utf8([output.stdout, output.stderr].concat()).unwrap(),
         )
     };
-    let (ready, said) = ask(&ca);
-    assert!(ready && said.contains("ready: https://"), "{said}");
+    let (ready, stated) = ask(&ca);
+    assert!(ready && stated.contains("ready: https://"), "{stated}");
     let stranger = folder.write("stranger.crt", &Authority::new().pem());
-    let (ready, said) = ask(&stranger);
-    assert!(!ready && said.contains("UnknownIssuer"), "{said}");
+    let (ready, stated) = ask(&stranger);
+    assert!(!ready && stated.contains("UnknownIssuer"), "{stated}");
 }

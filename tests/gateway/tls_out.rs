@@ -327,16 +327,16 @@ fn identities_that_cannot_work_are_faults_of_the_file() {
     save(&folder, "one", &authority.issue("weir.test"));
     save(&folder, "late", &authority.issue_between("weir.test", (2001, 2002)));
     folder.write("other.key", &authority.issue("weir.test").key);
-    let said = |text: &str| parse(text).unwrap_err().to_string();
-    let half = said("[tls]\nclient_cert = \"a.crt\"\n");
+    let stated = |text: &str| parse(text).unwrap_err().to_string();
+    let half = stated("[tls]\nclient_cert = \"a.crt\"\n");
     assert!(half.contains("tls.client_cert: expected client_key as well"), "{half}");
-    let missing = said("[tls]\nclient_cert = \"a.crt\"\nclient_key = \"a.key\"\n");
+    let missing = stated("[tls]\nclient_cert = \"a.crt\"\nclient_key = \"a.key\"\n");
     assert!(
         missing.contains("a.crt: no such file") && missing.contains("a.key: no such file"),
         "{missing}"
     );
     let mixed = lines(&folder, "one").replace("one.key", "other.key");
-    let mixed = said(&format!(
+    let mixed = stated(&format!(
         "[models.\"gpt-4.1\"]\nendpoint = \"https://h/v1\"\n[models.\"gpt-4.1\".tls]\n{mixed}"
     ));
     assert!(

@@ -50,7 +50,7 @@ fn file(folder: &Folder, upstream: &Upstream, ports: (&str, &str), workers: usiz
 }
 
 /// Returns the whole text of a stream.
-fn said(text: &str) -> String {
+fn stated(text: &str) -> String {
     let events = text.split_terminator("\n\n").filter_map(|event| event.strip_prefix("data: "));
     let events = events.filter_map(|data| serde_json::from_str::<Value>(data).ok());
     events
@@ -86,7 +86,7 @@ fn traffic(weir: &Process, over: &Arc<AtomicBool>) -> JoinSet<u32> {
                         "{kind}: {}",
                         answer.text()
                     );
-                    let is_whole = kind.contains("stream") && said(answer.text()) == whole;
+                    let is_whole = kind.contains("stream") && stated(answer.text()) == whole;
                     assert!(
                         is_whole || answer.text().contains("whole"),
                         "{kind}: {}",
@@ -163,7 +163,7 @@ async fn upgrades_under_traffic_lose_no_request_and_no_stream() {
     // the first has been draining all the time
     gate.notify_one();
     let answer = long.body(head, false).await;
-    assert_eq!((said(answer.text()).as_str(), answer.end), ("after", End::Proper));
+    assert_eq!((stated(answer.text()).as_str(), answer.end), ("after", End::Proper));
     assert!(answer.text().contains("[DONE]") && first.ended().await.success());
 }
 

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use crate::support::{Client, Gateway, Reply, Upstream, chat_body, eventually};
 
 /// Returns an OpenAI-style chunk with this text, and with running counts if there are any.
-fn chunk(words: &str, usage: Option<(u64, u64)>) -> String {
+fn chunk(phrase: &str, usage: Option<(u64, u64)>) -> String {
     let mut chunk =
-        json!({"id":"c-1","choices":[{"index":0,"delta":{"content":words},"finish_reason":null}]});
+        json!({"id":"c-1","choices":[{"index":0,"delta":{"content":phrase},"finish_reason":null}]});
     if let Some((input, output)) = usage {
         chunk["usage"] = json!({"prompt_tokens": input, "completion_tokens": output, "total_tokens": input + output});
     }
@@ -32,8 +32,8 @@ fn counts(line: &Value) -> (Option<u64>, Option<u64>, bool) {
 
 #[tokio::test]
 async fn a_stream_that_is_left_is_estimated_from_what_passed() {
-    let words = ["A sentence of forty-four bytes, all in one. ", "x", "yz"];
-    let reply = words.iter().fold(Reply::sse(), |reply, words| reply.event(chunk(words, None)));
+    let phrase = ["A sentence of forty-four bytes, all in one. ", "x", "yz"];
+    let reply = phrase.iter().fold(Reply::sse(), |reply, phrase| reply.event(chunk(phrase, None)));
     let upstream = Upstream::always(reply.stall()).await;
     let gateway = Gateway::with_model(&upstream, "").await;
     let line = left_at(&gateway, &chat_body("m", true), "yz").await;
@@ -53,7 +53,7 @@ async fn a_stream_that_is_left_is_estimated_from_what_passed() {
 async fn short_pieces_are_a_token_each() {
     let reply = ["a", "b", "c", "d", "e"]
         .iter()
-        .fold(Reply::sse(), |reply, words| reply.event(chunk(words, None)));
+        .fold(Reply::sse(), |reply, phrase| reply.event(chunk(phrase, None)));
     let upstream = Upstream::always(reply.stall()).await;
     let gateway = Gateway::with_model(&upstream, "").await;
     let line = left_at(&gateway, &chat_body("m", true), "\"e\"").await;

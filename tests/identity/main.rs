@@ -34,8 +34,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 fn serve(answer: impl Fn(&str) -> String + Send + 'static) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let asked = Arc::new(AtomicUsize::new(0));
-    let counted = Arc::clone(&asked);
+    let received = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&received);
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { return };
@@ -49,7 +49,7 @@ fn serve(answer: impl Fn(&str) -> String + Send + 'static) -> (SocketAddr, Arc<A
             );
         }
     });
-    (address, asked)
+    (address, received)
 }
 
 /// A GitLab of which only the public documents are there; it signs as the address it is reached by.
@@ -329,7 +329,7 @@ fn a_reload_changes_whose_tokens_are_good() {
 }
 
 #[test]
-fn gitlabs_cloud_is_asked_with_gitlabs_token_only() {
+fn gitlabs_cloud_is_called_with_gitlabs_token_only() {
     let weir = Gateway::start();
     let (cloud, heard) = serve(|request| {
         let token = request
@@ -360,10 +360,10 @@ fn a_gitlab_that_cannot_be_reached_is_503_and_soon() {
     // nobody listens on port 1
     let nowhere: SocketAddr = "127.0.0.1:1".parse().unwrap();
     weir.reloader.apply(checked(&file(nowhere, weir.model)));
-    let asked = Instant::now();
+    let received = Instant::now();
     let (status, body) = weir.post(AGENT, &token, &chat());
     assert!(status == 503 && body.contains("\"type\":\"no_signing_keys\""), "{body}");
-    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    assert!(received.elapsed() < Duration::from_secs(4), "{:?}", received.elapsed());
     let error = weir.status()["issuers"][0]["error"].as_str().unwrap().to_owned();
     assert!(error.contains(&nowhere.to_string()) && error.contains("refused"), "{error}");
     assert_eq!(weir.sent(), 0);

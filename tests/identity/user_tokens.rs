@@ -158,8 +158,8 @@ fn an_ide_completes_by_the_model_its_token_is_bound_to() {
         json!({ "choices": [{ "index": 0, "message": message, "finish_reason": "stop" }] })
             .to_string()
     });
-    let reload = |said: &str| {
-        let text = file(weir.gitlab, weir.model).replace("features.default = \"m\"\n", said);
+    let reload = |stated: &str| {
+        let text = file(weir.gitlab, weir.model).replace("features.default = \"m\"\n", stated);
         let signing = "auth.user_tokens.signing_key = { env = \"SIGNING\" }\n";
         weir.reloader
             .apply(checked(&format!("{text}models.n.endpoint = \"http://{other}/v1\"\n{signing}")));

@@ -34,7 +34,7 @@ fn used_modules(source: &Source) -> Vec<(usize, String)> {
     let code = &source.code;
     let root_word = if source.module() == "main" { "weir" } else { "crate" };
     let mut found = Vec::new();
-    for at in words(code, root_word) {
+    for at in phrase(code, root_word) {
         if let Some(rest) = code[at + root_word.len()..].strip_prefix("::") {
             found.extend(first_names(rest).into_iter().map(|name| (line_of(code, at), name)));
         }
@@ -121,13 +121,13 @@ fn modules_use_only_what_is_below_them() {
 fn the_map_in_lib_rs_is_the_one_enforced_here() {
     let lib = fs::read_to_string(root().join("src/lib.rs")).unwrap();
     let map = lib.split("```").nth(1).unwrap();
-    let named: Vec<String> = words_of(map).filter(|word| word != "text").collect();
+    let named: Vec<String> = names_of(map).filter(|word| word != "text").collect();
     let expected: Vec<String> =
         LAYERS.iter().flat_map(|layer| layer.iter().map(|m| (*m).to_owned())).collect();
     assert_eq!(named, expected);
 }
 
-fn words_of(text: &str) -> impl Iterator<Item = String> {
+fn names_of(text: &str) -> impl Iterator<Item = String> {
     text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
         .filter(|word| !word.is_empty())
         .map(str::to_owned)
@@ -138,11 +138,11 @@ fn pure_modules_name_no_runtime() {
     let mut offenders = Vec::new();
     for source in rust_files("src").iter().filter(|source| PURE.contains(&source.module())) {
         for word in IO_CRATES {
-            let lines = words(&source.code, word).into_iter().map(|at| line_of(&source.code, at));
+            let lines = phrase(&source.code, word).into_iter().map(|at| line_of(&source.code, at));
             offenders.extend(lines.map(|line| format!("{}:{line}: {word}", source.path)));
         }
         for clock in ["Instant::now", "SystemTime::now"] {
-            let lines = words(&source.code, clock).into_iter().map(|at| line_of(&source.code, at));
+            let lines = phrase(&source.code, clock).into_iter().map(|at| line_of(&source.code, at));
             offenders.extend(lines.map(|line| format!("{}:{line}: {clock}", source.path)));
         }
     }
@@ -157,7 +157,7 @@ fn only_one_file_reads_the_environment() {
     const FILE: &str = "src/config/toml/environment.rs";
     let mut offenders = Vec::new();
     for source in rust_files("src").iter().filter(|source| source.path != FILE) {
-        for at in words(&source.code, "env") {
+        for at in phrase(&source.code, "env") {
             let (before, after) = (&source.code[..at], &source.code[at + 3..]);
             let is_module = before.ends_with("std::")
                 || after.starts_with("::var")

@@ -138,9 +138,9 @@ fn citation_faults(
             !text[..*at].ends_with(part)
                 && !text[at + name.len()..].starts_with(|c: char| c.is_ascii_alphanumeric())
         };
-        let places = text.match_indices(&name).map(|(at, _)| at).filter(stands_alone);
+        let permits = text.match_indices(&name).map(|(at, _)| at).filter(stands_alone);
         faults.extend(
-            places.map(|at| (line_of(text, at), format!("{name} is not in the repository"))),
+            permits.map(|at| (line_of(text, at), format!("{name} is not in the repository"))),
         );
     }
     faults

@@ -18,7 +18,7 @@ fn names_say_something() {
         for name in EMPTY_NAMES {
             let inline = format!("mod {name}");
             let lines =
-                words(&source.code, &inline).into_iter().map(|at| line_of(&source.code, at));
+                phrase(&source.code, &inline).into_iter().map(|at| line_of(&source.code, at));
             offenders.extend(lines.map(|line| format!("{}:{line}: {inline}", source.path)));
         }
     }
@@ -33,7 +33,7 @@ fn nothing_is_left_for_later() {
     for source in ["src", "tests", "benches"].into_iter().flat_map(rust_files) {
         let text = source.text.to_ascii_lowercase();
         for mark in marks {
-            let lines = words(&text, mark).into_iter().map(|at| line_of(&text, at));
+            let lines = phrase(&text, mark).into_iter().map(|at| line_of(&text, at));
             offenders.extend(lines.map(|line| format!("{}:{line}: {mark}", source.path)));
         }
     }

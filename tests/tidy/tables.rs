@@ -8,7 +8,7 @@ const PROVIDER_FILES: &[&str] = &["src/model/provider_kind.rs", "src/provider/mo
 
 /// Names and marks of vendors' bodies. The relay gets them from the dialect
 /// (`provider/markers.rs`).
-const VENDORS_WORDS: &[&str] = &[
+const VENDORS_TERMS: &[&str] = &[
     "choices",
     "usage",
     "_reason",
@@ -34,7 +34,7 @@ fn endpoint_variants(source: &Source) -> Vec<usize> {
             rest.starts_with(|c: char| c.is_ascii_uppercase() || "{*".contains(c))
         })
     };
-    let found = words(&source.code, "Endpoint").into_iter().filter(names_a_variant);
+    let found = phrase(&source.code, "Endpoint").into_iter().filter(names_a_variant);
     found.map(|at| line_of(&source.code, at)).collect()
 }
 
@@ -42,7 +42,7 @@ fn endpoint_variants(source: &Source) -> Vec<usize> {
 fn matches_over_endpoint(source: &Source) -> usize {
     let body = source.code.split("impl Endpoint {").nth(1).unwrap_or_default();
     let body = body.split("\n}").next().unwrap_or_default();
-    words(body, "match").len() + body.matches("matches!").count()
+    phrase(body, "match").len() + body.matches("matches!").count()
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn nested_options(source: &Source) -> Vec<usize> {
         let inside = source.code[at + "Option".len()..].strip_prefix('<');
         inside.is_some_and(|inside| inside.trim_start().starts_with("Option<"))
     };
-    let found = words(&source.code, "Option").into_iter().filter(is_nested);
+    let found = phrase(&source.code, "Option").into_iter().filter(is_nested);
     found.map(|at| line_of(&source.code, at)).collect()
 }
 
@@ -107,7 +107,7 @@ fn provider_variants(source: &Source) -> Vec<usize> {
         name.next().is_some_and(|first| first == '{' || first == '*' || first.is_ascii_uppercase())
             && name.next().is_some_and(|second| !second.is_ascii_uppercase())
     };
-    words(&source.code, kind)
+    phrase(&source.code, kind)
         .into_iter()
         .filter(names_variant)
         .map(|at| line_of(&source.code, at))
@@ -129,15 +129,15 @@ fn providers_are_matched_in_two_files() {
 }
 
 /// Returns the lines of string literals that contain a word of a vendor's body, with the word.
-fn vendors_words(source: &Source) -> Vec<(usize, &'static str)> {
+fn vendors_terms(source: &Source) -> Vec<(usize, &'static str)> {
     let bytes = source.production.as_bytes();
     let (mut found, mut at) = (Vec::new(), 0);
     while at < bytes.len() {
         let end = literal_end(bytes, at);
         let literal = source.production.get(at..end).unwrap_or_default();
         if !literal.starts_with('/') {
-            let words = VENDORS_WORDS.iter().filter(|word| literal.contains(**word));
-            found.extend(words.map(|word| (line_of(&source.production, at), *word)));
+            let phrase = VENDORS_TERMS.iter().filter(|word| literal.contains(**word));
+            found.extend(phrase.map(|word| (line_of(&source.production, at), *word)));
         }
         at = if end == at { at + 1 } else { end };
     }
@@ -148,8 +148,8 @@ fn vendors_words(source: &Source) -> Vec<(usize, &'static str)> {
 fn relay_names_no_vendors_json_word() {
     let mut offenders = Vec::new();
     for source in rust_files("src").iter().filter(|source| source.module() == "relay") {
-        let words = vendors_words(source).into_iter();
-        offenders.extend(words.map(|(line, word)| format!("{}:{line}: {word}", source.path)));
+        let phrase = vendors_terms(source).into_iter();
+        offenders.extend(phrase.map(|(line, word)| format!("{}:{line}: {word}", source.path)));
     }
     report("the relay searches for its dialect's markers, not for words of its own", &offenders);
 }
@@ -169,7 +169,7 @@ fn a_planted_vendors_word_is_found() {
     let text = "//! \"usage\" and [DONE]\nfn f() { find(b\"\\\"usage\\\"\") }\n\
                 fn g() { (\"an error\", facts.usage, '\"', \"[DONE]\", b\"\\\"error\\\"\") }\n\
                 #[cfg(test)]\nmod tests {\n    const A: &str = \"choices\";\n}\n";
-    let found = vendors_words(&planted(text));
+    let found = vendors_terms(&planted(text));
     assert_eq!(found, [(2, "usage"), (3, "[DONE]"), (3, "\\\"error")]);
 }
 

@@ -35,12 +35,12 @@ pub struct Flags(HashMap<String, String>);
 
 impl Flags {
     /// Reads `--name value` pairs.
-    pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Self, Failure> {
+    pub fn parse(mut phrase: impl Iterator<Item = String>) -> Result<Self, Failure> {
         let mut flags = HashMap::new();
-        while let Some(word) = words.next() {
+        while let Some(word) = phrase.next() {
             let name =
                 word.strip_prefix("--").ok_or_else(|| format!("{word}: flags start with --"))?;
-            let value = words.next().ok_or_else(|| format!("--{name} needs a value"))?;
+            let value = phrase.next().ok_or_else(|| format!("--{name} needs a value"))?;
             flags.insert(name.to_owned(), value);
         }
         Ok(Self(flags))

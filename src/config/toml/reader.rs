@@ -24,6 +24,9 @@ use crate::config::toml::{key_paths, suggest, variables};
 use crate::model::EndpointUrl;
 use crate::secret::Secret;
 
+/// A secret and its span in the file.
+pub(crate) type SecretAndSpan = (Secret<String>, Range<usize>);
+
 /// The document being read, with the faults and the origins collected so far.
 pub(crate) struct Reader<'d> {
     /// The parsed file.
@@ -152,7 +155,7 @@ impl<'d> Reader<'d> {
     pub(crate) fn optional_pem(
         &mut self,
         path: &[&str],
-    ) -> Result<Option<(Secret<String>, Range<usize>)>, Reported> {
+    ) -> Result<Option<SecretAndSpan>, Reported> {
         let Some(entry) = self.doc.get(path) else { return Ok(None) };
         let is_there = |secret: String, source: &str| {
             if secret.is_empty() {

@@ -334,7 +334,7 @@ mod tests {
     #[tokio::test]
     async fn a_full_queue_refuses_and_a_higher_class_evicts_the_lowest() {
         let limit = limit(SETTINGS);
-        let _under_way = permit(&limit);
+        let _in_flight = permit(&limit);
         let _chat = queue(&limit, PriorityClass::Chat);
         let batch = queue(&limit, PriorityClass::Batch);
         let refused = limit.acquire(PriorityClass::Batch).map(|_| ()).unwrap_err();
@@ -349,7 +349,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_request_waits_longer_than_max_wait() {
         let limit = limit(SETTINGS);
-        let _under_way = permit(&limit);
+        let _in_flight = permit(&limit);
         let (since, waiting) = (Instant::now(), queue(&limit, PriorityClass::Chat));
         assert!(waiting.wait().await.unwrap_err().public().contains("max_wait"));
         assert_eq!((since.elapsed(), limit.waiting.get()), (SETTINGS.max_wait, 0));

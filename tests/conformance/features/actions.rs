@@ -31,7 +31,7 @@ fn actions() -> Vec<(&'static str, Value)> {
 }
 
 #[tokio::test]
-async fn actions_show_the_models_words_whichever_form_answers_have() {
+async fn actions_show_the_models_text_whichever_form_answers_have() {
     let scene = Scene::says("Cache the list").await;
     for (id, inputs) in actions() {
         assert_eq!(scene.gitlab.action(id, &inputs).await, Shown::text("Cache the list"), "{id}");
@@ -44,7 +44,7 @@ async fn actions_show_the_models_words_whichever_form_answers_have() {
 }
 
 #[tokio::test]
-async fn a_failed_model_is_told_and_opens_no_breaker() {
+async fn a_failed_model_is_reported_and_opens_no_breaker() {
     for fault in FAULTS {
         let well = std::sync::Arc::new(AtomicBool::new(false));
         let is_well = std::sync::Arc::clone(&well);
@@ -85,7 +85,7 @@ async fn a_review_becomes_comments_on_lines() {
 }
 
 #[tokio::test]
-async fn a_review_that_fails_is_asked_for_once_more_without_the_files() {
+async fn a_review_that_fails_is_requested_once_more_without_the_files() {
     let model = |request: &Received| {
         let has_files = request.text().contains("The files in full");
         if has_files { Fault::Breaks.reply(request) } else { says(request, "<review>\n</review>") }
@@ -124,5 +124,5 @@ async fn disabled_actions_are_refused_and_nothing_is_sent() {
     let scene = Scene::disabled("generate_commit_message").await;
     let (id, inputs) = actions().remove(0);
     assert_eq!(scene.gitlab.action(id, &inputs).await, UNEXPECTED);
-    assert_eq!(scene.asked(), 0);
+    assert_eq!(scene.received(), 0);
 }

@@ -9,7 +9,7 @@ use crate::support::upstream::says;
 async fn the_buttons_say_that_all_is_well() {
     let scene = Scene::of_gitlab("mistral", |request| says(request, "OK")).await;
     assert_eq!(scene.gitlab.test_connection().await, Connection::Good);
-    assert_eq!(scene.asked(), 1);
+    assert_eq!(scene.received(), 1);
     assert!(scene.gitlab.health_check().await);
     assert!(scene.gitlab.verify_setup().await);
 }
@@ -18,20 +18,20 @@ async fn the_buttons_say_that_all_is_well() {
 async fn test_connection_says_what_is_wrong_with_the_model() {
     for fault in FAULTS {
         let scene = Scene::of_gitlab("mistral", move |request| fault.reply(request)).await;
-        let said = scene.gitlab.test_connection().await;
+        let stated = scene.gitlab.test_connection().await;
         let expected = match fault {
             Fault::Refuses => "401: Unauthorized",
             Fault::Breaks => "500: Internal Server Error",
             Fault::IsBusy => "429: Too Many Requests",
             Fault::IsCut | Fault::TalksGarbage => "502: Bad Gateway",
             Fault::IsSilent => {
-                assert!(matches!(&said, Connection::Gateway(504, _)), "{said:?}");
+                assert!(matches!(&stated, Connection::Gateway(504, _)), "{stated:?}");
                 continue;
             }
         };
         assert!(
-            matches!(&said, Connection::ModelServer(text) if text.starts_with(expected)),
-            "{fault:?}: {said:?}"
+            matches!(&stated, Connection::ModelServer(text) if text.starts_with(expected)),
+            "{fault:?}: {stated:?}"
         );
     }
 }

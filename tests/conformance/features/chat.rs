@@ -24,8 +24,8 @@ fn answers(request: &Received, text: &str) -> Reply {
 
 /// The model calls a tool, in the way it was asked.
 fn calls(request: &Received, tool: &str, input: &str) -> Reply {
-    let asked = request.json();
-    let Some(offered) = asked["tools"].as_array() else {
+    let received = request.json();
+    let Some(offered) = received["tools"].as_array() else {
         return says(request, &format!("I must look.\nAction: {tool}\nAction Input: {input}"));
     };
     let properties = offered[0]["function"]["parameters"]["properties"].as_object().unwrap();
@@ -39,9 +39,9 @@ fn calls(request: &Received, tool: &str, input: &str) -> Reply {
 
 #[tokio::test]
 async fn an_answer_is_read_as_the_model_wrote_it() {
-    for way in WAYS {
+    for direction in WAYS {
         let scene =
-            Scene::with(|request| answers(request, "Press the green button."), "", way).await;
+            Scene::with(|request| answers(request, "Press the green button."), "", direction).await;
         assert_eq!(
             scene.gitlab.chat("How do I merge?").await,
             Shown::text("Press the green button.")
@@ -49,7 +49,7 @@ async fn an_answer_is_read_as_the_model_wrote_it() {
         let sent = scene.upstream.only_request();
         for text in ["Hello!", "How do I merge?", "A slow page", "puts 1", "Be brief.", "Pipelines"]
         {
-            assert!(sent.text().contains(text), "{way} {text}: {}", sent.text());
+            assert!(sent.text().contains(text), "{direction} {text}: {}", sent.text());
         }
     }
     for family in ["mistral", "llama3", "codellama", "qwen", "claude_3", "a_new_one"] {
@@ -66,29 +66,29 @@ async fn an_answer_is_read_as_the_model_wrote_it() {
 #[tokio::test]
 async fn letters_of_every_script_survive_every_cut() {
     let text = "Grüße 🦀\n```rust\nlet b = \"{}\";\n```";
-    for way in WAYS {
-        let scene = Scene::with(move |request| answers(request, text), "", way).await;
-        assert_eq!(scene.gitlab.chat("Greet me").await, Shown::text(text), "{way}");
+    for direction in WAYS {
+        let scene = Scene::with(move |request| answers(request, text), "", direction).await;
+        assert_eq!(scene.gitlab.chat("Greet me").await, Shown::text(text), "{direction}");
     }
 }
 
 #[tokio::test]
-async fn a_tool_is_run_and_its_result_told_to_the_model() {
+async fn a_tool_is_run_and_its_result_reported_to_the_model() {
     let model = |request: &Received| match request.text() {
-        told if told.contains("it is open") => answers(request, "Issue 123 is open."),
+        reported if reported.contains("it is open") => answers(request, "Issue 123 is open."),
         reader if reader.contains("ResourceIdentifierType") => {
             says(request, r#"{"ResourceIdentifierType": "iid", "ResourceIdentifier": 123}"#)
         }
         _ => calls(request, "issue_reader", "#123"),
     };
-    for way in WAYS {
-        let scene = Scene::with(model, "", way).await;
+    for direction in WAYS {
+        let scene = Scene::with(model, "", direction).await;
         assert_eq!(
             scene.gitlab.chat("What about #123?").await,
             Shown::text("Issue 123 is open."),
-            "{way}"
+            "{direction}"
         );
-        assert_eq!(scene.asked(), 3);
+        assert_eq!(scene.received(), 3);
     }
 }
 
@@ -98,12 +98,16 @@ async fn a_failed_model_is_an_apology_and_never_a_hang_or_half_an_answer() {
         let scene = Scene::new(move |request| fault.reply(request)).await;
         assert_eq!(scene.gitlab.chat("Hi").await, Shown::Code("A1004"), "{fault:?}");
         let most = if fault == Fault::IsBusy { 3 } else { 1 };
-        assert!((1..=most).contains(&scene.asked()), "{fault:?}: asked {} times", scene.asked());
+        assert!(
+            (1..=most).contains(&scene.received()),
+            "{fault:?}: asked {} times",
+            scene.received()
+        );
     }
 }
 
 #[tokio::test]
-async fn a_prompt_that_is_too_long_is_told_so() {
+async fn a_prompt_that_is_too_long_gets_an_error() {
     let error = json!({"error": {"message": "This model's maximum context length is 8192 tokens.", "code": "context_length_exceeded"}});
     let scene = Scene::new(move |_| Reply::json(400, &error)).await;
     assert_eq!(scene.gitlab.chat("Hi").await, Shown::Code("A1005"));
@@ -114,9 +118,13 @@ async fn a_tool_that_the_user_may_not_use_is_a_matter_of_the_subscription() {
     // GitLab says that merge requests are not available to this user; a tool that the model made up
     // is to nobody
     for (tool, code) in [("merge_request_reader", "G3001"), ("launch_rocket", "A1004")] {
-        for way in WAYS {
-            let scene = Scene::with(move |request| calls(request, tool, "!1"), "", way).await;
-            assert_eq!(scene.gitlab.chat("Is it merged?").await, Shown::Code(code), "{way} {tool}");
+        for direction in WAYS {
+            let scene = Scene::with(move |request| calls(request, tool, "!1"), "", direction).await;
+            assert_eq!(
+                scene.gitlab.chat("Is it merged?").await,
+                Shown::Code(code),
+                "{direction} {tool}"
+            );
         }
     }
 }
@@ -131,7 +139,7 @@ async fn a_model_that_thinks_for_longer_than_gitlab_waits_is_waited_for() {
 }
 
 #[tokio::test]
-async fn an_expired_limit_can_be_said_as_an_answer() {
+async fn an_expired_limit_can_be_sent_as_an_answer() {
     let scene =
         Scene::with(|_| Reply::stalled(), "", &format!("{SCALED}chat_surface = \"answer\"\n"))
             .await;
@@ -140,7 +148,7 @@ async fn an_expired_limit_can_be_said_as_an_answer() {
 }
 
 #[tokio::test]
-async fn words_outside_the_grammar_are_an_answer() {
+async fn text_outside_the_grammar_are_an_answer() {
     let scene = Scene::says("Just press the green button.").await;
     assert_eq!(scene.gitlab.chat("Hi").await, Shown::text("Just press the green button."));
     let scene = Scene::says("").await;
@@ -151,5 +159,5 @@ async fn words_outside_the_grammar_are_an_answer() {
 async fn a_disabled_chat_sends_the_user_to_the_administrator() {
     let scene = Scene::disabled("duo_chat").await;
     assert_eq!(scene.gitlab.chat("Hi").await, Shown::Code("M3006"));
-    assert_eq!(scene.asked(), 0);
+    assert_eq!(scene.received(), 0);
 }

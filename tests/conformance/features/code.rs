@@ -72,7 +72,7 @@ async fn the_operators_model_answers_where_gitlab_names_none() {
 }
 
 /// Whether the editor is told of the fault as it should be.
-pub(super) fn is_told(fault: Fault, form: Form, suggested: &Suggested) -> bool {
+pub(super) fn is_reported(fault: Fault, form: Form, suggested: &Suggested) -> bool {
     match (fault, suggested) {
         // what was already sent cannot be taken back
         (Fault::IsCut, Suggested::Broken(_)) => form == Form::Stream,
@@ -94,10 +94,10 @@ async fn a_failed_model_is_a_status_before_workhorse_gives_up() {
                 shown.push(scene.gitlab.generate(path, form).await);
             }
             for suggested in shown {
-                assert!(is_told(fault, form, &suggested), "{fault:?} {form:?}: {suggested:?}");
+                assert!(is_reported(fault, form, &suggested), "{fault:?} {form:?}: {suggested:?}");
             }
         }
-        assert!(scene.asked() <= 16, "{fault:?}: asked {} times", scene.asked());
+        assert!(scene.received() <= 16, "{fault:?}: asked {} times", scene.received());
     }
 }
 
@@ -107,5 +107,5 @@ async fn disabled_completion_is_403_and_nothing_is_sent() {
     let refused = Suggested::Refused { status: 403, retry_after: None };
     assert_eq!(scene.gitlab.complete(Form::Whole).await, refused);
     assert_eq!(scene.gitlab.complete_v4(Form::Stream).await, refused);
-    assert_eq!(scene.asked(), 0);
+    assert_eq!(scene.received(), 0);
 }

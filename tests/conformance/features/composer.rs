@@ -31,7 +31,7 @@ async fn a_failed_model_is_a_status_and_never_an_empty_description() {
             Fault::Refuses | Fault::Breaks | Fault::IsCut | Fault::TalksGarbage => 502,
         };
         assert_eq!(scene.gitlab.compose_description("+ x = 1").await, Err(expected), "{fault:?}");
-        assert_eq!(scene.asked(), 1, "{fault:?}: no hidden retries");
+        assert_eq!(scene.received(), 1, "{fault:?}: no hidden retries");
     }
 }
 
@@ -40,5 +40,5 @@ async fn without_a_model_for_it_nothing_is_sent() {
     // it is no feature of GitLab's screens: what `features.default` says holds
     let scene = Scene::all_disabled().await;
     assert_eq!(scene.gitlab.compose_description("+ x = 1").await, Err(403));
-    assert_eq!(scene.asked(), 0);
+    assert_eq!(scene.received(), 0);
 }

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
-use super::code::{FORMS, is_told};
+use super::code::{FORMS, is_reported};
 use super::{FAULTS, SCALED, Scene};
 use crate::gitlab::GitLab;
 use crate::gitlab::ide::Suggested;
@@ -56,7 +56,7 @@ async fn an_editor_completes_with_its_users_token_by_the_model_for_code() {
         let shown = scene.gitlab.complete_directly(&token, form).await;
         assert_eq!(shown, Suggested::Code("return a + b".to_owned()), "{form:?}");
     }
-    assert_eq!(scene.asked(), 2);
+    assert_eq!(scene.received(), 2);
     for request in scene.upstream.requests() {
         assert!(request.text().contains("def add(a, b)"), "{}", request.text());
         assert!(!request.head_text().contains(&token), "the token is for the gateway only");
@@ -64,13 +64,13 @@ async fn an_editor_completes_with_its_users_token_by_the_model_for_code() {
 }
 
 #[tokio::test]
-async fn a_failed_model_is_told_to_the_editor() {
+async fn a_failed_model_is_reported_to_the_editor() {
     for fault in FAULTS {
         let scene = scene(move |request| fault.reply(request), &["complete_code"]).await;
         let token = scene.gitlab.user_token().await.unwrap();
         for form in FORMS {
             let shown = scene.gitlab.complete_directly(&token, form).await;
-            assert!(is_told(fault, form, &shown), "{fault:?} {form:?}: {shown:?}");
+            assert!(is_reported(fault, form, &shown), "{fault:?} {form:?}: {shown:?}");
         }
     }
 }
@@ -84,5 +84,5 @@ async fn without_the_right_or_a_token_there_is_no_code() {
         assert_eq!(scene.gitlab.complete_directly("made-up", form).await, refused);
         assert_eq!(scene.gitlab.complete(form).await, refused);
     }
-    assert_eq!(scene.asked(), 0);
+    assert_eq!(scene.received(), 0);
 }

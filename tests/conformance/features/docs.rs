@@ -60,7 +60,7 @@ async fn an_answer_comes_with_the_pages_it_is_from() {
             "{document}"
         );
     }
-    assert_eq!(scene.asked(), 0, "the model does not search");
+    assert_eq!(scene.received(), 0, "the model does not search");
     let found = scene.gitlab.documentation(QUESTION).await.unwrap();
     assert_eq!((found.text.as_str(), &found.sources[..]), (ANSWER, &[PAGE.to_owned()][..]));
     let sent = scene.upstream.only_request();
@@ -89,7 +89,7 @@ async fn an_answer_that_does_not_know_has_no_sources() {
 #[tokio::test]
 async fn the_chat_looks_it_up() {
     let model = |request: &Received| match request.text() {
-        told if told.contains("Protected branches") && passages(request).is_empty() => {
+        reported if reported.contains("Protected branches") && passages(request).is_empty() => {
             says(request, "I know.\nFinal Answer: In the repository's settings.")
         }
         _ if !passages(request).is_empty() => from_the_first(request),
@@ -102,7 +102,7 @@ async fn the_chat_looks_it_up() {
     let tables = format!("[chat]\ntools = \"react\"\n{}", index(&folder));
     let scene = Scene::with(model, "", &tables).await;
     assert_eq!(scene.gitlab.chat(QUESTION).await, Shown::text("In the repository's settings."));
-    assert_eq!(scene.asked(), 3);
+    assert_eq!(scene.received(), 3);
 }
 
 #[tokio::test]
@@ -136,5 +136,5 @@ async fn a_failed_model_is_an_apology_and_the_search_goes_on() {
 async fn a_disabled_chat_answers_nothing_from_the_documentation() {
     let scene = Scene::disabled("duo_chat").await;
     assert_eq!(scene.gitlab.documentation(QUESTION).await, Err("M3005"));
-    assert_eq!(scene.asked(), 0);
+    assert_eq!(scene.received(), 0);
 }

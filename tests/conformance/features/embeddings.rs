@@ -11,8 +11,8 @@ const CODE: [&str; 2] = ["def add(a, b): return a + b", "class Ü"];
 
 /// A model whose vector begins with the length of the text; the last text's comes first.
 fn vectors(request: &Received) -> Reply {
-    let asked = request.json();
-    let texts = asked["input"].as_array().unwrap();
+    let received = request.json();
+    let texts = received["input"].as_array().unwrap();
     let vector = |at: usize| {
         let length = texts[at].as_str().unwrap().len();
         json!({"object": "embedding", "index": at, "embedding": [length, 0.5, -0.125]})
@@ -45,7 +45,7 @@ async fn code_and_questions_become_vectors_whoever_names_the_model() {
 }
 
 #[tokio::test]
-async fn a_failed_model_is_told_in_a_sentence() {
+async fn a_failed_model_is_reported_in_a_sentence() {
     for fault in FAULTS {
         let (status, detail) = match fault {
             Fault::Refuses => (401, "The model server answered 401 Unauthorized"),
@@ -58,22 +58,22 @@ async fn a_failed_model_is_told_in_a_sentence() {
         let scene = Scene::new(move |request| fault.reply(request)).await;
         for answer in [scene.gitlab.index_code(&CODE).await, scene.gitlab.search_code("sum").await]
         {
-            let (told, text) = answer.unwrap_err();
-            assert!(told == status && text.contains(detail), "{fault:?}: {told} {text}");
+            let (reported, text) = answer.unwrap_err();
+            assert!(reported == status && text.contains(detail), "{fault:?}: {reported} {text}");
             assert!(!text.contains("127.0.0.1") && !text.contains("<html>"), "{fault:?}: {text}");
         }
-        assert_eq!(scene.asked(), 2, "{fault:?}: no hidden retries");
+        assert_eq!(scene.received(), 2, "{fault:?}: no hidden retries");
     }
 }
 
 #[tokio::test]
 async fn a_model_of_another_kind_is_refused_and_nothing_is_sent() {
     let scene = Scene::of_gitlab("mistral", vectors).await;
-    let said = "Model `name` must be 'embedding' when using `litellm` provider.";
+    let stated = "Model `name` must be 'embedding' when using `litellm` provider.";
     for answer in [scene.gitlab.index_code(&CODE).await, scene.gitlab.search_code("sum").await] {
-        assert_eq!(answer, Err((422, said.to_owned())));
+        assert_eq!(answer, Err((422, stated.to_owned())));
     }
-    assert_eq!(scene.asked(), 0);
+    assert_eq!(scene.received(), 0);
 }
 
 #[tokio::test]
@@ -83,5 +83,5 @@ async fn a_disabled_search_is_refused_and_nothing_is_sent() {
         let (status, text) = answer.unwrap_err();
         assert!(status == 403 && text.contains("features.embeddings_code"), "{status} {text}");
     }
-    assert_eq!(scene.asked(), 0);
+    assert_eq!(scene.received(), 0);
 }

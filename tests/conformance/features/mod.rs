@@ -76,7 +76,7 @@ impl Scene {
     }
 
     /// How often the model was asked.
-    fn asked(&self) -> usize {
+    fn received(&self) -> usize {
         self.upstream.requests().len()
     }
 }

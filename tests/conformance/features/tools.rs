@@ -40,7 +40,7 @@ fn commands() -> Vec<(&'static str, Value)> {
 }
 
 #[tokio::test]
-async fn slash_commands_show_the_models_words() {
+async fn slash_commands_show_the_models_text() {
     let scene = Scene::says("It **adds** one.\n\n```python\nx += 1\n```").await;
     for (id, inputs) in commands() {
         let shown = scene.gitlab.slash_command(id, &inputs).await;
@@ -83,7 +83,7 @@ const READERS: [&str; 6] = [
 ];
 
 #[tokio::test]
-async fn readers_name_a_resource_in_each_way_a_model_may_say_it() {
+async fn readers_name_a_resource_in_each_form_a_model_may_say_it() {
     for text in [
         "```json\n{\"ResourceIdentifierType\": \"iid\", \"ResourceIdentifier\": 123}\n```",
         "{\"ResourceIdentifierType\": \"iid\", \"ResourceIdentifier\": 123}",
@@ -94,17 +94,17 @@ async fn readers_name_a_resource_in_each_way_a_model_may_say_it() {
             let resource = scene.gitlab.read_resource(reader, "the issue 123").await;
             assert_eq!(resource.unwrap()["ResourceIdentifier"], 123, "{reader}: {text}");
         }
-        assert_eq!(scene.asked(), READERS.len());
+        assert_eq!(scene.received(), READERS.len());
     }
 }
 
 #[tokio::test]
-async fn a_reader_that_rambles_is_asked_three_times() {
+async fn a_reader_that_rambles_is_called_three_times() {
     let scene = Scene::says("You probably mean the issue about the login page.").await;
     assert_eq!(scene.gitlab.read_resource("issue_reader", "that issue").await, Err("M3003"));
-    assert_eq!(scene.asked(), 3);
-    let asked = AtomicUsize::new(0);
-    let model = move |request: &Received| match asked.fetch_add(1, Ordering::SeqCst) {
+    assert_eq!(scene.received(), 3);
+    let received = AtomicUsize::new(0);
+    let model = move |request: &Received| match received.fetch_add(1, Ordering::SeqCst) {
         0 => says(request, "The one on the page."),
         _ => says(request, "current\", \"ResourceIdentifier\": \"current\"}"),
     };
@@ -130,5 +130,5 @@ async fn disabled_commands_are_refused_and_nothing_is_sent() {
     let scene = Scene::disabled("duo_chat_explain_code").await;
     let (id, inputs) = commands().remove(0);
     assert_eq!(scene.gitlab.slash_command(id, &inputs).await, Shown::Code("M4000"));
-    assert_eq!(scene.asked(), 0);
+    assert_eq!(scene.received(), 0);
 }

@@ -160,9 +160,9 @@ impl Fix {
             between(text, &format!("<{tag}>\n"), &format!("</{tag}>")).map(str::to_owned)
         };
         let code = tagged("fixed_code").filter(|code| !code.trim().is_empty());
-        let said = tagged("is_false_positive").is_some_and(|said| said.trim() == "true");
+        let stated = tagged("is_false_positive").is_some_and(|stated| stated.trim() == "true");
         Self {
-            is_false_positive: said || code.is_none(),
+            is_false_positive: stated || code.is_none(),
             code,
             analysis: tagged("analysis"),
             summary: tagged("summary"),

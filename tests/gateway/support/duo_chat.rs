@@ -119,14 +119,14 @@ fn read(answer: &Answer) -> Result<Step, (&'static str, bool)> {
         200..=299 => {}
         _ => return Err(("A9999", false)),
     }
-    let (mut said, mut action, mut unknown, mut events_seen) = (None::<String>, None, None, 0);
+    let (mut stated, mut action, mut unknown, mut events_seen) = (None::<String>, None, None, 0);
     for event in events(answer) {
         events_seen += 1;
         let data = &event["data"];
         match event["type"].as_str().unwrap() {
             "error" => return Err(code(data)),
             "final_answer_delta" => {
-                said.get_or_insert_default().push_str(data["text"].as_str().unwrap())
+                stated.get_or_insert_default().push_str(data["text"].as_str().unwrap())
             }
             "action" => action = action.or_else(|| Some(data.clone())),
             "unknown" => {
@@ -141,8 +141,8 @@ fn read(answer: &Answer) -> Result<Step, (&'static str, bool)> {
     if events_seen == 0 {
         return Err(("A1002", false));
     }
-    Ok(match (said.or(unknown.filter(|_| action.is_none())), action) {
-        (Some(said), _) => Step::Shown(Shown::Answer(said)),
+    Ok(match (stated.or(unknown.filter(|_| action.is_none())), action) {
+        (Some(stated), _) => Step::Shown(Shown::Answer(stated)),
         (None, Some(action)) => Step::Action(action),
         (None, None) => Step::Again,
     })

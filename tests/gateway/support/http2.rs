@@ -108,7 +108,7 @@ impl Http2 {
     }
 
     /// Returns whether the other side has sent GOAWAY.
-    pub(crate) async fn is_told_goodbye(&self) -> bool {
+    pub(crate) async fn gets_goaway(&self) -> bool {
         soon("a word", self.requests.clone().ready()).await.is_err_and(|error| error.is_go_away())
     }
 

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 /// A running proxy.
 pub(crate) struct ConnectProxy {
     pub(crate) address: SocketAddr,
-    asked: Arc<Mutex<Vec<String>>>,
+    received: Arc<Mutex<Vec<String>>>,
 }
 
 impl ConnectProxy {
@@ -27,14 +27,14 @@ impl ConnectProxy {
     async fn start(to: Option<SocketAddr>, answer: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let asked = Arc::<Mutex<Vec<String>>>::default();
-        let kept = Arc::clone(&asked);
+        let received = Arc::<Mutex<Vec<String>>>::default();
+        let kept = Arc::clone(&received);
         tokio::spawn(async move {
             while let Ok((tcp, _)) = listener.accept().await {
                 tokio::spawn(serve(tcp, to, answer, Arc::clone(&kept)));
             }
         });
-        Self { address, asked }
+        Self { address, received }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -43,7 +43,7 @@ impl ConnectProxy {
 
     /// Returns the heads of all requests so far.
     pub(crate) fn heads(&self) -> Vec<String> {
-        self.asked.lock().unwrap().clone()
+        self.received.lock().unwrap().clone()
     }
 
     /// Returns the targets of all requests so far.
@@ -57,7 +57,7 @@ async fn serve(
     mut tcp: TcpStream,
     to: Option<SocketAddr>,
     answer: &str,
-    asked: Arc<Mutex<Vec<String>>>,
+    received: Arc<Mutex<Vec<String>>>,
 ) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -66,7 +66,7 @@ async fn serve(
             Err(_) => return,
         }
     }
-    asked.lock().unwrap().push(String::from_utf8(head).unwrap());
+    received.lock().unwrap().push(String::from_utf8(head).unwrap());
     let _ = tcp.write_all(answer.as_bytes()).await;
     if let Some(to) = to {
         let mut there = TcpStream::connect(to).await.unwrap();

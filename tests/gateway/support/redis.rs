@@ -86,13 +86,13 @@ async fn serve(stream: TcpStream, says: Arc<Says>, evals: Arc<Mutex<Vec<Eval>>>)
 
 /// Reads an array of strings (RESP); `None` at the end.
 async fn read_command(stream: &mut BufReader<TcpStream>) -> Option<Vec<String>> {
-    let mut words = Vec::new();
+    let mut phrase = Vec::new();
     for _ in 0..read_number(stream, '*').await? {
         let mut word = vec![0; read_number(stream, '$').await? + 2];
         stream.read_exact(&mut word).await.ok()?;
-        words.push(String::from_utf8(word).unwrap().trim_end_matches("\r\n").to_owned());
+        phrase.push(String::from_utf8(word).unwrap().trim_end_matches("\r\n").to_owned());
     }
-    Some(words)
+    Some(phrase)
 }
 
 async fn read_number(stream: &mut BufReader<TcpStream>, mark: char) -> Option<usize> {

@@ -78,7 +78,7 @@ impl Surface {
     pub(crate) fn tells_after(&self, answer: &Answer) -> bool {
         let text = String::from_utf8_lossy(&answer.body);
         let last = events(answer).pop().unwrap_or_default();
-        let told = match self.form {
+        let reported = match self.form {
             Form::OpenAiEvents => last["error"]["code"].is_string() && !text.contains("[DONE]"),
             Form::AnthropicEvents => last["type"] == "error" && !text.contains("message_stop"),
             Form::ChatEvents => last["type"] == "error",
@@ -87,19 +87,19 @@ impl Surface {
             Form::Text | Form::Passed => return answer.status() == 200 && answer.end == End::Cut,
             Form::Whole => return self.tells_before(answer),
         };
-        told && answer.status() == 200 && answer.end == End::Proper
+        reported && answer.status() == 200 && answer.end == End::Proper
     }
 
     /// Returns whether this response succeeded and contains this text.
-    pub(crate) fn is_good(&self, answer: &Answer, words: &str) -> bool {
+    pub(crate) fn is_good(&self, answer: &Answer, phrase: &str) -> bool {
         let text = String::from_utf8_lossy(&answer.body);
-        let has_words = self.path.contains("embeddings") || text.contains(words);
+        let has_text = self.path.contains("embeddings") || text.contains(phrase);
         let complete = match self.form {
             Form::OpenAiEvents => text.contains("[DONE]"),
             Form::AnthropicEvents => text.contains("message_stop"),
             _ => true,
         };
-        has_words
+        has_text
             && complete
             && answer.status() == 200
             && answer.end == End::Proper

@@ -64,9 +64,9 @@ struct Seen {
 }
 
 fn main() -> Result<(), Failure> {
-    let mut words = std::env::args().skip(1);
-    let mode = words.next().unwrap_or_default();
-    let mut flags = Flags::parse(words)?;
+    let mut phrase = std::env::args().skip(1);
+    let mode = phrase.next().unwrap_or_default();
+    let mut flags = Flags::parse(phrase)?;
     let address = loopback(&flags.take("to", "127.0.0.1:18900".to_owned())?)?;
     let stream = mode == "stream";
     let path = flags.take("path", "/v1/chat/completions".to_owned())?;

@@ -157,9 +157,9 @@ fn judge(
                 && whole.starts_with(&heard.text)
                 && rig.model.died_since(since) =>
         {
-            report.told(kind);
+            report.reported(kind);
         }
-        (Ok(502..=504), _) if rig.model.died_since(since) => report.told(kind),
+        (Ok(502..=504), _) if rig.model.died_since(since) => report.reported(kind),
         (Ok(status), heard) => {
             let end: String =
                 heard.text.chars().rev().take(40).collect::<Vec<_>>().into_iter().rev().collect();
@@ -235,7 +235,7 @@ async fn leave(rig: Rc<Rig>, address: SocketAddr, index: usize) {
         match leave_once(&rig, address, count).await {
             Ok(()) => rig.report.borrow_mut().good("partings"),
             // one that did not get so far; the dead replica may have been why
-            Err(_) if rig.model.died_since(since) => rig.report.borrow_mut().told("partings"),
+            Err(_) if rig.model.died_since(since) => rig.report.borrow_mut().reported("partings"),
             Err(error) => rig.report.borrow_mut().lose("partings", &error.to_string()),
         }
     }

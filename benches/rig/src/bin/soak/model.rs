@@ -130,12 +130,12 @@ impl Model {
     async fn serve(&self, mut socket: TcpStream) -> io::Result<()> {
         let mut requests = Requests::default();
         while let Some(request) = requests.next(&mut socket).await? {
-            let Some(asked) = Asked::read(request.body) else {
+            let Some(received) = Received::read(request.body) else {
                 return Ok(());
             };
-            self.newest.set(self.newest.get().max(asked.generation));
-            let _leaving = asked.word.starts_with('p').then(|| Leaving::enter(self, &asked.word));
-            answer(&mut socket, &asked).await?;
+            self.newest.set(self.newest.get().max(received.generation));
+            let _leaving = received.word.starts_with('p').then(|| Leaving::enter(self, &received.word));
+            answer(&mut socket, &received).await?;
         }
         Ok(())
     }
@@ -171,7 +171,7 @@ fn listen(address: Option<SocketAddr>) -> io::Result<TcpListener> {
 }
 
 /// What a prompt asks for.
-struct Asked {
+struct Received {
     word: String,
     pieces: u32,
     pause: Duration,
@@ -180,7 +180,7 @@ struct Asked {
     generation: u32,
 }
 
-impl Asked {
+impl Received {
     fn read(body: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(body).ok()?;
         let between = |from: &str, to: char| text.split_once(from)?.1.split(to).next();
@@ -202,13 +202,13 @@ pub(crate) fn piece(word: &str, n: u32) -> String {
 }
 
 /// Answers; fails when the gateway leaves.
-async fn answer(socket: &mut TcpStream, asked: &Asked) -> io::Result<()> {
-    if asked.stream { stream(socket, asked).await } else { whole(socket, asked).await }
+async fn answer(socket: &mut TcpStream, received: &Received) -> io::Result<()> {
+    if received.stream { stream(socket, received).await } else { whole(socket, received).await }
 }
 
-async fn whole(socket: &mut TcpStream, asked: &Asked) -> io::Result<()> {
-    pause(socket, asked.pause).await?;
-    let text: String = (0..asked.pieces).map(|n| piece(&asked.word, n)).collect();
+async fn whole(socket: &mut TcpStream, received: &Received) -> io::Result<()> {
+    pause(socket, received.pause).await?;
+    let text: String = (0..received.pieces).map(|n| piece(&received.word, n)).collect();
     let body = format!(
         "{{\"id\":\"c\",\"object\":\"chat.completion\",\"created\":1,\"model\":\"up\",\"choices\":[{{\"index\":0,\"message\":{{\"role\":\"assistant\",\"content\":\"{text}\"}},\"finish_reason\":\"stop\"}}],\"usage\":{{\"prompt_tokens\":1,\"completion_tokens\":1,\"total_tokens\":2}}}}"
     );
@@ -219,18 +219,18 @@ async fn whole(socket: &mut TcpStream, asked: &Asked) -> io::Result<()> {
     socket.write_all((head + &body).as_bytes()).await
 }
 
-async fn stream(socket: &mut TcpStream, asked: &Asked) -> io::Result<()> {
+async fn stream(socket: &mut TcpStream, received: &Received) -> io::Result<()> {
     const HEAD: &str =
         "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
     let mut out = HEAD.to_owned();
-    for n in 0..asked.pieces {
-        event(&mut out, &format!("{{\"content\":\"{}\"}}", piece(&asked.word, n)), "null");
+    for n in 0..received.pieces {
+        event(&mut out, &format!("{{\"content\":\"{}\"}}", piece(&received.word, n)), "null");
         socket.write_all(out.as_bytes()).await?;
         out.clear();
-        pause(socket, asked.pause).await?;
+        pause(socket, received.pause).await?;
     }
     event(&mut out, "{}", "\"stop\"");
-    if asked.usage {
+    if received.usage {
         chunk(
             &mut out,
             "data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"up\",\"choices\":[],\"usage\":{\"prompt_tokens\":1,\"completion_tokens\":1,\"total_tokens\":2}}\n\n",

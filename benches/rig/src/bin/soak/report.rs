@@ -36,7 +36,7 @@ pub(crate) struct Ends {
 #[derive(Default)]
 struct Count {
     good: u64,
-    told: u64,
+    reported: u64,
     lost: u64,
 }
 
@@ -56,8 +56,8 @@ impl Report {
     }
 
     /// An honest failure, while a replica was dead.
-    pub(crate) fn told(&mut self, kind: &'static str) {
-        self.counts.entry(kind).or_default().told += 1;
+    pub(crate) fn reported(&mut self, kind: &'static str) {
+        self.counts.entry(kind).or_default().reported += 1;
     }
 
     pub(crate) fn lose(&mut self, kind: &'static str, how: &str) {
@@ -82,10 +82,10 @@ impl Report {
         if last > warm * GROWTH.0 + GROWTH.1 {
             self.lose("memory", &format!("{warm:.1} MiB warm, {last:.1} MiB at the end"));
         }
-        let asked = |count: &Count| count.good + count.told;
+        let received = |count: &Count| count.good + count.reported;
         let requests = self.counts.iter().filter(|(kind, _)| **kind != "reloads");
         let (least, most) = requests
-            .fold((0, 0), |(least, most), (_, count)| (least + count.good, most + asked(count)));
+            .fold((0, 0), |(least, most), (_, count)| (least + count.good, most + received(count)));
         // the warm-up's are in the log too; of those that were told of a dead replica some had not
         // been sent
         if ends.lines < least + super::WARM_UP || ends.lines > most + super::WARM_UP {
@@ -100,7 +100,7 @@ impl Report {
         println!("{:.0} s, {} streams at once, one worker", ends.plan.seconds, ends.plan.streams);
         println!("{:<16} {:>10} {:>22} {:>8}", "", "good", "told of a dead replica", "lost");
         for (kind, count) in &self.counts {
-            println!("{kind:<16} {:>10} {:>22} {:>8}", count.good, count.told, count.lost);
+            println!("{kind:<16} {:>10} {:>22} {:>8}", count.good, count.reported, count.lost);
         }
         let times = |samples: &mut Samples| {
             let at = |samples: &mut Samples, share| Duration::from_nanos(samples.at(share));

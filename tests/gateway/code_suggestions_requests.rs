@@ -11,7 +11,7 @@ const ABOVE: &str = "def f(x):\n    ";
 const BELOW: &str = "\n\nprint(f(1))";
 
 /// Returns the path and body of the one request that a completion of this family became.
-async fn asked(family: &str, more: &str, body: &Value) -> (String, Value) {
+async fn received(family: &str, more: &str, body: &Value) -> (String, Value) {
     let upstream = Upstream::says("x").await;
     let gateway = gateway(&upstream, family, more).await;
     let answer = gateway.post(V2, body).await;
@@ -60,7 +60,7 @@ async fn each_familys_marks_are_a_raw_text() {
             starcoder,
         ),
     ] {
-        let (path, body) = asked(family, "", &v2(ABOVE, BELOW)).await;
+        let (path, body) = received(family, "", &v2(ABOVE, BELOW)).await;
         let mut expected =
             json!({"model": "up", "prompt": prompt, "max_tokens": 128, "temperature": 0.0});
         if !stop.is_empty() {
@@ -74,7 +74,7 @@ async fn each_familys_marks_are_a_raw_text() {
 async fn an_empty_suffix_is_empty_and_a_stream_asks_for_counts() {
     let mut body = v2(ABOVE, "");
     body["stream"] = json!(true);
-    let (_, sent) = asked("codestral", "", &body).await;
+    let (_, sent) = received("codestral", "", &body).await;
     assert_eq!(sent["prompt"], "[SUFFIX][PREFIX]def f(x):\n    ");
     assert_eq!(
         (&sent["stream"], &sent["stream_options"]),
@@ -83,7 +83,7 @@ async fn an_empty_suffix_is_empty_and_a_stream_asks_for_counts() {
 }
 
 #[tokio::test]
-async fn families_without_marks_are_asked_in_words() {
+async fn families_without_marks_are_called_as_instructions() {
     for (family, temperature, max_tokens, systems) in [
         ("general", json!(0.0), 128, 1),
         ("claude_3", json!(0.0), 128, 1),
@@ -93,7 +93,7 @@ async fn families_without_marks_are_asked_in_words() {
         ("qwen", json!(0.0), 1024, 1),
         ("gpt", Value::Null, 1024, 1),
     ] {
-        let (path, body) = asked(family, "", &v2(ABOVE, BELOW)).await;
+        let (path, body) = received(family, "", &v2(ABOVE, BELOW)).await;
         assert_eq!(path, "/v1/chat/completions", "{family}");
         assert_eq!(
             (&body["temperature"], &body["max_tokens"]),
@@ -111,14 +111,14 @@ async fn families_without_marks_are_asked_in_words() {
 #[tokio::test]
 async fn one_key_puts_the_marks_into_a_message() {
     let more = "completion_endpoint = \"chat\"";
-    let (path, body) = asked("codestral", more, &v2("P", "S")).await;
+    let (path, body) = received("codestral", more, &v2("P", "S")).await;
     assert_eq!(path, "/v1/chat/completions");
     assert_eq!(body["messages"], json!([{"role": "user", "content": "[SUFFIX]S[PREFIX]P"}]));
     let more = "[families.codestral]\ncompletion = \"chat\"";
-    let (path, body) = asked("codestral", more, &v2("P", "S")).await;
+    let (path, body) = received("codestral", more, &v2("P", "S")).await;
     assert!(path == "/v1/chat/completions" && body.to_string().contains("P<cursor/>S"), "{body}");
     let more = "[families.mine]\ncompletion = \"fim\"\nfim.template = \"<a>{prefix}<b>{suffix}<c>\"\ncompletion_tokens = 9";
-    let (path, body) = asked("mine", more, &v2("P", "S")).await;
+    let (path, body) = received("mine", more, &v2("P", "S")).await;
     assert_eq!(
         (path.as_str(), &body["prompt"], &body["max_tokens"]),
         ("/v1/completions", &json!("<a>P<b>S<c>"), &json!(9))
@@ -126,7 +126,7 @@ async fn one_key_puts_the_marks_into_a_message() {
 }
 
 #[tokio::test]
-async fn a_server_without_completions_is_asked_once_more_in_words() {
+async fn a_server_without_completions_is_called_once_more_as_instructions() {
     for status in [404, 405] {
         let upstream = Upstream::start(move |request| match request.path.as_str() {
             "/v1/completions" => Reply::json(status, &json!({"detail": "Not Found"})),
@@ -163,7 +163,7 @@ fn lines(name: &str, bytes: usize) -> String {
 #[tokio::test]
 async fn a_long_file_is_cut_to_the_window_around_the_cursor() {
     let (above, below) = (lines("above", 90_000), lines("below", 90_000));
-    let (_, body) = asked("codegemma", "", &v2(&above, &below)).await;
+    let (_, body) = received("codegemma", "", &v2(&above, &below)).await;
     let prompt = body["prompt"].as_str().unwrap();
     let (before, after) =
         prompt.strip_prefix("<|fim_prefix|>").unwrap().split_once("<|fim_suffix|>").unwrap();
@@ -174,10 +174,10 @@ async fn a_long_file_is_cut_to_the_window_around_the_cursor() {
     assert!(above.ends_with(before) && below.starts_with(after));
     assert!(before.starts_with("above ") && after.ends_with('\n'), "cut at lines");
     assert!((after.len() * 100).div_ceil(room) <= 7 && before.len() > after.len() * 10);
-    let (_, body) = asked("codegemma", "context_tokens = 2000", &v2(&above, "")).await;
+    let (_, body) = received("codegemma", "context_tokens = 2000", &v2(&above, "")).await;
     let room = (2000 - 128 - 64) * 5 / 2;
     assert!(body["prompt"].as_str().unwrap().len() <= room + 60);
-    let (_, body) = asked("codegemma", "", &v2("é".repeat(40_000).as_str(), "")).await;
+    let (_, body) = received("codegemma", "", &v2("é".repeat(40_000).as_str(), "")).await;
     assert!(body["prompt"].as_str().unwrap().contains("éé"), "characters stay whole");
 }
 
