@@ -120,6 +120,13 @@ pub(crate) fn surfaces() -> Vec<Surface> {
     let mut add = |name: &str, label, path, body, form| {
         all.push(Surface { name: format!("{name} ({form:?})"), label, path, body, form });
     };
+    add_open_calls(&mut add);
+    add_gitlab_calls(&mut add);
+    all
+}
+
+/// Adds the calls of OpenAI's and Anthropic's APIs, and GitLab's proxies of them.
+fn add_open_calls(mut add: impl FnMut(&str, &'static str, &'static str, Value, Form)) {
     add("chat", "openai_chat", "/v1/chat/completions", chat_body("m", true), Form::OpenAiEvents);
     add("chat", "openai_chat", "/v1/chat/completions", chat_body("m", false), Form::Passed);
     let completion = |stream| json!({"model": "m", "prompt": "Hello", "stream": stream});
@@ -150,6 +157,10 @@ pub(crate) fn surfaces() -> Vec<Surface> {
     let proxied = "/v1/proxy/anthropic/v1/messages";
     add("proxy, Anthropic", "gitlab_proxy", proxied, message(true), Form::AnthropicEvents);
     add("proxy, Anthropic", "gitlab_proxy", proxied, message(false), Form::Whole);
+}
+
+/// Adds the calls of GitLab's own API.
+fn add_gitlab_calls(mut add: impl FnMut(&str, &'static str, &'static str, Value, Form)) {
     let chat = json!({"messages": [{"role": "user", "content": "Hello", "context": null, "current_file": null,
         "additional_context": [], "agent_scratchpad": null}], "model_metadata": null, "unavailable_resources": []});
     add("Duo Chat", "gitlab_chat_agent", "/v2/chat/agent", chat, Form::ChatEvents);
@@ -207,5 +218,4 @@ pub(crate) fn surfaces() -> Vec<Surface> {
     );
     let check = "/v1/prompts/model_configuration%2Fcheck";
     add("Test connection", "gitlab_model_check", check, json!({"inputs": {}}), Form::Whole);
-    all
 }
