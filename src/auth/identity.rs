@@ -146,13 +146,13 @@ pub(super) fn find_mismatch(caller: &Caller, headers: &HeaderMap) -> Option<&'st
         !claim.is_empty() && !agrees
     };
     if differs("x-gitlab-realm", &claims.realm) {
-        Some("Header find_mismatch 'X-Gitlab-Realm'")
+        Some("Header mismatch 'X-Gitlab-Realm'")
     } else if differs("x-gitlab-instance-id", &claims.instance_id)
         || differs("x-gitlab-instance-id", instance)
     {
-        Some("Header find_mismatch 'X-Gitlab-Instance-Id'")
+        Some("Header mismatch 'X-Gitlab-Instance-Id'")
     } else if differs("x-gitlab-global-user-id", user) {
-        Some("Header find_mismatch 'X-Gitlab-Global-User-Id'")
+        Some("Header mismatch 'X-Gitlab-Global-User-Id'")
     } else {
         None
     }

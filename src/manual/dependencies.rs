@@ -1,4 +1,4 @@
-//! What Weir is made of besides itself: every crate that `Cargo.toml` names, and why.
+//! What Weir is made of: every crate that `Cargo.toml` names, and why.
 //! `tests/tidy/` holds the two lists together, words included.
 //!
 //! A crate joins when it is well kept, when we would write it worse, and when what it pulls in is

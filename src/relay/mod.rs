@@ -10,6 +10,7 @@
 
 mod attempts;
 mod body;
+mod chunk;
 mod drain_deadline;
 mod heartbeat;
 mod hedge;

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use tokio::time::Instant;
 
+use super::chunk::FeedResult;
 use super::passthrough::{Tap, UsageTail};
 use super::translate::Translator;
 use crate::error::GatewayError;
@@ -54,6 +55,3 @@ impl BodyMode {
         }
     }
 }
-
-/// Bytes for the client, and the failure that ends the answer after them, if any.
-pub(super) type FeedResult = (Bytes, Result<(), GatewayError>);

@@ -1,25 +1,25 @@
-//! Same dialect in and out: bytes are handed on, usage is tapped, the usage chunk that we asked for
-//! is taken out again. Nothing is re-serialised.
+//! Same dialect in and out: bytes are forwarded, usage is tapped, the usage chunk that Weir requested
+//! is removed again. Nothing is re-serialised.
 
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use tokio::time::Instant;
 
-use super::mode::FeedResult;
+use super::chunk::FeedResult;
 use crate::error::{GatewayError, Kind};
 use crate::provider::{Dialect, EventInfo, Markers, excerpt};
 use crate::telemetry::RequestInfo;
 use crate::upstream::HOP_BY_HOP;
 use crate::wire::{ChunkBuffer, SseFrames, event_data};
 
-/// One event, and with it the memory of one stream, is at most this long.
+/// The longest event in bytes, which bounds the memory of one stream.
 const MAX_EVENT: usize = 4 << 20;
-/// How much of a whole answer's end is kept to find its token counts in.
+/// The bytes kept of the end of a whole answer, in which its token counts are.
 const TAIL_LEN: usize = 2048;
-/// A whole answer that begins as an error does is none if it is longer than this.
+/// The longest whole answer, in bytes, that is buffered because it begins like an error.
 const MAX_ERROR: usize = 64 << 10;
 
-/// Removes what belongs to the upstream's connection, and the length of a body that we may change.
+/// Removes the headers of the upstream connection, and the length of a body that may be changed.
 pub(super) fn clean_headers(headers: &mut HeaderMap, may_change: bool) {
     if let Some(named) = headers.remove(header::CONNECTION) {
         let named = named.to_str().unwrap_or_default().to_owned();
@@ -28,8 +28,8 @@ pub(super) fn clean_headers(headers: &mut HeaderMap, may_change: bool) {
     for name in HOP_BY_HOP {
         headers.remove(name);
     }
-    // not ours to repeat: which software the operator runs, whose account it is, and what is true
-    // of that host and not of ours
+    // not ours to forward: they disclose the operator's software and account, or hold for that
+    // host only
     for name in
         [header::SERVER, header::SET_COOKIE, header::ALT_SVC, header::STRICT_TRANSPORT_SECURITY]
     {
@@ -41,30 +41,30 @@ pub(super) fn clean_headers(headers: &mut HeaderMap, may_change: bool) {
     }
 }
 
-/// A whole answer: its first byte is the first token, its end holds the token counts. What begins
-/// as an error does, whatever its status says, is held back until it can be read; a gateway's
-/// answer is the client's in any case.
+/// A tap on a whole answer that is forwarded: its first byte counts as the first token, its end holds
+/// the token counts. A body that begins like an error, whatever its status, is buffered until it can
+/// be parsed; the answer of GitLab's gateway never is.
 pub(super) struct UsageTail {
     dialect: &'static dyn Dialect,
-    /// All so far, as long as it may be an error.
-    doubtful: Option<ChunkBuffer>,
+    /// All bytes so far, as long as they may be an error.
+    suspect: Option<ChunkBuffer>,
     end: Bytes,
 }
 
 impl UsageTail {
     pub(super) fn new(dialect: &'static dyn Dialect) -> Self {
-        Self { dialect, doubtful: Some(ChunkBuffer::default()), end: Bytes::new() }
+        Self { dialect, suspect: Some(ChunkBuffer::default()), end: Bytes::new() }
     }
 
     pub(super) fn feed(&mut self, chunk: Bytes, facts: &mut RequestInfo, now: Instant) -> Bytes {
-        let Some(doubtful) = &mut self.doubtful else { return self.pass(chunk, facts, now) };
-        doubtful.push(chunk);
+        let Some(suspect) = &mut self.suspect else { return self.pass(chunk, facts, now) };
+        suspect.push(chunk);
         let markers = self.dialect.markers();
-        if doubtful.len() < MAX_ERROR && markers.may_be_error(doubtful.as_slice()) {
+        if suspect.len() < MAX_ERROR && markers.may_be_error(suspect.as_slice()) {
             return Bytes::new();
         }
-        let cleared = std::mem::take(doubtful).into_bytes();
-        self.doubtful = None;
+        let cleared = std::mem::take(suspect).into_bytes();
+        self.suspect = None;
         self.pass(cleared, facts, now)
     }
 
@@ -79,9 +79,9 @@ impl UsageTail {
         chunk
     }
 
-    /// What was held back, if it is no error after all.
+    /// Returns the buffered bytes. Fails when they are an error.
     pub(super) fn finish(&mut self, facts: &mut RequestInfo) -> Result<Bytes, GatewayError> {
-        let mut rest = self.doubtful.take().unwrap_or_default().into_bytes();
+        let mut rest = self.suspect.take().unwrap_or_default().into_bytes();
         if !rest.is_empty() {
             if let Some(kind) = self.dialect.inspect_event(&rest).error {
                 return Err(failed_at_once(kind, &rest));
@@ -93,23 +93,23 @@ impl UsageTail {
     }
 }
 
-/// The server said that it failed, and nothing else before: an ordinary failure, though its status
-/// was 200.
-fn failed_at_once(kind: Kind, stated: &[u8]) -> GatewayError {
+/// Returns the failure of a server that sent an error before any content: an ordinary failure, though
+/// its status was 200.
+fn failed_at_once(kind: Kind, error: &[u8]) -> GatewayError {
     GatewayError::new(kind, "The model server failed before its first word")
-        .internal(format!("an error in an answer with status 200: {}", excerpt(stated)))
-        .upstream_body(Bytes::copy_from_slice(stated))
+        .internal(format!("an error in an answer with status 200: {}", excerpt(error)))
+        .upstream_body(Bytes::copy_from_slice(error))
 }
 
-/// A stream of events.
+/// A tap on a stream of events that is forwarded.
 pub(super) struct Tap {
     dialect: &'static dyn Dialect,
     markers: &'static Markers,
     frames: SseFrames,
     hide_usage: bool,
     saw_content: bool,
-    /// Bytes of an event of content around its text, as the first one had them: what is counted
-    /// without a look.
+    /// The bytes around the text in the first event of content, subtracted from the length of later
+    /// events, which are counted without being parsed.
     envelope: usize,
     done: bool,
     stopped: bool,
@@ -130,8 +130,8 @@ impl Tap {
         }
     }
 
-    /// What of this chunk goes to the client. Whole events only, so that a usage chunk can be taken
-    /// out whatever way its bytes arrive; a client cannot act on part of an event anyway.
+    /// Returns the bytes of a chunk for the client. Whole events only, so that a usage chunk can be
+    /// removed however its bytes arrive; a client cannot act on part of an event anyway.
     pub(super) fn feed(
         &mut self,
         chunk: Bytes,
@@ -149,7 +149,7 @@ impl Tap {
         }
     }
 
-    /// Looks at each whole event; true when one was hidden.
+    /// Inspects each whole event; returns whether one was hidden.
     fn cut(
         &mut self,
         shown: &mut ChunkBuffer,
@@ -167,7 +167,8 @@ impl Tap {
         Ok(hidden)
     }
 
-    /// The rest of a stream whose last event lacks its blank line is passed as it is.
+    /// Returns the rest of a stream whose last event lacks its blank line. Fails when the stream was
+    /// cut.
     pub(super) fn finish(&mut self, facts: &mut RequestInfo) -> Result<Bytes, GatewayError> {
         let rest = self.frames.take_rest();
         if !rest.is_empty() && self.look(&rest, facts, Instant::now())? {
@@ -185,7 +186,7 @@ impl Tap {
         .internal("the stream ended without a reason and without an end marker"))
     }
 
-    /// Reads an event; true when it is to be hidden.
+    /// Parses an event where it may matter; returns whether it is to be hidden.
     fn look(
         &mut self,
         event: &[u8],
@@ -207,7 +208,7 @@ impl Tap {
             return Err(failed_at_once(kind, &data));
         }
         if error.is_some() {
-            // The client reads the server's own words; the record must not count a success.
+            // the client reads the server's own error; the record must not count a success
             facts.failure = error;
             self.done = true;
         }
@@ -244,7 +245,7 @@ mod tests {
     use crate::provider::dialect;
     use crate::telemetry::Record;
 
-    /// What a whole answer that arrives in such pieces becomes.
+    /// Returns the response to a whole answer that arrives in these pieces.
     fn passed(kind: ProviderKind, pieces: &[&[u8]]) -> Result<Bytes, GatewayError> {
         let mut record = Record::for_nobody();
         let (mut tail, facts) = (UsageTail::new(dialect(kind)), &mut record.facts);
@@ -272,7 +273,7 @@ mod tests {
                     "{stated}"
                 );
             }
-            // for the client to see, as it came
+            // forwarded as it arrived
             assert_eq!(passed(ProviderKind::Gitlab, &[stated.as_bytes()]).unwrap(), stated);
         }
     }

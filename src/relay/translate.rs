@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use tokio::time::Instant;
 
-use super::mode::FeedResult;
+use super::chunk::FeedResult;
 use super::{MAX_ANSWER, too_long};
 use crate::error::{GatewayError, Kind};
 use crate::generation::{Delta, Encode};

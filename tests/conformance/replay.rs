@@ -55,7 +55,7 @@ async fn the_official_gateways_exchanges() {
     assert!(failures.is_empty(), "{} failed:\n\n{}", failures.len(), failures.join("\n\n"));
 }
 
-/// Not `print!`: the result is said whether the test passes or not.
+/// Not `print!`: the result is printed whether the test passes or not.
 fn report(table: &[Difference], listed: usize, passed: usize, total: usize) {
     let mut out = std::io::stderr();
     writeln!(out, "passed {passed} of {total}, {listed} of them in a deliberately different way:")

@@ -111,8 +111,8 @@ pub fn anthropic_answer(data: &[u8]) {
     answer_of(ProviderKind::Anthropic, data);
 }
 
-/// A request in Anthropic's words: what is read can be asked of every server or is refused by name;
-/// and what is asked of one of Anthropic's own is understood when it comes back.
+/// A request in Anthropic's format: what is parsed can be encoded for every provider or is refused by
+/// name, and what is encoded for Anthropic is parsed again.
 pub fn anthropic_request(data: &[u8]) {
     let received = match read_messages_request(data) {
         Ok(received) => received,

@@ -320,7 +320,7 @@ async fn a_stream_that_only_clears_its_throat_is_let_through() {
     }
 }
 
-/// Sends requests until told to stop; every response must be whole. Returns how many there were.
+/// Sends requests until it is stopped; every response must be whole. Returns how many there were.
 async fn asks(gateway: Arc<Gateway>, stream: bool, until: Instant) -> usize {
     let mut client = Client::connect(gateway.public).await;
     let mut count = 0;

@@ -1,5 +1,6 @@
 //! Layers: which module may use which, and the circles that must not be.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use super::source::*;
@@ -34,7 +35,7 @@ fn used_modules(source: &Source) -> Vec<(usize, String)> {
     let code = &source.code;
     let root_word = if source.module() == "main" { "weir" } else { "crate" };
     let mut found = Vec::new();
-    for at in phrase(code, root_word) {
+    for at in occurrences(code, root_word) {
         if let Some(rest) = code[at + root_word.len()..].strip_prefix("::") {
             found.extend(first_names(rest).into_iter().map(|name| (line_of(code, at), name)));
         }
@@ -138,11 +139,13 @@ fn pure_modules_name_no_runtime() {
     let mut offenders = Vec::new();
     for source in rust_files("src").iter().filter(|source| PURE.contains(&source.module())) {
         for word in IO_CRATES {
-            let lines = phrase(&source.code, word).into_iter().map(|at| line_of(&source.code, at));
+            let lines =
+                occurrences(&source.code, word).into_iter().map(|at| line_of(&source.code, at));
             offenders.extend(lines.map(|line| format!("{}:{line}: {word}", source.path)));
         }
         for clock in ["Instant::now", "SystemTime::now"] {
-            let lines = phrase(&source.code, clock).into_iter().map(|at| line_of(&source.code, at));
+            let lines =
+                occurrences(&source.code, clock).into_iter().map(|at| line_of(&source.code, at));
             offenders.extend(lines.map(|line| format!("{}:{line}: {clock}", source.path)));
         }
     }
@@ -157,7 +160,7 @@ fn only_one_file_reads_the_environment() {
     const FILE: &str = "src/config/toml/environment.rs";
     let mut offenders = Vec::new();
     for source in rust_files("src").iter().filter(|source| source.path != FILE) {
-        for at in phrase(&source.code, "env") {
+        for at in occurrences(&source.code, "env") {
             let (before, after) = (&source.code[..at], &source.code[at + 3..]);
             let is_module = before.ends_with("std::")
                 || after.starts_with("::var")
@@ -181,4 +184,117 @@ fn the_reader_of_this_file_reads_rust() {
     let named: Vec<(usize, &str)> =
         used.iter().map(|(line, name)| (*line, name.as_str())).collect();
     assert_eq!(named, [(1, "a"), (1, "b"), (2, "c"), (8, "f"), (4, "d")]);
+}
+
+/// Returns the path of a file's module from the crate's root.
+fn module_path(path: &str) -> Vec<String> {
+    let inner = path.trim_start_matches("src/").trim_end_matches(".rs");
+    inner.split('/').filter(|part| *part != "mod").map(str::to_owned).collect()
+}
+
+/// Returns every path that the code of a file names from the crate's root, groups expanded.
+fn named_paths(source: &Source) -> Vec<Vec<String>> {
+    let own = module_path(&source.path);
+    let code = &source.code;
+    let mut found = Vec::new();
+    for (head, base) in [("crate::", 0), ("super::", 1)] {
+        for (at, _) in code.match_indices(head) {
+            let before = code[..at].bytes().next_back().unwrap_or(b' ');
+            if is_word(before) || before == b':' {
+                continue;
+            }
+            let mut rest = &code[at + head.len()..];
+            let mut depth = base;
+            while let Some(outer) = rest.strip_prefix("super::") {
+                (rest, depth) = (outer, depth + 1);
+            }
+            let prefix = if base == 0 { &[][..] } else { &own[..own.len().saturating_sub(depth)] };
+            expand(rest, prefix.to_vec(), &mut found);
+        }
+    }
+    found
+}
+
+/// Expands `a::{b, c::d}` below `prefix` into `found`; returns what follows it.
+fn expand<'t>(text: &'t str, prefix: Vec<String>, found: &mut Vec<Vec<String>>) -> &'t str {
+    let text = text.trim_start();
+    if let Some(mut rest) = text.strip_prefix('{') {
+        loop {
+            rest = expand(rest, prefix.clone(), found).trim_start();
+            match rest.strip_prefix(',') {
+                Some(next) if !next.trim_start().starts_with('}') => rest = next,
+                _ => return rest.split_once('}').map_or("", |(_, after)| after),
+            }
+        }
+    }
+    let end = text.bytes().position(|byte| !is_word(byte)).unwrap_or(text.len());
+    let (name, rest) = text.split_at(end);
+    let path = [prefix, vec![name.to_owned()]].concat();
+    match rest.strip_prefix("::") {
+        Some(inner) => expand(inner, path, found),
+        None => {
+            found.push(path);
+            rest
+        }
+    }
+}
+
+/// Returns the groups of files that import each other in a circle. A module and those inside it may
+/// know each other.
+fn circles(sources: &[Source]) -> Vec<Vec<String>> {
+    let modules: BTreeMap<Vec<String>, &str> =
+        sources.iter().map(|source| (module_path(&source.path), source.path.as_str())).collect();
+    let mut arrows: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for source in sources {
+        let own = module_path(&source.path);
+        for path in named_paths(source) {
+            let target = (1..=path.len()).rev().find_map(|len| modules.get_key_value(&path[..len]));
+            let Some((module, file)) = target else { continue };
+            if !own.starts_with(module) && !module.starts_with(&own) {
+                arrows.entry(&source.path).or_default().insert(*file);
+            }
+        }
+    }
+    let reach = |from: &str| {
+        let (mut seen, mut open) = (BTreeSet::new(), vec![from.to_owned()]);
+        while let Some(file) = open.pop() {
+            for next in arrows.get(file.as_str()).into_iter().flatten() {
+                if seen.insert((*next).to_owned()) {
+                    open.push((*next).to_owned());
+                }
+            }
+        }
+        seen
+    };
+    let reached: BTreeMap<String, BTreeSet<String>> =
+        sources.iter().map(|source| (source.path.clone(), reach(&source.path))).collect();
+    let mut found = BTreeSet::new();
+    for (file, there) in reached.iter().filter(|(file, there)| there.contains(*file)) {
+        let circle = there.iter().filter(|other| reached[*other].contains(file));
+        found.insert(circle.cloned().collect::<Vec<_>>());
+    }
+    found.into_iter().collect()
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let sources: Vec<Source> = rust_files("src")
+        .into_iter()
+        .filter(|source| !matches!(source.module(), "lib" | "manual") && !source.code.is_empty())
+        .collect();
+    let found: Vec<String> = circles(&sources).iter().map(|files| files.join(" ↔ ")).collect();
+    report("files do not import each other in a circle", &found);
+}
+
+#[test]
+fn a_planted_circle_is_found() {
+    let file = |path: &str, text: &str| Source { path: path.into(), ..planted(text) };
+    let sources = [
+        file("src/a/mod.rs", "mod b;\nuse b::B;\n"),
+        file("src/a/b.rs", "use super::A;\nuse crate::{c::{d::D, E}, f::F};\n"),
+        file("src/c/mod.rs", "pub use super::f::F;\n"),
+        file("src/c/d.rs", "use crate::a::b::B;\n"),
+        file("src/f.rs", "fn f() {}\n"),
+    ];
+    assert_eq!(circles(&sources), [["src/a/b.rs", "src/c/d.rs"]]);
 }

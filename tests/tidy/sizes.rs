@@ -37,7 +37,7 @@ fn functions_are_short() {
     for source in rust_files("src") {
         let lines: Vec<&str> = source.code.lines().collect();
         for (start, line) in
-            lines.iter().enumerate().filter(|(_, line)| !phrase(line, "fn").is_empty())
+            lines.iter().enumerate().filter(|(_, line)| !occurrences(line, "fn").is_empty())
         {
             let indent = &line[..line.len() - line.trim_start().len()];
             let close = format!("{indent}}}");

@@ -157,7 +157,7 @@ pub(crate) fn is_word(byte: u8) -> bool {
 }
 
 /// Where `word` stands as a whole word.
-pub(crate) fn phrase(text: &str, word: &str) -> Vec<usize> {
+pub(crate) fn occurrences(text: &str, word: &str) -> Vec<usize> {
     let bytes = text.as_bytes();
     let free = |at: usize, len: usize| {
         let before = at.checked_sub(1).is_none_or(|i| !is_word(bytes[i]));

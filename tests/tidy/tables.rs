@@ -34,7 +34,7 @@ fn endpoint_variants(source: &Source) -> Vec<usize> {
             rest.starts_with(|c: char| c.is_ascii_uppercase() || "{*".contains(c))
         })
     };
-    let found = phrase(&source.code, "Endpoint").into_iter().filter(names_a_variant);
+    let found = occurrences(&source.code, "Endpoint").into_iter().filter(names_a_variant);
     found.map(|at| line_of(&source.code, at)).collect()
 }
 
@@ -42,7 +42,7 @@ fn endpoint_variants(source: &Source) -> Vec<usize> {
 fn matches_over_endpoint(source: &Source) -> usize {
     let body = source.code.split("impl Endpoint {").nth(1).unwrap_or_default();
     let body = body.split("\n}").next().unwrap_or_default();
-    phrase(body, "match").len() + body.matches("matches!").count()
+    occurrences(body, "match").len() + body.matches("matches!").count()
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn nested_options(source: &Source) -> Vec<usize> {
         let inside = source.code[at + "Option".len()..].strip_prefix('<');
         inside.is_some_and(|inside| inside.trim_start().starts_with("Option<"))
     };
-    let found = phrase(&source.code, "Option").into_iter().filter(is_nested);
+    let found = occurrences(&source.code, "Option").into_iter().filter(is_nested);
     found.map(|at| line_of(&source.code, at)).collect()
 }
 
@@ -107,7 +107,7 @@ fn provider_variants(source: &Source) -> Vec<usize> {
         name.next().is_some_and(|first| first == '{' || first == '*' || first.is_ascii_uppercase())
             && name.next().is_some_and(|second| !second.is_ascii_uppercase())
     };
-    phrase(&source.code, kind)
+    occurrences(&source.code, kind)
         .into_iter()
         .filter(names_variant)
         .map(|at| line_of(&source.code, at))

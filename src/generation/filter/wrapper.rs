@@ -1,4 +1,4 @@
-//! `<new_code>…</new_code>`: generation prompts request it, so that code and talk can be told
+//! `<new_code>…</new_code>`: generation prompts request it, so that code and talk can be kept
 //! apart.
 
 use super::{Filter, partial_tag_len};

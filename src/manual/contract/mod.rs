@@ -10,8 +10,8 @@
 //! Descriptions in our own words of facts that make two programs work together: paths, headers,
 //! field names, limits, statuses, times, and sentences that a client shows or parses. A clean room:
 //! one side looked (exchanges recorded on loopback, public documentation, the programs' interfaces)
-//! and wrote down facts, the other wrote Weir from those and nothing else. Whoever works on Weir
-//! opens no source of GitLab's gateway. No code and no prompt text of GitLab's is in this
+//! and wrote down facts, the other wrote Weir from those and nothing else. People who work on Weir
+//! open no source of GitLab's gateway. No code and no prompt text of GitLab's is in this
 //! repository: [`prompt`](crate::prompt) has our own.
 //!
 //! "GitLab" is 18.9 (February 2026) unless a version is named, "19.x" a later one whose minor is

@@ -13,7 +13,7 @@ use crate::support::upstream::{Received, says};
 /// notice.
 const WAYS: [&str; 2] = ["[chat]\ntools = \"native\"\n", "[chat]\ntools = \"react\"\n"];
 
-/// The model answers, in the way it was asked.
+/// The model answers, in the protocol of the request.
 fn answers(request: &Received, text: &str) -> Reply {
     if request.json()["tools"].is_array() {
         says(request, text)
@@ -22,7 +22,7 @@ fn answers(request: &Received, text: &str) -> Reply {
     }
 }
 
-/// The model calls a tool, in the way it was asked.
+/// The model calls a tool, in the protocol of the request.
 fn calls(request: &Received, tool: &str, input: &str) -> Reply {
     let received = request.json();
     let Some(offered) = received["tools"].as_array() else {

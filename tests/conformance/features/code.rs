@@ -71,7 +71,7 @@ async fn the_operators_model_answers_where_gitlab_names_none() {
     }
 }
 
-/// Whether the editor is told of the fault as it should be.
+/// Returns whether the editor shows the fault as it should.
 pub(super) fn is_reported(fault: Fault, form: Form, suggested: &Suggested) -> bool {
     match (fault, suggested) {
         // what was already sent cannot be taken back

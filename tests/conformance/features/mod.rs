@@ -75,7 +75,7 @@ impl Scene {
         Self { gitlab, upstream, _gateway: gateway }
     }
 
-    /// How often the model was asked.
+    /// How often the model was called.
     fn received(&self) -> usize {
         self.upstream.requests().len()
     }

@@ -64,7 +64,7 @@ impl GitLab {
     }
 
     /// A token for an editor that connects by itself (contract::gitlab_client §3.4): what the
-    /// editor is told instead is a status.
+    /// editor gets instead is a status.
     pub(crate) async fn user_token(&self) -> Result<String, u16> {
         let bearer = format!("Bearer {}", self.token);
         let request = Request {

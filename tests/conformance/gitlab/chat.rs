@@ -1,5 +1,5 @@
 //! Duo Chat's loop (contract::gitlab_client §7): ask the agent, run the tool it names, ask again
-//! with what the tool said, at most ten times. What goes wrong becomes a code
+//! with what the tool returned, at most ten times. What goes wrong becomes a code
 //! (contract::gitlab_client §11.1).
 
 use serde_json::{Value, json};

@@ -90,7 +90,7 @@ impl GitLab {
         }
     }
 
-    /// Which resource is meant. Unreadable JSON is asked for again; then M3003. Any exception is
+    /// Which resource is meant. Unreadable JSON is requested again; then M3003. Any exception is
     /// M4001.
     pub(crate) async fn read_resource(
         &self,

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::soon;
 
-/// Tells how a body ended.
+/// How a body ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// Ended by its length or its last chunk.

@@ -1,7 +1,7 @@
 //! `mock --listen 127.0.0.1:18900`: a model server that costs as little as possible.
 //!
 //! It speaks OpenAI's chat completions to whatever path is posted, and answers GET with 200. The
-//! model's name steers it: `mock-b1024` answers 1,024 bytes; `mock-n100-d20000`, asked to stream,
+//! model's name steers it: `mock-b1024` answers 1,024 bytes; `mock-n100-d20000`, with `stream`,
 //! sends 100 chunks 20,000 µs apart (timers tick in milliseconds; `d0` does not wait). Each chunk's
 //! text begins with `@` and the nanoseconds of `CLOCK_MONOTONIC` when it was written. A post to
 //! `/model/{name}/converse-stream` gets the same stream in Bedrock's binary frames.

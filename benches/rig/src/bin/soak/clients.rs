@@ -1,4 +1,4 @@
-//! Clients of every kind. Each knows what it must be told, word by word.
+//! Clients of every kind. Each checks what it receives, word by word.
 
 use std::cell::Cell;
 use std::io;
@@ -88,7 +88,7 @@ pub(crate) async fn warm_up(address: &SocketAddr) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A chat completion in which a word is to be said so many times, so many milliseconds apart.
+/// A chat completion in which a word is to be repeated so many times, so many milliseconds apart.
 fn request(word: &str, how: &str, stream: bool) -> Vec<u8> {
     let body = format!(
         "{{\"model\":\"m\",\"messages\":[{{\"role\":\"user\",\"content\":\"soak {word} {how}\"}}],\"stream\":{stream}}}"
@@ -98,7 +98,7 @@ fn request(word: &str, how: &str, stream: bool) -> Vec<u8> {
         .into_bytes()
 }
 
-/// What an answer said, and whether it came to its end.
+/// The text of an answer, and whether it was complete.
 #[derive(Default)]
 struct Heard {
     text: String,

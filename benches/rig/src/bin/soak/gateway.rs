@@ -168,7 +168,7 @@ fn weight(process: u32) -> Result<Weight, Failure> {
     Ok(Weight { mib: kib / 1024.0, descriptors })
 }
 
-/// The file changes again and again; each time the model must be asked by its new name.
+/// The file changes again and again; each time requests must name the model anew.
 pub(crate) async fn reload(rig: Rc<Rig>, file: ConfigFile) {
     let every =
         Duration::from_secs_f64(rig.plan.seconds * 0.9 / f64::from(rig.plan.reloads.max(1)));

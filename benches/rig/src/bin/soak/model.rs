@@ -1,4 +1,4 @@
-//! Two replicas of a model that repeats itself: asked with a word, it says that word and a number,
+//! Two replicas of a model that repeats itself: for a word, it sends that word and a number,
 //! again and again, so that every byte of an answer can be checked, and whose it is. A replica can
 //! be killed.
 //!
@@ -33,7 +33,7 @@ pub(crate) struct Model {
     pub(crate) followed: RefCell<Samples>,
     /// When a replica was last back from the dead.
     revived: Cell<Option<Instant>>,
-    /// The newest name that the model was asked by: `up-7` is the file's seventh.
+    /// The newest name in requests to the model: `up-7` is the file's seventh.
     pub(crate) newest: Cell<u32>,
 }
 
@@ -196,7 +196,7 @@ impl Received {
     }
 }
 
-/// The n-th piece of what is said for a word.
+/// The n-th piece of the answer for a word.
 pub(crate) fn piece(word: &str, n: u32) -> String {
     format!("{word}:{n} ")
 }

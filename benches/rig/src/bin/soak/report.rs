@@ -86,7 +86,7 @@ impl Report {
         let requests = self.counts.iter().filter(|(kind, _)| **kind != "reloads");
         let (least, most) = requests
             .fold((0, 0), |(least, most), (_, count)| (least + count.good, most + received(count)));
-        // the warm-up's are in the log too; of those that were told of a dead replica some had not
+        // the warm-up's are in the log too; of those that failed at a dead replica some had not
         // been sent
         if ends.lines < least + super::WARM_UP || ends.lines > most + super::WARM_UP {
             self.lose("log lines", &format!("{} for {least} to {most} requests", ends.lines));
