@@ -43,10 +43,10 @@ impl PromptLog {
         tracing::info!(
             request_id,
             model,
-            received = request,
-            answered = response,
+            request,
+            response,
             request_bytes = self.request_bytes,
-            answered_bytes = self.response_bytes,
+            response_bytes = self.response_bytes,
             "prompt"
         );
     }

@@ -370,10 +370,10 @@ async fn prompts_are_logged_only_where_file_and_request_allow_it_and_without_key
         assert_eq!(lines.len(), 2, "{output}");
         for line in lines {
             assert!(
-                line["asked"].as_str().unwrap().contains("wordy question with ••• in it"),
+                line["request"].as_str().unwrap().contains("wordy question with ••• in it"),
                 "{line}"
             );
-            assert_eq!(line["answered"], "wordy answer •••", "{line}");
+            assert_eq!(line["response"], "wordy answer •••", "{line}");
             assert_eq!(line["model"], "m");
         }
         assert!(!output.contains("0123456789abcdef"), "{output}");
