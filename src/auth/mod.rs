@@ -65,7 +65,7 @@ pub struct GitlabSettings {
 }
 
 /// The authentication policy in force, with the keys it verifies with. Built by
-/// [`Issuers::policy`].
+/// [`IssuerRegistry::policy`].
 #[derive(Clone, Debug, Default)]
 pub enum Policy {
     /// All clients may call, without credentials.

@@ -217,7 +217,7 @@ fn unsupported_field(field: &'static str, provider: &str, why: &str) -> GatewayE
 }
 
 /// Fails for a raw text, in dialects with conversations only. Callers that have a raw text check
-/// [`Dialect::native`] first.
+/// [`Dialect::native_path`] first.
 fn refuse_raw_text(generation: &Generation, provider: &str) -> Result<(), GatewayError> {
     if generation.raw_prompt.is_none() {
         return Ok(());

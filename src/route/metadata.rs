@@ -60,7 +60,7 @@ const MAX_ENDPOINT: usize = 255;
 const MAX_API_KEY: usize = 2000;
 
 impl ModelMetadata {
-    /// Validates the older form as [`Self::check`] does the current one: its fields are
+    /// Validates the older form as [`Self::parse`] does the current one: its fields are
     /// `model_endpoint`, `model_api_key` and so on.
     pub fn parse_flat(
         raw: &RawModelMetadata<'_>,

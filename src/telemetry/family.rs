@@ -1,5 +1,5 @@
 //! Metric families whose labels are structs. The `prometheus` crate takes label values as strings
-//! by position; here the positions are written once, by the struct that [`label_sets!`] declares.
+//! by position; here the positions are written once, by the struct that `label_sets!` declares.
 //!
 //! `prometheus-client` has typed families of its own, but writes OpenMetrics: another text than the
 //! one that dashboards scrape today (`# EOF`, help with a full stop, labels in another order).
@@ -30,7 +30,7 @@ impl LabelValue for Arc<str> {
     }
 }
 
-/// The labels of one series, in the order of their names. [`label_sets!`] implements it.
+/// The labels of one series, in the order of their names. `label_sets!` implements it.
 pub trait Labels {
     /// The names of the labels.
     const NAMES: &'static [&'static str];

@@ -59,7 +59,7 @@ impl Edits {
     }
 
     /// Returns the edited text. Spans that overlap or exceed the text are ignored: they cannot come
-    /// from [`place_of`] on distinct values.
+    /// from [`span_of`] on distinct values.
     pub fn apply(mut self, body: impl Into<Payload>) -> Payload {
         let body = body.into();
         if self.replacements.is_empty() {
