@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use tokio::task;
 
 use crate::api::initial_series;
-use crate::auth::{IssuerRegistry, KeyRefreshTask, RateLimiter};
-use crate::config::{Config, Fault, Faults};
+use crate::auth::{self, IssuerRegistry, KeyRefreshTask, RateLimiter};
+use crate::config::{Config, Fault, Faults, Location};
 use crate::credentials::{Credentials, RefreshTask};
 use crate::server::upgrade::{HandoffError, ListenerHandoff, NewProcess, OldProcess, Sockets};
 use crate::server::{Admin, Certificates, Parts, Server, Settings, Stop};
@@ -297,8 +297,13 @@ async fn replaced(handoff: Option<&ListenerHandoff>) -> NewProcess {
 }
 
 impl Reloader {
-    /// Puts a checked configuration in force. Requests under way finish on theirs.
+    /// Puts a checked configuration in force. Requests under way finish on theirs. A file that
+    /// would make the running gateway less safe, or empty, is refused.
     pub fn apply(&self, config: Config) {
+        let unsafe_changes = self.unsafe_changes(&config);
+        if !unsafe_changes.is_empty() {
+            return self.refuse(&Faults::new(unsafe_changes));
+        }
         let restart = self.restart_warnings(&config);
         for line in &restart {
             tracing::warn!("{line}");
@@ -329,6 +334,53 @@ impl Reloader {
             "the configuration was not reloaded: the old one stays in force"
         );
         self.reloads.record(LastReload { at: SystemTime::now(), ok: false, faults });
+    }
+
+    /// Returns a fault for each protection of the running gateway that the new file would drop by
+    /// omission, and one if it has no model. What runs decides, not what the new file says of it:
+    /// the listener stays open on its address until a restart.
+    fn unsafe_changes(&self, config: &Config) -> Vec<Fault> {
+        const RESTART: &str = "restart Weir if this is intended";
+        let fault = |key: &str, message: String, hint: &str| {
+            let file = Location::File(config.provenance.file());
+            Fault::error(file, key, message).hint(Some(hint.to_owned()))
+        };
+        let mut faults = Vec::new();
+        let (snapshot, identity) = (self.shared.load(), self.state.certificates.load());
+        let mode = snapshot.auth.mode();
+        if mode != "off" && config.auth == auth::Settings::Off {
+            let listen = self.running.listen;
+            let is_written = config.provenance.is_in_file("auth.mode");
+            let is_public = !listen.ip().to_canonical().is_loopback();
+            if !is_written {
+                let message = format!("authentication is on (\"{mode}\"), the new file has none");
+                faults.push(fault(
+                    "auth.mode",
+                    message,
+                    "write auth.mode = \"off\" to turn it off",
+                ));
+            } else if is_public && !config.provenance.is_in_file("auth.allow_public") {
+                let message = format!("\"off\", but {listen} stays open until a restart");
+                faults.push(fault("auth.mode", message, "keep the keys, or restart Weir"));
+            }
+        }
+        match (&identity, &config.tls) {
+            (Some(_), None) => {
+                let message = "TLS is on, the new file has none: plain HTTP would be served";
+                faults.push(fault("server.tls", message.to_owned(), RESTART));
+            }
+            (Some(running), Some(next)) if running.is_mutual() && !next.is_mutual() => {
+                let message = "client certificates are required, the new file requires none";
+                faults.push(fault("server.tls.client_ca", message.to_owned(), RESTART));
+            }
+            _ => {}
+        }
+        let has_models = snapshot.table.models().next().is_some();
+        if has_models && config.models.is_empty() && config.table.cloud().is_none() {
+            let message = "the new file has no model: is it empty, or still being written?";
+            faults.push(fault("models", message.to_owned(), RESTART));
+        }
+        faults
     }
 
     /// Returns a warning if the new file changes settings that only a restart can apply.

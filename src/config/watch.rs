@@ -14,6 +14,7 @@ use notify::{RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 
 use crate::config::section::prompts;
+use crate::config::toml::environment::read_limited;
 
 /// A burst of events has ended when there is none for this long; it is cut off at ten times that.
 /// Writers write in pieces.
@@ -167,7 +168,12 @@ impl Watched {
     fn digests(&self) -> Digests {
         let of_file = |path: &PathBuf| {
             let mut hasher = DefaultHasher::new();
-            std::fs::read(path).ok()?.hash(&mut hasher);
+            let metadata = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+            match read_limited(path) {
+                Ok(bytes) => bytes.hash(&mut hasher),
+                // too long for a configuration: its size and time are enough to notice a change
+                Err(_) => (metadata.len(), metadata.modified().ok()).hash(&mut hasher),
+            }
             Some(hasher.finish())
         };
         let mut tree = DefaultHasher::new();

@@ -251,3 +251,46 @@ async fn two_hundred_reloads_under_traffic_lose_no_request() {
     assert_eq!(metrics.sum("weir_config_reloads_total", &[("outcome", "failed")]), 1.0);
     assert_eq!(metrics.sum("weir_config_generation", &[]), 200.0);
 }
+
+/// Waits until the last reload was refused, and returns its faults.
+async fn refused(weir: &Process) -> String {
+    eventually("the refused reload", async || {
+        weir.metrics().await.sum("weir_config_reload_ok", &[]) == 0.0
+    })
+    .await;
+    weir.admin("/status").await.json()["last_reload"]["faults"].to_string()
+}
+
+#[tokio::test]
+async fn a_file_that_lost_its_keys_or_its_models_is_not_put_in_force() {
+    let (one, _) = pair().await;
+    let folder = Folder::new("emptied");
+    let keyed = file(&one).replace(
+        "[auth]\nmode = \"off\"\n",
+        "[auth]\nstatic_keys = [\"a-key-of-thirty-two-characters-12\"]\n",
+    );
+    let weir = Process::serve(&folder.write("weir.toml", &keyed)).await;
+    let body = chat_body("m", false).to_string();
+    let status = async |headers: &[(&str, &str)]| {
+        let mut client = Client::connect(weir.public).await;
+        client.call("POST", "/v1/chat/completions", headers, body.as_bytes()).await.status()
+    };
+    assert_eq!(status(&[]).await, 401);
+    for (content, key) in
+        [(String::new(), "no model"), (keyed.replace("static_keys", "# static_keys"), "auth.mode")]
+    {
+        folder.write("weir.toml", &content);
+        let faults = refused(&weir).await;
+        assert!(faults.contains(key), "{faults}");
+        assert_eq!(status(&[]).await, 401);
+        assert_eq!(
+            status(&[("authorization", "Bearer a-key-of-thirty-two-characters-12")]).await,
+            200
+        );
+        folder.write("weir.toml", &keyed);
+        eventually("the good file again", async || {
+            weir.metrics().await.sum("weir_config_reload_ok", &[]) == 1.0
+        })
+        .await;
+    }
+}

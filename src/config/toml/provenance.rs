@@ -40,6 +40,11 @@ impl Provenance {
         self.file = file;
     }
 
+    /// Returns the name of the file.
+    pub fn file(&self) -> Arc<str> {
+        Arc::clone(&self.file)
+    }
+
     /// Records a value and its origin, unless the key has one: the file's values are recorded first
     /// and win.
     pub(crate) fn record(&mut self, key: String, setting: Setting) {

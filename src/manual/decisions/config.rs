@@ -1,5 +1,18 @@
 //! Decisions on the configuration file and the features. Newest first.
 //!
+//! # 2026-11-30: A reload does not drop a protection by omission
+//!
+//! **Decision.** A reload is refused as a whole when its file no longer configures the
+//! authentication, the TLS or the `client_ca` that the running gateway has, or has no model.
+//! `auth.mode = "off"` must be written to be off; on a public listener, which stays open until a
+//! restart whatever the file says of its address, `auth.allow_public` too.
+//!
+//! **Because.** An emptied or half-written file is a valid configuration, whose defaults are meant
+//! for a first start on loopback. It opened a running gateway on a public address (an attack on
+//! d65ef98 showed it), and answered every request with 404.
+//!
+//! **Rejected.** Checking only the new file's `listen`: it says nothing of the socket that is open.
+//!
 //! # 2026-11-26: The depth of JSON is not configurable
 //!
 //! **Decision.** The limit is serde_json's 128 where a value is built. What is only passed on is

@@ -50,7 +50,7 @@
 //! the same metric.
 //!
 //! - Its files are watched together with the configuration file. New files need no restart, and
-//!   neither does turning TLS on or off.
+//!   neither does turning TLS on. A reload that would turn it off is refused.
 //! - ALPN offers HTTP/2 and HTTP/1.1.
 //! - Handshakes are limited in time (`limits.header_timeout`), not in number.
 //! - Sessions resume by tickets; with `client_ca` they never resume.
