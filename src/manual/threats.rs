@@ -93,6 +93,7 @@
 //! | a secret in a log, a page or an error | `Secret` prints as dots; what is logged of a model server is for the operator only; a server's message that repeats its key, or mentions keys at all, is withheld | `no_secret_is_anywhere_at_the_most_talkative_level`, `no_slot_is_forgotten`, `no_secret_is_anywhere`, `no_secret_is_ever_shown`, `a_fault_beside_a_secret_does_not_show_it`, `a_key_that_a_model_server_repeats_is_dots_in_the_log`, `a_key_that_the_model_server_repeats_reaches_no_client` |
 //! | what users wrote appears in a log | not logged, unless both the operator's file and GitLab allow it; then truncated, and without what looks like a key | `prompts_are_logged_only_where_file_and_request_allow_it_and_without_keys` |
 //! | a core dump, or another process of the same user that reads memory | none is written, and reading is denied | `a_crash_leaves_no_core_dump` |
+//! | a full disk or a slow reader ends the access log | only a reader that is gone ends it; other errors lose lines, which are counted and reported | `a_full_disk_loses_lines_and_not_the_log` |
 //! | a forged log line | ids and paths are escaped | `hostile_ids_and_paths_stay_one_line` |
 //! | a path becomes a metric's label | labels are closed sets | `the_path_of_an_unknown_request_is_no_label` |
 //!
