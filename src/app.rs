@@ -337,50 +337,28 @@ impl Reloader {
     }
 
     /// Returns a fault for each protection of the running gateway that the new file would drop by
-    /// omission, and one if it has no model. What runs decides, not what the new file says of it:
-    /// the listener stays open on its address until a restart.
+    /// omission, and one if it has no model.
     fn unsafe_changes(&self, config: &Config) -> Vec<Fault> {
-        const RESTART: &str = "restart Weir if this is intended";
-        let fault = |key: &str, message: String, hint: &str| {
-            let file = Location::File(config.provenance.file());
-            Fault::error(file, key, message).hint(Some(hint.to_owned()))
-        };
-        let mut faults = Vec::new();
         let (snapshot, identity) = (self.shared.load(), self.state.certificates.load());
-        let mode = snapshot.auth.mode();
-        if mode != "off" && config.auth == auth::Settings::Off {
-            let listen = self.running.listen;
-            let is_written = config.provenance.is_in_file("auth.mode");
-            let is_public = !listen.ip().to_canonical().is_loopback();
-            if !is_written {
-                let message = format!("authentication is on (\"{mode}\"), the new file has none");
-                faults.push(fault(
-                    "auth.mode",
-                    message,
-                    "write auth.mode = \"off\" to turn it off",
-                ));
-            } else if is_public && !config.provenance.is_in_file("auth.allow_public") {
-                let message = format!("\"off\", but {listen} stays open until a restart");
-                faults.push(fault("auth.mode", message, "keep the keys, or restart Weir"));
-            }
-        }
-        match (&identity, &config.tls) {
+        let tls = match (&identity, &config.tls) {
             (Some(_), None) => {
                 let message = "TLS is on, the new file has none: plain HTTP would be served";
-                faults.push(fault("server.tls", message.to_owned(), RESTART));
+                Some(reload_fault(config, "server.tls", message, RESTART))
             }
             (Some(running), Some(next)) if running.is_mutual() && !next.is_mutual() => {
                 let message = "client certificates are required, the new file requires none";
-                faults.push(fault("server.tls.client_ca", message.to_owned(), RESTART));
+                Some(reload_fault(config, "server.tls.client_ca", message, RESTART))
             }
-            _ => {}
-        }
+            _ => None,
+        };
         let has_models = snapshot.table.models().next().is_some();
-        if has_models && config.models.is_empty() && config.table.cloud().is_none() {
+        let is_empty = config.models.is_empty() && config.table.cloud().is_none();
+        let models = (has_models && is_empty).then(|| {
             let message = "the new file has no model: is it empty, or still being written?";
-            faults.push(fault("models", message.to_owned(), RESTART));
-        }
-        faults
+            reload_fault(config, "models", message, RESTART)
+        });
+        let auth = dropped_authentication(snapshot.auth.mode(), self.running.listen, config);
+        auth.into_iter().chain(tls).chain(models).collect()
     }
 
     /// Returns a warning if the new file changes settings that only a restart can apply.
@@ -389,6 +367,34 @@ impl Reloader {
                                [limits] or [resilience] has changed";
         if *self.running == config.server { Vec::new() } else { vec![WARNING.to_owned()] }
     }
+}
+
+const RESTART: &str = "restart Weir if this is intended";
+
+/// Returns a fault of the new file as a whole, for what it lacks.
+fn reload_fault(config: &Config, key: &str, message: impl Into<String>, hint: &str) -> Fault {
+    let file = Location::File(config.provenance.file());
+    Fault::error(file, key, message).hint(Some(hint.to_owned()))
+}
+
+/// Returns the fault of a file that would turn authentication off by omission. `listen` is the
+/// address of the running listener and decides whether it is public: it stays open until a restart,
+/// whatever address the new file sets.
+fn dropped_authentication(mode: &str, listen: SocketAddr, config: &Config) -> Option<Fault> {
+    if mode == "off" || config.auth != auth::Settings::Off {
+        return None;
+    }
+    if !config.provenance.is_in_file("auth.mode") {
+        let message = format!("authentication is on (\"{mode}\"), the new file has none");
+        let hint = "write auth.mode = \"off\" to turn it off";
+        return Some(reload_fault(config, "auth.mode", message, hint));
+    }
+    let is_public = !listen.ip().to_canonical().is_loopback();
+    let is_accepted = config.provenance.value("auth.allow_public") == Some("true");
+    (is_public && !is_accepted).then(|| {
+        let message = format!("\"off\", but {listen} stays open until a restart");
+        reload_fault(config, "auth.mode", message, "keep the keys, or restart Weir")
+    })
 }
 
 impl ProcessState {
@@ -429,4 +435,34 @@ fn bind_admin(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::dropped_authentication;
+    use crate::config::{self, Environment};
+
+    #[test]
+    fn authentication_is_turned_off_only_by_a_file_that_means_it() {
+        const OFF: &str = "[auth]\nmode = \"off\"\n";
+        let fault = |mode: &str, listen: &str, file: &str| {
+            let config = config::from_str(file, "weir.toml", &Environment::default()).unwrap();
+            let fault = dropped_authentication(mode, listen.parse().unwrap(), &config);
+            fault.map(|fault| fault.message)
+        };
+        for mode in ["keys", "gitlab"] {
+            let missing = format!("authentication is on (\"{mode}\"), the new file has none");
+            assert_eq!(fault(mode, "127.0.0.1:5052", ""), Some(missing));
+            assert_eq!(fault(mode, "127.0.0.1:5052", OFF), None);
+            for listen in ["0.0.0.0:5052", "[::]:5052", "192.0.2.1:5052"] {
+                let open = Some(format!("\"off\", but {listen} stays open until a restart"));
+                assert_eq!(fault(mode, listen, OFF), open, "the new file's listen is loopback");
+                assert_eq!(fault(mode, listen, &format!("{OFF}allow_public = false\n")), open);
+                assert_eq!(fault(mode, listen, &format!("{OFF}allow_public = true\n")), None);
+            }
+        }
+        assert_eq!(fault("off", "0.0.0.0:5052", ""), None, "it was off already");
+        let keyed = "[auth]\nstatic_keys = [\"a-key-of-thirty-two-characters-12\"]\n";
+        assert_eq!(fault("gitlab", "0.0.0.0:5052", keyed), None, "still authenticated");
+    }
 }

@@ -29,7 +29,7 @@
 //! | threat | defence | test |
 //! |---|---|---|
 //! | a stranger calls | without credentials, 401, and nothing is forwarded | `callers_without_a_key_are_401_and_send_nothing` |
-//! | an emptied or half-written configuration file | a reload that drops authentication, TLS, `client_ca` or all models is refused | `a_file_that_lost_its_keys_or_its_models_is_not_put_in_force` |
+//! | an emptied or half-written configuration file | a reload that drops authentication, TLS, `client_ca` or all models is refused | `a_file_that_lost_its_keys_or_its_models_is_not_put_in_force`, `authentication_is_turned_off_only_by_a_file_that_means_it` |
 //! | a forged token | RS256 by the named key of its issuer only; `iss`, `aud`, `exp`, `nbf`, instance and realm are checked | `only_rs256_with_the_named_key_is_accepted`, `a_token_with_any_byte_changed_is_refused`, `a_key_inside_the_token_is_not_used`, `gitlabs_keys_come_over_https_from_whom_its_authority_vouches_for`, `claims_that_are_not_ours_are_refused`, `clocks_may_differ_by_thirty_seconds_and_no_more`, `every_refusal_has_the_text_of_the_contract`, `discovery_may_name_another_issuer_but_not_leave_tls` |
 //! | a user token for IDEs is forged, altered or used for more | our key and name, valid for an hour; code completion on the model it is bound to, and no address from the request | `a_users_token_that_is_not_ours_or_no_longer_is_refused`, `a_users_token_opens_no_other_call_and_nothing_is_sent`, `a_user_names_no_model_and_no_address`, `a_token_states_its_user_lifetime_and_scope`, `only_its_user_on_its_instance_may_use_it`, `an_ide_completes_by_the_model_its_token_is_bound_to` |
 //! | a token with fewer rights | scopes per endpoint | `a_missing_scope_is_403_with_gitlabs_text` |

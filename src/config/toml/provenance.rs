@@ -69,6 +69,11 @@ impl Provenance {
         format!("{}.{key}", path_text(&["models", model]))
     }
 
+    /// Returns a key's value as TOML, or `None` when it has none.
+    pub fn value(&self, key: &str) -> Option<&str> {
+        self.settings.get(key).map(|setting| setting.value.as_str())
+    }
+
     /// Returns whether the file sets a key.
     pub fn is_in_file(&self, key: &str) -> bool {
         matches!(self.origin(key), Origin::Line(_))
