@@ -21,9 +21,11 @@
 //! - Each module defines its own checked settings; `config` builds them. Only
 //!   `config/toml/environment.rs` reads the environment.
 //! - `api` never names a provider, `provider` never names a surface; they meet in `generation`.
-//! - `provider/mod.rs`, `error/kind.rs` and `api/endpoint.rs` hold the only `match` over their enum;
-//!   `Endpoint` has a second one, the dispatcher in `api/mod.rs`, and no other file names its variants.
-//! - Only `app` and `server` spawn tasks; only `main.rs` ends the process.
+//! - `provider/mod.rs`, `error/kind.rs` and `api/endpoint.rs` hold the only `match` over their
+//!   enum; `api::Endpoint` has a second one, the dispatcher in `api/mod.rs`, and no other file
+//!   names its variants.
+//! - Only `app` and `server` spawn tasks; the only other threads are those of the log and of the
+//!   configuration watcher. Only `main.rs` ends the process.
 //! - Nothing fails in `Drop`; `Drop` only passes a finished value on.
 
 pub mod api;

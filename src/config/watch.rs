@@ -1,7 +1,8 @@
 //! Notices that the content of a file has changed (the configuration, a certificate): an editor's
 //! write or rename, Kubernetes' swap of the `..data` symlink, a bind mount. The directories are
 //! watched, since those replace the file itself; and the content is compared every two seconds, for
-//! file systems that report no events. The directory of the operator's prompts is watched with them.
+//! file systems that report no events. The directory of the operator's prompts is watched with
+//! them.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -76,8 +77,8 @@ fn watch_directories(
 ) -> Option<notify::RecommendedWatcher> {
     let relevant = watched.clone();
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // reading the file is an event too and would wake the thread for ever; so would a log in the
-        // same directory
+        // reading the file is an event too and would wake the thread for ever; so would a log in
+        // the same directory
         if event.map_or(true, |event| !event.kind.is_access() && relevant.has_any(&event.paths)) {
             // full: the thread is about to compare anyway
             let _ = events.try_send(());
@@ -138,7 +139,8 @@ fn settle(wakeups: &Receiver<()>) {
     }
 }
 
-/// Hashes of the files, then of the tree; `None` for a file that does not exist.
+/// Hashes of the files, then of the tree; `None` for a file that is missing or is not a regular
+/// one.
 type Digests = Vec<Option<u64>>;
 
 impl Watched {
@@ -171,7 +173,7 @@ impl Watched {
             let metadata = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
             match read_limited(path) {
                 Ok(bytes) => bytes.hash(&mut hasher),
-                // too long for a configuration: its size and time are enough to notice a change
+                // unreadable, or too long for a configuration: size and time show a change
                 Err(_) => (metadata.len(), metadata.modified().ok()).hash(&mut hasher),
             }
             Some(hasher.finish())

@@ -16,7 +16,8 @@ use crate::model::Timeouts;
 use crate::provider::{Dialect, Outbound, dialect};
 use crate::telemetry::RequestInfo;
 use crate::upstream::{
-    AttemptedSet, Endpoint, Inbound, Permit, Sending, SharedAttemptedSet, Timers, Upstreams,
+    AttemptedSet, ChosenReplica, Endpoint, Inbound, Permit, Sending, SharedAttemptedSet, Timers,
+    Upstreams,
 };
 
 /// The most that is read of a model server's error body, in bytes.
@@ -37,22 +38,9 @@ pub(super) struct Attempts<'a> {
     /// The permit at the model: one for all attempts, until an answer takes it.
     permit: Option<Permit>,
     /// The replica of the attempt in progress.
-    current: Option<Choice>,
+    current: Option<ChosenReplica>,
     /// The smallest `Retry-After` of a replica so far, in seconds.
     soonest: Option<u64>,
-}
-
-/// The replica of an attempt.
-struct Choice {
-    /// Its index in the model's list.
-    index: usize,
-    endpoint: Arc<Endpoint>,
-}
-
-impl From<(usize, Arc<Endpoint>)> for Choice {
-    fn from((index, endpoint): (usize, Arc<Endpoint>)) -> Self {
-        Self { index, endpoint }
-    }
 }
 
 impl<'a> Attempts<'a> {
@@ -126,7 +114,7 @@ impl<'a> Attempts<'a> {
         );
         let chosen =
             self.upstreams.choose(model, endpoints, self.replicas, tried, &outbound.body)?;
-        let Choice { index, endpoint } = self.current.insert(chosen.into());
+        let ChosenReplica { index, endpoint } = self.current.insert(chosen);
         self.shared.iter().for_each(|attempted| attempted.insert(*index));
         if self.replicas.len() > 1 && tried.is_empty() {
             endpoint.deposit_retry(facts.started);
@@ -176,7 +164,9 @@ impl<'a> Attempts<'a> {
             Some(key) => error.withholding(key.expose()),
             None => error,
         };
-        let Some(Choice { index, endpoint }) = self.current.take() else { return Err(error) };
+        let Some(ChosenReplica { index, endpoint }) = self.current.take() else {
+            return Err(error);
+        };
         // nothing was sent, so that a retry adds no load to a model server: it costs no budget
         let is_unsent =
             matches!(error.kind(), Kind::UpstreamConnect | Kind::Expired(Phase::Connect));

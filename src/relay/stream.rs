@@ -94,6 +94,31 @@ impl ResponseStream {
         }
     }
 
+    /// Lets the answer fail at the drain deadline.
+    pub(super) fn set_drain_deadline(&mut self, deadline: DrainDeadline) {
+        self.drain_deadline = Some(Box::pin(deadline.expired()));
+    }
+
+    /// Takes the bytes that were buffered with the head.
+    pub(super) const fn take_buffered(&mut self) -> Bytes {
+        std::mem::replace(&mut self.buffered, Bytes::new())
+    }
+
+    /// Fails the answer when the total timeout or the drain deadline expires while the client does
+    /// not read. The next poll returns the error frame, or the abort.
+    pub(super) fn poll_client_overdue(
+        &mut self,
+        cx: &mut Context<'_>,
+        facts: &mut RequestInfo,
+    ) -> Poll<()> {
+        let error = ready!(self.poll_overdue(cx)).remarked("the client did not read");
+        match self.fail(&error, facts) {
+            Some(frame) => self.buffered = frame,
+            None => self.aborting = Some(error.kind().row().code),
+        }
+        Poll::Ready(())
+    }
+
     fn poll_content(
         &mut self,
         cx: &mut Context<'_>,
@@ -276,33 +301,6 @@ impl ResponseStream {
         facts.complete = true;
         let framed = matches!(self.mode, BodyMode::SseTap(_) | BodyMode::Transcode(_));
         framed.then(|| in_band(error, self.shape, facts.ids.request_id_str())).flatten()
-    }
-}
-
-impl ResponseStream {
-    /// Lets the answer fail at the drain deadline.
-    pub(super) fn set_drain_deadline(&mut self, deadline: DrainDeadline) {
-        self.drain_deadline = Some(Box::pin(deadline.expired()));
-    }
-
-    /// Takes the bytes that were buffered with the head.
-    pub(super) const fn take_buffered(&mut self) -> Bytes {
-        std::mem::replace(&mut self.buffered, Bytes::new())
-    }
-
-    /// Fails the answer when the total timeout or the drain deadline expires while the client does
-    /// not read. The next poll returns the error frame, or the abort.
-    pub(super) fn poll_client_overdue(
-        &mut self,
-        cx: &mut Context<'_>,
-        facts: &mut RequestInfo,
-    ) -> Poll<()> {
-        let error = ready!(self.poll_overdue(cx)).remarked("the client did not read");
-        match self.fail(&error, facts) {
-            Some(frame) => self.buffered = frame,
-            None => self.aborting = Some(error.kind().row().code),
-        }
-        Poll::Ready(())
     }
 }
 

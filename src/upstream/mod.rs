@@ -41,7 +41,7 @@ pub use net::proxy::{NoProxyRule, Proxies, Proxy, TunnelError};
 pub use net::stream::Stream;
 pub use net::tls::{ClientIdentity, ClientTls, TlsError};
 pub use registry::{Endpoints, Registry};
-pub use send::{HOP_BY_HOP, Inbound, Sending, Upstreams};
+pub use send::{ChosenReplica, HOP_BY_HOP, Inbound, Sending, Upstreams};
 
 /// The keys of `[resilience]` that concern model servers; a reload may change all of them.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -57,6 +57,15 @@ pub struct Inbound {
     pub sent: Instant,
 }
 
+/// The replica of an attempt.
+#[derive(Debug)]
+pub struct ChosenReplica {
+    /// Its index in the list that was chosen from; 0 for a transient endpoint.
+    pub index: usize,
+    /// The replica.
+    pub endpoint: Arc<Endpoint>,
+}
+
 impl Upstreams {
     /// Creates a client side with an empty pool.
     pub fn new(registry: Arc<Registry>) -> Self {
@@ -68,7 +77,7 @@ impl Upstreams {
         self.pool.prune();
     }
 
-    /// Returns the replica for the next attempt and its index in `replicas`, or a transient
+    /// Returns the replica for the next attempt, or a transient
     /// endpoint for a model that a request named. Fails when such a model has no endpoint.
     pub fn choose(
         &self,
@@ -77,13 +86,19 @@ impl Upstreams {
         replicas: &[Arc<Endpoint>],
         attempted: AttemptedSet,
         body: &Payload,
-    ) -> Result<(usize, Arc<Endpoint>), GatewayError> {
+    ) -> Result<ChosenReplica, GatewayError> {
         let affinity = endpoints.affinity(model);
         if let Some(candidate) = choose(replicas, attempted, affinity, body) {
-            return Ok((candidate.index, Arc::clone(candidate.endpoint)));
+            return Ok(ChosenReplica {
+                index: candidate.index,
+                endpoint: Arc::clone(candidate.endpoint),
+            });
         }
         let url = model.endpoints.first().ok_or_else(|| no_endpoint(model))?;
-        Ok((0, self.registry.transient(model, url, endpoints.egress())))
+        Ok(ChosenReplica {
+            index: 0,
+            endpoint: self.registry.transient(model, url, endpoints.egress()),
+        })
     }
 
     /// Acquires a permit of the route's model, after waiting for one if none is free; returns

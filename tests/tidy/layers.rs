@@ -29,56 +29,15 @@ const PURE: &[&str] = &["wire", "generation", "docs", "model", "route", "prompt"
 
 const IO_CRATES: &[&str] = &["tokio", "hyper", "hyper_util", "tokio_rustls"];
 
-/// Every top-level module that the file names, with the line: `use crate::…`, inline `crate::x::`,
-/// and chains of `super` that reach the crate's root.
+/// Returns every top-level module that the file names, with the line: `use crate::…`, inline
+/// `crate::x::`, and chains of `super` that reach the crate's root.
 fn used_modules(source: &Source) -> Vec<(usize, String)> {
-    let code = &source.code;
-    let root_word = if source.module() == "main" { "weir" } else { "crate" };
-    let mut found = Vec::new();
-    for at in occurrences(code, root_word) {
-        if let Some(rest) = code[at + root_word.len()..].strip_prefix("::") {
-            found.extend(first_names(rest).into_iter().map(|name| (line_of(code, at), name)));
-        }
-    }
-    let chain = "super::".repeat(source.depth());
-    for (at, _) in code.match_indices(&chain) {
-        let outer = code[..at].ends_with("super::")
-            || at.checked_sub(1).is_some_and(|i| is_word(code.as_bytes()[i]));
-        if !outer && !chain.is_empty() {
-            found.extend(
-                first_names(&code[at + chain.len()..])
-                    .into_iter()
-                    .map(|name| (line_of(code, at), name)),
-            );
-        }
-    }
-    found
-}
-
-/// `a` of `a::b`, or `a` and `c` of `{a::b, c}`.
-fn first_names(rest: &str) -> Vec<String> {
-    let name = |text: &str| -> String {
-        text.trim_start().chars().take_while(|c| is_word(*c as u8)).collect()
-    };
-    let Some(group) = rest.strip_prefix('{') else {
-        return vec![name(rest)];
-    };
-    let (mut depth, mut names, mut item) = (0_usize, Vec::new(), String::new());
-    for c in group.chars() {
-        match c {
-            '}' if depth == 0 => break,
-            ',' if depth == 0 => names.push(name(&std::mem::take(&mut item))),
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            _ => {}
-        }
-        if !(c == ',' && depth == 0) {
-            item.push(c);
-        }
-    }
-    names.push(name(&item));
-    names.retain(|name| !name.is_empty());
-    names
+    let from_root = named_paths(source).into_iter().filter(|path| path.is_from_root);
+    let mut used: Vec<_> =
+        from_root.filter_map(|path| Some((path.line, path.segments.into_iter().next()?))).collect();
+    // a group may name several items of one module
+    used.dedup();
+    used
 }
 
 fn rank(module: &str) -> Option<usize> {
@@ -192,12 +151,22 @@ fn module_path(path: &str) -> Vec<String> {
     inner.split('/').filter(|part| *part != "mod").map(str::to_owned).collect()
 }
 
-/// Returns every path that the code of a file names from the crate's root, groups expanded.
-fn named_paths(source: &Source) -> Vec<Vec<String>> {
+/// A path that the code of a file names.
+struct NamedPath {
+    line: usize,
+    /// Whether it is written from the crate's root: `crate::a`, or `super::a` in a file just below.
+    is_from_root: bool,
+    /// Its segments from the crate's root.
+    segments: Vec<String>,
+}
+
+/// Returns every path that the code of a file names by `crate` or `super`, groups expanded.
+fn named_paths(source: &Source) -> Vec<NamedPath> {
     let own = module_path(&source.path);
     let code = &source.code;
+    let root = if source.module() == "main" { "weir::" } else { "crate::" };
     let mut found = Vec::new();
-    for (head, base) in [("crate::", 0), ("super::", 1)] {
+    for (head, base) in [(root, 0), ("super::", 1)] {
         for (at, _) in code.match_indices(head) {
             let before = code[..at].bytes().next_back().unwrap_or(b' ');
             if is_word(before) || before == b':' {
@@ -209,7 +178,14 @@ fn named_paths(source: &Source) -> Vec<Vec<String>> {
                 (rest, depth) = (outer, depth + 1);
             }
             let prefix = if base == 0 { &[][..] } else { &own[..own.len().saturating_sub(depth)] };
-            expand(rest, prefix.to_vec(), &mut found);
+            let mut paths = Vec::new();
+            expand(rest, prefix.to_vec(), &mut paths);
+            let (line, is_from_root) = (line_of(code, at), prefix.is_empty());
+            found.extend(paths.into_iter().map(|segments| NamedPath {
+                line,
+                is_from_root,
+                segments,
+            }));
         }
     }
     found
@@ -248,6 +224,7 @@ fn circles(sources: &[Source]) -> Vec<Vec<String>> {
     for source in sources {
         let own = module_path(&source.path);
         for path in named_paths(source) {
+            let path = path.segments;
             let target = (1..=path.len()).rev().find_map(|len| modules.get_key_value(&path[..len]));
             let Some((module, file)) = target else { continue };
             if !own.starts_with(module) && !module.starts_with(&own) {

@@ -35,12 +35,6 @@ impl Source {
         let inner = self.path.strip_prefix("src/").unwrap_or(&self.path);
         inner.split('/').next().unwrap_or(inner).trim_end_matches(".rs")
     }
-
-    /// How many `super` lead from this file's module to the crate's root.
-    pub(crate) fn depth(&self) -> usize {
-        let parts = self.path.split('/').count() - 1;
-        if self.path.ends_with("/mod.rs") { parts - 1 } else { parts }
-    }
 }
 
 pub(crate) fn rust_files(dir: &str) -> Vec<Source> {
